@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+mod open;
+
+pub use kv_core::*;
+#[cfg(feature = "memory")]
+pub use kv_memory as memory;
+
+pub use self::open::{open, registry};

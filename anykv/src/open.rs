@@ -1,0 +1,19 @@
+//! Stores by URL, over the adapters that were built in.
+
+use kv_core::{Kv, Registry, Result};
+
+/// Opens a handle to the store that the URL names, such as `memory:`.
+///
+/// # Errors
+/// As [`Registry::open`].
+pub async fn open(url: &str) -> Result<Kv> {
+    registry().open(url).await
+}
+
+/// The schemes of the adapters that were built in, by the facade's features.
+pub fn registry() -> Registry {
+    let registry = Registry::new();
+    #[cfg(feature = "memory")]
+    let registry = registry.with(kv_memory::SCHEME);
+    registry
+}

@@ -1,0 +1,3 @@
+//! The program `kv`.
+
+fn main() {}

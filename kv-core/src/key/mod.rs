@@ -1,0 +1,281 @@
+//! Array-style keys, the prefixes that list them and the namespaces that keep them apart.
+
+mod namespace;
+mod prefix;
+mod segments;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
+
+pub use self::namespace::Namespace;
+pub use self::prefix::KeyPrefix;
+pub use self::segments::{IntoKey, IntoPrefix};
+use crate::encoding::{self, Encoder};
+use crate::error::{Error, Result};
+
+/// One or more segments, each any UTF-8 string.
+///
+/// A key is kept as its canonical text: the segments joined by `#`, with `$HH` for every byte up to `$` inside a segment.
+/// The same text is the key in memory, in a file, on a server and on the command line. Texts compare as the segments do,
+/// segment by segment by UTF-8 bytes and a parent before its children. A clone copies no text.
+///
+/// # Contract
+/// - K-1: any UTF-8 segment, empty ones included; nothing is normalised, folded or trimmed.
+/// - K-2: equal iff the segments are equal, one by one, byte for byte.
+/// - K-5: at most [`Key::MAX_BYTES`] bytes of canonical text, and at least one segment.
+///
+/// # Examples
+/// ```
+/// use kv_core::Key;
+///
+/// let key = Key::new(["users", "123", "profile"])?;
+/// assert_eq!(key.as_str(), "users#123#profile");
+/// assert_eq!(Key::parse("users#123#profile")?, key);
+///
+/// let url = Key::new(["doc", "https://example.com/a#b"])?;
+/// assert_eq!(url.as_str(), "doc#https://example.com/a$23b");
+/// assert_eq!(url.segments().nth(1).as_deref(), Some("https://example.com/a#b"));
+/// # Ok::<(), kv_core::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    text: SmolStr,
+}
+
+impl Key {
+    /// The longest canonical text of a key, in bytes, without a namespace.
+    pub const MAX_BYTES: usize = 2_048;
+
+    /// Builds a key from its segments.
+    ///
+    /// # Errors
+    /// `Invalid` for no segment, or for more than [`Key::MAX_BYTES`] bytes of canonical text.
+    pub fn new<S: AsRef<str>>(segments: impl IntoIterator<Item = S>) -> Result<Self> {
+        let mut encoder = Encoder::new();
+        for segment in segments {
+            encoder.segment(segment.as_ref());
+        }
+        Self::from_encoder(&encoder)
+    }
+
+    /// Reads canonical text, as [`Key::as_str`] gives it. The empty text is the key `[""]`.
+    ///
+    /// # Errors
+    /// `Invalid` for text that is not canonical, or too long.
+    pub fn parse(text: &str) -> Result<Self> {
+        check_bytes(text.len(), Self::MAX_BYTES)?;
+        encoding::check(text)?;
+        Ok(Self { text: text.into() })
+    }
+
+    /// Reads the canonical text of a stored key, which a [`Namespace`] may have made longer than [`Key::MAX_BYTES`].
+    ///
+    /// # Errors
+    /// `Invalid` for text that is not canonical, or longer than [`Namespace::MAX_KEY_BYTES`].
+    pub fn parse_stored(text: &str) -> Result<Self> {
+        check_bytes(text.len(), Namespace::MAX_KEY_BYTES)?;
+        encoding::check(text)?;
+        Ok(Self { text: text.into() })
+    }
+
+    /// The canonical text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The decoded segments, in order. Never empty.
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = Cow<'_, str>> + Clone {
+        encoding::segments(&self.text)
+    }
+
+    /// The key with one more segment behind.
+    ///
+    /// # Errors
+    /// `Invalid` where the result is too long.
+    pub fn child(&self, segment: impl AsRef<str>) -> Result<Self> {
+        let mut encoder = Encoder::new();
+        encoder.segment(segment.as_ref());
+        let text = format!("{}{}{}", self.text, encoding::SEPARATOR, encoder.text());
+        check_bytes(text.len(), Self::MAX_BYTES)?;
+        Ok(Self { text: text.into() })
+    }
+
+    /// The key without its last segment, where more than one is left.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        self.text.rsplit_once(encoding::SEPARATOR).map(|(parent, _)| Self { text: parent.into() })
+    }
+
+    /// A short digest for logs and error texts: it tells keys apart and gives none away.
+    ///
+    /// `~` and eight hex digits of the FNV-1a hash of the canonical text. It is no secret-keeping hash: who can guess a key
+    /// can check the guess.
+    pub fn fingerprint(&self) -> String {
+        let hash =
+            self.text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        format!("~{hash:08x}")
+    }
+
+    /// A number as a segment that sorts as numbers do: sixteen lower-case hex digits.
+    ///
+    /// # Examples
+    /// ```
+    /// use kv_core::Key;
+    ///
+    /// assert!(Key::new(["log", &Key::ordered(9)])? < Key::new(["log", &Key::ordered(10)])?);
+    /// # Ok::<(), kv_core::Error>(())
+    /// ```
+    pub fn ordered(number: u64) -> String {
+        format!("{number:016x}")
+    }
+
+    fn from_encoder(encoder: &Encoder) -> Result<Self> {
+        if encoder.segments() == 0 {
+            return Err(Error::invalid("a key has at least one segment"));
+        }
+        let text = encoder.text();
+        check_bytes(text.len(), Self::MAX_BYTES)?;
+        Ok(Self { text: SmolStr::new(text) })
+    }
+
+    /// Joins text that is canonical already.
+    fn join(first: &str, rest: &str) -> Self {
+        Self { text: smol_str::format_smolstr!("{first}{}{rest}", encoding::SEPARATOR) }
+    }
+}
+
+fn check_bytes(bytes: usize, limit: usize) -> Result<()> {
+    if bytes > limit {
+        return Err(Error::invalid(format!("the key has {bytes} encoded bytes, the limit is {limit}")));
+    }
+    Ok(())
+}
+
+/// The canonical text.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({:?})", self.text)
+    }
+}
+
+impl FromStr for Key {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
+    }
+}
+
+impl AsRef<str> for Key {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Maps of keys can be asked with canonical text, which compares and hashes alike.
+impl std::borrow::Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.text
+    }
+}
+
+/// The canonical text.
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn keys() -> impl Strategy<Value = Vec<String>> {
+        // Few characters, all of them dangerous ones, so that near misses are common.
+        let segment = prop_oneof![
+            4 => proptest::collection::vec(prop::sample::select(vec!['\0', '\n', ' ', '"', '#', '$', '%', '0', '2', '4', 'A', 'a', '\u{7f}', 'é', '🦀']), 0..4)
+                .prop_map(String::from_iter),
+            1 => any::<String>().prop_filter("short", |text| text.len() < 200),
+        ];
+        proptest::collection::vec(segment, 1..5)
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_decodes_to_the_segments_it_was_built_from(segments in keys()) {
+            let key = Key::new(&segments).unwrap();
+            prop_assert_eq!(key.segments().collect::<Vec<_>>(), segments);
+            prop_assert_eq!(&Key::parse(key.as_str()).unwrap(), &key);
+            prop_assert!(key.as_str().bytes().all(|byte| byte > b' '));
+        }
+
+        #[test]
+        fn keys_compare_as_their_segments_do(left in keys(), right in keys()) {
+            let (one, other) = (Key::new(&left).unwrap(), Key::new(&right).unwrap());
+            prop_assert_eq!(one.cmp(&other), left.cmp(&right));
+            prop_assert_eq!(one == other, left == right);
+        }
+
+        #[test]
+        fn a_prefix_covers_whole_segments_and_is_one_range(prefix in keys(), key in keys()) {
+            let expected = key.starts_with(&prefix);
+            let (prefix, key) = (KeyPrefix::new(&prefix).unwrap(), Key::new(&key).unwrap());
+            prop_assert_eq!(prefix.covers(&key), expected);
+            let (start, end) = prefix.range();
+            prop_assert_eq!(key.as_str() >= start && end.is_none_or(|end| key.as_str() < end.as_str()), expected);
+        }
+
+        #[test]
+        fn parsing_takes_canonical_text_only(text in "[#$0-9A-Fa-f!%]{0,8}|.*") {
+            if let Ok(key) = Key::parse(&text) {
+                let again = Key::new(key.segments()).unwrap();
+                prop_assert_eq!(again.as_str(), text);
+            }
+        }
+
+        #[test]
+        fn namespaces_stay_apart(one in keys(), other in keys(), left in keys(), right in keys()) {
+            let (a, b) = (Namespace::new(&one), Namespace::new(&other));
+            prop_assume!(a.is_ok() && b.is_ok());
+            let (a, b) = (a.unwrap(), b.unwrap());
+            let (left, right) = (Key::new(&left).unwrap(), Key::new(&right).unwrap());
+            prop_assert_eq!(a.wrap(&left) == b.wrap(&right), one == other && left == right);
+            prop_assert_eq!(b.strip(&a.wrap(&left)), (one == other).then_some(left));
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_canonical_is_refused() {
+        for text in ["$41", "a$", "a$2", "$0a", "$25", "a b", "a\n", "\0", "$+1", "$é"] {
+            assert!(Key::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn long_and_empty_keys_are_refused_with_size_and_limit() {
+        assert!(Key::new(["x".repeat(Key::MAX_BYTES)]).is_ok());
+        let error = Key::new([" ".repeat(700)]).unwrap_err();
+        assert_eq!(error.to_string(), "invalid: the key has 2100 encoded bytes, the limit is 2048");
+        assert!(Key::new::<&str>([]).is_err());
+        assert!(Key::new([""]).is_ok());
+    }
+}

@@ -1,0 +1,124 @@
+//! What can stand for a key or a prefix in a call.
+
+use super::{Key, KeyPrefix};
+use crate::error::Result;
+
+/// What the handle takes as a key: a [`Key`], or its segments as an array, a slice, a `Vec` or a tuple.
+///
+/// A lone string is not taken: `["users"]` is a key, and `"users#1"` could be meant as one segment or as two.
+///
+/// # Examples
+/// ```
+/// use kv_core::{IntoKey, Key};
+///
+/// let id = String::from("123");
+/// let key = Key::new(["users", "123"])?;
+/// assert_eq!(["users", &id].into_key()?, key);
+/// assert_eq!(("users", id).into_key()?, key);
+/// # Ok::<(), kv_core::Error>(())
+/// ```
+pub trait IntoKey {
+    /// Builds the key.
+    ///
+    /// # Errors
+    /// As [`Key::new`].
+    fn into_key(self) -> Result<Key>;
+}
+
+/// What the handle takes as a prefix: all that [`IntoKey`] takes, with zero segments allowed, and a [`KeyPrefix`].
+pub trait IntoPrefix {
+    /// Builds the prefix.
+    ///
+    /// # Errors
+    /// As [`KeyPrefix::new`].
+    fn into_prefix(self) -> Result<KeyPrefix>;
+}
+
+impl IntoKey for Key {
+    fn into_key(self) -> Result<Key> {
+        Ok(self)
+    }
+}
+
+impl IntoKey for &Key {
+    fn into_key(self) -> Result<Key> {
+        Ok(self.clone())
+    }
+}
+
+impl IntoPrefix for KeyPrefix {
+    fn into_prefix(self) -> Result<KeyPrefix> {
+        Ok(self)
+    }
+}
+
+impl IntoPrefix for &KeyPrefix {
+    fn into_prefix(self) -> Result<KeyPrefix> {
+        Ok(self.clone())
+    }
+}
+
+impl IntoPrefix for Key {
+    fn into_prefix(self) -> Result<KeyPrefix> {
+        Ok(self.into())
+    }
+}
+
+impl IntoPrefix for &Key {
+    fn into_prefix(self) -> Result<KeyPrefix> {
+        Ok(self.into())
+    }
+}
+
+/// Everything in the store's namespace.
+impl IntoPrefix for () {
+    fn into_prefix(self) -> Result<KeyPrefix> {
+        Ok(KeyPrefix::ALL)
+    }
+}
+
+macro_rules! segments {
+    ($([$($generics:tt)*] $list:ty;)+) => {$(
+        impl<S: AsRef<str>, $($generics)*> IntoKey for $list {
+            fn into_key(self) -> Result<Key> {
+                Key::new(self)
+            }
+        }
+
+        impl<S: AsRef<str>, $($generics)*> IntoPrefix for $list {
+            fn into_prefix(self) -> Result<KeyPrefix> {
+                KeyPrefix::new(self)
+            }
+        }
+    )+};
+}
+
+segments! {
+    [const N: usize] [S; N];
+    [const N: usize] &[S; N];
+    [] &[S];
+    [] Vec<S>;
+    [] &Vec<S>;
+}
+
+macro_rules! tuples {
+    ($(($($name:ident)+))+) => {$(
+        #[allow(non_snake_case, reason = "each segment is named as its type")]
+        impl<$($name: AsRef<str>),+> IntoKey for ($($name,)+) {
+            fn into_key(self) -> Result<Key> {
+                let ($($name,)+) = &self;
+                Key::new([$($name.as_ref()),+])
+            }
+        }
+
+        #[allow(non_snake_case, reason = "each segment is named as its type")]
+        impl<$($name: AsRef<str>),+> IntoPrefix for ($($name,)+) {
+            fn into_prefix(self) -> Result<KeyPrefix> {
+                let ($($name,)+) = &self;
+                KeyPrefix::new([$($name.as_ref()),+])
+            }
+        }
+    )+};
+}
+
+tuples! { (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) }

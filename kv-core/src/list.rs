@@ -1,0 +1,190 @@
+//! Listing keys in order, page by page.
+
+use std::ops::Bound;
+
+use crate::capability::{Capabilities, Capability};
+use crate::entry::Entry;
+use crate::error::{Error, Result};
+use crate::key::{Key, KeyPrefix};
+
+/// What to list: the keys of a prefix between two bounds, in order (clauses L-1 to L-3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListQuery {
+    /// Only what this covers, the prefix key itself included.
+    pub prefix: KeyPrefix,
+    /// Only keys behind this one, which need not exist.
+    pub after: Option<Key>,
+    /// Only keys before this one, which need not exist.
+    pub before: Option<Key>,
+    /// From the last key to the first.
+    pub reverse: bool,
+    /// At most this many items a page; not zero.
+    pub limit: Option<usize>,
+    /// Whether items come without entries, which are then not read.
+    pub keys_only: bool,
+    /// A page ends when its values have this many bytes together; it holds one item at least.
+    pub max_page_bytes: usize,
+}
+
+impl ListQuery {
+    /// The default of [`ListQuery::max_page_bytes`]: 4 MiB.
+    pub const DEFAULT_PAGE_BYTES: usize = 4 << 20;
+
+    /// Everything under the prefix, with values.
+    pub fn new(prefix: impl Into<KeyPrefix>) -> Self {
+        Self {
+            prefix: prefix.into(),
+            after: None,
+            before: None,
+            reverse: false,
+            limit: None,
+            keys_only: false,
+            max_page_bytes: Self::DEFAULT_PAGE_BYTES,
+        }
+    }
+
+    /// Only keys behind this one.
+    #[must_use]
+    pub fn with_after(mut self, key: Key) -> Self {
+        self.after = Some(key);
+        self
+    }
+
+    /// Only keys before this one.
+    #[must_use]
+    pub fn with_before(mut self, key: Key) -> Self {
+        self.before = Some(key);
+        self
+    }
+
+    /// From the last key to the first.
+    #[must_use]
+    pub fn with_reverse(mut self) -> Self {
+        self.reverse = true;
+        self
+    }
+
+    /// At most this many items a page.
+    #[must_use]
+    pub fn with_limit(mut self, limit: usize) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Without entries.
+    #[must_use]
+    pub fn with_keys_only(mut self) -> Self {
+        self.keys_only = true;
+        self
+    }
+
+    /// A page ends when its values have this many bytes together.
+    #[must_use]
+    pub fn with_max_page_bytes(mut self, bytes: usize) -> Self {
+        self.max_page_bytes = bytes;
+        self
+    }
+
+    /// The query for what comes behind `next` in the direction of this one.
+    #[must_use]
+    pub fn resume(mut self, next: Key) -> Self {
+        if self.reverse {
+            self.before = Some(next);
+        } else {
+            self.after = Some(next);
+        }
+        self
+    }
+
+    /// The texts of the keys that the query covers, `prefix ∩ after ∩ before`, as one range; `None` where that is empty.
+    pub fn range(&self) -> Option<(Bound<String>, Bound<String>)> {
+        let (start, end) = self.prefix.range();
+        let start = match &self.after {
+            Some(after) if after.as_str() >= start => Bound::Excluded(after.as_str().to_owned()),
+            _ => Bound::Included(start.to_owned()),
+        };
+        let end = match (&self.before, end) {
+            (Some(before), Some(end)) if before.as_str() >= end.as_str() => Bound::Excluded(end),
+            (Some(before), _) => Bound::Excluded(before.as_str().to_owned()),
+            (None, Some(end)) => Bound::Excluded(end),
+            (None, None) => Bound::Unbounded,
+        };
+        let is_empty = match (&start, &end) {
+            (Bound::Included(start) | Bound::Excluded(start), Bound::Excluded(end)) => start >= end,
+            _ => false,
+        };
+        (!is_empty).then_some((start, end))
+    }
+
+    /// Refuses what the store cannot do, or what means nothing. Every adapter calls it first.
+    ///
+    /// # Errors
+    /// `Unsupported` without list, `Invalid` for a limit of zero.
+    pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
+        capabilities.require(Capability::List)?;
+        if self.limit == Some(0) {
+            return Err(Error::invalid("a page holds at least one item: the limit is zero"));
+        }
+        Ok(())
+    }
+}
+
+impl Default for ListQuery {
+    fn default() -> Self {
+        Self::new(KeyPrefix::ALL)
+    }
+}
+
+/// One listed key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListItem {
+    /// The key.
+    pub key: Key,
+    /// Its entry, unless the query wanted keys only.
+    pub entry: Option<Entry>,
+}
+
+/// Some of what a query covers. It may be short, or empty: only `next: None` ends the list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListPage {
+    /// The items, in the query's order.
+    pub items: Vec<ListItem>,
+    /// Where to go on, for [`ListQuery::resume`].
+    pub next: Option<Key>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query() -> ListQuery {
+        ListQuery::new(Key::new(["b"]).unwrap())
+    }
+
+    fn key(text: &str) -> Key {
+        Key::parse(text).unwrap()
+    }
+
+    #[test]
+    fn bounds_outside_the_prefix_do_not_widen_it() {
+        let all = query().range().unwrap();
+        assert_eq!(query().with_after(key("a")).with_before(key("c")).range().unwrap(), all);
+        assert_eq!(all, (Bound::Included("b".into()), Bound::Excluded("b$".into())));
+    }
+
+    #[test]
+    fn bounds_that_exclude_each_other_cover_nothing() {
+        assert_eq!(query().with_after(key("c")).range(), None);
+        assert_eq!(query().with_before(key("a")).range(), None);
+        assert_eq!(query().with_before(key("b")).range(), None);
+        assert_eq!(query().with_after(key("b#2")).with_before(key("b#2")).range(), None);
+        assert_eq!(query().with_after(key("b#2")).with_before(key("b#1")).range(), None);
+    }
+
+    #[test]
+    fn resuming_goes_on_in_the_direction_of_the_query() {
+        assert_eq!(query().resume(key("b#1")).after, Some(key("b#1")));
+        assert_eq!(query().with_reverse().resume(key("b#1")).before, Some(key("b#1")));
+    }
+}

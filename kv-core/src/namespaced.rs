@@ -1,0 +1,204 @@
+//! A store inside a store: the keys of one namespace.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use crate::delegate_store;
+use crate::entry::Entry;
+use crate::error::Result;
+use crate::expiry::NewExpiry;
+use crate::key::{Key, KeyPrefix, Namespace};
+use crate::list::{ListItem, ListPage, ListQuery};
+use crate::message::{Message, MessageEvent, MessageStream};
+use crate::options::{DeleteOptions, DeleteOutcome, IncrementOptions, SetItem, SetOptions, SetOutcome};
+use crate::store::KvStore;
+use crate::transaction::{Check, CommitOutcome, Mutation, Transaction};
+use crate::watch::{WatchEvent, WatchQuery, WatchStream, WatchTarget};
+
+/// The part of a store that belongs to one [`Namespace`]: a whole store of its own, channels included.
+///
+/// The namespace owns its first segment of the inner store; who holds the inner store sees everything. Capabilities and
+/// limits are the inner store's. Closing it closes the inner store.
+#[derive(Debug, Clone)]
+pub struct Namespaced<S> {
+    inner: S,
+    namespace: Namespace,
+}
+
+impl<S: KvStore> Namespaced<S> {
+    /// The namespace's part of `inner`.
+    pub fn new(inner: S, namespace: Namespace) -> Self {
+        Self { inner, namespace }
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The inner store.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Gives the inner store back.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    fn wrap_all(&self, keys: &[Key]) -> Vec<Key> {
+        keys.iter().map(|key| self.namespace.wrap(key)).collect()
+    }
+}
+
+/// Names the key as the caller knows it.
+fn named<T>(key: &Key, result: Result<T>) -> Result<T> {
+    result.map_err(|error| error.with_key(key))
+}
+
+fn all_named<'k, T>(keys: impl IntoIterator<Item = &'k Key>, results: Vec<Result<T>>) -> Vec<Result<T>> {
+    keys.into_iter().zip(results).map(|(key, result)| named(key, result)).collect()
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<S: KvStore> KvStore for Namespaced<S> {
+    delegate_store!(self.inner, except
+        get set delete contains get_many set_many delete_many list clear touch increment commit watch publish subscribe);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        named(key, self.inner.get(&self.namespace.wrap(key)).await)
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        named(key, self.inner.set(&self.namespace.wrap(key), value, options).await)
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        named(key, self.inner.delete(&self.namespace.wrap(key), options).await)
+    }
+
+    async fn contains(&self, key: &Key) -> Result<bool> {
+        named(key, self.inner.contains(&self.namespace.wrap(key)).await)
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
+        all_named(keys, self.inner.get_many(&self.wrap_all(keys)).await)
+    }
+
+    async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
+        let wrap = |SetItem { key, value, options }: &SetItem| SetItem {
+            key: self.namespace.wrap(key),
+            value: value.clone(),
+            options: options.clone(),
+        };
+        let wrapped: Vec<SetItem> = items.iter().map(wrap).collect();
+        all_named(items.iter().map(|item| &item.key), self.inner.set_many(&wrapped).await)
+    }
+
+    async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
+        all_named(keys, self.inner.delete_many(&self.wrap_all(keys)).await)
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let ListQuery { prefix, after, before, reverse, limit, keys_only, max_page_bytes } = query;
+        let prefix = self.namespace.wrap_prefix(prefix);
+        // The key that is the namespace's own segment is not in it, and it is the first that the wrapped prefix covers.
+        let after = match after {
+            Some(after) => Some(self.namespace.wrap(after)),
+            None => self.namespace.wrap_prefix(&KeyPrefix::ALL).to_key(),
+        };
+        let before = before.as_ref().map(|before| self.namespace.wrap(before));
+        let page = self
+            .inner
+            .list(&ListQuery {
+                prefix,
+                after,
+                before,
+                reverse: *reverse,
+                limit: *limit,
+                keys_only: *keys_only,
+                max_page_bytes: *max_page_bytes,
+            })
+            .await?;
+        let strip = |ListItem { key, entry }| Some(ListItem { key: self.namespace.strip(&key)?, entry });
+        Ok(ListPage {
+            items: page.items.into_iter().filter_map(strip).collect(),
+            next: page.next.and_then(|next| self.namespace.strip(&next)),
+        })
+    }
+
+    async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        self.inner.clear(&self.namespace.wrap_prefix(prefix)).await
+    }
+
+    async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
+        named(key, self.inner.touch(&self.namespace.wrap(key), expiry).await)
+    }
+
+    async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        named(key, self.inner.increment(&self.namespace.wrap(key), by, options).await)
+    }
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let Transaction { checks, mutations } = transaction;
+        let check = |Check { key, when }: &Check| Check { key: self.namespace.wrap(key), when: when.clone() };
+        let mutation = |mutation: &Mutation| match mutation {
+            Mutation::Set { key, value, expiry } => {
+                Mutation::Set { key: self.namespace.wrap(key), value: value.clone(), expiry: *expiry }
+            }
+            Mutation::Delete { key } => Mutation::Delete { key: self.namespace.wrap(key) },
+        };
+        let wrapped = Transaction {
+            checks: checks.iter().map(check).collect(),
+            mutations: mutations.iter().map(mutation).collect(),
+        };
+        self.inner.commit(&wrapped).await
+    }
+
+    async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
+        let WatchQuery { target, initial, keys_only } = query;
+        let target = match target {
+            WatchTarget::Prefix(prefix) => WatchTarget::Prefix(self.namespace.wrap_prefix(prefix)),
+            WatchTarget::Key(key) => WatchTarget::Key(self.namespace.wrap(key)),
+        };
+        let stream = self.inner.watch(&WatchQuery { target, initial: *initial, keys_only: *keys_only }).await?;
+        let namespace = self.namespace.clone();
+        Ok(Box::pin(stream.filter_map(move |event| {
+            let stripped = event.map(|event| strip_event(&namespace, event)).transpose();
+            async move { stripped }
+        })))
+    }
+
+    async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
+        named(channel, self.inner.publish(&self.namespace.wrap(channel), message).await)
+    }
+
+    async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
+        let stream = self.inner.subscribe(&self.namespace.wrap_prefix(channels)).await?;
+        let namespace = self.namespace.clone();
+        Ok(Box::pin(stream.filter_map(move |event| {
+            let stripped = event.map(|event| strip_message(&namespace, event)).transpose();
+            async move { stripped }
+        })))
+    }
+}
+
+/// The event as the namespace's watcher knows it; `None` for the key that is the namespace's own segment.
+fn strip_event(namespace: &Namespace, event: WatchEvent) -> Option<WatchEvent> {
+    Some(match event {
+        WatchEvent::Set { key, entry } => WatchEvent::Set { key: namespace.strip(&key)?, entry },
+        WatchEvent::Removed { key } => WatchEvent::Removed { key: namespace.strip(&key)? },
+        other @ (WatchEvent::SnapshotEnd | WatchEvent::Gap { .. }) => other,
+    })
+}
+
+fn strip_message(namespace: &Namespace, event: MessageEvent) -> Option<MessageEvent> {
+    Some(match event {
+        MessageEvent::Message(Message { channel, payload }) => {
+            MessageEvent::Message(Message { channel: namespace.strip(&channel)?, payload })
+        }
+        gap @ MessageEvent::Gap { .. } => gap,
+    })
+}
