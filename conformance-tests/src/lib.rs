@@ -1,1 +1,16 @@
 #![doc = include_str!("../README.md")]
+
+mod case;
+mod cases;
+mod context;
+mod failure;
+mod front;
+mod recorder;
+mod report;
+mod run;
+mod suite;
+
+pub use self::case::{Case, Level, Need};
+pub use self::failure::Failure;
+pub use self::report::{CaseReport, Counts, Outcome, Report, matrix};
+pub use self::suite::{Fresh, Suite};

@@ -1,0 +1,8 @@
+//! The cases, a file for each subject.
+
+mod basics;
+
+use crate::case::Case;
+
+/// Every case, in the order of reports.
+pub(crate) const ALL: &[&[Case]] = &[basics::CASES];

@@ -1,0 +1,92 @@
+//! The suite as a test program, and as single tests.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::case::{Applies, Case};
+use crate::report::Outcome;
+use crate::suite::Suite;
+
+impl Suite {
+    /// Runs the cases as a test program, for a `[[test]]` with `harness = false`: `cargo test` and `cargo nextest` list
+    /// every case, and take filters as ever. Never returns. Listing does not open the store.
+    pub fn main(mut self) -> ! {
+        self.rerun.get_or_insert_with(|| "CONFORMANCE_SEED={seed} cargo test --test conformance {case}".to_owned());
+        let mut arguments = Arguments::from_args();
+        // Cases of one store share its backend: a few at a time is plenty.
+        arguments.test_threads.get_or_insert(4);
+        let unreachable = if self.optional && !arguments.list { self.unreachable() } else { None };
+        let trials = match unreachable {
+            Some(reason) => vec![Trial::test(format!("NOT RUN: {reason}"), || Ok(())).with_ignored_flag(true)],
+            None => self.trials(),
+        };
+        libtest_mimic::run(&arguments, trials).exit()
+    }
+
+    fn trials(&self) -> Vec<Trial> {
+        Case::all()
+            .filter_map(|case| match case.applies(&self.capabilities, self.hooks) {
+                Applies::Omit => None,
+                Applies::Skip(reason) => {
+                    Some(Trial::test(case.id, || Ok(())).with_kind(reason).with_ignored_flag(true))
+                }
+                Applies::Run => {
+                    let suite = self.clone();
+                    Some(Trial::test(case.id, move || suite.run_blocking(case).map_err(Failed::from)))
+                }
+            })
+            .collect()
+    }
+
+    /// Runs one case by its name, on a runtime of its own, for a `#[test]` that names it.
+    ///
+    /// # Panics
+    /// Where the case fails, with the whole story; and where there is no such case.
+    pub fn test(&self, id: &str) {
+        let Some(case) = Case::all().find(|case| case.id == id) else { panic!("there is no case `{id}`") };
+        match case.applies(&self.capabilities, self.hooks) {
+            Applies::Run => self.run_blocking(case).unwrap_or_else(|text| panic!("{text}")),
+            Applies::Skip(reason) => eprintln!("skipped: {reason}"),
+            Applies::Omit => eprintln!("skipped: the store has what the case sees refused"),
+        }
+    }
+
+    fn run_blocking(&self, case: &'static Case) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|error| format!("no runtime for the case: {error}"))?;
+        match runtime.block_on(self.run_case(case)).outcome {
+            Outcome::Failed { text } => Err(text),
+            Outcome::Passed | Outcome::Skipped { .. } => Ok(()),
+        }
+    }
+
+    /// Why the store cannot be opened, where it cannot.
+    fn unreachable(&self) -> Option<String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let fresh = crate::suite::Fresh::new("reachable", self.seed);
+        runtime.block_on(self.open(&fresh)).err().map(|error| error.to_string())
+    }
+}
+
+/// Makes one `#[test]` of every case, in a module for each subject; the argument is an expression that gives the [`Suite`].
+///
+/// # Examples
+/// ```
+/// use conformance_tests::Suite;
+/// use kv_memory::{CAPABILITIES, MemoryStore};
+///
+/// fn suite() -> Suite {
+///     Suite::new("memory", CAPABILITIES, |_fresh| async { Ok(MemoryStore::new()) })
+/// }
+///
+/// conformance_tests::tests!(suite());
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! tests {
+    ($suite:expr) => {
+        $crate::basics! { $suite }
+    };
+}

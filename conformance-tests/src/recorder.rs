@@ -1,0 +1,187 @@
+//! Remembers what a case last did, for its failure text.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kv_core::{
+    CommitOutcome, DeleteOptions, DeleteOutcome, Entry, IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery,
+    MessageStream, NewExpiry, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery, WatchStream,
+};
+
+/// A store that remembers the last operations and their results; clones remember together.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorder {
+    inner: Arc<dyn KvStore>,
+    label: &'static str,
+    log: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Recorder {
+    /// How many operations are remembered.
+    const MOST: usize = 12;
+    /// How long an operation's text may be.
+    const WIDTH: usize = 240;
+
+    pub(crate) fn new(inner: Arc<dyn KvStore>) -> Self {
+        Self { inner, label: "", log: Arc::default() }
+    }
+
+    /// Another store that writes into the same memory, marked.
+    pub(crate) fn beside(&self, inner: Arc<dyn KvStore>, label: &'static str) -> Self {
+        Self { inner, label, log: Arc::clone(&self.log) }
+    }
+
+    pub(crate) fn last_operations(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn note<T: Debug>(&self, call: String, result: &T) {
+        let mut line = if self.label.is_empty() { call } else { format!("[{}] {call}", self.label) };
+        line = format!("{line} -> {result:?}");
+        if let Some((end, _)) = line.char_indices().nth(Self::WIDTH) {
+            line.truncate(end);
+            line.push('…');
+        }
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.len() == Self::MOST {
+            log.pop_front();
+        }
+        log.push_back(line);
+    }
+}
+
+/// Values beyond a few bytes tell nothing.
+fn brief(value: &Bytes) -> String {
+    if value.len() <= 40 { format!("{value:?}") } else { format!("<{} bytes>", value.len()) }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl KvStore for Recorder {
+    fn info(&self) -> &StoreInfo {
+        self.inner.info()
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let result = self.inner.get(key).await;
+        self.note(format!("get {key}"), &result.as_ref().map(|entry| entry.as_ref().map(|entry| brief(&entry.value))));
+        result
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let call = format!("set {key} {} {options:?}", brief(&value));
+        let result = self.inner.set(key, value, options).await;
+        self.note(call, &result);
+        result
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        let result = self.inner.delete(key, options).await;
+        self.note(format!("delete {key} {options:?}"), &result);
+        result
+    }
+
+    async fn contains(&self, key: &Key) -> Result<bool> {
+        let result = self.inner.contains(key).await;
+        self.note(format!("contains {key}"), &result);
+        result
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
+        let results = self.inner.get_many(keys).await;
+        self.note(format!("get_many of {} keys", keys.len()), &results.len());
+        results
+    }
+
+    async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
+        let results = self.inner.set_many(items).await;
+        self.note(format!("set_many of {} keys", items.len()), &results.len());
+        results
+    }
+
+    async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
+        let results = self.inner.delete_many(keys).await;
+        self.note(format!("delete_many of {} keys", keys.len()), &results.len());
+        results
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let result = self.inner.list(query).await;
+        let shown = result.as_ref().map(|page| {
+            let keys: Vec<_> = page.items.iter().map(|item| item.key.as_str()).collect();
+            format!("{} keys {keys:?}, next {:?}", keys.len(), page.next)
+        });
+        self.note(format!("list {query:?}"), &shown);
+        result
+    }
+
+    async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        let result = self.inner.clear(prefix).await;
+        self.note(format!("clear {prefix}"), &result);
+        result
+    }
+
+    async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
+        let result = self.inner.touch(key, expiry).await;
+        self.note(format!("touch {key} {expiry:?}"), &result);
+        result
+    }
+
+    async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        let result = self.inner.increment(key, by, options).await;
+        self.note(format!("increment {key} by {by} {options:?}"), &result);
+        result
+    }
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let result = self.inner.commit(transaction).await;
+        self.note(format!("commit {transaction:?}"), &result);
+        result
+    }
+
+    async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
+        let result = self.inner.watch(query).await;
+        self.note(format!("watch {query:?}"), &result.as_ref().map(|_| "a stream"));
+        result
+    }
+
+    async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
+        let call = format!("publish {channel} {}", brief(&message));
+        let result = self.inner.publish(channel, message).await;
+        self.note(call, &result);
+        result
+    }
+
+    async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
+        let result = self.inner.subscribe(channels).await;
+        self.note(format!("subscribe {channels}"), &result.as_ref().map(|_| "a stream"));
+        result
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let result = self.inner.ping().await;
+        self.note("ping".into(), &result);
+        result
+    }
+
+    async fn flush(&self) -> Result<()> {
+        let result = self.inner.flush().await;
+        self.note("flush".into(), &result);
+        result
+    }
+
+    async fn sweep(&self) -> Result<u64> {
+        let result = self.inner.sweep().await;
+        self.note("sweep".into(), &result);
+        result
+    }
+
+    async fn close(&self) -> Result<()> {
+        let result = self.inner.close().await;
+        self.note("close".into(), &result);
+        result
+    }
+}

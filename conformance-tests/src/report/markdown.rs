@@ -1,0 +1,77 @@
+//! The matrix of stores and what they keep, as Markdown.
+
+use kv_core::{Capabilities, Capability, Durability, List, Reach, Transactions};
+
+use super::{Counts, Report};
+use crate::case::Level;
+
+/// A table with a column for each store: its levels, with the number of cases that it passes, and what it declares.
+///
+/// A level is `—` where the store has none of it, `n` where all its cases passed, `n of m` where some were skipped, and
+/// `**n failed**` where the store breaks it.
+pub fn matrix(reports: &[Report]) -> String {
+    let mut table = row("", reports.iter().map(|report| format!("`{}`", report.store)));
+    table.push_str(&row("---", reports.iter().map(|_| ":---:".to_owned())));
+    for &level in Level::ALL {
+        table.push_str(&row(&level.to_string(), reports.iter().map(|report| cell(report.counts(Some(level))))));
+    }
+    for (name, show) in DECLARED {
+        table.push_str(&row(name, reports.iter().map(|report| show(&report.capabilities))));
+    }
+    table
+}
+
+/// Tells one thing that a store declares.
+type Show = fn(&Capabilities) -> String;
+
+/// What stores declare beside the levels.
+const DECLARED: &[(&str, Show)] = &[
+    ("list", |store| {
+        match store.list {
+            List::Native => "by index",
+            List::Emulated => "by scan",
+            _ => "—",
+        }
+        .to_owned()
+    }),
+    ("transactions", |store| match store.transactions {
+        Transactions::Any => "any keys".to_owned(),
+        Transactions::WithinFirst(segments) => format!("within first {segments}"),
+        _ => "—".to_owned(),
+    }),
+    ("versions", |store| yes(store.has(Capability::Versions))),
+    ("touch", |store| yes(store.has(Capability::Touch))),
+    ("watch reaches", |store| reach(store.watch)),
+    ("messages reach", |store| reach(store.messages)),
+    ("a write survives", |store| match store.durability {
+        Durability::VOLATILE => "nothing".to_owned(),
+        durability => durability.to_string(),
+    }),
+    ("may evict", |store| yes(store.may_evict)),
+];
+
+fn row(name: &str, cells: impl Iterator<Item = String>) -> String {
+    cells.fold(format!("| {name} |"), |row, cell| format!("{row} {cell} |")) + "\n"
+}
+
+fn cell(counts: Counts) -> String {
+    match counts {
+        Counts { failed: 1.., .. } => format!("**{} failed**", counts.failed),
+        Counts { passed: 0, .. } => "—".to_owned(),
+        Counts { skipped: 0, passed, .. } => passed.to_string(),
+        Counts { skipped, passed, .. } => format!("{passed} of {}", passed + skipped),
+    }
+}
+
+fn yes(is_so: bool) -> String {
+    if is_so { "yes" } else { "—" }.to_owned()
+}
+
+fn reach(reach: Reach) -> String {
+    match reach {
+        Reach::Process => "this process",
+        Reach::Shared => "all processes",
+        _ => "—",
+    }
+    .to_owned()
+}

@@ -1,0 +1,131 @@
+//! What came of a run.
+
+mod markdown;
+mod text;
+
+use std::time::Duration;
+
+use kv_core::Capabilities;
+use serde::Serialize;
+
+pub use self::markdown::matrix;
+use crate::case::{Case, Level};
+
+/// What came of all cases against one store.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The name of the store.
+    pub store: String,
+    /// What the store declares.
+    #[serde(skip)]
+    pub capabilities: Capabilities,
+    /// The seed of what was done at random.
+    pub seed: u64,
+    /// Every case that applies, in the order of the table.
+    pub cases: Vec<CaseReport>,
+}
+
+/// What came of one case.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct CaseReport {
+    /// The name of the case.
+    pub id: &'static str,
+    /// The part of the contract that it belongs to.
+    #[serde(serialize_with = "level_name")]
+    pub level: Level,
+    /// The clause that it proves.
+    pub clause: &'static str,
+    /// What must hold.
+    pub rule: &'static str,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// How long it took, in seconds.
+    #[serde(serialize_with = "seconds")]
+    pub duration: Duration,
+}
+
+/// What came of one case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The clause holds.
+    Passed,
+    /// It was not run.
+    Skipped {
+        /// What is missing.
+        reason: String,
+    },
+    /// The clause is broken.
+    Failed {
+        /// The whole story.
+        text: String,
+    },
+}
+
+/// How many cases ended how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct Counts {
+    /// The clause holds.
+    pub passed: usize,
+    /// Not run for want of a capability or a hook.
+    pub skipped: usize,
+    /// The clause is broken.
+    pub failed: usize,
+}
+
+impl Report {
+    pub(crate) fn new(store: String, capabilities: Capabilities, seed: u64, cases: Vec<CaseReport>) -> Self {
+        Self { store, capabilities, seed, cases }
+    }
+
+    /// Whether at least one case ran and none failed.
+    pub fn is_green(&self) -> bool {
+        let Counts { passed, failed, skipped: _ } = self.counts(None);
+        failed == 0 && passed > 0
+    }
+
+    /// How many cases ended how: of one level, or of all.
+    pub fn counts(&self, level: Option<Level>) -> Counts {
+        let mut counts = Counts::default();
+        for case in self.cases.iter().filter(|case| level.is_none_or(|level| case.level == level)) {
+            match case.outcome {
+                Outcome::Passed => counts.passed += 1,
+                Outcome::Skipped { .. } => counts.skipped += 1,
+                Outcome::Failed { .. } => counts.failed += 1,
+            }
+        }
+        counts
+    }
+
+    /// The cases that failed.
+    pub fn failures(&self) -> impl Iterator<Item = &CaseReport> {
+        self.cases.iter().filter(|case| matches!(case.outcome, Outcome::Failed { .. }))
+    }
+
+    /// The whole report as JSON: `store`, `seed`, and `cases` with `id`, `level`, `clause`, `rule`, `outcome`, `duration`
+    /// in seconds and, where there is one, `reason` or `text`.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+impl CaseReport {
+    pub(crate) fn new(case: &Case, outcome: Outcome, duration: Duration) -> Self {
+        let Case { id, level, clause, rule, needs: _, run: _ } = *case;
+        Self { id, level, clause, rule, outcome, duration }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn level_name<S: serde::Serializer>(level: &Level, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(level)
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}

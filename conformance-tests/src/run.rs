@@ -1,0 +1,124 @@
+//! Running one case, and all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use kv_core::{Capability, Clock, KvStore, SystemClock};
+use tokio::sync::Semaphore;
+
+use crate::case::{Applies, Case};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::recorder::Recorder;
+use crate::report::{CaseReport, Outcome, Report};
+use crate::suite::{Fresh, Suite};
+
+/// How many cases run at a time against one store.
+const AT_ONCE: usize = 4;
+
+impl Suite {
+    /// Runs every case whose name contains `filter` and reports what came of each. Panics of the store are failures.
+    ///
+    /// Needs a tokio runtime with time enabled.
+    pub async fn run(&self, filter: &str) -> Report {
+        self.run_with(filter, |_| {}).await
+    }
+
+    /// As [`Suite::run`], and tells each result as it comes, in the order of the table.
+    pub async fn run_with(&self, filter: &str, mut tell: impl FnMut(&CaseReport) + Send) -> Report {
+        let room = Arc::new(Semaphore::new(AT_ONCE));
+        let mut running: FuturesOrdered<_> = Case::all()
+            .filter(|case| case.id.contains(filter))
+            .filter_map(|case| match case.applies(&self.capabilities, self.hooks) {
+                Applies::Omit => None,
+                applies => Some((case, applies)),
+            })
+            .map(|(case, applies)| {
+                let (suite, room) = (self.clone(), Arc::clone(&room));
+                async move {
+                    let _permit = room.acquire().await;
+                    match applies {
+                        Applies::Skip(reason) => CaseReport::new(case, Outcome::Skipped { reason }, Duration::ZERO),
+                        _ => suite.run_case(case).await,
+                    }
+                }
+            })
+            .collect();
+        let mut cases = Vec::new();
+        while let Some(report) = running.next().await {
+            tell(&report);
+            cases.push(report);
+        }
+        Report::new(self.name.clone(), self.capabilities, self.seed, cases)
+    }
+
+    /// Runs one case against a store of its own.
+    pub(crate) async fn run_case(&self, case: &'static Case) -> CaseReport {
+        let start = SystemClock.now();
+        let outcome = match self.try_case(case).await {
+            Ok(()) => Outcome::Passed,
+            Err(text) => Outcome::Failed { text },
+        };
+        CaseReport::new(case, outcome, SystemClock.now().duration_since(start).unwrap_or_default())
+    }
+
+    async fn try_case(&self, case: &'static Case) -> Result<(), String> {
+        let fresh = Fresh::new(case.id, self.seed);
+        let store = self.open(&fresh).await.map_err(|error| {
+            let failure = Failure::from(error);
+            self.explain(case, &Failure::new(format!("the store could not be opened: {failure}")), &[])
+        })?;
+        let context = Context::new(self.clone(), fresh, Recorder::new(store));
+
+        // In a task of its own, so that a panic is caught and a hang ends.
+        let mut running = tokio::spawn((case.run)(context.clone()));
+        let verdict = match tokio::time::timeout(self.time_limit, &mut running).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(panic)) => Err(Failure::new(format!("it panicked: {}", panic_text(panic)))),
+            Err(_) => {
+                running.abort();
+                Err(Failure::new(format!("it was not through after {:?}", self.time_limit)))
+            }
+        };
+        let result = verdict.map_err(|failure| self.explain(case, &failure, &context.last_operations()));
+        self.tidy(case, &context).await.and(result)
+    }
+
+    /// Leaves nothing behind in a backend that others use. A case may have closed its store: then it is opened again.
+    async fn tidy(&self, case: &Case, context: &Context) -> Result<(), String> {
+        let is_closed = context.store().ping().await.is_err();
+        let result = if is_closed || !self.capabilities.has(Capability::List) {
+            Ok(())
+        } else {
+            context.clean_up().await.map_err(|failure| self.explain(case, &failure, &context.last_operations()))
+        };
+        let _ = context.store().close().await;
+        result
+    }
+
+    /// The whole story of a failure: rule, clause, what went wrong, what was done last, and how to run it again.
+    fn explain(&self, case: &Case, failure: &Failure, operations: &[String]) -> String {
+        let mut lines = vec![format!("{}: {failure}", case.id), format!("clause {}: {}", case.clause, case.rule)];
+        if !operations.is_empty() {
+            lines.push("last operations:".to_owned());
+            lines.extend(operations.iter().map(|operation| format!("  {operation}")));
+        }
+        lines.push(format!("store {}, seed {}", self.name, self.seed));
+        if let Some(rerun) = &self.rerun {
+            let command = rerun.replace("{case}", case.id).replace("{seed}", &self.seed.to_string());
+            lines.push(format!("run it again: {command}"));
+        }
+        lines.join("\n  ")
+    }
+}
+
+fn panic_text(error: tokio::task::JoinError) -> String {
+    let Ok(payload) = error.try_into_panic() else { return "the task was cancelled".to_owned() };
+    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "without a text".to_owned(),
+    }
+}

@@ -1,0 +1,181 @@
+//! A store under test: what it declares, and how it is opened.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv_core::{BoxFuture, Capabilities, Error, KvStore, ManualClock, Result};
+
+/// Opens the store of one case; the same [`Fresh`] again means the same store.
+type Open = dyn Fn(Fresh) -> BoxFuture<'static, Result<Arc<dyn KvStore>>> + Send + Sync;
+
+/// What one case gets to itself.
+///
+/// A store on a shared backend takes the name as its namespace, table or file; a store in memory needs neither. A store
+/// with a clock takes this one, where the suite was told so by [`Suite::with_clock`].
+#[derive(Debug, Clone)]
+pub struct Fresh {
+    name: String,
+    clock: ManualClock,
+}
+
+impl Fresh {
+    pub(crate) fn new(case: &str, seed: u64) -> Self {
+        // Unique among runs and among cases, short enough for an identifier, and legible where it is left behind.
+        let hash = case.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Self { name: format!("ct_{seed:08x}_{hash:016x}"), clock: ManualClock::new() }
+    }
+
+    /// A name that no other case or run has: letters, digits and `_`, at most 28 bytes.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The clock that the case moves.
+    pub fn clock(&self) -> Arc<ManualClock> {
+        Arc::new(self.clock.clone())
+    }
+}
+
+/// What the harness around a store can do beside opening it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Hooks {
+    pub(crate) clock: bool,
+    pub(crate) reopen: bool,
+    pub(crate) second_handle: bool,
+}
+
+/// A store under test.
+///
+/// # Examples
+/// ```
+/// use conformance_tests::Suite;
+/// use kv_memory::{CAPABILITIES, MemoryStore};
+///
+/// let suite = Suite::new("memory", CAPABILITIES, |fresh| async move {
+///     MemoryStore::builder().clock(fresh.clock()).build()
+/// })
+/// .with_clock();
+/// # let rt = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+/// # rt.block_on(async {
+/// let report = suite.run("basics/").await;
+/// assert!(report.is_green(), "{report}");
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct Suite {
+    pub(crate) name: String,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) hooks: Hooks,
+    pub(crate) seed: u64,
+    pub(crate) time_limit: Duration,
+    pub(crate) rerun: Option<String>,
+    pub(crate) optional: bool,
+    open: Arc<Open>,
+}
+
+impl Suite {
+    /// A store of this name, with the capabilities that it declares, opened by this for each case.
+    ///
+    /// The seed is new each time, unless the environment has `CONFORMANCE_SEED`.
+    pub fn new<F, S, O>(name: impl Into<String>, capabilities: Capabilities, open: O) -> Self
+    where
+        O: Fn(Fresh) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<S>> + Send + 'static,
+        S: KvStore,
+    {
+        let open = move |fresh| -> BoxFuture<'static, Result<Arc<dyn KvStore>>> {
+            let opening = open(fresh);
+            Box::pin(async move { Ok(Arc::new(opening.await?) as Arc<dyn KvStore>) })
+        };
+        Self {
+            name: name.into(),
+            capabilities,
+            hooks: Hooks::default(),
+            seed: seed_from_environment().unwrap_or_else(rand::random).into(),
+            time_limit: Duration::from_secs(60),
+            rerun: None,
+            optional: false,
+            open: Arc::new(open),
+        }
+    }
+
+    /// The store takes its time from [`Fresh::clock`], so that cases move it instead of waiting.
+    #[must_use]
+    pub fn with_clock(mut self) -> Self {
+        self.hooks.clock = true;
+        self
+    }
+
+    /// A store that was closed can be opened again with the same [`Fresh`], and has what it had.
+    #[must_use]
+    pub fn with_reopen(mut self) -> Self {
+        self.hooks.reopen = true;
+        self
+    }
+
+    /// A store can be opened a second time with the same [`Fresh`] while the first handle is in use.
+    #[must_use]
+    pub fn with_second_handle(mut self) -> Self {
+        self.hooks.second_handle = true;
+        self
+    }
+
+    /// Uses this seed, which a failure printed, for random keys and sequences.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed & u64::from(u32::MAX);
+        self
+    }
+
+    /// How long a case may take before it counts as hung; a minute unless said.
+    #[must_use]
+    pub fn with_time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = limit;
+        self
+    }
+
+    /// The command that runs one case again, with `{case}` and `{seed}` in it, for failure texts.
+    #[must_use]
+    pub fn with_rerun(mut self, command: impl Into<String>) -> Self {
+        self.rerun = Some(command.into());
+        self
+    }
+
+    /// A backend that cannot be reached is one visible NOT RUN line instead of a failure.
+    #[must_use]
+    pub fn with_optional_backend(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+
+    /// The name of the store.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The capabilities that the store declares.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// Opens the store of one case.
+    pub(crate) async fn open(&self, fresh: &Fresh) -> Result<Arc<dyn KvStore>> {
+        match tokio::time::timeout(self.time_limit, (self.open)(fresh.clone())).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Error::unavailable(format!("the store did not open within {:?}", self.time_limit))),
+        }
+    }
+}
+
+impl fmt::Debug for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Suite({})", self.name)
+    }
+}
+
+/// The seed that a failure printed, for running it again.
+fn seed_from_environment() -> Option<u32> {
+    std::env::var("CONFORMANCE_SEED").ok()?.parse().ok()
+}
