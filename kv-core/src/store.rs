@@ -24,7 +24,7 @@ use crate::watch::{WatchQuery, WatchStream};
 /// level. The others either are built from those, and overridden for speed, or answer `Unsupported` until the adapter
 /// implements them and declares the [`Capability`].
 ///
-/// Every method keeps the clauses that it names, word by word in `ARCHITECTURE.md` at the root of the workspace; the crate
+/// Every method keeps the clauses that it names, word by word in `CONTRACT.md` at the root of the workspace; the crate
 /// `conformance-tests` proves them one by one. Common to all:
 /// - E-1: an error's kind says what to do; a write that may have happened is `Indeterminate`, never `Unavailable`.
 /// - E-2: nothing hangs: each round trip to a backend has a deadline.
