@@ -15,9 +15,6 @@ use crate::recorder::Recorder;
 use crate::report::{CaseReport, Outcome, Report};
 use crate::suite::{Fresh, Suite};
 
-/// How many cases run at a time against one store.
-const AT_ONCE: usize = 4;
-
 impl Suite {
     /// Runs every case whose name contains `filter` and reports what came of each. Panics of the store are failures.
     ///
@@ -28,7 +25,7 @@ impl Suite {
 
     /// As [`Suite::run`], and tells each result as it comes, in the order of the table.
     pub async fn run_with(&self, filter: &str, mut tell: impl FnMut(&CaseReport) + Send) -> Report {
-        let room = Arc::new(Semaphore::new(AT_ONCE));
+        let room = Arc::new(Semaphore::new(self.cases_at_once));
         let mut running: FuturesOrdered<_> = Case::all()
             .filter(|case| case.id.contains(filter))
             .filter_map(|case| match case.applies(&self.capabilities, self.hooks) {

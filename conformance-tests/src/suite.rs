@@ -70,6 +70,7 @@ pub struct Suite {
     pub(crate) hooks: Hooks,
     pub(crate) seed: u64,
     pub(crate) time_limit: Duration,
+    pub(crate) cases_at_once: usize,
     pub(crate) rerun: Option<String>,
     pub(crate) optional: bool,
     open: Arc<Open>,
@@ -95,6 +96,7 @@ impl Suite {
             hooks: Hooks::default(),
             seed: seed_from_environment().unwrap_or_else(rand::random).into(),
             time_limit: Duration::from_secs(60),
+            cases_at_once: 4,
             rerun: None,
             optional: false,
             open: Arc::new(open),
@@ -133,6 +135,13 @@ impl Suite {
     #[must_use]
     pub fn with_time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
+        self
+    }
+
+    /// How many cases [`Suite::run`] has open at a time; four unless said, one for a store that only one handle may open.
+    #[must_use]
+    pub fn with_cases_at_once(mut self, cases: usize) -> Self {
+        self.cases_at_once = cases.max(1);
         self
     }
 
