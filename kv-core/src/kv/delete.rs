@@ -1,0 +1,118 @@
+//! Removing one key.
+
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::handle::Kv;
+use crate::BoxFuture;
+use crate::error::Result;
+use crate::key::{IntoKey, Key};
+use crate::options::{DeleteOptions, DeleteOutcome, When};
+use crate::version::Version;
+
+impl Kv {
+    /// Removes a key: awaited, it tells whether a live entry was removed.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad key, `Indeterminate` where the removal may have happened.
+    ///
+    /// # Cancel safety
+    /// After a dropped future the removal is not applied, applied, or still to be applied.
+    ///
+    /// # Examples
+    /// ```
+    /// # use kv_core::Kv;
+    /// # use kv_memory::MemoryStore;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kv_core::Result<()> {
+    /// let kv = Kv::new(MemoryStore::new());
+    /// kv.set(["draft"], "hello").await?;
+    /// assert!(!kv.delete(["draft"]).if_value("other").await?.is_deleted());
+    /// assert!(kv.delete(["draft"]).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn delete(&self, key: impl IntoKey) -> Delete<'_> {
+        let options = DeleteOptions::default();
+        Delete { kv: self, removal: key.into_key().map(|key| (key, options)), outcome: PhantomData }
+    }
+}
+
+/// A removal of one key that happens when it is awaited.
+///
+/// It tells whether a live entry was removed. Once it has a condition it is a [`ConditionalDelete`], whose outcome tells
+/// whether the condition held.
+#[derive(Debug)]
+#[must_use = "nothing is removed until the delete is awaited"]
+pub struct Delete<'kv, Outcome = bool> {
+    kv: &'kv Kv,
+    /// What to remove, or why it cannot be.
+    removal: Result<(Key, DeleteOptions)>,
+    outcome: PhantomData<fn() -> Outcome>,
+}
+
+/// A [`Delete`] that tells what came of it: deleted, missing, or refused by its condition.
+pub type ConditionalDelete<'kv> = Delete<'kv, DeleteOutcome>;
+
+impl<'kv> Delete<'kv> {
+    /// Removes only the entry of this version.
+    pub fn if_version(self, version: Version) -> ConditionalDelete<'kv> {
+        self.when(|_, _| Ok(When::Version(version)))
+    }
+
+    /// Removes only an entry that has exactly the bytes that this value is encoded to.
+    pub fn if_value<T: Serialize + ?Sized>(self, value: &T) -> ConditionalDelete<'kv> {
+        self.when(|kv, key| kv.write_as(key, value).map(When::Value))
+    }
+
+    /// Removes only an entry that has exactly these bytes.
+    pub fn if_bytes(self, bytes: impl Into<Bytes>) -> ConditionalDelete<'kv> {
+        self.when(|_, _| Ok(When::Value(bytes.into())))
+    }
+
+    fn when(self, when: impl FnOnce(&Kv, &Key) -> Result<When>) -> ConditionalDelete<'kv> {
+        let kv = self.kv;
+        self.map(|key, options| Ok(options.with_when(when(kv, key)?)))
+    }
+}
+
+impl<'kv, Outcome> Delete<'kv, Outcome> {
+    /// Asks for the entry that is removed: the outcome brings it.
+    pub fn with_previous(self) -> ConditionalDelete<'kv> {
+        self.map(|_, options| Ok(options.with_previous()))
+    }
+
+    fn map(self, change: impl FnOnce(&Key, DeleteOptions) -> Result<DeleteOptions>) -> ConditionalDelete<'kv> {
+        let Self { kv, removal, outcome: _ } = self;
+        let removal = removal.and_then(|(key, options)| {
+            let options = change(&key, options)?;
+            Ok((key, options))
+        });
+        Delete { kv, removal, outcome: PhantomData }
+    }
+
+    async fn send(self) -> Result<DeleteOutcome> {
+        let (key, options) = self.removal?;
+        self.kv.store.delete(&key, &options).await.map_err(|error| error.with_key(&key))
+    }
+}
+
+impl<'kv> IntoFuture for Delete<'kv> {
+    type Output = Result<bool>;
+    type IntoFuture = BoxFuture<'kv, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { Ok(self.send().await?.is_deleted()) })
+    }
+}
+
+impl<'kv> IntoFuture for ConditionalDelete<'kv> {
+    type Output = Result<DeleteOutcome>;
+    type IntoFuture = BoxFuture<'kv, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}

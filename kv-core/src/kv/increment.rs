@@ -1,0 +1,73 @@
+//! Counters.
+
+use super::expiry::expiry_methods;
+use super::handle::Kv;
+use crate::BoxFuture;
+use crate::error::Result;
+use crate::expiry::Expiry;
+use crate::key::{IntoKey, Key};
+use crate::options::IncrementOptions;
+
+impl Kv {
+    /// Adds to a counter: awaited, it gives the new value. A counter that is not there starts at zero.
+    ///
+    /// A counter is decimal text, which [`Kv::get`] reads as a number with JSON values. What is said about its life
+    /// applies where this call creates it; one that is there keeps its deadline.
+    ///
+    /// # Errors
+    /// `Unsupported` without the counters capability; `Invalid` where the sum leaves `i64` or the value is no number, which
+    /// then stays; `Indeterminate` where the addition may have happened.
+    ///
+    /// # Cancel safety
+    /// After a dropped future the addition is not applied, applied, or still to be applied.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// # use kv_core::Kv;
+    /// # use kv_memory::MemoryStore;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kv_core::Result<()> {
+    /// let kv = Kv::new(MemoryStore::new());
+    /// let calls = kv.increment(["calls", "203.0.113.7"], 1).ttl(Duration::from_secs(60)).await?;
+    /// assert_eq!(calls, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn increment(&self, key: impl IntoKey, by: i64) -> Increment<'_> {
+        Increment { kv: self, key: key.into_key(), by, expiry: self.default_expiry }
+    }
+}
+
+/// An addition to a counter that happens when it is awaited.
+#[derive(Debug)]
+#[must_use = "nothing is added until the increment is awaited"]
+pub struct Increment<'kv> {
+    kv: &'kv Kv,
+    key: Result<Key>,
+    by: i64,
+    expiry: Expiry,
+}
+
+impl Increment<'_> {
+    /// Sets how long a counter lives that this call creates.
+    pub fn expiry(mut self, expiry: Expiry) -> Self {
+        self.expiry = expiry;
+        self
+    }
+
+    expiry_methods!();
+}
+
+impl<'kv> IntoFuture for Increment<'kv> {
+    type Output = Result<i64>;
+    type IntoFuture = BoxFuture<'kv, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { kv, key, by, expiry } = self;
+        Box::pin(async move {
+            let (key, options) = (key?, IncrementOptions::default().with_expiry(expiry));
+            kv.store.increment(&key, by, &options).await.map_err(|error| error.with_key(&key))
+        })
+    }
+}

@@ -1,0 +1,324 @@
+//! Listing as a stream.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt};
+use serde::de::DeserializeOwned;
+
+use super::handle::Kv;
+use crate::capability::List;
+use crate::codec::Codec;
+use crate::entry::Entry;
+use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::key::{IntoKey, IntoPrefix, Key};
+use crate::list::{ListItem, ListQuery};
+use crate::store::KvStore;
+
+impl Kv {
+    /// Lists the values under a prefix in key order, the prefix key included; `()` is everything in the namespace.
+    ///
+    /// # Errors
+    /// The stream gives `Unsupported` without the list capability, `Invalid` for a bad prefix or bound, and what the store
+    /// gives. A value that does not decode is one `Corrupt` item among the others.
+    ///
+    /// # Examples
+    /// ```
+    /// # use kv_core::Kv;
+    /// # use kv_memory::MemoryStore;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kv_core::Result<()> {
+    /// let kv = Kv::new(MemoryStore::new());
+    /// kv.set_many([(["users", "1"], "ada"), (["users", "2"], "grace")]).await.all()?;
+    ///
+    /// let mut users = kv.list::<String>(["users"]).reverse();
+    /// while let Some(user) = users.next().await {
+    ///     let (key, name) = user?;
+    ///     println!("{key}: {name}");
+    /// }
+    /// let first = kv.keys(["users"]).limit(1).all().await?;
+    /// assert_eq!(first[0].as_str(), "users#1");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn list<T: DeserializeOwned>(&self, prefix: impl IntoPrefix) -> Listing<(Key, T)> {
+        Listing::new(self, prefix, false, |codec, key, entry| {
+            let named = |error: Error| error.with_operation(Operation::List).with_key(&key);
+            let value = codec.decode(&there(entry)?.value).map_err(named)?;
+            Ok((key, value))
+        })
+    }
+
+    /// Lists the entries under a prefix, undecoded; the rest is as [`Kv::list`].
+    ///
+    /// # Errors
+    /// As [`Kv::list`].
+    pub fn entries(&self, prefix: impl IntoPrefix) -> Listing<(Key, Entry)> {
+        Listing::new(self, prefix, false, |_, key, entry| Ok((key, there(entry)?)))
+    }
+
+    /// Lists the keys under a prefix without reading values; the rest is as [`Kv::list`].
+    ///
+    /// # Errors
+    /// As [`Kv::list`].
+    pub fn keys(&self, prefix: impl IntoPrefix) -> Listing<Key> {
+        Listing::new(self, prefix, true, |_, key, _| Ok(key))
+    }
+}
+
+fn there(entry: Option<Entry>) -> Result<Entry> {
+    entry.ok_or_else(|| Error::corrupt("the store listed a key without its entry"))
+}
+
+/// What a listing makes of a listed key.
+type Read<T> = fn(Codec, Key, Option<Entry>) -> Result<T>;
+
+/// A list in key order: a [`Stream`] that reads page by page, and nothing before it is asked for its first item.
+///
+/// What is there during the whole listing appears exactly once. It is not a snapshot: what is written or removed meanwhile
+/// may appear or not. A store that lists by scanning everything is scanned once: all keys first, then values in batches.
+/// After an error other than `Corrupt` the stream ends.
+#[must_use = "nothing is listed until the stream is polled"]
+pub struct Listing<T> {
+    state: State<T>,
+}
+
+enum State<T> {
+    /// `None` only while it is being started.
+    Planned(Option<Plan<T>>),
+    Running(BoxStream<'static, Result<T>>),
+}
+
+struct Plan<T> {
+    store: Arc<dyn KvStore>,
+    codec: Codec,
+    query: Result<ListQuery>,
+    left: Option<usize>,
+    page_size: usize,
+    read: Read<T>,
+}
+
+impl<T> Listing<T> {
+    /// How many keys a page asks for unless said.
+    pub const DEFAULT_PAGE_SIZE: usize = 256;
+
+    fn new(kv: &Kv, prefix: impl IntoPrefix, keys_only: bool, read: Read<T>) -> Self {
+        let query = prefix.into_prefix().map(|prefix| {
+            let query = ListQuery::new(prefix);
+            if keys_only { query.with_keys_only() } else { query }
+        });
+        let (store, codec, page_size) = (Arc::clone(&kv.store), kv.codec, Self::DEFAULT_PAGE_SIZE);
+        Self { state: State::Planned(Some(Plan { store, codec, query, left: None, page_size, read })) }
+    }
+
+    /// Only keys behind this one, which need not exist.
+    pub fn after(self, key: impl IntoKey) -> Self {
+        self.query(|query| Ok(query.with_after(key.into_key()?)))
+    }
+
+    /// Only keys before this one, which need not exist.
+    pub fn before(self, key: impl IntoKey) -> Self {
+        self.query(|query| Ok(query.with_before(key.into_key()?)))
+    }
+
+    /// From the last key to the first.
+    pub fn reverse(self) -> Self {
+        self.query(|query| Ok(query.with_reverse()))
+    }
+
+    /// At most this many items in all.
+    pub fn limit(self, items: usize) -> Self {
+        self.plan(|plan| plan.left = Some(items))
+    }
+
+    /// At most this many keys a call of the store; [`Self::DEFAULT_PAGE_SIZE`] unless said. Zero is `Invalid`.
+    pub fn page_size(self, keys: usize) -> Self {
+        self.plan(|plan| plan.page_size = keys)
+    }
+
+    fn query(self, change: impl FnOnce(ListQuery) -> Result<ListQuery>) -> Self {
+        self.plan(|plan| {
+            let query = std::mem::replace(&mut plan.query, Ok(ListQuery::default()));
+            plan.query = query.and_then(change);
+        })
+    }
+
+    fn plan(mut self, change: impl FnOnce(&mut Plan<T>)) -> Self {
+        if let State::Planned(Some(plan)) = &mut self.state {
+            change(plan);
+        }
+        self
+    }
+}
+
+impl<T: Send + 'static> Listing<T> {
+    /// The next item; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Kv::list`].
+    ///
+    /// # Cancel safety
+    /// A dropped future has taken nothing.
+    pub async fn next(&mut self) -> Option<Result<T>> {
+        StreamExt::next(self).await
+    }
+
+    /// Every item, or the first error.
+    ///
+    /// # Errors
+    /// As [`Kv::list`].
+    pub async fn all(mut self) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        while let Some(item) = self.next().await {
+            items.push(item?);
+        }
+        Ok(items)
+    }
+
+    fn stream(&mut self) -> Option<&mut BoxStream<'static, Result<T>>> {
+        if let State::Planned(plan) = &mut self.state {
+            self.state = State::Running(plan.take()?.start());
+        }
+        match &mut self.state {
+            State::Running(stream) => Some(stream),
+            State::Planned(_) => None,
+        }
+    }
+}
+
+impl<T: Send + 'static> Stream for Listing<T> {
+    type Item = Result<T>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<T>>> {
+        match self.stream() {
+            Some(stream) => stream.poll_next_unpin(cx),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Listing<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Listing");
+        if let State::Planned(Some(plan)) = &self.state {
+            fields.field("query", &plan.query).field("limit", &plan.left).field("page_size", &plan.page_size);
+        }
+        fields.finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Plan<T> {
+    fn start(self) -> BoxStream<'static, Result<T>> {
+        let Self { store, codec, query, left, page_size, read } = self;
+        let query = match query {
+            Ok(_) if page_size == 0 => Err(Error::invalid("a page holds at least one item: the page size is zero")),
+            query => query,
+        };
+        let query = match query {
+            Ok(query) => query,
+            Err(error) => return stream::once(std::future::ready(Err(error))).boxed(),
+        };
+        let scans = !matches!(store.info().capabilities.list, List::Native);
+        let source = if scans { Source::Scan(query) } else { Source::Pages(query) };
+        let pages = Pages { store, left, page_size, source, ready: VecDeque::new() };
+        let items = stream::unfold(pages, |mut pages| async move { Some((pages.next().await?, pages)) });
+        items.map(move |item| item.and_then(|ListItem { key, entry }| read(codec, key, entry))).boxed()
+    }
+}
+
+struct Pages {
+    store: Arc<dyn KvStore>,
+    /// How many items may still be given.
+    left: Option<usize>,
+    page_size: usize,
+    source: Source,
+    ready: VecDeque<Result<ListItem>>,
+}
+
+/// Where the next items come from.
+enum Source {
+    /// A page of the store.
+    Pages(ListQuery),
+    /// All keys are to be scanned first.
+    Scan(ListQuery),
+    /// The values of these keys.
+    Values(std::vec::IntoIter<Key>),
+    End,
+}
+
+impl Pages {
+    async fn next(&mut self) -> Option<Result<ListItem>> {
+        while self.left != Some(0) {
+            if let Some(item) = self.ready.pop_front() {
+                if item.as_ref().is_err_and(|error| error.kind() != ErrorKind::Corrupt) {
+                    (self.source, self.ready) = (Source::End, VecDeque::new());
+                }
+                self.left = self.left.map(|left| left - 1);
+                return Some(item);
+            }
+            let turned = match std::mem::replace(&mut self.source, Source::End) {
+                Source::Pages(query) => self.page(query).await,
+                Source::Scan(query) => self.scan(query).await,
+                Source::Values(keys) => self.values(keys).await,
+                Source::End => return None,
+            };
+            if let Err(error) = turned {
+                self.source = Source::End;
+                return Some(Err(error));
+            }
+        }
+        None
+    }
+
+    async fn page(&mut self, query: ListQuery) -> Result<()> {
+        let query = query.with_limit(self.left.map_or(self.page_size, |left| left.min(self.page_size)));
+        let page = self.store.list(&query).await?;
+        self.ready.extend(page.items.into_iter().map(Ok));
+        self.source = page.next.map_or(Source::End, |next| Source::Pages(query.resume(next)));
+        Ok(())
+    }
+
+    async fn scan(&mut self, query: ListQuery) -> Result<()> {
+        let only_keys = query.keys_only;
+        // A key may lose its value before that is read, so only a list of keys knows how many it needs.
+        let wanted = if only_keys { self.left } else { None };
+        let mut query = query.with_keys_only();
+        query.limit = wanted;
+        let mut items = Vec::new();
+        loop {
+            let page = self.store.list(&query).await?;
+            items.extend(page.items);
+            match page.next {
+                Some(next) if wanted.is_none_or(|wanted| items.len() < wanted) => query = query.resume(next),
+                _ => break,
+            }
+        }
+        if only_keys {
+            self.ready.extend(items.into_iter().map(Ok));
+        } else {
+            self.source = Source::Values(items.into_iter().map(|item| item.key).collect::<Vec<_>>().into_iter());
+        }
+        Ok(())
+    }
+
+    async fn values(&mut self, mut keys: std::vec::IntoIter<Key>) -> Result<()> {
+        let chunk: Vec<Key> = keys.by_ref().take(self.page_size.min(self.left.unwrap_or(usize::MAX))).collect();
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let answers = self.store.get_many(&chunk).await;
+        let item = |(key, answer): (Key, Result<Option<Entry>>)| match answer {
+            Ok(Some(entry)) => Some(Ok(ListItem { key, entry: Some(entry) })),
+            // It went after the scan.
+            Ok(None) => None,
+            Err(error) => Some(Err(error.with_key(&key))),
+        };
+        self.ready.extend(chunk.into_iter().zip(answers).filter_map(item));
+        self.source = Source::Values(keys);
+        Ok(())
+    }
+}

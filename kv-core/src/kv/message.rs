@@ -1,0 +1,67 @@
+//! Messages that are not stored.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::handle::Kv;
+use crate::error::{Operation, Result};
+use crate::key::{IntoKey, IntoPrefix, Key};
+use crate::message::MessageStream;
+
+impl Kv {
+    /// Sends a value to whoever subscribes to the channel now; nobody is fine. [`Kv::decode`] reads the payload.
+    ///
+    /// # Errors
+    /// `Unsupported` without the messages capability, `Invalid` for a bad channel, or for a message that cannot be encoded
+    /// or is too large.
+    ///
+    /// # Cancel safety
+    /// After a dropped future the message is not sent, sent, or still to be sent.
+    pub async fn publish<T: Serialize + Sync + ?Sized>(&self, channel: impl IntoKey + Send, message: &T) -> Result<()> {
+        let channel = channel.into_key()?;
+        let named = |error: crate::Error| error.with_operation(Operation::Publish).with_key(&channel);
+        let message = self.codec.encode(message).map_err(named)?;
+        self.send(&channel, message).await
+    }
+
+    /// Sends bytes as they are; the rest is as [`Kv::publish`].
+    ///
+    /// # Errors
+    /// As [`Kv::publish`].
+    ///
+    /// # Cancel safety
+    /// As [`Kv::publish`].
+    pub async fn publish_bytes(&self, channel: impl IntoKey + Send, message: impl Into<Bytes> + Send) -> Result<()> {
+        self.send(&channel.into_key()?, message.into()).await
+    }
+
+    /// Subscribes to the channels under a prefix. It is live when the call returns; dropping the stream ends it.
+    ///
+    /// # Errors
+    /// `Unsupported` without the messages capability.
+    ///
+    /// # Examples
+    /// ```
+    /// use futures_util::StreamExt;
+    /// use kv_core::{Kv, MessageEvent};
+    /// # use kv_memory::MemoryStore;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kv_core::Result<()> {
+    /// let kv = Kv::new(MemoryStore::new());
+    /// let mut inbox = kv.subscribe(["rooms"]).await?;
+    /// kv.publish(["rooms", "lobby"], "hello").await?;
+    /// if let Some(MessageEvent::Message(message)) = inbox.next().await.transpose()? {
+    ///     assert_eq!(kv.decode::<String>(&message.payload)?, "hello");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn subscribe(&self, channels: impl IntoPrefix + Send) -> Result<MessageStream> {
+        self.store.subscribe(&channels.into_prefix()?).await
+    }
+
+    async fn send(&self, channel: &Key, message: Bytes) -> Result<()> {
+        self.store.publish(channel, message).await.map_err(|error| error.with_key(channel))
+    }
+}

@@ -1,0 +1,121 @@
+//! Checks and mutations of several keys, all or nothing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::handle::Kv;
+use crate::error::Result;
+use crate::expiry::Expiry;
+use crate::key::{IntoKey, Key};
+use crate::options::When;
+use crate::transaction::{CommitOutcome, Transaction};
+use crate::version::Version;
+
+impl Kv {
+    /// Begins a transaction: checks and mutations that [`TransactionBuilder::commit`] applies all or nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// # use kv_core::Kv;
+    /// # use kv_memory::MemoryStore;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kv_core::Result<()> {
+    /// let kv = Kv::new(MemoryStore::new());
+    /// let signed_up = kv
+    ///     .transaction()
+    ///     .check_absent(["emails", "ada@example.com"])
+    ///     .set(["emails", "ada@example.com"], "1")
+    ///     .set(["users", "1"], "ada")
+    ///     .commit()
+    ///     .await?;
+    /// assert!(signed_up.is_committed());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn transaction(&self) -> TransactionBuilder<'_> {
+        TransactionBuilder { kv: self, transaction: Ok(Transaction::new()) }
+    }
+}
+
+/// A transaction that happens when it is committed.
+///
+/// A bad key or a value that cannot be encoded is kept until then.
+#[derive(Debug)]
+#[must_use = "nothing happens until the transaction is committed"]
+pub struct TransactionBuilder<'kv> {
+    kv: &'kv Kv,
+    transaction: Result<Transaction>,
+}
+
+impl TransactionBuilder<'_> {
+    /// Needs the key to have no live entry.
+    pub fn check_absent(self, key: impl IntoKey) -> Self {
+        self.check(key, |_, _| Ok(When::Absent))
+    }
+
+    /// Needs the key to have a live entry.
+    pub fn check_present(self, key: impl IntoKey) -> Self {
+        self.check(key, |_, _| Ok(When::Present))
+    }
+
+    /// Needs the live entry to be of this version.
+    pub fn check_version(self, key: impl IntoKey, version: Version) -> Self {
+        self.check(key, |_, _| Ok(When::Version(version)))
+    }
+
+    /// Needs the live entry to have exactly the bytes that this value is encoded to.
+    pub fn check_value<T: Serialize + ?Sized>(self, key: impl IntoKey, value: &T) -> Self {
+        self.check(key, |kv, key| kv.write_as(key, value).map(When::Value))
+    }
+
+    /// Writes a value that lives as the handle's default says.
+    pub fn set<T: Serialize + ?Sized>(self, key: impl IntoKey, value: &T) -> Self {
+        let expiry = self.kv.default_expiry;
+        self.set_with_expiry(key, value, expiry)
+    }
+
+    /// Writes a value that lives for this long from the commit on.
+    pub fn set_with_ttl<T: Serialize + ?Sized>(self, key: impl IntoKey, value: &T, ttl: Duration) -> Self {
+        self.set_with_expiry(key, value, Expiry::After(ttl))
+    }
+
+    /// Writes a value that lives as said.
+    pub fn set_with_expiry<T: Serialize + ?Sized>(self, key: impl IntoKey, value: &T, expiry: Expiry) -> Self {
+        self.add(key, |kv, key, transaction| Ok(transaction.set(key.clone(), kv.write_as(key, value)?, expiry)))
+    }
+
+    /// Writes bytes as they are, which live as said.
+    pub fn set_bytes(self, key: impl IntoKey, bytes: impl Into<Bytes>, expiry: Expiry) -> Self {
+        self.add(key, |_, key, transaction| Ok(transaction.set(key.clone(), bytes, expiry)))
+    }
+
+    /// Removes an entry; that there is none is fine.
+    pub fn delete(self, key: impl IntoKey) -> Self {
+        self.add(key, |_, key, transaction| Ok(transaction.delete(key.clone())))
+    }
+
+    /// Applies it: everything, or nothing where a check does not hold.
+    ///
+    /// # Errors
+    /// The first bad key or value of the builder, before anything is sent. `Unsupported` without the transactions
+    /// capability, or for keys that the store cannot change together. `Indeterminate` where all of it may have happened.
+    ///
+    /// # Cancel safety
+    /// After a dropped future all of it is not applied, applied, or still to be applied.
+    pub async fn commit(self) -> Result<CommitOutcome> {
+        let Self { kv, transaction } = self;
+        kv.store.commit(&transaction?).await
+    }
+
+    fn check(self, key: impl IntoKey, when: impl FnOnce(&Kv, &Key) -> Result<When>) -> Self {
+        self.add(key, |kv, key, transaction| Ok(transaction.check(key.clone(), when(kv, key)?)))
+    }
+
+    fn add(self, key: impl IntoKey, add: impl FnOnce(&Kv, &Key, Transaction) -> Result<Transaction>) -> Self {
+        let Self { kv, transaction } = self;
+        let transaction = transaction.and_then(|transaction| add(kv, &key.into_key()?, transaction));
+        Self { kv, transaction }
+    }
+}
