@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use kv_core::{
     Capabilities, Capability, Clock, DeleteOptions, Entry, Expiry, IntoKey, IntoPrefix, Key, KeyPrefix, KvStore,
-    Limits, ListItem, ListQuery, SetOptions, SetOutcome, SystemClock, Version,
+    Limits, ListItem, ListQuery, SetItem, SetOptions, SetOutcome, SystemClock, Version,
 };
 
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
@@ -21,6 +21,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// How far from its deadline an entry may come and go where the clock is not moved: more than clause T-2 allows, so that
+    /// a busy machine breaks no case.
+    const TOLERANCE: Duration = Duration::from_millis(50);
+    /// How many writes go into one `set_many`.
+    const BATCH: usize = 5_000;
+
     pub(crate) fn new(suite: Suite, fresh: Fresh, store: Recorder) -> Self {
         Self { suite, fresh, store }
     }
@@ -53,6 +59,11 @@ impl Context {
         if self.suite.hooks.clock { self.fresh.clock().now() } else { SystemClock.now() }
     }
 
+    /// Whether the case moves the store's clock, so that time is exact.
+    pub(crate) fn moves_clock(&self) -> bool {
+        self.suite.hooks.clock
+    }
+
     /// Lets time pass for the store: moves its clock, or waits.
     pub(crate) async fn pass(&self, duration: Duration) {
         if self.suite.hooks.clock {
@@ -60,6 +71,11 @@ impl Context {
         } else {
             SystemClock.sleep(duration).await;
         }
+    }
+
+    /// Lets time pass until an entry that has just been written with this time to live is absent.
+    pub(crate) async fn outlive(&self, ttl: Duration) {
+        self.pass(if self.moves_clock() { ttl } else { ttl + Self::TOLERANCE }).await;
     }
 
     /// Lets real time pass, for work that happens beside the store's clock.
@@ -71,6 +87,12 @@ impl Context {
     pub(crate) async fn second_handle(&self) -> Result<Recorder, Failure> {
         let store = self.suite.open(&self.fresh).await?;
         Ok(self.store.beside(store, "second handle"))
+    }
+
+    /// Another store than the case's own, on the same backend. The case clears it.
+    pub(crate) async fn other_store(&self) -> Result<Recorder, Failure> {
+        let store = self.suite.open(&Fresh::new(self.fresh.name(), self.suite.seed)).await?;
+        Ok(self.store.beside(store, "other store"))
     }
 
     /// Closes the store and opens it again.
@@ -121,6 +143,18 @@ impl Context {
         Ok(self.store.get(&key.into_key()?).await?.map(|entry| entry.value))
     }
 
+    /// Writes many at once, in batches, each of which must be stored.
+    pub(crate) async fn set_many(&self, items: &[SetItem]) -> Verdict {
+        for batch in items.chunks(Self::BATCH) {
+            let outcomes = self.store.set_many(batch).await;
+            ensure_eq!(outcomes.len(), batch.len(), "the number of outcomes of a set_many");
+            for outcome in outcomes {
+                ensure!(outcome?.is_stored(), "a set_many without condition refused a write");
+            }
+        }
+        Ok(())
+    }
+
     /// The live entry, which must be there.
     pub(crate) async fn entry(&self, key: impl IntoKey) -> Result<Entry, Failure> {
         let key = key.into_key()?;
@@ -148,17 +182,31 @@ impl Context {
         Ok(())
     }
 
+    /// Fails where the key is absent although it must live until then. A case that came too late to tell passes.
+    pub(crate) async fn expect_until(&self, key: impl IntoKey, value: impl AsRef<[u8]>, until: SystemTime) -> Verdict {
+        let key = key.into_key()?;
+        let found = self.get(&key).await?;
+        let tolerance = if self.moves_clock() { Duration::ZERO } else { Self::TOLERANCE };
+        if found.is_none() && self.now() + tolerance >= until {
+            return Ok(());
+        }
+        ensure_eq!(found, Some(Bytes::copy_from_slice(value.as_ref())), "the value of {key}, whose time is not over");
+        Ok(())
+    }
+
     /// Everything that a query covers, over as many pages as it takes.
     pub(crate) async fn list_all(&self, query: ListQuery) -> Result<Vec<ListItem>, Failure> {
         let mut items = Vec::new();
         let mut query = query;
+        let mut reached: Option<Key> = None;
         loop {
             let page = self.store.list(&query).await?;
             items.extend(page.items);
-            match page.next {
-                Some(next) => query = query.resume(next),
-                None => return Ok(items),
-            }
+            let Some(next) = page.next else { return Ok(items) };
+            let gets_on = reached.is_none_or(|reached| if query.reverse { next < reached } else { next > reached });
+            ensure!(gets_on, "a list came back to {next}, and would never end");
+            reached = Some(next.clone());
+            query = query.resume(next);
         }
     }
 

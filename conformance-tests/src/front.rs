@@ -88,5 +88,7 @@ impl Suite {
 macro_rules! tests {
     ($suite:expr) => {
         $crate::basics! { $suite }
+        $crate::keys! { $suite }
+        $crate::values! { $suite }
     };
 }

@@ -34,6 +34,11 @@ impl Recorder {
         Self { inner, label, log: Arc::clone(&self.log) }
     }
 
+    /// The store itself, for what it says of itself.
+    pub(crate) fn inner(&self) -> &Arc<dyn KvStore> {
+        &self.inner
+    }
+
     pub(crate) fn last_operations(&self) -> Vec<String> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }

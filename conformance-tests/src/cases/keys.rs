@@ -1,0 +1,452 @@
+//! Which keys there are, and that each is its own.
+
+use std::collections::BTreeSet;
+
+use kv_core::{ErrorKind, IntoKey, Key, KvStore, ListQuery, Namespace, Namespaced, SetItem};
+
+use crate::case::{Need, cases};
+use crate::context::{Context, key};
+use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+
+cases! { keys, Core:
+    every_dangerous_key_is_its_own: "K-2" [Need::KeepsAll]
+        "all keys of up to three dangerous segments hold what was written under them, and nothing else";
+    every_dangerous_key_is_listed: "K-3" [Need::Has(kv_core::Capability::List), Need::KeepsAll]
+        "all keys of up to three dangerous segments are listed exactly, in order of their segments";
+    five_near_misses: "K-2" [] "[a,b], [a:b], [a/b], [a,\"\"] and [ab] are five keys";
+    separators: "K-1" [] "characters that stores join segments with mean nothing in a segment";
+    escapes: "K-1" [] "a segment that looks like an escape is not the character that it would stand for";
+    patterns: "K-1" [] "characters of glob, LIKE and regular expressions mean nothing in a key";
+    quotes: "E-3" [] "quotes, comments and templates in a key reach no query as text";
+    empty_segments: "K-1" [] "empty segments count, wherever they stand";
+    control_characters: "K-1" [] "NUL, newlines and every other control character are characters like others";
+    unicode: "K-1" [] "every script, emoji and direction mark is kept";
+    normal_forms_stay_apart: "K-1" [] "composed and decomposed characters are different keys";
+    case_stays_apart: "K-1" [] "upper and lower case are different keys";
+    spaces_stay: "K-1" [] "spaces are not trimmed, neither in front nor behind, nor where there is nothing else";
+    dots: "K-1" [] "`.` and `..` are segments like others";
+    numbers_stay_text: "K-1" [] "segments that would be equal as numbers are different keys";
+    names_of_internals: "K-1" [] "a key that looks like something of the store's own is a key like others";
+    a_hundred_segments: "K-1" [] "a key of a hundred segments works, beside the one of ninety-nine";
+    the_longest_key: "K-5" [] "keys of exactly 2,048 encoded bytes work, however they come to it";
+    long_keys_differ_at_their_end: "K-5" [] "keys that differ in their last byte only are different, whatever their length";
+    too_long_is_refused: "K-5" [] "a key of one encoded byte more than 2,048 cannot be built, and the text says size and limit";
+    no_segments_is_refused: "K-5" [] "a key of no segment cannot be built";
+    every_way_to_the_same_key: "K-2" [] "a key is the same from an array, a list, a tuple, its parent and its text";
+    order_is_by_segment: "K-3" [Need::Has(kv_core::Capability::List)]
+        "keys come segment by segment by their UTF-8 bytes, a parent before its children";
+    namespaces_stay_apart: "K-4" [Need::Has(kv_core::Capability::List)]
+        "namespaces of which one is the beginning of the other share no key";
+}
+
+/// Segments that some store somewhere confuses with another or with none.
+const DANGEROUS: [&str; 12] = ["", "a", ":", "/", "#", "$", "$23", "\0", "a ", "é", "%2F", "*"];
+
+async fn every_dangerous_key_is_its_own(cx: Context) -> Verdict {
+    let all = dangerous_keys();
+    write_all(&cx, &all).await?;
+    read_all(&cx, &all).await?;
+    // A key that went for two would take the other with it.
+    let (gone, kept): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
+    let gone: Vec<Key> = gone.into_iter().map(|(_, key)| key).collect();
+    for outcome in cx.store().delete_many(&gone).await {
+        ensure!(outcome?.is_deleted(), "a key that was written is not there to be deleted");
+    }
+    for (at, key) in kept {
+        ensure_eq!(cx.get(&key).await?.as_deref(), Some(number(at).as_bytes()), "what is left under {key}");
+    }
+    Ok(())
+}
+
+async fn every_dangerous_key_is_listed(cx: Context) -> Verdict {
+    let all = dangerous_keys();
+    write_all(&cx, &all).await?;
+    let listed: Vec<Vec<String>> = cx.keys(()).await?.iter().map(segments).collect();
+    let expected: Vec<Vec<String>> = all.iter().map(segments).collect::<BTreeSet<_>>().into_iter().collect();
+    for (found, expected) in listed.iter().zip(&expected) {
+        ensure_eq!(found, expected, "the next listed key");
+    }
+    ensure_eq!(listed.len(), expected.len(), "the number of listed keys");
+    Ok(())
+}
+
+async fn five_near_misses(cx: Context) -> Verdict {
+    stay_apart(&cx, [vec!["a", "b"], vec!["a:b"], vec!["a/b"], vec!["a", ""], vec!["ab"]]).await
+}
+
+async fn separators(cx: Context) -> Verdict {
+    let separators =
+        [":", "/", "#", ".", "-", "_", "|", ",", ";", "\\", "\0", "\u{1}", "\u{1f}", "\u{ff}", "\u{10ffff}"];
+    let joined: Vec<String> = separators.iter().map(|separator| format!("a{separator}b")).collect();
+    let mut keys: Vec<Vec<&str>> = joined.iter().map(|segment| vec![segment.as_str()]).collect();
+    keys.extend(separators.iter().flat_map(|separator| [vec!["a", *separator, "b"], vec![*separator]]));
+    keys.push(vec!["a", "b"]);
+    stay_apart(&cx, keys).await
+}
+
+async fn escapes(cx: Context) -> Verdict {
+    let twins = [
+        ["a/b", "a%2Fb", "a%2fb", "a%252Fb"],
+        ["a#b", "a$23b", "a$2423b", "a\\#b"],
+        ["$", "$24", "$2424", "$$"],
+        ["\\", "\\\\", "\\x5c", "\\u005c"],
+        ["\0", "\\0", "$00", "%00"],
+        ["&", "&amp;", "&#38;", "=26"],
+        [":", "_:", "_", "__"],
+    ];
+    stay_apart(&cx, twins.iter().flatten().map(|segment| vec![*segment])).await
+}
+
+async fn patterns(cx: Context) -> Verdict {
+    let patterns =
+        ["*", "?", "a*", "a?", "[ab]", "[^a]", "{a,b}", "%", "_", "a%", "a_", ".*", "a.*", "(a|b)", "^a$", "a", "ab"];
+    stay_apart(&cx, patterns.map(|segment| vec![segment])).await
+}
+
+async fn quotes(cx: Context) -> Verdict {
+    let texts =
+        ["'", "''", "\"", "`", "a'; drop table kv; --", "/*", "--", "${a}", "{{a}}", "$1", ":a", "\r\nFLUSHALL\r\n"];
+    stay_apart(&cx, texts.map(|segment| vec![segment])).await
+}
+
+async fn empty_segments(cx: Context) -> Verdict {
+    let keys = [
+        vec![""],
+        vec!["", ""],
+        vec!["", "", ""],
+        vec!["a"],
+        vec!["a", ""],
+        vec!["", "a"],
+        vec!["a", "", "a"],
+        vec!["a", "a"],
+    ];
+    stay_apart(&cx, keys).await
+}
+
+async fn control_characters(cx: Context) -> Verdict {
+    let controls = (0..0x20_u8).chain([0x7f]).map(char::from).chain(['\u{80}', '\u{9f}', '\u{2028}', '\u{feff}']);
+    let mut keys: Vec<[String; 1]> =
+        controls.flat_map(|control| [[control.to_string()], [format!("a{control}b")]]).collect();
+    keys.push(["a".to_owned()]);
+    keys.push(["ab".to_owned()]);
+    stay_apart(&cx, keys).await
+}
+
+async fn unicode(cx: Context) -> Verdict {
+    let texts = [
+        "🦀",
+        "👩‍👩‍👧‍👦",
+        "👩",
+        "🇩🇪",
+        "🇩",
+        "👍🏽",
+        "👍",
+        "שלום",
+        "\u{202e}abc",
+        "abc",
+        "漢字",
+        "汉字",
+        "ß",
+        "ss",
+        "ﬁ",
+        "fi",
+        "\u{200b}",
+        "\u{10ffff}",
+        "\u{e000}",
+        "\u{fffd}",
+        "ı",
+        "i",
+        "İ",
+    ];
+    stay_apart(&cx, texts.map(|segment| vec![segment])).await
+}
+
+async fn normal_forms_stay_apart(cx: Context) -> Verdict {
+    let forms = ["\u{e9}", "e\u{301}", "\u{212b}", "\u{c5}", "A\u{30a}", "\u{1e9b}\u{323}", "\u{17f}\u{307}\u{323}"];
+    stay_apart(&cx, forms.map(|segment| vec![segment])).await
+}
+
+async fn case_stays_apart(cx: Context) -> Verdict {
+    stay_apart(&cx, ["key", "Key", "KEY", "ä", "Ä", "σ", "ς", "Σ"].map(|segment| vec![segment])).await
+}
+
+async fn spaces_stay(cx: Context) -> Verdict {
+    let many = " ".repeat(600);
+    let texts = ["a", "a ", " a", " a ", "a  ", "a\t", "a\n", "a\u{a0}", " ", "  ", "\t", "", &many];
+    stay_apart(&cx, texts.map(|segment| vec![segment])).await
+}
+
+async fn dots(cx: Context) -> Verdict {
+    let keys = [
+        vec!["."],
+        vec![".."],
+        vec!["..."],
+        vec!["a", ".."],
+        vec!["a", "..", "a"],
+        vec!["a"],
+        vec!["a", "."],
+        vec!["../a"],
+        vec!["/"],
+    ];
+    stay_apart(&cx, keys).await
+}
+
+async fn numbers_stay_text(cx: Context) -> Verdict {
+    let texts = [
+        "1",
+        "01",
+        "1.0",
+        "+1",
+        "-1",
+        "1e0",
+        "0x1",
+        "１",
+        "true",
+        "null",
+        "NaN",
+        "9007199254740993",
+        "9007199254740992",
+    ];
+    stay_apart(&cx, texts.map(|segment| vec![segment])).await
+}
+
+async fn names_of_internals(cx: Context) -> Verdict {
+    let names = [
+        "meta",
+        "__meta",
+        "_meta",
+        "__version__",
+        "version",
+        "index",
+        "__index",
+        "idx",
+        "expiry",
+        "expires",
+        "deadlines",
+        "ttl",
+        "lock",
+        "locks",
+        "queue",
+        "watch",
+        "kv",
+        "kv_entries",
+        "kv-data",
+        "default",
+        "sqlite_master",
+        "pg_catalog",
+        "__sled__default",
+        "__keyspace@0__",
+        "__keyevent@0__:set",
+        "__redis__:invalidate",
+        "{kv}",
+        "{0}",
+        "{}",
+        "constructor",
+        "__proto__",
+    ];
+    let keys = names.iter().flat_map(|name| [vec![*name], vec!["", *name], vec![*name, ""]]);
+    stay_apart(&cx, keys).await?;
+    // The store still works as one whose internals were left alone.
+    cx.set(["after"], "v").await?;
+    cx.expect(["after"], "v").await
+}
+
+async fn a_hundred_segments(cx: Context) -> Verdict {
+    let hundred: Vec<String> = (0..100).map(|at| at.to_string()).collect();
+    let ninety_nine: Vec<String> = hundred.iter().take(99).cloned().collect();
+    stay_apart(&cx, [hundred, ninety_nine]).await?;
+    stay_apart(&cx, [vec![""; 100], vec![""; 99]]).await
+}
+
+async fn the_longest_key(cx: Context) -> Verdict {
+    let plain = "x".repeat(Key::MAX_BYTES);
+    let escaped = format!("{}xx", "\0".repeat(Key::MAX_BYTES / 3));
+    let wide = "🦀".repeat(Key::MAX_BYTES / 4);
+    let segments = vec!["x"; Key::MAX_BYTES / 2];
+    let mut keys = Vec::new();
+    for key in [Key::new([plain])?, Key::new([escaped])?, Key::new([wide])?, Key::new(segments)?.child("")?] {
+        ensure_eq!(key.as_str().len(), Key::MAX_BYTES, "the encoded bytes of a longest key");
+        keys.push(key);
+    }
+    stay_apart(&cx, keys).await
+}
+
+async fn long_keys_differ_at_their_end(cx: Context) -> Verdict {
+    // Around the lengths at which stores are known to cut or to hash.
+    let lengths = [31, 32, 63, 64, 127, 128, 250, 255, 256, 511, 512, 767, 1_023, 1_024, 2_047];
+    let keys = lengths.into_iter().flat_map(|length| {
+        let stem = "k".repeat(length);
+        [[format!("{stem}a")], [format!("{stem}b")]]
+    });
+    stay_apart(&cx, keys).await
+}
+
+async fn too_long_is_refused(cx: Context) -> Verdict {
+    for segment in ["x".repeat(Key::MAX_BYTES + 1), format!("{}xxx", "#".repeat(Key::MAX_BYTES / 3))] {
+        is_invalid(Key::new([segment]), &["2049", "2048"])?;
+    }
+    is_invalid(key(["a"]).child("x".repeat(Key::MAX_BYTES)), &["2050", "2048"])?;
+    // Nothing of it came to the store, which works as before.
+    cx.set(["a"], "v").await?;
+    cx.expect(["a"], "v").await
+}
+
+async fn no_segments_is_refused(cx: Context) -> Verdict {
+    is_invalid(Key::new::<&str>([]), &["segment"])?;
+    // The nearest key that there is.
+    cx.set([""], "v").await?;
+    cx.expect([""], "v").await
+}
+
+async fn every_way_to_the_same_key(cx: Context) -> Verdict {
+    cx.set(["users", "a#1"], "v").await?;
+    let id = String::from("a#1");
+    cx.expect(["users", &id], "v").await?;
+    cx.expect(vec!["users".to_owned(), id.clone()], "v").await?;
+    cx.expect(("users", id.clone()), "v").await?;
+    cx.expect(key(["users"]).child(&id)?, "v").await?;
+    cx.expect(Key::parse("users#a$231")?, "v").await?;
+    cx.expect(Key::new(key(["users", "a#1"]).segments())?, "v").await
+}
+
+async fn order_is_by_segment(cx: Context) -> Verdict {
+    // UTF-8 order is that of code points: not that of UTF-16, nor of any language, nor of joined text.
+    let ordered = [
+        vec![""],
+        vec!["", ""],
+        vec!["", "a"],
+        vec!["\0"],
+        vec![" "],
+        vec!["!"],
+        vec!["#"],
+        vec!["$"],
+        vec!["%"],
+        vec!["10"],
+        vec!["9"],
+        vec!["A"],
+        vec!["B"],
+        vec!["a"],
+        vec!["a", ""],
+        vec!["a", "\0"],
+        vec!["a", "b"],
+        vec!["a", "b", "c"],
+        vec!["a", "c"],
+        vec!["a\0"],
+        vec!["a "],
+        vec!["a#"],
+        vec!["a$"],
+        vec!["a:"],
+        vec!["aa"],
+        vec!["b"],
+        vec!["z"],
+        vec!["\u{7f}"],
+        vec!["ä"],
+        vec!["\u{fffd}"],
+        vec!["🦀"],
+        vec!["\u{10ffff}"],
+    ];
+    for segments in ordered.iter().rev() {
+        cx.set(segments, "v").await?;
+    }
+    let listed: Vec<Vec<String>> = cx.keys(()).await?.iter().map(segments).collect();
+    ensure_eq!(listed, ordered.to_vec(), "the keys in order");
+    Ok(())
+}
+
+async fn namespaces_stay_apart(cx: Context) -> Verdict {
+    let namespaces = [
+        vec!["app"],
+        vec!["app2"],
+        vec!["app", "eu"],
+        vec!["app#eu"],
+        vec!["ap"],
+        vec!["app", ""],
+        vec![""],
+        vec!["*"],
+        vec!["a_p"],
+    ];
+    let mut stores = Vec::new();
+    for namespace in &namespaces {
+        stores.push(Namespaced::new(cx.store().clone(), Namespace::new(namespace)?));
+    }
+    let shared = [key(["k"]), key(["eu", "k"]), key(["", "k"])];
+    for (at, store) in stores.iter().enumerate() {
+        for key in &shared {
+            let _ = store.set(key, number(at).into(), &kv_core::SetOptions::default()).await?;
+        }
+    }
+    let mut in_order = shared.to_vec();
+    in_order.sort();
+    for (at, store) in stores.iter().enumerate() {
+        let page = store.list(&ListQuery::default()).await?;
+        let listed: Vec<Key> = page.items.iter().map(|item| item.key.clone()).collect();
+        ensure_eq!(listed, in_order, "the keys of the namespace {}", store.namespace());
+        for item in page.items {
+            let value = item.entry.map(|entry| entry.value);
+            ensure_eq!(
+                value.as_deref(),
+                Some(number(at).as_bytes()),
+                "{} in the namespace {}",
+                item.key,
+                store.namespace()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Every key of up to three dangerous segments.
+fn dangerous_keys() -> Vec<Key> {
+    let one = DANGEROUS.iter().map(|a| key([a]));
+    let two = DANGEROUS.iter().flat_map(|a| DANGEROUS.iter().map(move |b| key([a, b])));
+    let pairs = || DANGEROUS.iter().flat_map(|a| DANGEROUS.iter().map(move |b| (*a, *b)));
+    let three = pairs().flat_map(|(a, b)| DANGEROUS.iter().map(move |c| key([a, b, c])));
+    one.chain(two).chain(three).collect()
+}
+
+/// Fails unless each of these keys can be written, read and removed without the others noticing.
+pub(super) async fn stay_apart(cx: &Context, keys: impl IntoIterator<Item = impl IntoKey>) -> Verdict {
+    let keys = keys.into_iter().map(IntoKey::into_key).collect::<Result<Vec<Key>, _>>()?;
+    write_all(cx, &keys).await?;
+    read_all(cx, &keys).await?;
+    for (at, key) in keys.iter().enumerate() {
+        ensure!(cx.delete(key).await?, "{key} was taken away with another key");
+        cx.expect_absent(key).await?;
+        if let Some(next) = keys.get(at + 1) {
+            cx.expect(next, number(at + 1)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes each key's number under it.
+async fn write_all(cx: &Context, keys: &[Key]) -> Verdict {
+    let items: Vec<_> = keys.iter().enumerate().map(|(at, key)| SetItem::new(key.clone(), number(at))).collect();
+    cx.set_many(&items).await
+}
+
+/// Fails unless each key has its own number.
+async fn read_all(cx: &Context, keys: &[Key]) -> Verdict {
+    for (at, key) in keys.iter().enumerate() {
+        ensure_eq!(cx.get(key).await?.as_deref(), Some(number(at).as_bytes()), "what is under {key}");
+    }
+    Ok(())
+}
+
+fn number(at: usize) -> String {
+    format!("value {at}")
+}
+
+fn segments(key: &Key) -> Vec<String> {
+    key.segments().map(std::borrow::Cow::into_owned).collect()
+}
+
+/// Fails unless it is `Invalid` and its text has all of these.
+fn is_invalid(built: kv_core::Result<Key>, parts: &[&str]) -> Verdict {
+    let Err(error) = built else { return Err(Failure::new("a key was built that there should not be")) };
+    ensure_eq!(error.kind(), ErrorKind::Invalid, "the kind of the error");
+    for part in parts {
+        ensure!(error.message().contains(part), "the error `{error}` does not name {part}");
+    }
+    Ok(())
+}
