@@ -1,0 +1,10 @@
+//! Recorded histories of keys under concurrent clients, and whether some order explains them (clause G-2).
+
+mod check;
+mod model;
+mod record;
+#[cfg(test)]
+mod tests;
+mod timeline;
+
+pub(crate) use self::record::{Workload, linearizable};

@@ -1,0 +1,237 @@
+//! Histories that some order explains, and histories that none does.
+
+use std::time::{Duration, SystemTime};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::check::check;
+use super::model::{Answer, Call, Moment, Operation, Over, State, Value};
+
+fn moment(tick: u64) -> Moment {
+    Moment { tick, time: SystemTime::UNIX_EPOCH + Duration::from_millis(tick) }
+}
+
+fn value(number: usize) -> Value {
+    Value { client: 0, number }
+}
+
+/// A call between two ticks, which are milliseconds, too.
+fn op(called: u64, returned: u64, call: Call, answer: Answer) -> Operation {
+    Operation { client: 0, call, called: moment(called), returned: Some((moment(returned), answer)) }
+}
+
+fn set(called: u64, returned: u64, number: usize) -> Operation {
+    op(called, returned, Call::Set { value: value(number), over: Over::Anything, ttl: None }, Answer::Stored)
+}
+
+fn get(called: u64, returned: u64, found: usize) -> Operation {
+    op(called, returned, Call::Get, Answer::Found(Some(value(found))))
+}
+
+fn get_nothing(called: u64, returned: u64) -> Operation {
+    op(called, returned, Call::Get, Answer::Found(None))
+}
+
+fn swap(called: u64, returned: u64, from: usize, to: usize, answer: Answer) -> Operation {
+    op(called, returned, Call::Set { value: value(to), over: Over::This(value(from)), ttl: None }, answer)
+}
+
+fn create(called: u64, returned: u64, number: usize, answer: Answer) -> Operation {
+    op(called, returned, Call::Set { value: value(number), over: Over::Nothing, ttl: None }, answer)
+}
+
+fn delete(called: u64, returned: u64, answer: Answer) -> Operation {
+    op(called, returned, Call::Delete { over: Over::Anything }, answer)
+}
+
+fn lasting(called: u64, returned: u64, number: usize, millis: u64) -> Operation {
+    let ttl = Some(Duration::from_millis(millis));
+    op(called, returned, Call::Set { value: value(number), over: Over::Anything, ttl }, Answer::Stored)
+}
+
+fn without_return(operation: Operation) -> Operation {
+    Operation { returned: None, ..operation }
+}
+
+#[track_caller]
+fn assert_good(history: &[Operation]) {
+    if let Err(violation) = check(history) {
+        panic!("{violation}");
+    }
+}
+
+#[track_caller]
+fn assert_bad(history: &[Operation], culprit: &Operation) {
+    let text = check(history).unwrap_err().to_string();
+    let marked: Vec<_> = text.lines().filter(|line| line.ends_with("<--")).collect();
+    assert_eq!(marked.len(), 1, "{text}");
+    assert!(marked[0].contains(&culprit.call.to_string()), "{text}");
+}
+
+#[test]
+fn one_after_the_other_is_good() {
+    assert_good(&[get_nothing(0, 1), set(2, 3, 1), get(4, 5, 1), delete(6, 7, Answer::Deleted), get_nothing(8, 9)]);
+}
+
+#[test]
+fn operations_side_by_side_may_have_either_order() {
+    assert_good(&[set(0, 10, 1), set(1, 9, 2), get(11, 12, 1)]);
+    assert_good(&[set(0, 10, 1), set(1, 9, 2), get(11, 12, 2)]);
+    assert_good(&[set(0, 10, 1), get_nothing(1, 2), get(3, 4, 1)]);
+}
+
+#[test]
+fn a_stale_read_is_bad() {
+    let stale = get(4, 5, 1);
+    assert_bad(&[set(0, 1, 1), set(2, 3, 2), stale.clone()], &stale);
+}
+
+#[test]
+fn a_read_that_goes_back_is_bad() {
+    let back = get(7, 8, 1);
+    assert_bad(&[set(0, 1, 1), set(2, 10, 2), get(5, 6, 2), back.clone()], &back);
+}
+
+#[test]
+fn a_value_before_its_write_is_bad() {
+    let early = get(0, 1, 1);
+    assert_bad(&[early.clone(), set(2, 3, 1)], &early);
+}
+
+#[test]
+fn a_lost_update_is_bad() {
+    let late = swap(3, 6, 1, 3, Answer::Stored);
+    assert_bad(&[set(0, 1, 1), swap(2, 5, 1, 2, Answer::Stored), late.clone()], &late);
+}
+
+#[test]
+fn a_write_that_is_applied_twice_is_bad() {
+    let again = get(6, 7, 1);
+    assert_bad(&[set(0, 1, 1), set(2, 3, 2), get(4, 5, 2), again.clone()], &again);
+}
+
+#[test]
+fn two_creators_are_bad() {
+    let second = create(1, 4, 2, Answer::Stored);
+    assert_bad(&[create(0, 3, 1, Answer::Stored), second.clone()], &second);
+    assert_good(&[create(0, 3, 1, Answer::Stored), create(1, 4, 2, Answer::Refused(Some(value(1))))]);
+}
+
+#[test]
+fn a_refusal_must_tell_what_was_there() {
+    let wrong = swap(4, 5, 9, 3, Answer::Refused(Some(value(1))));
+    assert_bad(&[set(0, 1, 1), set(2, 3, 2), wrong.clone()], &wrong);
+    let unfounded = swap(2, 3, 1, 3, Answer::Refused(Some(value(1))));
+    assert_bad(&[set(0, 1, 1), unfounded.clone()], &unfounded);
+}
+
+#[test]
+fn one_entry_is_deleted_once() {
+    let second = delete(3, 6, Answer::Deleted);
+    assert_bad(&[set(0, 1, 1), delete(2, 5, Answer::Deleted), second.clone()], &second);
+    assert_good(&[set(0, 1, 1), delete(2, 5, Answer::Deleted), delete(3, 6, Answer::Missing)]);
+}
+
+#[test]
+fn a_write_without_return_may_have_happened_or_not_or_happen_later() {
+    let unsure = without_return(set(2, 0, 2));
+    assert_good(&[set(0, 1, 1), unsure.clone(), get(3, 4, 1), get(5, 6, 1)]);
+    assert_good(&[set(0, 1, 1), unsure.clone(), get(3, 4, 2)]);
+    assert_good(&[set(0, 1, 1), unsure.clone(), get(3, 4, 1), get(5, 6, 2)]);
+    let twice = get(9, 10, 2);
+    assert_bad(&[set(0, 1, 1), unsure, get(3, 4, 2), set(5, 6, 3), get(7, 8, 3), twice.clone()], &twice);
+}
+
+#[test]
+fn an_entry_lives_for_its_time_and_no_longer() {
+    let history = [lasting(0, 4, 1, 10), get(8, 9, 1)];
+    assert_good(&history);
+    // It was written at some moment up to 4, so it is gone from some moment up to 14 on.
+    assert_good(&[history[0].clone(), get(11, 12, 1), get_nothing(13, 15)]);
+    let (early, late) = (get_nothing(8, 9), get(15, 16, 1));
+    assert_bad(&[history[0].clone(), early.clone()], &early);
+    assert_bad(&[history[0].clone(), late.clone()], &late);
+    let back = get(13, 14, 1);
+    assert_bad(&[history[0].clone(), get_nothing(11, 12), back.clone()], &back);
+}
+
+#[test]
+fn what_has_expired_can_be_created_and_not_be_deleted() {
+    let written = lasting(0, 1, 1, 5);
+    assert_good(&[written.clone(), create(7, 8, 2, Answer::Stored), get(20, 21, 2)]);
+    assert_good(&[written.clone(), delete(7, 8, Answer::Missing)]);
+    let deleted = delete(7, 8, Answer::Deleted);
+    assert_bad(&[written, deleted.clone()], &deleted);
+}
+
+/// Small histories by chance, against a search through every order of all operations.
+#[test]
+fn the_checker_agrees_with_trying_every_order() {
+    let mut rng = StdRng::seed_from_u64(7);
+    let (mut good, mut bad) = (0, 0);
+    for _ in 0..4_000 {
+        let count = rng.random_range(2..7);
+        let mut ticks: Vec<u64> = (0..2 * count).collect();
+        let history: Vec<Operation> = (0..count)
+            .map(|number| {
+                let mut take = || ticks.swap_remove(rng.random_range(0..ticks.len()));
+                let (one, other) = (take(), take());
+                let known = Some(value(rng.random_range(0..count) as usize)).filter(|_| rng.random_bool(0.8));
+                let (call, answer) = match rng.random_range(0..4) {
+                    0 => (Call::Get, Answer::Found(known)),
+                    1 => (Call::Delete { over: Over::Anything }, Answer::Deleted),
+                    _ => {
+                        let over = known.filter(|_| rng.random_bool(0.4)).map_or(Over::Anything, Over::This);
+                        (Call::Set { value: value(number as usize), over, ttl: None }, Answer::Stored)
+                    }
+                };
+                let operation = op(one.min(other), one.max(other), call, answer);
+                if call != Call::Get && rng.random_bool(0.2) { without_return(operation) } else { operation }
+            })
+            .collect();
+        let expected = some_order_explains(&history, &mut vec![false; history.len()], None);
+        assert_eq!(check(&history).is_ok(), expected, "{history:#?}");
+        *(if expected { &mut good } else { &mut bad }) += 1;
+    }
+    assert!(good > 200 && bad > 200, "{good} good and {bad} bad histories prove little");
+}
+
+fn some_order_explains(history: &[Operation], placed: &mut [bool], state: State) -> bool {
+    if history.iter().zip(&*placed).all(|(operation, placed)| *placed || operation.returned.is_none()) {
+        return true;
+    }
+    for next in 0..history.len() {
+        // Whatever returned before this one was called must be placed already.
+        let is_free = !placed[next]
+            && history.iter().zip(&*placed).all(|(other, placed)| {
+                *placed || other.returned.is_none_or(|(moment, _)| moment.tick > history[next].called.tick)
+            });
+        if is_free {
+            placed[next] = true;
+            let found = history[next].effects(state).any(|state| some_order_explains(history, placed, state));
+            placed[next] = false;
+            if found {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+#[test]
+fn a_violation_is_shown_as_a_timeline() {
+    let unsure = without_return(Operation { client: 2, ..delete(3, 0, Answer::Deleted) });
+    let stale = Operation { client: 1, ..get(9, 12, 4) };
+    let violation = check(&[set(0, 5, 1), unsure, set(7, 8, 2), stale]).unwrap_err();
+    assert_eq!(
+        violation.to_string(),
+        "no order of the operations explains the marked answer
+  the answers before it leave the key with 0.2
+  |-|      client 0: set 0.1 -> stored
+   |-----… client 2: delete -> may have happened
+     ||    client 0: set 0.2 -> stored
+       ||  client 1: get -> 0.4  <--
+"
+    );
+}
