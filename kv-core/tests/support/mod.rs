@@ -1,0 +1,179 @@
+//! A store of few lines that has the capabilities it is told to have, counts its calls, and lives by a clock that is moved.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Mutex;
+use std::sync::{Arc, MutexGuard};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kv_core::{
+    Capabilities, Clock, Deadline, DeleteOptions, DeleteOutcome, Entry, Error, Expires, Key, KeyPrefix, Kv, KvStore,
+    Limits, List, ListItem, ListPage, ListQuery, ManualClock, NewExpiry, Result, SetOptions, SetOutcome, StoreInfo,
+    Version,
+};
+
+/// What a store owes, and nothing else.
+pub(crate) const CORE: Capabilities = Capabilities::CORE;
+/// Conditions and previous values without versions.
+pub(crate) const BY_VALUE: Capabilities = Capabilities::CORE.with_conditions();
+/// Everything that this store has.
+pub(crate) const FULL: Capabilities = Capabilities::CORE
+    .with_versions()
+    .with_deadlines()
+    .with_conditions()
+    .with_previous()
+    .with_touch()
+    .with_list(List::Native);
+/// The same with a list that scans.
+pub(crate) const SCANNING: Capabilities = FULL.with_list(List::Emulated);
+
+#[derive(Debug, Clone)]
+pub(crate) struct Tiny {
+    info: StoreInfo,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    entries: Mutex<BTreeMap<Key, (Bytes, Version, Deadline)>>,
+    calls: Mutex<Vec<&'static str>>,
+    clock: ManualClock,
+    fail_next: Mutex<Option<Error>>,
+}
+
+type Entries = BTreeMap<Key, (Bytes, Version, Deadline)>;
+
+impl Tiny {
+    pub(crate) fn new(capabilities: Capabilities) -> Self {
+        Self { info: StoreInfo::new("tiny", capabilities), shared: Arc::default() }
+    }
+
+    pub(crate) fn with_limits(mut self, limits: Limits) -> Self {
+        self.info = self.info.with_limits(limits);
+        self
+    }
+
+    pub(crate) fn kv(&self) -> Kv {
+        Kv::new(self.clone()).with_clock(Arc::new(self.clock()))
+    }
+
+    pub(crate) fn clock(&self) -> ManualClock {
+        self.shared.clock.clone()
+    }
+
+    /// The calls since the last time that this was asked.
+    pub(crate) fn calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.shared.calls.lock().unwrap())
+    }
+
+    /// Applies the next write and answers with this error all the same.
+    pub(crate) fn fail_next_write(&self, error: Error) {
+        *self.shared.fail_next.lock().unwrap() = Some(error);
+    }
+
+    async fn called(&self, name: &'static str) -> MutexGuard<'_, Entries> {
+        // Other tasks get a turn before and after every call, as over a network.
+        tokio::task::yield_now().await;
+        self.shared.calls.lock().unwrap().push(name);
+        let now = self.shared.clock.now();
+        let mut entries = self.shared.entries.lock().unwrap();
+        entries.retain(|_, (_, _, deadline)| !deadline.has_passed(now));
+        entries
+    }
+
+    fn entry(&self, (value, version, deadline): &(Bytes, Version, Deadline)) -> Entry {
+        let entry = Entry::new(value.clone());
+        let entry = if self.info.capabilities.versions { entry.with_version(*version) } else { entry };
+        let known = self.info.capabilities.deadlines;
+        entry.with_expires(if known { Expires::from(*deadline) } else { Expires::Unknown })
+    }
+
+    fn failed(&self) -> Result<()> {
+        self.shared.fail_next.lock().unwrap().take().map_or(Ok(()), Err)
+    }
+}
+
+#[async_trait]
+impl KvStore for Tiny {
+    fn info(&self) -> &StoreInfo {
+        &self.info
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let entry = self.called("get").await.get(key).map(|stored| self.entry(stored));
+        tokio::task::yield_now().await;
+        Ok(entry)
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        options.check(&self.info.capabilities)?;
+        self.info.limits.check_value(value.len())?;
+        let mut entries = self.called("set").await;
+        let old = entries.get(key).map(|stored| self.entry(stored));
+        if !options.when.holds(old.as_ref()) {
+            return Ok(SetOutcome::Refused { current: old });
+        }
+        let version = Version::random();
+        let deadline = Deadline::resolve(options.expiry, self.shared.clock.now(), entries.get(key).map(|old| old.2));
+        entries.insert(key.clone(), (value, version, deadline));
+        self.failed()?;
+        let version = self.info.capabilities.versions.then_some(version);
+        Ok(SetOutcome::Stored { version, previous: old.filter(|_| options.return_previous) })
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        options.check(&self.info.capabilities)?;
+        let mut entries = self.called("delete").await;
+        let old = entries.get(key).map(|stored| self.entry(stored));
+        if !options.when.holds(old.as_ref()) {
+            return Ok(DeleteOutcome::Refused { current: old });
+        }
+        self.failed()?;
+        Ok(match entries.remove(key) {
+            Some(_) => DeleteOutcome::Deleted { previous: old.filter(|_| options.return_previous) },
+            None => DeleteOutcome::Missing,
+        })
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
+        let entries = self.called("get_many").await;
+        keys.iter().map(|key| Ok(entries.get(key).map(|stored| self.entry(stored)))).collect()
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        query.check(&self.info.capabilities)?;
+        let entries = self.called("list").await;
+        let Some(range) = query.range() else { return Ok(ListPage::default()) };
+        let bounds: (Bound<&str>, Bound<&str>) =
+            (range.0.as_ref().map(String::as_str), range.1.as_ref().map(String::as_str));
+        let item = |(key, stored): (&Key, &(Bytes, Version, Deadline))| ListItem {
+            key: key.clone(),
+            entry: (!query.keys_only).then(|| self.entry(stored)),
+        };
+        let mut items: Vec<ListItem> = entries.range::<str, _>(bounds).map(item).collect();
+        if query.reverse {
+            items.reverse();
+        }
+        let limit = query.limit.unwrap_or(usize::MAX);
+        let next = (items.len() > limit).then(|| items[limit - 1].key.clone());
+        items.truncate(limit);
+        Ok(ListPage { items, next })
+    }
+
+    async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        let mut entries = self.called("clear").await;
+        let before = entries.len();
+        entries.retain(|key, _| !prefix.covers(key));
+        Ok((before - entries.len()) as u64)
+    }
+
+    async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
+        self.info.capabilities.require(kv_core::Capability::Touch)?;
+        let mut entries = self.called("touch").await;
+        let Some(stored) = entries.get_mut(key) else { return Ok(false) };
+        stored.2 = Deadline::resolve(expiry.into(), self.shared.clock.now(), None);
+        Ok(true)
+    }
+}
