@@ -1,8 +1,25 @@
 #![doc = include_str!("../README.md")]
 
-/// The scheme `memory:`.
-pub const SCHEME: kv_core::Scheme = kv_core::Scheme {
-    name: "memory",
-    usage: "memory:",
-    open: |_| Box::pin(async { Err(kv_core::Error::unavailable("not yet")) }),
-};
+mod builder;
+mod capabilities;
+mod config;
+mod context;
+mod deadlines;
+mod decide;
+mod engine;
+mod list;
+mod memory;
+mod named;
+mod operations;
+mod order;
+mod slot;
+mod stats;
+mod store;
+mod sweep;
+mod unbounded;
+
+pub use self::builder::MemoryStoreBuilder;
+pub use self::capabilities::{BOUNDED_CAPABILITIES, CAPABILITIES};
+pub use self::config::{EvictionPolicy, MemoryConfig, SCHEME};
+pub use self::memory::MemoryStore;
+pub use self::stats::MemoryStats;

@@ -1,0 +1,84 @@
+//! The two engines behind one type.
+
+use kv_core::{Entry, Key};
+
+use crate::context::Context;
+use crate::decide::Decision;
+use crate::order::Order;
+use crate::slot::{Now, Slot};
+use crate::stats::MemoryStats;
+use crate::unbounded::Unbounded;
+
+/// Where the entries are. All that is said about keys, options and outcomes stands above it, once for both.
+#[derive(Debug)]
+pub(crate) enum Engine {
+    Unbounded(Unbounded),
+}
+
+impl Engine {
+    pub(crate) fn context(&self) -> &Context {
+        match self {
+            Self::Unbounded(engine) => &engine.context,
+        }
+    }
+
+    /// Reads the live entry of a key.
+    pub(crate) async fn get(&self, key: &Key) -> Option<Entry> {
+        match self {
+            Self::Unbounded(engine) => engine.get(key),
+        }
+    }
+
+    /// Whether a key has a live entry.
+    pub(crate) async fn contains(&self, key: &Key) -> bool {
+        match self {
+            Self::Unbounded(engine) => engine.contains(key),
+        }
+    }
+
+    /// Decides over the slot of a key, and does it, as one atomic step; tells the watchers and the sweeper.
+    pub(crate) async fn mutate<T: Send>(
+        &self,
+        key: &Key,
+        decide: impl FnOnce(Option<&Slot>, &Now<'_>) -> Decision<T> + Send,
+    ) -> T {
+        match self {
+            Self::Unbounded(engine) => engine.mutate(key, decide),
+        }
+    }
+
+    /// Every key that has an entry, in order; some have none any more.
+    pub(crate) fn order(&self) -> &Order {
+        match self {
+            Self::Unbounded(engine) => engine.order(),
+        }
+    }
+
+    /// Removes what has expired and tells how much it was.
+    pub(crate) async fn sweep(&self) -> u64 {
+        match self {
+            Self::Unbounded(engine) => engine.sweep().await,
+        }
+    }
+
+    /// Whether the sweeping task has nothing to wait for.
+    pub(crate) fn is_swept(&self) -> bool {
+        match self {
+            Self::Unbounded(engine) => engine.is_swept(),
+        }
+    }
+
+    /// Drops everything and tells nobody.
+    pub(crate) async fn clear(&self) {
+        match self {
+            Self::Unbounded(engine) => engine.clear(),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> MemoryStats {
+        let (entries, deadlines) = match self {
+            Self::Unbounded(engine) => engine.count(),
+        };
+        MemoryStats { entries, deadlines, ordered_keys: self.order().len() }
+    }
+}

@@ -1,0 +1,193 @@
+//! The keys of a store in order, for `list`.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use kv_core::Key;
+use parking_lot::{Mutex, RwLock};
+
+/// An ordered set of keys that threads change side by side.
+///
+/// It is a tree of two levels. Sorted leaves of keys hang below fences: a leaf holds the keys from its own fence up to the
+/// next. Nearly every change takes the outer lock for reading and the lock of one leaf; only splitting a full leaf and
+/// joining sparse ones take it for writing. The fence `""`, below which no key is, always stands.
+///
+/// Locks are taken outer before leaf, and no other lock is taken under them.
+#[derive(Debug)]
+pub(crate) struct Order {
+    leaves: RwLock<Leaves>,
+}
+
+type Leaves = BTreeMap<Box<str>, Mutex<Vec<Key>>>;
+
+/// How many keys a leaf holds. Inserting moves half of a leaf on average, and 256 keys of 24 bytes move in some 50 ns,
+/// while half as many leaves make the outer tree a level lower.
+const LEAF_KEYS: usize = 256;
+
+/// At this many keys and fewer a leaf tries to join a neighbour.
+const SPARSE_KEYS: usize = LEAF_KEYS / 8;
+
+impl Order {
+    pub(crate) fn new() -> Self {
+        Self { leaves: RwLock::new(no_leaves()) }
+    }
+
+    /// Adds a key; one that is there stays.
+    pub(crate) fn insert(&self, key: Key) {
+        {
+            let leaves = self.leaves.read();
+            if let Some((_, leaf)) = leaves.range::<str, _>(up_to(&key)).next_back() {
+                let mut leaf = leaf.lock();
+                match leaf.binary_search(&key) {
+                    Ok(_) => return,
+                    Err(place) if leaf.len() < LEAF_KEYS => return leaf.insert(place, key),
+                    Err(_) => {}
+                }
+            }
+        }
+        insert_and_split(&mut self.leaves.write(), key);
+    }
+
+    /// Removes a key, where it is there.
+    pub(crate) fn remove(&self, key: &Key) {
+        let is_sparse = {
+            let leaves = self.leaves.read();
+            let Some((_, leaf)) = leaves.range::<str, _>(up_to(key)).next_back() else { return };
+            let mut leaf = leaf.lock();
+            let Ok(place) = leaf.binary_search(key) else { return };
+            leaf.remove(place);
+            // Not at every removal from a leaf that no neighbour has room for.
+            leaf.is_empty() || (leaf.len() <= SPARSE_KEYS && leaf.len().is_power_of_two())
+        };
+        if is_sparse {
+            join(&mut self.leaves.write(), key);
+        }
+    }
+
+    /// The first `max` keys of a range, or the last ones in reverse.
+    pub(crate) fn page(&self, range: (Bound<&str>, Bound<&str>), reverse: bool, max: usize) -> Vec<Key> {
+        let leaves = self.leaves.read();
+        let mut page = Vec::new();
+        if reverse {
+            let last = match range.1 {
+                Bound::Included(text) | Bound::Excluded(text) => Bound::Included(text),
+                Bound::Unbounded => Bound::Unbounded,
+            };
+            for (_, leaf) in leaves.range::<str, _>((Bound::Unbounded, last)).rev() {
+                let leaf = leaf.lock();
+                let (start, end) = within(&leaf, range);
+                page.extend(leaf.iter().take(end).skip(start).rev().take(max - page.len()).cloned());
+                if page.len() == max || start > 0 {
+                    break;
+                }
+            }
+        } else {
+            let first = match range.0 {
+                Bound::Included(text) | Bound::Excluded(text) => {
+                    leaves.range::<str, _>((Bound::Unbounded, Bound::Included(text))).next_back()
+                }
+                Bound::Unbounded => leaves.first_key_value(),
+            };
+            let first = first.map_or("", |(fence, _)| fence);
+            for (_, leaf) in leaves.range::<str, _>((Bound::Included(first), Bound::Unbounded)) {
+                let leaf = leaf.lock();
+                let (start, end) = within(&leaf, range);
+                page.extend(leaf.iter().take(end).skip(start).take(max - page.len()).cloned());
+                if page.len() == max || end < leaf.len() {
+                    break;
+                }
+            }
+        }
+        page
+    }
+
+    /// How many keys there are. Goes through the leaves.
+    pub(crate) fn len(&self) -> usize {
+        self.leaves.read().values().map(|leaf| leaf.lock().len()).sum()
+    }
+
+    pub(crate) fn clear(&self) {
+        *self.leaves.write() = no_leaves();
+    }
+}
+
+fn no_leaves() -> Leaves {
+    BTreeMap::from([("".into(), Mutex::default())])
+}
+
+/// The fences up to a key: the last of them is that of the key's leaf.
+fn up_to(key: &Key) -> (Bound<&str>, Bound<&str>) {
+    (Bound::Unbounded, Bound::Included(key.as_str()))
+}
+
+/// Where the keys of a range start in a leaf, and where they end.
+fn within(leaf: &[Key], (start, end): (Bound<&str>, Bound<&str>)) -> (usize, usize) {
+    let start = match start {
+        Bound::Included(text) => leaf.partition_point(|key| key.as_str() < text),
+        Bound::Excluded(text) => leaf.partition_point(|key| key.as_str() <= text),
+        Bound::Unbounded => 0,
+    };
+    let end = match end {
+        Bound::Included(text) => leaf.partition_point(|key| key.as_str() <= text),
+        Bound::Excluded(text) => leaf.partition_point(|key| key.as_str() < text),
+        Bound::Unbounded => leaf.len(),
+    };
+    (start, end)
+}
+
+fn insert_and_split(leaves: &mut Leaves, key: Key) {
+    let Some((_, leaf)) = leaves.range_mut::<str, _>(up_to(&key)).next_back() else { return };
+    let leaf = leaf.get_mut();
+    let Err(place) = leaf.binary_search(&key) else { return };
+    if leaf.len() < LEAF_KEYS {
+        return leaf.insert(place, key);
+    }
+    // Keys that come in ascending order leave full leaves behind them.
+    let split = if place == leaf.len() { place } else { leaf.len() / 2 };
+    let mut upper = leaf.split_off(split);
+    if place < split {
+        leaf.insert(place, key);
+    } else {
+        upper.insert(place - split, key);
+    }
+    if let Some(first) = upper.first() {
+        leaves.insert(first.as_str().into(), Mutex::new(upper));
+    }
+}
+
+/// Joins the leaf of a key with a neighbour, where both together are half a leaf at most, so that the next insert does not
+/// split them again. An empty leaf joins in any case.
+fn join(leaves: &mut Leaves, key: &Key) {
+    let Some((fence, _)) = leaves.range::<str, _>(up_to(key)).next_back() else { return };
+    let fence = fence.clone();
+    let after =
+        leaves.range::<str, _>((Bound::Excluded(&*fence), Bound::Unbounded)).next().map(|(fence, _)| fence.clone());
+    if after.is_some_and(|after| join_pair(leaves, &fence, &after)) {
+        return;
+    }
+    let before = leaves.range::<str, _>((Bound::Unbounded, Bound::Excluded(&*fence))).next_back();
+    if let Some(before) = before.map(|(fence, _)| fence.clone()) {
+        join_pair(leaves, &before, &fence);
+    }
+}
+
+fn join_pair(leaves: &mut Leaves, lower: &str, upper: &str) -> bool {
+    let mut length = |fence: &str| leaves.get_mut(fence).map_or(0, |leaf| leaf.get_mut().len());
+    let (below, above) = (length(lower), length(upper));
+    if below > 0 && above > 0 && below + above > LEAF_KEYS / 2 {
+        return false;
+    }
+    let Some(moved) = leaves.remove(upper) else { return false };
+    if let Some(leaf) = leaves.get_mut(lower) {
+        let (leaf, mut moved) = (leaf.get_mut(), moved.into_inner());
+        if leaf.is_empty() {
+            *leaf = moved;
+        } else {
+            leaf.append(&mut moved);
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests;

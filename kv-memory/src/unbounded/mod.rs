@@ -1,0 +1,135 @@
+//! The engine that keeps everything until its deadline.
+
+mod commit;
+mod shard;
+
+use std::sync::Arc;
+
+use kv_core::{Entry, Key};
+use parking_lot::RwLock;
+
+use self::shard::{Shard, Shared};
+use crate::context::Context;
+use crate::decide::Decision;
+use crate::order::Order;
+use crate::slot::{Now, Slot};
+use crate::sweep::{BATCH, yield_now};
+
+/// Shards by hash for reading and writing, and one order over all of them for `list`.
+///
+/// Locks are taken shard before order; several shards in ascending place. Nothing waits while it holds one.
+#[derive(Debug)]
+pub(crate) struct Unbounded {
+    pub(crate) context: Arc<Context>,
+    shards: Box<[RwLock<Shard>; SHARDS]>,
+    shared: Shared,
+}
+
+/// A power of two, so that a place is a few bits of the hash.
+const SHARDS: usize = 64;
+
+impl Unbounded {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        let shared = Shared { hasher: hashbrown::DefaultHashBuilder::default(), order: Order::new() };
+        Self { context, shards: Box::new(std::array::from_fn(|_| RwLock::default())), shared }
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<Entry> {
+        self.read(key, Slot::entry)
+    }
+
+    pub(crate) fn contains(&self, key: &Key) -> bool {
+        self.read(key, |_| ()).is_some()
+    }
+
+    pub(crate) fn order(&self) -> &Order {
+        &self.shared.order
+    }
+
+    /// Decides over the slot of a key and does it, as one atomic step.
+    pub(crate) fn mutate<T>(&self, key: &Key, decide: impl FnOnce(Option<&Slot>, &Now<'_>) -> Decision<T>) -> T {
+        let hash = self.shared.hash(key);
+        let now = self.context.now();
+        let (answer, change) =
+            self.shard(hash).write().mutate(&self.shared, hash, key, |current| decide(current, &now));
+        if change.happened {
+            self.context.changed(key, change.is_passing);
+        }
+        answer
+    }
+
+    /// Removes what has expired and tells how much it was.
+    pub(crate) async fn sweep(&self) -> u64 {
+        let mut count = 0;
+        for shard in self.shards.iter() {
+            loop {
+                let swept = self.sweep_batch(shard);
+                count += swept as u64;
+                if swept < BATCH {
+                    break;
+                }
+                yield_now().await;
+            }
+        }
+        count
+    }
+
+    /// Whether no entry has a deadline.
+    pub(crate) fn is_swept(&self) -> bool {
+        self.shards.iter().all(|shard| shard.read().deadlines() == 0)
+    }
+
+    pub(crate) fn clear(&self) {
+        for shard in self.shards.iter() {
+            // Under the lock, so that no key of the shard comes between map and order; values are dropped behind it.
+            let dropped = {
+                let mut shard = shard.write();
+                shard.keys().for_each(|key| self.shared.order.remove(key));
+                std::mem::take(&mut *shard)
+            };
+            drop(dropped);
+        }
+    }
+
+    /// How many entries there are, swept or not, and how many of them have a deadline.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        self.shards
+            .iter()
+            .map(RwLock::read)
+            .fold((0, 0), |(entries, deadlines), shard| (entries + shard.len(), deadlines + shard.deadlines()))
+    }
+
+    fn read<T>(&self, key: &Key, read: impl FnOnce(&Slot) -> T) -> Option<T> {
+        let hash = self.shared.hash(key);
+        let shard = self.shard(hash).read();
+        let slot = shard.find(hash, key)?;
+        slot.is_live(&self.context.now()).then(|| read(slot))
+    }
+
+    fn sweep_batch(&self, shard: &RwLock<Shard>) -> usize {
+        let now = self.context.now();
+        // Most shards have nothing due, and looking must not stop their readers.
+        if !shard.read().is_due(&now) {
+            return 0;
+        }
+        let swept = shard.write().sweep(&self.shared, &now, BATCH);
+        for key in &swept {
+            self.context.changed(key, false);
+        }
+        swept.len()
+    }
+
+    fn shard(&self, hash: u64) -> &RwLock<Shard> {
+        self.shard_at(place(hash))
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a place is below the number of shards")]
+    fn shard_at(&self, place: usize) -> &RwLock<Shard> {
+        &self.shards[place]
+    }
+}
+
+/// The place of a hash's shard. The map inside the shard goes by the lowest and the topmost bits.
+fn place(hash: u64) -> usize {
+    (hash >> 32) as usize % SHARDS
+}
