@@ -1,3 +1,7 @@
 //! The program `kv`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kv_cli::main()
+}

@@ -1,0 +1,56 @@
+//! `kv copy`
+
+use anykv::{Key, KeyPrefix, ListQuery};
+use serde_json::json;
+
+use crate::args::CopyArgs;
+use crate::exit::{Answer, Failure};
+use crate::output::{self, Output};
+use crate::progress::Progress;
+use crate::transfer;
+
+/// How many entries lie between two positions that are told on the way.
+const ENTRIES_A_POSITION: u64 = 10_000;
+
+pub(crate) async fn run(args: CopyArgs, output: &mut Output) -> Result<Answer, Failure> {
+    let CopyArgs { source, target, prefix, resume_after } = args;
+    let registry = anykv::registry();
+    let (from, to) = (registry.open(&source).await?, registry.open(&target).await?);
+    let mut query = ListQuery::new(prefix.map_or(KeyPrefix::ALL, KeyPrefix::from));
+    let mut position = resume_after.clone();
+    query.after = resume_after;
+
+    let progress = Progress::counter("copying");
+    let mut told = 0;
+    let mut reached = |key: &Key| {
+        position = Some(key.clone());
+        if progress.position() - told >= ENTRIES_A_POSITION {
+            told = progress.position();
+            progress.suspend(|| tell_position(key));
+        }
+    };
+    let mut result = tokio::select! {
+        result = transfer::copy(from.store(), to.store(), query, &mut reached, &progress) => result,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+    };
+    progress.finish();
+    let closed = (to.store().close().await, from.store().close().await);
+    if result.is_ok() {
+        result = closed.0.and(closed.1).map_err(Failure::from);
+    }
+
+    let copied = progress.position();
+    if output.is_json() {
+        output.json(&json!({"copied": copied, "done": result.is_ok(), "position": position}))?;
+    } else {
+        output::message(&format!("copied {copied} entries"));
+    }
+    if let Some(position) = &position {
+        tell_position(position);
+    }
+    result.map(|()| Answer::Yes)
+}
+
+fn tell_position(key: &Key) {
+    output::message(&format!("everything is copied up to {}, go on with --resume-after", output::quoted(key)));
+}

@@ -1,0 +1,30 @@
+//! `kv get`
+
+use anykv::{Key, Kv};
+use serde::Serialize;
+
+use crate::exit::{Answer, Failure};
+use crate::json::ShownEntry;
+use crate::output::{self, Output};
+
+/// An entry with its key.
+#[derive(Debug, Serialize)]
+struct Shown<'k> {
+    key: &'k Key,
+    #[serde(flatten)]
+    entry: ShownEntry,
+}
+
+pub(crate) async fn run(kv: &Kv, key: &Key, output: &mut Output) -> Result<Answer, Failure> {
+    let entry = kv.store().get(key).await?;
+    if output.is_json() {
+        output.json(&entry.as_ref().map(|entry| Shown { key, entry: entry.into() }))?;
+        return Ok(Answer::of(entry.is_some()));
+    }
+    let Some(entry) = entry else {
+        output::message(&format!("no entry under {}", output::quoted(key)));
+        return Ok(Answer::No);
+    };
+    output.value(&entry.value)?;
+    Ok(Answer::Yes)
+}

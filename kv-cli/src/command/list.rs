@@ -1,0 +1,54 @@
+//! `kv list`
+
+use std::sync::Arc;
+
+use anykv::{Key, KeyPrefix, Kv, ListItem, ListQuery};
+use serde::Serialize;
+
+use crate::args::ListArgs;
+use crate::escape::{self, Layout};
+use crate::exit::{Answer, Failure};
+use crate::json::ShownEntry;
+use crate::output::Output;
+use crate::pages::Pages;
+
+/// A listed key, with its entry unless keys alone were asked for.
+#[derive(Debug, Serialize)]
+struct Shown<'k> {
+    key: &'k Key,
+    #[serde(flatten)]
+    entry: Option<ShownEntry>,
+}
+
+pub(crate) async fn run(kv: &Kv, args: ListArgs, output: &mut Output) -> Result<Answer, Failure> {
+    let mut pages = Pages::new(Arc::clone(kv.store()), query(args));
+    while let Some(items) = pages.next().await? {
+        for item in items {
+            show(&item, output)?;
+        }
+        output.flush()?;
+    }
+    Ok(Answer::Yes)
+}
+
+fn query(args: ListArgs) -> ListQuery {
+    let ListArgs { prefix, keys, limit, after, before, reverse } = args;
+    let mut query = ListQuery::new(prefix.map_or(KeyPrefix::ALL, KeyPrefix::from));
+    query.keys_only = keys;
+    query.limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    query.after = after;
+    query.before = before;
+    query.reverse = reverse;
+    query
+}
+
+fn show(ListItem { key, entry }: &ListItem, output: &mut Output) -> Result<(), Failure> {
+    if output.is_json() {
+        return output.json(&Shown { key, entry: entry.as_ref().map(ShownEntry::from) });
+    }
+    let line = match entry {
+        Some(entry) => format!("{}\t{}", output.key(key), escape::bytes(&entry.value, Layout::Line)),
+        None => output.key(key).into_owned(),
+    };
+    output.line(&line)
+}

@@ -1,0 +1,15 @@
+//! The commands, one file each: from parsed arguments to output and answer.
+
+pub(crate) mod completions;
+pub(crate) mod copy;
+pub(crate) mod delete;
+pub(crate) mod export;
+pub(crate) mod get;
+pub(crate) mod import;
+pub(crate) mod list;
+pub(crate) mod replay;
+pub(crate) mod schemes;
+pub(crate) mod serve;
+pub(crate) mod set;
+pub(crate) mod ttl;
+pub(crate) mod watch;

@@ -1,0 +1,38 @@
+//! `kv replay`
+
+use std::fs::File;
+
+use anykv::Kv;
+
+use crate::args::{ReplayArgs, Speed};
+use crate::exit::{Answer, Failure};
+use crate::output::{self, Output};
+use crate::progress::Progress;
+use crate::replay::{Prefill, Replay, Settings, Workload};
+
+pub(crate) async fn run(kv: &Kv, args: ReplayArgs, output: &mut Output) -> Result<Answer, Failure> {
+    let ReplayArgs { file, clients, rounds, prefill, prefill_scale, seed, speed: Speed::Max, keep } = args;
+    let source = File::open(&file).map_err(Failure::io(format!("opening `{}`", file.display())))?;
+    let workload = Workload::read(source, None)?;
+    let prefill = prefill.then(|| Prefill::production(seed).scaled(prefill_scale));
+    let replay = Replay::new(kv, workload, Settings { clients: clients.into(), rounds, prefill })?;
+
+    let progress = Progress::stages();
+    let result = tokio::select! {
+        result = replay.run(&progress) => result.map_err(Failure::from),
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+    };
+    progress.finish();
+    if keep {
+        output::message(&format!("the entries are in the namespace `{}`", replay.namespace()));
+    } else {
+        replay.clear().await?;
+    }
+    let report = result?;
+    if output.is_json() {
+        output.json(&report)?;
+    } else {
+        output.line(&report.to_string())?;
+    }
+    Ok(Answer::of(report.is_clean()))
+}

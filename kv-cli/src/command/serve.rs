@@ -1,0 +1,26 @@
+//! `kv serve`
+
+use anykv::Kv;
+
+use crate::args::ServeArgs;
+use crate::exit::{Answer, Failure};
+use crate::output;
+use crate::serve;
+
+pub(crate) async fn run(kv: &Kv, args: &ServeArgs) -> Result<Answer, Failure> {
+    let Some(address) = args.listen else {
+        serve::session(kv, tokio::io::stdin(), tokio::io::stdout()).await.map_err(Failure::output)?;
+        return Ok(Answer::Yes);
+    };
+    if !address.ip().is_loopback() {
+        let message =
+            format!("`{address}` is no loopback address: anyone who can connect can read and write the store");
+        return Err(Failure::Usage(message));
+    }
+    let listener =
+        tokio::net::TcpListener::bind(address).await.map_err(Failure::io(format!("listening on {address}")))?;
+    let address = listener.local_addr().map_err(Failure::io("listening"))?;
+    output::message(&format!("listening on {address}"));
+    serve::listen(kv, listener).await.map_err(Failure::io("listening"))?;
+    Ok(Answer::Yes)
+}

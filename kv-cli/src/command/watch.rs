@@ -1,0 +1,49 @@
+//! `kv watch`
+
+use anykv::{Key, KeyPrefix, Kv, WatchEvent, WatchQuery};
+use futures_util::StreamExt;
+
+use crate::args::WatchArgs;
+use crate::escape::{self, Layout};
+use crate::exit::{Answer, Failure};
+use crate::json::ShownEvent;
+use crate::output::{self, Output};
+
+pub(crate) async fn run(kv: &Kv, args: WatchArgs, output: &mut Output) -> Result<Answer, Failure> {
+    let WatchArgs { prefix, snapshot, keys, count } = args;
+    let prefix = prefix.map_or(KeyPrefix::ALL, KeyPrefix::from);
+    let mut query = WatchQuery::prefix(prefix.clone());
+    if snapshot {
+        query = query.with_snapshot();
+    }
+    if keys {
+        query = query.with_keys_only();
+    }
+    let mut events = kv.store().watch(&query).await?;
+    output::message(&format!("watching {}", output::quoted_prefix(&prefix)));
+    let mut left = count;
+    while left != Some(0) {
+        let Some(event) = events.next().await else { break };
+        show(&event?, output)?;
+        output.flush()?;
+        left = left.map(|left| left - 1);
+    }
+    Ok(Answer::Yes)
+}
+
+fn show(event: &WatchEvent, output: &mut Output) -> Result<(), Failure> {
+    if output.is_json() {
+        return output.json(&ShownEvent::of(event, |key: &Key| key.clone()));
+    }
+    let line = match event {
+        WatchEvent::Set { key, entry: Some(entry) } => {
+            format!("set\t{}\t{}", output.key(key), escape::bytes(&entry.value, Layout::Line))
+        }
+        WatchEvent::Set { key, entry: None } => format!("set\t{}", output.key(key)),
+        WatchEvent::Removed { key } => format!("removed\t{}", output.key(key)),
+        WatchEvent::SnapshotEnd => "snapshot-end".to_owned(),
+        WatchEvent::Gap { reason } => format!("gap\t{}", crate::json::gap(*reason)),
+        _ => "unknown".to_owned(),
+    };
+    output.line(&line)
+}

@@ -1,0 +1,157 @@
+//! How the program ends: why it failed, and the stable exit codes.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use anykv::{Error, ErrorKind};
+
+/// What a command that ran to its end has to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It was done, or is so.
+    Yes,
+    /// The answer is no: a missing key, a refused condition, wrong answers in a replay.
+    No,
+}
+
+impl Answer {
+    /// The answer to a question.
+    pub(crate) fn of(yes: bool) -> Self {
+        if yes { Self::Yes } else { Self::No }
+    }
+
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Yes => 0,
+            Self::No => 1,
+        }
+    }
+}
+
+/// Why a command did not run to its end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The command line asks for something that cannot be.
+    Usage(String),
+    /// The store refused or failed.
+    Store(Error),
+    /// A file, a socket or a standard stream cannot be read or written.
+    Io {
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Input is not in the format that was expected.
+    Format(String),
+    /// The user interrupted the command.
+    Interrupted,
+    /// Who reads the output went away: there is nothing to say, and nobody to hear it.
+    OutputClosed,
+}
+
+impl Failure {
+    /// An error of a file or stream.
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing: doing.into(), source }
+    }
+
+    /// An error of writing the output; a reader that went away is none.
+    pub(crate) fn output(source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::BrokenPipe {
+            return Self::OutputClosed;
+        }
+        Self::Io { doing: "writing the output".to_owned(), source }
+    }
+
+    /// The exit code; the table stands in the README and never changes.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::OutputClosed => 0,
+            Self::Usage(_) => 2,
+            Self::Store(error) => match error.kind() {
+                ErrorKind::Invalid => 2,
+                ErrorKind::Unsupported { .. } => 3,
+                ErrorKind::Unavailable => 4,
+                ErrorKind::Indeterminate { .. } => 5,
+                ErrorKind::Capacity => 6,
+                ErrorKind::Denied => 7,
+                ErrorKind::Corrupt => 8,
+                ErrorKind::Closed => 9,
+                _ => 12,
+            },
+            Self::Io { .. } => 10,
+            Self::Format(_) => 11,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(message) | Self::Format(message) => f.write_str(message),
+            Self::Store(error) => {
+                write!(f, "{error}")?;
+                let mut source = std::error::Error::source(error);
+                while let Some(cause) = source {
+                    write!(f, ": {cause}")?;
+                    source = cause.source();
+                }
+                Ok(())
+            }
+            Self::Io { doing, source } => write!(f, "{doing}: {source}"),
+            Self::Interrupted => f.write_str("interrupted"),
+            Self::OutputClosed => f.write_str("the output was closed"),
+        }
+    }
+}
+
+/// The causes stand in the text already.
+impl std::error::Error for Failure {}
+
+/// The exit code of a finished command.
+pub(crate) fn code(result: &Result<Answer, Failure>) -> ExitCode {
+    ExitCode::from(match result {
+        Ok(answer) => answer.code(),
+        Err(failure) => failure.code(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anykv::Capability;
+
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_those_of_the_readme() {
+        let store = |error: Error| Failure::from(error).code();
+        assert_eq!((Answer::Yes.code(), Answer::No.code()), (0, 1));
+        assert_eq!(Failure::Usage(String::new()).code(), 2);
+        assert_eq!(store(Error::invalid("")), 2);
+        assert_eq!(store(Error::unsupported(Capability::Watch)), 3);
+        assert_eq!(store(Error::unavailable("")), 4);
+        assert_eq!(store(Error::indeterminate(None, "")), 5);
+        assert_eq!(store(Error::capacity("")), 6);
+        assert_eq!(store(Error::denied("")), 7);
+        assert_eq!(store(Error::corrupt("")), 8);
+        assert_eq!(store(Error::closed()), 9);
+        assert_eq!(Failure::io("x")(io::Error::other("y")).code(), 10);
+        assert_eq!(Failure::Format(String::new()).code(), 11);
+        assert_eq!(Failure::Interrupted.code(), 130);
+        assert_eq!(Failure::output(io::ErrorKind::BrokenPipe.into()).code(), 0);
+        let readme = include_str!("../README.md");
+        for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 130] {
+            assert!(readme.contains(&format!("| {code} |")), "{code}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+
+mod app;
+mod args;
+mod command;
+mod escape;
+mod exit;
+mod json;
+mod lines;
+mod output;
+mod pages;
+mod progress;
+pub mod replay;
+pub mod serve;
+pub mod transfer;
+
+pub use self::app::main;
+pub use self::exit::Failure;
+pub use self::progress::Progress;

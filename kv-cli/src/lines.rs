@@ -1,0 +1,107 @@
+//! Reading lines of bounded length, so that no input can use up the memory.
+
+use std::io::{self, BufRead, Read};
+
+use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+
+/// One read of a bounded line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// A line stands in the buffer, without its end.
+    Read,
+    /// A line was longer than the limit; it was skipped.
+    TooLong,
+    /// Nothing is left.
+    End,
+}
+
+/// Reads the next line of a file into the buffer. What lies behind a line that is too long is not of use.
+pub(crate) fn read(reader: &mut impl BufRead, buffer: &mut Vec<u8>, limit: usize) -> io::Result<Line> {
+    buffer.clear();
+    let read = reader.take(limit as u64 + 1).read_until(b'\n', buffer)?;
+    if read == 0 {
+        return Ok(Line::End);
+    }
+    trim(buffer);
+    Ok(if buffer.len() > limit { Line::TooLong } else { Line::Read })
+}
+
+/// Reads the next line of a session into the buffer.
+///
+/// # Cancel safety
+/// A dropped future has lost what it read of the line.
+pub(crate) async fn read_async(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    buffer: &mut Vec<u8>,
+    limit: usize,
+) -> io::Result<Line> {
+    buffer.clear();
+    let (mut is_any, mut is_too_long) = (false, false);
+    loop {
+        let available = reader.fill_buf().await?;
+        if available.is_empty() {
+            break;
+        }
+        is_any = true;
+        let end = available.iter().position(|&byte| byte == b'\n');
+        let taken = end.map_or(available.len(), |end| end + 1);
+        if let Some(part) = available.get(..taken) {
+            if buffer.len() + part.len() > limit + 1 {
+                is_too_long = true;
+                buffer.clear();
+            } else if !is_too_long {
+                buffer.extend_from_slice(part);
+            }
+        }
+        reader.consume(taken);
+        if end.is_some() {
+            break;
+        }
+    }
+    if !is_any {
+        return Ok(Line::End);
+    }
+    trim(buffer);
+    Ok(if is_too_long || buffer.len() > limit { Line::TooLong } else { Line::Read })
+}
+
+/// Takes the line's end away.
+fn trim(line: &mut Vec<u8>) {
+    if line.ends_with(b"\n") {
+        line.pop();
+        if line.ends_with(b"\r") {
+            line.pop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_read_up_to_the_limit_and_longer_ones_are_skipped() {
+        let input = b"1234\r\n\n123456\nab\n1234567890123\nlast";
+        for capacity in [1, 3, 64] {
+            let mut reader = tokio::io::BufReader::with_capacity(capacity, &input[..]);
+            let (mut seen, mut buffer) = (Vec::new(), Vec::new());
+            loop {
+                match read_async(&mut reader, &mut buffer, 5).await.unwrap() {
+                    Line::Read => seen.push(String::from_utf8(buffer.clone()).unwrap()),
+                    Line::TooLong => seen.push("-".into()),
+                    Line::End => break,
+                }
+            }
+            assert_eq!(seen, ["1234", "", "-", "ab", "-", "last"], "{capacity}");
+        }
+    }
+
+    #[test]
+    fn a_file_line_over_the_limit_is_told() {
+        let mut reader = &b"12345\n123456\n"[..];
+        let mut buffer = Vec::new();
+        assert_eq!(read(&mut reader, &mut buffer, 5).unwrap(), Line::Read);
+        assert_eq!(buffer, b"12345");
+        assert_eq!(read(&mut reader, &mut buffer, 5).unwrap(), Line::TooLong);
+    }
+}

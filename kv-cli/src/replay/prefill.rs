@@ -1,0 +1,241 @@
+//! Entries of production size and number, made from a seed, that stand in the store while a workload is replayed.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anykv::{Bytes, Expiry, Key, KeyPrefix, KvStore, Result, SetItem, SetOptions};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::progress::Progress;
+
+/// What is loaded: the numbers and sizes that production stores behind the recorded framework hold. The keys are of the
+/// same families as those of the recording, and of hosts that are not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefill {
+    seed: u64,
+    public_keys: u64,
+    small_strings: u64,
+    documents: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    PublicKeys,
+    SmallStrings,
+    Documents,
+}
+
+impl Family {
+    const ALL: [Self; 3] = [Self::PublicKeys, Self::SmallStrings, Self::Documents];
+
+    fn root(self) -> [&'static str; 2] {
+        let name = match self {
+            Self::PublicKeys => "publicKey",
+            Self::SmallStrings => "httpMessageSignaturesSpec",
+            Self::Documents => "remoteDocument",
+        };
+        ["_fedify", name]
+    }
+
+    fn last_segment(self, index: u64) -> String {
+        match self {
+            Self::PublicKeys => format!("https://h{}.prefill.example/users/u{index:07}#main-key", index % 997),
+            Self::SmallStrings => format!("https://h{index:07}.prefill.example"),
+            Self::Documents => format!("https://h{}.prefill.example/notes/{index:07}", index % 997),
+        }
+    }
+
+    fn key(self, index: u64) -> Result<Key> {
+        let [first, second] = self.root();
+        Key::new([first, second, &self.last_segment(index)])
+    }
+
+    /// The index out of the last segment: its last run of digits.
+    fn index_of(self, segment: &str) -> Option<u64> {
+        let digits = match self {
+            Self::PublicKeys => segment.strip_suffix("#main-key")?.rsplit_once("/u")?.1,
+            Self::SmallStrings => segment.strip_prefix("https://h")?.strip_suffix(".prefill.example")?,
+            Self::Documents => segment.rsplit_once('/')?.1,
+        };
+        digits.parse().ok().filter(|&index| self.last_segment(index) == segment)
+    }
+
+    fn expiry(self) -> Expiry {
+        match self {
+            Self::Documents => Expiry::After(Duration::from_secs(30 * 86_400)),
+            Self::PublicKeys | Self::SmallStrings => Expiry::Never,
+        }
+    }
+}
+
+impl Prefill {
+    const BATCH_ITEMS: usize = 200;
+    const BATCHES_IN_FLIGHT: usize = 4;
+
+    /// 200,000 public keys of 0.6 to 1 KB, 15,000 small strings and 100,000 documents of 6 KB.
+    pub fn production(seed: u64) -> Self {
+        Self { seed, public_keys: 200_000, small_strings: 15_000, documents: 100_000 }
+    }
+
+    /// This share of each.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of entries, rounded up")]
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    pub fn scaled(self, share: f64) -> Self {
+        let scale = |count: u64| (count as f64 * share).ceil() as u64;
+        let Self { seed, public_keys, small_strings, documents } = self;
+        Self { seed, public_keys: scale(public_keys), small_strings: scale(small_strings), documents: scale(documents) }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> u64 {
+        Family::ALL.iter().map(|&family| self.count(family)).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes every entry.
+    pub(super) async fn load(self, store: &Arc<dyn KvStore>, progress: &Progress) -> Result<()> {
+        stream::iter(self.places())
+            .chunks(Self::BATCH_ITEMS)
+            .map(Ok)
+            .try_for_each_concurrent(Self::BATCHES_IN_FLIGHT, |places| async move {
+                let items: Vec<SetItem> = places
+                    .into_iter()
+                    .map(|(family, index)| {
+                        let options = SetOptions::default().with_expiry(family.expiry());
+                        Ok(SetItem::new(family.key(index)?, self.value(family, index)).with_options(options))
+                    })
+                    .collect::<Result<_>>()?;
+                for outcome in store.set_many(&items).await {
+                    // Without a condition an entry is stored or has failed.
+                    let _ = outcome?;
+                }
+                progress.advance(items.len());
+                Ok(())
+            })
+            .await
+    }
+
+    /// Removes every entry, from a store that cannot clear.
+    pub(super) async fn remove(self, store: &Arc<dyn KvStore>) -> Result<()> {
+        let mut batches = stream::iter(self.places()).chunks(Self::BATCH_ITEMS);
+        while let Some(places) = batches.next().await {
+            let keys: Vec<Key> = places.into_iter().map(|(family, index)| family.key(index)).collect::<Result<_>>()?;
+            for outcome in store.delete_many(&keys).await {
+                let _ = outcome?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The value under a key, where it is one of these.
+    pub(super) fn value_of(self, key: &Key) -> Option<Bytes> {
+        let segments: Vec<_> = key.segments().collect();
+        let [first, second, last] = &segments[..] else { return None };
+        let family = Family::ALL.into_iter().find(|family| family.root() == [first.as_ref(), second.as_ref()])?;
+        let index = family.index_of(last).filter(|&index| index < self.count(family))?;
+        Some(self.value(family, index))
+    }
+
+    /// How many entries lie under the prefix.
+    pub(super) fn count_under(self, prefix: &KeyPrefix) -> u64 {
+        let under = |family: Family| match Key::new(family.root()) {
+            Ok(root) if prefix.covers(&root) => self.count(family),
+            _ => 0,
+        };
+        let single = u64::from(prefix.to_key().is_some_and(|key| self.value_of(&key).is_some()));
+        Family::ALL.into_iter().map(under).sum::<u64>() + single
+    }
+
+    fn count(&self, family: Family) -> u64 {
+        match family {
+            Family::PublicKeys => self.public_keys,
+            Family::SmallStrings => self.small_strings,
+            Family::Documents => self.documents,
+        }
+    }
+
+    fn places(self) -> impl Iterator<Item = (Family, u64)> + Send {
+        Family::ALL.into_iter().flat_map(move |family| (0..self.count(family)).map(move |index| (family, index)))
+    }
+
+    /// The JSON text of an entry: random characters, so that no two are alike and none compresses well.
+    fn value(self, family: Family, index: u64) -> Bytes {
+        let mut random = Random(self.seed ^ (index << 2) ^ family as u64);
+        let bytes = match family {
+            Family::PublicKeys => 600 + random.next() % 401,
+            Family::SmallStrings => return Bytes::from_static(small_string(random.next())),
+            Family::Documents => 5_700 + random.next() % 601,
+        };
+        let mut text = String::with_capacity(usize::try_from(bytes).unwrap_or_default());
+        // Writing to a string does not fail.
+        let _ = write!(text, r#"{{"@id":"{}","content":""#, family.last_segment(index));
+        while (text.len() as u64) < bytes.saturating_sub(2) {
+            random.push_character(&mut text);
+        }
+        text.push_str("\"}");
+        Bytes::from(text)
+    }
+}
+
+fn small_string(random: u64) -> &'static [u8] {
+    if random.is_multiple_of(2) { br#""rfc9421""# } else { br#""draft-cavage-http-signatures-12""# }
+}
+
+/// `SplitMix64`: the same numbers on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// One of the 64 characters of base64.
+    fn push_character(&mut self, text: &mut String) {
+        const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let character = CHARACTERS.iter().cycle().nth((self.next() % 64) as usize);
+        text.push(character.copied().map_or('A', char::from));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_the_same_for_a_seed_and_of_production_size() {
+        let prefill = Prefill::production(7);
+        assert_eq!(prefill.len(), 315_000);
+        assert_eq!(prefill.scaled(0.1).len(), 31_500);
+        for index in [0, 1, 99_999] {
+            let (key, document) = (prefill.value(Family::PublicKeys, index), prefill.value(Family::Documents, index));
+            assert!((600..=1_000).contains(&key.len()) && (5_700..=6_300).contains(&document.len()));
+            assert_eq!(key, Prefill::production(7).value(Family::PublicKeys, index));
+            assert_ne!(key, Prefill::production(8).value(Family::PublicKeys, index));
+            assert!(serde_json::from_slice::<serde_json::Value>(&document).is_ok());
+        }
+    }
+
+    #[test]
+    fn what_was_loaded_is_known_by_its_key() {
+        let prefill = Prefill::production(1).scaled(0.001);
+        for (family, index) in prefill.places() {
+            let key = family.key(index).unwrap();
+            assert_eq!(prefill.value_of(&key).unwrap(), prefill.value(family, index), "{key}");
+        }
+        assert_eq!(prefill.value_of(&Family::Documents.key(100).unwrap()), None);
+        let under = |segments: &[&str]| prefill.count_under(&KeyPrefix::new(segments).unwrap());
+        assert_eq!((under(&[]), under(&["_fedify"]), under(&["_fedify", "publicKey"])), (315, 315, 200));
+        assert_eq!((under(&["_fedify", "circuit"]), under(&["x"])), (0, 0));
+        assert_eq!(under(&["_fedify", "remoteDocument", &Family::Documents.last_segment(5)]), 1);
+    }
+}

@@ -1,0 +1,156 @@
+//! One session: requests in, responses and events out.
+
+use std::io;
+
+use anykv::{Error, Kv, Result};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+
+use super::execute;
+use super::request::Request;
+use super::streams::{self, Streams};
+use crate::escape;
+use crate::lines::{self, Line};
+
+/// The longest request line, in bytes.
+const MAX_LINE_BYTES: usize = 32 << 20;
+
+/// How many lines may wait for a peer that does not read; then the session waits for it.
+const MAX_WAITING: usize = 16;
+
+/// Answers requests in the order in which they come, until the input ends.
+///
+/// # Errors
+/// What reading or writing gives. A request that cannot be read or done is answered, and ends nothing.
+pub async fn session(
+    kv: &Kv,
+    reader: impl AsyncRead + Send + Unpin,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+) -> io::Result<()> {
+    let (out, waiting) = mpsc::channel(MAX_WAITING);
+    let output = tokio::spawn(write(writer, waiting));
+    let read = answer_all(kv, reader, out).await;
+    let written = output.await.unwrap_or_else(|_| Err(io::Error::other("the writer of the session failed")));
+    read.and(written)
+}
+
+async fn answer_all(kv: &Kv, reader: impl AsyncRead + Send + Unpin, out: Sender<String>) -> io::Result<()> {
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    let mut session = Session { kv, streams: Streams::default(), out };
+    loop {
+        let read = tokio::select! {
+            read = lines::read_async(&mut reader, &mut line, MAX_LINE_BYTES) => read?,
+            () = session.out.closed() => return Ok(()),
+        };
+        let peer_is_there = match read {
+            Line::End => return Ok(()),
+            Line::TooLong => {
+                let error = Error::invalid(format!("the line is longer than {MAX_LINE_BYTES} bytes"));
+                session.send(Value::Null, Err(error)).await
+            }
+            Line::Read if line.iter().all(u8::is_ascii_whitespace) => true,
+            Line::Read => session.answer(&line).await,
+        };
+        if !peer_is_there {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes lines, and flushes when none is waiting.
+async fn write(writer: impl AsyncWrite + Unpin, mut waiting: Receiver<String>) -> io::Result<()> {
+    let mut writer = BufWriter::new(writer);
+    while let Some(line) = waiting.recv().await {
+        writer.write_all(line.as_bytes()).await?;
+        writer.write_all(b"\n").await?;
+        if waiting.is_empty() {
+            writer.flush().await?;
+        }
+    }
+    writer.flush().await
+}
+
+struct Session<'s> {
+    kv: &'s Kv,
+    streams: Streams,
+    out: Sender<String>,
+}
+
+impl Session<'_> {
+    /// Answers one line; `false` when the peer is gone.
+    async fn answer(&mut self, line: &[u8]) -> bool {
+        let (id, request) = parse(line);
+        match request {
+            Ok(request) => self.run(id, request).await,
+            Err(error) => self.send(id, Err(error)).await,
+        }
+    }
+
+    async fn run(&mut self, id: Value, request: Request) -> bool {
+        let store = self.kv.store();
+        match request {
+            Request::Watch(watch) => {
+                let stream = match self.streams.check(&id).and_then(|()| watch.query()) {
+                    Ok(query) => store.watch(&query).await,
+                    Err(error) => Err(error),
+                };
+                self.start(id, stream, streams::watch_event).await
+            }
+            Request::Subscribe { channels } => {
+                let stream = match self.streams.check(&id).and_then(|()| channels.prefix()) {
+                    Ok(channels) => store.subscribe(&channels).await,
+                    Err(error) => Err(error),
+                };
+                self.start(id, stream, streams::message_event).await
+            }
+            Request::Unwatch { of } | Request::Unsubscribe { of } => {
+                let was_running = self.streams.stop(&of).await;
+                self.send(id, Ok(json!(was_running))).await
+            }
+            request => {
+                let result = execute::execute(self.kv, request).await;
+                self.send(id, result.map(Option::unwrap_or_default)).await
+            }
+        }
+    }
+
+    /// Answers that the stream is live, and only then lets its events out.
+    async fn start<T: Send + 'static>(
+        &mut self,
+        id: Value,
+        stream: Result<std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<T>> + Send>>>,
+        show: fn(&T) -> Value,
+    ) -> bool {
+        match stream {
+            Ok(stream) => {
+                let peer_is_there = self.send(id.clone(), Ok(Value::Null)).await;
+                self.streams.start(id, stream, show, self.out.clone());
+                peer_is_there
+            }
+            Err(error) => self.send(id, Err(error)).await,
+        }
+    }
+
+    async fn send(&self, id: Value, result: Result<Value>) -> bool {
+        let line = match result {
+            Ok(result) => json!({"id": id, "result": result}),
+            Err(error) => json!({"id": id, "error": execute::error(&error)}),
+        };
+        self.out.send(escape::json(line.to_string())).await.is_ok()
+    }
+}
+
+/// The id, as far as the line has one, and the request.
+fn parse(line: &[u8]) -> (Value, Result<Request>) {
+    let malformed = |error: &serde_json::Error| Error::invalid(format!("malformed request: {error}"));
+    let mut object = match serde_json::from_slice::<Value>(line) {
+        Ok(Value::Object(object)) => object,
+        Ok(_) => return (Value::Null, Err(Error::invalid("malformed request: a request is an object"))),
+        Err(error) => return (Value::Null, Err(malformed(&error))),
+    };
+    let id = object.remove("id").unwrap_or_default();
+    let request = serde_json::from_value(Value::Object(object)).map_err(|error| malformed(&error));
+    (id, request)
+}

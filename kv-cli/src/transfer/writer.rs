@@ -1,0 +1,54 @@
+//! Writing many entries in bounded batches.
+
+use std::sync::Arc;
+
+use anykv::{Key, KvStore, SetItem};
+
+use crate::exit::Failure;
+use crate::progress::Progress;
+
+/// Collects entries and writes them, a batch at a time, in order.
+pub(super) struct Writer<'w> {
+    store: Arc<dyn KvStore>,
+    progress: &'w Progress,
+    batch: Vec<SetItem>,
+    bytes: usize,
+    written: u64,
+}
+
+impl<'w> Writer<'w> {
+    const BATCH_ITEMS: usize = 500;
+    const BATCH_BYTES: usize = 4 << 20;
+
+    pub(super) fn new(store: &Arc<dyn KvStore>, progress: &'w Progress) -> Self {
+        Self { store: Arc::clone(store), progress, batch: Vec::new(), bytes: 0, written: 0 }
+    }
+
+    /// Takes an entry, and writes the batch when it is full. Gives the last key of a batch that was written.
+    pub(super) async fn push(&mut self, item: SetItem) -> Result<Option<Key>, Failure> {
+        self.bytes += item.value.len();
+        self.batch.push(item);
+        if self.batch.len() < Self::BATCH_ITEMS && self.bytes < Self::BATCH_BYTES {
+            return Ok(None);
+        }
+        self.flush().await
+    }
+
+    /// Writes what was collected.
+    pub(super) async fn flush(&mut self) -> Result<Option<Key>, Failure> {
+        let batch = std::mem::take(&mut self.batch);
+        self.bytes = 0;
+        for outcome in self.store.set_many(&batch).await {
+            // Without a condition an entry is stored or has failed.
+            let _ = outcome?;
+            self.written += 1;
+            self.progress.advance(1);
+        }
+        Ok(batch.into_iter().next_back().map(|item| item.key))
+    }
+
+    /// How many entries were written.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+}
