@@ -1,4 +1,5 @@
 //! Listing as a stream.
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
 
 mod support;
 

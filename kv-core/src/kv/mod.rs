@@ -1,4 +1,4 @@
-//! What the methods of [`Kv`](crate::Kv) give: builders that say how, streams, batches and locks.
+//! What the methods of [`Kv`] give: builders that say how, streams, batches and locks.
 
 mod batch;
 mod delete;

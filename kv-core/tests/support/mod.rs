@@ -1,5 +1,6 @@
 //! A store of few lines that has the capabilities it is told to have, counts its calls, and lives by a clock that is moved.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic, and so may what it is built of")]
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,0 +1,117 @@
+//! What needs a store with every capability: transactions, counters, watching, messages.
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use kv_core::{Clock, CommitOutcome, Expiry, Key, Kv, ManualClock, MessageEvent, WatchEvent};
+use kv_memory::MemoryStore;
+
+fn kv() -> Kv {
+    Kv::new(MemoryStore::new()).namespace(["app"]).unwrap()
+}
+
+fn key(segments: &[&str]) -> Key {
+    Key::new(segments).unwrap()
+}
+
+#[tokio::test]
+async fn a_transaction_applies_everything_or_nothing_and_names_the_check() {
+    let kv = kv();
+    let version = kv.set(["from"], &10).await.unwrap().unwrap();
+    let move_it = || {
+        kv.transaction()
+            .check_absent(["to"])
+            .check_version(["from"], version)
+            .check_value(["from"], &10)
+            .check_present(["from"])
+            .delete(["from"])
+            .set(["to"], &10)
+            .set_with_ttl(["log", "1"], "moved", Duration::from_secs(60))
+            .set_bytes(["log", "2"], "raw", Expiry::Never)
+    };
+    let CommitOutcome::Committed { versions } = move_it().commit().await.unwrap() else { panic!() };
+    assert_eq!(versions.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, true, true]);
+    assert_eq!(kv.get_entry(["to"]).await.unwrap().unwrap().version, versions[1]);
+    assert!(!kv.contains(["from"]).await.unwrap());
+
+    assert_eq!(move_it().commit().await.unwrap(), CommitOutcome::Refused { check: 0 });
+    assert!(kv.delete(["to"]).await.unwrap());
+    assert_eq!(move_it().commit().await.unwrap(), CommitOutcome::Refused { check: 1 });
+    assert!(!kv.contains(["to"]).await.unwrap());
+    assert!(kv.transaction().commit().await.unwrap().is_committed());
+}
+
+#[tokio::test]
+async fn what_a_transaction_writes_lives_as_the_handle_says() {
+    let clock = ManualClock::new();
+    let store = MemoryStore::builder().clock(Arc::new(clock.clone())).build().unwrap();
+    let ttl = Duration::from_secs(60);
+    let kv = Kv::new(store).with_default_expiry(Expiry::After(ttl));
+    let written = kv.transaction().set(["a"], "").set_with_expiry(["b"], "", Expiry::Never).commit().await.unwrap();
+    assert!(written.is_committed());
+    let left = async |name: &str| kv.get_entry([name]).await.unwrap().unwrap().expires.remaining(clock.now());
+    assert_eq!((left("a").await, left("b").await), (Some(ttl), None));
+    assert_eq!(kv.increment(["n"], 2).await.unwrap(), 2);
+    assert_eq!(kv.increment(["m"], 2).forever().await.unwrap(), 2);
+    assert_eq!((left("n").await, left("m").await), (Some(ttl), None));
+    assert_eq!(kv.increment(["n"], -3).ttl(ttl * 2).await.unwrap(), -1);
+    assert_eq!((left("n").await, kv.get::<i64>(["n"]).await.unwrap()), (Some(ttl), Some(-1)));
+}
+
+#[tokio::test]
+async fn a_watch_tells_what_is_there_and_then_what_changes() {
+    let kv = kv();
+    kv.set(["users", "1"], "ada").await.unwrap();
+    let mut all = kv.watch(["users"]).with_snapshot().await.unwrap();
+    let mut one = kv.watch_key(["users", "2"]).keys_only().await.unwrap();
+    kv.set(["users", "2"], "grace").await.unwrap();
+    kv.set(["other"], "").await.unwrap();
+
+    let mut next = async || all.next().await.unwrap().unwrap();
+    let WatchEvent::Set { key: first, entry: Some(entry) } = next().await else { panic!() };
+    assert_eq!((first, kv.decode::<String>(&entry.value).unwrap().as_str()), (key(&["users", "1"]), "ada"));
+    let mut rest = vec![next().await, next().await];
+    if matches!(rest.last(), Some(WatchEvent::SnapshotEnd)) {
+        rest.push(next().await);
+    }
+    assert!(rest.contains(&WatchEvent::SnapshotEnd));
+    assert!(rest.iter().any(|event| matches!(event, WatchEvent::Set { key: k, .. } if *k == key(&["users", "2"]))));
+
+    assert_eq!(one.next().await.unwrap().unwrap(), WatchEvent::Set { key: key(&["users", "2"]), entry: None });
+    assert!(kv.delete(["users", "2"]).await.unwrap());
+    assert_eq!(one.next().await.unwrap().unwrap(), WatchEvent::Removed { key: key(&["users", "2"]) });
+}
+
+#[tokio::test]
+async fn a_message_reaches_the_subscribers_of_its_channel_in_the_same_namespace() {
+    let kv = kv();
+    let mut inbox = kv.subscribe(["rooms"]).await.unwrap();
+    kv.publish(["hall"], "no").await.unwrap();
+    kv.namespace(["elsewhere"]).unwrap().publish(["rooms", "1"], "no").await.unwrap();
+    kv.publish(["rooms", "1"], &vec![1, 2]).await.unwrap();
+    kv.publish_bytes(["rooms", "1"], vec![0, 255]).await.unwrap();
+    let mut next = async || match inbox.next().await.unwrap().unwrap() {
+        MessageEvent::Message(message) => message,
+        other => panic!("{other:?}"),
+    };
+    let first = next().await;
+    assert_eq!((first.channel, kv.decode::<Vec<u8>>(&first.payload).unwrap()), (key(&["rooms", "1"]), vec![1, 2]));
+    assert_eq!(next().await.payload, [0, 255].as_slice());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixteen_tasks_lose_no_update_in_memory_either() {
+    let kv = kv();
+    let add = |kv: Kv| async move {
+        for _ in 0..100 {
+            kv.update(["n"], |n: Option<u64>| Some(n.unwrap_or(0) + 1)).await.unwrap();
+        }
+    };
+    let tasks: Vec<_> = (0..16).map(|_| tokio::spawn(add(kv.clone()))).collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(kv.get::<u64>(["n"]).await.unwrap(), Some(1_600));
+}
