@@ -6,7 +6,9 @@ use anykv::Kv;
 use clap::Parser;
 
 use crate::args::{Cli, Command, StoreCommand};
-use crate::command::{completions, copy, delete, export, get, import, list, replay, schemes, serve, set, ttl, watch};
+use crate::command::{
+    completions, conformance, copy, delete, export, get, import, list, replay, schemes, serve, set, ttl, watch,
+};
 use crate::exit::{self, Answer, Failure};
 use crate::output::{self, Output};
 
@@ -43,6 +45,7 @@ async fn run(cli: Cli, output: &mut Output) -> Result<Answer, Failure> {
             Ok(answer)
         }
         Command::Copy(args) => copy::run(args, output).await,
+        Command::Conformance(args) => conformance::run(store, args, output).await,
         Command::Completions { shell } => completions::run(shell, output),
         Command::Schemes => schemes::run(output),
     }

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     OnStore(StoreCommand),
     /// Copy entries with their deadlines from store to store
     Copy(CopyArgs),
+    /// Run the conformance suite against stores, each case in a namespace of its own
+    Conformance(ConformanceArgs),
     /// Write a completion script for a shell
     Completions {
         /// The shell
@@ -235,6 +237,25 @@ pub(crate) struct CopyArgs {
     /// Go on behind this key, as an earlier copy told it
     #[arg(long, value_name = "KEY")]
     pub(crate) resume_after: Option<Key>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConformanceArgs {
+    /// The stores; that of `--store` unless said
+    #[arg(value_name = "URL")]
+    pub(crate) urls: Vec<String>,
+    /// Only cases that have this in their names
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) filter: String,
+    /// The seed that a failure printed
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u32>,
+    /// Write one Markdown table of all the stores instead of a report for each
+    #[arg(long)]
+    pub(crate) matrix: bool,
+    /// Tell each case as it ends; with `--format json` a line each, and no report behind them
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
 }
 
 #[derive(Debug, Args)]

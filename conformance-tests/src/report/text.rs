@@ -39,6 +39,6 @@ impl fmt::Display for Report {
             }
         }
         let Counts { passed, skipped, failed } = self.counts(None);
-        write!(f, "{}: {passed} passed, {failed} failed, {skipped} skipped (seed {})", self.store, self.seed)
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped on {} (seed {})", self.store, self.seed)
     }
 }

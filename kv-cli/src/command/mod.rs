@@ -1,6 +1,7 @@
 //! The commands, one file each: from parsed arguments to output and answer.
 
 pub(crate) mod completions;
+pub(crate) mod conformance;
 pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod export;
