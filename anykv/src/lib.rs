@@ -7,3 +7,8 @@ pub use kv_core::*;
 pub use kv_memory as memory;
 
 pub use self::open::{open, registry};
+
+/// The examples of the workspace's README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct WorkspaceReadme;
