@@ -78,6 +78,11 @@ impl Context {
         self.pass(if self.moves_clock() { ttl } else { ttl + Self::TOLERANCE }).await;
     }
 
+    /// Whether this moment is surely still ahead of the store.
+    pub(crate) fn is_before(&self, moment: SystemTime) -> bool {
+        self.now() + if self.moves_clock() { Duration::ZERO } else { Self::TOLERANCE } < moment
+    }
+
     /// Lets real time pass, for work that happens beside the store's clock.
     pub(crate) async fn wait(&self, duration: Duration) {
         SystemClock.sleep(duration).await;
@@ -186,8 +191,7 @@ impl Context {
     pub(crate) async fn expect_until(&self, key: impl IntoKey, value: impl AsRef<[u8]>, until: SystemTime) -> Verdict {
         let key = key.into_key()?;
         let found = self.get(&key).await?;
-        let tolerance = if self.moves_clock() { Duration::ZERO } else { Self::TOLERANCE };
-        if found.is_none() && self.now() + tolerance >= until {
+        if found.is_none() && !self.is_before(until) {
             return Ok(());
         }
         ensure_eq!(found, Some(Bytes::copy_from_slice(value.as_ref())), "the value of {key}, whose time is not over");

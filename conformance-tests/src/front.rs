@@ -90,5 +90,18 @@ macro_rules! tests {
         $crate::basics! { $suite }
         $crate::keys! { $suite }
         $crate::values! { $suite }
+        $crate::expiry! { $suite }
+        $crate::expired! { $suite }
+        $crate::deadlines! { $suite }
+        $crate::touch! { $suite }
+        $crate::sweep! { $suite }
+        $crate::list! { $suite }
+        $crate::ranges! { $suite }
+        $crate::pages! { $suite }
+        $crate::clear! { $suite }
+        $crate::errors! { $suite }
+        $crate::cancel! { $suite }
+        $crate::restart! { $suite }
+        $crate::injectivity! { $suite }
     };
 }

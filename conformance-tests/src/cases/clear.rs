@@ -1,0 +1,213 @@
+//! Removing everything under a prefix.
+
+use kv_core::{Capability, Key, KeyPrefix, KvStore, Namespace, Namespaced, SetItem, SetOptions};
+
+use super::list::{model, tree, write};
+use crate::case::{Need, cases};
+use crate::context::{Context, key};
+use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+
+cases! { clear, List:
+    of_nothing: "L-5" [Need::Has(Capability::List)] "clearing an empty store is fine and removes nothing";
+    everything: "L-5" [Need::Has(Capability::List)] "clearing the empty prefix leaves nothing and tells how many entries went";
+    a_prefix: "L-5" [Need::Has(Capability::List)] "clearing a prefix takes its key and all below, and nothing else";
+    every_prefix: "K-4" [Need::Has(Capability::List)] "clearing any prefix takes exactly what listing it would show";
+    of_no_match: "L-5" [Need::Has(Capability::List)] "clearing a prefix that nothing starts with takes nothing";
+    the_empty_segment_is_not_everything: "K-4" [Need::Has(Capability::List)] "clearing [\"\"] leaves what does not start with an empty segment";
+    patterns_mean_nothing: "L-4" [Need::Has(Capability::List)] "clearing a prefix of glob or LIKE characters takes only what starts with them";
+    twice: "L-5" [Need::Has(Capability::List)] "clearing again removes nothing";
+    entries_with_a_deadline: "L-5" [Need::Has(Capability::List)] "live entries with a deadline are cleared and counted like others";
+    written_again: "L-5" [Need::Has(Capability::List)] "what was cleared can be written again, permanently";
+    versions_do_not_return: "S-3" [Need::Has(Capability::List), Need::Has(Capability::Versions)] "a key that was cleared and written again has a new version";
+    five_thousand: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "5,000 entries are cleared and counted";
+    while_others_write: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "what was there at the call and not written since is gone, whatever is written meanwhile";
+    of_one_namespace: "L-5" [Need::Has(Capability::List)] "clearing a namespace leaves its neighbours";
+    of_one_store: "L-5" [Need::Has(Capability::List)] "clearing a store leaves another one on the same backend";
+}
+
+async fn of_nothing(cx: Context) -> Verdict {
+    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, 0, "how many entries of an empty store went");
+    ensure_eq!(clear(&cx, key(["a"]).into()).await?, 0, "how many entries of an empty store went by prefix");
+    Ok(())
+}
+
+async fn everything(cx: Context) -> Verdict {
+    let keys = tree();
+    write(&cx, &keys).await?;
+    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, count(&keys), "how many entries went");
+    ensure_eq!(cx.keys(()).await?, [], "what is left");
+    for key in keys {
+        cx.expect_absent(key).await?;
+    }
+    Ok(())
+}
+
+async fn a_prefix(cx: Context) -> Verdict {
+    let (inside, outside) =
+        ([key(["a"]), key(["a", ""]), key(["a", "b", "c"])], [key(["A"]), key(["a "]), key(["ab"]), key(["b"])]);
+    for key in inside.iter().chain(&outside) {
+        cx.set(key, "v").await?;
+    }
+    ensure_eq!(clear(&cx, key(["a"]).into()).await?, 3, "how many entries went");
+    for key in inside {
+        cx.expect_absent(key).await?;
+    }
+    for key in outside {
+        cx.expect(key, "v").await?;
+    }
+    Ok(())
+}
+
+async fn every_prefix(cx: Context) -> Verdict {
+    let keys = tree();
+    let strangers = [key(["", ""]), key(["a", "b", "c", "d"]), key(["none"]), key(["\u{10ffff}", "z"])];
+    for prefix in keys.iter().cloned().chain(strangers).map(KeyPrefix::from) {
+        write(&cx, &keys).await?;
+        let covered = model(&keys, &kv_core::ListQuery::new(prefix.clone()));
+        ensure_eq!(
+            clear(&cx, prefix.clone()).await?,
+            count(&covered),
+            "how many entries went with the prefix {prefix}"
+        );
+        let left: Vec<Key> = keys.iter().filter(|key| !covered.contains(key)).cloned().collect();
+        ensure_eq!(cx.keys(()).await?, left, "what is left without the prefix {prefix}");
+    }
+    Ok(())
+}
+
+async fn of_no_match(cx: Context) -> Verdict {
+    write(&cx, &tree()).await?;
+    ensure_eq!(clear(&cx, key(["nothing"]).into()).await?, 0, "how many entries went");
+    ensure_eq!(clear(&cx, key(["z", ""]).into()).await?, 0, "how many entries below a childless key went");
+    ensure_eq!(cx.keys(()).await?, tree(), "what is left");
+    Ok(())
+}
+
+async fn the_empty_segment_is_not_everything(cx: Context) -> Verdict {
+    write(&cx, &tree()).await?;
+    ensure_eq!(clear(&cx, key([""]).into()).await?, 2, "how many entries went");
+    ensure_eq!(cx.keys(()).await?, &tree()[2..], "what is left");
+    Ok(())
+}
+
+async fn patterns_mean_nothing(cx: Context) -> Verdict {
+    let patterns = ["*", "?", "a*", "[ab]", "%", "_", "a%", "\\", ".*"];
+    for prefix in patterns {
+        for name in ["a", "ab", "b"] {
+            cx.set([name], "v").await?;
+        }
+        cx.set([prefix, "child"], "v").await?;
+        ensure_eq!(clear(&cx, key([prefix]).into()).await?, 1, "how many entries went with the prefix [{prefix}]");
+        ensure_eq!(
+            cx.keys(()).await?,
+            [key(["a"]), key(["ab"]), key(["b"])],
+            "what is left without the prefix [{prefix}]"
+        );
+    }
+    Ok(())
+}
+
+async fn twice(cx: Context) -> Verdict {
+    write(&cx, &tree()).await?;
+    clear(&cx, KeyPrefix::ALL).await?;
+    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, 0, "how many entries went the second time");
+    Ok(())
+}
+
+async fn entries_with_a_deadline(cx: Context) -> Verdict {
+    cx.set(["permanent"], "v").await?;
+    cx.set_ttl(["long"], "v", std::time::Duration::from_secs(3_600)).await?;
+    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, 2, "how many entries went");
+    cx.expect_absent(["long"]).await
+}
+
+async fn written_again(cx: Context) -> Verdict {
+    let ttl = std::time::Duration::from_millis(300);
+    cx.set_ttl(["k"], "old", ttl).await?;
+    clear(&cx, KeyPrefix::ALL).await?;
+    cx.set(["k"], "new").await?;
+    cx.outlive(ttl).await;
+    cx.expect(["k"], "new").await
+}
+
+async fn versions_do_not_return(cx: Context) -> Verdict {
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let version = cx.set_versioned(["k"], "same").await?;
+        ensure!(!seen.contains(&version), "the version {version} came again after a clear");
+        seen.push(version);
+        clear(&cx, KeyPrefix::ALL).await?;
+    }
+    Ok(())
+}
+
+async fn five_thousand(cx: Context) -> Verdict {
+    let items: Vec<_> = (0..5_000).map(|at| SetItem::new(key(["many", &at.to_string()]), "v")).collect();
+    cx.set(["kept"], "v").await?;
+    cx.set_many(&items).await?;
+    ensure_eq!(clear(&cx, key(["many"]).into()).await?, 5_000, "how many entries went");
+    ensure_eq!(cx.keys(()).await?, [key(["kept"])], "what is left");
+    Ok(())
+}
+
+async fn while_others_write(cx: Context) -> Verdict {
+    let before: Vec<Key> = (0..500).map(|at| key(["k", &format!("{at:03}")])).collect();
+    write(&cx, &before).await?;
+    let writing = tokio::spawn({
+        let cx = cx.clone();
+        async move {
+            for at in 0..500 {
+                cx.set(["k", &format!("{at:03} other")], "v").await?;
+                cx.set(["outside", &at.to_string()], "v").await?;
+                tokio::task::yield_now().await;
+            }
+            Ok::<(), Failure>(())
+        }
+    });
+    let gone = clear(&cx, key(["k"]).into()).await?;
+    ensure!(gone >= 500, "{gone} entries went, and 500 were there at the call");
+    for key in before {
+        cx.expect_absent(key).await?;
+    }
+    writing.await.map_err(|error| Failure::new(format!("the writes ended: {error}")))??;
+    ensure_eq!(cx.keys(["outside"]).await?.len(), 500, "how many keys are outside the prefix");
+    Ok(())
+}
+
+async fn of_one_namespace(cx: Context) -> Verdict {
+    let names = [vec!["app"], vec!["app2"], vec!["app", "eu"], vec!["ap"], vec![""], vec!["*"]];
+    let mut stores = Vec::new();
+    for name in names {
+        let store = Namespaced::new(cx.store().clone(), Namespace::new(name)?);
+        ensure!(store.set(&key(["k"]), "v".into(), &SetOptions::default()).await?.is_stored(), "a write was refused");
+        stores.push(store);
+    }
+    while let Some(store) = stores.pop() {
+        ensure_eq!(store.clear(&KeyPrefix::ALL).await?, 1, "how many entries of {} went", store.namespace());
+        for other in &stores {
+            let is_there = other.contains(&key(["k"])).await?;
+            ensure!(is_there, "clearing {} cleared {}", store.namespace(), other.namespace());
+        }
+    }
+    Ok(())
+}
+
+async fn of_one_store(cx: Context) -> Verdict {
+    let other = cx.other_store().await?;
+    cx.set(["k"], "mine").await?;
+    ensure!(other.set(&key(["k"]), "other".into(), &SetOptions::default()).await?.is_stored(), "a write was refused");
+    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, 1, "how many entries of one store went");
+    let left = other.get(&key(["k"])).await?.map(|entry| entry.value);
+    other.clear(&KeyPrefix::ALL).await?;
+    other.close().await?;
+    ensure_eq!(left.as_deref(), Some(b"other".as_slice()), "what the other store has");
+    Ok(())
+}
+
+async fn clear(cx: &Context, prefix: KeyPrefix) -> Result<u64, Failure> {
+    Ok(cx.store().clear(&prefix).await?)
+}
+
+fn count(keys: &[Key]) -> u64 {
+    keys.len() as u64
+}

@@ -1,0 +1,159 @@
+//! Deadlines that read back.
+
+use std::time::{Duration, SystemTime};
+
+use kv_core::{Capability, Expires, Expiry, KvStore, ListQuery, SetItem, SetOptions};
+
+use crate::case::{Need, cases};
+use crate::context::{Context, key};
+use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+
+cases! { deadlines, Core:
+    unknown_without_the_capability: "T-4" [Need::Lacks(Capability::Deadlines)]
+        "a store that cannot tell deadlines does not say Never of an entry that has one";
+    never: "T-4" [Need::Has(Capability::Deadlines)] "an entry without a deadline says that it has none";
+    now_and_the_ttl: "T-4" [Need::Has(Capability::Deadlines), Need::Clock]
+        "a time to live reads back as the moment of the write and the ttl, rounded up to the millisecond";
+    by_one_clock: "T-4" [Need::Has(Capability::Deadlines)]
+        "the deadlines of two writes are apart by what their times to live are apart, and the time between the writes";
+    a_moment: "T-4" [Need::Has(Capability::Deadlines)] "a deadline given as a moment reads back as that moment, to the millisecond";
+    it_stands_still: "T-4" [Need::Has(Capability::Deadlines)] "the deadline reads back the same each time, so that what remains only shrinks";
+    kept: "S-1" [Need::Has(Capability::Deadlines)] "Keep leaves the very same deadline";
+    replaced: "S-1" [Need::Has(Capability::Deadlines)] "an overwrite brings its own deadline, or none";
+    in_lists_and_batches: "T-4" [Need::Has(Capability::Deadlines)] "get_many and list show the deadline that get shows";
+    copied: "T-4" [Need::Has(Capability::Deadlines)] "a deadline that was read can be given to another entry, exactly";
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+async fn unknown_without_the_capability(cx: Context) -> Verdict {
+    cx.set_ttl(["k"], "v", HOUR).await?;
+    ensure!(cx.entry(["k"]).await?.expires != Expires::Never, "an entry with a deadline says that it has none");
+    Ok(())
+}
+
+async fn never(cx: Context) -> Verdict {
+    cx.set(["k"], "v").await?;
+    ensure_eq!(expires(&cx, "k").await?, Expires::Never, "the deadline");
+    cx.set_ttl(["k"], "v", Duration::MAX).await?;
+    ensure_eq!(expires(&cx, "k").await?, Expires::Never, "the deadline of the longest time to live");
+    Ok(())
+}
+
+async fn now_and_the_ttl(cx: Context) -> Verdict {
+    for (nanos, rounded) in
+        [(1, 1), (1_000_000, 1), (1_000_001, 2), (1_500_000_000, 1_500), (86_400_000_000_001, 86_400_001)]
+    {
+        cx.pass(Duration::from_millis(7)).await;
+        let now = cx.now();
+        cx.set_ttl(["k"], "v", Duration::from_nanos(nanos)).await?;
+        let expected = Expires::At(now + Duration::from_millis(rounded));
+        ensure_eq!(expires(&cx, "k").await?, expected, "the deadline of {nanos} ns");
+    }
+    Ok(())
+}
+
+async fn by_one_clock(cx: Context) -> Verdict {
+    // What can be told without knowing the clock of the store's server.
+    let (short, long) = (HOUR, 24 * HOUR);
+    let before = cx.now();
+    cx.set_ttl(["short"], "v", short).await?;
+    cx.set_ttl(["long"], "v", long).await?;
+    let between = cx.now().duration_since(before).unwrap_or_default() + Duration::from_millis(20);
+    let (first, second) = (moment(&cx, "short").await?, moment(&cx, "long").await?);
+    let apart = second.duration_since(first).unwrap_or_default();
+    let least = (long - short).saturating_sub(Duration::from_millis(20));
+    ensure!(apart >= least && apart <= long - short + between, "the two deadlines are {apart:?} apart");
+    Ok(())
+}
+
+async fn a_moment(cx: Context) -> Verdict {
+    let since_epoch = cx.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let whole =
+        SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(0)) + HOUR;
+    let milli = Duration::from_millis(1);
+    for (given, expected) in [
+        (whole, whole),
+        (whole + Duration::from_nanos(1), whole + milli),
+        (whole + Duration::from_micros(999), whole + milli),
+    ] {
+        cx.set_with(["k"], "v", expiring(Expiry::At(given))).await?;
+        // Clocks of some systems are coarser than a nanosecond: such a moment is whole.
+        let expected = if given == whole { whole } else { expected };
+        ensure_eq!(expires(&cx, "k").await?, Expires::At(expected), "the deadline");
+    }
+    Ok(())
+}
+
+async fn it_stands_still(cx: Context) -> Verdict {
+    cx.set_ttl(["k"], "v", HOUR).await?;
+    let first = expires(&cx, "k").await?;
+    for _ in 0..4 {
+        cx.pass(Duration::from_millis(37)).await;
+        ensure_eq!(expires(&cx, "k").await?, first, "the deadline, read again later");
+    }
+    Ok(())
+}
+
+async fn kept(cx: Context) -> Verdict {
+    cx.set_ttl(["k"], "old", HOUR).await?;
+    let first = expires(&cx, "k").await?;
+    for value in ["new", "newer"] {
+        cx.pass(Duration::from_millis(23)).await;
+        cx.set_with(["k"], value, expiring(Expiry::Keep)).await?;
+        ensure_eq!(expires(&cx, "k").await?, first, "the deadline after Keep");
+    }
+    Ok(())
+}
+
+async fn replaced(cx: Context) -> Verdict {
+    cx.set_ttl(["k"], "v", HOUR).await?;
+    let first = moment(&cx, "k").await?;
+    cx.set_ttl(["k"], "v", 2 * HOUR).await?;
+    ensure!(moment(&cx, "k").await? > first + HOUR / 2, "an overwrite left the old deadline");
+    cx.set(["k"], "v").await?;
+    ensure_eq!(expires(&cx, "k").await?, Expires::Never, "the deadline after a write without one");
+    Ok(())
+}
+
+async fn in_lists_and_batches(cx: Context) -> Verdict {
+    let keys = [key(["a"]), key(["b"])];
+    let items =
+        [SetItem::new(key(["a"]), "v").with_options(expiring(Expiry::After(HOUR))), SetItem::new(key(["b"]), "v")];
+    cx.set_many(&items).await?;
+    let gotten = [cx.entry(["a"]).await?, cx.entry(["b"]).await?];
+    ensure!(gotten[0].expires != gotten[1].expires, "the deadline of one write of a batch is that of another");
+    for (entry, expected) in cx.store().get_many(&keys).await.into_iter().zip(&gotten) {
+        ensure_eq!(entry?.as_ref(), Some(expected), "what get_many shows");
+    }
+    if cx.has(Capability::List) {
+        for (item, expected) in cx.list_all(ListQuery::default()).await?.iter().zip(&gotten) {
+            ensure_eq!(item.entry.as_ref(), Some(expected), "what list shows");
+        }
+    }
+    Ok(())
+}
+
+async fn copied(cx: Context) -> Verdict {
+    cx.set_ttl(["from"], "v", HOUR).await?;
+    let original = expires(&cx, "from").await?;
+    cx.pass(Duration::from_millis(11)).await;
+    cx.set_with(["to"], "v", expiring(original.into())).await?;
+    ensure_eq!(expires(&cx, "to").await?, original, "the deadline of the copy");
+    Ok(())
+}
+
+async fn expires(cx: &Context, name: &str) -> Result<Expires, Failure> {
+    Ok(cx.entry([name]).await?.expires)
+}
+
+async fn moment(cx: &Context, name: &str) -> Result<SystemTime, Failure> {
+    match expires(cx, name).await? {
+        Expires::At(moment) => Ok(moment),
+        other => Err(Failure::new(format!("the deadline of {name} reads back as {other:?}"))),
+    }
+}
+
+fn expiring(expiry: Expiry) -> SetOptions {
+    SetOptions::default().with_expiry(expiry)
+}

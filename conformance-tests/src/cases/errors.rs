@@ -1,0 +1,343 @@
+//! What errors say, and what they must not.
+
+use bytes::Bytes;
+use kv_core::{
+    Capability, DeleteOptions, Error, ErrorKind, Expiry, IncrementOptions, Key, KeyPrefix, KvStore, ListQuery,
+    NewExpiry, Operation, SetItem, SetOptions, Transaction, Version, WatchQuery, When,
+};
+
+use crate::case::{Need, cases};
+use crate::context::{Context, key};
+use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+
+cases! { errors, Core:
+    closed_after_close: "R-3" [] "after close, every operation is Closed";
+    close_twice: "R-3" [] "closing again is fine, as often as one likes";
+    close_closes_every_clone: "R-3" [] "closing one clone closes the store for all";
+    close_under_load: "R-3" [] "operations under way at a close end, each done or Closed";
+    say_what_failed: "E-1" [] "an error names operation, backend and key";
+    say_that_it_is_closed: "E-1" [] "a Closed error names operation and backend, and is not to be repeated";
+    of_batches_say_what_failed: "E-1" [] "each failure of a batch is of its own key";
+    show_no_value_and_no_key: "E-3" [] "neither Display nor Debug nor any source of an error shows a value or a key";
+    the_store_shows_nothing_stored: "E-3" [] "the Debug form of a store shows neither keys nor values";
+    info_shows_no_url: "E-3" [] "the name of a store is a short word without address or credentials";
+    previous_is_refused_on_set: "E-1" [Need::Lacks(Capability::Previous)] "a store without previous values refuses to be asked for one by a set, which then does nothing";
+    previous_is_refused_on_delete: "E-1" [Need::Lacks(Capability::Previous)] "a store without previous values refuses to be asked for one by a delete, which then does nothing";
+    conditions_are_refused_on_set: "E-1" [Need::Lacks(Capability::Conditions)] "a store without conditions refuses every one on a set, which then does nothing";
+    conditions_are_refused_on_delete: "E-1" [Need::Lacks(Capability::Conditions)] "a store without conditions refuses every one on a delete, which then does nothing";
+    conditions_are_refused_in_batches: "E-1" [Need::Lacks(Capability::Conditions)] "in a batch, a write under a condition is refused alone";
+    versions_are_refused: "E-1" [Need::Lacks(Capability::Versions)] "a store without versions refuses a condition on one, and gives none";
+    unknown_versions_are_no_error: "S-2" [Need::Has(Capability::Conditions), Need::Has(Capability::Versions)]
+        "a version of any length that was never given does not hold, and is no error";
+    after_errors_it_works: "E-1" [] "a refused call leaves the store as usable as before";
+}
+
+const CANARY: &str = "c4n4ry-5ecret";
+
+async fn closed_after_close(cx: Context) -> Verdict {
+    cx.set(["k"], "1").await?;
+    cx.store().close().await?;
+    for (operation, result) in every_operation(&cx).await {
+        let Err(error) = result else { return Err(Failure::new(format!("`{operation}` works after close"))) };
+        ensure_eq!(error.kind(), ErrorKind::Closed, "the kind of the error of `{operation}` after close");
+    }
+    Ok(())
+}
+
+async fn close_twice(cx: Context) -> Verdict {
+    for _ in 0..3 {
+        cx.store().close().await?;
+    }
+    Ok(())
+}
+
+async fn close_closes_every_clone(cx: Context) -> Verdict {
+    let clone = cx.store().clone();
+    cx.set(["k"], "v").await?;
+    clone.close().await?;
+    drop(clone);
+    match cx.store().get(&key(["k"])).await {
+        Ok(found) => Err(Failure::new(format!("a clone of a closed store reads {found:?}"))),
+        Err(error) => {
+            ensure_eq!(error.kind(), ErrorKind::Closed, "the kind of the error of a clone");
+            Ok(())
+        }
+    }
+}
+
+async fn close_under_load(cx: Context) -> Verdict {
+    let mut tasks = Vec::new();
+    for task in 0..8 {
+        let cx = cx.clone();
+        tasks.push(tokio::spawn(async move {
+            let key = key(["k", &task.to_string()]);
+            loop {
+                let ended = match cx.store().set(&key, "v".into(), &SetOptions::default()).await {
+                    Ok(_) => cx.store().get(&key).await.err(),
+                    Err(error) => Some(error),
+                };
+                if let Some(error) = ended {
+                    return error;
+                }
+                tokio::task::yield_now().await;
+            }
+        }));
+    }
+    cx.set(["started"], "v").await?;
+    tokio::task::yield_now().await;
+    cx.store().close().await?;
+    for task in tasks {
+        let error = task.await.map_err(|error| Failure::new(format!("a task ended: {error}")))?;
+        ensure_eq!(
+            error.kind(),
+            ErrorKind::Closed,
+            "the kind of the error with which an operation ended at the close: {error}"
+        );
+    }
+    Ok(())
+}
+
+async fn say_what_failed(cx: Context) -> Verdict {
+    let Some(error) = too_large(&cx, &key(["some", "key"])).await? else { return Ok(()) };
+    ensure_eq!(error.operation(), Some(Operation::Set), "the operation of the error `{error}`");
+    ensure_eq!(error.backend(), Some(cx.store().info().name.as_ref()), "the backend of the error `{error}`");
+    ensure_eq!(error.key(), Some(&key(["some", "key"])), "the key of the error `{error}`");
+    ensure!(!error.is_retryable() && !error.maybe_applied(), "`{error}` says that the same call may succeed, or has");
+    let text = error.to_string();
+    ensure!(text.contains("set") && text.contains("invalid"), "`{error}` does not say what failed and how");
+    Ok(())
+}
+
+async fn say_that_it_is_closed(cx: Context) -> Verdict {
+    cx.store().close().await?;
+    let error = match cx.store().get(&key(["k"])).await {
+        Ok(found) => return Err(Failure::new(format!("a closed store reads {found:?}"))),
+        Err(error) => error,
+    };
+    ensure_eq!(error.operation(), Some(Operation::Get), "the operation of the error `{error}`");
+    ensure_eq!(error.backend(), Some(cx.store().info().name.as_ref()), "the backend of the error `{error}`");
+    ensure!(!error.is_retryable(), "`{error}` says that the same call may succeed later");
+    Ok(())
+}
+
+async fn of_batches_say_what_failed(cx: Context) -> Verdict {
+    let Some(value) = over_the_limit(&cx) else { return Ok(()) };
+    let items = [
+        SetItem::new(key(["fine"]), "v"),
+        SetItem::new(key(["bad", "1"]), value.clone()),
+        SetItem::new(key(["bad", "2"]), value),
+    ];
+    let failed: Vec<Option<Key>> = cx
+        .store()
+        .set_many(&items)
+        .await
+        .into_iter()
+        .map(|outcome| outcome.err().and_then(|error| error.key().cloned()))
+        .collect();
+    ensure_eq!(failed, [None, Some(key(["bad", "1"])), Some(key(["bad", "2"]))], "the keys of the errors of a batch");
+    Ok(())
+}
+
+async fn show_no_value_and_no_key(cx: Context) -> Verdict {
+    let secret = key([CANARY, "k"]);
+    let mut errors = Vec::new();
+    errors.extend(too_large(&cx, &secret).await?);
+    cx.set(&secret, format!("{CANARY} is no number")).await?;
+    errors.extend(cx.store().increment(&secret, 1, &IncrementOptions::default()).await.err());
+    let list = ListQuery::new(key([CANARY])).with_after(secret.clone()).with_limit(0);
+    errors.extend(cx.store().list(&list).await.err());
+    cx.store().close().await?;
+    errors.extend(cx.store().get(&secret).await.err());
+    errors.extend(cx.store().set(&secret, CANARY.into(), &SetOptions::default()).await.err());
+    ensure!(errors.len() >= 2, "a closed store gave no errors");
+    for error in errors {
+        for text in [error.to_string(), format!("{error:?}")] {
+            ensure!(!text.contains(CANARY), "an error shows a key or a value: `{}`", text.replace(CANARY, "(shown)"));
+        }
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            let text = format!("{cause} {cause:?}");
+            ensure!(!text.contains(CANARY), "the source of `{error}` shows a key or a value");
+            source = cause.source();
+        }
+    }
+    Ok(())
+}
+
+async fn the_store_shows_nothing_stored(cx: Context) -> Verdict {
+    cx.set([CANARY], CANARY).await?;
+    cx.get([CANARY]).await?;
+    let store = cx.store().inner();
+    for text in [format!("{store:?}"), format!("{store:#?}"), format!("{:?}", store.info())] {
+        ensure!(!text.contains(CANARY), "the Debug form of the store shows what is stored");
+    }
+    Ok(())
+}
+
+async fn info_shows_no_url(cx: Context) -> Verdict {
+    let name = cx.store().info().name.clone();
+    ensure!(!name.is_empty() && name.len() <= 40, "the name `{name}` is no short word");
+    ensure!(!name.contains(['/', '@', ':', '?']), "the name `{name}` has an address in it");
+    // And nobody needs a connection to ask.
+    cx.store().close().await?;
+    ensure_eq!(cx.store().info().name, name, "the name after close");
+    Ok(())
+}
+
+async fn previous_is_refused_on_set(cx: Context) -> Verdict {
+    cx.set(["k"], "old").await?;
+    let result = cx.store().set(&key(["k"]), "new".into(), &SetOptions::default().with_previous()).await;
+    lacks(Capability::Previous, result.err())?;
+    cx.expect(["k"], "old").await
+}
+
+async fn previous_is_refused_on_delete(cx: Context) -> Verdict {
+    cx.set(["k"], "old").await?;
+    let result = cx.store().delete(&key(["k"]), &DeleteOptions::default().with_previous()).await;
+    lacks(Capability::Previous, result.err())?;
+    cx.expect(["k"], "old").await
+}
+
+async fn conditions_are_refused_on_set(cx: Context) -> Verdict {
+    cx.set(["k"], "old").await?;
+    // Those that would hold and those that would not: neither may pass for the answer of a store that knows conditions.
+    for when in [When::Absent, When::Present, When::Value("old".into()), When::Value("other".into())] {
+        let result = cx.store().set(&key(["k"]), "new".into(), &SetOptions::default().with_when(when)).await;
+        lacks(Capability::Conditions, result.err())?;
+        cx.expect(["k"], "old").await?;
+    }
+    let result = cx.store().set(&key(["new"]), "new".into(), &SetOptions::default().with_when(When::Absent)).await;
+    lacks(Capability::Conditions, result.err())?;
+    cx.expect_absent(["new"]).await
+}
+
+async fn conditions_are_refused_on_delete(cx: Context) -> Verdict {
+    cx.set(["k"], "old").await?;
+    for when in [When::Absent, When::Present, When::Value("old".into())] {
+        let result = cx.store().delete(&key(["k"]), &DeleteOptions::default().with_when(when)).await;
+        lacks(Capability::Conditions, result.err())?;
+        cx.expect(["k"], "old").await?;
+    }
+    Ok(())
+}
+
+async fn conditions_are_refused_in_batches(cx: Context) -> Verdict {
+    let conditional = SetItem::new(key(["b"]), "v").with_options(SetOptions::default().with_when(When::Absent));
+    let items = [SetItem::new(key(["a"]), "v"), conditional, SetItem::new(key(["c"]), "v")];
+    let mut outcomes = cx.store().set_many(&items).await;
+    ensure_eq!(outcomes.len(), 3, "the number of outcomes");
+    lacks(Capability::Conditions, outcomes.remove(1).err())?;
+    cx.expect(["a"], "v").await?;
+    cx.expect_absent(["b"]).await?;
+    cx.expect(["c"], "v").await
+}
+
+async fn versions_are_refused(cx: Context) -> Verdict {
+    let version = cx.set(["k"], "old").await?;
+    ensure_eq!(version, None, "the version that a store without versions gives");
+    ensure_eq!(cx.entry(["k"]).await?.version, None, "the version of an entry in a store without versions");
+    let when = When::Version(Version::random());
+    let missing = if cx.has(Capability::Conditions) { Capability::Versions } else { Capability::Conditions };
+    lacks(
+        missing,
+        cx.store().set(&key(["k"]), "new".into(), &SetOptions::default().with_when(when.clone())).await.err(),
+    )?;
+    lacks(missing, cx.store().delete(&key(["k"]), &DeleteOptions::default().with_when(when)).await.err())?;
+    cx.expect(["k"], "old").await
+}
+
+async fn unknown_versions_are_no_error(cx: Context) -> Verdict {
+    cx.set(["k"], "old").await?;
+    for bytes in [[0].as_slice(), &[0xff; 3], &[0; 16], &[0xff; 16]] {
+        let options = SetOptions::default().with_when(When::Version(Version::from_bytes(bytes)?));
+        ensure!(!cx.store().set(&key(["k"]), "new".into(), &options).await?.is_stored(), "the version {bytes:?} held");
+        ensure!(
+            !cx.store().set(&key(["none"]), "new".into(), &options).await?.is_stored(),
+            "a version held over nothing"
+        );
+    }
+    cx.expect(["k"], "old").await
+}
+
+async fn after_errors_it_works(cx: Context) -> Verdict {
+    for at in 0..20 {
+        too_large(&cx, &key(["k"])).await?;
+        let name = at.to_string();
+        cx.set(["k", &name], name.clone()).await?;
+        cx.expect(["k", &name], &name).await?;
+    }
+    Ok(())
+}
+
+/// What every operation that the store has comes to, in the order of the trait.
+async fn every_operation(cx: &Context) -> Vec<(Operation, kv_core::Result<()>)> {
+    let (store, k) = (cx.store(), key(["k"]));
+    let mut results = vec![
+        (Operation::Get, store.get(&k).await.map(drop)),
+        (Operation::Set, store.set(&k, "2".into(), &SetOptions::default()).await.map(drop)),
+        (Operation::Delete, store.delete(&k, &DeleteOptions::default()).await.map(drop)),
+        (Operation::Contains, store.contains(&k).await.map(drop)),
+    ];
+    results.extend(
+        store.get_many(std::slice::from_ref(&k)).await.into_iter().map(|result| (Operation::GetMany, result.map(drop))),
+    );
+    let items = [SetItem::new(k.clone(), "3")];
+    results.extend(store.set_many(&items).await.into_iter().map(|result| (Operation::SetMany, result.map(drop))));
+    results.extend(
+        store
+            .delete_many(std::slice::from_ref(&k))
+            .await
+            .into_iter()
+            .map(|result| (Operation::DeleteMany, result.map(drop))),
+    );
+    if cx.has(Capability::List) {
+        results.push((Operation::List, store.list(&ListQuery::default()).await.map(drop)));
+        results.push((Operation::Clear, store.clear(&KeyPrefix::ALL).await.map(drop)));
+    }
+    if cx.has(Capability::Touch) {
+        results.push((Operation::Touch, store.touch(&k, NewExpiry::Never).await.map(drop)));
+    }
+    if cx.has(Capability::Counters) {
+        results.push((Operation::Increment, store.increment(&k, 1, &IncrementOptions::default()).await.map(drop)));
+    }
+    if cx.has(Capability::Transactions) {
+        let transaction = Transaction::new().set(k.clone(), "4", Expiry::Never);
+        results.push((Operation::Commit, store.commit(&transaction).await.map(drop)));
+    }
+    if cx.has(Capability::Watch) {
+        results.push((Operation::Watch, store.watch(&WatchQuery::key(k.clone())).await.map(drop)));
+    }
+    if cx.has(Capability::Messages) {
+        results.push((Operation::Publish, store.publish(&k, "m".into()).await));
+        results.push((Operation::Subscribe, store.subscribe(&k.into()).await.map(drop)));
+    }
+    results.push((Operation::Ping, store.ping().await));
+    results.push((Operation::Flush, store.flush().await));
+    results.push((Operation::Sweep, store.sweep().await.map(drop)));
+    results
+}
+
+/// The error of a write that every store refuses, where the store has a limit that can be passed.
+async fn too_large(cx: &Context, key: &Key) -> Result<Option<Error>, Failure> {
+    let Some(value) = over_the_limit(cx) else { return Ok(None) };
+    match cx.store().set(key, value, &SetOptions::default()).await {
+        Ok(outcome) => Err(Failure::new(format!("a value over the limit was taken: {outcome:?}"))),
+        Err(error) => Ok(Some(error)),
+    }
+}
+
+/// Secret bytes, one more than the store takes, unless its limit is beyond what a test can hold.
+fn over_the_limit(cx: &Context) -> Option<Bytes> {
+    let size = cx.limits().max_value_bytes.checked_add(1).filter(|size| *size <= 1 << 28)?;
+    let mut value = vec![0; size];
+    value.iter_mut().zip(CANARY.bytes()).for_each(|(byte, secret)| *byte = secret);
+    Some(value.into())
+}
+
+/// Fails unless the error is `Unsupported` for want of this.
+fn lacks(capability: Capability, error: Option<Error>) -> Verdict {
+    let error = error
+        .ok_or_else(|| Failure::new(format!("what needs `{capability}` was done, and the store does not have it")))?;
+    ensure_eq!(error.kind(), ErrorKind::Unsupported { capability }, "the kind of the error");
+    Ok(())
+}

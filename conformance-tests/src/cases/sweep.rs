@@ -1,0 +1,162 @@
+//! Freeing the space of what has expired.
+
+use std::time::Duration;
+
+use kv_core::{Capability, Expiry, KeyPrefix, KvStore, ListQuery, NewExpiry, SetItem, SetOptions};
+
+use crate::case::{Need, cases};
+use crate::context::{Context, key};
+use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+
+cases! { sweep, Core:
+    of_nothing: "T-6" [] "sweeping a store without expired entries takes nothing away";
+    leaves_the_live: "T-6" [] "sweeping leaves entries without deadline, and those whose deadline is still ahead";
+    takes_the_expired: "T-6" [] "what was swept stays absent, and can be written again";
+    two_hundred_thousand_unread: "T-6" [Need::Has(Capability::List), Need::KeepsAll]
+        "200,000 expired entries that nobody reads leave nothing to list, and nothing to sweep a second time";
+    set_again_before: "T-6" [] "a key that was written again before the sweep survives it";
+    set_again_meanwhile: "T-6" [Need::KeepsAll] "keys that are written again while a sweep runs survive it";
+    touched_before: "T-6" [Need::Has(Capability::Touch)] "a key whose deadline was moved away survives the sweep at the old one";
+    same_keys_again: "T-6" [Need::Has(Capability::List)] "keys that expire again and again leave nothing";
+    deleted_before: "T-6" [] "entries that were deleted before their deadline are not swept into anything else";
+}
+
+const TTL: Duration = Duration::from_millis(300);
+const LONG: Duration = Duration::from_secs(3_600);
+
+async fn of_nothing(cx: Context) -> Verdict {
+    swept(&cx, 0).await?;
+    cx.set(["k"], "v").await?;
+    swept(&cx, 0).await?;
+    cx.expect(["k"], "v").await
+}
+
+async fn leaves_the_live(cx: Context) -> Verdict {
+    let permanent = cx.set(["permanent"], "v").await?;
+    cx.set_ttl(["long"], "v", LONG).await?;
+    cx.set_ttl(["short"], "v", TTL).await?;
+    cx.outlive(TTL).await;
+    swept(&cx, 1).await?;
+    cx.expect_absent(["short"]).await?;
+    cx.expect(["permanent"], "v").await?;
+    cx.expect(["long"], "v").await?;
+    ensure_eq!(cx.entry(["permanent"]).await?.version, permanent, "the version after a sweep");
+    Ok(())
+}
+
+async fn takes_the_expired(cx: Context) -> Verdict {
+    for value in ["one", "two"] {
+        cx.set_ttl(["k"], value, TTL).await?;
+        cx.outlive(TTL).await;
+        swept(&cx, 1).await?;
+        cx.expect_absent(["k"]).await?;
+    }
+    cx.set(["k"], "three").await?;
+    swept(&cx, 0).await?;
+    cx.expect(["k"], "three").await
+}
+
+async fn two_hundred_thousand_unread(cx: Context) -> Verdict {
+    const MANY: u64 = 200_000;
+    const BATCH: u64 = 10_000;
+    let options = SetOptions::default().with_expiry(Expiry::After(TTL));
+    cx.set(["a-live"], "v").await?;
+    cx.set_ttl(["z-live"], "v", LONG).await?;
+    for start in (0..MANY).step_by(usize::try_from(BATCH).unwrap_or(usize::MAX)) {
+        let numbers = start..start + BATCH;
+        let items: Vec<_> =
+            numbers.map(|at| SetItem::new(key(["many", &at.to_string()]), "v").with_options(options.clone())).collect();
+        cx.set_many(&items).await?;
+    }
+    cx.outlive(TTL).await;
+    swept(&cx, MANY).await?;
+    ensure_eq!(cx.keys(()).await?, [key(["a-live"]), key(["z-live"])], "what is listed after the sweep");
+    swept(&cx, 0).await?;
+    ensure_eq!(cx.store().clear(&KeyPrefix::ALL).await?, 2, "how many live entries are left to clear");
+    Ok(())
+}
+
+async fn set_again_before(cx: Context) -> Verdict {
+    for name in ["permanent", "long"] {
+        cx.set_ttl([name], "old", TTL).await?;
+    }
+    cx.outlive(TTL).await;
+    cx.set(["permanent"], "new").await?;
+    cx.set_ttl(["long"], "new", LONG).await?;
+    cx.store().sweep().await?;
+    cx.expect(["permanent"], "new").await?;
+    cx.expect(["long"], "new").await
+}
+
+async fn set_again_meanwhile(cx: Context) -> Verdict {
+    let names: Vec<String> = (0..500).map(|at| at.to_string()).collect();
+    let options = SetOptions::default().with_expiry(Expiry::After(TTL));
+    let items: Vec<_> =
+        names.iter().map(|name| SetItem::new(key(["k", name]), "old").with_options(options.clone())).collect();
+    cx.set_many(&items).await?;
+    cx.outlive(TTL).await;
+    let sweeping = tokio::spawn({
+        let cx = cx.clone();
+        async move {
+            for _ in 0..50 {
+                cx.store().sweep().await?;
+                tokio::task::yield_now().await;
+            }
+            Ok::<(), Failure>(())
+        }
+    });
+    for name in &names {
+        cx.set(["k", name], "new").await?;
+        tokio::task::yield_now().await;
+    }
+    sweeping.await.map_err(|error| Failure::new(format!("the sweep ended: {error}")))??;
+    for name in &names {
+        cx.expect(["k", name], "new").await?;
+    }
+    Ok(())
+}
+
+async fn touched_before(cx: Context) -> Verdict {
+    let until = cx.now() + TTL;
+    cx.set_ttl(["k"], "v", TTL).await?;
+    let found = cx.store().touch(&key(["k"]), NewExpiry::Never).await?;
+    if !found && !cx.is_before(until) {
+        return Ok(());
+    }
+    cx.outlive(TTL).await;
+    swept(&cx, 0).await?;
+    cx.expect(["k"], "v").await
+}
+
+async fn same_keys_again(cx: Context) -> Verdict {
+    for _ in 0..3 {
+        for name in ["a", "b", "c"] {
+            // The old deadline is passed over by the new one, and both are behind when the sweep comes.
+            cx.set_ttl([name], "v", TTL / 2).await?;
+            cx.set_ttl([name], "v", TTL).await?;
+        }
+        cx.outlive(TTL).await;
+        swept(&cx, 3).await?;
+        ensure_eq!(cx.list_all(ListQuery::default()).await?, [], "what is listed after the sweep");
+    }
+    Ok(())
+}
+
+async fn deleted_before(cx: Context) -> Verdict {
+    cx.set_ttl(["k"], "old", TTL).await?;
+    cx.delete(["k"]).await?;
+    cx.outlive(TTL).await;
+    swept(&cx, 0).await?;
+    cx.expect_absent(["k"]).await?;
+    cx.set(["k"], "new").await?;
+    swept(&cx, 0).await?;
+    cx.expect(["k"], "new").await
+}
+
+/// Sweeps, and fails where it claims more than there was. It may claim less: what runs in the background came first.
+async fn swept(cx: &Context, expired: u64) -> Verdict {
+    let told = cx.store().sweep().await?;
+    // A server may sweep what other cases left; a store with a clock of its own is alone.
+    ensure!(told <= expired || !cx.moves_clock(), "the sweep tells of {told} entries, and {expired} had expired");
+    Ok(())
+}
