@@ -4,11 +4,15 @@ mod case;
 mod cases;
 mod context;
 mod failure;
+pub mod faulty;
 mod front;
+mod history;
 mod recorder;
 mod report;
 mod run;
 mod suite;
+mod tasks;
+mod watcher;
 
 pub use self::case::{Case, Level, Need};
 pub use self::failure::Failure;

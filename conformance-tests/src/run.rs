@@ -24,10 +24,19 @@ impl Suite {
     }
 
     /// As [`Suite::run`], and tells each result as it comes, in the order of the table.
-    pub async fn run_with(&self, filter: &str, mut tell: impl FnMut(&CaseReport) + Send) -> Report {
+    pub async fn run_with(&self, filter: &str, tell: impl FnMut(&CaseReport) + Send) -> Report {
+        self.run_where(|id| id.contains(filter), tell).await
+    }
+
+    /// Runs the cases of exactly these names, as far as they apply to the store.
+    pub async fn run_named(&self, ids: &[&str]) -> Report {
+        self.run_where(|id| ids.contains(&id), |_| {}).await
+    }
+
+    async fn run_where(&self, is_wanted: impl Fn(&str) -> bool, mut tell: impl FnMut(&CaseReport) + Send) -> Report {
         let room = Arc::new(Semaphore::new(self.cases_at_once));
         let mut running: FuturesOrdered<_> = Case::all()
-            .filter(|case| case.id.contains(filter))
+            .filter(|case| is_wanted(case.id))
             .filter_map(|case| match case.applies(&self.capabilities, self.hooks) {
                 Applies::Omit => None,
                 applies => Some((case, applies)),

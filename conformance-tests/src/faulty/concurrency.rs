@@ -1,0 +1,255 @@
+//! Caches that are stale, writes that are late, and calls that leave something behind when they are dropped.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kv_core::{
+    Clock, DeleteOptions, DeleteOutcome, Entry, Error, Expires, Key, KvStore, Result, SetOptions, SetOutcome,
+    SystemClock, When, delegate_store,
+};
+use tokio::sync::Semaphore;
+
+use super::conditions::stall;
+use super::faults;
+
+faults! { concurrency:
+    delete_leaves_a_cached_copy: "D-1" "keeps what was read in a cache that deletes do not reach" []
+        |inner, clock| Cached { inner, clock, copies: Mutex::default() };
+    reads_are_stale: "G-2" "answers from what this handle read in the last half second, whatever other handles have written" []
+        |inner, _clock| Stale { inner, copies: Mutex::default() };
+    delete_is_acknowledged_early: "G-2" "acknowledges a delete and applies it a moment later" []
+        |inner, _clock| EarlyDelete { inner };
+    plain_sets_pass_the_lock: "S-2" "judges conditions under a lock that plain sets do not take, as moka's `insert` does not" []
+        |inner, _clock| BesideTheLock { inner, lock: tokio::sync::Mutex::default() };
+    set_is_delete_and_create: "G-2" "overwrites by a delete and a create, and readers see the hole" []
+        |inner, _clock| Hole { inner };
+    value_and_version_are_read_apart: "G-1" "reads the value and then, in another round trip, the version and the deadline" []
+        |inner, _clock| TwoReads { inner };
+    dropped_calls_keep_their_connection: "A-1" "a write that is dropped halfway never gives its connection back to the pool" []
+        |inner, _clock| Leaking { inner, pool: Arc::new(Semaphore::new(4)) };
+    dropped_writes_lose_the_old_value: "A-1" "deletes before it writes, and a call that is dropped in between leaves nothing" []
+        |inner, _clock| Hole { inner };
+}
+
+#[derive(Debug)]
+struct Cached {
+    inner: Arc<dyn KvStore>,
+    clock: Arc<dyn Clock>,
+    copies: Mutex<HashMap<Key, Entry>>,
+}
+
+impl Cached {
+    fn copies(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl KvStore for Cached {
+    delegate_store!(self.inner, except get get_many set set_many);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let found = self.inner.get(key).await?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        let now = self.clock.now();
+        let copy = self.copies().get(key).cloned();
+        Ok(copy.filter(|copy| !matches!(copy.expires, Expires::At(deadline) if deadline <= now)))
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let outcome = self.inner.set(key, value, options).await?;
+        match self.inner.get(key).await? {
+            Some(entry) => self.copies().insert(key.clone(), entry),
+            None => self.copies().remove(key),
+        };
+        Ok(outcome)
+    }
+}
+
+#[derive(Debug)]
+struct Stale {
+    inner: Arc<dyn KvStore>,
+    copies: Mutex<HashMap<Key, (SystemTime, Option<Entry>)>>,
+}
+
+impl Stale {
+    const AGE: Duration = Duration::from_millis(500);
+
+    fn copies(&self) -> MutexGuard<'_, HashMap<Key, (SystemTime, Option<Entry>)>> {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl KvStore for Stale {
+    delegate_store!(self.inner, except get get_many set set_many delete delete_many clear touch increment commit);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let now = SystemClock.now();
+        let copy = self
+            .copies()
+            .get(key)
+            .filter(|(read, _)| now.duration_since(*read).is_ok_and(|age| age < Self::AGE))
+            .cloned();
+        match copy {
+            Some((_, entry)) => Ok(entry),
+            None => {
+                let entry = self.inner.get(key).await?;
+                self.copies().insert(key.clone(), (now, entry.clone()));
+                Ok(entry)
+            }
+        }
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let outcome = self.inner.set(key, value, options).await;
+        self.copies().remove(key);
+        outcome
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        let outcome = self.inner.delete(key, options).await;
+        self.copies().remove(key);
+        outcome
+    }
+
+    async fn clear(&self, prefix: &kv_core::KeyPrefix) -> Result<u64> {
+        let cleared = self.inner.clear(prefix).await;
+        self.copies().clear();
+        cleared
+    }
+
+    async fn touch(&self, key: &Key, expiry: kv_core::NewExpiry) -> Result<bool> {
+        let touched = self.inner.touch(key, expiry).await;
+        self.copies().remove(key);
+        touched
+    }
+
+    async fn increment(&self, key: &Key, by: i64, options: &kv_core::IncrementOptions) -> Result<i64> {
+        let sum = self.inner.increment(key, by, options).await;
+        self.copies().remove(key);
+        sum
+    }
+
+    async fn commit(&self, transaction: &kv_core::Transaction) -> Result<kv_core::CommitOutcome> {
+        let outcome = self.inner.commit(transaction).await;
+        self.copies().clear();
+        outcome
+    }
+}
+
+#[derive(Debug)]
+struct EarlyDelete {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for EarlyDelete {
+    delegate_store!(self.inner, except delete);
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        if options.when != When::Always {
+            return self.inner.delete(key, options).await;
+        }
+        let Some(entry) = self.inner.get(key).await? else { return self.inner.delete(key, options).await };
+        let (inner, key, version) = (Arc::clone(&self.inner), key.clone(), entry.version);
+        tokio::spawn(async move {
+            SystemClock.sleep(Duration::from_millis(2)).await;
+            let when = version.map_or(When::Present, When::Version);
+            let _ = inner.delete(&key, &DeleteOptions::default().with_when(when)).await;
+        });
+        Ok(DeleteOutcome::Deleted { previous: Some(entry).filter(|_| options.return_previous) })
+    }
+}
+
+#[derive(Debug)]
+struct BesideTheLock {
+    inner: Arc<dyn KvStore>,
+    lock: tokio::sync::Mutex<()>,
+}
+
+#[async_trait]
+impl KvStore for BesideTheLock {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        if options.when == When::Always {
+            return self.inner.set(key, value, options).await;
+        }
+        self.info().limits.check_value(value.len())?;
+        let _judging = self.lock.lock().await;
+        let current = self.inner.get(key).await?;
+        if !options.when.holds(current.as_ref()) {
+            return Ok(SetOutcome::Refused { current });
+        }
+        stall().await;
+        self.inner.set(key, value, &options.clone().with_when(When::Always)).await
+    }
+}
+
+#[derive(Debug)]
+struct Hole {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Hole {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let is_plain =
+            options.when == When::Always && options.expiry != kv_core::Expiry::Keep && !options.return_previous;
+        if is_plain && self.info().limits.check_value(value.len()).is_ok() && self.inner.contains(key).await? {
+            let _ = self.inner.delete(key, &DeleteOptions::default()).await?;
+            stall().await;
+        }
+        self.inner.set(key, value, options).await
+    }
+}
+
+#[derive(Debug)]
+struct TwoReads {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for TwoReads {
+    delegate_store!(self.inner, except get get_many);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let Some(mut entry) = self.inner.get(key).await? else { return Ok(None) };
+        stall().await;
+        if let Some(later) = self.inner.get(key).await? {
+            entry.version = later.version;
+            entry.expires = later.expires;
+        }
+        Ok(Some(entry))
+    }
+}
+
+/// Every write takes a connection, and only one that gets to its end gives it back.
+#[derive(Debug)]
+struct Leaking {
+    inner: Arc<dyn KvStore>,
+    pool: Arc<Semaphore>,
+}
+
+#[async_trait]
+impl KvStore for Leaking {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let taken = tokio::time::timeout(Duration::from_millis(500), self.pool.acquire()).await;
+        let Ok(Ok(connection)) = taken else { return Err(Error::unavailable("no connection is free")) };
+        connection.forget();
+        stall().await;
+        let outcome = self.inner.set(key, value, options).await;
+        self.pool.add_permits(1);
+        outcome
+    }
+}

@@ -1,0 +1,256 @@
+//! Conditions that are judged wrongly, too early, or not at all, and outcomes that hide it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kv_core::{
+    Capabilities, CommitOutcome, DeleteOptions, DeleteOutcome, Error, ErrorKind, Expiry, Key, KvStore, NewExpiry,
+    Result, SetOptions, SetOutcome, StoreInfo, Transaction, Version, When, delegate_store,
+};
+use serde_json::Value;
+
+use super::faults;
+
+faults! { conditions:
+    get_and_then_set: "S-4" "judges a condition by a get and then sets, as Spin's SQLite store did" []
+        |inner, _clock| CheckThenSet { inner };
+    refusal_is_hidden: "S-2" "says that it stored although no row was changed" []
+        |inner, _clock| HiddenRefusal { inner };
+    refusal_is_an_error: "S-2" "makes an error of a condition that does not hold" []
+        |inner, _clock| LoudRefusal { inner };
+    refusal_shows_nothing: "S-2" "refuses without the entry that is there" []
+        |inner, _clock| BareRefusal { inner };
+    refusal_renews_the_ttl: "S-2" "gives the entry a new deadline although the condition did not hold" []
+        |inner, _clock| RenewingRefusal { inner };
+    values_are_compared_as_json: "S-2" "compares decoded JSON, so that `1` meets `1.0`" []
+        |inner, _clock| JsonValue { inner };
+    absent_overwrites: "S-2" "creates a key that is there" []
+        |inner, _clock| Ignoring { inner, ignored: |when| *when == When::Absent };
+    present_creates: "S-2" "replaces what is not there" []
+        |inner, _clock| Ignoring { inner, ignored: |when| *when == When::Present };
+    version_is_ignored: "S-2" "takes any version for the right one" []
+        |inner, _clock| Ignoring { inner, ignored: |when| matches!(when, When::Version(_)) };
+    delete_is_unconditional: "D-1" "deletes whether or not the condition holds" []
+        |inner, _clock| EagerDelete { inner };
+    unknown_options_are_dropped: "E-1" "declares no conditions, and sets without them instead of refusing" []
+        |inner, _clock| Lax { info: StoreInfo::new("lax", Capabilities::CORE), inner };
+}
+
+/// Stops here, so that others come in between.
+pub(super) async fn stall() {
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[derive(Debug)]
+struct CheckThenSet {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for CheckThenSet {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        if options.when == When::Always {
+            return self.inner.set(key, value, options).await;
+        }
+        self.info().limits.check_value(value.len())?;
+        let current = self.inner.get(key).await?;
+        if !options.when.holds(current.as_ref()) {
+            return Ok(SetOutcome::Refused { current });
+        }
+        stall().await;
+        self.inner.set(key, value, &options.clone().with_when(When::Always)).await
+    }
+}
+
+#[derive(Debug)]
+struct HiddenRefusal {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for HiddenRefusal {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        Ok(match self.inner.set(key, value, options).await? {
+            SetOutcome::Refused { .. } => SetOutcome::Stored { version: Some(Version::random()), previous: None },
+            stored @ SetOutcome::Stored { .. } => stored,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct LoudRefusal {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for LoudRefusal {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        match self.inner.set(key, value, options).await? {
+            SetOutcome::Refused { .. } => {
+                Err(Error::new(ErrorKind::Invalid, "the condition does not hold").with_key(key))
+            }
+            stored @ SetOutcome::Stored { .. } => Ok(stored),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct BareRefusal {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for BareRefusal {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        Ok(match self.inner.set(key, value, options).await? {
+            SetOutcome::Refused { .. } => SetOutcome::Refused { current: None },
+            stored @ SetOutcome::Stored { .. } => stored,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct RenewingRefusal {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for RenewingRefusal {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let outcome = self.inner.set(key, value, options).await?;
+        let expiry = match options.expiry {
+            Expiry::After(ttl) => NewExpiry::After(ttl),
+            Expiry::At(moment) => NewExpiry::At(moment),
+            _ => NewExpiry::Never,
+        };
+        if !outcome.is_stored() {
+            self.inner.touch(key, expiry).await?;
+        }
+        Ok(outcome)
+    }
+}
+
+#[derive(Debug)]
+struct JsonValue {
+    inner: Arc<dyn KvStore>,
+}
+
+impl JsonValue {
+    /// Numbers are floats, as in JavaScript.
+    fn decoded(bytes: &[u8]) -> Option<Value> {
+        fn as_floats(value: Value) -> Value {
+            match value {
+                Value::Number(number) => number.as_f64().map_or(Value::Number(number), Value::from),
+                Value::Array(items) => items.into_iter().map(as_floats).collect(),
+                Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, as_floats(value))).collect(),
+                other => other,
+            }
+        }
+        serde_json::from_slice(bytes).ok().map(as_floats)
+    }
+}
+
+#[async_trait]
+impl KvStore for JsonValue {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let mut options = options.clone();
+        if let When::Value(expected) = &options.when {
+            if let (Some(current), Some(expected)) = (self.inner.get(key).await?, Self::decoded(expected)) {
+                if Self::decoded(&current.value) == Some(expected) {
+                    options.when = When::Value(current.value);
+                }
+            }
+        }
+        self.inner.set(key, value, &options).await
+    }
+}
+
+#[derive(Debug)]
+struct Ignoring {
+    inner: Arc<dyn KvStore>,
+    ignored: fn(&When) -> bool,
+}
+
+#[async_trait]
+impl KvStore for Ignoring {
+    delegate_store!(self.inner, except set set_many commit);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let mut options = options.clone();
+        if (self.ignored)(&options.when) {
+            options.when = When::Always;
+        }
+        self.inner.set(key, value, &options).await
+    }
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let mut transaction = transaction.clone();
+        for check in &mut transaction.checks {
+            if (self.ignored)(&check.when) {
+                check.when = When::Always;
+            }
+        }
+        self.inner.commit(&transaction).await
+    }
+}
+
+#[derive(Debug)]
+struct EagerDelete {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for EagerDelete {
+    delegate_store!(self.inner, except delete);
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        self.inner.delete(key, &options.clone().with_when(When::Always)).await
+    }
+}
+
+/// A store of the Core level that does not look at what it cannot do.
+#[derive(Debug)]
+struct Lax {
+    info: StoreInfo,
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Lax {
+    delegate_store!(self.inner, except info get get_many set set_many delete list clear touch increment commit watch publish subscribe);
+
+    fn info(&self) -> &StoreInfo {
+        &self.info
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<kv_core::Entry>> {
+        self.inner.get(key).await
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let outcome = self.inner.set(key, value, &SetOptions::default().with_expiry(options.expiry)).await?;
+        Ok(match outcome {
+            SetOutcome::Stored { .. } => SetOutcome::Stored { version: None, previous: None },
+            refused @ SetOutcome::Refused { .. } => refused,
+        })
+    }
+
+    async fn delete(&self, key: &Key, _options: &DeleteOptions) -> Result<DeleteOutcome> {
+        self.inner.delete(key, &DeleteOptions::default()).await
+    }
+}

@@ -1,0 +1,195 @@
+//! Counters that are inexact, or no numbers.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use kv_core::{Entry, Error, Expiry, IncrementOptions, Key, KvStore, Result, SetOptions, When, delegate_store};
+
+use super::conditions::stall;
+use super::faults;
+
+faults! { counters:
+    get_and_then_set: "C-1" "reads, adds and writes, and so loses what is added meanwhile" []
+        |inner, _clock| Lossy { inner };
+    wrap_around: "C-1" "overflows into the negative, as Deno's sum does" []
+        |inner, _clock| Computed { inner, add: |old, by| Ok(old.wrapping_add(by)) };
+    stop_at_the_end: "C-1" "stays at the largest number instead of failing" []
+        |inner, _clock| Computed { inner, add: |old, by| Ok(old.saturating_add(by)) };
+    count_in_floats: "C-1" "adds in floating point, as a Lua script does, and is inexact beyond 2^53" []
+        |inner, _clock| Computed { inner, add: add_floats };
+    start_at_zero: "C-1" "creates a counter at zero, whatever was to be added" []
+        |inner, _clock| StartAtZero { inner };
+    start_over_at_text: "C-1" "takes what is no number for zero, and overwrites it" []
+        |inner, _clock| StartOver { inner };
+    are_stored_as_bytes: "C-1" "stores eight bytes instead of decimal text, as Spin's SQLite store did" []
+        |inner, _clock| Binary { inner, counters: Mutex::default() };
+    forget_the_ttl: "C-1" "an increment makes the counter permanent" []
+        |inner, _clock| Immortal { inner };
+    ignore_the_ttl_of_creation: "C-1" "creates a counter without the time to live that was asked for" []
+        |inner, _clock| NoTtl { inner };
+}
+
+/// The number that an entry holds, or what to start from.
+fn number(entry: Option<&Entry>) -> Result<i64> {
+    let Some(entry) = entry else { return Ok(0) };
+    let text = std::str::from_utf8(&entry.value).unwrap_or_default();
+    text.parse().map_err(|_| Error::invalid("the value is no number"))
+}
+
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "that is the fault")]
+fn add_floats(old: i64, by: i64) -> Result<i64> {
+    old.checked_add(by).ok_or_else(|| Error::invalid("the sum is out of range"))?;
+    Ok((old as f64 + by as f64) as i64)
+}
+
+/// Adds in a way of its own, atomically.
+struct Computed {
+    inner: Arc<dyn KvStore>,
+    add: fn(i64, i64) -> Result<i64>,
+}
+
+impl fmt::Debug for Computed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Computed").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KvStore for Computed {
+    delegate_store!(self.inner, except increment);
+
+    async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        options.check(&self.info().capabilities)?;
+        loop {
+            let current = self.inner.get(key).await?;
+            let sum = (self.add)(number(current.as_ref())?, by)?;
+            let (when, expiry) = match current.and_then(|entry| entry.version) {
+                Some(version) => (When::Version(version), Expiry::Keep),
+                None => (When::Absent, options.expiry),
+            };
+            let options = SetOptions::default().with_when(when).with_expiry(expiry);
+            if self.inner.set(key, sum.to_string().into(), &options).await?.is_stored() {
+                return Ok(sum);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Lossy {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Lossy {
+    delegate_store!(self.inner, except increment);
+
+    async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        options.check(&self.info().capabilities)?;
+        let current = self.inner.get(key).await?;
+        let sum = number(current.as_ref())?.checked_add(by).ok_or_else(|| Error::invalid("the sum is out of range"))?;
+        stall().await;
+        let expiry = if current.is_some() { Expiry::Keep } else { options.expiry };
+        let _ = self.inner.set(key, sum.to_string().into(), &SetOptions::default().with_expiry(expiry)).await?;
+        Ok(sum)
+    }
+}
+
+#[derive(Debug)]
+struct StartAtZero {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for StartAtZero {
+    delegate_store!(self.inner, except increment);
+
+    async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        let create = SetOptions::default().with_when(When::Absent).with_expiry(options.expiry);
+        if self.inner.set(key, "0".into(), &create).await?.is_stored() {
+            return Ok(0);
+        }
+        self.inner.increment(key, by, options).await
+    }
+}
+
+#[derive(Debug)]
+struct StartOver {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for StartOver {
+    delegate_store!(self.inner, except increment);
+
+    async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        if number(self.inner.get(key).await?.as_ref()).is_err() {
+            let keep = SetOptions::default().with_expiry(Expiry::Keep);
+            let _ = self.inner.set(key, "0".into(), &keep).await?;
+        }
+        self.inner.increment(key, by, options).await
+    }
+}
+
+#[derive(Debug)]
+struct Binary {
+    inner: Arc<dyn KvStore>,
+    counters: Mutex<HashSet<Key>>,
+}
+
+#[async_trait]
+impl KvStore for Binary {
+    delegate_store!(self.inner, except get get_many increment);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let is_counter = self.counters.lock().unwrap_or_else(PoisonError::into_inner).contains(key);
+        Ok(self.inner.get(key).await?.map(|mut entry| {
+            if let (true, Ok(number)) = (is_counter, number(Some(&entry))) {
+                entry.value = number.to_le_bytes().to_vec().into();
+            }
+            entry
+        }))
+    }
+
+    async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        let sum = self.inner.increment(key, by, options).await?;
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        Ok(sum)
+    }
+}
+
+#[derive(Debug)]
+struct Immortal {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Immortal {
+    delegate_store!(self.inner, except increment);
+
+    async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        let is_there = self.inner.contains(key).await?;
+        let sum = self.inner.increment(key, by, options).await?;
+        if is_there {
+            self.inner.touch(key, kv_core::NewExpiry::Never).await?;
+        }
+        Ok(sum)
+    }
+}
+
+#[derive(Debug)]
+struct NoTtl {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for NoTtl {
+    delegate_store!(self.inner, except increment);
+
+    async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        options.check(&self.info().capabilities)?;
+        self.inner.increment(key, by, &IncrementOptions::default()).await
+    }
+}

@@ -1,0 +1,369 @@
+//! Deadlines that are changed on the way in, a sweeper that goes by an old index, and a `touch` that does too much.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kv_core::{
+    Clock, CommitOutcome, DeleteOptions, Entry, Expires, Expiry, IncrementOptions, Key, KvStore, Mutation, NewExpiry,
+    Result, SetItem, SetOptions, SetOutcome, Transaction, When, delegate_store,
+};
+
+use super::faults;
+
+faults! { expiry:
+    ttl_is_ignored: "T-1" "keeps every entry for ever" []
+        |inner, clock| Altered::new(inner, clock, |_, _, _| Expiry::Never);
+    ttl_in_whole_seconds: "T-2" "cuts a time to live down to whole seconds" []
+        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+            Expiry::After(ttl) if ttl.as_secs() > 0 => Expiry::After(Duration::from_secs(ttl.as_secs())),
+            other => other,
+        });
+    less_than_a_second_is_never: "T-3" "cuts less than a second down to zero, which its backend reads as for ever" []
+        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+            Expiry::After(ttl) if ttl < Duration::from_secs(1) && !ttl.is_zero() => Expiry::Never,
+            other => other,
+        });
+    seconds_read_as_milliseconds: "T-2" "hands seconds to a backend that counts milliseconds" []
+        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+            Expiry::After(ttl) => Expiry::After(ttl / 1_000),
+            other => other,
+        });
+    overwrite_stays_mortal: "S-1" "a set without time to live keeps the old deadline, as Fedify's PostgreSQL store did" []
+        |inner, clock| Altered::new(inner, clock, |path, expiry, _| match (path, expiry) {
+            (Path::Set, Expiry::Never) => Expiry::Keep,
+            (_, other) => other,
+        });
+    overwrite_keeps_the_deadline: "S-1" "a set with time to live over a mortal entry keeps the old deadline, as moka does unless told otherwise" []
+        |inner, clock| FirstDeadline { inner, clock };
+    condition_drops_the_ttl: "S-1" "a conditional set stores without its time to live" []
+        |inner, clock| Altered::new(inner, clock, |path, expiry, _| match (path, expiry) {
+            (Path::ConditionalSet, Expiry::After(_) | Expiry::At(_)) => Expiry::Never,
+            (_, other) => other,
+        });
+    transaction_drops_the_ttl: "X-1" "a set inside a transaction stores without its time to live" []
+        |inner, clock| Altered::new(inner, clock, |path, expiry, _| match (path, expiry) {
+            (Path::Commit, Expiry::After(_) | Expiry::At(_)) => Expiry::Never,
+            (_, other) => other,
+        });
+    keep_forgets_the_deadline: "S-1" "`Keep` makes an entry permanent" []
+        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+            Expiry::Keep => Expiry::Never,
+            other => other,
+        });
+    clock_is_five_seconds_ahead: "T-4" "takes the deadline from the clock of a client that is five seconds ahead" []
+        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+            Expiry::After(ttl) if !ttl.is_zero() => Expiry::After(ttl.saturating_add(Duration::from_secs(5))),
+            other => other,
+        });
+    zero_is_never: "T-3" "a time to live of zero is stored for ever" []
+        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+            Expiry::After(Duration::ZERO) => Expiry::Never,
+            other => other,
+        });
+    the_past_is_never: "T-3" "a deadline in the past is stored for ever, as Keyv did" []
+        |inner, clock| Altered::new(inner, clock, |_, expiry, now| match expiry {
+            Expiry::At(moment) if moment <= now => Expiry::Never,
+            other => other,
+        });
+    huge_wraps_to_the_past: "T-3" "a huge time to live overflows, and the entry is gone at once" []
+        |inner, clock| Altered::new(inner, clock, |_, expiry, now| match expiry {
+            Expiry::After(ttl) if now.checked_add(ttl).is_none() => Expiry::At(SystemTime::UNIX_EPOCH),
+            other => other,
+        });
+    a_month_is_a_date: "T-2" "reads more than thirty days as a moment since 1970, as memcached does" []
+        |inner, clock| Altered::new(inner, clock, |_, expiry, now| match expiry {
+            Expiry::After(ttl) if ttl > Duration::from_secs(30 * 86_400) => {
+                SystemTime::UNIX_EPOCH.checked_add(ttl).filter(|moment| *moment < now).map_or(expiry, Expiry::At)
+            }
+            other => other,
+        });
+    batch_drops_the_ttl: "S-1" "`set_many` stores without the times to live of its entries" []
+        |inner, _clock| ImmortalBatch { inner };
+    get_extends: "T-5" "every get starts the time to live anew, as denokv's did" []
+        |inner, _clock| Sliding { inner, ttls: Mutex::default() };
+    increment_renews_the_ttl: "C-1" "every increment starts the time to live anew, as better-auth's rate limits did" []
+        |inner, _clock| RenewingCounter { inner };
+    touch_writes_again: "T-5" "`touch` reads the value and sets it again, which gives it another version" []
+        |inner, _clock| TouchBySet { inner };
+    touch_is_always_true: "T-5" "`touch` says that it moved a deadline although there is no entry" []
+        |inner, _clock| TouchAnything { inner };
+    touch_only_extends: "T-5" "`touch` moves a deadline back, never forward in time to an earlier one" []
+        |inner, clock| TouchLonger { inner, clock };
+    sweeper_goes_by_an_old_index: "T-6" "the sweeper removes a key by the deadline that it once had, though it was set again since" []
+        |inner, clock| OldIndex { inner, clock, index: Mutex::default() };
+    sweeper_sleeps: "T-6" "what has expired is never freed" []
+        |inner, _clock| NoSweep { inner };
+}
+
+/// The call by which an expiry came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Path {
+    Set,
+    ConditionalSet,
+    Increment,
+    Commit,
+    Touch,
+}
+
+type Alter = fn(Path, Expiry, SystemTime) -> Expiry;
+
+/// Changes what the caller asks for before the good store sees it.
+struct Altered {
+    inner: Arc<dyn KvStore>,
+    clock: Arc<dyn Clock>,
+    alter: Alter,
+}
+
+impl Altered {
+    fn new(inner: Arc<dyn KvStore>, clock: Arc<dyn Clock>, alter: Alter) -> Self {
+        Self { inner, clock, alter }
+    }
+
+    fn altered(&self, path: Path, expiry: Expiry) -> Expiry {
+        (self.alter)(path, expiry, self.clock.now())
+    }
+}
+
+impl fmt::Debug for Altered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Altered").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KvStore for Altered {
+    delegate_store!(self.inner, except set set_many touch increment commit);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let path = if options.when == When::Always { Path::Set } else { Path::ConditionalSet };
+        let options = options.clone().with_expiry(self.altered(path, options.expiry));
+        self.inner.set(key, value, &options).await
+    }
+
+    async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
+        let expiry = match self.altered(Path::Touch, expiry.into()) {
+            Expiry::After(ttl) => NewExpiry::After(ttl),
+            Expiry::At(moment) => NewExpiry::At(moment),
+            _ => NewExpiry::Never,
+        };
+        self.inner.touch(key, expiry).await
+    }
+
+    async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        let options = options.clone().with_expiry(self.altered(Path::Increment, options.expiry));
+        self.inner.increment(key, by, &options).await
+    }
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let mut transaction = transaction.clone();
+        for mutation in &mut transaction.mutations {
+            if let Mutation::Set { expiry, .. } = mutation {
+                *expiry = self.altered(Path::Commit, *expiry);
+            }
+        }
+        self.inner.commit(&transaction).await
+    }
+}
+
+/// Whether the entry has a deadline.
+fn is_mortal(entry: &Entry) -> bool {
+    matches!(entry.expires, Expires::At(_))
+}
+
+#[derive(Debug)]
+struct FirstDeadline {
+    inner: Arc<dyn KvStore>,
+    clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl KvStore for FirstDeadline {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let ends = match options.expiry {
+            Expiry::After(ttl) => !ttl.is_zero(),
+            Expiry::At(moment) => moment > self.clock.now(),
+            _ => false,
+        };
+        if ends && self.inner.get(key).await?.as_ref().is_some_and(is_mortal) {
+            return self.inner.set(key, value, &options.clone().with_expiry(Expiry::Keep)).await;
+        }
+        self.inner.set(key, value, options).await
+    }
+}
+
+#[derive(Debug)]
+struct Sliding {
+    inner: Arc<dyn KvStore>,
+    ttls: Mutex<HashMap<Key, Duration>>,
+}
+
+#[async_trait]
+impl KvStore for Sliding {
+    delegate_store!(self.inner, except get get_many set set_many);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let found = self.inner.get(key).await?;
+        let ttl = self.ttls.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied();
+        if let (Some(ttl), true) = (ttl, found.as_ref().is_some_and(is_mortal)) {
+            self.inner.touch(key, NewExpiry::After(ttl)).await?;
+        }
+        Ok(found)
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let outcome = self.inner.set(key, value, options).await?;
+        if let (Expiry::After(ttl), true) = (options.expiry, outcome.is_stored()) {
+            self.ttls.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), ttl);
+        }
+        Ok(outcome)
+    }
+}
+
+#[derive(Debug)]
+struct RenewingCounter {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for RenewingCounter {
+    delegate_store!(self.inner, except increment);
+
+    async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        let sum = self.inner.increment(key, by, options).await?;
+        if let Expiry::After(ttl) = options.expiry {
+            self.inner.touch(key, NewExpiry::After(ttl)).await?;
+        }
+        Ok(sum)
+    }
+}
+
+#[derive(Debug)]
+struct TouchBySet {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for TouchBySet {
+    delegate_store!(self.inner, except touch);
+
+    async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
+        let Some(entry) = self.inner.get(key).await? else { return Ok(false) };
+        let options = SetOptions::default().with_expiry(expiry.into()).with_when(When::Present);
+        Ok(self.inner.set(key, entry.value, &options).await?.is_stored())
+    }
+}
+
+#[derive(Debug)]
+struct TouchAnything {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for TouchAnything {
+    delegate_store!(self.inner, except touch);
+
+    async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
+        self.inner.touch(key, expiry).await.map(|_| true)
+    }
+}
+
+#[derive(Debug)]
+struct TouchLonger {
+    inner: Arc<dyn KvStore>,
+    clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl KvStore for TouchLonger {
+    delegate_store!(self.inner, except touch);
+
+    async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
+        let Some(entry) = self.inner.get(key).await? else { return Ok(false) };
+        let wanted = match expiry {
+            NewExpiry::After(ttl) => self.clock.now().checked_add(ttl),
+            NewExpiry::At(moment) => Some(moment),
+            _ => None,
+        };
+        match (entry.expires, wanted) {
+            (Expires::At(deadline), Some(wanted)) if wanted < deadline => Ok(true),
+            _ => self.inner.touch(key, expiry).await,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct OldIndex {
+    inner: Arc<dyn KvStore>,
+    clock: Arc<dyn Clock>,
+    index: Mutex<Vec<(SystemTime, Key)>>,
+}
+
+#[async_trait]
+impl KvStore for OldIndex {
+    delegate_store!(self.inner, except set set_many sweep);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let outcome = self.inner.set(key, value, options).await?;
+        let deadline = match options.expiry {
+            Expiry::After(ttl) => self.clock.now().checked_add(ttl),
+            Expiry::At(moment) => Some(moment),
+            _ => None,
+        };
+        if let (Some(deadline), true) = (deadline, outcome.is_stored()) {
+            self.index.lock().unwrap_or_else(PoisonError::into_inner).push((deadline, key.clone()));
+        }
+        Ok(outcome)
+    }
+
+    async fn sweep(&self) -> Result<u64> {
+        let now = self.clock.now();
+        let due: Vec<Key> = {
+            let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+            index.extract_if(.., |(deadline, _)| *deadline <= now).map(|(_, key)| key).collect()
+        };
+        let swept = self.inner.sweep().await?;
+        for key in &due {
+            self.inner.delete(key, &DeleteOptions::default()).await?;
+        }
+        Ok(swept)
+    }
+}
+
+#[derive(Debug)]
+struct NoSweep {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for NoSweep {
+    delegate_store!(self.inner, except sweep);
+
+    async fn sweep(&self) -> Result<u64> {
+        Ok(0)
+    }
+}
+
+/// A batch that stores without the times to live of its entries.
+#[derive(Debug)]
+struct ImmortalBatch {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for ImmortalBatch {
+    delegate_store!(self.inner, except set_many);
+
+    async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
+        let mut items = items.to_vec();
+        for item in &mut items {
+            item.options.expiry = Expiry::Never;
+        }
+        self.inner.set_many(&items).await
+    }
+}

@@ -1,0 +1,127 @@
+//! Prefixes that cover too much, and a `clear` that goes too far.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kv_core::{Key, KeyPrefix, KvStore, ListPage, ListQuery, Result, delegate_store};
+
+use super::{faults, scan};
+
+faults! { list:
+    prefix_matches_half_a_segment: "K-4" "finds a prefix by its text, so that `a` covers `ab`" []
+        |inner, _clock| Matched { inner, covers: by_text };
+    prefix_is_a_like_pattern: "K-4" "hands a prefix to LIKE without escaping `%` and `_`" []
+        |inner, _clock| Matched { inner, covers: |prefix, text| by_pattern(prefix, text, '_', '%') };
+    prefix_is_a_glob: "K-4" "hands a prefix to SCAN MATCH without escaping `*` and `?`, as Fedify's Redis store did" []
+        |inner, _clock| Matched { inner, covers: |prefix, text| by_pattern(prefix, text, '?', '*') };
+    clear_takes_the_neighbour: "L-5" "clears by text, so that the namespace `app` takes `app2` with it" []
+        |inner, _clock| NeighbourClear { inner };
+    clear_takes_everything: "L-5" "clears with FLUSHALL, whatever the prefix" []
+        |inner, _clock| Flush { inner };
+    clear_counts_nothing: "L-5" "clears, and says that there was nothing" []
+        |inner, _clock| UncountedClear { inner };
+}
+
+/// Whether the text of a key is under the text of a prefix.
+type Covers = fn(&str, &str) -> bool;
+
+fn by_text(prefix: &str, key: &str) -> bool {
+    key.starts_with(prefix)
+}
+
+/// As `prefix` and as `prefix#%`, where `one` stands for any character and `many` for any number of them.
+fn by_pattern(prefix: &str, key: &str, one: char, many: char) -> bool {
+    let (key, own): (Vec<char>, Vec<char>) = (key.chars().collect(), prefix.chars().collect());
+    let below: Vec<char> = own.iter().copied().chain(['#', many]).collect();
+    matches(&own, &key, one, many) || matches(&below, &key, one, many)
+}
+
+fn matches(pattern: &[char], text: &[char], one: char, many: char) -> bool {
+    match pattern.split_first() {
+        None => text.is_empty(),
+        Some((wild, rest)) if *wild == many => {
+            (0..=text.len()).any(|skip| matches(rest, text.get(skip..).unwrap_or_default(), one, many))
+        }
+        Some((wanted, rest)) => text
+            .split_first()
+            .is_some_and(|(found, text)| (wanted == found || *wanted == one) && matches(rest, text, one, many)),
+    }
+}
+
+/// Has a notion of its own of what a prefix covers.
+struct Matched {
+    inner: Arc<dyn KvStore>,
+    covers: Covers,
+}
+
+impl Matched {
+    fn covers(&self, prefix: &KeyPrefix, key: &Key) -> bool {
+        prefix.as_str().is_none_or(|prefix| (self.covers)(prefix, key.as_str()))
+    }
+}
+
+impl fmt::Debug for Matched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Matched").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KvStore for Matched {
+    delegate_store!(self.inner, except list clear);
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        query.check(&self.info().capabilities)?;
+        let items = scan::everything(&*self.inner, &KeyPrefix::ALL, query.keys_only).await?;
+        Ok(scan::page(items, query, |key| self.covers(&query.prefix, key)))
+    }
+
+    async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        scan::clear(&*self.inner, |key| self.covers(prefix, key)).await
+    }
+}
+
+#[derive(Debug)]
+struct NeighbourClear {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for NeighbourClear {
+    delegate_store!(self.inner, except clear);
+
+    async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        scan::clear(&*self.inner, |key| prefix.as_str().is_none_or(|prefix| by_text(prefix, key.as_str()))).await
+    }
+}
+
+#[derive(Debug)]
+struct Flush {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Flush {
+    delegate_store!(self.inner, except clear);
+
+    async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        let cleared = self.inner.clear(prefix).await?;
+        self.inner.clear(&KeyPrefix::ALL).await?;
+        Ok(cleared)
+    }
+}
+
+#[derive(Debug)]
+struct UncountedClear {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for UncountedClear {
+    delegate_store!(self.inner, except clear);
+
+    async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        self.inner.clear(prefix).await.map(|_| 0)
+    }
+}

@@ -1,0 +1,144 @@
+//! Messages that come twice, in the wrong order, or to the wrong channel.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use kv_core::{Key, KeyPrefix, KvStore, MessageEvent, MessageStream, Result, delegate_store};
+
+use super::faults;
+
+faults! { messages:
+    come_twice: "P-1" "delivers a message again, as a retried publish does" []
+        |inner, _clock| Twice { inner };
+    come_in_pairs_swapped: "P-1" "delivers the later of two messages first" []
+        |inner, _clock| Swapped { inner, held: Mutex::default() };
+    reach_every_channel: "P-1" "delivers the messages of all channels to every subscriber" []
+        |inner, _clock| Everywhere { inner };
+    are_cut_at_8000_bytes: "P-1" "cuts a payload off where PostgreSQL's NOTIFY ends" []
+        |inner, _clock| Cut { inner };
+    empty_ones_are_lost: "P-1" "does not deliver an empty message" []
+        |inner, _clock| Filtered { inner, is_kept: |event| {
+            !matches!(event, MessageEvent::Message(message) if message.payload.is_empty())
+        } };
+    loss_is_silent: "P-1" "drops messages for a slow subscriber and does not say so" []
+        |inner, _clock| Filtered { inner, is_kept: |event| !matches!(event, MessageEvent::Gap { .. }) };
+    subscribe_late: "P-1" "subscribes when the stream is first read" []
+        |inner, _clock| Late { inner };
+}
+
+#[derive(Debug)]
+struct Twice {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Twice {
+    delegate_store!(self.inner, except publish);
+
+    async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
+        self.inner.publish(channel, message.clone()).await?;
+        self.inner.publish(channel, message).await
+    }
+}
+
+#[derive(Debug)]
+struct Swapped {
+    inner: Arc<dyn KvStore>,
+    held: Mutex<Option<(Key, Bytes)>>,
+}
+
+#[async_trait]
+impl KvStore for Swapped {
+    delegate_store!(self.inner, except publish);
+
+    async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
+        let held = {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            match held.take() {
+                Some(held) => held,
+                None => {
+                    *held = Some((channel.clone(), message));
+                    return Ok(());
+                }
+            }
+        };
+        self.inner.publish(channel, message).await?;
+        self.inner.publish(&held.0, held.1).await
+    }
+}
+
+#[derive(Debug)]
+struct Everywhere {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Everywhere {
+    delegate_store!(self.inner, except subscribe);
+
+    async fn subscribe(&self, _channels: &KeyPrefix) -> Result<MessageStream> {
+        self.inner.subscribe(&KeyPrefix::ALL).await
+    }
+}
+
+#[derive(Debug)]
+struct Cut {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Cut {
+    delegate_store!(self.inner, except publish);
+
+    async fn publish(&self, channel: &Key, mut message: Bytes) -> Result<()> {
+        message.truncate(8_000);
+        self.inner.publish(channel, message).await
+    }
+}
+
+/// Leaves out what a subscriber should get.
+struct Filtered {
+    inner: Arc<dyn KvStore>,
+    is_kept: fn(&MessageEvent) -> bool,
+}
+
+impl fmt::Debug for Filtered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filtered").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KvStore for Filtered {
+    delegate_store!(self.inner, except subscribe);
+
+    async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
+        let is_kept = self.is_kept;
+        let events = self.inner.subscribe(channels).await?;
+        Ok(Box::pin(events.filter(move |event| std::future::ready(event.as_ref().map_or(true, is_kept)))))
+    }
+}
+
+#[derive(Debug)]
+struct Late {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Late {
+    delegate_store!(self.inner, except subscribe);
+
+    async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
+        let (inner, channels) = (Arc::clone(&self.inner), channels.clone());
+        let subscribing = async move {
+            match inner.subscribe(&channels).await {
+                Ok(events) => events,
+                Err(error) => Box::pin(futures_util::stream::iter([Err(error)])) as MessageStream,
+            }
+        };
+        Ok(Box::pin(futures_util::stream::once(subscribing).flatten()))
+    }
+}

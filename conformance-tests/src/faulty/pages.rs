@@ -1,0 +1,197 @@
+//! Lists in the wrong order, beyond their bounds, and pages that overlap or leave a hole.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use kv_core::{Key, KeyPrefix, KvStore, ListItem, ListPage, ListQuery, Result, delegate_store};
+
+use super::{faults, scan};
+
+faults! { pages:
+    unsorted: "K-3" "gives the items of a page in the order of a hash table" []
+        |inner, _clock| Paged::new(inner, |_, page| {
+            page.items.sort_by_key(|item| item.key.fingerprint());
+        });
+    reverse_is_ignored: "L-1" "always lists forward" []
+        |inner, _clock| Queried::new(inner, |query| query.reverse = false);
+    before_is_ignored: "L-1" "lists beyond the upper bound" []
+        |inner, _clock| Queried::new(inner, |query| query.before = None);
+    after_widens_the_prefix: "L-1" "forgets the prefix where a bound is given, as Deno did" []
+        |inner, _clock| Queried::new(inner, |query| {
+            if query.after.is_some() || query.before.is_some() {
+                query.prefix = KeyPrefix::ALL;
+            }
+        });
+    limit_is_ignored: "L-1" "gives a page of everything" []
+        |inner, _clock| Queried::new(inner, |query| query.limit = None);
+    limit_of_zero_is_none: "L-1" "takes a limit of zero for no limit" []
+        |inner, _clock| Queried::new(inner, |query| query.limit = query.limit.filter(|limit| *limit > 0));
+    keys_only_is_ignored: "L-1" "reads and gives the values although only keys were asked for, as Deno did" []
+        |inner, _clock| Queried::new(inner, |query| query.keys_only = false);
+    page_bytes_are_ignored: "L-3" "a page holds any number of bytes" []
+        |inner, _clock| Queried::new(inner, |query| query.max_page_bytes = usize::MAX);
+    the_prefix_key_is_left_out: "L-1" "lists what is below the prefix and not the key itself" []
+        |inner, _clock| Paged::new(inner, |query, page| {
+            let own = query.prefix.to_key();
+            page.items.retain(|item| Some(&item.key) != own.as_ref());
+        });
+    ends_at_a_thousand: "L-1" "silently ends a list at a thousand keys, as openkeyv did at ten thousand" []
+        |inner, _clock| Capped { inner };
+    pages_overlap: "L-1" "starts a page with the key that ended the one before, as SCAN may" []
+        |inner, _clock| Overlapping { inner };
+    pages_go_by_offset: "L-2" "resumes by counting, so that a delete in between skips a key" []
+        |inner, _clock| Offset { inner, places: Mutex::default() };
+    shows_internal_keys: "L-1" "lists a key of its own housekeeping" []
+        |inner, _clock| Paged::new(inner, |query, page| {
+            if let (true, Ok(own)) = (query.prefix.is_all() && !page.items.is_empty(), Key::new(["zz:meta", "layout"])) {
+                page.items.push(ListItem { key: own, entry: None });
+            }
+        });
+}
+
+/// Changes what was asked.
+struct Queried {
+    inner: Arc<dyn KvStore>,
+    change: fn(&mut ListQuery),
+}
+
+impl Queried {
+    fn new(inner: Arc<dyn KvStore>, change: fn(&mut ListQuery)) -> Self {
+        Self { inner, change }
+    }
+}
+
+impl fmt::Debug for Queried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queried").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KvStore for Queried {
+    delegate_store!(self.inner, except list);
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let mut query = query.clone();
+        (self.change)(&mut query);
+        self.inner.list(&query).await
+    }
+}
+
+/// Changes what was found.
+struct Paged {
+    inner: Arc<dyn KvStore>,
+    change: fn(&ListQuery, &mut ListPage),
+}
+
+impl Paged {
+    fn new(inner: Arc<dyn KvStore>, change: fn(&ListQuery, &mut ListPage)) -> Self {
+        Self { inner, change }
+    }
+}
+
+impl fmt::Debug for Paged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Paged").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KvStore for Paged {
+    delegate_store!(self.inner, except list);
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let mut page = self.inner.list(query).await?;
+        (self.change)(query, &mut page);
+        Ok(page)
+    }
+}
+
+#[derive(Debug)]
+struct Capped {
+    inner: Arc<dyn KvStore>,
+}
+
+impl Capped {
+    const MOST: usize = 1_000;
+}
+
+#[async_trait]
+impl KvStore for Capped {
+    delegate_store!(self.inner, except list);
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let mut capped = query.clone();
+        capped.limit = Some(query.limit.unwrap_or(Self::MOST).min(Self::MOST));
+        let mut page = self.inner.list(&capped).await?;
+        if page.items.len() >= Self::MOST {
+            page.next = None;
+        }
+        Ok(page)
+    }
+}
+
+#[derive(Debug)]
+struct Overlapping {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Overlapping {
+    delegate_store!(self.inner, except list);
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let mut page = self.inner.list(query).await?;
+        let edge = if query.reverse { &query.before } else { &query.after };
+        if let Some(key) = edge.as_ref().filter(|key| query.prefix.covers(key)) {
+            if let Some(entry) = self.inner.get(key).await? {
+                let entry = (!query.keys_only).then_some(entry);
+                page.items.insert(0, ListItem { key: key.clone(), entry });
+            }
+        }
+        Ok(page)
+    }
+}
+
+#[derive(Debug)]
+struct Offset {
+    inner: Arc<dyn KvStore>,
+    /// How many items came before the page that starts behind a key.
+    places: Mutex<HashMap<Key, usize>>,
+}
+
+#[async_trait]
+impl KvStore for Offset {
+    delegate_store!(self.inner, except list);
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let edge = if query.reverse { &query.before } else { &query.after };
+        let place =
+            edge.as_ref().and_then(|key| self.places.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied());
+        let page = match place {
+            None => self.inner.list(query).await?,
+            Some(place) => {
+                let mut whole = query.clone();
+                if query.reverse {
+                    whole.before = None;
+                } else {
+                    whole.after = None;
+                }
+                whole.limit = None;
+                whole.max_page_bytes = usize::MAX;
+                let items = scan::everything(&*self.inner, &query.prefix, query.keys_only).await?;
+                let rest = scan::page(items, &whole, |_| true).items.into_iter().skip(place).collect();
+                whole.limit = query.limit;
+                whole.max_page_bytes = query.max_page_bytes;
+                scan::page(rest, &whole, |_| true)
+            }
+        };
+        if let Some(next) = &page.next {
+            let place = place.unwrap_or_default() + page.items.len();
+            self.places.lock().unwrap_or_else(PoisonError::into_inner).insert(next.clone(), place);
+        }
+        Ok(page)
+    }
+}

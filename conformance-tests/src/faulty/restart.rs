@@ -1,0 +1,222 @@
+//! Stores that are another after they were closed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use kv_core::{
+    DeleteOptions, Entry, Error, ErrorKind, Expiry, Key, KeyPrefix, KvStore, NewExpiry, Result, SetOptions, SetOutcome,
+    WatchQuery, WatchStream, When, delegate_store,
+};
+
+use super::{faults, scan};
+
+faults! { restart:
+    loses_the_last_write: "R-3" "does not flush when it is closed, and the last write is lost" []
+        |inner, _clock| Unflushed { inner, last: Mutex::default() };
+    starts_ttls_anew: "T-4" "stores times to live instead of deadlines, and counts them from the reopening" []
+        |inner, _clock| Restarted { inner, ttls: Mutex::default() };
+    makes_everything_permanent: "T-4" "does not store deadlines" []
+        |inner, _clock| AtClose { inner, change: |entry| Some((entry, Expiry::Never)) };
+    gives_new_versions: "S-3" "writes every entry anew when it is closed, under another version" []
+        |inner, _clock| AtClose { inner, change: |entry| {
+            let expiry = entry.expires.into();
+            Some((entry, expiry))
+        } };
+    close_does_nothing: "R-3" "goes on working after it was closed" []
+        |inner, _clock| Open { inner };
+    close_twice_fails: "R-3" "closing again is an error" []
+        |inner, _clock| CloseOnce { inner, is_closed: AtomicBool::new(false) };
+    errors_are_none: "E-1" "takes an error for a missing key: a closed store is an empty one" []
+        |inner, _clock| Swallowing { inner };
+    closed_is_unavailable: "R-3" "says of a closed store that it may be back" []
+        |inner, _clock| Hopeful { inner };
+    streams_outlive_the_store: "R-3" "closing leaves watchers waiting" []
+        |inner, _clock| Endless { inner };
+}
+
+#[derive(Debug)]
+struct Unflushed {
+    inner: Arc<dyn KvStore>,
+    last: Mutex<Option<(Key, Option<Entry>)>>,
+}
+
+#[async_trait]
+impl KvStore for Unflushed {
+    delegate_store!(self.inner, except set set_many flush close);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let before = self.inner.get(key).await?;
+        let outcome = self.inner.set(key, value, options).await?;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((key.clone(), before));
+        Ok(outcome)
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.inner.flush().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match last {
+            Some((key, Some(entry))) => {
+                let _ =
+                    self.inner.set(&key, entry.value, &SetOptions::default().with_expiry(entry.expires.into())).await?;
+            }
+            Some((key, None)) => {
+                let _ = self.inner.delete(&key, &DeleteOptions::default()).await?;
+            }
+            None => {}
+        }
+        self.inner.close().await
+    }
+}
+
+#[derive(Debug)]
+struct Restarted {
+    inner: Arc<dyn KvStore>,
+    ttls: Mutex<HashMap<Key, Duration>>,
+}
+
+#[async_trait]
+impl KvStore for Restarted {
+    delegate_store!(self.inner, except set set_many close);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let outcome = self.inner.set(key, value, options).await?;
+        let mut ttls = self.ttls.lock().unwrap_or_else(PoisonError::into_inner);
+        match options.expiry {
+            Expiry::After(ttl) => ttls.insert(key.clone(), ttl),
+            _ => ttls.remove(key),
+        };
+        Ok(outcome)
+    }
+
+    async fn close(&self) -> Result<()> {
+        let ttls = std::mem::take(&mut *self.ttls.lock().unwrap_or_else(PoisonError::into_inner));
+        for (key, ttl) in ttls {
+            self.inner.touch(&key, NewExpiry::After(ttl)).await?;
+        }
+        self.inner.close().await
+    }
+}
+
+/// What an entry is written as.
+type Rewrite = fn(Entry) -> Option<(Entry, Expiry)>;
+
+/// Writes every entry again when it is closed.
+struct AtClose {
+    inner: Arc<dyn KvStore>,
+    change: Rewrite,
+}
+
+impl fmt::Debug for AtClose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AtClose").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KvStore for AtClose {
+    delegate_store!(self.inner, except close);
+
+    async fn close(&self) -> Result<()> {
+        if self.inner.ping().await.is_ok() {
+            for item in scan::everything(&*self.inner, &KeyPrefix::ALL, false).await? {
+                if let Some((entry, expiry)) = item.entry.and_then(self.change) {
+                    let options = SetOptions::default().with_expiry(expiry).with_when(When::Present);
+                    let _ = self.inner.set(&item.key, entry.value, &options).await?;
+                }
+            }
+        }
+        self.inner.close().await
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Open {
+    delegate_store!(self.inner, except close);
+
+    async fn close(&self) -> Result<()> {
+        self.inner.flush().await
+    }
+}
+
+#[derive(Debug)]
+struct CloseOnce {
+    inner: Arc<dyn KvStore>,
+    is_closed: AtomicBool,
+}
+
+#[async_trait]
+impl KvStore for CloseOnce {
+    delegate_store!(self.inner, except close);
+
+    async fn close(&self) -> Result<()> {
+        if self.is_closed.swap(true, Ordering::AcqRel) {
+            return Err(Error::closed());
+        }
+        self.inner.close().await
+    }
+}
+
+#[derive(Debug)]
+struct Swallowing {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Swallowing {
+    delegate_store!(self.inner, except get get_many contains);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        Ok(self.inner.get(key).await.unwrap_or_default())
+    }
+}
+
+#[derive(Debug)]
+struct Hopeful {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Hopeful {
+    delegate_store!(self.inner, except get get_many set set_many);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        self.inner.get(key).await.map_err(hopeful)
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        self.inner.set(key, value, options).await.map_err(hopeful)
+    }
+}
+
+fn hopeful(error: Error) -> Error {
+    if error.kind() == ErrorKind::Closed { Error::unavailable("the store is not there") } else { error }
+}
+
+#[derive(Debug)]
+struct Endless {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Endless {
+    delegate_store!(self.inner, except watch);
+
+    async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
+        Ok(Box::pin(self.inner.watch(query).await?.chain(stream::pending())))
+    }
+}

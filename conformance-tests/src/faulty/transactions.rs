@@ -1,0 +1,131 @@
+//! Transactions that are applied in pieces, or out of order.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kv_core::{CommitOutcome, KvStore, Mutation, Result, Transaction, delegate_store};
+
+use super::conditions::stall;
+use super::faults;
+
+faults! { transactions:
+    applied_in_steps: "X-1" "applies one mutation after the other, so that a reader sees half" []
+        |inner, _clock| Stepwise { inner, checks_first: true };
+    checked_in_steps: "X-1" "judges a check when it gets to it, and leaves what it applied before" []
+        |inner, _clock| Stepwise { inner, checks_first: false };
+    checks_are_ignored: "X-1" "applies the mutations whatever the checks say" []
+        |inner, _clock| Changed { inner, change: |transaction| transaction.checks.clear() };
+    only_the_first_check_counts: "X-1" "judges the first check alone" []
+        |inner, _clock| Changed { inner, change: |transaction| transaction.checks.truncate(1) };
+    deletes_come_first: "X-1" "applies all deletes and then all sets" []
+        |inner, _clock| Changed { inner, change: |transaction| {
+            transaction.mutations.sort_by_key(|mutation| matches!(mutation, Mutation::Set { .. }));
+        } };
+    names_the_last_check: "X-1" "names the last check of a refused transaction, whichever failed" []
+        |inner, _clock| LastCheck { inner };
+    gives_no_versions: "X-1" "commits without telling the versions" []
+        |inner, _clock| Versionless { inner };
+}
+
+#[derive(Debug)]
+struct Stepwise {
+    inner: Arc<dyn KvStore>,
+    checks_first: bool,
+}
+
+#[async_trait]
+impl KvStore for Stepwise {
+    delegate_store!(self.inner, except commit);
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        transaction.validate(&self.info().capabilities, &self.info().limits)?;
+        let mut first = transaction.clone();
+        let mut rest = first.mutations.split_off(first.mutations.len().min(1));
+        if !self.checks_first {
+            // What a check of the second key finds comes too late for the first.
+            first.checks.truncate(1);
+        }
+        let mut versions = match self.inner.commit(&first).await? {
+            CommitOutcome::Committed { versions } => versions,
+            refused @ CommitOutcome::Refused { .. } => return Ok(refused),
+        };
+        if !self.checks_first {
+            let mut late = Transaction::new();
+            late.checks = transaction.checks.iter().skip(1).cloned().collect();
+            if let CommitOutcome::Refused { check } = self.inner.commit(&late).await? {
+                return Ok(CommitOutcome::Refused { check: check + 1 });
+            }
+        }
+        for mutation in rest.drain(..) {
+            stall().await;
+            let mut step = Transaction::new();
+            step.mutations.push(mutation);
+            if let CommitOutcome::Committed { versions: more } = self.inner.commit(&step).await? {
+                versions.extend(more);
+            }
+        }
+        Ok(CommitOutcome::Committed { versions })
+    }
+}
+
+/// Changes the transaction before it is applied.
+struct Changed {
+    inner: Arc<dyn KvStore>,
+    change: fn(&mut Transaction),
+}
+
+impl fmt::Debug for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changed").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KvStore for Changed {
+    delegate_store!(self.inner, except commit);
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let mut changed = transaction.clone();
+        (self.change)(&mut changed);
+        self.inner.commit(&changed).await
+    }
+}
+
+#[derive(Debug)]
+struct LastCheck {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for LastCheck {
+    delegate_store!(self.inner, except commit);
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        Ok(match self.inner.commit(transaction).await? {
+            CommitOutcome::Refused { .. } => {
+                CommitOutcome::Refused { check: transaction.checks.len().saturating_sub(1) }
+            }
+            committed @ CommitOutcome::Committed { .. } => committed,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Versionless {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Versionless {
+    delegate_store!(self.inner, except commit);
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        Ok(match self.inner.commit(transaction).await? {
+            CommitOutcome::Committed { versions } => {
+                CommitOutcome::Committed { versions: versions.into_iter().map(|_| None).collect() }
+            }
+            refused @ CommitOutcome::Refused { .. } => refused,
+        })
+    }
+}

@@ -1,0 +1,194 @@
+//! Versions that do not name one write alone.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use kv_core::{
+    CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Key, KvStore, ListPage, ListQuery, Mutation, Result,
+    SetOptions, SetOutcome, Transaction, Version, WatchEvent, WatchQuery, WatchStream, When, delegate_store,
+};
+
+use super::faults;
+
+faults! { versions:
+    start_again_after_a_delete: "S-3" "counts the writes of a key, and from one again after a delete" []
+        |inner, _clock| Renamed { inner, names: Arc::new(Counted::default()) };
+    are_digests_of_the_value: "S-3" "takes the digest of the value for its version, as an ETag" []
+        |inner, _clock| Renamed { inner, names: Arc::new(Digest) };
+    differ_from_the_answer: "G-1" "answers a set with another version than `get` shows" []
+        |inner, _clock| Unrelated { inner };
+}
+
+/// What a version is called outside.
+trait Names: Debug + Send + Sync + 'static {
+    fn outside(&self, key: &Key, version: Version, value: &Bytes) -> Version;
+    fn forget(&self, key: &Key);
+}
+
+/// The number of the write since the key was created.
+#[derive(Debug, Default)]
+struct Counted {
+    seen: Mutex<HashMap<Key, Vec<Version>>>,
+}
+
+impl Names for Counted {
+    fn outside(&self, key: &Key, version: Version, _value: &Bytes) -> Version {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let versions = seen.entry(key.clone()).or_default();
+        let place = versions.iter().position(|seen| *seen == version).unwrap_or_else(|| {
+            versions.push(version);
+            versions.len() - 1
+        });
+        Version::from((place as u128 + 1).to_be_bytes())
+    }
+
+    fn forget(&self, key: &Key) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+#[derive(Debug)]
+struct Digest;
+
+impl Names for Digest {
+    fn outside(&self, _key: &Key, _version: Version, value: &Bytes) -> Version {
+        let hash = value.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, byte| {
+            (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+        });
+        Version::from(hash.to_be_bytes())
+    }
+
+    fn forget(&self, _key: &Key) {}
+}
+
+/// Calls versions otherwise than the good store does, and knows them again by that.
+#[derive(Debug)]
+struct Renamed<N> {
+    inner: Arc<dyn KvStore>,
+    names: Arc<N>,
+}
+
+impl<N: Names> Renamed<N> {
+    fn renamed(names: &N, key: &Key, entry: Entry) -> Entry {
+        match entry.version {
+            Some(version) => {
+                let version = names.outside(key, version, &entry.value);
+                entry.with_version(version)
+            }
+            None => entry,
+        }
+    }
+
+    fn entry(&self, key: &Key, entry: Option<Entry>) -> Option<Entry> {
+        entry.map(|entry| Self::renamed(&self.names, key, entry))
+    }
+
+    /// The condition as the good store understands it.
+    async fn when(&self, key: &Key, when: &When) -> Result<When> {
+        let When::Version(asked) = when else { return Ok(when.clone()) };
+        let current = self.inner.get(key).await?;
+        let known = current.as_ref().and_then(|entry| {
+            let version = entry.version?;
+            (self.names.outside(key, version, &entry.value) == *asked).then_some(version)
+        });
+        // A version that is nobody's is refused.
+        Ok(When::Version(known.unwrap_or_else(Version::random)))
+    }
+}
+
+#[async_trait]
+impl<N: Names> KvStore for Renamed<N> {
+    delegate_store!(self.inner, except get get_many set set_many delete delete_many list commit watch);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        Ok(self.entry(key, self.inner.get(key).await?))
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let options = options.clone().with_when(self.when(key, &options.when).await?);
+        Ok(match self.inner.set(key, value.clone(), &options).await? {
+            SetOutcome::Stored { version, previous } => SetOutcome::Stored {
+                previous: self.entry(key, previous),
+                version: version.map(|version| self.names.outside(key, version, &value)),
+            },
+            SetOutcome::Refused { current } => SetOutcome::Refused { current: self.entry(key, current) },
+        })
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        let options = options.clone().with_when(self.when(key, &options.when).await?);
+        Ok(match self.inner.delete(key, &options).await? {
+            DeleteOutcome::Deleted { previous } => {
+                let previous = self.entry(key, previous);
+                self.names.forget(key);
+                DeleteOutcome::Deleted { previous }
+            }
+            DeleteOutcome::Refused { current } => DeleteOutcome::Refused { current: self.entry(key, current) },
+            DeleteOutcome::Missing => DeleteOutcome::Missing,
+        })
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let mut page = self.inner.list(query).await?;
+        for item in &mut page.items {
+            item.entry = self.entry(&item.key, item.entry.take());
+        }
+        Ok(page)
+    }
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let mut asked = transaction.clone();
+        for check in &mut asked.checks {
+            check.when = self.when(&check.key, &check.when).await?;
+        }
+        Ok(match self.inner.commit(&asked).await? {
+            CommitOutcome::Committed { versions } => CommitOutcome::Committed {
+                versions: transaction
+                    .mutations
+                    .iter()
+                    .zip(versions)
+                    .map(|(mutation, version)| match mutation {
+                        Mutation::Set { key, value, .. } => Some(self.names.outside(key, version?, value)),
+                        _ => version,
+                    })
+                    .collect(),
+            },
+            refused @ CommitOutcome::Refused { .. } => refused,
+        })
+    }
+
+    async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
+        let names = Arc::clone(&self.names);
+        Ok(Box::pin(self.inner.watch(query).await?.map(move |event| {
+            Ok(match event? {
+                WatchEvent::Set { entry, key } => {
+                    WatchEvent::Set { entry: entry.map(|entry| Self::renamed(&names, &key, entry)), key }
+                }
+                other => other,
+            })
+        })))
+    }
+}
+
+#[derive(Debug)]
+struct Unrelated {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Unrelated {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        Ok(match self.inner.set(key, value, options).await? {
+            SetOutcome::Stored { version, previous } => {
+                SetOutcome::Stored { version: version.map(|_| Version::random()), previous }
+            }
+            refused @ SetOutcome::Refused { .. } => refused,
+        })
+    }
+}
