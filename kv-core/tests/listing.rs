@@ -5,7 +5,7 @@ mod support;
 
 use futures_util::{StreamExt, TryStreamExt};
 use kv_core::{Capability, ErrorKind, Key, Kv, List};
-use support::{CORE, FULL, SCANNING, Tiny};
+use support::{CORE, DAMAGED, FULL, OUT_OF_REACH, SCANNING, Tiny};
 
 async fn filled(store: &Tiny, count: usize) -> Kv {
     let kv = store.kv().namespace(["app"]).unwrap();
@@ -118,4 +118,15 @@ async fn a_list_that_cannot_be_is_an_error_and_then_the_end() {
         assert_eq!(error.kind(), ErrorKind::Invalid);
     }
     assert_eq!(FULL.list, List::Native);
+}
+
+#[tokio::test]
+async fn a_damaged_entry_is_passed_over_with_an_error_and_a_lost_store_ends_the_list() {
+    let kv = filled(&Tiny::new(SCANNING), 5).await;
+    kv.set_bytes(["n", "001"], DAMAGED).await.unwrap();
+    kv.set_bytes(["n", "003"], OUT_OF_REACH).await.unwrap();
+    let items: Vec<_> = kv.entries(["n"]).collect().await;
+    let kinds: Vec<_> = items.iter().map(|item| item.as_ref().err().map(kv_core::Error::kind)).collect();
+    assert_eq!(kinds, [None, Some(ErrorKind::Corrupt), None, Some(ErrorKind::Unavailable)]);
+    assert_eq!(items[3].as_ref().unwrap_err().key().unwrap().as_str(), "n#003");
 }

@@ -152,6 +152,21 @@ async fn what_somebody_else_stored_meanwhile_wins() {
 }
 
 #[tokio::test]
+async fn who_missed_the_end_of_a_load_does_not_load_again() {
+    let store = Tiny::new(FULL);
+    let (runs, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let answer = store.pause_next_get();
+    let caller = load(&store.kv(), Ok(2), &runs, &go);
+    until(|| store.calls() == ["get"]).await;
+    // Its read has found nothing; before it gets on, another load comes to its end.
+    store.kv().set(["k"], &1).await.unwrap();
+    answer.notify_one();
+    go.notify_one();
+    assert_eq!(caller.await.unwrap(), Ok(1));
+    assert_eq!(runs.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
 async fn a_store_without_conditions_is_loaded_all_the_same() {
     let kv = Tiny::new(CORE).kv();
     assert_eq!(kv.get_or_insert_with(["k"], async || Ok::<_, Error>(1)).await.unwrap(), 1);

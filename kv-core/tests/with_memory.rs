@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use kv_core::{Clock, CommitOutcome, Expiry, Key, Kv, ManualClock, MessageEvent, WatchEvent};
+use kv_core::{Clock, CommitOutcome, ErrorKind, Expiry, Key, Kv, ManualClock, MessageEvent, WatchEvent};
 use kv_memory::MemoryStore;
 
 fn kv() -> Kv {
@@ -114,4 +114,17 @@ async fn sixteen_tasks_lose_no_update_in_memory_either() {
         task.await.unwrap();
     }
     assert_eq!(kv.get::<u64>(["n"]).await.unwrap(), Some(1_600));
+}
+
+#[tokio::test]
+async fn closing_a_handle_closes_the_store_for_all_of_them() {
+    let kv = kv();
+    let other = kv.namespace(["inner"]).unwrap();
+    kv.ping().await.unwrap();
+    kv.flush().await.unwrap();
+    let mut changes = other.watch(()).await.unwrap();
+    kv.close().await.unwrap();
+    assert!(changes.next().await.is_none());
+    assert_eq!(other.set(["k"], "v").await.unwrap_err().kind(), ErrorKind::Closed);
+    kv.close().await.unwrap();
 }

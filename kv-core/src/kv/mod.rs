@@ -6,6 +6,7 @@ mod expiry;
 mod flights;
 pub(crate) mod handle;
 mod increment;
+mod lifecycle;
 mod list;
 mod load;
 mod lock;

@@ -14,6 +14,7 @@ use kv_core::{
     Limits, List, ListItem, ListPage, ListQuery, ManualClock, NewExpiry, Result, SetOptions, SetOutcome, StoreInfo,
     Version,
 };
+use tokio::sync::Notify;
 
 /// What a store owes, and nothing else.
 pub(crate) const CORE: Capabilities = Capabilities::CORE;
@@ -30,6 +31,11 @@ pub(crate) const FULL: Capabilities = Capabilities::CORE
 /// The same with a list that scans.
 pub(crate) const SCANNING: Capabilities = FULL.with_list(List::Emulated);
 
+/// A value that `get_many` finds damaged.
+pub(crate) const DAMAGED: &str = "damaged";
+/// A value that `get_many` does not reach.
+pub(crate) const OUT_OF_REACH: &str = "out of reach";
+
 #[derive(Debug, Clone)]
 pub(crate) struct Tiny {
     info: StoreInfo,
@@ -42,6 +48,7 @@ struct Shared {
     calls: Mutex<Vec<&'static str>>,
     clock: ManualClock,
     fail_next: Mutex<Option<Error>>,
+    pause_next: Mutex<Option<Arc<Notify>>>,
 }
 
 type Entries = BTreeMap<Key, (Bytes, Version, Deadline)>;
@@ -74,6 +81,13 @@ impl Tiny {
         *self.shared.fail_next.lock().unwrap() = Some(error);
     }
 
+    /// Lets the next `get` read, and then wait until it is told to answer.
+    pub(crate) fn pause_next_get(&self) -> Arc<Notify> {
+        let told = Arc::new(Notify::new());
+        *self.shared.pause_next.lock().unwrap() = Some(Arc::clone(&told));
+        told
+    }
+
     async fn called(&self, name: &'static str) -> MutexGuard<'_, Entries> {
         // Other tasks get a turn before and after every call, as over a network.
         tokio::task::yield_now().await;
@@ -104,7 +118,11 @@ impl KvStore for Tiny {
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let entry = self.called("get").await.get(key).map(|stored| self.entry(stored));
-        tokio::task::yield_now().await;
+        let pause = self.shared.pause_next.lock().unwrap().take();
+        match pause {
+            Some(told) => told.notified().await,
+            None => tokio::task::yield_now().await,
+        }
         Ok(entry)
     }
 
@@ -140,7 +158,12 @@ impl KvStore for Tiny {
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
         let entries = self.called("get_many").await;
-        keys.iter().map(|key| Ok(entries.get(key).map(|stored| self.entry(stored)))).collect()
+        let answer = |key: &Key| match entries.get(key) {
+            Some((value, ..)) if value == DAMAGED => Err(Error::corrupt("damaged")),
+            Some((value, ..)) if value == OUT_OF_REACH => Err(Error::unavailable("out of reach")),
+            stored => Ok(stored.map(|stored| self.entry(stored))),
+        };
+        keys.iter().map(answer).collect()
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
