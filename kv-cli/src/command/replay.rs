@@ -23,16 +23,18 @@ pub(crate) async fn run(kv: &Kv, args: ReplayArgs, output: &mut Output) -> Resul
         _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
     };
     progress.finish();
-    if keep {
+    let cleared = if keep {
         output::message(&format!("the entries are in the namespace `{}`", replay.namespace()));
+        Ok(())
     } else {
-        replay.clear().await?;
-    }
+        replay.clear().await
+    };
     let report = result?;
     if output.is_json() {
         output.json(&report)?;
     } else {
         output.line(&report.to_string())?;
     }
+    cleared?;
     Ok(Answer::of(report.is_clean()))
 }

@@ -1,5 +1,7 @@
 //! `kv serve`
 
+use std::io::ErrorKind;
+
 use anykv::Kv;
 
 use crate::args::ServeArgs;
@@ -9,8 +11,11 @@ use crate::serve;
 
 pub(crate) async fn run(kv: &Kv, args: &ServeArgs) -> Result<Answer, Failure> {
     let Some(address) = args.listen else {
-        serve::session(kv, tokio::io::stdin(), tokio::io::stdout()).await.map_err(Failure::output)?;
-        return Ok(Answer::Yes);
+        let served = serve::session(kv, tokio::io::stdin(), tokio::io::stdout()).await;
+        return served.map(|()| Answer::Yes).map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => Failure::OutputClosed,
+            _ => Failure::io("serving on stdin and stdout")(error),
+        });
     };
     if !address.ip().is_loopback() {
         let message =

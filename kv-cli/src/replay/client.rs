@@ -1,4 +1,6 @@
 //! One client: issues its operations in order and judges every answer.
+//!
+//! Latencies are taken from the monotonic clock, which nobody sets; a deadline is judged with a margin.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +48,7 @@ impl Client {
             Step::Cas { key, expected, value, ttl } => {
                 self.cas(*line, key, expected.as_ref(), value.as_ref(), *ttl).await;
             }
-            Step::List { prefix } => self.list(*line, prefix).await,
+            Step::List { prefix } => self.list(&format!("line {line}, list of `{prefix}`"), prefix).await,
         }
     }
 
@@ -139,21 +141,20 @@ impl Client {
         }
     }
 
-    /// Lists everything under the prefix and judges it; also at the end of a round, then without a line.
-    pub(super) async fn list(&mut self, line: u64, prefix: &KeyPrefix) {
+    /// Lists everything under the prefix and judges it.
+    pub(super) async fn list(&mut self, place: &str, prefix: &KeyPrefix) {
         let since = self.models.tick();
         let issued = Instant::now();
         let answer = list_all(&self.store, prefix).await;
         let span = self.answered(Kind::List, issued);
-        let place = format!("line {line}, list of `{prefix}`");
         match answer {
             Ok(items) => {
                 let problems = self.models.judge_list(prefix, &items, since, span);
                 for problem in problems {
-                    self.tally.wrong(&place, &problem);
+                    self.tally.wrong(place, &problem);
                 }
             }
-            Err(error) => self.tally.error(&place, &error),
+            Err(error) => self.tally.error(place, &error),
         }
     }
 

@@ -175,9 +175,8 @@ impl Prefill {
         let mut text = String::with_capacity(usize::try_from(bytes).unwrap_or_default());
         // Writing to a string does not fail.
         let _ = write!(text, r#"{{"@id":"{}","content":""#, family.last_segment(index));
-        while (text.len() as u64) < bytes.saturating_sub(2) {
-            random.push_character(&mut text);
-        }
+        let room = bytes.saturating_sub(text.len() as u64 + 2);
+        random.write_characters(&mut text, room);
         text.push_str("\"}");
         Bytes::from(text)
     }
@@ -199,11 +198,15 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// One of the 64 characters of base64.
-    fn push_character(&mut self, text: &mut String) {
+    /// So many of the 64 characters of base64, ten from each number.
+    fn write_characters(&mut self, text: &mut String, count: u64) {
         const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let character = CHARACTERS.iter().cycle().nth((self.next() % 64) as usize);
-        text.push(character.copied().map_or('A', char::from));
+        let mut bits = 0;
+        for place in 0..count {
+            bits = if place % 10 == 0 { self.next() } else { bits >> 6 };
+            let character = CHARACTERS.get((bits & 63) as usize);
+            text.push(character.copied().map_or('A', char::from));
+        }
     }
 }
 

@@ -155,7 +155,7 @@ impl Replay {
             let is_last = index + 1 == models.clients();
             let can_list = self.store.info().capabilities.has(Capability::List);
             if is_last && can_list && self.settings.prefill.is_none() {
-                client.list(0, &KeyPrefix::ALL).await;
+                client.list("at the end, list of everything", &KeyPrefix::ALL).await;
             }
             client.tally.latencies.iter_mut().for_each(hdrhistogram::Histogram::reset);
             tally.add(client.tally);

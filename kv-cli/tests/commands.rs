@@ -1,0 +1,115 @@
+//! The commands, through the program: answers, exit codes and output forms.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod support;
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use self::support::kv;
+
+fn stdout(command: &mut assert_cmd::Command) -> String {
+    String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap()
+}
+
+fn stderr(command: &mut assert_cmd::Command, code: i32) -> String {
+    String::from_utf8(command.assert().code(code).get_output().stderr.clone()).unwrap()
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn set_tells_the_version_of_the_write() {
+    let version = stdout(kv().args(["set", "users#1", "ada"]));
+    assert!(version.trim_end().parse::<anykv::Version>().is_ok(), "{version:?}");
+    let shown = json_lines(&stdout(kv().args(["--format", "json", "set", "users#1", "-"]).write_stdin("ada")));
+    assert!(shown[0]["outcome"] == "stored" && shown[0]["version"].is_string(), "{shown:?}");
+}
+
+#[test]
+fn a_missing_key_is_the_answer_no() {
+    for command in [&["get", "a"][..], &["delete", "a"], &["ttl", "a"], &["ttl", "a", "--never"]] {
+        let message = stderr(kv().args(command), 1);
+        assert!(message.contains("no entry under `a`"), "{command:?}: {message}");
+    }
+    let output = kv().args(["get", "a", "--format", "json"]).assert().code(1).get_output().stdout.clone();
+    assert_eq!(output, b"null\n");
+}
+
+#[test]
+fn a_refused_condition_is_the_answer_no() {
+    let version = "00112233445566778899aabbccddeeff";
+    for condition in [&["--if-present"][..], &["--if-version", version]] {
+        assert!(stderr(kv().args(["set", "a", "b"]).args(condition), 1).contains("refused"));
+    }
+    let output = kv().args(["set", "a", "b", "--if-present", "--format", "json"]).assert().code(1).get_output().clone();
+    assert_eq!(json_lines(std::str::from_utf8(&output.stdout).unwrap()), [json!({"outcome":"refused","current":null})]);
+    assert!(stderr(kv().args(["delete", "a", "--if-version", version]), 1).contains("refused"));
+    kv().args(["set", "a", "b", "--if-absent"]).assert().success();
+}
+
+#[test]
+fn wrong_usage_is_code_2_and_says_what_is_known() {
+    assert!(stderr(kv().args(["list", "--revers"]), 2).contains("--reverse"));
+    assert!(stderr(kv().args(["gett", "a"]), 2).contains("get"));
+    assert!(stderr(kv().args(["set", "a", "b", "--if-absent", "--if-present"]), 2).contains("cannot be used with"));
+    assert!(stderr(kv().args(["get", "a b"]), 2).contains("not canonical at byte 1"));
+    assert!(stderr(kv().args(["set", "a", "b", "--ttl", "soon"]), 2).contains("duration"));
+    let option = stderr(kv().args(["--store", "memory:?max_entris=5", "list"]), 2);
+    assert!(option.contains("max_entris") && option.contains("max_entries"), "{option}");
+    let scheme = stderr(kv().args(["--store", "memroy:", "list"]), 2);
+    assert!(scheme.contains("no store knows `memroy:`; known are `memory:`"), "{scheme}");
+    assert!(stderr(kv().args(["serve", "--json-lines", "--listen", "0.0.0.0:0"]), 2).contains("no loopback address"));
+    assert!(stderr(kv().args(["serve"]), 2).contains("--json-lines"));
+}
+
+#[test]
+fn files_that_cannot_be_read_and_files_of_another_format_have_codes_of_their_own() {
+    assert!(stderr(kv().args(["import", "/nonexistent/file"]), 10).contains("/nonexistent/file"));
+    assert!(stderr(kv().args(["set", "a", "@/nonexistent/file"]), 10).contains("/nonexistent/file"));
+    assert!(stderr(kv().args(["import", "-"]).write_stdin("hello\n"), 11).contains("line 1: the file is no export"));
+}
+
+#[test]
+fn the_store_comes_from_the_environment_and_the_option_wins() {
+    assert!(stderr(kv().env("KV_STORE", "nowhere:").arg("list"), 2).contains("nowhere"));
+    kv().env("KV_STORE", "nowhere:").args(["--store", "memory:", "list"]).assert().success();
+    let help = stdout(kv().env("KV_STORE", "redis://ada:canary@host").arg("--help"));
+    assert!(help.contains("KV_STORE") && !help.contains("canary"), "{help}");
+}
+
+#[test]
+fn watch_tells_the_snapshot_and_ends_after_the_count() {
+    let text = stdout(kv().args(["watch", "--snapshot", "--count", "1"]));
+    assert_eq!(text, "snapshot-end\n");
+    let shown = json_lines(&stdout(kv().args(["watch", "users", "--snapshot", "--count", "1", "--format", "json"])));
+    assert_eq!(shown, [json!({"event": "snapshot-end"})]);
+}
+
+#[test]
+fn schemes_and_completions_are_told() {
+    let schemes = json_lines(&stdout(kv().args(["schemes", "--format", "json"])));
+    assert!(schemes.iter().any(|scheme| scheme["scheme"] == "memory"), "{schemes:?}");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(stdout(kv().args(["completions", shell])).contains("if-absent"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program_quietly() {
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("kv"))
+        .args(["completions", "zsh"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
+}

@@ -1,0 +1,221 @@
+//! The protocol, through the program.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use self::support::kv;
+
+/// A session that is spoken with line by line.
+struct Session<R, W> {
+    reader: BufReader<R>,
+    writer: W,
+}
+
+impl<R: std::io::Read, W: Write> Session<R, W> {
+    fn send(&mut self, line: &str) {
+        writeln!(self.writer, "{line}").unwrap();
+        self.writer.flush().unwrap();
+    }
+
+    fn receive(&mut self) -> Value {
+        let mut line = String::new();
+        assert!(self.reader.read_line(&mut line).unwrap() > 0, "the session has ended");
+        serde_json::from_str(&line).unwrap()
+    }
+
+    fn ask(&mut self, request: &Value) -> Value {
+        self.send(&request.to_string());
+        self.receive()
+    }
+}
+
+fn spawn(arguments: &[&str]) -> Child {
+    Command::new(assert_cmd::cargo::cargo_bin!("kv"))
+        .env_remove("KV_STORE")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn session() -> (Child, Session<ChildStdout, ChildStdin>) {
+    let mut child = spawn(&["serve", "--json-lines"]);
+    let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
+    (child, Session { reader: BufReader::new(reader), writer })
+}
+
+/// Puts `VERSION` for every version.
+fn without_versions(value: &mut Value) {
+    match value {
+        Value::String(text) if text.len() == 32 && text.parse::<anykv::Version>().is_ok() => *text = "VERSION".into(),
+        Value::Array(values) => values.iter_mut().for_each(without_versions),
+        Value::Object(fields) => fields.values_mut().for_each(without_versions),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_examples_of_the_protocol_are_what_is_spoken() {
+    let page = include_str!("../PROTOCOL.md");
+    let mut checked = 0;
+    for block in page.split("```jsonl\n").skip(1) {
+        let (mut child, mut session) = session();
+        for exchange in block.split("```").next().unwrap().split("> ").skip(1) {
+            let (request, answers) = exchange.split_once('\n').unwrap();
+            session.send(request);
+            let expected: Vec<Value> =
+                answers.lines().map(|line| serde_json::from_str(line.strip_prefix("< ").unwrap()).unwrap()).collect();
+            let mut received: Vec<Value> = expected.iter().map(|_| session.receive()).collect();
+            received.iter_mut().for_each(without_versions);
+            // An event may come before the response to the request that caused it.
+            received.sort_by_key(|answer| expected.iter().position(|expected| expected == answer));
+            assert_eq!(received, expected, "{request}");
+            checked += expected.len();
+        }
+        drop(session);
+        assert!(child.wait().unwrap().success());
+    }
+    assert!(checked > 15, "{checked}");
+}
+
+#[test]
+fn every_operation_of_the_table_is_known_and_no_other() {
+    let page = include_str!("../PROTOCOL.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let named =
+        rows.flat_map(|row| row.split('|').nth(1).unwrap().split(", ").map(|name| name.trim().trim_matches('`')));
+    let named: Vec<String> = named.map(|name| format!("`{name}`")).collect();
+    let (_child, mut session) = session();
+    let error = session.ask(&json!({"id": 1, "op": "zap"}));
+    let message = error["error"]["message"].as_str().unwrap();
+    let (_, known) = message.split_once("expected one of ").unwrap();
+    let mut known: Vec<String> = known.split(", ").map(str::to_owned).collect();
+    let mut named = named;
+    known.sort();
+    named.sort();
+    assert_eq!(known, named);
+}
+
+#[test]
+fn malformed_lines_are_answered_and_end_nothing() {
+    let (_child, mut session) = session();
+    let bad = [
+        ("nope", Value::Null),
+        ("[1]", Value::Null),
+        (r#"{"id":1}"#, json!(1)),
+        (r#"{"id":2,"op":"get"}"#, json!(2)),
+        (r#"{"id":3,"op":"get","key":"a"}"#, json!(3)),
+        (r#"{"id":4,"op":"get","key":["a"],"keys":[]}"#, json!(4)),
+        (r#"{"id":5,"op":"ping","loud":true}"#, json!(5)),
+        (r#"{"id":6,"op":"set","key":["a"],"value":"%","encoding":"base64"}"#, json!(6)),
+        (r#"{"id":7,"op":"touch","key":["a"],"expiry":"keep"}"#, json!(7)),
+        (r#"{"id":8,"op":"increment","key":["a"],"by":1.5}"#, json!(8)),
+        (r#"{"id":9,"op":"watch"}"#, json!(9)),
+        (r#"{"op":"watch","prefix":[]}"#, Value::Null),
+    ];
+    for (line, id) in bad {
+        session.send(line);
+        let answer = session.receive();
+        assert!(answer["id"] == id && answer["error"]["kind"] == "invalid", "{line}: {answer}");
+    }
+    session.send("");
+    session.writer.write_all(b"\xff\xfe\n").unwrap();
+    assert_eq!(session.receive()["error"]["kind"], "invalid");
+    assert_eq!(session.ask(&json!({"id": 10, "op": "ping"})), json!({"id": 10, "result": null}));
+}
+
+#[test]
+fn a_line_that_is_too_long_is_answered_and_skipped() {
+    let (_child, mut session) = session();
+    let answer = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let block = vec![b'x'; 1 << 20];
+            (0..33).for_each(|_| session.writer.write_all(&block).unwrap());
+            session.writer.write_all(b"\n{\"id\":1,\"op\":\"ping\"}\n").unwrap();
+        });
+        let mut lines = (&mut session.reader).lines();
+        [lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap()]
+    });
+    assert!(answer[0].contains("longer than 33554432 bytes"), "{}", answer[0]);
+    assert_eq!(answer[1], r#"{"id":1,"result":null}"#);
+}
+
+#[test]
+fn streams_are_live_when_they_are_answered_and_silent_when_they_are_stopped() {
+    let (_child, mut session) = session();
+    assert_eq!(
+        session.ask(&json!({"id": "s", "op": "subscribe", "channels": ["c"]})),
+        json!({"id": "s", "result": null})
+    );
+    let again = session.ask(&json!({"id": "s", "op": "watch", "prefix": []}));
+    assert!(again["error"]["message"].as_str().unwrap().contains("is running"), "{again}");
+    session.send(r#"{"id":1,"op":"publish","channel":["c","d"],"value":"/w==","encoding":"base64"}"#);
+    let mut both = [session.receive(), session.receive()];
+    both.sort_by_key(|line| line["id"].is_string());
+    let event = json!({"event": "message", "channel": ["c", "d"], "value": "/w==", "encoding": "base64"});
+    assert_eq!(both, [json!({"id": 1, "result": null}), json!({"id": "s", "event": event})]);
+    assert_eq!(session.ask(&json!({"id": 2, "op": "unsubscribe", "of": "s"}))["result"], true);
+    assert_eq!(session.ask(&json!({"id": 3, "op": "publish", "channel": ["c"], "value": "x"}))["id"], 3);
+    assert_eq!(session.ask(&json!({"id": 4, "op": "unsubscribe", "of": "s"}))["result"], false);
+}
+
+#[test]
+fn a_closed_store_ends_its_streams_and_says_so() {
+    let (_child, mut session) = session();
+    session.ask(&json!({"id": "w", "op": "watch", "key": ["a"]}));
+    session.send(r#"{"id":1,"op":"close"}"#);
+    let mut both = [session.receive(), session.receive()];
+    both.sort_by_key(|line| line["id"].is_string());
+    assert_eq!(both, [json!({"id": 1, "result": null}), json!({"id": "w", "event": {"event": "end"}})]);
+    assert_eq!(session.ask(&json!({"id": 2, "op": "get", "key": ["a"]}))["error"]["kind"], "closed");
+}
+
+#[test]
+fn the_default_time_to_live_of_the_url_holds_where_none_is_given() {
+    let requests = concat!(
+        r#"{"id":1,"op":"set","key":["a"],"value":"x"}"#,
+        "\n",
+        r#"{"id":2,"op":"set","key":["b"],"value":"x","expiry":"never"}"#,
+        "\n",
+        r#"{"id":3,"op":"get_many","keys":[["a"],["b"]]}"#,
+        "\n",
+    );
+    let output =
+        kv().args(["--store", "memory:?ttl=1h", "serve", "--json-lines"]).write_stdin(requests).assert().success();
+    let last: Value =
+        serde_json::from_slice(output.get_output().stdout.split(|&byte| byte == b'\n').nth(2).unwrap()).unwrap();
+    assert!(last["result"][0]["result"]["expires_at"].is_u64(), "{last}");
+    assert!(last["result"][1]["result"]["expires_at"].is_null(), "{last}");
+}
+
+#[test]
+fn connections_are_sessions_over_one_store() {
+    let mut child = spawn(&["serve", "--json-lines", "--listen", "127.0.0.1:0"]);
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    let address = said.trim().strip_prefix("kv: listening on ").unwrap().to_owned();
+    let connect = || {
+        let writer = TcpStream::connect(&address).unwrap();
+        Session { reader: BufReader::new(writer.try_clone().unwrap()), writer }
+    };
+    let (mut one, mut other) = (connect(), connect());
+    assert_eq!(one.ask(&json!({"id": "w", "op": "watch", "prefix": ["k"], "keys_only": true}))["result"], Value::Null);
+    assert_eq!(
+        other.ask(&json!({"id": 1, "op": "set", "key": ["k", "\n"], "value": "v"}))["result"]["outcome"],
+        "stored"
+    );
+    assert_eq!(one.receive(), json!({"id": "w", "event": {"event": "set", "key": ["k", "\n"]}}));
+    drop(other);
+    assert_eq!(one.ask(&json!({"id": 2, "op": "get", "key": ["k", "\n"]}))["result"]["value"], "v");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -1,0 +1,19 @@
+//! What the tests of the program share.
+
+use std::path::PathBuf;
+
+use assert_cmd::Command;
+
+/// The program, with nothing taken from the environment.
+#[allow(dead_code, reason = "not every test file runs it")]
+pub(crate) fn kv() -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kv"));
+    command.env_remove("KV_STORE");
+    command
+}
+
+/// The recorded workload.
+#[allow(dead_code, reason = "not every test file replays")]
+pub(crate) fn workload() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "..", "workloads", "federation.jsonl.gz"].iter().collect()
+}
