@@ -6,7 +6,8 @@ use std::time::Duration;
 use kv_core::hub::Hub;
 use kv_core::{Clock, Error, Result, StoreInfo, SystemClock};
 
-use crate::capabilities::CAPABILITIES;
+use crate::bounded::{Bounded, Bounds};
+use crate::capabilities::{BOUNDED_CAPABILITIES, CAPABILITIES};
 use crate::config::{EvictionPolicy, MemoryConfig};
 use crate::context::Context;
 use crate::engine::Engine;
@@ -65,12 +66,15 @@ impl MemoryStoreBuilder {
     /// # Errors
     /// `Invalid` for bounds that no store can keep, an eviction policy without a bound, and an interval of zero.
     pub fn build(self) -> Result<MemoryStore> {
-        let MemoryConfig { max_bytes: _, max_entries: _, eviction_policy, sweep_interval } = &self.config;
+        let MemoryConfig { max_bytes, max_entries, eviction_policy, sweep_interval } = &self.config;
         if sweep_interval.is_zero() {
             return Err(Error::invalid("the sweep interval is zero"));
         }
         if self.config.is_bounded() {
-            return Err(Error::unavailable("the bounded engine is not there yet"));
+            let bounds = Bounds::new(*max_bytes, *max_entries)?;
+            let policy = eviction_policy.unwrap_or_default();
+            let info = StoreInfo::new(NAME, BOUNDED_CAPABILITIES).with_limits(bounds.limits);
+            return Ok(self.assemble(info, |context| Engine::Bounded(Bounded::new(context, bounds, policy))));
         }
         if eviction_policy.is_some() {
             return Err(Error::invalid("an eviction policy needs a bound: `max_bytes` or `max_entries`"));

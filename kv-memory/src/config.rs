@@ -48,6 +48,9 @@ pub enum EvictionPolicy {
 }
 
 impl MemoryConfig {
+    /// The smallest [`MemoryConfig::max_bytes`]: a value of 8 MiB, which every store takes, with its key and bookkeeping.
+    pub const MIN_BYTES: u64 = crate::bounded::MIN_BYTES;
+
     /// The options of a `memory:` URL.
     ///
     /// # Errors

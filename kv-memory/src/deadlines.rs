@@ -37,6 +37,20 @@ impl Deadlines {
         deadline.has_passed(now.get()).then(|| first.remove())
     }
 
+    /// The first places whose deadline has passed; they stay.
+    pub(crate) fn due(&self, now: &Now<'_>, max: usize) -> Vec<Due> {
+        let places = self.places.iter().take_while(|((deadline, _), _)| deadline.has_passed(now.get()));
+        places
+            .take(max)
+            .map(|((deadline, ticket), key)| Due { deadline: *deadline, ticket: *ticket, key: key.clone() })
+            .collect()
+    }
+
+    /// Removes a place.
+    pub(crate) fn remove_due(&mut self, due: &Due) {
+        self.places.remove(&(due.deadline, due.ticket));
+    }
+
     /// Whether a deadline has passed.
     pub(crate) fn is_due(&self, now: &Now<'_>) -> bool {
         self.places.first_key_value().is_some_and(|((deadline, _), _)| deadline.has_passed(now.get()))
@@ -45,8 +59,19 @@ impl Deadlines {
     pub(crate) fn len(&self) -> usize {
         self.places.len()
     }
+}
 
-    pub(crate) fn clear(&mut self) {
-        self.places.clear();
+/// A place whose deadline has passed.
+#[derive(Debug)]
+pub(crate) struct Due {
+    deadline: Deadline,
+    ticket: u64,
+    pub(crate) key: Key,
+}
+
+impl Due {
+    /// Whether it is the place of this slot.
+    pub(crate) fn is_of(&self, slot: &Slot) -> bool {
+        self.ticket == slot.ticket && self.deadline == slot.deadline
     }
 }

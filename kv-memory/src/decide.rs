@@ -6,6 +6,7 @@ use kv_core::{
     Version, When,
 };
 
+use crate::deadlines::Due;
 use crate::slot::{Now, Slot};
 
 /// What becomes of a slot.
@@ -104,6 +105,14 @@ pub(crate) fn delete(current: Option<&Slot>, options: &DeleteOptions, now: &Now<
 /// Removes whatever is there and tells whether it was live.
 pub(crate) fn clear(current: Option<&Slot>, now: &Now<'_>) -> Decision<bool> {
     Decision::new(live(current, now).is_some(), Change::Remove)
+}
+
+/// Removes what has this place by deadline, which has passed, and tells whether it was there.
+pub(crate) fn sweep(current: Option<&Slot>, due: &Due) -> Decision<bool> {
+    match current {
+        Some(slot) if due.is_of(slot) => Decision::new(true, Change::Remove),
+        _ => Decision::new(false, Change::Keep),
+    }
 }
 
 pub(crate) fn touch(current: Option<&Slot>, expiry: NewExpiry, now: &Now<'_>) -> Decision<bool> {

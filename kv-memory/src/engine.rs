@@ -2,6 +2,7 @@
 
 use kv_core::{Entry, Key};
 
+use crate::bounded::Bounded;
 use crate::context::Context;
 use crate::decide::Decision;
 use crate::order::Order;
@@ -10,15 +11,19 @@ use crate::stats::MemoryStats;
 use crate::unbounded::Unbounded;
 
 /// Where the entries are. All that is said about keys, options and outcomes stands above it, once for both.
+///
+/// The futures of the bounded engine are boxed, for they are large: a caller of the other one would carry them along.
 #[derive(Debug)]
 pub(crate) enum Engine {
     Unbounded(Unbounded),
+    Bounded(Bounded),
 }
 
 impl Engine {
     pub(crate) fn context(&self) -> &Context {
         match self {
             Self::Unbounded(engine) => &engine.context,
+            Self::Bounded(engine) => &engine.context,
         }
     }
 
@@ -26,6 +31,7 @@ impl Engine {
     pub(crate) async fn get(&self, key: &Key) -> Option<Entry> {
         match self {
             Self::Unbounded(engine) => engine.get(key),
+            Self::Bounded(engine) => Box::pin(engine.get(key)).await,
         }
     }
 
@@ -33,6 +39,7 @@ impl Engine {
     pub(crate) async fn contains(&self, key: &Key) -> bool {
         match self {
             Self::Unbounded(engine) => engine.contains(key),
+            Self::Bounded(engine) => Box::pin(engine.get(key)).await.is_some(),
         }
     }
 
@@ -44,13 +51,15 @@ impl Engine {
     ) -> T {
         match self {
             Self::Unbounded(engine) => engine.mutate(key, decide),
+            Self::Bounded(engine) => Box::pin(engine.mutate(key, decide)).await,
         }
     }
 
-    /// Every key that has an entry, in order; some have none any more.
+    /// Every key that has an entry, in order; in the bounded engine some have none any more.
     pub(crate) fn order(&self) -> &Order {
         match self {
             Self::Unbounded(engine) => engine.order(),
+            Self::Bounded(engine) => engine.order(),
         }
     }
 
@@ -58,6 +67,7 @@ impl Engine {
     pub(crate) async fn sweep(&self) -> u64 {
         match self {
             Self::Unbounded(engine) => engine.sweep().await,
+            Self::Bounded(engine) => Box::pin(engine.sweep()).await,
         }
     }
 
@@ -65,6 +75,7 @@ impl Engine {
     pub(crate) fn is_swept(&self) -> bool {
         match self {
             Self::Unbounded(engine) => engine.is_swept(),
+            Self::Bounded(engine) => engine.is_swept(),
         }
     }
 
@@ -72,12 +83,14 @@ impl Engine {
     pub(crate) async fn clear(&self) {
         match self {
             Self::Unbounded(engine) => engine.clear(),
+            Self::Bounded(engine) => Box::pin(engine.clear()).await,
         }
     }
 
     pub(crate) fn stats(&self) -> MemoryStats {
         let (entries, deadlines) = match self {
             Self::Unbounded(engine) => engine.count(),
+            Self::Bounded(engine) => engine.count(),
         };
         MemoryStats { entries, deadlines, ordered_keys: self.order().len() }
     }

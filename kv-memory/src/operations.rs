@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use kv_core::hub::{Hub, Letters};
 use kv_core::{
-    Clock, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, IncrementOptions, Key, KeyPrefix, Message,
-    MessageStream, NewExpiry, Result, SetOptions, SetOutcome, StoreInfo, Transaction, Version, WatchQuery, WatchStream,
-    deliver, follow,
+    Capability, Clock, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, IncrementOptions, Key, KeyPrefix,
+    Message, MessageStream, NewExpiry, Result, SetOptions, SetOutcome, StoreInfo, Transaction, Version, WatchQuery,
+    WatchStream, deliver, follow,
 };
 
 use crate::decide;
@@ -75,6 +75,8 @@ impl Inner {
         transaction.validate(&self.info.capabilities, &self.info.limits)?;
         match &self.engine {
             Engine::Unbounded(engine) => engine.commit(transaction),
+            // Its capabilities say so, and the transaction did not pass.
+            Engine::Bounded(_) => Err(Error::unsupported(Capability::Transactions)),
         }
     }
 

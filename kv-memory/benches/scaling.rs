@@ -1,0 +1,240 @@
+//! How the cost of an operation follows the size of the store, beside raw maps in the same run.
+//!
+//! `cargo bench -p kv-memory` measures everything; an argument filters by name, as `get/`, `/1000000` or `two_threads`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that fails has no figure")]
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hint::black_box;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use criterion::{Criterion, criterion_group, criterion_main};
+use futures_util::FutureExt;
+use kv_core::{DeleteOptions, Expiry, Key, KeyPrefix, KvStore, ListQuery, SetOptions};
+use kv_memory::MemoryStore;
+
+const SIZES: [usize; 2] = [1_000, 1_000_000];
+/// Keys under one prefix.
+const GROUP: usize = 100;
+const VALUE_BYTES: usize = 100;
+
+/// What is measured: a store through the trait object, or a raw map.
+trait Target: Debug + Send + Sync {
+    fn get(&self, key: &Key) -> Option<Bytes>;
+    fn set(&self, key: &Key, value: Bytes);
+    fn remove(&self, key: &Key);
+}
+
+impl Target for Arc<dyn KvStore> {
+    fn get(&self, key: &Key) -> Option<Bytes> {
+        Some(now(KvStore::get(self, key)).unwrap()?.value)
+    }
+
+    fn set(&self, key: &Key, value: Bytes) {
+        assert!(now(KvStore::set(self, key, value, &SetOptions::default())).unwrap().is_stored());
+    }
+
+    fn remove(&self, key: &Key) {
+        assert!(now(KvStore::delete(self, key, &DeleteOptions::default())).unwrap().is_deleted());
+    }
+}
+
+/// The value and the deadline that a raw map would have to check as well.
+type Raw = (Bytes, Option<SystemTime>);
+
+impl Target for Mutex<HashMap<Key, Raw>> {
+    fn get(&self, key: &Key) -> Option<Bytes> {
+        self.lock().unwrap().get(key).filter(|(_, deadline)| deadline.is_none()).map(|(value, _)| value.clone())
+    }
+
+    fn set(&self, key: &Key, value: Bytes) {
+        self.lock().unwrap().insert(key.clone(), (value, None));
+    }
+
+    fn remove(&self, key: &Key) {
+        self.lock().unwrap().remove(key);
+    }
+}
+
+impl Target for moka::future::Cache<Key, Bytes> {
+    fn get(&self, key: &Key) -> Option<Bytes> {
+        now(self.get(key))
+    }
+
+    fn set(&self, key: &Key, value: Bytes) {
+        now(self.insert(key.clone(), value));
+    }
+
+    fn remove(&self, key: &Key) {
+        now(self.invalidate(key));
+    }
+}
+
+/// No future here waits, unless two threads meet at one key of a cache.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Some(output) = future.as_mut().now_or_never() {
+            return output;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn unbounded() -> Arc<dyn KvStore> {
+    Arc::new(MemoryStore::new())
+}
+
+fn bounded() -> Arc<dyn KvStore> {
+    Arc::new(MemoryStore::builder().max_bytes(1 << 40).build().unwrap())
+}
+
+fn targets() -> [(&'static str, Box<dyn Target>); 4] {
+    let cache = moka::future::Cache::builder()
+        .max_capacity(1 << 40)
+        .weigher(|_: &Key, value: &Bytes| u32::try_from(value.len()).unwrap())
+        .eviction_policy(moka::policy::EvictionPolicy::lru())
+        .build();
+    [
+        ("unbounded", Box::new(unbounded())),
+        ("mutex_hashmap", Box::new(Mutex::new(HashMap::<Key, Raw>::new()))),
+        ("bounded", Box::new(bounded())),
+        ("raw_moka", Box::new(cache)),
+    ]
+}
+
+fn key(number: usize) -> Key {
+    Key::new(["items", &format!("{:06}", number / GROUP), &format!("{:02}", number % GROUP)]).unwrap()
+}
+
+fn value(number: usize) -> Bytes {
+    let mut bytes = vec![0; VALUE_BYTES];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    bytes.into()
+}
+
+/// The keys of a filled store, in an order that is not theirs.
+fn filled(target: &dyn Target, size: usize) -> Vec<Key> {
+    let mut numbers: Vec<_> = (0..size).collect();
+    let mut state = 88_172_645_463_325_252_u64;
+    for place in (1..size).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        numbers.swap(place, usize::try_from(state % (place as u64 + 1)).unwrap());
+    }
+    let keys: Vec<_> = numbers.into_iter().map(key).collect();
+    for (number, key) in keys.iter().enumerate() {
+        target.set(key, value(number));
+    }
+    keys
+}
+
+/// Runs an operation over the keys, round and round, on so many threads, and gives the time for `iterations` of each.
+fn timed(threads: usize, iterations: u64, keys: &[Key], operation: impl Fn(&Key) + Sync) -> Duration {
+    #[expect(clippy::disallowed_methods, reason = "it is the time that is measured")]
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let operation = &operation;
+            let first = thread * keys.len() / threads;
+            let run = move || (0..iterations).zip(keys.iter().cycle().skip(first)).for_each(|(_, key)| operation(key));
+            if thread + 1 < threads {
+                scope.spawn(run);
+            } else {
+                run();
+            }
+        }
+    });
+    start.elapsed()
+}
+
+fn single_keys(criterion: &mut Criterion) {
+    for size in SIZES {
+        for (name, target) in targets() {
+            let keys = filled(&*target, size);
+            let mut values = (0..).map(value);
+            let mut next = keys.iter().cycle();
+            let id = |operation: &str| format!("{operation}/{name}/{size}");
+            criterion.bench_function(&id("get"), |bencher| {
+                bencher.iter(|| black_box(target.get(next.next().unwrap())));
+            });
+            criterion.bench_function(&id("overwrite"), |bencher| {
+                bencher.iter_batched(
+                    || values.next().unwrap(),
+                    |value| target.set(next.next().unwrap(), value),
+                    criterion::BatchSize::LargeInput,
+                );
+            });
+            for (threads, group) in [(1, "one_thread"), (2, "two_threads")] {
+                criterion.bench_function(&id(&format!("get_{group}")), |bencher| {
+                    bencher.iter_custom(|iterations| {
+                        timed(threads, iterations, &keys, |key| {
+                            black_box(target.get(key));
+                        })
+                    });
+                });
+                criterion.bench_function(&id(&format!("overwrite_{group}")), |bencher| {
+                    let value = value(7);
+                    bencher.iter_custom(|iterations| {
+                        timed(threads, iterations, &keys, |key| target.set(key, value.clone()))
+                    });
+                });
+                criterion.bench_function(&id(&format!("insert_{group}")), |bencher| {
+                    // Keys that fall between those that are there; taken out again behind each round.
+                    let mut fresh: Vec<_> = keys.iter().take(100_000).map(|key| key.child("new").unwrap()).collect();
+                    fresh.truncate((size / 10).max(1_000));
+                    bencher.iter_custom(|iterations| {
+                        let (mut left, mut time) = (iterations, Duration::ZERO);
+                        while left > 0 {
+                            let each = (fresh.len() / threads) as u64;
+                            let round = left.min(each);
+                            time += timed(threads, round, &fresh, |key| target.set(key, Bytes::from_static(b"x")));
+                            timed(threads, round, &fresh, |key| target.remove(key));
+                            left -= round;
+                        }
+                        time
+                    });
+                });
+            }
+        }
+    }
+}
+
+fn deadlines_and_lists(criterion: &mut Criterion) {
+    for size in SIZES {
+        for (name, store) in [("unbounded", unbounded()), ("bounded", bounded())] {
+            let keys = filled(&store, size);
+            let mut next = keys.iter().cycle();
+            let id = |operation: &str| format!("{operation}/{name}/{size}");
+            for limit in [5, GROUP] {
+                criterion.bench_function(&id(&format!("list_{limit}")), |bencher| {
+                    bencher.iter_batched(
+                        || ListQuery::new(KeyPrefix::from(next.next().unwrap().parent().unwrap())).with_limit(limit),
+                        |query| {
+                            let page = now(store.list(&query)).unwrap();
+                            assert_eq!(page.items.len(), limit);
+                            page
+                        },
+                        criterion::BatchSize::LargeInput,
+                    );
+                });
+            }
+            let ttl = SetOptions::default().with_expiry(Expiry::After(Duration::from_secs(3_600)));
+            criterion.bench_function(&id("set_with_ttl"), |bencher| {
+                let value = value(7);
+                bencher
+                    .iter(|| now(KvStore::set(&store, next.next().unwrap(), value.clone(), &ttl)).unwrap().is_stored());
+            });
+        }
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1));
+    targets = single_keys, deadlines_and_lists
+}
+criterion_main!(benches);

@@ -1,0 +1,104 @@
+//! How much a bounded store holds, and what an entry counts.
+
+use kv_core::{Error, Key, Limits, Namespace, Result};
+
+use crate::slot::Slot;
+
+/// The bookkeeping of one entry in bytes, apart from its key's text and its value.
+pub(crate) const ENTRY_OVERHEAD: u64 = 384;
+
+/// The largest entry beside its value.
+const LARGEST_REST: u64 = ENTRY_OVERHEAD + Namespace::MAX_KEY_BYTES as u64;
+
+/// The smallest `max_bytes`: every store takes values of 8 MiB (clause V-3).
+pub(crate) const MIN_BYTES: u64 = Limits::MIN_VALUE_BYTES as u64 + LARGEST_REST;
+
+/// The bounds of a store as one capacity and a weight for each entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) capacity: u64,
+    pub(crate) limits: Limits,
+    weight: Weight,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    /// Each entry counts one.
+    One,
+    /// Each entry counts its bytes, and at least so many.
+    Bytes { least: u32 },
+}
+
+impl Bounds {
+    pub(crate) fn new(max_bytes: Option<u64>, max_entries: Option<u64>) -> Result<Self> {
+        if max_entries == Some(0) {
+            return Err(Error::invalid("`max_entries` is zero"));
+        }
+        let limits = match max_bytes {
+            Some(bytes) if bytes < MIN_BYTES => {
+                return Err(Error::invalid(format!(
+                    "`max_bytes` is {bytes}: every store takes values of 8 MiB, which needs at least {MIN_BYTES}"
+                )));
+            }
+            Some(bytes) => {
+                let room = usize::try_from(bytes - LARGEST_REST).unwrap_or(usize::MAX);
+                Limits::DEFAULT.with_max_value_bytes(room.min(Limits::DEFAULT.max_value_bytes))
+            }
+            None => Limits::DEFAULT,
+        };
+        let largest = limits.max_value_bytes as u64 + LARGEST_REST;
+        let (capacity, weight) = match (max_bytes, max_entries) {
+            (Some(bytes), None) => (bytes, Weight::Bytes { least: 0 }),
+            // Counting each entry as at least its share of the bytes keeps both bounds by one capacity. A share that no
+            // entry reaches says that the bytes bound nothing.
+            (Some(bytes), Some(entries)) => match u32::try_from(bytes.div_ceil(entries)) {
+                Ok(least) if u64::from(least) <= largest => (bytes, Weight::Bytes { least }),
+                _ => (entries, Weight::One),
+            },
+            (None, entries) => (entries.unwrap_or(u64::MAX), Weight::One),
+        };
+        Ok(Self { capacity, limits, weight })
+    }
+
+    pub(crate) fn weigh(&self, key: &Key, slot: &Slot) -> u32 {
+        match self.weight {
+            Weight::One => 1,
+            Weight::Bytes { least } => {
+                let bytes = ENTRY_OVERHEAD + (key.as_str().len() + slot.value.len()) as u64;
+                // Limits keep every entry far below.
+                u32::try_from(bytes).unwrap_or(u32::MAX).max(least)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_core::{Deadline, Version};
+
+    use super::*;
+
+    fn weight(bounds: &Bounds, value_bytes: usize) -> u64 {
+        let slot = Slot::new(vec![0; value_bytes].into(), Version::random(), Deadline::NEVER);
+        bounds.weigh(&Key::new(["k"]).unwrap(), &slot).into()
+    }
+
+    #[test]
+    fn a_store_of_the_smallest_size_holds_the_largest_value_that_it_takes() {
+        assert!(Bounds::new(Some(MIN_BYTES - 1), None).is_err());
+        let bounds = Bounds::new(Some(MIN_BYTES), None).unwrap();
+        assert_eq!(bounds.limits.max_value_bytes, Limits::MIN_VALUE_BYTES);
+        assert!(weight(&bounds, bounds.limits.max_value_bytes) <= bounds.capacity);
+        assert_eq!(Bounds::new(Some(1 << 40), None).unwrap().limits, Limits::DEFAULT);
+    }
+
+    #[test]
+    fn both_bounds_hold_together() {
+        let bounds = Bounds::new(Some(100 << 20), Some(1_000)).unwrap();
+        assert!(weight(&bounds, 0) * 1_000 >= bounds.capacity);
+        assert!(weight(&bounds, 1 << 20) > 1 << 20);
+        // Ten entries cannot fill a terabyte.
+        let bounds = Bounds::new(Some(1 << 40), Some(10)).unwrap();
+        assert_eq!((bounds.capacity, weight(&bounds, 1 << 20)), (10, 1));
+    }
+}

@@ -1,0 +1,9 @@
+//! The contract, on a store without bounds.
+
+use conformance_tests::Suite;
+use kv_memory::{CAPABILITIES, MemoryStore};
+
+fn main() {
+    let open = |fresh: conformance_tests::Fresh| async move { MemoryStore::builder().clock(fresh.clock()).build() };
+    Suite::new("memory", CAPABILITIES, open).with_clock().main()
+}

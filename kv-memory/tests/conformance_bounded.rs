@@ -1,0 +1,11 @@
+//! The contract, on a store that may evict.
+
+use conformance_tests::Suite;
+use kv_memory::{BOUNDED_CAPABILITIES, MemoryStore};
+
+fn main() {
+    let open = |fresh: conformance_tests::Fresh| async move {
+        MemoryStore::builder().max_entries(10_000).clock(fresh.clock()).build()
+    };
+    Suite::new("memory, bounded", BOUNDED_CAPABILITIES, open).with_clock().main()
+}

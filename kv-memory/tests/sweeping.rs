@@ -1,0 +1,229 @@
+//! Expired entries leave the memory, whoever drives the store.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use kv_core::{
+    Expiry, Key, KeyPrefix, KvStore, ManualClock, NewExpiry, SetOptions, Transaction, WatchEvent, WatchQuery,
+};
+use kv_memory::{MemoryStore, MemoryStoreBuilder};
+
+use self::common::{put, ttl};
+
+const INTERVAL: Duration = Duration::from_millis(500);
+
+fn key(number: usize) -> Key {
+    Key::new(["k", &number.to_string()]).unwrap()
+}
+
+/// Both engines, the bounded one with room for everything, on a clock that the test moves.
+fn engines() -> [(MemoryStore, ManualClock); 2] {
+    [MemoryStore::builder(), MemoryStore::builder().max_bytes(1 << 30)].map(on_a_manual_clock)
+}
+
+fn on_a_manual_clock(builder: MemoryStoreBuilder) -> (MemoryStore, ManualClock) {
+    let clock = ManualClock::new();
+    (builder.sweep_interval(INTERVAL).clock(Arc::new(clock.clone())).build().unwrap(), clock)
+}
+
+fn sizes(store: &MemoryStore) -> (usize, usize, usize) {
+    let stats = store.stats();
+    (stats.entries, stats.deadlines, stats.ordered_keys)
+}
+
+/// Waits, in real time but for no certain time, until the background has come so far.
+async fn until(reached: impl Fn() -> bool) {
+    let turns = async {
+        while !reached() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), turns).await.expect("the background came so far");
+}
+
+/// Lets a task that sleeps on the clock get to its sleep.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn expired_entries_that_nobody_reads_leave_all_indexes() {
+    const MANY: usize = 200_000;
+    for (store, clock) in engines() {
+        for number in 0..MANY {
+            put(&store, &key(number), "x", &ttl(1)).await;
+        }
+        put(&store, &key(MANY), "lasting", &ttl(3_600)).await;
+        settle().await;
+        clock.advance(Duration::from_secs(2));
+        until(|| sizes(&store) == (1, 1, 1)).await;
+        assert_eq!(store.get(&key(MANY)).await.unwrap().unwrap().value, "lasting");
+    }
+}
+
+#[tokio::test]
+async fn sweep_frees_at_once_and_counts() {
+    for (store, clock) in engines() {
+        for number in 0..1_000 {
+            put(&store, &key(number), "x", &ttl(if number % 4 == 0 { 100 } else { 10 })).await;
+        }
+        assert_eq!(store.sweep().await.unwrap(), 0);
+        assert_eq!(sizes(&store), (1_000, 1_000, 1_000));
+        clock.advance(Duration::from_secs(10));
+        assert_eq!(store.sweep().await.unwrap(), 750);
+        assert_eq!(sizes(&store), (250, 250, 250));
+        assert_eq!(store.sweep().await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn deadlines_that_moved_leave_nothing_behind() {
+    for (store, clock) in engines() {
+        for _ in 0..3 {
+            for number in 0..100 {
+                put(&store, &key(number), "x", &ttl(5)).await;
+                assert!(store.touch(&key(number), NewExpiry::After(Duration::from_secs(50))).await.unwrap());
+            }
+        }
+        assert_eq!(store.stats().deadlines, 100);
+        clock.advance(Duration::from_secs(20));
+        assert_eq!(store.sweep().await.unwrap(), 0);
+        for number in 0..100 {
+            assert!(store.touch(&key(number), NewExpiry::Never).await.unwrap());
+        }
+        assert_eq!(store.stats().deadlines, 0);
+        clock.advance(Duration::from_secs(3_600));
+        assert_eq!(store.sweep().await.unwrap(), 0);
+        assert_eq!(store.clear(&KeyPrefix::ALL).await.unwrap(), 100);
+        store.sweep().await.unwrap();
+        assert_eq!(sizes(&store), (0, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn the_task_ends_when_nothing_is_left_and_a_later_write_starts_it_again() {
+    for (store, clock) in engines() {
+        let idle = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        put(&store, &key(0), "lasting", &SetOptions::default()).await;
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), idle);
+        for round in 1..4 {
+            put(&store, &key(round), "x", &ttl(1)).await;
+            assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), idle + 1);
+            settle().await;
+            clock.advance(Duration::from_secs(2));
+            until(|| tokio::runtime::Handle::current().metrics().num_alive_tasks() == idle).await;
+            assert_eq!(sizes(&store), (1, 0, 1));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_task_ends_with_the_last_handle() {
+    for (store, _clock) in engines() {
+        let idle = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        put(&store, &key(0), "x", &ttl(1)).await;
+        let clone = store.clone();
+        drop(store);
+        settle().await;
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), idle + 1);
+        drop(clone);
+        until(|| tokio::runtime::Handle::current().metrics().num_alive_tasks() == idle).await;
+    }
+}
+
+#[test]
+fn the_task_is_started_again_when_its_runtime_has_ended() {
+    for (store, clock) in engines() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime().block_on(async { put(&store, &key(0), "x", &ttl(1)).await });
+        assert_eq!(store.stats().deadlines, 1);
+        runtime().block_on(async {
+            put(&store, &key(1), "x", &ttl(1)).await;
+            settle().await;
+            clock.advance(Duration::from_secs(2));
+            until(|| sizes(&store) == (0, 0, 0)).await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn every_write_with_a_deadline_starts_the_task() {
+    let idle = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let is_swept_after = async |write: fn(MemoryStore) -> kv_core::BoxFuture<'static, ()>| {
+        let (store, clock) = on_a_manual_clock(MemoryStore::builder());
+        write(store.clone()).await;
+        settle().await;
+        clock.advance(Duration::from_secs(2));
+        until(|| store.stats().deadlines == 0).await;
+        drop(store);
+        until(|| tokio::runtime::Handle::current().metrics().num_alive_tasks() == idle).await;
+    };
+    is_swept_after(|store| {
+        Box::pin(async move {
+            let expiry = Expiry::After(Duration::from_secs(1));
+            let _ = store.commit(&Transaction::new().set(key(0), "x", expiry)).await.unwrap();
+        })
+    })
+    .await;
+    is_swept_after(|store| {
+        Box::pin(async move {
+            let options = kv_core::IncrementOptions::default().with_expiry(Expiry::After(Duration::from_secs(1)));
+            store.increment(&key(0), 1, &options).await.unwrap();
+        })
+    })
+    .await;
+    is_swept_after(|store| {
+        Box::pin(async move {
+            put(&store, &key(0), "x", &SetOptions::default()).await;
+            store.touch(&key(0), NewExpiry::After(Duration::from_secs(1))).await.unwrap();
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn watchers_hear_of_expired_entries() {
+    for (store, clock) in engines() {
+        put(&store, &key(0), "x", &ttl(1)).await;
+        let mut watch = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
+        settle().await;
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(watch.next().await.unwrap().unwrap(), WatchEvent::Removed { key: key(0) });
+    }
+}
+
+/// A clock that cannot sleep where it is asked to.
+#[derive(Debug)]
+struct Sleepless(ManualClock);
+
+#[async_trait::async_trait]
+impl kv_core::Clock for Sleepless {
+    fn now(&self) -> std::time::SystemTime {
+        self.0.now()
+    }
+
+    async fn sleep(&self, _: Duration) {
+        panic!("no timer here");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_cannot_sleep_costs_one_task_and_no_entry() {
+    let clock = ManualClock::new();
+    let store = MemoryStore::builder().clock(Arc::new(Sleepless(clock.clone()))).build().unwrap();
+    let idle = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    for number in 0..100 {
+        put(&store, &key(number), "x", &ttl(1)).await;
+        settle().await;
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), idle);
+    }
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(store.get(&key(0)).await.unwrap(), None);
+    assert_eq!(store.sweep().await.unwrap(), 100);
+}
