@@ -1,13 +1,13 @@
 //! Get, set and delete of single keys.
 
-use kv_core::{DeleteOptions, DeleteOutcome, Key, KvStore};
+use kv_core::{Capability, DeleteOptions, DeleteOutcome, Expires, Key, KvStore, SetOptions, SetOutcome};
 
-use crate::case::cases;
+use crate::case::{Need, cases};
 use crate::context::{Context, key};
-use crate::failure::{Verdict, ensure, ensure_eq};
+use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { basics, Core:
-    info_is_as_declared: "O-0" [] "the opened store has the capabilities that the suite was given, and a name";
+    info_is_as_declared: "R-2" [] "the opened store has the capabilities that the suite was given, and a name";
     get_of_a_missing_key_is_none: "V-1" [] "a key that was never written is absent";
     set_then_get: "V-1" [] "what was written is read";
     overwrite_replaces: "S-1" [] "the last write is what is read";
@@ -17,6 +17,14 @@ cases! { basics, Core:
     delete_is_not_recursive: "D-1" [] "deleting a key leaves its children";
     set_after_delete: "S-1" [] "a deleted key can be written again";
     contains_agrees_with_get: "V-1" [] "contains tells what get finds, before, with and after an entry";
+    reading_changes_nothing: "G-1" [] "an entry reads the same however often it is read";
+    each_write_has_a_version: "S-3" [Need::Has(Capability::Versions)] "a write gives the version that get then shows";
+    no_deadline_unless_asked: "S-1" [Need::Has(Capability::Deadlines)] "a plain write makes a permanent entry";
+    set_brings_the_previous: "S-1" [Need::Has(Capability::Previous)] "a set that asks for it brings the entry that it replaced, or none";
+    delete_brings_the_previous: "D-1" [Need::Has(Capability::Previous)] "a delete that asks for it brings the entry that it removed, once";
+    previous_only_when_asked: "S-1" [] "nobody gets an old entry who did not ask for it";
+    many_keys_at_first: "R-1" [] "the first writes of a store may come from many tasks at once";
+    ping_and_flush_answer: "R-3" [] "ping and flush answer, before and after writes, and change nothing";
 }
 
 async fn info_is_as_declared(cx: Context) -> Verdict {
@@ -86,4 +94,92 @@ async fn contains_agrees_with_get(cx: Context) -> Verdict {
     cx.expect(["k"], "").await?;
     cx.delete(["k"]).await?;
     cx.expect_absent(["k"]).await
+}
+
+async fn reading_changes_nothing(cx: Context) -> Verdict {
+    cx.set(["k"], "v").await?;
+    let first = cx.entry(["k"]).await?;
+    for _ in 0..10 {
+        ensure!(cx.store().contains(&key(["k"])).await?, "`contains` finds nothing");
+        ensure_eq!(cx.entry(["k"]).await?, first, "the entry, read again");
+    }
+    Ok(())
+}
+
+async fn each_write_has_a_version(cx: Context) -> Verdict {
+    for value in ["one", "two", "two", ""] {
+        let version = cx.set_versioned(["k"], value).await?;
+        let entry = cx.entry(["k"]).await?;
+        ensure_eq!((entry.value.as_ref(), entry.version), (value.as_bytes(), Some(version)), "value and version");
+    }
+    Ok(())
+}
+
+async fn no_deadline_unless_asked(cx: Context) -> Verdict {
+    cx.set(["k"], "v").await?;
+    ensure_eq!(cx.entry(["k"]).await?.expires, Expires::Never, "the deadline");
+    Ok(())
+}
+
+async fn set_brings_the_previous(cx: Context) -> Verdict {
+    let options = SetOptions::default().with_previous();
+    let mut expected = None;
+    for value in ["one", "two", ""] {
+        match cx.store().set(&key(["k"]), value.into(), &options).await? {
+            SetOutcome::Stored { previous, .. } => ensure_eq!(previous, expected, "the entry that {value:?} replaced"),
+            SetOutcome::Refused { .. } => return Err(Failure::new("a write without condition was refused")),
+        }
+        expected = Some(cx.entry(["k"]).await?);
+    }
+    Ok(())
+}
+
+async fn delete_brings_the_previous(cx: Context) -> Verdict {
+    cx.set(["k"], "v").await?;
+    let previous = Some(cx.entry(["k"]).await?);
+    let options = DeleteOptions::default().with_previous();
+    let outcome = cx.store().delete(&key(["k"]), &options).await?;
+    ensure_eq!(outcome, DeleteOutcome::Deleted { previous }, "the outcome of the first delete");
+    let outcome = cx.store().delete(&key(["k"]), &options).await?;
+    ensure_eq!(outcome, DeleteOutcome::Missing, "the outcome of the second delete");
+    Ok(())
+}
+
+async fn previous_only_when_asked(cx: Context) -> Verdict {
+    cx.set(["k"], "old").await?;
+    match cx.store().set(&key(["k"]), "new".into(), &SetOptions::default()).await? {
+        SetOutcome::Stored { previous, .. } => ensure_eq!(previous, None, "the previous entry of a plain set"),
+        SetOutcome::Refused { .. } => return Err(Failure::new("a write without condition was refused")),
+    }
+    let outcome = cx.store().delete(&key(["k"]), &DeleteOptions::default()).await?;
+    ensure_eq!(outcome, DeleteOutcome::Deleted { previous: None }, "the outcome of a plain delete");
+    Ok(())
+}
+
+async fn many_keys_at_first(cx: Context) -> Verdict {
+    let tasks: Vec<_> = (0..50)
+        .map(|at| {
+            let cx = cx.clone();
+            tokio::spawn(async move { cx.set(["k", &at.to_string()], at.to_string()).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await.map_err(|error| Failure::new(format!("a task ended: {error}")))??;
+    }
+    for at in 0..50 {
+        cx.expect(["k", &at.to_string()], at.to_string()).await?;
+    }
+    Ok(())
+}
+
+async fn ping_and_flush_answer(cx: Context) -> Verdict {
+    for value in ["one", "two"] {
+        cx.store().ping().await?;
+        cx.store().flush().await?;
+        cx.set(["k"], value).await?;
+        cx.store().flush().await?;
+        cx.store().ping().await?;
+        cx.expect(["k"], value).await?;
+    }
+    Ok(())
 }

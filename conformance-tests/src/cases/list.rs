@@ -67,7 +67,7 @@ pub(super) async fn write(cx: &Context, keys: &[Key]) -> Verdict {
 
 /// The keys in the order of the contract, by their segments and not by any text.
 pub(super) fn in_order(mut keys: Vec<Key>) -> Vec<Key> {
-    keys.sort_by_cached_key(|key| segments(key));
+    keys.sort_by_cached_key(segments);
     keys
 }
 

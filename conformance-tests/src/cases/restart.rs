@@ -96,15 +96,16 @@ async fn odd_keys_survive(mut cx: Context) -> Verdict {
 }
 
 async fn deadlines_survive(mut cx: Context) -> Verdict {
-    let (short, long) = (Duration::from_millis(1_500), Duration::from_secs(3_600));
+    let third = Duration::from_millis(500);
+    let (short, long) = (3 * third, Duration::from_secs(3_600));
     let until = cx.now() + short;
     cx.set_ttl(["short"], "v", short).await?;
     cx.set_ttl(["long"], "v", long).await?;
-    cx.pass(short / 3).await;
+    cx.pass(third).await;
     cx.reopen().await?;
     cx.expect_until(["short"], "v", until).await?;
     // A deadline that was counted anew would be a third of its time away still.
-    cx.outlive(short - short / 3).await;
+    cx.outlive(2 * third).await;
     cx.expect_absent(["short"]).await?;
     cx.expect(["long"], "v").await
 }
