@@ -103,5 +103,20 @@ macro_rules! tests {
         $crate::cancel! { $suite }
         $crate::restart! { $suite }
         $crate::injectivity! { $suite }
+        $crate::conditions! { $suite }
+        $crate::conditional_deletes! { $suite }
+        $crate::versions! { $suite }
+        $crate::races! { $suite }
+        $crate::transactions! { $suite }
+        $crate::atomicity! { $suite }
+        $crate::counters! { $suite }
+        $crate::batch! { $suite }
+        $crate::watch! { $suite }
+        $crate::watch_snapshot! { $suite }
+        $crate::watch_loss! { $suite }
+        $crate::messages! { $suite }
+        $crate::concurrency! { $suite }
+        $crate::shared! { $suite }
+        $crate::refuses! { $suite }
     };
 }

@@ -31,7 +31,8 @@ where
     }
     let mut results = BTreeMap::new();
     while let Some(ended) = running.join_next().await {
-        let (client, result) = ended.map_err(|error| Failure::new(format!("a client of the case broke off: {error}")))?;
+        let (client, result) =
+            ended.map_err(|error| Failure::new(format!("a client of the case broke off: {error}")))?;
         results.insert(client, result?);
     }
     Ok(results.into_values().collect())

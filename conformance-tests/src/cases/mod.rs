@@ -1,8 +1,14 @@
 //! The cases, a file for each subject.
 
+mod atomicity;
 mod basics;
+mod batch;
 mod cancel;
 mod clear;
+mod concurrency;
+mod conditional_deletes;
+mod conditions;
+mod counters;
 mod deadlines;
 mod errors;
 mod expired;
@@ -10,12 +16,21 @@ mod expiry;
 mod injectivity;
 mod keys;
 mod list;
+mod messages;
 mod pages;
+mod races;
 mod ranges;
+mod refuses;
 mod restart;
+mod shared;
 mod sweep;
 mod touch;
+mod transactions;
 mod values;
+mod versions;
+mod watch;
+mod watch_loss;
+mod watch_snapshot;
 
 use crate::case::Case;
 
@@ -37,4 +52,19 @@ pub(crate) const ALL: &[&[Case]] = &[
     cancel::CASES,
     restart::CASES,
     injectivity::CASES,
+    conditions::CASES,
+    conditional_deletes::CASES,
+    versions::CASES,
+    races::CASES,
+    transactions::CASES,
+    atomicity::CASES,
+    counters::CASES,
+    batch::CASES,
+    watch::CASES,
+    watch_snapshot::CASES,
+    watch_loss::CASES,
+    messages::CASES,
+    concurrency::CASES,
+    shared::CASES,
+    refuses::CASES,
 ];

@@ -213,6 +213,7 @@ impl Client {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
 enum Edge {
     Call,
     Return,

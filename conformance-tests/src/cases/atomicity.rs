@@ -1,0 +1,310 @@
+//! Transactions under contention: whole or not at all, for every reader and against every other writer.
+
+use kv_core::{
+    Capability, CommitOutcome, Entry, Expiry, IncrementOptions, Key, KvStore, SetItem, SetOptions, Transaction, When,
+};
+
+use crate::case::{Need, cases};
+use crate::context::{Context, key};
+use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+use crate::tasks::clients;
+
+const TRANSACTIONS: Need = Need::Has(Capability::Transactions);
+const CONDITIONS: Need = Need::Has(Capability::Conditions);
+const COUNTERS: Need = Need::Has(Capability::Counters);
+
+cases! { atomicity, Transactions:
+    readers_never_see_half: "X-1" [TRANSACTIONS, Need::KeepsAll] "who has read one effect of a transaction then reads all of them or newer";
+    batches_see_no_mixture_backwards: "X-1" [TRANSACTIONS, Need::KeepsAll] "after a get_many saw an effect of a transaction a get sees all of them or newer";
+    deletions_are_seen_together: "X-1" [TRANSACTIONS, Need::KeepsAll] "keys that transactions create and delete together are there or absent together";
+    transfers_keep_the_sum: "X-1" [TRANSACTIONS, Need::KeepsAll] "concurrent transfers between accounts neither make nor lose anything";
+    one_of_many_wins: "X-1" [TRANSACTIONS, Need::KeepsAll] "of 20 concurrent transactions that need the same keys absent exactly one is committed";
+    disjoint_writers_do_not_conflict: "X-1" [TRANSACTIONS, Need::KeepsAll] "transactions over keys of their own are never refused";
+    opposite_orders_do_not_block: "X-1" [TRANSACTIONS, Need::KeepsAll] "concurrent transactions over the same keys in opposite orders are all committed";
+    unchecked_writers_leave_one_of_them: "X-1" [TRANSACTIONS, Need::KeepsAll] "racing transactions without checks leave the values of one of them";
+    counts_with_conditional_sets: "X-1" [TRANSACTIONS, CONDITIONS, Need::KeepsAll] "transactions and sets under conditions count the same key exactly";
+    counts_with_increments: "X-1" [TRANSACTIONS, COUNTERS, Need::KeepsAll] "transactions and increments count the same key exactly";
+}
+
+/// A key of the one group that every transaction here stays in.
+fn one(name: &str) -> Key {
+    key(["g", "g", "g", "g", name])
+}
+
+fn number(entry: Option<&Entry>) -> Result<u64, Failure> {
+    let Some(entry) = entry else { return Ok(0) };
+    std::str::from_utf8(&entry.value)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| Failure::new(format!("{:?} is no number, and only numbers were written", entry.value)))
+}
+
+/// The condition that what was read is still there: by version, where there are versions.
+fn unchanged(entry: Option<&Entry>) -> When {
+    match entry {
+        None => When::Absent,
+        Some(Entry { version: Some(version), .. }) => When::Version(*version),
+        Some(entry) => When::Value(entry.value.clone()),
+    }
+}
+
+async fn readers_never_see_half(cx: Context) -> Verdict {
+    clients(&cx, 6, |cx, client| async move {
+        let (a, b) = (one("a"), one("b"));
+        for round in 1..=200_u64 {
+            if client == 0 {
+                let pair = Transaction::new().set(a.clone(), round.to_string(), Expiry::Never);
+                let outcome = cx.store().commit(&pair.set(b.clone(), round.to_string(), Expiry::Never)).await?;
+                ensure!(outcome.is_committed(), "{outcome:?} without checks");
+            } else {
+                let (first, second) = if client % 2 == 0 { (&a, &b) } else { (&b, &a) };
+                let seen = number(cx.store().get(first).await?.as_ref())?;
+                let then = number(cx.store().get(second).await?.as_ref())?;
+                ensure!(then >= seen, "transaction {seen} was seen in {first}, and then only {then} in {second}");
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+async fn batches_see_no_mixture_backwards(cx: Context) -> Verdict {
+    clients(&cx, 4, |cx, client| async move {
+        let keys = [one("a"), one("b"), one("c")];
+        for round in 1..=100_u64 {
+            if client == 0 {
+                let all = keys.iter().fold(Transaction::new(), |transaction, key| {
+                    transaction.set(key.clone(), round.to_string(), Expiry::Never)
+                });
+                ensure!(cx.store().commit(&all).await?.is_committed(), "a transaction without checks was refused");
+            } else {
+                let mut newest = 0;
+                for answer in cx.store().get_many(&keys).await {
+                    newest = newest.max(number(answer?.as_ref())?);
+                }
+                for key in &keys {
+                    let then = number(cx.store().get(key).await?.as_ref())?;
+                    ensure!(then >= newest, "transaction {newest} was seen, and then only {then} in {key}");
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+async fn deletions_are_seen_together(cx: Context) -> Verdict {
+    // The writer numbers its rounds in a third key, so that a reader knows whether a round passed between two reads.
+    clients(&cx, 4, |cx, client| async move {
+        let (a, b, round_key) = (one("a"), one("b"), one("round"));
+        for round in 1..=100_u64 {
+            if client == 0 {
+                let mark = Transaction::new().set(round_key.clone(), round.to_string(), Expiry::Never);
+                let transaction = if round % 2 == 1 {
+                    mark.set(a.clone(), "there", Expiry::Never).set(b.clone(), "there", Expiry::Never)
+                } else {
+                    mark.delete(a.clone()).delete(b.clone())
+                };
+                ensure!(cx.store().commit(&transaction).await?.is_committed(), "a transaction was refused");
+            } else {
+                let before = number(cx.store().get(&round_key).await?.as_ref())?;
+                let there = (cx.store().contains(&a).await?, cx.store().contains(&b).await?);
+                let after = number(cx.store().get(&round_key).await?.as_ref())?;
+                let expected = before % 2 == 1;
+                ensure!(
+                    before != after || there == (expected, expected),
+                    "in round {before} a and b should both be there ({expected}), and are {there:?}"
+                );
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+/// Moves something from one account to another, and tries again when someone was faster.
+async fn transfer(cx: &Context, from: &Key, to: &Key, amount: u64) -> Verdict {
+    loop {
+        let (source, target) = (cx.store().get(from).await?, cx.store().get(to).await?);
+        let (has, gets) = (number(source.as_ref())?, number(target.as_ref())?);
+        let moved = amount.min(has);
+        let transaction = Transaction::new()
+            .check(from.clone(), unchanged(source.as_ref()))
+            .check(to.clone(), unchanged(target.as_ref()))
+            .set(from.clone(), (has - moved).to_string(), Expiry::Never)
+            .set(to.clone(), (gets + moved).to_string(), Expiry::Never);
+        if cx.store().commit(&transaction).await?.is_committed() {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn transfers_keep_the_sum(cx: Context) -> Verdict {
+    let accounts: Vec<Key> = (0..5).map(|account: u32| one(&account.to_string())).collect();
+    for account in &accounts {
+        cx.set(account, "100").await?;
+    }
+    clients(&cx, 8, |cx, client| {
+        let accounts = accounts.clone();
+        async move {
+            for round in 0..40 {
+                let (from, to) = ((client + round) % 5, (client * 2 + round * 3 + 1) % 5);
+                if let (Some(from), Some(to), true) = (accounts.get(from), accounts.get(to), from != to) {
+                    transfer(&cx, from, to, 7).await?;
+                }
+            }
+            Ok(())
+        }
+    })
+    .await?;
+    let mut sum = 0;
+    for account in &accounts {
+        sum += number(cx.store().get(account).await?.as_ref())?;
+    }
+    ensure_eq!(sum, 500, "the sum of all accounts");
+    Ok(())
+}
+
+async fn one_of_many_wins(cx: Context) -> Verdict {
+    for _ in 0..10 {
+        let outcomes = clients(&cx, 20, |cx, client| async move {
+            let names = if client % 2 == 0 { ["a", "b"] } else { ["b", "a"] };
+            let transaction = names.iter().fold(Transaction::new(), |transaction, name| {
+                transaction.check(one(name), When::Absent).set(one(name), client.to_string(), Expiry::Never)
+            });
+            Ok(cx.store().commit(&transaction).await?.is_committed())
+        })
+        .await?;
+        let winners: Vec<usize> =
+            outcomes.iter().enumerate().filter(|(_, won)| **won).map(|(client, _)| client).collect();
+        let [winner] = winners[..] else {
+            return Err(Failure::new(format!("clients {winners:?} were committed, and should be one")));
+        };
+        for name in ["a", "b"] {
+            cx.expect(one(name), winner.to_string()).await?;
+            cx.delete(one(name)).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn disjoint_writers_do_not_conflict(cx: Context) -> Verdict {
+    clients(&cx, 8, |cx, client| async move {
+        let (a, b) = (one(&format!("{client}a")), one(&format!("{client}b")));
+        for round in 0..50_u64 {
+            let (left, right) = (cx.store().get(&a).await?, cx.store().get(&b).await?);
+            let transaction = Transaction::new()
+                .check(a.clone(), unchanged(left.as_ref()))
+                .check(b.clone(), unchanged(right.as_ref()))
+                .set(a.clone(), round.to_string(), Expiry::Never)
+                .set(b.clone(), round.to_string(), Expiry::Never);
+            if let CommitOutcome::Refused { check } = cx.store().commit(&transaction).await? {
+                return Err(Failure::new(format!("check {check} failed on a key that nobody else writes")));
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+async fn opposite_orders_do_not_block(cx: Context) -> Verdict {
+    clients(&cx, 8, |cx, client| async move {
+        let mut keys: Vec<Key> = (0..10).map(|name: u32| one(&name.to_string())).collect();
+        if client % 2 == 1 {
+            keys.reverse();
+        }
+        for round in 0..25 {
+            let transaction = keys.iter().fold(Transaction::new(), |transaction, key| {
+                transaction.set(key.clone(), format!("{client}.{round}"), Expiry::Never)
+            });
+            ensure!(cx.store().commit(&transaction).await?.is_committed(), "a transaction without checks was refused");
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    })
+    .await?;
+    let last = cx.entry(one("0")).await?.value;
+    for name in 1..10 {
+        cx.expect(one(&name.to_string()), last.clone()).await?;
+    }
+    Ok(())
+}
+
+async fn unchecked_writers_leave_one_of_them(cx: Context) -> Verdict {
+    for _ in 0..20 {
+        clients(&cx, 10, |cx, client| async move {
+            let transaction = Transaction::new().set(one("a"), client.to_string(), Expiry::Never);
+            let transaction = transaction.set(one("b"), client.to_string(), Expiry::Never);
+            ensure!(cx.store().commit(&transaction).await?.is_committed(), "a transaction without checks was refused");
+            Ok(())
+        })
+        .await?;
+        let a = cx.entry(one("a")).await?.value;
+        cx.expect(one("b"), a).await?;
+    }
+    Ok(())
+}
+
+/// Adds one to the number under the key in a transaction.
+async fn add_by_commit(cx: &Context, key: &Key) -> Verdict {
+    loop {
+        let entry = cx.store().get(key).await?;
+        let next = number(entry.as_ref())? + 1;
+        let transaction = Transaction::new().check(key.clone(), unchanged(entry.as_ref()));
+        if cx.store().commit(&transaction.set(key.clone(), next.to_string(), Expiry::Never)).await?.is_committed() {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn counts_with_conditional_sets(cx: Context) -> Verdict {
+    clients(&cx, 8, |cx, client| async move {
+        let n = one("n");
+        for _ in 0..40 {
+            if client % 2 == 0 {
+                add_by_commit(&cx, &n).await?;
+                continue;
+            }
+            loop {
+                let entry = cx.store().get(&n).await?;
+                let options = SetOptions::default().with_when(unchanged(entry.as_ref()));
+                let next = (number(entry.as_ref())? + 1).to_string();
+                let items = [SetItem::new(n.clone(), next).with_options(options)];
+                let outcome = cx.store().set_many(&items).await.into_iter().next();
+                if outcome.ok_or_else(|| Failure::new("set_many of one gave nothing"))??.is_stored() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    cx.expect(one("n"), "320").await
+}
+
+async fn counts_with_increments(cx: Context) -> Verdict {
+    clients(&cx, 8, |cx, client| async move {
+        let n = one("n");
+        for _ in 0..40 {
+            if client % 2 == 0 {
+                add_by_commit(&cx, &n).await?;
+            } else {
+                cx.store().increment(&n, 1, &IncrementOptions::default()).await?;
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    cx.expect(one("n"), "320").await
+}

@@ -1,0 +1,161 @@
+//! Many clients of one handle.
+
+use kv_core::{Capability, KvStore, ListQuery, SetItem};
+
+use crate::case::{Need, cases};
+use crate::context::{Context, key};
+use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+use crate::history::{Workload, linearizable};
+use crate::tasks::clients;
+
+cases! { concurrency, Core:
+    clients_on_their_own_keys_do_not_meet: "G-2" [Need::KeepsAll] "who alone writes a key reads what it wrote, whatever others do beside it";
+    a_hundred_first_uses: "R-1" [Need::KeepsAll] "a hundred clients can be the first to use a store at the same time";
+    racing_writers_leave_one_of_them: "G-2" [Need::KeepsAll] "after racing writes of one key it holds one of the values, the same for every reader";
+    values_are_never_mixed: "G-1" [Need::KeepsAll] "a read during large writes has one write's value as a whole";
+    acknowledged_writes_are_seen_by_all: "G-2" [Need::KeepsAll] "after a write was acknowledged every other task sees it or something newer";
+    reads_never_go_back: "G-2" [Need::KeepsAll] "while one writer counts up no reader sees a smaller number after a larger one";
+    one_of_twenty_deletes_removes: "D-1" [Need::KeepsAll] "of 20 concurrent deletes of one entry exactly one says that it removed it";
+    get_inside_a_list_loop: "G-2" [Need::Has(Capability::List)] "reading and writing between the pages of a list does not block";
+    histories_are_linearizable: "G-2" [Need::KeepsAll] "recorded histories of get, set and delete have an order that explains every answer";
+    histories_with_expiry_are_linearizable: "T-1" [Need::KeepsAll] "recorded histories of expiring keys have an order that explains every answer";
+}
+
+async fn clients_on_their_own_keys_do_not_meet(cx: Context) -> Verdict {
+    clients(&cx, 32, |cx, client| async move {
+        let own = key(["client", &client.to_string()]);
+        for round in 0..20 {
+            let value = format!("{client}.{round}");
+            cx.set(&own, value.clone()).await?;
+            tokio::task::yield_now().await;
+            ensure_eq!(cx.get(&own).await?, Some(value.into()), "what client {client} wrote in round {round}");
+            ensure!(cx.delete(&own).await?, "client {client} deleted nothing in round {round}");
+            tokio::task::yield_now().await;
+            ensure_eq!(cx.get(&own).await?, None, "what client {client} deleted in round {round}");
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+async fn a_hundred_first_uses(cx: Context) -> Verdict {
+    clients(&cx, 100, |cx, client| async move {
+        let own = key(["client", &client.to_string()]);
+        cx.set(&own, client.to_string()).await?;
+        cx.expect(&own, client.to_string()).await
+    })
+    .await?;
+    let keys: Vec<_> = (0..100).map(|client: u32| key(["client", &client.to_string()])).collect();
+    for (client, answer) in cx.store().get_many(&keys).await.into_iter().enumerate() {
+        ensure_eq!(answer?.map(|entry| entry.value), Some(client.to_string().into()), "the value of client {client}");
+    }
+    Ok(())
+}
+
+async fn racing_writers_leave_one_of_them(cx: Context) -> Verdict {
+    for _ in 0..20 {
+        let versions = clients(&cx, 20, |cx, client| async move { cx.set(["k"], client.to_string()).await }).await?;
+        let entry = cx.entry(["k"]).await?;
+        let winner = std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse::<usize>().ok());
+        let Some(version) = winner.and_then(|winner| versions.get(winner)) else {
+            return Err(Failure::new(format!("the key holds {:?}, which nobody wrote", entry.value)));
+        };
+        ensure_eq!(entry.version, *version, "the version of the write that stands");
+        ensure_eq!(cx.entry(["k"]).await?, entry, "what a second read shows");
+    }
+    Ok(())
+}
+
+async fn values_are_never_mixed(cx: Context) -> Verdict {
+    const LENGTH: usize = 100_000;
+    cx.set(["k"], vec![b'a'; LENGTH]).await?;
+    clients(&cx, 8, |cx, client| async move {
+        for round in 0..20_u8 {
+            if client < 4 {
+                let length = LENGTH + usize::from(round);
+                cx.set(["k"], vec![b'a' + round; length]).await?;
+            } else {
+                let value = cx.entry(["k"]).await?.value;
+                let first = value.first().copied().unwrap_or_default();
+                let length = LENGTH + usize::from(first.saturating_sub(b'a'));
+                let is_whole = value.iter().all(|&byte| byte == first) && value.len() == length;
+                ensure!(is_whole, "a read gave {} bytes, and they are not of one write", value.len());
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+async fn acknowledged_writes_are_seen_by_all(cx: Context) -> Verdict {
+    for round in 0..50 {
+        let value = round.to_string();
+        cx.set(["k"], value.clone()).await?;
+        let seen = clients(&cx, 4, |cx, _| async move { cx.get(["k"]).await }).await?;
+        ensure!(
+            seen.iter().all(|seen| seen.as_deref() == Some(value.as_bytes())),
+            "after {value} was written: {seen:?}"
+        );
+    }
+    Ok(())
+}
+
+async fn reads_never_go_back(cx: Context) -> Verdict {
+    cx.set(["k"], "0").await?;
+    clients(&cx, 5, |cx, client| async move {
+        let mut last = 0;
+        for round in 0..300_u32 {
+            if client == 0 {
+                cx.set(["k"], round.to_string()).await?;
+            } else {
+                let value = cx.entry(["k"]).await?.value;
+                let number: u32 = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+                ensure!(number >= last, "a reader saw {number} after {last}");
+                last = number;
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+async fn one_of_twenty_deletes_removes(cx: Context) -> Verdict {
+    for _ in 0..10 {
+        cx.set(["k"], "v").await?;
+        let removed = clients(&cx, 20, |cx, _| async move { cx.delete(["k"]).await }).await?;
+        let removed = removed.into_iter().filter(|&removed| removed).count();
+        ensure_eq!(removed, 1, "how many deletes of one entry say that they removed it");
+    }
+    Ok(())
+}
+
+async fn get_inside_a_list_loop(cx: Context) -> Verdict {
+    let items: Vec<_> =
+        (0..60).map(|number: u64| SetItem::new(key(["k", &kv_core::Key::ordered(number)]), "v")).collect();
+    cx.set_many(&items).await?;
+    let mut query = ListQuery::new(key(["k"])).with_limit(7);
+    loop {
+        let page = cx.store().list(&query).await?;
+        for item in page.items {
+            cx.expect(&item.key, "v").await?;
+            cx.set(&item.key, "v").await?;
+        }
+        match page.next {
+            Some(next) => query = query.resume(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn histories_are_linearizable(cx: Context) -> Verdict {
+    linearizable(&cx, &[cx.store().clone()], Workload::PLAIN).await
+}
+
+async fn histories_with_expiry_are_linearizable(cx: Context) -> Verdict {
+    linearizable(&cx, &[cx.store().clone()], Workload::PLAIN.with_expiry()).await
+}

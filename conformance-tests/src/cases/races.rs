@@ -1,0 +1,205 @@
+//! Conditions under contention: of many who try, exactly one gets through.
+
+use std::collections::HashSet;
+
+use kv_core::{Capability, DeleteOptions, Entry, KvStore, SetOptions, SetOutcome, When};
+
+use crate::case::{Need, cases};
+use crate::context::{Context, key};
+use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+use crate::history::{Workload, linearizable};
+use crate::tasks::clients;
+
+const CONDITIONS: Need = Need::Has(Capability::Conditions);
+const VERSIONS: Need = Need::Has(Capability::Versions);
+
+cases! { races, Conditions:
+    one_of_twenty_creators_wins: "S-4" [CONDITIONS] "of 20 concurrent creators of a key exactly one stores, and its value stays";
+    one_creator_wins_after_each_delete: "S-4" [CONDITIONS] "creators and deleters of one key alternate: never two creations without a deletion between";
+    one_of_many_swappers_wins: "S-4" [CONDITIONS] "of 20 concurrent sets under the same value exactly one stores";
+    one_holder_of_a_version_wins: "S-4" [CONDITIONS, VERSIONS] "of 20 concurrent sets and deletes under the same version exactly one happens";
+    one_of_many_deleters_wins: "S-4" [CONDITIONS] "of 20 concurrent deletes under the same value exactly one removes the entry";
+    swaps_by_value_lose_no_update: "S-4" [CONDITIONS, Need::KeepsAll] "8 writers with 100 increments each under value conditions count to exactly 800";
+    sixteen_writers_count_to_eight_thousand: "S-4" [CONDITIONS, VERSIONS, Need::KeepsAll] "16 writers with 500 increments each under version conditions count to exactly 8,000";
+    plain_writes_and_swaps_lose_no_update: "S-4" [CONDITIONS, VERSIONS, Need::KeepsAll] "a plain set between read and conditional write makes the latter fail";
+    histories_are_linearizable: "G-2" [CONDITIONS, Need::KeepsAll] "recorded histories of get, set and delete under conditions have an order that explains every answer";
+    histories_with_expiry_are_linearizable: "T-1" [CONDITIONS, Need::KeepsAll] "recorded histories under conditions on expiring keys have an order that explains every answer";
+}
+
+fn under(when: When) -> SetOptions {
+    SetOptions::default().with_when(when)
+}
+
+/// The places of those that were stored.
+fn winners(outcomes: &[SetOutcome]) -> Vec<usize> {
+    outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_stored()).map(|(place, _)| place).collect()
+}
+
+/// Fails unless exactly one of the outcomes is stored, the key holds its client's value, and every refusal told it.
+async fn one_won(cx: &Context, outcomes: &[SetOutcome]) -> Verdict {
+    let [winner] = winners(outcomes)[..] else {
+        return Err(Failure::new(format!("clients {:?} stored, and should be one", winners(outcomes))));
+    };
+    let entry = cx.entry(["k"]).await?;
+    ensure_eq!(entry.value, winner.to_string(), "the value, which client {winner} stored");
+    for outcome in outcomes {
+        if let SetOutcome::Refused { current } = outcome {
+            ensure_eq!(current.as_ref(), Some(&entry), "the entry that a refusal told");
+        }
+    }
+    Ok(())
+}
+
+async fn one_of_twenty_creators_wins(cx: Context) -> Verdict {
+    for _ in 0..10 {
+        let outcomes = clients(&cx, 20, |cx, client| async move {
+            Ok(cx.store().set(&key(["k"]), client.to_string().into(), &under(When::Absent)).await?)
+        });
+        one_won(&cx, &outcomes.await?).await?;
+        cx.delete(["k"]).await?;
+    }
+    Ok(())
+}
+
+async fn one_creator_wins_after_each_delete(cx: Context) -> Verdict {
+    let counts = clients(&cx, 8, |cx, client| async move {
+        let mut count = 0_i64;
+        for _ in 0..100 {
+            if client % 2 == 0 {
+                count += i64::from(cx.store().set(&key(["k"]), "v".into(), &under(When::Absent)).await?.is_stored());
+            } else {
+                count -= i64::from(cx.delete(["k"]).await?);
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(count)
+    });
+    let difference: i64 = counts.await?.into_iter().sum();
+    let left = i64::from(cx.store().contains(&key(["k"])).await?);
+    ensure_eq!(difference, left, "creations less deletions, which is what is left");
+    Ok(())
+}
+
+async fn one_of_many_swappers_wins(cx: Context) -> Verdict {
+    for _ in 0..10 {
+        cx.set(["k"], "before").await?;
+        let outcomes = clients(&cx, 20, |cx, client| async move {
+            let options = under(When::Value("before".into()));
+            Ok(cx.store().set(&key(["k"]), client.to_string().into(), &options).await?)
+        });
+        one_won(&cx, &outcomes.await?).await?;
+    }
+    Ok(())
+}
+
+async fn one_holder_of_a_version_wins(cx: Context) -> Verdict {
+    for _ in 0..10 {
+        let version = cx.set_versioned(["k"], "before").await?;
+        let happened = clients(&cx, 20, |cx, client| async move {
+            let when = When::Version(version);
+            if client % 2 == 0 {
+                Ok(cx.store().set(&key(["k"]), "after".into(), &under(when)).await?.is_stored())
+            } else {
+                let options = DeleteOptions::default().with_when(when);
+                Ok(cx.store().delete(&key(["k"]), &options).await?.is_deleted())
+            }
+        });
+        let happened = happened.await?.into_iter().filter(|&happened| happened).count();
+        ensure_eq!(happened, 1, "how many writes under one version happened");
+    }
+    Ok(())
+}
+
+async fn one_of_many_deleters_wins(cx: Context) -> Verdict {
+    for _ in 0..10 {
+        cx.set(["k"], "v").await?;
+        let deleted = clients(&cx, 20, |cx, _| async move {
+            let options = DeleteOptions::default().with_when(When::Value("v".into()));
+            Ok(cx.store().delete(&key(["k"]), &options).await?.is_deleted())
+        });
+        let deleted = deleted.await?.into_iter().filter(|&deleted| deleted).count();
+        ensure_eq!(deleted, 1, "how many deletes of one entry removed it");
+    }
+    Ok(())
+}
+
+/// Adds one to the number under `k`, under the condition made of what was read, until it is stored.
+async fn add_one(cx: &Context, condition: fn(&Entry) -> Option<When>) -> Result<u64, Failure> {
+    let mut entry = cx.entry(["k"]).await?;
+    loop {
+        let number: u64 = std::str::from_utf8(&entry.value)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| Failure::new(format!("the counter holds {:?}", entry.value)))?;
+        let when = condition(&entry).ok_or_else(|| Failure::new("an entry without version"))?;
+        match cx.store().set(&key(["k"]), (number + 1).to_string().into(), &under(when)).await? {
+            SetOutcome::Stored { .. } => return Ok(number + 1),
+            SetOutcome::Refused { current: Some(current) } => entry = current,
+            SetOutcome::Refused { current: None } => {
+                return Err(Failure::new("a refusal says that the counter is gone"));
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Lets writers count, and fails unless each number was reached once and the last one stands.
+async fn counts_exactly(cx: &Context, writers: usize, each: usize, condition: fn(&Entry) -> Option<When>) -> Verdict {
+    cx.set(["k"], "0").await?;
+    let reached = clients(cx, writers, |cx, _| async move {
+        let mut reached = Vec::with_capacity(each);
+        for _ in 0..each {
+            reached.push(add_one(&cx, condition).await?);
+        }
+        Ok(reached)
+    });
+    let reached: HashSet<u64> = reached.await?.into_iter().flatten().collect();
+    cx.expect(["k"], (writers * each).to_string()).await?;
+    ensure_eq!(reached.len(), writers * each, "how many different numbers the writers reached");
+    Ok(())
+}
+
+async fn swaps_by_value_lose_no_update(cx: Context) -> Verdict {
+    counts_exactly(&cx, 8, 100, |entry| Some(When::Value(entry.value.clone()))).await
+}
+
+async fn sixteen_writers_count_to_eight_thousand(cx: Context) -> Verdict {
+    counts_exactly(&cx, 16, 500, |entry| entry.version.map(When::Version)).await
+}
+
+async fn plain_writes_and_swaps_lose_no_update(cx: Context) -> Verdict {
+    // Who swaps appends to what it read: a plain write that it did not see must make it fail.
+    cx.set(["k"], "start").await?;
+    clients(&cx, 6, |cx, client| async move {
+        for round in 0..50 {
+            if client == 0 {
+                cx.set(["k"], format!("plain {round}")).await?;
+            } else {
+                let entry = cx.entry(["k"]).await?;
+                let (Some(version), value) = (entry.version, entry.value) else { continue };
+                tokio::task::yield_now().await;
+                let swapped = [&value, &b"+"[..]].concat();
+                if let SetOutcome::Refused { current } =
+                    cx.store().set(&key(["k"]), swapped.into(), &under(When::Version(version))).await?
+                {
+                    let current = current.and_then(|entry| entry.version);
+                    ensure!(current != Some(version), "a set under the current version was refused");
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    })
+    .await?;
+    let value = cx.entry(["k"]).await?.value;
+    ensure!(value.starts_with(b"plain 49"), "the last plain write was lost: the key holds {value:?}");
+    Ok(())
+}
+
+async fn histories_are_linearizable(cx: Context) -> Verdict {
+    linearizable(&cx, &[cx.store().clone()], Workload::PLAIN.with_conditions()).await
+}
+
+async fn histories_with_expiry_are_linearizable(cx: Context) -> Verdict {
+    linearizable(&cx, &[cx.store().clone()], Workload::PLAIN.with_conditions().with_expiry()).await
+}

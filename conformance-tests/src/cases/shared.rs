@@ -1,0 +1,346 @@
+//! Two handles on one store: what one writes, the other has.
+
+use std::time::Duration;
+
+use kv_core::{
+    Capability, CommitOutcome, DeleteOptions, Expiry, IncrementOptions, Key, KvStore, ListQuery, NewExpiry, SetItem,
+    SetOptions, SetOutcome, Transaction, WatchQuery, When,
+};
+
+use crate::case::{Need, cases};
+use crate::context::{Context, key};
+use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+use crate::history::{Workload, linearizable};
+use crate::recorder::Recorder;
+use crate::tasks::clients;
+use crate::watcher::{Listener, Watcher};
+
+const TWO: Need = Need::SecondHandle;
+const CONDITIONS: Need = Need::Has(Capability::Conditions);
+const COUNTERS: Need = Need::Has(Capability::Counters);
+const LIST: Need = Need::Has(Capability::List);
+const MESSAGES: Need = Need::Has(Capability::Messages);
+const TOUCH: Need = Need::Has(Capability::Touch);
+const TRANSACTIONS: Need = Need::Has(Capability::Transactions);
+const VERSIONS: Need = Need::Has(Capability::Versions);
+const WATCH: Need = Need::Has(Capability::Watch);
+
+const SOON: Duration = Duration::from_millis(400);
+const LONG: Duration = Duration::from_secs(3_600);
+
+cases! { shared, Shared:
+    writes_are_seen_at_once: "G-2" [TWO] "what one handle was acknowledged the other reads, in turns and both ways";
+    entries_are_the_same: "G-1" [TWO] "two handles show the same value, version and deadline";
+    expiry_is_the_same: "T-4" [TWO] "an entry that one handle wrote expires for the other";
+    batches_are_seen: "G-2" [TWO] "what one handle wrote with set_many the other has, and deletes with delete_many";
+    lists_are_the_same: "L-1" [TWO, LIST] "two handles list the same, and one clears what the other wrote";
+    touch_is_seen: "T-5" [TWO, TOUCH] "a touch by one handle moves the deadline for the other";
+    conditions_hold_across: "S-2" [TWO, CONDITIONS] "a condition is judged over what the other handle wrote";
+    versions_hold_across: "S-3" [TWO, CONDITIONS, VERSIONS] "a version that one handle gave fits at the other, until either writes";
+    one_of_all_creators_wins: "S-4" [TWO, CONDITIONS] "of concurrent creators at two handles exactly one stores";
+    swaps_lose_no_update: "S-4" [TWO, CONDITIONS, Need::KeepsAll] "writers at two handles under value conditions count exactly";
+    increments_are_exact: "C-1" [TWO, COUNTERS, Need::KeepsAll] "increments at two handles count exactly";
+    transactions_hold_across: "X-1" [TWO, TRANSACTIONS] "a transaction at one handle checks and changes what the other has";
+    transactions_lose_no_update: "X-1" [TWO, TRANSACTIONS, Need::KeepsAll] "transactions at two handles count two keys exactly, and readers see no half";
+    changes_are_heard: "W-1" [TWO, WATCH] "a watcher at one handle hears of every write at the other";
+    messages_are_heard: "P-2" [TWO, MESSAGES] "a subscriber at one handle gets messages of the other";
+    a_dropped_handle_leaves_the_other: "R-3" [TWO] "dropping one handle leaves the other and all entries";
+    histories_are_linearizable: "G-2" [TWO, Need::KeepsAll] "recorded histories at two handles have an order that explains every answer";
+    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories under conditions at two handles have an order that explains every answer";
+    histories_with_expiry_are_linearizable: "T-4" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of expiring keys at two handles have an order that explains every answer";
+}
+
+fn k() -> Key {
+    key(["k"])
+}
+
+/// Runs eight clients, half of them at each handle.
+async fn at_both<T, F>(
+    cx: &Context,
+    other: &Recorder,
+    work: impl Fn(Recorder, usize) -> F + Send + Sync,
+) -> Result<Vec<T>, Failure>
+where
+    F: Future<Output = Result<T, Failure>> + Send + 'static,
+    T: Send + 'static,
+{
+    clients(cx, 8, |cx, client| work(if client % 2 == 0 { cx.store().clone() } else { other.clone() }, client)).await
+}
+
+async fn value(store: &Recorder, key: &Key) -> Result<Option<bytes::Bytes>, Failure> {
+    Ok(store.get(key).await?.map(|entry| entry.value))
+}
+
+async fn number(store: &Recorder, key: &Key) -> Result<(u64, Option<bytes::Bytes>), Failure> {
+    let found = value(store, key).await?;
+    let number = found.as_deref().and_then(|value| std::str::from_utf8(value).ok()?.parse().ok()).unwrap_or(0);
+    Ok((number, found))
+}
+
+async fn writes_are_seen_at_once(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    for round in 0..100 {
+        let (writer, reader) = if round % 2 == 0 { (cx.store(), &other) } else { (&other, cx.store()) };
+        let text = round.to_string();
+        let outcome = writer.set(&k(), text.clone().into(), &SetOptions::default()).await?;
+        ensure!(outcome.is_stored(), "{outcome:?} of a set without condition");
+        ensure_eq!(value(reader, &k()).await?, Some(text.into()), "what the other handle reads");
+        ensure!(writer.delete(&k(), &DeleteOptions::default()).await?.is_deleted(), "a delete removed nothing");
+        ensure!(!reader.contains(&k()).await?, "the other handle still has what was deleted");
+    }
+    Ok(())
+}
+
+async fn entries_are_the_same(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    cx.set(["forever"], "v").await?;
+    cx.set_ttl(["for an hour"], "v", LONG).await?;
+    for name in ["forever", "for an hour"] {
+        ensure_eq!(other.get(&key([name])).await?, Some(cx.entry([name]).await?), "the entry at the other handle");
+    }
+    Ok(())
+}
+
+async fn expiry_is_the_same(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    cx.set_ttl(["mine"], "v", SOON).await?;
+    let soon = SetOptions::default().with_expiry(Expiry::After(SOON));
+    let outcome = other.set(&key(["theirs"]), "v".into(), &soon).await?;
+    ensure!(outcome.is_stored(), "{outcome:?} of a set without condition");
+    cx.outlive(SOON).await;
+    for name in ["mine", "theirs"] {
+        cx.expect_absent([name]).await?;
+        ensure_eq!(value(&other, &key([name])).await?, None, "{name} at the other handle");
+    }
+    Ok(())
+}
+
+async fn batches_are_seen(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    let keys: Vec<Key> = (0..50).map(|number: u32| key(["k", &number.to_string()])).collect();
+    let items: Vec<_> = keys.iter().map(|key| SetItem::new(key.clone(), key.to_string())).collect();
+    cx.set_many(&items).await?;
+    for (answer, item) in other.get_many(&keys).await.into_iter().zip(&items) {
+        ensure_eq!(answer?.map(|entry| entry.value), Some(item.value.clone()), "{} at the other handle", item.key);
+    }
+    for outcome in other.delete_many(&keys).await {
+        ensure!(outcome?.is_deleted(), "a delete at the other handle removed nothing");
+    }
+    for answer in cx.store().get_many(&keys).await {
+        ensure_eq!(answer?, None, "what the other handle deleted");
+    }
+    Ok(())
+}
+
+async fn lists_are_the_same(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    for name in ["a", "b", "c"] {
+        cx.set(["k", name], name).await?;
+    }
+    let page = other.list(&ListQuery::new(k())).await?;
+    ensure_eq!(page.items, cx.list_all(ListQuery::new(k())).await?, "what the other handle lists");
+    ensure_eq!(other.clear(&k().into()).await?, 3, "how many entries the other handle cleared");
+    ensure_eq!(cx.keys(()).await?, Vec::<Key>::new(), "the keys that are left");
+    Ok(())
+}
+
+async fn touch_is_seen(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    cx.set_ttl(["longer"], "v", SOON * 4).await?;
+    cx.set(["shorter"], "v").await?;
+    ensure!(other.touch(&key(["longer"]), NewExpiry::Never).await?, "the other handle found nothing to touch");
+    ensure!(other.touch(&key(["shorter"]), NewExpiry::After(SOON)).await?, "the other handle found nothing to touch");
+    cx.outlive(SOON * 4).await;
+    cx.expect(["longer"], "v").await?;
+    cx.expect_absent(["shorter"]).await
+}
+
+async fn conditions_hold_across(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    let under = |when| SetOptions::default().with_when(when);
+    cx.set_with(k(), "mine", under(When::Absent)).await?;
+    let current = Some(cx.entry(k()).await?);
+    let outcome = other.set(&k(), "theirs".into(), &under(When::Absent)).await?;
+    ensure_eq!(outcome, SetOutcome::Refused { current }, "a set under Absent at the other handle");
+    let outcome = other.set(&k(), "theirs".into(), &under(When::Value("mine".into()))).await?;
+    ensure!(outcome.is_stored(), "a set under the current value at the other handle: {outcome:?}");
+    let outcome = cx.store().delete(&k(), &DeleteOptions::default().with_when(When::Value("mine".into()))).await?;
+    ensure!(!outcome.is_deleted(), "a delete under the old value was done");
+    cx.expect(k(), "theirs").await
+}
+
+async fn versions_hold_across(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    let under = |version| SetOptions::default().with_when(When::Version(version));
+    let mine = cx.set_versioned(k(), "same").await?;
+    let theirs = other.set(&k(), "same".into(), &under(mine)).await?;
+    let Some(theirs) = theirs.version() else {
+        return Err(Failure::new(format!("a set under the version of the first handle: {theirs:?}")));
+    };
+    let stale = cx.store().set(&k(), "x".into(), &under(mine)).await?;
+    ensure!(!stale.is_stored(), "a version that the other handle used up was taken");
+    cx.set_with(k(), "fits", under(theirs)).await?;
+    Ok(())
+}
+
+async fn one_of_all_creators_wins(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    for _ in 0..10 {
+        let outcomes = at_both(&cx, &other, |store, client| async move {
+            let options = SetOptions::default().with_when(When::Absent);
+            Ok(store.set(&k(), client.to_string().into(), &options).await?.is_stored())
+        });
+        let winners: Vec<usize> =
+            outcomes.await?.iter().enumerate().filter(|(_, stored)| **stored).map(|(client, _)| client).collect();
+        let [winner] = winners[..] else {
+            return Err(Failure::new(format!("clients {winners:?} stored, and should be one")));
+        };
+        cx.expect(k(), winner.to_string()).await?;
+        cx.delete(k()).await?;
+    }
+    Ok(())
+}
+
+async fn swaps_lose_no_update(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    at_both(&cx, &other, |store, _| async move {
+        for _ in 0..50 {
+            loop {
+                let (before, found) = number(&store, &k()).await?;
+                let when = found.map_or(When::Absent, When::Value);
+                let options = SetOptions::default().with_when(when);
+                if store.set(&k(), (before + 1).to_string().into(), &options).await?.is_stored() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    cx.expect(k(), "400").await
+}
+
+async fn increments_are_exact(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    let reached = at_both(&cx, &other, |store, _| async move {
+        let mut reached = Vec::new();
+        for _ in 0..50 {
+            reached.push(store.increment(&k(), 1, &IncrementOptions::default()).await?);
+            tokio::task::yield_now().await;
+        }
+        Ok(reached)
+    });
+    let mut reached: Vec<i64> = reached.await?.into_iter().flatten().collect();
+    reached.sort_unstable();
+    ensure_eq!(reached, (1..=400).collect::<Vec<_>>(), "the numbers that the increments gave");
+    cx.expect(k(), "400").await
+}
+
+/// A key of the one group that every transaction here stays in.
+fn one(name: &str) -> Key {
+    key(["g", "g", "g", "g", name])
+}
+
+async fn transactions_hold_across(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    cx.set(one("from"), "v").await?;
+    let transaction = Transaction::new().check(one("from"), When::Value("v".into())).delete(one("from")).set(
+        one("to"),
+        "v",
+        Expiry::Never,
+    );
+    let outcome = other.commit(&transaction).await?;
+    ensure!(outcome.is_committed(), "the transaction at the other handle: {outcome:?}");
+    cx.expect_absent(one("from")).await?;
+    cx.expect(one("to"), "v").await?;
+    let outcome = cx.store().commit(&transaction).await?;
+    ensure_eq!(outcome, CommitOutcome::Refused { check: 0 }, "the same transaction at the first handle");
+    Ok(())
+}
+
+async fn transactions_lose_no_update(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    at_both(&cx, &other, |store, client| async move {
+        let (a, b) = (one("a"), one("b"));
+        for _ in 0..40 {
+            loop {
+                let (first, found) = number(&store, &a).await?;
+                let (second, _) = number(&store, &b).await?;
+                ensure!(second >= first, "client {client} saw {first} in one key, and then only {second} in the other");
+                let transaction = Transaction::new()
+                    .check(a.clone(), found.map_or(When::Absent, When::Value))
+                    .set(a.clone(), (first + 1).to_string(), Expiry::Never)
+                    .set(b.clone(), (first + 1).to_string(), Expiry::Never);
+                if store.commit(&transaction).await?.is_committed() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    cx.expect(one("a"), "320").await?;
+    cx.expect(one("b"), "320").await
+}
+
+async fn changes_are_heard(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    for (writer, listener) in [(cx.store(), &other), (&other, cx.store())] {
+        let mut watcher = Watcher::start(listener, WatchQuery::prefix(key(["w"]))).await?;
+        for round in 0..50 {
+            let own = key(["w", &round.to_string()]);
+            let outcome = writer.set(&own, "v".into(), &SetOptions::default()).await?;
+            ensure!(outcome.is_stored(), "{outcome:?} of a set without condition");
+            watcher.hears_set(&own, "v").await?;
+            ensure!(writer.delete(&own, &DeleteOptions::default()).await?.is_deleted(), "a delete removed nothing");
+            watcher.hears_removed(&own).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn messages_are_heard(cx: Context) -> Verdict {
+    let other = cx.second_handle().await?;
+    let channel = key(["c"]);
+    for (publisher, listener) in [(cx.store(), &other), (&other, cx.store())] {
+        let mut listener = Listener::start(listener, &channel).await?;
+        for round in 0..100 {
+            publisher.publish(&channel, round.to_string().into()).await?;
+        }
+        for round in 0..100 {
+            listener.hears(&channel, round.to_string()).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn a_dropped_handle_leaves_the_other(cx: Context) -> Verdict {
+    for round in 0..5 {
+        let other = cx.second_handle().await?;
+        let own = key(["k", &round.to_string()]);
+        let outcome = other.set(&own, "v".into(), &SetOptions::default()).await?;
+        ensure!(outcome.is_stored(), "{outcome:?} of a set without condition");
+        drop(other);
+        cx.expect(&own, "v").await?;
+        cx.set(&own, "w").await?;
+    }
+    Ok(())
+}
+
+async fn handles(cx: &Context) -> Result<[Recorder; 2], Failure> {
+    Ok([cx.store().clone(), cx.second_handle().await?])
+}
+
+async fn histories_are_linearizable(cx: Context) -> Verdict {
+    linearizable(&cx, &handles(&cx).await?, Workload::PLAIN).await
+}
+
+async fn histories_with_conditions_are_linearizable(cx: Context) -> Verdict {
+    linearizable(&cx, &handles(&cx).await?, Workload::PLAIN.with_conditions()).await
+}
+
+async fn histories_with_expiry_are_linearizable(cx: Context) -> Verdict {
+    linearizable(&cx, &handles(&cx).await?, Workload::PLAIN.with_conditions().with_expiry()).await
+}

@@ -1,0 +1,288 @@
+//! Versions: each write has its own, and none comes back.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use kv_core::{
+    Capability, CommitOutcome, DeleteOptions, DeleteOutcome, Expiry, IncrementOptions, Key, KvStore, ListQuery,
+    SetItem, SetOptions, SetOutcome, Transaction, Version, When,
+};
+
+use crate::case::{Need, cases};
+use crate::context::{Context, key};
+use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+use crate::tasks::clients;
+
+const VERSIONS: Need = Need::Has(Capability::Versions);
+const CONDITIONS: Need = Need::Has(Capability::Conditions);
+const COUNTERS: Need = Need::Has(Capability::Counters);
+const TRANSACTIONS: Need = Need::Has(Capability::Transactions);
+const LIST: Need = Need::Has(Capability::List);
+
+cases! { versions, Conditions:
+    get_shows_the_version_that_set_gave: "G-1" [VERSIONS] "get shows the version that the last set gave";
+    reads_agree_on_the_version: "G-1" [VERSIONS, LIST] "get_many and list show the version that get shows";
+    value_and_version_are_of_one_write: "G-1" [VERSIONS] "under concurrent writers a read has value and version of the same write";
+    same_bytes_give_a_new_version: "S-3" [VERSIONS] "a set of the bytes that are there gives a new version";
+    overwrites_never_repeat_a_version: "S-3" [VERSIONS] "no version comes twice in two thousand overwrites";
+    recreation_never_repeats_a_version: "S-3" [VERSIONS] "no version comes twice while a key is deleted and created again";
+    recreation_after_expiry_never_repeats_a_version: "S-3" [VERSIONS] "no version comes twice while a key expires and is created again";
+    conditional_set_gives_a_new_version: "S-3" [VERSIONS, CONDITIONS] "a set under a condition gives a new version, which get shows";
+    set_many_gives_new_versions: "S-3" [VERSIONS] "each write of a set_many gives a new version, which get shows";
+    increment_gives_a_new_version: "S-3" [VERSIONS, COUNTERS] "an increment gives a new version, also one by zero";
+    commit_gives_new_versions: "S-3" [VERSIONS, TRANSACTIONS] "each set of a transaction gives a new version, which get shows";
+    versions_differ_across_keys: "S-3" [VERSIONS] "the same bytes written to a thousand keys have as many versions";
+    old_version_does_not_fit_a_recreated_entry: "S-3" [VERSIONS, CONDITIONS] "after delete and recreation with the same bytes the old version is refused";
+    every_write_outdates_a_version: "S-3" [VERSIONS, CONDITIONS] "set and set_many make the version that was seen before a stale one";
+    increment_outdates_a_version: "S-3" [VERSIONS, CONDITIONS, COUNTERS] "an increment makes the version that was seen before a stale one";
+    commit_outdates_a_version: "S-3" [VERSIONS, CONDITIONS, TRANSACTIONS] "a transaction makes the version that was seen before a stale one";
+    refused_writes_leave_the_version: "S-2" [VERSIONS, CONDITIONS] "after refused sets and deletes the version fits as before";
+    version_of_another_key_is_refused: "S-3" [VERSIONS, CONDITIONS] "the version of one key does not fit another with the same bytes";
+    unknown_version_is_refused: "S-3" [VERSIONS, CONDITIONS] "a version that no write gave is refused, of whatever length";
+}
+
+/// The version of the live entry, which must have one.
+async fn version(cx: &Context, key: &Key) -> Result<Version, Failure> {
+    let version = cx.entry(key).await?.version;
+    version.ok_or_else(|| Failure::new(format!("a store with versions shows none for {key}")))
+}
+
+/// Takes the version of a write, which must be there and new.
+fn note(seen: &mut HashSet<Version>, version: Option<Version>) -> Verdict {
+    let version = version.ok_or_else(|| Failure::new("a store with versions gave none for a write"))?;
+    ensure!(seen.insert(version), "version {version} came a second time, after {} writes", seen.len());
+    Ok(())
+}
+
+/// Fails unless a set under the version is refused.
+async fn is_stale(cx: &Context, key: &Key, version: Version) -> Verdict {
+    let options = SetOptions::default().with_when(When::Version(version));
+    let outcome = cx.store().set(key, "must not be stored".into(), &options).await?;
+    ensure!(matches!(outcome, SetOutcome::Refused { .. }), "a set of {key} under a stale version gives {outcome:?}");
+    let outcome = cx.store().delete(key, &DeleteOptions::default().with_when(When::Version(version))).await?;
+    ensure!(matches!(outcome, DeleteOutcome::Refused { .. }), "its delete under a stale version gives {outcome:?}");
+    Ok(())
+}
+
+async fn get_shows_the_version_that_set_gave(cx: Context) -> Verdict {
+    for value in ["v", "w", ""] {
+        let given = cx.set_versioned(["k"], value).await?;
+        ensure_eq!(version(&cx, &key(["k"])).await?, given, "the version that get shows");
+    }
+    Ok(())
+}
+
+async fn reads_agree_on_the_version(cx: Context) -> Verdict {
+    let k = key(["k"]);
+    cx.set_ttl(&k, "v", Duration::from_secs(3_600)).await?;
+    let entry = cx.entry(&k).await?;
+    for answer in cx.store().get_many(std::slice::from_ref(&k)).await {
+        ensure_eq!(answer?, Some(entry.clone()), "what get_many shows");
+    }
+    let listed: Vec<_> = cx.list_all(ListQuery::new(k)).await?.into_iter().map(|item| item.entry).collect();
+    ensure_eq!(listed, vec![Some(entry)], "what list shows");
+    Ok(())
+}
+
+async fn value_and_version_are_of_one_write(cx: Context) -> Verdict {
+    const WRITERS: usize = 4;
+    let logs = clients(&cx, WRITERS + 4, |cx, client| async move {
+        let mut pairs = Vec::new();
+        for round in 0..200 {
+            if client < WRITERS {
+                let value = format!("{client}.{round}");
+                pairs.push((cx.set_versioned(["k"], value.clone()).await?, value));
+            } else if let Some(entry) = cx.store().get(&key(["k"])).await? {
+                let version = entry.version.ok_or_else(|| Failure::new("an entry without version"))?;
+                pairs.push((version, String::from_utf8_lossy(&entry.value).into_owned()));
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(pairs)
+    })
+    .await?;
+    let written: HashSet<_> = logs.iter().take(WRITERS).flatten().collect();
+    for pair in logs.iter().skip(WRITERS).flatten() {
+        ensure!(written.contains(pair), "a read gave {pair:?}, and no write had this value with this version");
+    }
+    Ok(())
+}
+
+async fn same_bytes_give_a_new_version(cx: Context) -> Verdict {
+    let mut seen = HashSet::new();
+    for _ in 0..10 {
+        note(&mut seen, cx.set(["k"], "same").await?)?;
+    }
+    Ok(())
+}
+
+async fn overwrites_never_repeat_a_version(cx: Context) -> Verdict {
+    let mut seen = HashSet::new();
+    for round in 0..2_000 {
+        note(&mut seen, cx.set(["k"], (round % 3).to_string()).await?)?;
+    }
+    Ok(())
+}
+
+async fn recreation_never_repeats_a_version(cx: Context) -> Verdict {
+    let mut seen = HashSet::new();
+    for _ in 0..500 {
+        note(&mut seen, cx.set(["k"], "same").await?)?;
+        cx.delete(["k"]).await?;
+    }
+    Ok(())
+}
+
+async fn recreation_after_expiry_never_repeats_a_version(cx: Context) -> Verdict {
+    let ttl = Duration::from_millis(5);
+    let mut seen = HashSet::new();
+    for round in 0..20 {
+        note(&mut seen, cx.set_ttl(["k"], "same", ttl).await?)?;
+        cx.outlive(ttl).await;
+        if round % 4 == 0 {
+            cx.store().sweep().await?;
+        }
+        note(&mut seen, cx.set_ttl(["k"], "same", Duration::ZERO).await?)?;
+    }
+    Ok(())
+}
+
+async fn conditional_set_gives_a_new_version(cx: Context) -> Verdict {
+    let k = key(["k"]);
+    let mut seen = HashSet::new();
+    note(&mut seen, cx.set_with(&k, "v", SetOptions::default().with_when(When::Absent)).await?)?;
+    for _ in 0..50 {
+        let current = version(&cx, &k).await?;
+        ensure!(seen.contains(&current), "get shows {current}, which no write gave");
+        note(&mut seen, cx.set_with(&k, "v", SetOptions::default().with_when(When::Version(current))).await?)?;
+        note(&mut seen, cx.set_with(&k, "v", SetOptions::default().with_when(When::Present)).await?)?;
+        note(&mut seen, cx.set_with(&k, "v", SetOptions::default().with_when(When::Value("v".into()))).await?)?;
+    }
+    Ok(())
+}
+
+async fn set_many_gives_new_versions(cx: Context) -> Verdict {
+    let items: Vec<_> = ["a", "b", "c", "a"].iter().map(|name| SetItem::new(key([name]), "same")).collect();
+    let mut seen = HashSet::new();
+    for _ in 0..5 {
+        let mut last = None;
+        for outcome in cx.store().set_many(&items).await {
+            last = outcome?.version();
+            note(&mut seen, last)?;
+        }
+        ensure_eq!(cx.entry(["a"]).await?.version, last, "the version of the key whose write stands last");
+    }
+    Ok(())
+}
+
+async fn increment_gives_a_new_version(cx: Context) -> Verdict {
+    let k = key(["k"]);
+    let mut seen = HashSet::new();
+    for by in [1, 1, 0, -1, 0] {
+        cx.store().increment(&k, by, &IncrementOptions::default()).await?;
+        note(&mut seen, cx.entry(&k).await?.version)?;
+    }
+    Ok(())
+}
+
+async fn commit_gives_new_versions(cx: Context) -> Verdict {
+    let k = key(["k"]);
+    let mut seen = HashSet::new();
+    for _ in 0..50 {
+        let transaction = Transaction::new().set(k.clone(), "same", Expiry::Never);
+        match cx.store().commit(&transaction).await? {
+            CommitOutcome::Committed { versions } => {
+                ensure_eq!(versions, vec![cx.entry(&k).await?.version], "the versions of the transaction");
+                note(&mut seen, versions.first().copied().flatten())?;
+            }
+            outcome @ CommitOutcome::Refused { .. } => return Err(Failure::new(format!("{outcome:?} without checks"))),
+        }
+    }
+    Ok(())
+}
+
+async fn versions_differ_across_keys(cx: Context) -> Verdict {
+    let items: Vec<_> = (0..1_000).map(|number: u32| SetItem::new(key(["k", &number.to_string()]), "same")).collect();
+    let mut seen = HashSet::new();
+    for outcome in cx.store().set_many(&items).await {
+        note(&mut seen, outcome?.version())?;
+    }
+    Ok(())
+}
+
+async fn old_version_does_not_fit_a_recreated_entry(cx: Context) -> Verdict {
+    let k = key(["k"]);
+    let mut old = vec![cx.set_versioned(&k, "same").await?];
+    for _ in 0..5 {
+        cx.delete(&k).await?;
+        let new = cx.set_versioned(&k, "same").await?;
+        for &version in &old {
+            is_stale(&cx, &k, version).await?;
+        }
+        old.push(new);
+    }
+    cx.expect(&k, "same").await
+}
+
+async fn every_write_outdates_a_version(cx: Context) -> Verdict {
+    let k = key(["k"]);
+    let first = cx.set_versioned(&k, "same").await?;
+    let second = cx.set_versioned(&k, "same").await?;
+    is_stale(&cx, &k, first).await?;
+    cx.set_many(&[SetItem::new(k.clone(), "same")]).await?;
+    is_stale(&cx, &k, second).await?;
+    cx.expect(&k, "same").await
+}
+
+async fn increment_outdates_a_version(cx: Context) -> Verdict {
+    let k = key(["k"]);
+    let seen = cx.set_versioned(&k, "1").await?;
+    cx.store().increment(&k, 0, &IncrementOptions::default()).await?;
+    is_stale(&cx, &k, seen).await?;
+    cx.expect(&k, "1").await
+}
+
+async fn commit_outdates_a_version(cx: Context) -> Verdict {
+    let k = key(["k"]);
+    let seen = cx.set_versioned(&k, "same").await?;
+    let outcome = cx.store().commit(&Transaction::new().set(k.clone(), "same", Expiry::Never)).await?;
+    ensure!(outcome.is_committed(), "{outcome:?} without checks");
+    is_stale(&cx, &k, seen).await?;
+    cx.expect(&k, "same").await
+}
+
+async fn refused_writes_leave_the_version(cx: Context) -> Verdict {
+    let k = key(["k"]);
+    let current = cx.set_versioned(&k, "v").await?;
+    for when in [When::Absent, When::Value("w".into()), When::Version(Version::random())] {
+        let refused = SetOptions::default().with_when(when.clone());
+        ensure!(!cx.store().set(&k, "w".into(), &refused).await?.is_stored(), "a set under {when:?} was stored");
+        let refused = DeleteOptions::default().with_when(when.clone());
+        ensure!(!cx.store().delete(&k, &refused).await?.is_deleted(), "a delete under {when:?} was done");
+    }
+    cx.set_with(&k, "x", SetOptions::default().with_when(When::Version(current))).await?;
+    Ok(())
+}
+
+async fn version_of_another_key_is_refused(cx: Context) -> Verdict {
+    let one = cx.set_versioned(["one"], "same").await?;
+    let two = cx.set_versioned(["two"], "same").await?;
+    is_stale(&cx, &key(["two"]), one).await?;
+    is_stale(&cx, &key(["one"]), two).await?;
+    is_stale(&cx, &key(["three"]), one).await
+}
+
+async fn unknown_version_is_refused(cx: Context) -> Verdict {
+    let k = key(["k"]);
+    let known = cx.set_versioned(&k, "v").await?;
+    is_stale(&cx, &k, Version::random()).await?;
+    for bytes in [&[0_u8][..], b"v", &[0; 16], &[255; 16]] {
+        is_stale(&cx, &k, Version::from_bytes(bytes)?).await?;
+    }
+    if let Some((_, cut)) = known.as_bytes().split_last()
+        && !cut.is_empty()
+    {
+        is_stale(&cx, &k, Version::from_bytes(cut)?).await?;
+    }
+    cx.expect(&k, "v").await
+}
