@@ -1,7 +1,7 @@
 //! Caches that are stale, writes that are late, and calls that leave something behind when they are dropped.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -14,36 +14,35 @@ use tokio::sync::Semaphore;
 
 use super::conditions::stall;
 use super::faults;
+use super::kept::Kept;
 
 faults! { concurrency:
     delete_leaves_a_cached_copy: "D-1" "keeps what was read in a cache that deletes do not reach" []
-        |inner, clock| Cached { inner, clock, copies: Mutex::default() };
+        |inner, clock| Cached { inner, clock, copies: Kept::default() };
     reads_are_stale: "G-2" "answers from what this handle read in the last half second, whatever other handles have written" []
-        |inner, _clock| Stale { inner, copies: Mutex::default() };
+        |inner, clock| Stale { inner, clock, copies: Kept::default() };
     delete_is_acknowledged_early: "G-2" "acknowledges a delete and applies it a moment later" []
         |inner, _clock| EarlyDelete { inner };
     plain_sets_pass_the_lock: "S-2" "judges conditions under a lock that plain sets do not take, as moka's `insert` does not" []
         |inner, _clock| BesideTheLock { inner, lock: tokio::sync::Mutex::default() };
-    set_is_delete_and_create: "G-2" "overwrites by a delete and a create, and readers see the hole" []
+    set_is_delete_and_create: "G-2" "overwrites by a delete and a create: readers see the hole, and a call that is dropped in between leaves it" []
         |inner, _clock| Hole { inner };
     value_and_version_are_read_apart: "G-1" "reads the value and then, in another round trip, the version and the deadline" []
         |inner, _clock| TwoReads { inner };
     dropped_calls_keep_their_connection: "A-1" "a write that is dropped halfway never gives its connection back to the pool" []
         |inner, _clock| Leaking { inner, pool: Arc::new(Semaphore::new(4)) };
-    dropped_writes_lose_the_old_value: "A-1" "deletes before it writes, and a call that is dropped in between leaves nothing" []
-        |inner, _clock| Hole { inner };
 }
 
 #[derive(Debug)]
 struct Cached {
     inner: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
-    copies: Mutex<HashMap<Key, Entry>>,
+    copies: Kept<HashMap<Key, Entry>>,
 }
 
 impl Cached {
     fn copies(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
-        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
+        self.copies.lock()
     }
 }
 
@@ -56,9 +55,8 @@ impl KvStore for Cached {
         if found.is_some() {
             return Ok(found);
         }
-        let now = self.clock.now();
         let copy = self.copies().get(key).cloned();
-        Ok(copy.filter(|copy| !matches!(copy.expires, Expires::At(deadline) if deadline <= now)))
+        Ok(copy.filter(|copy| is_live(copy, self.clock.now())))
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -71,17 +69,22 @@ impl KvStore for Cached {
     }
 }
 
+fn is_live(entry: &Entry, now: SystemTime) -> bool {
+    !matches!(entry.expires, Expires::At(deadline) if deadline <= now)
+}
+
 #[derive(Debug)]
 struct Stale {
     inner: Arc<dyn KvStore>,
-    copies: Mutex<HashMap<Key, (SystemTime, Option<Entry>)>>,
+    clock: Arc<dyn Clock>,
+    copies: Kept<HashMap<Key, (SystemTime, Option<Entry>)>>,
 }
 
 impl Stale {
     const AGE: Duration = Duration::from_millis(500);
 
     fn copies(&self) -> MutexGuard<'_, HashMap<Key, (SystemTime, Option<Entry>)>> {
-        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
+        self.copies.lock()
     }
 }
 
@@ -91,13 +94,9 @@ impl KvStore for Stale {
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let now = SystemClock.now();
-        let copy = self
-            .copies()
-            .get(key)
-            .filter(|(read, _)| now.duration_since(*read).is_ok_and(|age| age < Self::AGE))
-            .cloned();
+        let copy = self.copies().get(key).filter(|(read, _)| now < *read + Self::AGE).map(|(_, copy)| copy.clone());
         match copy {
-            Some((_, entry)) => Ok(entry),
+            Some(entry) => Ok(entry.filter(|entry| is_live(entry, self.clock.now()))),
             None => {
                 let entry = self.inner.get(key).await?;
                 self.copies().insert(key.clone(), (now, entry.clone()));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    Capabilities, CommitOutcome, DeleteOptions, DeleteOutcome, Error, ErrorKind, Expiry, Key, KvStore, NewExpiry,
-    Result, SetOptions, SetOutcome, StoreInfo, Transaction, Version, When, delegate_store,
+    CommitOutcome, DeleteOptions, DeleteOutcome, Error, ErrorKind, Expiry, Key, KvStore, NewExpiry,
+    Result, SetOptions, SetOutcome, Transaction, Version, When, delegate_store,
 };
 use serde_json::Value;
 
@@ -33,8 +33,6 @@ faults! { conditions:
         |inner, _clock| Ignoring { inner, ignored: |when| matches!(when, When::Version(_)) };
     delete_is_unconditional: "D-1" "deletes whether or not the condition holds" []
         |inner, _clock| EagerDelete { inner };
-    unknown_options_are_dropped: "E-1" "declares no conditions, and sets without them instead of refusing" []
-        |inner, _clock| Lax { info: StoreInfo::new("lax", Capabilities::CORE), inner };
 }
 
 /// Stops here, so that others come in between.
@@ -220,37 +218,5 @@ impl KvStore for EagerDelete {
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
         self.inner.delete(key, &options.clone().with_when(When::Always)).await
-    }
-}
-
-/// A store of the Core level that does not look at what it cannot do.
-#[derive(Debug)]
-struct Lax {
-    info: StoreInfo,
-    inner: Arc<dyn KvStore>,
-}
-
-#[async_trait]
-impl KvStore for Lax {
-    delegate_store!(self.inner, except info get get_many set set_many delete list clear touch increment commit watch publish subscribe);
-
-    fn info(&self) -> &StoreInfo {
-        &self.info
-    }
-
-    async fn get(&self, key: &Key) -> Result<Option<kv_core::Entry>> {
-        self.inner.get(key).await
-    }
-
-    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let outcome = self.inner.set(key, value, &SetOptions::default().with_expiry(options.expiry)).await?;
-        Ok(match outcome {
-            SetOutcome::Stored { .. } => SetOutcome::Stored { version: None, previous: None },
-            refused @ SetOutcome::Refused { .. } => refused,
-        })
-    }
-
-    async fn delete(&self, key: &Key, _options: &DeleteOptions) -> Result<DeleteOutcome> {
-        self.inner.delete(key, &DeleteOptions::default()).await
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use kv_core::{Entry, Error, Expiry, IncrementOptions, Key, KvStore, Result, SetOptions, When, delegate_store};
 
 use super::conditions::stall;
 use super::faults;
+use super::kept::Kept;
 
 faults! { counters:
     get_and_then_set: "C-1" "reads, adds and writes, and so loses what is added meanwhile" []
@@ -24,7 +25,7 @@ faults! { counters:
     start_over_at_text: "C-1" "takes what is no number for zero, and overwrites it" []
         |inner, _clock| StartOver { inner };
     are_stored_as_bytes: "C-1" "stores eight bytes instead of decimal text, as Spin's SQLite store did" []
-        |inner, _clock| Binary { inner, counters: Mutex::default() };
+        |inner, _clock| Binary { inner, counters: Kept::default() };
     forget_the_ttl: "C-1" "an increment makes the counter permanent" []
         |inner, _clock| Immortal { inner };
     ignore_the_ttl_of_creation: "C-1" "creates a counter without the time to live that was asked for" []
@@ -136,7 +137,7 @@ impl KvStore for StartOver {
 #[derive(Debug)]
 struct Binary {
     inner: Arc<dyn KvStore>,
-    counters: Mutex<HashSet<Key>>,
+    counters: Kept<HashSet<Key>>,
 }
 
 #[async_trait]
@@ -144,7 +145,7 @@ impl KvStore for Binary {
     delegate_store!(self.inner, except get get_many increment);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        let is_counter = self.counters.lock().unwrap_or_else(PoisonError::into_inner).contains(key);
+        let is_counter = self.counters.lock().contains(key);
         Ok(self.inner.get(key).await?.map(|mut entry| {
             if let (true, Ok(number)) = (is_counter, number(Some(&entry))) {
                 entry.value = number.to_le_bytes().to_vec().into();
@@ -155,7 +156,7 @@ impl KvStore for Binary {
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
         let sum = self.inner.increment(key, by, options).await?;
-        self.counters.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        self.counters.lock().insert(key.clone());
         Ok(sum)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use kv_core::{
 };
 
 use super::faults;
+use super::kept::Kept;
 
 faults! { expiry:
     ttl_is_ignored: "T-1" "keeps every entry for ever" []
@@ -84,7 +85,7 @@ faults! { expiry:
     batch_drops_the_ttl: "S-1" "`set_many` stores without the times to live of its entries" []
         |inner, _clock| ImmortalBatch { inner };
     get_extends: "T-5" "every get starts the time to live anew, as denokv's did" []
-        |inner, _clock| Sliding { inner, ttls: Mutex::default() };
+        |inner, _clock| Sliding { inner, ttls: Kept::default() };
     increment_renews_the_ttl: "C-1" "every increment starts the time to live anew, as better-auth's rate limits did" []
         |inner, _clock| RenewingCounter { inner };
     touch_writes_again: "T-5" "`touch` reads the value and sets it again, which gives it another version" []
@@ -94,7 +95,7 @@ faults! { expiry:
     touch_only_extends: "T-5" "`touch` moves a deadline back, never forward in time to an earlier one" []
         |inner, clock| TouchLonger { inner, clock };
     sweeper_goes_by_an_old_index: "T-6" "the sweeper removes a key by the deadline that it once had, though it was set again since" []
-        |inner, clock| OldIndex { inner, clock, index: Mutex::default() };
+        |inner, clock| OldIndex { inner, clock, index: Kept::default() };
     sweeper_sleeps: "T-6" "what has expired is never freed" []
         |inner, _clock| NoSweep { inner };
 }
@@ -200,7 +201,7 @@ impl KvStore for FirstDeadline {
 #[derive(Debug)]
 struct Sliding {
     inner: Arc<dyn KvStore>,
-    ttls: Mutex<HashMap<Key, Duration>>,
+    ttls: Kept<HashMap<Key, Duration>>,
 }
 
 #[async_trait]
@@ -209,7 +210,7 @@ impl KvStore for Sliding {
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let found = self.inner.get(key).await?;
-        let ttl = self.ttls.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied();
+        let ttl = self.ttls.lock().get(key).copied();
         if let (Some(ttl), true) = (ttl, found.as_ref().is_some_and(is_mortal)) {
             self.inner.touch(key, NewExpiry::After(ttl)).await?;
         }
@@ -219,7 +220,7 @@ impl KvStore for Sliding {
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         let outcome = self.inner.set(key, value, options).await?;
         if let (Expiry::After(ttl), true) = (options.expiry, outcome.is_stored()) {
-            self.ttls.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), ttl);
+            self.ttls.lock().insert(key.clone(), ttl);
         }
         Ok(outcome)
     }
@@ -301,7 +302,7 @@ impl KvStore for TouchLonger {
 struct OldIndex {
     inner: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
-    index: Mutex<Vec<(SystemTime, Key)>>,
+    index: Kept<Vec<(SystemTime, Key)>>,
 }
 
 #[async_trait]
@@ -316,7 +317,7 @@ impl KvStore for OldIndex {
             _ => None,
         };
         if let (Some(deadline), true) = (deadline, outcome.is_stored()) {
-            self.index.lock().unwrap_or_else(PoisonError::into_inner).push((deadline, key.clone()));
+            self.index.lock().push((deadline, key.clone()));
         }
         Ok(outcome)
     }
@@ -324,12 +325,12 @@ impl KvStore for OldIndex {
     async fn sweep(&self) -> Result<u64> {
         let now = self.clock.now();
         let due: Vec<Key> = {
-            let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut index = self.index.lock();
             index.extract_if(.., |(deadline, _)| *deadline <= now).map(|(_, key)| key).collect()
         };
         let swept = self.inner.sweep().await?;
         for key in &due {
-            self.inner.delete(key, &DeleteOptions::default()).await?;
+            let _ = self.inner.delete(key, &DeleteOptions::default()).await?;
         }
         Ok(swept)
     }
@@ -345,6 +346,7 @@ impl KvStore for NoSweep {
     delegate_store!(self.inner, except sweep);
 
     async fn sweep(&self) -> Result<u64> {
+        self.inner.ping().await?;
         Ok(0)
     }
 }

@@ -1,7 +1,7 @@
 //! Stores in which one operation still sees expired entries, until the sweeper would have come.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use kv_core::{
     WatchQuery, WatchStream, When, delegate_store,
 };
 
+use super::kept::Kept;
 use super::{faults, scan};
 
 faults! { ghosts:
@@ -64,16 +65,16 @@ struct Haunted {
     inner: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
     seen_by: Haunt,
-    mortals: Mutex<BTreeMap<Key, Entry>>,
+    mortals: Kept<BTreeMap<Key, Entry>>,
 }
 
 impl Haunted {
     fn new(inner: Arc<dyn KvStore>, clock: Arc<dyn Clock>, seen_by: Haunt) -> Self {
-        Self { inner, clock, seen_by, mortals: Mutex::default() }
+        Self { inner, clock, seen_by, mortals: Kept::default() }
     }
 
     fn mortals(&self) -> MutexGuard<'_, BTreeMap<Key, Entry>> {
-        self.mortals.lock().unwrap_or_else(PoisonError::into_inner)
+        self.mortals.lock()
     }
 
     /// The expired entry of a key, where this operation sees it.

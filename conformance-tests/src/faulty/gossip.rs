@@ -1,6 +1,6 @@
 //! Watchers that hear of what did not happen, and watchers that hold up the writers.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use kv_core::{
 use tokio::sync::{Semaphore, broadcast};
 
 use super::faults;
+use super::kept::Kept;
 
 faults! { gossip:
     refusals_are_told: "W-2" "reports a write before it is judged, also where the condition then does not hold" []
@@ -19,7 +20,7 @@ faults! { gossip:
     deletes_of_nothing_are_told: "W-2" "reports the delete of a key that was not there" []
         |inner, _clock| Gossip { inner, of: Of::Missing, rumours: broadcast::Sender::new(64) };
     a_slow_watcher_blocks_writers: "W-3" "waits for room in the queue of a watcher, as sled's subscribers do" []
-        |inner, _clock| Blocking { inner, queues: Mutex::default() };
+        |inner, _clock| Blocking { inner, queues: Kept::default() };
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +77,7 @@ impl KvStore for Gossip {
 #[derive(Debug)]
 struct Blocking {
     inner: Arc<dyn KvStore>,
-    queues: Mutex<Vec<Arc<Semaphore>>>,
+    queues: Kept<Vec<Arc<Semaphore>>>,
 }
 
 impl Blocking {
@@ -88,7 +89,7 @@ impl KvStore for Blocking {
     delegate_store!(self.inner, except set set_many watch);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let queues = self.queues.lock().clone();
         for queue in queues {
             // Where the watcher is gone, the queue is closed.
             if let Ok(room) = queue.acquire().await {
@@ -109,7 +110,7 @@ impl KvStore for Blocking {
         let queue = Arc::new(Semaphore::new(Self::ROOM));
         let watching = Watching(Arc::clone(&queue));
         let events = self.inner.watch(query).await?;
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner).push(queue);
+        self.queues.lock().push(queue);
         Ok(Box::pin(events.inspect(move |_| watching.0.add_permits(1))))
     }
 }

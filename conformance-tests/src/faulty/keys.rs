@@ -1,11 +1,11 @@
 //! Encodings that take different keys for one, or read back another key than was written.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use kv_core::Key;
 
 use super::faults;
+use super::kept::Kept;
 use super::recoded::{Coding, Recoded};
 
 faults! { keys:
@@ -127,7 +127,7 @@ fn drop_empty(key: &Key) -> Key {
 /// The hash is all that is stored; the last key that had it is listed.
 #[derive(Debug, Default)]
 struct Hashed {
-    last: Mutex<HashMap<Key, Key>>,
+    last: Kept<HashMap<Key, Key>>,
 }
 
 impl Coding for Hashed {
@@ -135,12 +135,12 @@ impl Coding for Hashed {
         let hash =
             key.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         let stored = rebuilt(key, [format!("{:04x}", (hash >> 16) ^ (hash & 0xffff))]);
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(stored.clone(), key.clone());
+        self.last.lock().insert(stored.clone(), key.clone());
         stored
     }
 
     fn decode(&self, stored: &Key) -> Key {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.last.lock();
         last.get(stored).unwrap_or(stored).clone()
     }
 }

@@ -1,7 +1,7 @@
 //! Messages that come twice, in the wrong order, or to the wrong channel.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,12 +9,13 @@ use futures_util::StreamExt;
 use kv_core::{Key, KeyPrefix, KvStore, MessageEvent, MessageStream, Result, delegate_store};
 
 use super::faults;
+use super::kept::Kept;
 
 faults! { messages:
     come_twice: "P-1" "delivers a message again, as a retried publish does" []
         |inner, _clock| Twice { inner };
     come_in_pairs_swapped: "P-1" "delivers the later of two messages first" []
-        |inner, _clock| Swapped { inner, held: Mutex::default() };
+        |inner, _clock| Swapped { inner, held: Kept::default() };
     reach_every_channel: "P-1" "delivers the messages of all channels to every subscriber" []
         |inner, _clock| Everywhere { inner };
     are_cut_at_8000_bytes: "P-1" "cuts a payload off where PostgreSQL's NOTIFY ends" []
@@ -47,7 +48,7 @@ impl KvStore for Twice {
 #[derive(Debug)]
 struct Swapped {
     inner: Arc<dyn KvStore>,
-    held: Mutex<Option<(Key, Bytes)>>,
+    held: Kept<Option<(Key, Bytes)>>,
 }
 
 #[async_trait]
@@ -55,8 +56,9 @@ impl KvStore for Swapped {
     delegate_store!(self.inner, except publish);
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
+        self.inner.ping().await?;
         let held = {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self.held.lock();
             match held.take() {
                 Some(held) => held,
                 None => {
@@ -132,6 +134,7 @@ impl KvStore for Late {
     delegate_store!(self.inner, except subscribe);
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
+        self.inner.ping().await?;
         let (inner, channels) = (Arc::clone(&self.inner), channels.clone());
         let subscribing = async move {
             match inner.subscribe(&channels).await {

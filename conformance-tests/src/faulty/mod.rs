@@ -13,7 +13,8 @@
 //! | `watch`, `gossip`, `messages` | what is told, when, and to whom |
 //! | `concurrency` | races, caches, cancelled calls |
 //! | `restart` | what close and reopen do |
-//! | `scan` | listing by reading everything, for the others |
+//! | `refuses` | options and operations that are not declared |
+//! | `scan`, `kept` | what the others need: listing by reading everything, and remembering |
 
 mod concurrency;
 mod conditions;
@@ -21,11 +22,13 @@ mod counters;
 mod expiry;
 mod ghosts;
 mod gossip;
+mod kept;
 mod keys;
 mod list;
 mod messages;
 mod pages;
 mod recoded;
+mod refuses;
 mod restart;
 mod scan;
 mod transactions;
@@ -87,6 +90,7 @@ const ALL: &[&[Fault]] = &[
     messages::FAULTS,
     concurrency::FAULTS,
     restart::FAULTS,
+    refuses::FAULTS,
 ];
 
 /// The contents page of a file of faults: name, clause, story, the cases that catch it, and how a good store is wrapped.

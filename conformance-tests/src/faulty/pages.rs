@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use kv_core::{Key, KeyPrefix, KvStore, ListItem, ListPage, ListQuery, Result, delegate_store};
 
+use super::kept::Kept;
 use super::{faults, scan};
 
 faults! { pages:
@@ -42,7 +43,7 @@ faults! { pages:
     pages_overlap: "L-1" "starts a page with the key that ended the one before, as SCAN may" []
         |inner, _clock| Overlapping { inner };
     pages_go_by_offset: "L-2" "resumes by counting, so that a delete in between skips a key" []
-        |inner, _clock| Offset { inner, places: Mutex::default() };
+        |inner, _clock| Offset { inner, places: Kept::default() };
     shows_internal_keys: "L-1" "lists a key of its own housekeeping" []
         |inner, _clock| Paged::new(inner, |query, page| {
             if let (true, Ok(own)) = (query.prefix.is_all() && !page.items.is_empty(), Key::new(["zz:meta", "layout"])) {
@@ -159,7 +160,7 @@ impl KvStore for Overlapping {
 struct Offset {
     inner: Arc<dyn KvStore>,
     /// How many items came before the page that starts behind a key.
-    places: Mutex<HashMap<Key, usize>>,
+    places: Kept<HashMap<Key, usize>>,
 }
 
 #[async_trait]
@@ -169,7 +170,7 @@ impl KvStore for Offset {
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let edge = if query.reverse { &query.before } else { &query.after };
         let place =
-            edge.as_ref().and_then(|key| self.places.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied());
+            edge.as_ref().and_then(|key| self.places.lock().get(key).copied());
         let page = match place {
             None => self.inner.list(query).await?,
             Some(place) => {
@@ -190,7 +191,7 @@ impl KvStore for Offset {
         };
         if let Some(next) = &page.next {
             let place = place.unwrap_or_default() + page.items.len();
-            self.places.lock().unwrap_or_else(PoisonError::into_inner).insert(next.clone(), place);
+            self.places.lock().insert(next.clone(), place);
         }
         Ok(page)
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,13 +14,14 @@ use kv_core::{
     WatchQuery, WatchStream, When, delegate_store,
 };
 
+use super::kept::Kept;
 use super::{faults, scan};
 
 faults! { restart:
     loses_the_last_write: "R-3" "does not flush when it is closed, and the last write is lost" []
-        |inner, _clock| Unflushed { inner, last: Mutex::default() };
+        |inner, _clock| Unflushed { inner, last: Kept::default() };
     starts_ttls_anew: "T-4" "stores times to live instead of deadlines, and counts them from the reopening" []
-        |inner, _clock| Restarted { inner, ttls: Mutex::default() };
+        |inner, _clock| Restarted { inner, ttls: Kept::default() };
     makes_everything_permanent: "T-4" "does not store deadlines" []
         |inner, _clock| AtClose { inner, change: |entry| Some((entry, Expiry::Never)) };
     gives_new_versions: "S-3" "writes every entry anew when it is closed, under another version" []
@@ -43,7 +44,7 @@ faults! { restart:
 #[derive(Debug)]
 struct Unflushed {
     inner: Arc<dyn KvStore>,
-    last: Mutex<Option<(Key, Option<Entry>)>>,
+    last: Kept<Option<(Key, Option<Entry>)>>,
 }
 
 #[async_trait]
@@ -53,17 +54,17 @@ impl KvStore for Unflushed {
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         let before = self.inner.get(key).await?;
         let outcome = self.inner.set(key, value, options).await?;
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((key.clone(), before));
+        *self.last.lock() = Some((key.clone(), before));
         Ok(outcome)
     }
 
     async fn flush(&self) -> Result<()> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.last.lock().take();
         self.inner.flush().await
     }
 
     async fn close(&self) -> Result<()> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let last = self.last.lock().take();
         match last {
             Some((key, Some(entry))) => {
                 let _ =
@@ -81,7 +82,7 @@ impl KvStore for Unflushed {
 #[derive(Debug)]
 struct Restarted {
     inner: Arc<dyn KvStore>,
-    ttls: Mutex<HashMap<Key, Duration>>,
+    ttls: Kept<HashMap<Key, Duration>>,
 }
 
 #[async_trait]
@@ -90,7 +91,7 @@ impl KvStore for Restarted {
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         let outcome = self.inner.set(key, value, options).await?;
-        let mut ttls = self.ttls.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ttls = self.ttls.lock();
         match options.expiry {
             Expiry::After(ttl) => ttls.insert(key.clone(), ttl),
             _ => ttls.remove(key),
@@ -99,7 +100,7 @@ impl KvStore for Restarted {
     }
 
     async fn close(&self) -> Result<()> {
-        let ttls = std::mem::take(&mut *self.ttls.lock().unwrap_or_else(PoisonError::into_inner));
+        let ttls = std::mem::take(&mut *self.ttls.lock());
         for (key, ttl) in ttls {
             self.inner.touch(&key, NewExpiry::After(ttl)).await?;
         }

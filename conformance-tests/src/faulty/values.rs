@@ -1,12 +1,12 @@
 //! Bytes that come back changed, single keys that answer wrongly, and batches that lose count.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    DeleteOptions, DeleteOutcome, Entry, Error, ErrorKind, Key, KvStore, Result, SetItem, SetOptions, SetOutcome,
+    DeleteOptions, DeleteOutcome, Entry, Error, ErrorKind, Key, KvStore, Operation, Result, SetItem, SetOptions, SetOutcome,
     delegate_store,
 };
 
@@ -35,6 +35,10 @@ faults! { values:
         |inner, _clock| RecursiveDelete { inner };
     previous_is_forgotten: "S-2" "does not give the entry that was replaced or removed, though asked to" []
         |inner, _clock| NoPrevious { inner };
+    debug_shows_values: "E-3" "its `Debug` shows what was written last, secret or not" []
+        |inner, _clock| Talkative { inner, last: Mutex::default() };
+    errors_show_the_key: "E-3" "puts the key into the text of an error" []
+        |inner, _clock| Telling { inner };
     get_many_leaves_out_the_missing: "B-1" "a batch of gets answers only for the keys that are there, as Spin's does" []
         |inner, _clock| OnlyFound { inner };
     get_many_answers_twins_once: "B-1" "a batch of gets answers a key that stands twice only once" []
@@ -242,5 +246,38 @@ impl KvStore for ProudBatch {
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
         let outcomes = self.inner.delete_many(keys).await;
         outcomes.into_iter().map(|outcome| outcome.map(|_| DeleteOutcome::Deleted { previous: None })).collect()
+    }
+}
+
+#[derive(Debug)]
+struct Talkative {
+    inner: Arc<dyn KvStore>,
+    last: Mutex<Option<(Key, Bytes)>>,
+}
+
+#[async_trait]
+impl KvStore for Talkative {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((key.clone(), value.clone()));
+        self.inner.set(key, value, options).await
+    }
+}
+
+#[derive(Debug)]
+struct Telling {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Telling {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        self.inner.set(key, value, options).await.map_err(|error| {
+            let message = format!("{} (while writing {key})", error.message());
+            Error::new(error.kind(), message).with_operation(Operation::Set).with_backend("memory").with_key(key)
+        })
     }
 }

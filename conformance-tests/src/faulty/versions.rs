@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use kv_core::{
 };
 
 use super::faults;
+use super::kept::Kept;
 
 faults! { versions:
     start_again_after_a_delete: "S-3" "counts the writes of a key, and from one again after a delete" []
@@ -32,12 +33,12 @@ trait Names: Debug + Send + Sync + 'static {
 /// The number of the write since the key was created.
 #[derive(Debug, Default)]
 struct Counted {
-    seen: Mutex<HashMap<Key, Vec<Version>>>,
+    seen: Kept<HashMap<Key, Vec<Version>>>,
 }
 
 impl Names for Counted {
     fn outside(&self, key: &Key, version: Version, _value: &Bytes) -> Version {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         let versions = seen.entry(key.clone()).or_default();
         let place = versions.iter().position(|seen| *seen == version).unwrap_or_else(|| {
             versions.push(version);
@@ -47,7 +48,7 @@ impl Names for Counted {
     }
 
     fn forget(&self, key: &Key) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.seen.lock().remove(key);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use kv_core::{
 };
 
 use super::faults;
+use super::kept::Kept;
 
 faults! { watch:
     registers_late: "W-1" "begins to watch when the stream is first read" []
@@ -70,6 +71,7 @@ impl KvStore for Late {
     delegate_store!(self.inner, except watch);
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
+        self.inner.ping().await?;
         let (inner, query) = (Arc::clone(&self.inner), query.clone());
         let watching = async move {
             match inner.watch(&query).await {
@@ -130,7 +132,7 @@ enum Mute {
 struct Muted {
     inner: Arc<dyn KvStore>,
     mute: Mute,
-    keys: Arc<Mutex<HashSet<Key>>>,
+    keys: Arc<Kept<HashSet<Key>>>,
 }
 
 impl Muted {
@@ -140,7 +142,7 @@ impl Muted {
 
     /// Before a write of this path, so that its report finds the key muted.
     fn comes_by(&self, path: Option<Mute>, key: &Key) {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys.lock();
         if path == Some(self.mute) {
             keys.insert(key.clone());
         } else {
@@ -194,7 +196,7 @@ impl KvStore for Muted {
         let keys = Arc::clone(&self.keys);
         let events = self.inner.watch(query).await?;
         Ok(Box::pin(events.filter(move |event| {
-            let keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
+            let keys = keys.lock();
             std::future::ready(!matches!(event, Ok(WatchEvent::Set { key, .. }) if keys.contains(key)))
         })))
     }
