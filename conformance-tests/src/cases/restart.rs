@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use kv_core::{
-    Capability, ErrorKind, Expires, Expiry, IncrementOptions, KvStore, SetItem, SetOptions, SetOutcome, When,
+    Capability, DeleteOptions, ErrorKind, Expires, Expiry, IncrementOptions, KvStore, SetItem, SetOptions, SetOutcome,
+    Survives, When,
 };
 
 use crate::case::{Need, cases};
@@ -29,6 +30,8 @@ cases! { restart, Durable:
     an_empty_one: "R-1" [Need::Reopen] "a store in which nothing was written can be closed and opened";
     unswept_entries_do_not_return: "T-1" [Need::Reopen] "what had expired before the close does not come back";
     flush_is_a_barrier: "R-3" [Need::Reopen] "what was acknowledged before a flush is there, and flushing again is fine";
+    dropped_without_close: "R-3" [Need::Reopen, Need::Survives(Survives::Process)]
+        "a store whose last handle was dropped has lost nothing, and can be opened again";
     handles_share: "G-2" [Need::SecondHandle] "what one handle writes or deletes, the other sees at once";
     handles_judge_together: "S-2" [Need::SecondHandle, Need::Has(Capability::Conditions)] "of two handles that create a key, one succeeds";
     handles_are_closed_alone: "R-3" [Need::SecondHandle] "closing one handle leaves another that was opened for itself";
@@ -232,6 +235,34 @@ async fn flush_is_a_barrier(mut cx: Context) -> Verdict {
     cx.expect(["after"], "v").await
 }
 
+async fn dropped_without_close(cx: Context) -> Verdict {
+    let store = cx.other_store().await?;
+    let k = key(["k"]);
+    ensure!(store.set(&k, "v".into(), &SetOptions::default()).await?.is_stored(), "a write was refused");
+    if !cx.capabilities().durability.interval.is_zero() {
+        store.flush().await?;
+    }
+    drop(store);
+    // Its tasks and threads may need a moment to let go of what they hold.
+    let mut tries = 0;
+    let again = loop {
+        match cx.other_store().await {
+            Ok(store) => break store,
+            Err(failure) if tries == 100 => return Err(failure),
+            Err(_) => tries += 1,
+        }
+        cx.wait(Duration::from_millis(100)).await;
+    };
+    let found = again.get(&k).await?.map(|entry| entry.value);
+    ensure!(
+        again.delete(&k, &DeleteOptions::default()).await?.is_deleted() == found.is_some(),
+        "get and delete disagree"
+    );
+    again.close().await?;
+    ensure_eq!(found.as_deref(), Some(b"v".as_slice()), "what is there after the handle was dropped");
+    Ok(())
+}
+
 async fn handles_share(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     for at in 0..20 {
@@ -240,7 +271,7 @@ async fn handles_share(cx: Context) -> Verdict {
         let seen = other.get(&k).await?.map(|entry| entry.value);
         ensure_eq!(seen.as_deref(), Some(value.as_bytes()), "what the other handle reads");
         ensure!(
-            other.delete(&k, &kv_core::DeleteOptions::default()).await?.is_deleted(),
+            other.delete(&k, &DeleteOptions::default()).await?.is_deleted(),
             "the other handle found nothing to delete"
         );
         cx.expect_absent(&k).await?;

@@ -26,7 +26,6 @@ cases! { values, Core:
     the_same_under_many_keys: "V-1" [] "equal values under different keys do not depend on each other";
     the_buffer_is_the_callers: "V-2" [] "what the caller does to its buffer after a write changes nothing in the store";
     what_was_read_stays: "V-2" [] "a value that was read stays as it was when the key is overwritten and deleted";
-    two_readers_do_not_share: "V-2" [] "what one reader does to its copy, another does not see";
 }
 
 async fn empty_is_not_absent(cx: Context) -> Verdict {
@@ -224,17 +223,6 @@ async fn what_was_read_stays(cx: Context) -> Verdict {
     cx.set(["other"], vec![1; 5_000]).await?;
     ensure_eq!(read, first, "what was read before the key was deleted");
     Ok(())
-}
-
-async fn two_readers_do_not_share(cx: Context) -> Verdict {
-    cx.set(["k"], "value").await?;
-    let (one, other) = (cx.entry(["k"]).await?.value, cx.entry(["k"]).await?.value);
-    // In place where the buffer allows it, in a copy where it does not: nobody else may notice either.
-    let mut mine = BytesMut::from(one);
-    mine.fill(b'x');
-    ensure_eq!(other, "value", "what another reader had");
-    drop(other);
-    cx.expect(["k"], "value").await
 }
 
 /// Writes a value and reads it back.
