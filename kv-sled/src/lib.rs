@@ -1,1 +1,28 @@
 #![doc = include_str!("../README.md")]
+
+mod builder;
+mod capabilities;
+mod codec;
+mod config;
+mod decide;
+mod draft;
+mod error;
+mod folder;
+mod gate;
+mod handle;
+mod health;
+mod ledger;
+mod list;
+mod medium;
+mod named;
+mod open;
+mod operations;
+mod request;
+mod store;
+mod watchdog;
+mod worker;
+
+pub use self::builder::SledStoreBuilder;
+pub use self::capabilities::CAPABILITIES;
+pub use self::config::{SCHEME, SledConfig, SledDurability};
+pub use self::handle::SledStore;

@@ -1,0 +1,29 @@
+//! What the store can do.
+
+use kv_core::{Capabilities, Durability, List, Reach, Survives, Transactions};
+
+use crate::config::SledDurability;
+
+/// What a store can do with the durability that it has unless said otherwise: everything inside this process.
+pub const CAPABILITIES: Capabilities = Capabilities::CORE
+    .with_versions()
+    .with_deadlines()
+    .with_conditions()
+    .with_previous()
+    .with_list(List::Native)
+    .with_touch()
+    .with_counters()
+    .with_transactions(Transactions::Any)
+    .with_watch(Reach::Process)
+    .with_watch_expiry()
+    .with_messages(Reach::Process)
+    .with_durability(Durability::surviving(Survives::Process));
+
+/// The same with the durability that was chosen.
+pub(crate) const fn with(durability: SledDurability) -> Capabilities {
+    CAPABILITIES.with_durability(match durability {
+        SledDurability::Process => Durability::surviving(Survives::Process),
+        SledDurability::Interval(interval) => Durability::surviving(Survives::Process).with_interval(interval),
+        SledDurability::Power => Durability::surviving(Survives::Power),
+    })
+}

@@ -1,0 +1,194 @@
+//! A batch that is being made: what it changes, seen over what the tree holds.
+
+use std::collections::hash_map::Entry as Place;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
+use std::time::SystemTime;
+
+use kv_core::{Deadline, Entry, Key, Result, stored};
+use sled::{Batch, IVec, Tree};
+
+use crate::codec::{LEDGER, Physical, data_key, entry, index_key, index_range};
+use crate::decide;
+use crate::error::from_sled;
+use crate::ledger::Ledger;
+
+/// Judged changes that are not applied yet. The worker is the only writer, so the tree stands still meanwhile.
+pub(crate) struct Draft<'t> {
+    tree: &'t Tree,
+    now: SystemTime,
+    records: HashMap<Key, Record>,
+    /// The order in which keys were changed first, for whoever watches.
+    changed: Vec<Key>,
+    /// Entries of the index that no record stands behind.
+    strays: BTreeSet<IVec>,
+}
+
+/// One key's stored bytes, in the tree and after the batch.
+#[derive(Debug)]
+struct Record {
+    before: Option<IVec>,
+    after: Option<IVec>,
+    is_changed: bool,
+}
+
+/// What is to be applied.
+#[derive(Debug)]
+pub(crate) struct Applicable {
+    pub(crate) batch: Batch,
+    pub(crate) changed: Vec<Key>,
+    pub(crate) ledger: Ledger,
+}
+
+impl<'t> Draft<'t> {
+    pub(crate) fn new(tree: &'t Tree, now: SystemTime) -> Self {
+        Self { tree, now, records: HashMap::new(), changed: Vec::new(), strays: BTreeSet::new() }
+    }
+
+    /// The time at which the whole batch is judged.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.now
+    }
+
+    /// The stored bytes under a key, as the batch has them so far.
+    pub(crate) fn stored(&mut self, key: &Key) -> Result<Option<IVec>> {
+        Ok(self.record(key)?.after.clone())
+    }
+
+    /// The deadline of the live entry under a key, where there is one.
+    pub(crate) fn live_deadline(&mut self, key: &Key) -> Result<Option<Deadline>> {
+        let now = self.now;
+        let Some(stored) = &self.record(key)?.after else { return Ok(None) };
+        let deadline = stored::deadline(key, stored)?;
+        Ok((!deadline.has_passed(now)).then_some(deadline))
+    }
+
+    /// The live entry under a key, and its deadline, where there is one.
+    pub(crate) fn live(&mut self, key: &Key) -> Result<Option<(Entry, Deadline)>> {
+        let Some(stored) = self.stored(key)? else { return Ok(None) };
+        if stored::deadline(key, &stored)?.has_passed(self.now) {
+            return Ok(None);
+        }
+        entry(key, stored).map(Some)
+    }
+
+    /// Changes what stands under a key.
+    pub(crate) fn put(&mut self, key: &Key, stored: Option<Vec<u8>>) -> Result<()> {
+        let record = self.record(key)?;
+        record.after = stored.map(IVec::from);
+        if !std::mem::replace(&mut record.is_changed, true) {
+            self.changed.push(key.clone());
+        }
+        Ok(())
+    }
+
+    /// Removes entries whose deadline has passed, at most this many, the oldest first. Gives how many it looked at and how
+    /// many of them were there.
+    pub(crate) fn sweep(&mut self, limit: usize) -> Result<(usize, u64)> {
+        let Ok(since) = self.now.duration_since(SystemTime::UNIX_EPOCH) else { return Ok((0, 0)) };
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let (mut seen, mut removed) = (0, 0);
+        for item in self.tree.range(index_range(millis)).take(limit) {
+            let (physical, _) = item.map_err(from_sled)?;
+            seen += 1;
+            let Physical::Index(deadline, key) = Physical::read(&physical) else {
+                self.strays.insert(physical);
+                continue;
+            };
+            // The index follows the record. Where they do not agree, the record is right.
+            let actual = self.stored(&key)?.and_then(|stored| stored::deadline(&key, &stored).ok());
+            if actual == Some(deadline) {
+                self.put(&key, None)?;
+                removed += 1;
+            } else if self.before_deadline(&key)? != Some(deadline) {
+                self.strays.insert(physical);
+            }
+        }
+        Ok((seen, removed))
+    }
+
+    /// Removes what stands in a range, at most this many records and about this many bytes. Gives how many live entries went,
+    /// and behind which physical key to go on.
+    pub(crate) fn clear(
+        &mut self,
+        range: &(Bound<Vec<u8>>, Bound<Vec<u8>>),
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<(u64, Option<IVec>)> {
+        let (mut removed, mut bytes) = (0, 0);
+        for (seen, item) in self.tree.range::<Vec<u8>, _>(range.clone()).enumerate() {
+            let (physical, stored) = item.map_err(from_sled)?;
+            bytes += stored.len();
+            if let Physical::Data(key) = Physical::read(&physical) {
+                removed += u64::from(decide::remove(self, &key)?);
+            }
+            if seen + 1 >= limit || bytes >= max_bytes {
+                return Ok((removed, Some(physical)));
+            }
+        }
+        Ok((removed, None))
+    }
+
+    /// What the index says of the key before the batch.
+    fn before_deadline(&mut self, key: &Key) -> Result<Option<Deadline>> {
+        let record = self.record(key)?;
+        Ok(record.before.as_ref().and_then(|stored| stored::deadline(key, stored).ok()))
+    }
+
+    /// The batch, and the ledger behind it. Nothing where nothing changes.
+    pub(crate) fn finish(self, mut ledger: Ledger) -> Option<Applicable> {
+        let Self { tree: _, now: _, records, changed, strays } = self;
+        if changed.is_empty() && strays.is_empty() {
+            return None;
+        }
+        let mut batch = Batch::default();
+        for (key, Record { before, after, is_changed }) in records {
+            if !is_changed {
+                continue;
+            }
+            let physical = data_key(&key);
+            let (old, new) = (indexed(&key, before.as_ref()), indexed(&key, after.as_ref()));
+            if old != new {
+                if let Some(old) = old {
+                    ledger.remove(&old, &[]);
+                    batch.remove(old);
+                }
+                if let Some(new) = new {
+                    ledger.add(&new, &[]);
+                    batch.insert(new, &[]);
+                }
+            }
+            if let Some(before) = before {
+                ledger.remove(&physical, &before);
+                if after.is_none() {
+                    batch.remove(physical.as_slice());
+                }
+            }
+            if let Some(after) = after {
+                ledger.add(&physical, &after);
+                batch.insert(physical, after);
+            }
+        }
+        for stray in strays {
+            ledger.remove(&stray, &[]);
+            batch.remove(stray);
+        }
+        batch.insert(LEDGER, ledger.encode());
+        Some(Applicable { batch, changed, ledger })
+    }
+
+    fn record(&mut self, key: &Key) -> Result<&mut Record> {
+        match self.records.entry(key.clone()) {
+            Place::Occupied(place) => Ok(place.into_mut()),
+            Place::Vacant(place) => {
+                let before = self.tree.get(data_key(key)).map_err(from_sled)?;
+                Ok(place.insert(Record { after: before.clone(), before, is_changed: false }))
+            }
+        }
+    }
+}
+
+/// Where the index names a record.
+fn indexed(key: &Key, stored: Option<&IVec>) -> Option<Vec<u8>> {
+    index_key(stored::deadline(key, stored?).ok()?, key)
+}

@@ -1,0 +1,131 @@
+//! One write on its way to the worker and back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kv_core::{Error, Result, Version};
+use tokio::sync::oneshot;
+
+use crate::draft::Draft;
+
+/// What the worker is asked to do.
+pub(crate) enum Message {
+    /// Judge a write, apply it with others, make it as safe as declared, acknowledge it.
+    Write(Box<dyn Job>),
+    /// Make everything that was acknowledged as safe as the backend can.
+    Flush(oneshot::Sender<Result<()>>),
+    /// Flush and give the files back.
+    Close(oneshot::Sender<Result<()>>),
+}
+
+/// A write, whatever it answers.
+pub(crate) trait Job: Send {
+    /// How much it adds to a batch, in bytes.
+    fn bytes(&self) -> usize;
+
+    /// Says that from now on it may be applied.
+    fn take(&self);
+
+    /// Judges it over the batch so far and remembers the answer.
+    fn judge(&mut self, draft: &mut Draft<'_>);
+
+    /// Gives the remembered answer.
+    fn acknowledge(self: Box<Self>);
+
+    /// Gives an error instead: `what` was not begun, or came to an end that nobody knows.
+    fn fail(self: Box<Self>, failure: &Failure);
+}
+
+/// Why a write has no answer of its own.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nothing happened.
+    NotBegun(fn(String) -> Error, String),
+    /// It may have been applied.
+    Unknown(String),
+}
+
+/// The caller's end.
+pub(crate) struct Waiting<T> {
+    pub(crate) answer: oneshot::Receiver<Result<T>>,
+    was_taken: Arc<AtomicBool>,
+    version: Option<Version>,
+}
+
+impl<T> Waiting<T> {
+    /// The error of a write whose answer never came.
+    pub(crate) fn lost(&self, not_begun: Error) -> Error {
+        if self.was_taken.load(Ordering::Acquire) {
+            Error::indeterminate(self.version, not_begun.message().to_owned())
+        } else {
+            not_begun
+        }
+    }
+}
+
+struct Request<T, J> {
+    judge: Option<J>,
+    answer: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+    was_taken: Arc<AtomicBool>,
+    version: Option<Version>,
+    bytes: usize,
+}
+
+/// Makes a write out of what judges it.
+pub(crate) fn request<T, J>(version: Option<Version>, bytes: usize, judge: J) -> (Box<dyn Job>, Waiting<T>)
+where
+    T: Send + 'static,
+    J: FnOnce(&mut Draft<'_>) -> Result<T> + Send + 'static,
+{
+    let (reply, answer) = oneshot::channel();
+    let was_taken = Arc::new(AtomicBool::new(false));
+    let waiting = Waiting { answer, was_taken: Arc::clone(&was_taken), version };
+    let judge = Some(judge);
+    (Box::new(Request { judge, answer: None, reply, was_taken, version, bytes }), waiting)
+}
+
+impl<T, J> Job for Request<T, J>
+where
+    T: Send,
+    J: FnOnce(&mut Draft<'_>) -> Result<T> + Send,
+{
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn take(&self) {
+        self.was_taken.store(true, Ordering::Release);
+    }
+
+    fn judge(&mut self, draft: &mut Draft<'_>) {
+        self.answer = self.judge.take().map(|judge| judge(draft));
+    }
+
+    fn acknowledge(self: Box<Self>) {
+        if let Some(answer) = self.answer {
+            // A caller that went away does not want to know.
+            let _ = self.reply.send(answer);
+        }
+    }
+
+    fn fail(self: Box<Self>, failure: &Failure) {
+        let error = match failure {
+            Failure::NotBegun(kind, text) => kind(text.clone()),
+            Failure::Unknown(text) => match self.answer {
+                // Its own error came first, and nothing of it was applied.
+                Some(Err(error)) => error,
+                _ => Error::indeterminate(self.version, text.clone()),
+            },
+        };
+        let _ = self.reply.send(Err(error));
+    }
+}
+
+impl Failure {
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::NotBegun(_, text) | Self::Unknown(text) => text,
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The one thread that writes: it takes what waits, judges it in order, applies it as one batch, makes that as safe as
+//! declared and acknowledges it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use kv_core::{BoxFuture, Clock, Error, ErrorKind, Key, Result, SystemClock};
+use sled::Db;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::{SledConfig, SledDurability};
+use crate::draft::{Applicable, Draft};
+use crate::error::{from_io, from_sled};
+use crate::gate;
+use crate::handle::Shared;
+use crate::health::Trouble;
+use crate::ledger::Ledger;
+use crate::medium::Medium;
+use crate::request::{Failure, Job, Message};
+use crate::watchdog::Pulse;
+
+/// At most this many writes a batch.
+const MAX_WRITES: usize = 1_024;
+/// A batch ends with the write that brings it over this many bytes.
+const MAX_BYTES: usize = 4 << 20;
+/// At most this many expired entries a batch.
+pub(crate) const SWEEP_LIMIT: usize = 1_000;
+
+/// The owner of the database.
+pub(crate) struct Worker {
+    config: SledConfig,
+    path: PathBuf,
+    shared: Arc<Shared>,
+    pulse: Arc<Pulse>,
+    db: Db,
+    ledger: Ledger,
+    medium: Medium,
+    /// Whether something was applied that was not flushed.
+    is_dirty: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        config: SledConfig,
+        path: PathBuf,
+        shared: Arc<Shared>,
+        pulse: Arc<Pulse>,
+        db: Db,
+        ledger: Ledger,
+        medium: Medium,
+    ) -> Self {
+        Self { config, path, shared, pulse, db, ledger, medium, is_dirty: false }
+    }
+
+    /// Works until the store is closed or its last handle is gone.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        let clock = Arc::clone(&self.shared.clock);
+        let mut sweep = clock.sleep(self.config.sweep_interval);
+        let mut flush: Option<BoxFuture<'static, ()>> = None;
+        let closing = loop {
+            if let (SledDurability::Interval(interval), true, true) =
+                (self.config.durability, self.is_dirty, flush.is_none())
+            {
+                // Half of it is left for the flush itself.
+                flush = Some(Box::pin(async move { SystemClock.sleep(interval / 2).await }));
+            }
+            tokio::select! {
+                biased;
+                () = due(&mut flush) => {
+                    flush = None;
+                    let _ = self.flush(false);
+                }
+                () = &mut sweep => {
+                    let is_done = self.sweep();
+                    sweep = clock.sleep(if is_done { self.config.sweep_interval } else { Duration::ZERO });
+                    // Between two batches of a long sweep writes have their turn.
+                    if !is_done
+                        && let Ok(message) = inbox.try_recv()
+                        && let Some(closing) = self.take(message, &mut inbox)
+                    {
+                        break Some(closing);
+                    }
+                }
+                message = inbox.recv() => match message {
+                    Some(message) => {
+                        if let Some(closing) = self.take(message, &mut inbox) {
+                            break Some(closing);
+                        }
+                    }
+                    None => break None,
+                },
+            }
+        };
+        self.end(closing, inbox);
+    }
+
+    /// Takes a message and the writes that wait behind it. Gives back who asked for the store to be closed.
+    fn take(&mut self, first: Message, inbox: &mut mpsc::Receiver<Message>) -> Option<oneshot::Sender<Result<()>>> {
+        let (mut jobs, mut bytes, mut next) = (Vec::new(), 0, Some(first));
+        gather(inbox);
+        while let Some(message) = next.take() {
+            match message {
+                Message::Write(job) => {
+                    bytes += job.bytes();
+                    jobs.push(job);
+                    if jobs.len() < MAX_WRITES && bytes < MAX_BYTES {
+                        next = inbox.try_recv().ok();
+                    }
+                }
+                Message::Flush(reply) => {
+                    self.write(std::mem::take(&mut jobs));
+                    let _ = reply.send(self.flush(true));
+                }
+                Message::Close(reply) => {
+                    self.write(jobs);
+                    return Some(reply);
+                }
+            }
+        }
+        self.write(jobs);
+        None
+    }
+
+    /// Judges, applies, makes safe and acknowledges.
+    fn write(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        if jobs.is_empty() {
+            return;
+        }
+        if let Err(failure) = self.may_write() {
+            return jobs.into_iter().for_each(|job| job.fail(&failure));
+        }
+        let done = {
+            let pulse = Arc::clone(&self.pulse);
+            let _busy = pulse.begin(self.config.operation_timeout);
+            self.attempt(|worker| {
+                let mut draft = Draft::new(&worker.db, worker.shared.clock.now());
+                for job in &mut jobs {
+                    job.take();
+                    job.judge(&mut draft);
+                }
+                let Some(judged) = draft.finish(worker.ledger) else { return Ok(Vec::new()) };
+                let changed = worker.apply(judged)?;
+                worker.make_safe()?;
+                Ok(changed)
+            })
+        };
+        match done {
+            Ok(changed) => {
+                self.tell(&changed);
+                jobs.into_iter().for_each(Job::acknowledge);
+            }
+            Err(failure) => jobs.into_iter().for_each(|job| job.fail(&failure)),
+        }
+    }
+
+    /// Removes one batch of expired entries. Tells whether nothing more is to be removed now.
+    fn sweep(&mut self) -> bool {
+        if self.may_write().is_err() {
+            return true;
+        }
+        let pulse = Arc::clone(&self.pulse);
+        let _busy = pulse.begin(self.config.operation_timeout);
+        let mut seen = 0;
+        let done = self.attempt(|worker| {
+            let mut draft = Draft::new(&worker.db, worker.shared.clock.now());
+            (seen, _) = draft.sweep(SWEEP_LIMIT).map_err(Stop::NotBegun)?;
+            // Not flushed: what a crash brings back is swept again.
+            draft.finish(worker.ledger).map_or_else(|| Ok(Vec::new()), |judged| worker.apply(judged))
+        });
+        if let Ok(changed) = done {
+            self.tell(&changed);
+            return seen < SWEEP_LIMIT;
+        }
+        true
+    }
+
+    /// Applies what was judged, and gives the keys that changed.
+    fn apply(&mut self, judged: Applicable) -> Result<Vec<Key>, Stop> {
+        let Applicable { batch, changed, ledger } = judged;
+        let patience = self.config.operation_timeout / 2;
+        let Some(alone) = gate::exclusive(patience) else {
+            return Err(Stop::NotBegun(Error::unavailable("another sled store of this process stands still")));
+        };
+        self.db.apply_batch(batch).map_err(|error| Stop::Unknown(from_sled(error)))?;
+        drop(alone);
+        self.ledger = ledger;
+        self.is_dirty = true;
+        Ok(changed)
+    }
+
+    /// Makes what was applied as safe as declared.
+    fn make_safe(&mut self) -> Result<(), Stop> {
+        match self.config.durability {
+            SledDurability::Process => self.hand_over(),
+            SledDurability::Power => {
+                self.hand_over()?;
+                self.medium.sync().map_err(|error| Stop::Unknown(from_io(error, "the files cannot be synced")))
+            }
+            SledDurability::Interval(_) => Ok(()),
+        }
+    }
+
+    /// Hands everything that sled holds back to the operating system.
+    fn hand_over(&mut self) -> Result<(), Stop> {
+        let Some(beside) = gate::shared(self.config.operation_timeout / 2) else {
+            return Err(Stop::Unknown(Error::unavailable("another sled store of this process stands still")));
+        };
+        self.db.flush().map_err(|error| Stop::Unknown(from_sled(error)))?;
+        drop(beside);
+        self.is_dirty = false;
+        Ok(())
+    }
+
+    /// Flushes; with `to_medium` as far as the medium.
+    fn flush(&mut self, to_medium: bool) -> Result<()> {
+        self.shared.health.check_write()?;
+        let pulse = Arc::clone(&self.pulse);
+        let _busy = pulse.begin(self.config.operation_timeout);
+        let done = self.attempt(|worker| {
+            worker.hand_over()?;
+            if to_medium {
+                let synced = worker.medium.sync_all();
+                synced.map_err(|error| Stop::Unknown(from_io(error, "the files cannot be synced")))?;
+            }
+            Ok(())
+        });
+        done.map_err(|failure| Error::unavailable(failure.text().to_owned()))
+    }
+
+    /// Runs something over sled. What ends badly poisons the store, unless it was not begun.
+    fn attempt<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, Stop>) -> Result<T, Failure> {
+        let shared = Arc::clone(&self.shared);
+        match catch_unwind(AssertUnwindSafe(|| run(self))) {
+            // It came through in the end, but everybody was told that it did not.
+            Ok(Ok(_)) if !shared.health.is_open() => Err(Failure::Unknown(shared.health.story())),
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(Stop::NotBegun(error))) => Err(Failure::NotBegun(constructor(&error), error.message().to_owned())),
+            Ok(Err(Stop::Unknown(error))) => {
+                shared.health.poison(Trouble::failed(&error));
+                Err(Failure::Unknown(shared.health.story()))
+            }
+            Err(_panic) => {
+                shared.health.poison(Trouble::panicked("a write"));
+                Err(Failure::Unknown(shared.health.story()))
+            }
+        }
+    }
+
+    /// Whether the store is in order and has room.
+    fn may_write(&self) -> Result<(), Failure> {
+        let not_begun = |error: Error| Failure::NotBegun(constructor(&error), error.message().to_owned());
+        self.shared.health.check_write().map_err(not_begun)?;
+        let floor = self.config.min_free_bytes;
+        match fs4::available_space(&self.path) {
+            Ok(free) if free < floor => Err(not_begun(Error::capacity(format!(
+                "the file system has {free} bytes left, and the store keeps {floor} free"
+            )))),
+            Ok(_) => Ok(()),
+            Err(error) => Err(not_begun(from_io(error, "the free space cannot be found out"))),
+        }
+    }
+
+    fn tell(&self, changed: &[Key]) {
+        if self.shared.changes.is_heard() {
+            changed.iter().for_each(|key| self.shared.changes.tell(key));
+        }
+    }
+
+    /// Flushes, gives the files back and answers whoever still waits.
+    fn end(mut self, closing: Option<oneshot::Sender<Result<()>>>, mut inbox: mpsc::Receiver<Message>) {
+        let flushed = if self.shared.health.is_open() { self.flush(false) } else { Ok(()) };
+        self.shared.health.close();
+        inbox.close();
+        while let Ok(message) = inbox.try_recv() {
+            match message {
+                Message::Write(job) => job.fail(&Failure::NotBegun(|_| Error::closed(), String::new())),
+                Message::Flush(reply) => drop(reply.send(Err(Error::closed()))),
+                Message::Close(reply) => drop(reply.send(Ok(()))),
+            }
+        }
+        self.shared.changes.close();
+        self.shared.letters.close();
+        let Self { config, path: _, shared, pulse, db, ledger: _, medium, is_dirty: _ } = self;
+        let _busy = pulse.begin(config.operation_timeout);
+        // Readers that are inside have let go of the tree when this lock is had.
+        drop(shared.tree.write().take());
+        let ended = catch_unwind(AssertUnwindSafe(|| drop((medium, db))));
+        if let Some(reply) = closing {
+            let gone = || Error::unavailable("sled panicked while it closed its files");
+            let _ = reply.send(flushed.and(ended.map_err(|_panic| gone())));
+        }
+    }
+}
+
+/// How far something came that failed.
+enum Stop {
+    NotBegun(Error),
+    Unknown(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::NotBegun(error)
+    }
+}
+
+/// Waits for a moment that may not have been set.
+async fn due(moment: &mut Option<BoxFuture<'static, ()>>) {
+    match moment {
+        Some(moment) => Pin::new(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Lets writers that were woken together come together: a batch of one would make all the others wait for its flush.
+fn gather(inbox: &mpsc::Receiver<Message>) {
+    let mut waiting = inbox.len();
+    for _ in 0..GATHERING_TURNS {
+        thread::yield_now();
+        if inbox.len() == waiting {
+            return;
+        }
+        waiting = inbox.len();
+    }
+}
+
+const GATHERING_TURNS: usize = 16;
+
+/// Errors are not cloned; each caller gets one of its own.
+fn constructor(error: &Error) -> fn(String) -> Error {
+    match error.kind() {
+        ErrorKind::Capacity => |text| Error::capacity(text),
+        ErrorKind::Denied => |text| Error::denied(text),
+        ErrorKind::Corrupt => |text| Error::corrupt(text),
+        ErrorKind::Invalid => |text| Error::invalid(text),
+        ErrorKind::Closed => |_| Error::closed(),
+        _ => |text| Error::unavailable(text),
+    }
+}
