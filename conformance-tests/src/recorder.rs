@@ -1,7 +1,7 @@
 //! Remembers what a case last did, for its failure text.
 
 use std::collections::VecDeque;
-use std::fmt::Debug;
+use std::fmt::{self, Debug, Display, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -22,8 +22,6 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// How many operations are remembered.
     const MOST: usize = 12;
-    /// How long an operation's text may be.
-    const WIDTH: usize = 240;
 
     pub(crate) fn new(inner: Arc<dyn KvStore>) -> Self {
         Self { inner, label: "", log: Arc::default() }
@@ -43,19 +41,44 @@ impl Recorder {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    fn note<T: Debug>(&self, call: String, result: &T) {
-        let mut line = if self.label.is_empty() { call } else { format!("[{}] {call}", self.label) };
-        line = format!("{line} -> {result:?}");
-        if let Some((end, _)) = line.char_indices().nth(Self::WIDTH) {
-            line.truncate(end);
-            line.push('…');
-        }
+    fn note<T: Debug>(&self, call: impl Display, result: &T) {
+        let line = match self.label {
+            "" => shortened(format_args!("{call} -> {result:?}")),
+            label => shortened(format_args!("[{label}] {call} -> {result:?}")),
+        };
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if log.len() == Self::MOST {
             log.pop_front();
         }
         log.push_back(line);
     }
+}
+
+/// The head of a text. The rest, which may be megabytes of a value, is not even formatted.
+fn shortened(text: impl Display) -> String {
+    struct Head(String);
+
+    impl Head {
+        const BYTES: usize = 240;
+    }
+
+    impl Write for Head {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for char in text.chars() {
+                if self.0.len() >= Self::BYTES {
+                    self.0.push('…');
+                    return Err(fmt::Error);
+                }
+                self.0.push(char);
+            }
+            Ok(())
+        }
+    }
+
+    let mut head = Head(String::new());
+    // An error only says that the head is full.
+    let _ = write!(head, "{text}");
+    head.0
 }
 
 /// Values beyond a few bytes tell nothing.
@@ -72,12 +95,15 @@ impl KvStore for Recorder {
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let result = self.inner.get(key).await;
-        self.note(format!("get {key}"), &result.as_ref().map(|entry| entry.as_ref().map(|entry| brief(&entry.value))));
+        self.note(
+            format_args!("get {key}"),
+            &result.as_ref().map(|entry| entry.as_ref().map(|entry| brief(&entry.value))),
+        );
         result
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let call = format!("set {key} {} {options:?}", brief(&value));
+        let call = shortened(format_args!("set {key} {} {options:?}", brief(&value)));
         let result = self.inner.set(key, value, options).await;
         self.note(call, &result);
         result
@@ -85,31 +111,31 @@ impl KvStore for Recorder {
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
         let result = self.inner.delete(key, options).await;
-        self.note(format!("delete {key} {options:?}"), &result);
+        self.note(format_args!("delete {key} {options:?}"), &result);
         result
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
         let result = self.inner.contains(key).await;
-        self.note(format!("contains {key}"), &result);
+        self.note(format_args!("contains {key}"), &result);
         result
     }
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
         let results = self.inner.get_many(keys).await;
-        self.note(format!("get_many of {} keys", keys.len()), &results.len());
+        self.note(format_args!("get_many of {} keys", keys.len()), &results.len());
         results
     }
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
         let results = self.inner.set_many(items).await;
-        self.note(format!("set_many of {} keys", items.len()), &results.len());
+        self.note(format_args!("set_many of {} keys", items.len()), &results.len());
         results
     }
 
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
         let results = self.inner.delete_many(keys).await;
-        self.note(format!("delete_many of {} keys", keys.len()), &results.len());
+        self.note(format_args!("delete_many of {} keys", keys.len()), &results.len());
         results
     }
 
@@ -119,42 +145,42 @@ impl KvStore for Recorder {
             let keys: Vec<_> = page.items.iter().map(|item| item.key.as_str()).collect();
             format!("{} keys {keys:?}, next {:?}", keys.len(), page.next)
         });
-        self.note(format!("list {query:?}"), &shown);
+        self.note(format_args!("list {query:?}"), &shown);
         result
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         let result = self.inner.clear(prefix).await;
-        self.note(format!("clear {prefix}"), &result);
+        self.note(format_args!("clear {prefix}"), &result);
         result
     }
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
         let result = self.inner.touch(key, expiry).await;
-        self.note(format!("touch {key} {expiry:?}"), &result);
+        self.note(format_args!("touch {key} {expiry:?}"), &result);
         result
     }
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
         let result = self.inner.increment(key, by, options).await;
-        self.note(format!("increment {key} by {by} {options:?}"), &result);
+        self.note(format_args!("increment {key} by {by} {options:?}"), &result);
         result
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         let result = self.inner.commit(transaction).await;
-        self.note(format!("commit {transaction:?}"), &result);
+        self.note(format_args!("commit {transaction:?}"), &result);
         result
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         let result = self.inner.watch(query).await;
-        self.note(format!("watch {query:?}"), &result.as_ref().map(|_| "a stream"));
+        self.note(format_args!("watch {query:?}"), &result.as_ref().map(|_| "a stream"));
         result
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
-        let call = format!("publish {channel} {}", brief(&message));
+        let call = shortened(format_args!("publish {channel} {}", brief(&message)));
         let result = self.inner.publish(channel, message).await;
         self.note(call, &result);
         result
@@ -162,31 +188,31 @@ impl KvStore for Recorder {
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
         let result = self.inner.subscribe(channels).await;
-        self.note(format!("subscribe {channels}"), &result.as_ref().map(|_| "a stream"));
+        self.note(format_args!("subscribe {channels}"), &result.as_ref().map(|_| "a stream"));
         result
     }
 
     async fn ping(&self) -> Result<()> {
         let result = self.inner.ping().await;
-        self.note("ping".into(), &result);
+        self.note("ping", &result);
         result
     }
 
     async fn flush(&self) -> Result<()> {
         let result = self.inner.flush().await;
-        self.note("flush".into(), &result);
+        self.note("flush", &result);
         result
     }
 
     async fn sweep(&self) -> Result<u64> {
         let result = self.inner.sweep().await;
-        self.note("sweep".into(), &result);
+        self.note("sweep", &result);
         result
     }
 
     async fn close(&self) -> Result<()> {
         let result = self.inner.close().await;
-        self.note("close".into(), &result);
+        self.note("close", &result);
         result
     }
 }
