@@ -1,1 +1,29 @@
 #![doc = include_str!("../README.md")]
+
+mod batch;
+mod builder;
+mod changes;
+mod codec;
+mod config;
+mod error;
+mod file;
+mod keeper;
+mod list;
+mod open;
+mod queue;
+mod reader;
+mod schema;
+mod statement;
+mod store;
+mod sweep;
+mod verify;
+mod watch;
+mod write;
+mod writer;
+
+pub use rusqlite;
+
+pub use self::builder::SqliteBuilder;
+pub use self::config::{SCHEME, SqliteConfig, SyncMode};
+pub use self::store::{CAPABILITIES, MEMORY_CAPABILITIES, SqliteStore};
+pub use self::verify::Verification;

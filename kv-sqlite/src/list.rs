@@ -1,0 +1,123 @@
+//! Reading entries and pages of them.
+
+use std::time::SystemTime;
+
+use kv_core::{Entry, Key, ListItem, ListPage, ListQuery, Result};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::codec::{Stored, read_deadline};
+use crate::error;
+use crate::statement::{Columns, ListShape, Statements};
+use crate::sweep::end_text;
+
+/// A page ends when it has looked at this many rows, so that the caller's thread is not kept where most of them have
+/// expired and are not swept yet.
+const MOST_ROWS: usize = 10_000;
+
+/// The live entry of a key.
+pub(crate) fn get(connection: &Connection, sql: &Statements, key: &Key, now: SystemTime) -> Result<Option<Entry>> {
+    let mut statement = connection.prepare_cached(&sql.get).map_err(error::read)?;
+    let found = statement.query_row([key.as_str()], |row| Ok(Stored::read(key, row, 0))).optional();
+    let found = found.map_err(error::read)?.transpose()?;
+    Ok(found.filter(|stored| !stored.deadline.has_passed(now)).map(Stored::into_entry))
+}
+
+/// Whether the key has a live entry, without reading its value.
+pub(crate) fn contains(connection: &Connection, sql: &Statements, key: &Key, now: SystemTime) -> Result<bool> {
+    let mut statement = connection.prepare_cached(&sql.deadline).map_err(error::read)?;
+    let found = statement.query_row([key.as_str()], |row| Ok(read_deadline(key, row, 0))).optional();
+    Ok(found.map_err(error::read)?.transpose()?.is_some_and(|deadline| !deadline.has_passed(now)))
+}
+
+/// Several keys by one connection, in one read transaction where SQLite gives one.
+pub(crate) fn get_many(
+    connection: &Connection,
+    sql: &Statements,
+    keys: &[Key],
+    now: SystemTime,
+) -> Result<Vec<Result<Option<Entry>>>> {
+    let transaction = connection.unchecked_transaction().map_err(error::read)?;
+    let answers = keys.iter().map(|key| get(&transaction, sql, key, now)).collect();
+    transaction.finish().map_err(error::read)?;
+    Ok(answers)
+}
+
+/// One page of a list.
+///
+/// A page ends in front of a damaged row, so that everything before it is told; the page that would begin with it is the
+/// error. Its key is the row's, and behind that key the list goes on.
+pub(crate) fn page(connection: &Connection, sql: &Statements, query: &ListQuery, now: SystemTime) -> Result<ListPage> {
+    let Some((start, end)) = query.range() else { return Ok(ListPage::default()) };
+    let columns = if query.keys_only { Columns::Deadline } else { Columns::Entry };
+    let text = sql.list(ListShape { reverse: query.reverse, columns }, &start, &end);
+    let mut statement = connection.prepare_cached(&text).map_err(error::read)?;
+    let mut rows = statement
+        .query(params![end_text(&start), end_text(&end), i64::try_from(MOST_ROWS).unwrap_or(i64::MAX)])
+        .map_err(error::read)?;
+    let most = query.limit.unwrap_or(usize::MAX);
+    let (mut page, mut bytes, mut count) = (ListPage::default(), 0, 0);
+    loop {
+        // Where what is behind cannot be read, the page ends with what is known to be before it.
+        let found = match rows.next() {
+            Ok(Some(row)) => found(row, query.keys_only, now),
+            Ok(None) if count < MOST_ROWS => {
+                page.next = None;
+                return Ok(page);
+            }
+            Ok(None) => return Ok(page),
+            Err(error) => Err(error::read(error)),
+        };
+        count += 1;
+        match found {
+            Err(error) if page.next.is_none() => return Err(error),
+            Err(_) => return Ok(page),
+            Ok(_) if page.items.len() >= most => return Ok(page),
+            Ok(_) if bytes >= query.max_page_bytes && !page.items.is_empty() => return Ok(page),
+            Ok(Found::Foreign) => {}
+            Ok(Found::Expired(key)) => page.next = Some(key),
+            Ok(Found::Live(item)) => {
+                bytes += item.entry.as_ref().map_or(0, |entry| entry.value.len());
+                page.next = Some(item.key.clone());
+                page.items.push(item);
+            }
+        }
+    }
+}
+
+/// What a row turns out to be.
+enum Found {
+    Live(ListItem),
+    Expired(Key),
+    /// Its key is none of ours.
+    Foreign,
+}
+
+fn found(row: &Row<'_>, keys_only: bool, now: SystemTime) -> Result<Found> {
+    let text = row.get_ref(0).map_err(error::read)?;
+    let Some(key) = text.as_str().ok().and_then(|text| Key::parse_stored(text).ok()) else { return Ok(Found::Foreign) };
+    if keys_only {
+        let has_passed = read_deadline(&key, row, 1)?.has_passed(now);
+        return Ok(if has_passed { Found::Expired(key) } else { Found::Live(ListItem { key, entry: None }) });
+    }
+    let stored = Stored::read(&key, row, 1)?;
+    if stored.deadline.has_passed(now) {
+        return Ok(Found::Expired(key));
+    }
+    Ok(Found::Live(ListItem { key, entry: Some(stored.into_entry()) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_range_needs_no_table() {
+        let connection = Connection::open_in_memory().unwrap();
+        let sql = Statements::new(crate::statement::Table::new("t").unwrap());
+        let (a, b) = (Key::new(["a"]).unwrap(), Key::new(["b"]).unwrap());
+        let query = ListQuery::default().with_after(b).with_before(a);
+        assert_eq!(page(&connection, &sql, &query, SystemTime::UNIX_EPOCH).unwrap(), ListPage::default());
+        let error = page(&connection, &sql, &ListQuery::default(), SystemTime::UNIX_EPOCH).unwrap_err();
+        assert_eq!(error.kind(), kv_core::ErrorKind::Corrupt);
+    }
+}

@@ -1,0 +1,133 @@
+//! Opening: the connection, and the threads around it.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use kv_core::hub::Hub;
+use kv_core::{Clock, Error, Result, StoreInfo, Version};
+use tokio::sync::{oneshot, watch};
+
+use crate::builder::Location;
+use crate::config::SqliteConfig;
+use crate::keeper::{Keeper, Timer};
+use crate::queue::Queue;
+use crate::reader::{Pool, Readers};
+use crate::schema::{self, Place};
+use crate::statement::{Statements, Table};
+use crate::store::{MEMORY_CAPABILITIES, Shared, SqliteStore};
+use crate::sweep;
+use crate::watch::{Watchers, keep_polling};
+use crate::writer::Writer;
+
+/// What the writer's thread has opened.
+#[derive(Debug)]
+struct Opened {
+    readers: Arc<Readers>,
+    place: Option<Place>,
+}
+
+/// Opens the store. The connection is made on the writer's own thread, where a disk that does not answer keeps nobody else.
+pub(crate) async fn open(
+    location: Location,
+    table: Table,
+    config: SqliteConfig,
+    clock: Arc<dyn Clock>,
+) -> Result<SqliteStore> {
+    let capabilities = match &location {
+        Location::File(_) => config.sync.capabilities(),
+        Location::Memory => MEMORY_CAPABILITIES,
+    };
+    let info = StoreInfo::new(SqliteStore::NAME, capabilities).with_limits(config.limits()?);
+    let keeper = Keeper::start()?;
+    let timer = keeper.timer().clone();
+    let (queue, jobs) = Queue::new(timer.clone(), config.operation_timeout);
+    let sql = Arc::new(Statements::new(table));
+    let watchers = Watchers::new(random(), location != Location::Memory);
+    let letters = Hub::new();
+    let is_closed = Arc::new(AtomicBool::new(false));
+    let (ended, end) = watch::channel(false);
+    let (reply, opened) = oneshot::channel();
+
+    let limit = config.operation_timeout;
+    let interval = config.sweep_interval;
+    let writer = {
+        let (timer, sql, clock, watchers) = (timer.clone(), Arc::clone(&sql), Arc::clone(&clock), watchers.clone());
+        let (letters, is_closed) = (letters.clone(), Arc::clone(&is_closed));
+        move || {
+            let (connection, opened) = match connect(&location, &sql.table, &config, &timer) {
+                Ok((connection, opened)) => (connection, opened),
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                    return;
+                }
+            };
+            let readers = Arc::clone(&opened.readers);
+            let sync = config.sync;
+            let writer = Writer { connection, jobs, sql, clock, watchers, letters, readers, sync, is_closed, ended };
+            // Whoever opened may have given up.
+            if reply.send(Ok(opened)).is_ok() {
+                writer.run();
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("kv-sqlite-writer".into())
+        .spawn(writer)
+        .map_err(|error| Error::capacity("no thread could be started").with_source(error))?;
+
+    let Opened { readers, place } = match timer.limit(limit, opened).await {
+        Some(opened) => opened.unwrap_or_else(|_| Err(Error::unavailable("the writer ended while it was opening")))?,
+        None => return Err(Error::unavailable(format!("the database did not open within {limit:?}"))),
+    };
+    let sweeping = sweep::keep_sweeping(
+        Arc::clone(&clock),
+        interval,
+        Arc::downgrade(&readers),
+        queue.downgrade(),
+        Arc::clone(&sql),
+    );
+    timer.spawn(sweeping);
+    if let Some(place) = place {
+        timer.spawn(keep_polling(watchers.clone(), place, queue.downgrade(), Arc::clone(&sql)));
+    }
+    Ok(SqliteStore::from_shared(Shared {
+        info,
+        queue,
+        readers,
+        sql,
+        clock,
+        watchers,
+        letters,
+        is_closed,
+        ended: end,
+        keeper,
+    }))
+}
+
+fn connect(
+    location: &Location,
+    table: &Table,
+    config: &SqliteConfig,
+    timer: &Timer,
+) -> Result<(crate::reader::SharedConnection, Opened)> {
+    match location {
+        Location::File(path) => {
+            let (place, connection) = Place::open_writer(path, table, config.sync, config.busy_timeout, timer)?;
+            let pool = Pool::new(place.clone(), config.readers, config.operation_timeout);
+            let opened = Opened { readers: Arc::new(Readers::Pool(pool)), place: Some(place) };
+            Ok((Arc::new(Mutex::new(connection)), opened))
+        }
+        Location::Memory => {
+            let connection = Arc::new(Mutex::new(schema::open_in_memory(table)?));
+            let opened = Opened { readers: Arc::new(Readers::One(Arc::clone(&connection))), place: None };
+            Ok((connection, opened))
+        }
+    }
+}
+
+/// A number that no other handle has.
+fn random() -> i64 {
+    let version = Version::random();
+    version.as_bytes().first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
+}

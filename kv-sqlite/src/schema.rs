@@ -1,0 +1,226 @@
+//! The file's layout and the settings of each connection, with their reasons.
+//!
+//! Layout 1: a table for each namespace, clustered by the canonical text of the key, whose order by bytes is the order of
+//! keys. An index by deadline, of the rows that have one, leads the sweeper. The tables of changes and of watchers are
+//! described in `changes.rs`. `application_id` marks the file as ours and `user_version` is the number of the layout; both are
+//! written before the file is switched to a write-ahead log, so that the first page alone tells whose it is.
+//!
+//! The rows are in the tree of the keys itself (`WITHOUT ROWID`): a read is one descent, not two. A large value hurts its
+//! neighbours no more than one of a kilobyte does, because at most a quarter of a page stays in the tree and the rest is
+//! in overflow pages that only a read of this value visits.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kv_core::{Error, Result};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use crate::config::SyncMode;
+use crate::error::{self, is_busy, is_open_failure};
+use crate::file;
+use crate::keeper::Timer;
+use crate::statement::Table;
+
+/// `akv1` in ASCII: what tells a file of this crate from those of other programs.
+pub(crate) const APPLICATION_ID: i32 = 0x616b_7631;
+
+/// The layout that this version writes.
+const LAYOUT: i32 = 1;
+
+/// How many prepared statements a connection keeps.
+const STATEMENTS: usize = 64;
+
+/// How long to wait before opening is tried again, while another process creates the file.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Where the database is, for every connection that is opened to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    path: PathBuf,
+    busy_timeout: Duration,
+}
+
+impl Place {
+    /// Opens the connection that writes, in a file that is created and set up where that is to be done.
+    ///
+    /// # Errors
+    /// `Invalid`, `Denied`, `Capacity`, `Unavailable` where others hold the lock for too long, and `Corrupt` for what is no
+    /// database of ours.
+    pub(crate) fn open_writer(
+        path: &Path,
+        table: &Table,
+        sync: SyncMode,
+        busy_timeout: Duration,
+        timer: &Timer,
+    ) -> Result<(Self, Connection)> {
+        let place = Self { path: file::prepare(path)?, busy_timeout };
+        let mut patience = busy_timeout;
+        loop {
+            match place.try_open_writer(table, sync) {
+                // SQLite does not wait for a lock while it switches to a write-ahead log, as others may be doing.
+                Err(Failure::Driver(error)) if is_busy(&error) && !patience.is_zero() => {
+                    timer.pause(PAUSE);
+                    patience = patience.saturating_sub(PAUSE);
+                }
+                Err(Failure::Driver(error)) if is_open_failure(&error) => {
+                    let explained = file::explain_open_failure(&place.path);
+                    return Err(explained.unwrap_or_else(|| error::read(error)));
+                }
+                Err(Failure::Driver(error)) => return Err(error::read(error)),
+                Err(Failure::Refused(error)) => return Err(error),
+                Ok(connection) => return Ok((place, connection)),
+            }
+        }
+    }
+
+    /// Opens a connection that only reads. It may still have to recover the log that a killed process left.
+    pub(crate) fn open_reader(&self) -> rusqlite::Result<Connection> {
+        let connection = self.connect()?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(connection)
+    }
+
+    fn try_open_writer(&self, table: &Table, sync: SyncMode) -> Result<Connection, Failure> {
+        let connection = self.connect()?;
+        // Free pages can be given back to the file system, which needs to be known before the first table is made.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        set_up(&connection, table)?;
+        // Readers go on beside the writer, and a commit is one sync instead of several.
+        let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        if !mode.eq_ignore_ascii_case("wal") {
+            return Err(Error::invalid("the file system of the database does not support a write-ahead log").into());
+        }
+        // FULL syncs the log in every commit; NORMAL only before it is copied back, so that a loss of power takes the last
+        // commits, in order and whole, while the end of the process takes none.
+        connection.pragma_update(None, "synchronous", sync.pragma())?;
+        // On macOS a sync reaches the medium only so; elsewhere these do nothing.
+        connection.pragma_update(None, "fullfsync", sync == SyncMode::EveryCommit)?;
+        connection.pragma_update(None, "checkpoint_fullfsync", true)?;
+        // What a burst has made of the log is cut back to this when it starts anew.
+        connection.pragma_update_and_check(None, "journal_size_limit", 64 << 20, |_| Ok(()))?;
+        Ok(connection)
+    }
+
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(self.busy_timeout)?;
+        settle(&connection)?;
+        Ok(connection)
+    }
+}
+
+/// Opens a database in memory, with the one connection that it can have.
+pub(crate) fn open_in_memory(table: &Table) -> Result<Connection> {
+    let open = || -> Result<Connection, Failure> {
+        let connection = Connection::open_in_memory()?;
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        settle(&connection)?;
+        set_up(&connection, table)?;
+        Ok(connection)
+    };
+    open().map_err(|failure| match failure {
+        Failure::Driver(error) => error::read(error),
+        Failure::Refused(error) => error,
+    })
+}
+
+/// What every connection is set to.
+fn settle(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // A damaged file is found out early, and what a hostile one brings in its schema is not run.
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    // `mmap_size` stays 0, SQLite's default: a mapped file that is cut short ends the process, a read of one is an error.
+    // 16 MiB; SQLite's own 2 MiB hold too few of the inner pages of a large table.
+    connection.pragma_update(None, "cache_size", -16_384)
+}
+
+/// Makes sure that the file is ours, of a layout that is known, and has the table.
+fn set_up(connection: &Connection, table: &Table) -> Result<(), Failure> {
+    if is_set_up(connection, table)? {
+        return Ok(());
+    }
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let made = create(connection, table);
+    connection.execute_batch(if made.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+    made
+}
+
+/// Looks without locking anybody out: nearly always everything is there.
+fn is_set_up(connection: &Connection, table: &Table) -> Result<bool, Failure> {
+    let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
+    let (id, layout) = (pragma("application_id")?, pragma("user_version")?);
+    let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if id == 0 && objects == 0 {
+        return Ok(false);
+    }
+    if id != APPLICATION_ID {
+        return Err(Error::corrupt("the file is a database of another program").into());
+    }
+    if layout != LAYOUT {
+        return Err(Error::corrupt(format!(
+            "the file has layout {layout}, and this version knows layout {LAYOUT} only"
+        ))
+        .into());
+    }
+    // Tables that differ in case alone are one to SQLite, and may not become one for two namespaces.
+    let mut statement =
+        connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE")?;
+    match statement.query_row([table.as_str()], |row| row.get::<_, String>(0)).optional()? {
+        Some(name) if name == table.as_str() => Ok(true),
+        Some(_) => Err(Error::invalid("the file has a table whose name differs in the case of letters alone").into()),
+        None => Ok(false),
+    }
+}
+
+fn create(connection: &Connection, table: &Table) -> Result<(), Failure> {
+    // Another process may have come first.
+    if is_set_up(connection, table)? {
+        return Ok(());
+    }
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", LAYOUT)?;
+    let (name, index, changes, watchers) = (table.as_str(), table.index(), table.changes(), table.watchers());
+    connection.execute_batch(&format!(
+        r#"
+        CREATE TABLE "{name}" (
+            key TEXT NOT NULL PRIMARY KEY,
+            deadline INTEGER,
+            deadline_check INTEGER NOT NULL,
+            version BLOB NOT NULL,
+            checksum INTEGER NOT NULL,
+            value BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX "{index}" ON "{name}" (deadline) WHERE deadline IS NOT NULL;
+        CREATE TABLE "{changes}" (
+            sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+            key TEXT NOT NULL,
+            origin INTEGER NOT NULL
+        ) STRICT;
+        CREATE TABLE "{watchers}" (id INTEGER PRIMARY KEY, expires INTEGER NOT NULL) STRICT;
+        "#
+    ))?;
+    Ok(())
+}
+
+/// Why a file could not be opened.
+#[derive(Debug)]
+enum Failure {
+    Driver(rusqlite::Error),
+    Refused(Error),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}

@@ -1,0 +1,79 @@
+//! Checking a whole file: the structure by SQLite, every row by its checks.
+
+use std::ops::Bound;
+
+use kv_core::{Error, Key, Result};
+use rusqlite::{Connection, params};
+
+use crate::codec::Stored;
+use crate::error;
+use crate::statement::{Columns, ListShape, Statements};
+use crate::sweep::end_text;
+
+/// How many rows are read in one go, so that a check of a large file does not hold up the cleaning of its log.
+const PAGE: i64 = 1_000;
+
+/// The most problems of the structure that are told.
+const MOST_PROBLEMS: i64 = 100;
+
+/// What a check of the whole store has found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Verification {
+    /// How many entries are sound, those that have expired and are not swept yet included.
+    pub entries: u64,
+    /// The keys whose entries are damaged. Reading one is `Corrupt`; deleting or overwriting it removes the damage.
+    pub damaged: Vec<Key>,
+    /// What is wrong with the file's structure, in SQLite's words. Entries may be unreachable.
+    pub problems: Vec<String>,
+}
+
+impl Verification {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.damaged.is_empty() && self.problems.is_empty()
+    }
+}
+
+/// Checks everything. It takes as long as reading the file does.
+pub(crate) fn verify(connection: &Connection, sql: &Statements) -> Result<Verification> {
+    let mut found = Verification { problems: problems(connection).map_err(error::read)?, ..Verification::default() };
+    if let Err(error) = walk(connection, sql, &mut found) {
+        found.problems.push(error.to_string());
+    }
+    Ok(found)
+}
+
+fn problems(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare(&format!("PRAGMA integrity_check({MOST_PROBLEMS})"))?;
+    let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let mut problems = lines.collect::<rusqlite::Result<Vec<_>>>()?;
+    problems.retain(|line| line != "ok");
+    Ok(problems)
+}
+
+fn walk(connection: &Connection, sql: &Statements, found: &mut Verification) -> Result<()> {
+    let shape = ListShape { reverse: false, columns: Columns::Entry };
+    let (mut after, end): (Bound<String>, _) = (Bound::Unbounded, Bound::Unbounded);
+    loop {
+        let mut statement = connection.prepare_cached(&sql.list(shape, &after, &end)).map_err(error::read)?;
+        let mut rows = statement.query(params![end_text(&after), end_text(&end), PAGE]).map_err(error::read)?;
+        let mut count = 0;
+        while let Some(row) = rows.next().map_err(error::read)? {
+            count += 1;
+            let text: String = row.get(0).map_err(error::read)?;
+            match Key::parse_stored(&text) {
+                Ok(key) if Stored::read(&key, row, 1).is_ok() => found.entries += 1,
+                Ok(key) => found.damaged.push(key),
+                Err(_) => found.problems.push("a row's key is not canonical".into()),
+            }
+            if end_text(&after).is_some_and(|after| after >= text.as_str()) {
+                return Err(Error::corrupt("the rows are out of order"));
+            }
+            after = Bound::Excluded(text);
+        }
+        if count < PAGE {
+            return Ok(());
+        }
+    }
+}

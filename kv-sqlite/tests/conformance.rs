@@ -1,0 +1,14 @@
+//! The conformance suite on a file: each store is a table of its own.
+
+use conformance_tests::Suite;
+use kv_sqlite::{CAPABILITIES, SqliteStore};
+
+fn suite() -> Suite {
+    let folder = tempfile::tempdir().unwrap();
+    let open = move |fresh: conformance_tests::Fresh| {
+        SqliteStore::builder().path(folder.path().join("store.sqlite")).table(fresh.name()).clock(fresh.clock()).open()
+    };
+    Suite::new("sqlite", CAPABILITIES, open).with_clock().with_reopen().with_second_handle()
+}
+
+conformance_tests::tests!(suite());
