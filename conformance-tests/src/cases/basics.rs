@@ -7,7 +7,7 @@ use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { basics, Core:
-    info_is_as_declared: "R-2" [] "the opened store has the capabilities that the suite was given, and a name";
+    info_is_as_declared: "I-1" [] "the opened store has the capabilities that the suite was given, and a name";
     get_of_a_missing_key_is_none: "V-1" [] "a key that was never written is absent";
     set_then_get: "V-1" [] "what was written is read";
     overwrite_replaces: "S-1" [] "the last write is what is read";

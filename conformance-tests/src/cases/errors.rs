@@ -21,12 +21,12 @@ cases! { errors, Core:
     show_no_value_and_no_key: "E-3" [] "neither Display nor Debug nor any source of an error shows a value or a key";
     the_store_shows_nothing_stored: "E-3" [] "the Debug form of a store shows neither keys nor values";
     info_shows_no_url: "E-3" [] "the name of a store is a short word without address or credentials";
-    previous_is_refused_on_set: "E-1" [Need::Lacks(Capability::Previous)] "a store without previous values refuses to be asked for one by a set, which then does nothing";
-    previous_is_refused_on_delete: "E-1" [Need::Lacks(Capability::Previous)] "a store without previous values refuses to be asked for one by a delete, which then does nothing";
-    conditions_are_refused_on_set: "E-1" [Need::Lacks(Capability::Conditions)] "a store without conditions refuses every one on a set, which then does nothing";
-    conditions_are_refused_on_delete: "E-1" [Need::Lacks(Capability::Conditions)] "a store without conditions refuses every one on a delete, which then does nothing";
-    conditions_are_refused_in_batches: "E-1" [Need::Lacks(Capability::Conditions)] "in a batch, a write under a condition is refused alone";
-    versions_are_refused: "E-1" [Need::Lacks(Capability::Versions)] "a store without versions refuses a condition on one, and gives none";
+    previous_is_refused_on_set: "I-2" [Need::Lacks(Capability::Previous)] "a store without previous values refuses to be asked for one by a set, which then does nothing";
+    previous_is_refused_on_delete: "I-2" [Need::Lacks(Capability::Previous)] "a store without previous values refuses to be asked for one by a delete, which then does nothing";
+    conditions_are_refused_on_set: "I-2" [Need::Lacks(Capability::Conditions)] "a store without conditions refuses every one on a set, which then does nothing";
+    conditions_are_refused_on_delete: "I-2" [Need::Lacks(Capability::Conditions)] "a store without conditions refuses every one on a delete, which then does nothing";
+    conditions_are_refused_in_batches: "I-2" [Need::Lacks(Capability::Conditions)] "in a batch, a write under a condition is refused alone";
+    versions_are_refused: "I-2" [Need::Lacks(Capability::Versions)] "a store without versions refuses a condition on one, and gives none";
     unknown_versions_are_no_error: "S-2" [Need::Has(Capability::Conditions), Need::Has(Capability::Versions)]
         "a version of any length that was never given does not hold, and is no error";
     after_errors_it_works: "E-1" [] "a refused call leaves the store as usable as before";
