@@ -5,6 +5,10 @@ mod open;
 pub use kv_core::*;
 #[cfg(feature = "memory")]
 pub use kv_memory as memory;
+#[cfg(feature = "sled")]
+pub use kv_sled as sled;
+#[cfg(feature = "sqlite")]
+pub use kv_sqlite as sqlite;
 
 pub use self::open::{open, registry};
 

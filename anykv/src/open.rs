@@ -15,5 +15,9 @@ pub fn registry() -> Registry {
     let registry = Registry::new();
     #[cfg(feature = "memory")]
     let registry = registry.with(kv_memory::SCHEME);
+    #[cfg(feature = "sqlite")]
+    let registry = registry.with(kv_sqlite::SCHEME);
+    #[cfg(feature = "sled")]
+    let registry = registry.with(kv_sled::SCHEME);
     registry
 }
