@@ -9,8 +9,6 @@ use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { deadlines, Core:
-    unknown_without_the_capability: "T-4" [Need::Lacks(Capability::Deadlines)]
-        "a store that cannot tell deadlines does not say Never of an entry that has one";
     never: "T-4" [Need::Has(Capability::Deadlines)] "an entry without a deadline says that it has none";
     now_and_the_ttl: "T-4" [Need::Has(Capability::Deadlines), Need::Clock]
         "a time to live reads back as the moment of the write and the ttl, rounded up to the millisecond";
@@ -25,12 +23,6 @@ cases! { deadlines, Core:
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);
-
-async fn unknown_without_the_capability(cx: Context) -> Verdict {
-    cx.set_ttl(["k"], "v", HOUR).await?;
-    ensure!(cx.entry(["k"]).await?.expires != Expires::Never, "an entry with a deadline says that it has none");
-    Ok(())
-}
 
 async fn never(cx: Context) -> Verdict {
     cx.set(["k"], "v").await?;

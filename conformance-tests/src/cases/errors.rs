@@ -21,12 +21,7 @@ cases! { errors, Core:
     show_no_value_and_no_key: "E-3" [] "neither Display nor Debug nor any source of an error shows a value or a key";
     the_store_shows_nothing_stored: "E-3" [] "the Debug form of a store shows neither keys nor values";
     info_shows_no_url: "E-3" [] "the name of a store is a short word without address or credentials";
-    previous_is_refused_on_set: "I-2" [Need::Lacks(Capability::Previous)] "a store without previous values refuses to be asked for one by a set, which then does nothing";
-    previous_is_refused_on_delete: "I-2" [Need::Lacks(Capability::Previous)] "a store without previous values refuses to be asked for one by a delete, which then does nothing";
-    conditions_are_refused_on_set: "I-2" [Need::Lacks(Capability::Conditions)] "a store without conditions refuses every one on a set, which then does nothing";
-    conditions_are_refused_on_delete: "I-2" [Need::Lacks(Capability::Conditions)] "a store without conditions refuses every one on a delete, which then does nothing";
-    conditions_are_refused_in_batches: "I-2" [Need::Lacks(Capability::Conditions)] "in a batch, a write under a condition is refused alone";
-    versions_are_refused: "I-2" [Need::Lacks(Capability::Versions)] "a store without versions refuses a condition on one, and gives none";
+    no_versions_are_made_up: "S-3" [Need::Lacks(Capability::Versions)] "a store without versions gives none, neither for a set nor for a get";
     unknown_versions_are_no_error: "S-2" [Need::Has(Capability::Conditions), Need::Has(Capability::Versions)]
         "a version of any length that was never given does not hold, and is no error";
     after_errors_it_works: "E-1" [] "a refused call leaves the store as usable as before";
@@ -184,66 +179,10 @@ async fn info_shows_no_url(cx: Context) -> Verdict {
     Ok(())
 }
 
-async fn previous_is_refused_on_set(cx: Context) -> Verdict {
-    cx.set(["k"], "old").await?;
-    let result = cx.store().set(&key(["k"]), "new".into(), &SetOptions::default().with_previous()).await;
-    lacks(Capability::Previous, result.err())?;
-    cx.expect(["k"], "old").await
-}
-
-async fn previous_is_refused_on_delete(cx: Context) -> Verdict {
-    cx.set(["k"], "old").await?;
-    let result = cx.store().delete(&key(["k"]), &DeleteOptions::default().with_previous()).await;
-    lacks(Capability::Previous, result.err())?;
-    cx.expect(["k"], "old").await
-}
-
-async fn conditions_are_refused_on_set(cx: Context) -> Verdict {
-    cx.set(["k"], "old").await?;
-    // Those that would hold and those that would not: neither may pass for the answer of a store that knows conditions.
-    for when in [When::Absent, When::Present, When::Value("old".into()), When::Value("other".into())] {
-        let result = cx.store().set(&key(["k"]), "new".into(), &SetOptions::default().with_when(when)).await;
-        lacks(Capability::Conditions, result.err())?;
-        cx.expect(["k"], "old").await?;
-    }
-    let result = cx.store().set(&key(["new"]), "new".into(), &SetOptions::default().with_when(When::Absent)).await;
-    lacks(Capability::Conditions, result.err())?;
-    cx.expect_absent(["new"]).await
-}
-
-async fn conditions_are_refused_on_delete(cx: Context) -> Verdict {
-    cx.set(["k"], "old").await?;
-    for when in [When::Absent, When::Present, When::Value("old".into())] {
-        let result = cx.store().delete(&key(["k"]), &DeleteOptions::default().with_when(when)).await;
-        lacks(Capability::Conditions, result.err())?;
-        cx.expect(["k"], "old").await?;
-    }
+async fn no_versions_are_made_up(cx: Context) -> Verdict {
+    ensure_eq!(cx.set(["k"], "v").await?, None, "the version of a set");
+    ensure_eq!(cx.entry(["k"]).await?.version, None, "the version of an entry");
     Ok(())
-}
-
-async fn conditions_are_refused_in_batches(cx: Context) -> Verdict {
-    let conditional = SetItem::new(key(["b"]), "v").with_options(SetOptions::default().with_when(When::Absent));
-    let items = [SetItem::new(key(["a"]), "v"), conditional, SetItem::new(key(["c"]), "v")];
-    let mut outcomes = cx.store().set_many(&items).await;
-    ensure_eq!(outcomes.len(), 3, "the number of outcomes");
-    lacks(Capability::Conditions, outcomes.remove(1).err())?;
-    cx.expect(["a"], "v").await?;
-    cx.expect_absent(["b"]).await?;
-    cx.expect(["c"], "v").await
-}
-
-async fn versions_are_refused(cx: Context) -> Verdict {
-    let version = cx.set(["k"], "old").await?;
-    ensure_eq!(version, None, "the version that a store without versions gives");
-    ensure_eq!(cx.entry(["k"]).await?.version, None, "the version of an entry in a store without versions");
-    let when = When::Version(Version::random());
-    let missing = if cx.has(Capability::Conditions) { Capability::Versions } else { Capability::Conditions };
-    lacks(
-        missing,
-        cx.store().set(&key(["k"]), "new".into(), &SetOptions::default().with_when(when.clone())).await.err(),
-    )?;
-    lacks(missing, cx.store().delete(&key(["k"]), &DeleteOptions::default().with_when(when)).await.err())?;
-    cx.expect(["k"], "old").await
 }
 
 async fn unknown_versions_are_no_error(cx: Context) -> Verdict {
@@ -332,12 +271,4 @@ fn over_the_limit(cx: &Context) -> Option<Bytes> {
     let mut value = vec![0; size];
     value.iter_mut().zip(CANARY.bytes()).for_each(|(byte, secret)| *byte = secret);
     Some(value.into())
-}
-
-/// Fails unless the error is `Unsupported` for want of this.
-fn lacks(capability: Capability, error: Option<Error>) -> Verdict {
-    let error = error
-        .ok_or_else(|| Failure::new(format!("what needs `{capability}` was done, and the store does not have it")))?;
-    ensure_eq!(error.kind(), ErrorKind::Unsupported { capability }, "the kind of the error");
-    Ok(())
 }

@@ -13,24 +13,24 @@ use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { refuses, Core:
-    versions_in_conditions: "E-1" [Need::Lacks(Capability::Versions)] "without versions a condition on one is Unsupported";
-    versions_in_checks: "E-1" [Need::Lacks(Capability::Versions), Need::Has(Capability::Transactions)] "without versions a check of one is Unsupported";
+    versions_in_conditions: "I-2" [Need::Lacks(Capability::Versions)] "without versions a condition on one is Unsupported";
+    versions_in_checks: "I-2" [Need::Lacks(Capability::Versions), Need::Has(Capability::Transactions)] "without versions a check of one is Unsupported";
     deadlines_are_not_made_up: "T-4" [Need::Lacks(Capability::Deadlines)] "without deadlines an entry that will expire does not claim to stay for ever";
-    conditions_on_set: "E-1" [Need::Lacks(Capability::Conditions)] "without conditions a set under any but Always is Unsupported";
-    conditions_on_delete: "E-1" [Need::Lacks(Capability::Conditions)] "without conditions a delete under any but Always is Unsupported";
-    conditions_in_set_many: "E-1" [Need::Lacks(Capability::Conditions)] "without conditions an entry of set_many under one is Unsupported, and the others are stored";
-    previous_on_set: "E-1" [Need::Lacks(Capability::Previous)] "without previous values a set that asks for one is Unsupported";
-    previous_on_delete: "E-1" [Need::Lacks(Capability::Previous)] "without previous values a delete that asks for one is Unsupported";
-    previous_in_set_many: "E-1" [Need::Lacks(Capability::Previous)] "without previous values an entry of set_many that asks for one is Unsupported, and the others are stored";
-    list: "E-1" [Need::Lacks(Capability::List)] "without list every list is Unsupported";
-    clear: "E-1" [Need::Lacks(Capability::List)] "without list a clear is Unsupported";
-    snapshot_of_a_prefix: "E-1" [Need::Lacks(Capability::List), Need::Has(Capability::Watch)] "without list a watch with a snapshot of a prefix is Unsupported";
-    touch: "E-1" [Need::Lacks(Capability::Touch)] "without touch every touch is Unsupported";
-    increment: "E-1" [Need::Lacks(Capability::Counters)] "without counters every increment is Unsupported";
-    commit: "E-1" [Need::Lacks(Capability::Transactions)] "without transactions every commit is Unsupported, the empty one too";
-    watch: "E-1" [Need::Lacks(Capability::Watch)] "without watch every watch is Unsupported";
-    publish: "E-1" [Need::Lacks(Capability::Messages)] "without messages every publish is Unsupported";
-    subscribe: "E-1" [Need::Lacks(Capability::Messages)] "without messages every subscription is Unsupported";
+    conditions_on_set: "I-2" [Need::Lacks(Capability::Conditions)] "without conditions a set under any but Always is Unsupported";
+    conditions_on_delete: "I-2" [Need::Lacks(Capability::Conditions)] "without conditions a delete under any but Always is Unsupported";
+    conditions_in_set_many: "I-2" [Need::Lacks(Capability::Conditions)] "without conditions an entry of set_many under one is Unsupported, and the others are stored";
+    previous_on_set: "I-2" [Need::Lacks(Capability::Previous)] "without previous values a set that asks for one is Unsupported";
+    previous_on_delete: "I-2" [Need::Lacks(Capability::Previous)] "without previous values a delete that asks for one is Unsupported";
+    previous_in_set_many: "I-2" [Need::Lacks(Capability::Previous)] "without previous values an entry of set_many that asks for one is Unsupported, and the others are stored";
+    list: "I-2" [Need::Lacks(Capability::List)] "without list every list is Unsupported";
+    clear: "I-2" [Need::Lacks(Capability::List)] "without list a clear is Unsupported";
+    snapshot_of_a_prefix: "I-2" [Need::Lacks(Capability::List), Need::Has(Capability::Watch)] "without list a watch with a snapshot of a prefix is Unsupported";
+    touch: "I-2" [Need::Lacks(Capability::Touch)] "without touch every touch is Unsupported";
+    increment: "I-2" [Need::Lacks(Capability::Counters)] "without counters every increment is Unsupported";
+    commit: "I-2" [Need::Lacks(Capability::Transactions)] "without transactions every commit is Unsupported, the empty one too";
+    watch: "I-2" [Need::Lacks(Capability::Watch)] "without watch every watch is Unsupported";
+    publish: "I-2" [Need::Lacks(Capability::Messages)] "without messages every publish is Unsupported";
+    subscribe: "I-2" [Need::Lacks(Capability::Messages)] "without messages every subscription is Unsupported";
     errors_say_what_is_missing: "E-1" [] "an Unsupported error names the capability, and the store lacks it";
 }
 
