@@ -112,6 +112,7 @@ macro_rules! tests {
         $crate::counters! { $suite }
         $crate::batch! { $suite }
         $crate::watch! { $suite }
+        $crate::watch_targets! { $suite }
         $crate::watch_snapshot! { $suite }
         $crate::watch_loss! { $suite }
         $crate::messages! { $suite }

@@ -31,6 +31,7 @@ mod versions;
 mod watch;
 mod watch_loss;
 mod watch_snapshot;
+mod watch_targets;
 
 use crate::case::Case;
 
@@ -61,6 +62,7 @@ pub(crate) const ALL: &[&[Case]] = &[
     counters::CASES,
     batch::CASES,
     watch::CASES,
+    watch_targets::CASES,
     watch_snapshot::CASES,
     watch_loss::CASES,
     messages::CASES,

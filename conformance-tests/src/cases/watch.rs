@@ -1,10 +1,10 @@
-//! Watching: what is reported, to whom, and what is not.
+//! Watching: what is reported, and what is not.
 
 use std::time::Duration;
 
 use kv_core::{
-    Capability, DeleteOptions, Expires, Expiry, IncrementOptions, Key, KeyPrefix, KvStore, NewExpiry, SetItem,
-    SetOptions, Transaction, WatchEvent, WatchQuery, When,
+    Capability, DeleteOptions, Expires, Expiry, IncrementOptions, Key, KvStore, NewExpiry, SetItem, SetOptions,
+    Transaction, WatchEvent, WatchQuery, When,
 };
 
 use crate::case::{Need, cases};
@@ -40,13 +40,6 @@ cases! { watch, Watch:
     live_when_the_call_returns: "W-1" [WATCH] "a write that follows the call at once is reported, a hundred times";
     event_is_what_get_shows: "W-2" [WATCH, VERSIONS] "a report has value, version and deadline that get shows";
     never_back_in_time: "W-2" [WATCH] "reports of a key that counts up never go down, and end with the last number";
-    prefix_covers_whole_segments: "W-1" [WATCH] "a watched prefix covers its own key and its children, and no sibling";
-    key_is_watched_alone: "W-1" [WATCH] "a watch of one key hears nothing of its children or parent";
-    empty_prefix_covers_all: "W-1" [WATCH] "a watch of the empty prefix hears of every key";
-    segments_of_any_text: "K-1" [WATCH] "keys with separators, wildcards and control characters are watched as any other";
-    two_watchers_hear_both: "W-1" [WATCH] "two watchers of one prefix both hear every key";
-    nested_prefixes_hear_their_own: "W-1" [WATCH] "watchers of nested prefixes each hear what they cover";
-    keys_only_has_no_entries: "W-1" [WATCH] "a watch of keys only reports sets and removals without entries";
     refused_write_is_not_reported: "W-2" [WATCH, CONDITIONS] "refused sets and deletes report nothing";
     refused_commit_is_not_reported: "W-2" [WATCH, TRANSACTIONS] "a refused transaction reports nothing";
     delete_of_nothing_is_not_reported: "W-2" [WATCH] "deletes of what is not there report nothing";
@@ -283,97 +276,6 @@ async fn never_back_in_time(cx: Context) -> Verdict {
         }
     }
     writer.await.map_err(|error| Failure::new(error.to_string()))?
-}
-
-async fn prefix_covers_whole_segments(cx: Context) -> Verdict {
-    let mut watcher = Watcher::start(cx.store(), WatchQuery::prefix(key(["a", "b"]))).await?;
-    for stray in [key(["a"]), key(["a", "bc"]), key(["a", "c"]), key(["ab"]), key(["b"]), key(["a", "b:c"])] {
-        cx.set(&stray, "v").await?;
-    }
-    for own in [key(["a", "b"]), key(["a", "b", ""]), key(["a", "b", "c", "d"])] {
-        cx.set(&own, "v").await?;
-        let heard = watcher.until(&own, "v").await?;
-        let prefix = KeyPrefix::new(["a", "b"])?;
-        let stray = heard.iter().filter_map(key_of).find(|key| !prefix.covers(key));
-        ensure!(stray.is_none(), "{stray:?} was reported, and is not under {prefix}");
-    }
-    Ok(())
-}
-
-async fn key_is_watched_alone(cx: Context) -> Verdict {
-    let own = key(["a", "b"]);
-    let mut watcher = Watcher::start(cx.store(), WatchQuery::key(own.clone())).await?;
-    for round in ["first", "second"] {
-        for stray in [key(["a"]), key(["a", "b", "c"]), key(["a", "b", ""])] {
-            cx.set(&stray, round).await?;
-        }
-        cx.set(&own, round).await?;
-        for event in watcher.until(&own, round).await? {
-            ensure_eq!(key_of(&event), Some(&own), "the key of {event:?}");
-        }
-    }
-    Ok(())
-}
-
-async fn empty_prefix_covers_all(cx: Context) -> Verdict {
-    let mut watcher = Watcher::start(cx.store(), WatchQuery::prefix(KeyPrefix::ALL)).await?;
-    for own in [key([""]), key(["a"]), key(["b", "c"]), key(["", ""])] {
-        cx.set(&own, "v").await?;
-        watcher.hears_set(&own, "v").await?;
-    }
-    Ok(())
-}
-
-async fn segments_of_any_text(cx: Context) -> Verdict {
-    for text in ["a*", "a?[b]", "%_", "a:b", "a#b", "a$b", "a/b", "\0\n", "🦀", "", "'; --", "\\", "{x}"] {
-        let own = key([text, "k"]);
-        let mut watcher = Watcher::start(cx.store(), WatchQuery::prefix(key([text]))).await?;
-        cx.set(["ax", "k"], "v").await?;
-        cx.set(&own, "v").await?;
-        for event in watcher.until(&own, "v").await? {
-            ensure!(key_of(&event) == Some(&own), "{event:?} was reported to a watcher of [{text:?}]");
-        }
-    }
-    Ok(())
-}
-
-async fn two_watchers_hear_both(cx: Context) -> Verdict {
-    let (mut one, mut two) = (watcher(&cx).await?, watcher(&cx).await?);
-    for value in ["a", "b"] {
-        cx.set(k(), value).await?;
-        one.hears_set(&k(), value).await?;
-        two.hears_set(&k(), value).await?;
-    }
-    drop(one);
-    cx.delete(k()).await?;
-    two.hears_removed(&k()).await
-}
-
-async fn nested_prefixes_hear_their_own(cx: Context) -> Verdict {
-    let (near, far) = (key(["a", "b", "c"]), key(["a", "x"]));
-    let mut outer = Watcher::start(cx.store(), WatchQuery::prefix(key(["a"]))).await?;
-    let mut inner = Watcher::start(cx.store(), WatchQuery::prefix(key(["a", "b"]))).await?;
-    cx.set(&far, "1").await?;
-    cx.set(&near, "2").await?;
-    outer.hears_set(&far, "1").await?;
-    outer.hears_set(&near, "2").await?;
-    for event in inner.until(&near, "2").await? {
-        ensure!(key_of(&event) != Some(&far), "{event:?} was reported to a watcher of [\"a\", \"b\"]");
-    }
-    Ok(())
-}
-
-async fn keys_only_has_no_entries(cx: Context) -> Verdict {
-    let mut watcher = Watcher::start(cx.store(), WatchQuery::prefix(key(["w"])).with_keys_only()).await?;
-    cx.set(k(), "v").await?;
-    ensure_eq!(watcher.event().await?, WatchEvent::Set { key: k(), entry: None }, "the report of a set");
-    cx.delete(k()).await?;
-    loop {
-        match watcher.event().await? {
-            WatchEvent::Removed { key } if key == k() => return Ok(()),
-            event => ensure_eq!(event, WatchEvent::Set { key: k(), entry: None }, "the report of a set, again"),
-        }
-    }
 }
 
 async fn refused_write_is_not_reported(cx: Context) -> Verdict {
