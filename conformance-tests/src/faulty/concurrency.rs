@@ -1,26 +1,21 @@
-//! Caches that are stale, writes that are late, and calls that leave something behind when they are dropped.
+//! Writes that are late or in pieces, and calls that leave something behind when they are dropped.
 
-use std::collections::HashMap;
-use std::sync::{Arc, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    Clock, DeleteOptions, DeleteOutcome, Entry, Error, Expires, Key, KvStore, Result, SetOptions, SetOutcome,
+    Clock, DeleteOptions, DeleteOutcome, Entry, Error, Expiry, Key, KvStore, Result, SetOptions, SetOutcome,
     SystemClock, When, delegate_store,
 };
 use tokio::sync::Semaphore;
 
 use super::conditions::stall;
 use super::faults;
-use super::kept::Kept;
 
 faults! { concurrency:
-    delete_leaves_a_cached_copy: "D-1" "keeps what was read in a cache that deletes do not reach" []
-        |inner, clock| Cached { inner, clock, copies: Kept::default() };
-    reads_are_stale: "G-2" "answers from what this handle read in the last half second, whatever other handles have written" []
-        |inner, clock| Stale { inner, clock, copies: Kept::default() };
     delete_is_acknowledged_early: "G-2" "acknowledges a delete and applies it a moment later" []
         |inner, _clock| EarlyDelete { inner };
     plain_sets_pass_the_lock: "S-2" "judges conditions under a lock that plain sets do not take, as moka's `insert` does not" []
@@ -31,115 +26,8 @@ faults! { concurrency:
         |inner, _clock| TwoReads { inner };
     dropped_calls_keep_their_connection: "A-1" "a write that is dropped halfway never gives its connection back to the pool" []
         |inner, _clock| Leaking { inner, pool: Arc::new(Semaphore::new(4)) };
-}
-
-#[derive(Debug)]
-struct Cached {
-    inner: Arc<dyn KvStore>,
-    clock: Arc<dyn Clock>,
-    copies: Kept<HashMap<Key, Entry>>,
-}
-
-impl Cached {
-    fn copies(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
-        self.copies.lock()
-    }
-}
-
-#[async_trait]
-impl KvStore for Cached {
-    delegate_store!(self.inner, except get get_many set set_many);
-
-    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        let found = self.inner.get(key).await?;
-        if found.is_some() {
-            return Ok(found);
-        }
-        let copy = self.copies().get(key).cloned();
-        Ok(copy.filter(|copy| is_live(copy, self.clock.now())))
-    }
-
-    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let outcome = self.inner.set(key, value, options).await?;
-        match self.inner.get(key).await? {
-            Some(entry) => self.copies().insert(key.clone(), entry),
-            None => self.copies().remove(key),
-        };
-        Ok(outcome)
-    }
-}
-
-fn is_live(entry: &Entry, now: SystemTime) -> bool {
-    !matches!(entry.expires, Expires::At(deadline) if deadline <= now)
-}
-
-#[derive(Debug)]
-struct Stale {
-    inner: Arc<dyn KvStore>,
-    clock: Arc<dyn Clock>,
-    copies: Kept<HashMap<Key, (SystemTime, Option<Entry>)>>,
-}
-
-impl Stale {
-    const AGE: Duration = Duration::from_millis(500);
-
-    fn copies(&self) -> MutexGuard<'_, HashMap<Key, (SystemTime, Option<Entry>)>> {
-        self.copies.lock()
-    }
-}
-
-#[async_trait]
-impl KvStore for Stale {
-    delegate_store!(self.inner, except get get_many set set_many delete delete_many clear touch increment commit);
-
-    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        let now = SystemClock.now();
-        let copy = self.copies().get(key).filter(|(read, _)| now < *read + Self::AGE).map(|(_, copy)| copy.clone());
-        match copy {
-            Some(entry) => Ok(entry.filter(|entry| is_live(entry, self.clock.now()))),
-            None => {
-                let entry = self.inner.get(key).await?;
-                self.copies().insert(key.clone(), (now, entry.clone()));
-                Ok(entry)
-            }
-        }
-    }
-
-    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let outcome = self.inner.set(key, value, options).await;
-        self.copies().remove(key);
-        outcome
-    }
-
-    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        let outcome = self.inner.delete(key, options).await;
-        self.copies().remove(key);
-        outcome
-    }
-
-    async fn clear(&self, prefix: &kv_core::KeyPrefix) -> Result<u64> {
-        let cleared = self.inner.clear(prefix).await;
-        self.copies().clear();
-        cleared
-    }
-
-    async fn touch(&self, key: &Key, expiry: kv_core::NewExpiry) -> Result<bool> {
-        let touched = self.inner.touch(key, expiry).await;
-        self.copies().remove(key);
-        touched
-    }
-
-    async fn increment(&self, key: &Key, by: i64, options: &kv_core::IncrementOptions) -> Result<i64> {
-        let sum = self.inner.increment(key, by, options).await;
-        self.copies().remove(key);
-        sum
-    }
-
-    async fn commit(&self, transaction: &kv_core::Transaction) -> Result<kv_core::CommitOutcome> {
-        let outcome = self.inner.commit(transaction).await;
-        self.copies().clear();
-        outcome
-    }
+    first_uses_collide: "R-1" "creates its table on the first write, and clients that come together fail, as two `CREATE TABLE`s do" []
+        |inner, _clock| Lazy { inner, is_created: AtomicBool::new(false) };
 }
 
 #[derive(Debug)]
@@ -201,8 +89,7 @@ impl KvStore for Hole {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let is_plain =
-            options.when == When::Always && options.expiry != kv_core::Expiry::Keep && !options.return_previous;
+        let is_plain = options.when == When::Always && options.expiry != Expiry::Keep && !options.return_previous;
         if is_plain && self.info().limits.check_value(value.len()).is_ok() && self.inner.contains(key).await? {
             let _ = self.inner.delete(key, &DeleteOptions::default()).await?;
             stall().await;
@@ -250,5 +137,26 @@ impl KvStore for Leaking {
         let outcome = self.inner.set(key, value, options).await;
         self.pool.add_permits(1);
         outcome
+    }
+}
+
+#[derive(Debug)]
+struct Lazy {
+    inner: Arc<dyn KvStore>,
+    is_created: AtomicBool,
+}
+
+#[async_trait]
+impl KvStore for Lazy {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        if !self.is_created.load(Ordering::Acquire) {
+            stall().await;
+            if self.is_created.swap(true, Ordering::AcqRel) {
+                return Err(Error::unavailable("the table exists already"));
+            }
+        }
+        self.inner.set(key, value, options).await
     }
 }

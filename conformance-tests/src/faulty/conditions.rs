@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    CommitOutcome, DeleteOptions, DeleteOutcome, Error, ErrorKind, Expiry, Key, KvStore, NewExpiry,
-    Result, SetOptions, SetOutcome, Transaction, Version, When, delegate_store,
+    CommitOutcome, DeleteOptions, DeleteOutcome, Error, ErrorKind, Expiry, Key, KvStore, NewExpiry, Result, SetOptions,
+    SetOutcome, Transaction, Version, When, delegate_store,
 };
 use serde_json::Value;
 
@@ -31,6 +31,12 @@ faults! { conditions:
         |inner, _clock| Ignoring { inner, ignored: |when| *when == When::Present };
     version_is_ignored: "S-2" "takes any version for the right one" []
         |inner, _clock| Ignoring { inner, ignored: |when| matches!(when, When::Version(_)) };
+    absent_never_holds: "S-2" "refuses to create, whatever is there" []
+        |inner, _clock| Refusing { inner, refused: |when| *when == When::Absent };
+    present_never_holds: "S-2" "refuses to replace, whatever is there" []
+        |inner, _clock| Refusing { inner, refused: |when| *when == When::Present };
+    value_never_holds: "S-2" "compares where values lie and not what they are" []
+        |inner, _clock| Refusing { inner, refused: |when| matches!(when, When::Value(_)) };
     delete_is_unconditional: "D-1" "deletes whether or not the condition holds" []
         |inner, _clock| EagerDelete { inner };
 }
@@ -204,6 +210,24 @@ impl KvStore for Ignoring {
             }
         }
         self.inner.commit(&transaction).await
+    }
+}
+
+#[derive(Debug)]
+struct Refusing {
+    inner: Arc<dyn KvStore>,
+    refused: fn(&When) -> bool,
+}
+
+#[async_trait]
+impl KvStore for Refusing {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        if (self.refused)(&options.when) {
+            return Ok(SetOutcome::Refused { current: self.inner.get(key).await? });
+        }
+        self.inner.set(key, value, options).await
     }
 }
 

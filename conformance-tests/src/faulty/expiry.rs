@@ -1,4 +1,4 @@
-//! Deadlines that are changed on the way in, a sweeper that goes by an old index, and a `touch` that does too much.
+//! Deadlines that are changed on the way in.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    Clock, CommitOutcome, DeleteOptions, Entry, Expires, Expiry, IncrementOptions, Key, KvStore, Mutation, NewExpiry,
-    Result, SetItem, SetOptions, SetOutcome, Transaction, When, delegate_store,
+    Clock, CommitOutcome, Entry, Expires, Expiry, IncrementOptions, Key, KvStore, Mutation, NewExpiry, Result, SetItem,
+    SetOptions, SetOutcome, Transaction, When, delegate_store,
 };
 
 use super::faults;
@@ -82,22 +82,26 @@ faults! { expiry:
             }
             other => other,
         });
-    batch_drops_the_ttl: "S-1" "`set_many` stores without the times to live of its entries" []
+    batch_drops_the_ttl: "B-1" "`set_many` stores without the times to live of its entries" []
         |inner, _clock| ImmortalBatch { inner };
     get_extends: "T-5" "every get starts the time to live anew, as denokv's did" []
         |inner, _clock| Sliding { inner, ttls: Kept::default() };
     increment_renews_the_ttl: "C-1" "every increment starts the time to live anew, as better-auth's rate limits did" []
         |inner, _clock| RenewingCounter { inner };
-    touch_writes_again: "T-5" "`touch` reads the value and sets it again, which gives it another version" []
-        |inner, _clock| TouchBySet { inner };
-    touch_is_always_true: "T-5" "`touch` says that it moved a deadline although there is no entry" []
-        |inner, _clock| TouchAnything { inner };
-    touch_only_extends: "T-5" "`touch` moves a deadline back, never forward in time to an earlier one" []
-        |inner, clock| TouchLonger { inner, clock };
-    sweeper_goes_by_an_old_index: "T-6" "the sweeper removes a key by the deadline that it once had, though it was set again since" []
-        |inner, clock| OldIndex { inner, clock, index: Kept::default() };
-    sweeper_sleeps: "T-6" "what has expired is never freed" []
-        |inner, _clock| NoSweep { inner };
+    the_farthest_moment_is_now: "T-3" "a deadline beyond the year 9999 is taken for one that has passed" []
+        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+            Expiry::At(moment) if moment > SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800) => {
+                Expiry::At(SystemTime::UNIX_EPOCH)
+            }
+            other => other,
+        });
+    copies_start_anew: "T-4" "stores what is left of a deadline in whole seconds" []
+        |inner, clock| Altered::new(inner, clock, |_, expiry, now| match expiry {
+            Expiry::At(moment) => {
+                Expiry::After(Duration::from_secs(moment.duration_since(now).unwrap_or_default().as_secs()))
+            }
+            other => other,
+        });
 }
 
 /// The call by which an expiry came.
@@ -241,113 +245,6 @@ impl KvStore for RenewingCounter {
             self.inner.touch(key, NewExpiry::After(ttl)).await?;
         }
         Ok(sum)
-    }
-}
-
-#[derive(Debug)]
-struct TouchBySet {
-    inner: Arc<dyn KvStore>,
-}
-
-#[async_trait]
-impl KvStore for TouchBySet {
-    delegate_store!(self.inner, except touch);
-
-    async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        let Some(entry) = self.inner.get(key).await? else { return Ok(false) };
-        let options = SetOptions::default().with_expiry(expiry.into()).with_when(When::Present);
-        Ok(self.inner.set(key, entry.value, &options).await?.is_stored())
-    }
-}
-
-#[derive(Debug)]
-struct TouchAnything {
-    inner: Arc<dyn KvStore>,
-}
-
-#[async_trait]
-impl KvStore for TouchAnything {
-    delegate_store!(self.inner, except touch);
-
-    async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        self.inner.touch(key, expiry).await.map(|_| true)
-    }
-}
-
-#[derive(Debug)]
-struct TouchLonger {
-    inner: Arc<dyn KvStore>,
-    clock: Arc<dyn Clock>,
-}
-
-#[async_trait]
-impl KvStore for TouchLonger {
-    delegate_store!(self.inner, except touch);
-
-    async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        let Some(entry) = self.inner.get(key).await? else { return Ok(false) };
-        let wanted = match expiry {
-            NewExpiry::After(ttl) => self.clock.now().checked_add(ttl),
-            NewExpiry::At(moment) => Some(moment),
-            _ => None,
-        };
-        match (entry.expires, wanted) {
-            (Expires::At(deadline), Some(wanted)) if wanted < deadline => Ok(true),
-            _ => self.inner.touch(key, expiry).await,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct OldIndex {
-    inner: Arc<dyn KvStore>,
-    clock: Arc<dyn Clock>,
-    index: Kept<Vec<(SystemTime, Key)>>,
-}
-
-#[async_trait]
-impl KvStore for OldIndex {
-    delegate_store!(self.inner, except set set_many sweep);
-
-    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let outcome = self.inner.set(key, value, options).await?;
-        let deadline = match options.expiry {
-            Expiry::After(ttl) => self.clock.now().checked_add(ttl),
-            Expiry::At(moment) => Some(moment),
-            _ => None,
-        };
-        if let (Some(deadline), true) = (deadline, outcome.is_stored()) {
-            self.index.lock().push((deadline, key.clone()));
-        }
-        Ok(outcome)
-    }
-
-    async fn sweep(&self) -> Result<u64> {
-        let now = self.clock.now();
-        let due: Vec<Key> = {
-            let mut index = self.index.lock();
-            index.extract_if(.., |(deadline, _)| *deadline <= now).map(|(_, key)| key).collect()
-        };
-        let swept = self.inner.sweep().await?;
-        for key in &due {
-            let _ = self.inner.delete(key, &DeleteOptions::default()).await?;
-        }
-        Ok(swept)
-    }
-}
-
-#[derive(Debug)]
-struct NoSweep {
-    inner: Arc<dyn KvStore>,
-}
-
-#[async_trait]
-impl KvStore for NoSweep {
-    delegate_store!(self.inner, except sweep);
-
-    async fn sweep(&self) -> Result<u64> {
-        self.inner.ping().await?;
-        Ok(0)
     }
 }
 

@@ -36,7 +36,7 @@ faults! { ghosts:
         |inner, clock| Haunted::new(inner, clock, Haunt::Increment);
     keep: "S-1" "`Keep` over an expired entry keeps its deadline, and the new entry is gone at once" []
         |inner, clock| Haunted::new(inner, clock, Haunt::Keep);
-    touch: "T-1" "`touch` brings an expired entry back" []
+    touch: "T-5" "`touch` brings an expired entry back" []
         |inner, clock| Haunted::new(inner, clock, Haunt::Touch);
     snapshot: "T-1" "the snapshot of a watch tells of expired entries" []
         |inner, clock| Haunted::new(inner, clock, Haunt::Snapshot);

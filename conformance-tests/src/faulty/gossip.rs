@@ -69,7 +69,10 @@ impl KvStore for Gossip {
             };
             std::future::ready(is_wanted.then_some(Ok(rumour)))
         });
-        Ok(Box::pin(stream::select(self.inner.watch(query).await?, heard)))
+        // Rumours come before what is waiting, and end with the store.
+        let told = self.inner.watch(query).await?.map(Some).chain(stream::once(std::future::ready(None)));
+        let both = stream::select_with_strategy(heard.map(Some), told, |_: &mut ()| stream::PollNext::Left);
+        Ok(Box::pin(both.take_while(|event| std::future::ready(event.is_some())).filter_map(std::future::ready)))
     }
 }
 

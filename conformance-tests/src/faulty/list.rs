@@ -4,21 +4,26 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kv_core::{Key, KeyPrefix, KvStore, ListPage, ListQuery, Result, delegate_store};
+use kv_core::{Entry, Error, Key, KeyPrefix, KvStore, ListPage, ListQuery, Result, delegate_store};
 
+use super::kept::Kept;
 use super::{faults, scan};
 
 faults! { list:
     prefix_matches_half_a_segment: "K-4" "finds a prefix by its text, so that `a` covers `ab`" []
         |inner, _clock| Matched { inner, covers: by_text };
-    prefix_is_a_like_pattern: "K-4" "hands a prefix to LIKE without escaping `%` and `_`" []
+    prefix_is_a_like_pattern: "L-4" "hands a prefix to LIKE without escaping `%` and `_`" []
         |inner, _clock| Matched { inner, covers: |prefix, text| by_pattern(prefix, text, '_', '%') };
-    prefix_is_a_glob: "K-4" "hands a prefix to SCAN MATCH without escaping `*` and `?`, as Fedify's Redis store did" []
+    prefix_is_a_glob: "L-4" "hands a prefix to SCAN MATCH without escaping `*` and `?`, as Fedify's Redis store did" []
         |inner, _clock| Matched { inner, covers: |prefix, text| by_pattern(prefix, text, '?', '*') };
     clear_takes_the_neighbour: "L-5" "clears by text, so that the namespace `app` takes `app2` with it" []
         |inner, _clock| NeighbourClear { inner };
     clear_takes_everything: "L-5" "clears with FLUSHALL, whatever the prefix" []
         |inner, _clock| Flush { inner };
+    clear_of_nothing_fails: "L-5" "makes an error of clearing where there is nothing" []
+        |inner, _clock| StrictClear { inner };
+    cleared_keys_stay_hidden: "L-5" "hides what it cleared, and what is written there later" []
+        |inner, _clock| Hiding { inner, hidden: Kept::default() };
     clear_counts_nothing: "L-5" "clears, and says that there was nothing" []
         |inner, _clock| UncountedClear { inner };
 }
@@ -123,5 +128,45 @@ impl KvStore for UncountedClear {
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         self.inner.clear(prefix).await.map(|_| 0)
+    }
+}
+
+#[derive(Debug)]
+struct StrictClear {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for StrictClear {
+    delegate_store!(self.inner, except clear);
+
+    async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        match self.inner.clear(prefix).await? {
+            0 if !prefix.is_all() => Err(Error::invalid("there is nothing to clear")),
+            cleared => Ok(cleared),
+        }
+    }
+}
+
+/// Clears by a mark on the prefix, which nothing takes away.
+#[derive(Debug)]
+struct Hiding {
+    inner: Arc<dyn KvStore>,
+    hidden: Kept<Vec<KeyPrefix>>,
+}
+
+#[async_trait]
+impl KvStore for Hiding {
+    delegate_store!(self.inner, except get get_many contains clear);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let is_hidden = self.hidden.lock().iter().any(|prefix| prefix.covers(key));
+        Ok(self.inner.get(key).await?.filter(|_| !is_hidden))
+    }
+
+    async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        let cleared = self.inner.clear(prefix).await?;
+        self.hidden.lock().push(prefix.clone());
+        Ok(cleared)
     }
 }

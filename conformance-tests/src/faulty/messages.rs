@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use kv_core::{Key, KeyPrefix, KvStore, MessageEvent, MessageStream, Result, delegate_store};
+use kv_core::{Key, KeyPrefix, KvStore, MessageEvent, MessageStream, Result, SetOptions, delegate_store};
 
 use super::faults;
 use super::kept::Kept;
@@ -26,6 +26,8 @@ faults! { messages:
         } };
     loss_is_silent: "P-1" "drops messages for a slow subscriber and does not say so" []
         |inner, _clock| Filtered { inner, is_kept: |event| !matches!(event, MessageEvent::Gap { .. }) };
+    are_stored: "P-1" "writes each message under its channel" []
+        |inner, _clock| Stored { inner };
     subscribe_late: "P-1" "subscribes when the stream is first read" []
         |inner, _clock| Late { inner };
 }
@@ -143,5 +145,20 @@ impl KvStore for Late {
             }
         };
         Ok(Box::pin(futures_util::stream::once(subscribing).flatten()))
+    }
+}
+
+#[derive(Debug)]
+struct Stored {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Stored {
+    delegate_store!(self.inner, except publish);
+
+    async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
+        self.inner.publish(channel, message.clone()).await?;
+        self.inner.set(channel, message, &SetOptions::default()).await.map(|_| ())
     }
 }

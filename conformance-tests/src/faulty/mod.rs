@@ -2,26 +2,30 @@
 //!
 //! | file | what is broken |
 //! |---|---|
-//! | `expiry` | deadlines on the way in, the sweeper, `touch` |
+//! | `expiry`, `touch` | deadlines on the way in; `touch` and the sweeper |
 //! | `ghosts` | one operation still sees expired entries |
 //! | `keys` over `recoded` | the encoding of keys |
 //! | `list`, `pages` | prefixes and `clear`; order, bounds and pages |
-//! | `values` | bytes, single keys, batches |
+//! | `values`, `singles`, `batch` | bytes, single keys, batches |
+//! | `info` | what a store says of itself |
 //! | `conditions` | what is judged, when, and what is answered |
 //! | `versions` | versions that repeat |
 //! | `counters`, `transactions` | arithmetic, atomicity |
 //! | `watch`, `gossip`, `messages` | what is told, when, and to whom |
-//! | `concurrency` | races, caches, cancelled calls |
+//! | `concurrency`, `caches` | races and cancelled calls; copies that are out of date |
 //! | `restart` | what close and reopen do |
 //! | `refuses` | options and operations that are not declared |
 //! | `scan`, `kept` | what the others need: listing by reading everything, and remembering |
 
+mod batch;
+mod caches;
 mod concurrency;
 mod conditions;
 mod counters;
 mod expiry;
 mod ghosts;
 mod gossip;
+mod info;
 mod kept;
 mod keys;
 mod list;
@@ -31,6 +35,8 @@ mod recoded;
 mod refuses;
 mod restart;
 mod scan;
+mod singles;
+mod touch;
 mod transactions;
 mod values;
 mod versions;
@@ -76,11 +82,15 @@ impl fmt::Debug for Fault {
 
 const ALL: &[&[Fault]] = &[
     expiry::FAULTS,
+    touch::FAULTS,
     ghosts::FAULTS,
     keys::FAULTS,
     list::FAULTS,
     pages::FAULTS,
+    info::FAULTS,
     values::FAULTS,
+    singles::FAULTS,
+    batch::FAULTS,
     conditions::FAULTS,
     versions::FAULTS,
     counters::FAULTS,
@@ -89,6 +99,7 @@ const ALL: &[&[Fault]] = &[
     gossip::FAULTS,
     messages::FAULTS,
     concurrency::FAULTS,
+    caches::FAULTS,
     restart::FAULTS,
     refuses::FAULTS,
 ];

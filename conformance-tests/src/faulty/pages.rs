@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kv_core::{Key, KeyPrefix, KvStore, ListItem, ListPage, ListQuery, Result, delegate_store};
+use kv_core::{Error, Key, KeyPrefix, KvStore, ListItem, ListPage, ListQuery, Result, delegate_store};
 
 use super::kept::Kept;
 use super::{faults, scan};
@@ -44,6 +44,10 @@ faults! { pages:
         |inner, _clock| Overlapping { inner };
     pages_go_by_offset: "L-2" "resumes by counting, so that a delete in between skips a key" []
         |inner, _clock| Offset { inner, places: Kept::default() };
+    a_mark_must_exist: "L-1" "makes an error of resuming behind a key that is gone" []
+        |inner, _clock| Anchored { inner };
+    nothing_is_an_error: "L-1" "makes an error of a list without items" []
+        |inner, _clock| NeverEmpty { inner };
     shows_internal_keys: "L-1" "lists a key of its own housekeeping" []
         |inner, _clock| Paged::new(inner, |query, page| {
             if let (true, Ok(own)) = (query.prefix.is_all() && !page.items.is_empty(), Key::new(["zz:meta", "layout"])) {
@@ -169,8 +173,7 @@ impl KvStore for Offset {
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let edge = if query.reverse { &query.before } else { &query.after };
-        let place =
-            edge.as_ref().and_then(|key| self.places.lock().get(key).copied());
+        let place = edge.as_ref().and_then(|key| self.places.lock().get(key).copied());
         let page = match place {
             None => self.inner.list(query).await?,
             Some(place) => {
@@ -192,6 +195,43 @@ impl KvStore for Offset {
         if let Some(next) = &page.next {
             let place = place.unwrap_or_default() + page.items.len();
             self.places.lock().insert(next.clone(), place);
+        }
+        Ok(page)
+    }
+}
+
+#[derive(Debug)]
+struct Anchored {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Anchored {
+    delegate_store!(self.inner, except list);
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        if let Some(after) = &query.after {
+            if !self.inner.contains(after).await? {
+                return Err(Error::invalid("the mark is not there"));
+            }
+        }
+        self.inner.list(query).await
+    }
+}
+
+#[derive(Debug)]
+struct NeverEmpty {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for NeverEmpty {
+    delegate_store!(self.inner, except list);
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let page = self.inner.list(query).await?;
+        if page.items.is_empty() && page.next.is_none() && !query.keys_only {
+            return Err(Error::invalid("there is nothing to list"));
         }
         Ok(page)
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kv_core::{CommitOutcome, KvStore, Mutation, Result, Transaction, delegate_store};
+use kv_core::{Capability, CommitOutcome, Error, Expiry, KvStore, Mutation, Result, Transaction, When, delegate_store};
 
 use super::conditions::stall;
 use super::faults;
@@ -22,6 +22,46 @@ faults! { transactions:
         |inner, _clock| Changed { inner, change: |transaction| {
             transaction.mutations.sort_by_key(|mutation| matches!(mutation, Mutation::Set { .. }));
         } };
+    deletes_come_last: "X-1" "applies all sets and then all deletes" []
+        |inner, _clock| Changed { inner, change: |transaction| {
+            transaction.mutations.sort_by_key(|mutation| matches!(mutation, Mutation::Delete { .. }));
+        } };
+    overwrites_stay_mortal: "X-1" "a set without time to live inside a transaction keeps the old deadline" []
+        |inner, _clock| Changed { inner, change: |transaction| {
+            for mutation in &mut transaction.mutations {
+                if let Mutation::Set { expiry: expiry @ Expiry::Never, .. } = mutation {
+                    *expiry = Expiry::Keep;
+                }
+            }
+        } };
+    values_are_cut: "X-1" "cuts values inside a transaction off at a mebibyte" []
+        |inner, _clock| Changed { inner, change: |transaction| {
+            for mutation in &mut transaction.mutations {
+                if let Mutation::Set { value, .. } = mutation {
+                    value.truncate(1 << 20);
+                }
+            }
+        } };
+    empty_ones_fail: "X-1" "makes an error of a transaction of nothing" []
+        |inner, _clock| Picky { inner, is_refused: |transaction| transaction.mutations.is_empty() };
+    reach_one_group_only: "X-1" "declares any keys, and takes those with one first segment only" []
+        |inner, _clock| Picky { inner, is_refused: |transaction| {
+            let mut firsts = transaction.keys().map(|key| key.segments().next());
+            firsts.next().is_some_and(|first| firsts.any(|other| other != first))
+        } };
+    deletes_need_an_entry: "X-1" "refuses a transaction that deletes what is not there" []
+        |inner, _clock| Changed { inner, change: |transaction| {
+            for mutation in &transaction.mutations {
+                if let Mutation::Delete { key } = mutation {
+                    let check = Transaction::new().check(key.clone(), When::Present).checks;
+                    transaction.checks.extend(check);
+                }
+            }
+        } };
+    one_at_a_time: "X-1" "refuses a transaction while another is at work on other keys" []
+        |inner, _clock| Lone { inner, busy: tokio::sync::Mutex::default() };
+    tells_versions_of_sets_only: "X-1" "gives a version for each set, and nothing for a delete" []
+        |inner, _clock| SetVersions { inner };
     names_the_last_check: "X-1" "names the last check of a refused transaction, whichever failed" []
         |inner, _clock| LastCheck { inner };
     gives_no_versions: "X-1" "commits without telling the versions" []
@@ -89,6 +129,66 @@ impl KvStore for Changed {
         let mut changed = transaction.clone();
         (self.change)(&mut changed);
         self.inner.commit(&changed).await
+    }
+}
+
+/// Makes an error of what it does not like.
+struct Picky {
+    inner: Arc<dyn KvStore>,
+    is_refused: fn(&Transaction) -> bool,
+}
+
+impl fmt::Debug for Picky {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Picky").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KvStore for Picky {
+    delegate_store!(self.inner, except commit);
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        if (self.is_refused)(transaction) {
+            return Err(Error::unsupported(Capability::Transactions));
+        }
+        self.inner.commit(transaction).await
+    }
+}
+
+#[derive(Debug)]
+struct Lone {
+    inner: Arc<dyn KvStore>,
+    busy: tokio::sync::Mutex<()>,
+}
+
+#[async_trait]
+impl KvStore for Lone {
+    delegate_store!(self.inner, except commit);
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let Ok(_alone) = self.busy.try_lock() else { return Ok(CommitOutcome::Refused { check: 0 }) };
+        stall().await;
+        self.inner.commit(transaction).await
+    }
+}
+
+#[derive(Debug)]
+struct SetVersions {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for SetVersions {
+    delegate_store!(self.inner, except commit);
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        Ok(match self.inner.commit(transaction).await? {
+            CommitOutcome::Committed { versions } => {
+                CommitOutcome::Committed { versions: versions.into_iter().filter(Option::is_some).collect() }
+            }
+            refused @ CommitOutcome::Refused { .. } => refused,
+        })
     }
 }
 

@@ -45,13 +45,15 @@ faults! { watch:
         |inner, _clock| NoSnapshot { inner };
     a_key_brings_its_children: "W-1" "watching one key reports its descendants too" []
         |inner, _clock| Wide { inner, widen: |target| WatchTarget::Prefix(target.prefix()) };
-    a_prefix_brings_its_neighbours: "K-4" "watching a prefix reports every key" []
+    a_prefix_brings_its_neighbours: "W-1" "watching a prefix reports every key" []
         |inner, _clock| Wide { inner, widen: |target| match target {
             WatchTarget::Prefix(_) => WatchTarget::Prefix(KeyPrefix::ALL),
             other => other,
         } };
-    keys_only_is_ignored: "W-2" "brings the entries although only keys were asked for" []
+    keys_only_is_ignored: "W-1" "brings the entries although only keys were asked for" []
         |inner, _clock| WithEntries { inner };
+    reports_overtake_each_other: "W-2" "tells what waits from its end, so that a key goes back in time" []
+        |inner, _clock| Overtaking { inner };
     versions_are_its_own: "W-2" "reports another version than `get` shows" []
         |inner, _clock| Mapped { inner, map: |event| match event {
             WatchEvent::Set { key, entry } => {
@@ -280,5 +282,20 @@ impl KvStore for Mapped {
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         let map = self.map;
         Ok(Box::pin(self.inner.watch(query).await?.map(move |event| event.map(map))))
+    }
+}
+
+#[derive(Debug)]
+struct Overtaking {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Overtaking {
+    delegate_store!(self.inner, except watch);
+
+    async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
+        let events = self.inner.watch(query).await?.ready_chunks(8);
+        Ok(Box::pin(events.flat_map(|chunk| stream::iter(chunk.into_iter().rev()))))
     }
 }

@@ -1,0 +1,183 @@
+//! Copies that are out of date.
+
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kv_core::{
+    Clock, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Expires, IncrementOptions, Key, KeyPrefix, KvStore,
+    NewExpiry, Result, SetOptions, SetOutcome, SystemClock, Transaction, delegate_store,
+};
+use tokio::task;
+
+use super::faults;
+use super::kept::Kept;
+
+faults! { caches:
+    delete_leaves_a_cached_copy: "D-1" "keeps what was read in a cache that deletes do not reach" []
+        |inner, clock| Cached { inner, clock, copies: Kept::default() };
+    reads_are_stale: "G-2" "answers from what this handle read in the last half second, whatever other handles have written" []
+        |inner, clock| Stale { inner, clock, copies: Kept::default() };
+    replicas_lag: "G-2" "who wrote reads the primary, and others a replica that is two milliseconds behind" []
+        |inner, _clock| Lagging { inner, replica: Kept::default() };
+}
+
+#[derive(Debug)]
+struct Cached {
+    inner: Arc<dyn KvStore>,
+    clock: Arc<dyn Clock>,
+    copies: Kept<HashMap<Key, Entry>>,
+}
+
+impl Cached {
+    fn copies(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+        self.copies.lock()
+    }
+}
+
+#[async_trait]
+impl KvStore for Cached {
+    delegate_store!(self.inner, except get get_many set set_many);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let found = self.inner.get(key).await?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        let copy = self.copies().get(key).cloned();
+        Ok(copy.filter(|copy| is_live(copy, self.clock.now())))
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let outcome = self.inner.set(key, value, options).await?;
+        match self.inner.get(key).await? {
+            Some(entry) => self.copies().insert(key.clone(), entry),
+            None => self.copies().remove(key),
+        };
+        Ok(outcome)
+    }
+}
+
+fn is_live(entry: &Entry, now: SystemTime) -> bool {
+    !matches!(entry.expires, Expires::At(deadline) if deadline <= now)
+}
+
+#[derive(Debug)]
+struct Stale {
+    inner: Arc<dyn KvStore>,
+    clock: Arc<dyn Clock>,
+    copies: Kept<HashMap<Key, (SystemTime, Option<Entry>)>>,
+}
+
+impl Stale {
+    const AGE: Duration = Duration::from_millis(500);
+
+    fn copies(&self) -> MutexGuard<'_, HashMap<Key, (SystemTime, Option<Entry>)>> {
+        self.copies.lock()
+    }
+}
+
+#[async_trait]
+impl KvStore for Stale {
+    delegate_store!(self.inner, except get get_many set set_many delete delete_many clear touch increment commit);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let now = SystemClock.now();
+        let copy = self.copies().get(key).filter(|(read, _)| now < *read + Self::AGE).map(|(_, copy)| copy.clone());
+        match copy {
+            Some(entry) => Ok(entry.filter(|entry| is_live(entry, self.clock.now()))),
+            None => {
+                let entry = self.inner.get(key).await?;
+                self.copies().insert(key.clone(), (now, entry.clone()));
+                Ok(entry)
+            }
+        }
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let outcome = self.inner.set(key, value, options).await;
+        self.copies().remove(key);
+        outcome
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        let outcome = self.inner.delete(key, options).await;
+        self.copies().remove(key);
+        outcome
+    }
+
+    async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        let cleared = self.inner.clear(prefix).await;
+        self.copies().clear();
+        cleared
+    }
+
+    async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
+        let touched = self.inner.touch(key, expiry).await;
+        self.copies().remove(key);
+        touched
+    }
+
+    async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        let sum = self.inner.increment(key, by, options).await;
+        self.copies().remove(key);
+        sum
+    }
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let outcome = self.inner.commit(transaction).await;
+        self.copies().clear();
+        outcome
+    }
+}
+
+/// What a replica has of a key, until when, and which task has written since.
+#[derive(Debug, Clone)]
+struct Behind {
+    entry: Option<Entry>,
+    until: SystemTime,
+    writer: Option<task::Id>,
+}
+
+#[derive(Debug)]
+struct Lagging {
+    inner: Arc<dyn KvStore>,
+    replica: Kept<HashMap<Key, Behind>>,
+}
+
+impl Lagging {
+    const LAG: Duration = Duration::from_millis(2);
+
+    /// Before a write: the replica goes on showing what is there.
+    async fn fall_behind(&self, key: &Key) -> Result<()> {
+        let entry = self.inner.get(key).await?;
+        let behind = Behind { entry, until: SystemClock.now() + Self::LAG, writer: task::try_id() };
+        self.replica.lock().insert(key.clone(), behind);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl KvStore for Lagging {
+    delegate_store!(self.inner, except get get_many set set_many delete delete_many);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let behind = self.replica.lock().get(key).cloned();
+        match behind.filter(|behind| behind.writer != task::try_id() && SystemClock.now() < behind.until) {
+            Some(behind) => Ok(behind.entry),
+            None => self.inner.get(key).await,
+        }
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        self.fall_behind(key).await?;
+        self.inner.set(key, value, options).await
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        self.fall_behind(key).await?;
+        self.inner.delete(key, options).await
+    }
+}

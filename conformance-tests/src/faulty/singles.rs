@@ -1,0 +1,231 @@
+//! Single keys that answer wrongly, and writes that do something else.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kv_core::{
+    DeleteOptions, DeleteOutcome, Entry, Error, Expiry, Key, KvStore, Result, SetOptions, SetOutcome, Version, When,
+    delegate_store,
+};
+
+use super::faults;
+use super::kept::Kept;
+
+faults! { singles:
+    missing_is_empty: "V-1" "gives an empty value for a key that was never written" []
+        |inner, _clock| EmptyForMissing { inner };
+    the_first_write_stays: "S-1" "says that it stored, and leaves what is there" []
+        |inner, _clock| FirstWrite { inner };
+    deleted_keys_stay_dead: "S-1" "a delete leaves a tombstone that swallows the next write" []
+        |inner, _clock| Tombstones { inner, buried: Kept::default() };
+    everything_ends_in_a_minute: "S-1" "gives a default time to live of a minute to what has none, as caches do" []
+        |inner, _clock| DefaultTtl { inner };
+    reading_writes: "S-3" "a get writes the entry again, as one that counts reads in it does" []
+        |inner, _clock| WritingGet { inner };
+    previous_comes_unasked: "S-2" "gives the entry that was replaced although nobody asked" []
+        |inner, _clock| Unasked { inner };
+    delete_of_nothing_fails: "D-1" "deleting a key that is not there is an error" []
+        |inner, _clock| StrictDelete { inner };
+    delete_is_always_true: "D-1" "says that it removed something, whatever was there" []
+        |inner, _clock| ProudDelete { inner };
+    delete_is_recursive: "D-1" "deletes the children of a key with it, as `rm -r` does" []
+        |inner, _clock| RecursiveDelete { inner };
+    previous_is_forgotten: "S-2" "does not give the entry that was replaced or removed, though asked to" []
+        |inner, _clock| NoPrevious { inner };
+}
+
+#[derive(Debug)]
+struct EmptyForMissing {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for EmptyForMissing {
+    delegate_store!(self.inner, except get get_many);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        Ok(Some(self.inner.get(key).await?.unwrap_or_else(|| Entry::new(Bytes::new()))))
+    }
+}
+
+#[derive(Debug)]
+struct FirstWrite {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for FirstWrite {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        if options.when != When::Always {
+            return self.inner.set(key, value, options).await;
+        }
+        let first = options.clone().with_when(When::Absent);
+        Ok(match self.inner.set(key, value, &first).await? {
+            SetOutcome::Refused { current } => {
+                SetOutcome::Stored { version: current.and_then(|entry| entry.version), previous: None }
+            }
+            stored @ SetOutcome::Stored { .. } => stored,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Tombstones {
+    inner: Arc<dyn KvStore>,
+    buried: Kept<HashSet<Key>>,
+}
+
+#[async_trait]
+impl KvStore for Tombstones {
+    delegate_store!(self.inner, except set set_many delete delete_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let was_buried = self.buried.lock().remove(key);
+        if was_buried {
+            return Ok(SetOutcome::Stored { version: Some(Version::random()), previous: None });
+        }
+        self.inner.set(key, value, options).await
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        let outcome = self.inner.delete(key, options).await?;
+        if outcome.is_deleted() {
+            self.buried.lock().insert(key.clone());
+        }
+        Ok(outcome)
+    }
+}
+
+#[derive(Debug)]
+struct DefaultTtl {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for DefaultTtl {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let mut options = options.clone();
+        if options.expiry == Expiry::Never {
+            options.expiry = Expiry::After(Duration::from_secs(60));
+        }
+        self.inner.set(key, value, &options).await
+    }
+}
+
+#[derive(Debug)]
+struct WritingGet {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for WritingGet {
+    delegate_store!(self.inner, except get get_many);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let found = self.inner.get(key).await?;
+        if let Some(Entry { value, version: Some(version), .. }) = &found {
+            let same = SetOptions::default().with_when(When::Version(*version)).with_expiry(Expiry::Keep);
+            let _ = self.inner.set(key, value.clone(), &same).await?;
+        }
+        Ok(found)
+    }
+}
+
+#[derive(Debug)]
+struct Unasked {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Unasked {
+    delegate_store!(self.inner, except set set_many delete);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        self.inner.set(key, value, &options.clone().with_previous()).await
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        self.inner.delete(key, &options.clone().with_previous()).await
+    }
+}
+
+#[derive(Debug)]
+struct StrictDelete {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for StrictDelete {
+    delegate_store!(self.inner, except delete);
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        match self.inner.delete(key, options).await? {
+            DeleteOutcome::Missing => Err(Error::invalid("there is no such key").with_key(key)),
+            outcome => Ok(outcome),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ProudDelete {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for ProudDelete {
+    delegate_store!(self.inner, except delete);
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        Ok(match self.inner.delete(key, options).await? {
+            DeleteOutcome::Missing => DeleteOutcome::Deleted { previous: None },
+            outcome => outcome,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct RecursiveDelete {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for RecursiveDelete {
+    delegate_store!(self.inner, except delete delete_many);
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        let outcome = self.inner.delete(key, options).await?;
+        if outcome.is_deleted() {
+            self.inner.clear(&key.into()).await?;
+        }
+        Ok(outcome)
+    }
+}
+
+#[derive(Debug)]
+struct NoPrevious {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for NoPrevious {
+    delegate_store!(self.inner, except set set_many delete);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let mut options = options.clone();
+        options.return_previous = false;
+        self.inner.set(key, value, &options).await
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        let mut options = options.clone();
+        options.return_previous = false;
+        self.inner.delete(key, &options).await
+    }
+}
