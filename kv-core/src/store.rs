@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::capability::{Capability, StoreInfo};
 use crate::delegate_store;
 use crate::entry::Entry;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::expiry::NewExpiry;
 use crate::key::{Key, KeyPrefix};
 use crate::list::{ListPage, ListQuery};
@@ -199,7 +199,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// `Unsupported` without [`Capability::List`], `Invalid` for a limit of zero.
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let _ = query;
-        Err(Error::unsupported(Capability::List))
+        Err(lacking(self.info(), Operation::List, Capability::List))
     }
 
     /// Removes everything that a prefix covers and tells how many live entries went.
@@ -214,7 +214,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// A dropped future has removed some, all or nothing.
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         let _ = prefix;
-        Err(Error::unsupported(Capability::List))
+        Err(lacking(self.info(), Operation::Clear, Capability::List))
     }
 
     /// Moves the deadline of a live entry and tells whether there was one.
@@ -229,7 +229,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// As [`KvStore::set`].
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
         let _ = (key, expiry);
-        Err(Error::unsupported(Capability::Touch))
+        Err(lacking(self.info(), Operation::Touch, Capability::Touch))
     }
 
     /// Adds to a counter, kept as decimal text, and gives its new value.
@@ -245,7 +245,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// As [`KvStore::set`].
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
         let _ = (key, by, options);
-        Err(Error::unsupported(Capability::Counters))
+        Err(lacking(self.info(), Operation::Increment, Capability::Counters))
     }
 
     /// Applies checks and mutations of several keys, all or nothing.
@@ -261,7 +261,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// As [`KvStore::set`], for all of it together.
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         let _ = transaction;
-        Err(Error::unsupported(Capability::Transactions))
+        Err(lacking(self.info(), Operation::Commit, Capability::Transactions))
     }
 
     /// Watches keys change.
@@ -276,7 +276,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// `Unsupported` without [`Capability::Watch`].
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         let _ = query;
-        Err(Error::unsupported(Capability::Watch))
+        Err(lacking(self.info(), Operation::Watch, Capability::Watch))
     }
 
     /// Sends a message, which is not stored, to whoever subscribes now.
@@ -288,7 +288,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// `Unsupported` without [`Capability::Messages`], `Invalid` for a message over the limit.
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
         let _ = (channel, message);
-        Err(Error::unsupported(Capability::Messages))
+        Err(lacking(self.info(), Operation::Publish, Capability::Messages))
     }
 
     /// Subscribes to the channels under a prefix.
@@ -301,7 +301,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// `Unsupported` without [`Capability::Messages`].
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
         let _ = channels;
-        Err(Error::unsupported(Capability::Messages))
+        Err(lacking(self.info(), Operation::Subscribe, Capability::Messages))
     }
 
     /// Asks whether the backend answers.
@@ -332,6 +332,11 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     async fn close(&self) -> Result<()> {
         self.flush().await
     }
+}
+
+/// What the default bodies answer.
+fn lacking(info: &StoreInfo, operation: Operation, capability: Capability) -> Error {
+    Error::unsupported(capability).with_operation(operation).with_backend(info.name.clone())
 }
 
 #[deny(clippy::missing_trait_methods)]
