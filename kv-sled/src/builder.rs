@@ -82,12 +82,13 @@ impl SledStoreBuilder {
     ///
     /// # Cancel safety
     /// A store whose opening was dropped is closed again.
-    pub async fn open(self, path: impl AsRef<Path>) -> Result<SledStore> {
+    pub async fn open(self, path: impl AsRef<Path> + Send) -> Result<SledStore> {
         let Self { config, clock } = self;
+        let path = path.as_ref().to_owned();
         let info = StoreInfo::new(NAME, capabilities::with(config.durability));
         let opened = async {
             config.check()?;
-            open::open(config, clock, path.as_ref().to_owned()).await
+            open::open(config, clock, path).await
         };
         let (shared, messages) = named(Operation::Open, opened.await)?;
         Ok(SledStore { inner: Arc::new(Inner { info, shared, messages }) })

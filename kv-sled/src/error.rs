@@ -46,13 +46,11 @@ pub(crate) fn io_kind(error: &io::Error) -> ErrorKind {
 
 /// `EMFILE` and `ENFILE`.
 fn is_out_of_descriptors(error: &io::Error) -> bool {
-    match error.raw_os_error() {
-        Some(number) => matches!(number, 23 | 24),
-        None => {
-            let text = error.to_string();
-            text.contains("code: 24,") || text.contains("code: 23,")
-        }
+    if let Some(number) = error.raw_os_error() {
+        return matches!(number, 23 | 24);
     }
+    let text = error.to_string();
+    text.contains("code: 24,") || text.contains("code: 23,")
 }
 
 /// Whether the files are held by somebody else.

@@ -3,8 +3,9 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
-use kv_core::{Error, Result};
+use kv_core::{Clock, Error, Result, SystemClock};
 
 use crate::error::from_io;
 
@@ -36,21 +37,37 @@ pub(crate) fn prepare(folder: &Path) -> Result<()> {
         }
     }
     match (has_log, has_settings) {
-        (true, true) => Ok(()),
         (true, false) => Err(Error::corrupt(
             "the folder has a file `db` without sled's settings beside it: it is damaged, or no store",
         )),
         (false, _) if has_snapshot => {
             Err(Error::corrupt("the folder has a snapshot of sled's, but its log `db` is gone"))
         }
-        // The settings are what sled writes first: opening was cut short.
-        (false, true) => Ok(()),
         (false, false) if has_other => {
             Err(Error::invalid("the folder holds files that are not a store's; a store needs a folder of its own"))
         }
-        (false, false) => Ok(()),
+        // The settings are what sled writes first: without a log, opening was cut short.
+        (true | false, true) | (false, false) => Ok(()),
     }
 }
+
+/// Waits until sled has let go of its files, for a second at most.
+///
+/// Dropping a database does not end what its threads still hold of it, so the lock outlives it for a moment, and who opens
+/// the folder then would be refused.
+pub(crate) async fn released(folder: &Path) {
+    for _ in 0..RELEASE_STEPS {
+        let Ok(log) = fs::File::open(folder.join("db")) else { return };
+        match log.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => SystemClock.sleep(RELEASE_STEP).await,
+            // Closing the file gives the lock back.
+            Ok(()) | Err(fs::TryLockError::Error(_)) => return,
+        }
+    }
+}
+
+const RELEASE_STEPS: u32 = 500;
+const RELEASE_STEP: Duration = Duration::from_millis(2);
 
 fn unreadable(error: io::Error) -> Error {
     from_io(error, "the folder cannot be read")

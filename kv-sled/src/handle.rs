@@ -44,7 +44,7 @@ impl SledStore {
     ///
     /// # Errors
     /// As [`SledStoreBuilder::open`].
-    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+    pub async fn open(path: impl AsRef<Path> + Send) -> Result<Self> {
         Self::builder().open(path).await
     }
 

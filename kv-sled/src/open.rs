@@ -93,10 +93,10 @@ fn work(
     };
     runtime.block_on(async move {
         let opening = open_patiently(&config, path, &pulse).await;
-        let opened = opening.and_then(|(db, settings, ledger, medium)| {
+        let opened = opening.map(|(db, settings, ledger, medium)| {
             *shared.tree.write() = Some((*db).clone());
             let _ = shared.settings.set(settings);
-            Ok(Worker::new(config, path.to_owned(), shared, pulse, db, ledger, medium))
+            Worker::new(config, path.to_owned(), shared, pulse, db, ledger, medium)
         });
         match opened {
             Ok(worker) => {
@@ -149,10 +149,9 @@ fn open_once(config: &SledConfig, path: &Path, pulse: &Pulse) -> Result<Opened, 
         .mode(sled::Mode::LowSpace)
         .flush_every_ms(Some(CLEANING_MILLIS));
     let attempt = catch_unwind(AssertUnwindSafe(|| {
-        let db = settings.open().map_err(|error| match is_locked(&error) {
-            true => Attempt::Locked,
-            false => Attempt::Failed(from_sled(error)),
-        })?;
+        let db = settings
+            .open()
+            .map_err(|error| if is_locked(&error) { Attempt::Locked } else { Attempt::Failed(from_sled(error)) })?;
         pulse.beat();
         let ledger = check(&db, pulse).map_err(Attempt::Failed)?;
         let mut medium = Medium::open(path).map_err(unsynced)?;

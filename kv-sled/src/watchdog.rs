@@ -59,7 +59,7 @@ pub(crate) fn watch(shared: &Arc<Shared>, pulse: &Pulse, ended: &Receiver<()>) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
         }
         let beats = pulse.beats.load(Ordering::Acquire);
-        if beats != last || beats % 2 == 0 {
+        if beats != last || beats.is_multiple_of(2) {
             (last, still) = (beats, Duration::ZERO);
             continue;
         }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::{SledConfig, SledDurability};
 use crate::draft::{Applicable, Draft};
 use crate::error::{from_io, from_sled};
+use crate::folder;
 use crate::gate;
 use crate::handle::Shared;
 use crate::health::Trouble;
@@ -95,7 +96,7 @@ impl Worker {
                 },
             }
         };
-        self.end(closing, inbox);
+        self.end(closing, inbox).await;
     }
 
     /// Takes a message and the writes that wait behind it. Gives back who asked for the store to be closed.
@@ -265,13 +266,13 @@ impl Worker {
     }
 
     fn tell(&self, changed: &[Key]) {
-        if self.shared.changes.is_heard() {
-            changed.iter().for_each(|key| self.shared.changes.tell(key));
+        for key in changed {
+            self.shared.changes.tell(key);
         }
     }
 
     /// Flushes, gives the files back and answers whoever still waits.
-    fn end(mut self, closing: Option<oneshot::Sender<Result<()>>>, mut inbox: mpsc::Receiver<Message>) {
+    async fn end(mut self, closing: Option<oneshot::Sender<Result<()>>>, mut inbox: mpsc::Receiver<Message>) {
         let flushed = if self.shared.health.is_open() { self.flush(false) } else { Ok(()) };
         self.shared.health.close();
         inbox.close();
@@ -284,11 +285,14 @@ impl Worker {
         }
         self.shared.changes.close();
         self.shared.letters.close();
-        let Self { config, path: _, shared, pulse, db, ledger: _, medium, is_dirty: _ } = self;
+        let Self { config, path, shared, pulse, db, ledger: _, medium, is_dirty: _ } = self;
         let _busy = pulse.begin(config.operation_timeout);
         // Readers that are inside have let go of the tree when this lock is had.
         drop(shared.tree.write().take());
         let ended = catch_unwind(AssertUnwindSafe(|| drop((medium, db))));
+        if ended.is_ok() {
+            folder::released(&path).await;
+        }
         if let Some(reply) = closing {
             let gone = || Error::unavailable("sled panicked while it closed its files");
             let _ = reply.send(flushed.and(ended.map_err(|_panic| gone())));

@@ -1,0 +1,202 @@
+//! The process that writes: it says what it tries, and what was acknowledged.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use kv_core::{
+    Clock, DeleteOptions, Expiry, Key, KvStore, NewExpiry, SetOptions, SetOutcome, SystemClock, Transaction, Version,
+};
+use kv_sled::{SledDurability, SledStore};
+
+const FOLDER: &str = "KV_SLED_CRASH_FOLDER";
+const DURABILITY: &str = "KV_SLED_CRASH_DURABILITY";
+const ROUND: &str = "KV_SLED_CRASH_ROUND";
+
+/// How many tasks write, each to keys of its own.
+pub(crate) const TASKS: usize = 8;
+
+/// What a child has said: of each task in order.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    pub(crate) task: usize,
+    pub(crate) step: u64,
+    pub(crate) is_acknowledged: bool,
+    /// When it was acknowledged, in milliseconds since the epoch.
+    pub(crate) at_millis: u64,
+    pub(crate) version: Option<Version>,
+}
+
+/// A running child.
+pub(crate) struct Child {
+    process: std::process::Child,
+    reader: std::thread::JoinHandle<Vec<Report>>,
+}
+
+impl Child {
+    pub(crate) fn start(path: &Path, durability: SledDurability, round: usize) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_writes", "--nocapture"])
+            .env(FOLDER, path)
+            .env(DURABILITY, durability.to_string())
+            .env(ROUND, round.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let (opened, is_open) = std::sync::mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let mut reports = Vec::new();
+            for line in output.split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                if line.ends_with("OPEN") {
+                    let _ = opened.send(());
+                }
+                reports.extend(parse(&line));
+            }
+            reports
+        });
+        // The time until the kill counts from here; a child that is killed while it opens is a round of its own.
+        if !round.is_multiple_of(10) {
+            is_open.recv_timeout(Duration::from_secs(20)).expect("the child opens the store");
+        }
+        Self { process, reader }
+    }
+
+    /// `kill -9`, and what the child has said until then.
+    pub(crate) fn kill(mut self) -> (Vec<Report>, SystemTime) {
+        let at = SystemClock.now();
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        (self.reader.join().unwrap(), at)
+    }
+}
+
+/// `<task> <step> try`, or `<task> <step> ack <millis> <version or ->`, with an end, so that a torn line is none.
+fn parse(line: &str) -> Option<Report> {
+    let mut words = line.strip_prefix('>')?.strip_suffix(';')?.split(' ');
+    let (task, step) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let is_acknowledged = words.next()? == "ack";
+    let at_millis = words.next().and_then(|millis| millis.parse().ok()).unwrap_or(0);
+    let version = words.next().and_then(|version| version.parse().ok());
+    Some(Report { task, step, is_acknowledged, at_millis, version })
+}
+
+fn say(line: &str) {
+    let mut output = std::io::stdout().lock();
+    output.write_all(line.as_bytes()).and_then(|()| output.flush()).unwrap();
+}
+
+pub(crate) fn main() {
+    let Ok(path) = std::env::var(FOLDER) else { return };
+    let durability = std::env::var(DURABILITY).unwrap().parse().unwrap();
+    let round: u64 = std::env::var(ROUND).unwrap().parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async move {
+        let store = SledStore::builder().durability(durability).open(path).await.unwrap();
+        say("\nOPEN\n");
+        let tasks: Vec<_> = (0..TASKS).map(|task| tokio::spawn(write(store.clone(), task, round))).collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+}
+
+/// What a step writes, known to the child and to who checks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    Set {
+        key: Key,
+        value: Bytes,
+        deadline_millis: Option<u64>,
+    },
+    Delete {
+        key: Key,
+    },
+    Touch {
+        key: Key,
+        deadline_millis: u64,
+    },
+    /// The same value under each key.
+    Commit {
+        keys: [Key; 3],
+        value: Bytes,
+        gone: Key,
+    },
+    Increment {
+        key: Key,
+    },
+}
+
+/// Deadlines that outlive the test, so that their loss would show.
+const FAR_MILLIS: u64 = 4_000_000_000_000;
+
+impl Step {
+    /// The step of a task with this number. Steps go on from round to round.
+    pub(crate) fn of(task: usize, number: u64) -> Self {
+        let key = |name: &str| Key::new([&format!("t{task}"), name, &format!("{}", number % 7)]).unwrap();
+        let value = Bytes::from(format!("{task}.{number}."));
+        let deadline = FAR_MILLIS + number;
+        match number % 12 {
+            0..3 => Self::Set { key: key("plain"), value, deadline_millis: None },
+            3 | 4 => Self::Set { key: key("passing"), value, deadline_millis: Some(deadline) },
+            5 => Self::Delete { key: key("plain") },
+            6 => Self::Touch { key: key("passing"), deadline_millis: deadline },
+            7 | 8 => Self::Commit { keys: ["a", "b", "c"].map(key), value, gone: key("passing") },
+            9 => Self::Increment { key: key("counter") },
+            // Every so often a value that sled keeps in a file of its own.
+            10 if number.is_multiple_of(5) => {
+                Self::Set { key: key("large"), value: value.repeat(40_000).into(), deadline_millis: None }
+            }
+            _ => Self::Set { key: key("plain"), value: value.repeat(200).into(), deadline_millis: Some(deadline) },
+        }
+    }
+}
+
+/// The number of the first step of a round: rounds do not share any.
+pub(crate) fn first_step(round: u64) -> u64 {
+    round * 1_000_000
+}
+
+async fn write(store: SledStore, task: usize, round: u64) {
+    for number in first_step(round).. {
+        say(&format!(">{task} {number} try;\n"));
+        let version = perform(&store, Step::of(task, number)).await;
+        let millis = SystemClock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        let version = version.map_or("-".to_owned(), |version| version.to_string());
+        say(&format!(">{task} {number} ack {millis} {version};\n"));
+    }
+}
+
+async fn perform(store: &SledStore, step: Step) -> Option<Version> {
+    let at = |millis: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+    match step {
+        Step::Set { key, value, deadline_millis } => {
+            let expiry = deadline_millis.map_or(Expiry::Never, |millis| Expiry::At(at(millis)));
+            let outcome = store.set(&key, value, &SetOptions::default().with_expiry(expiry)).await.unwrap();
+            let SetOutcome::Stored { version, .. } = outcome else { panic!("refused") };
+            version
+        }
+        Step::Delete { key } => {
+            let _ = store.delete(&key, &DeleteOptions::default()).await.unwrap();
+            None
+        }
+        Step::Touch { key, deadline_millis } => {
+            store.touch(&key, NewExpiry::At(at(deadline_millis))).await.unwrap();
+            None
+        }
+        Step::Commit { keys, value, gone } => {
+            let transaction = keys
+                .into_iter()
+                .fold(Transaction::new(), |transaction, key| transaction.set(key, value.clone(), Expiry::Never));
+            assert!(store.commit(&transaction.delete(gone)).await.unwrap().is_committed());
+            None
+        }
+        Step::Increment { key } => {
+            store.increment(&key, 1, &kv_core::IncrementOptions::default()).await.unwrap();
+            None
+        }
+    }
+}

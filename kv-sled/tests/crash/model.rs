@@ -1,0 +1,111 @@
+//! What must be there after a crash, from what was said before it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use kv_core::{Deadline, Key};
+use kv_sled::SledStore;
+
+use crate::child::{Report, Step, TASKS};
+use crate::{deadline_of, everything};
+
+/// One task's entries: value and deadline.
+type State = BTreeMap<Key, (Bytes, Deadline)>;
+
+/// What each task has left, by the last check.
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    tasks: [State; TASKS],
+}
+
+impl Model {
+    /// Compares the store with what may be there: for each task the state behind its last acknowledged step, or behind the
+    /// one that it tried then, and with an interval behind any step acknowledged within it. Gives how many steps were lost
+    /// within the interval, and goes on from what is there.
+    pub(crate) async fn check(
+        &mut self,
+        store: &SledStore,
+        reports: &[Report],
+        killed_at: SystemTime,
+        interval: Duration,
+        round: usize,
+    ) -> usize {
+        let mut found: [State; TASKS] = Default::default();
+        for (key, entry) in everything(store).await {
+            let task: usize = key.segments().next().unwrap()[1..].parse().unwrap();
+            let deadline = deadline_of(&entry);
+            found[task].insert(key, (entry.value, deadline));
+        }
+        let safe_until = (killed_at - interval).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        let mut lost = 0;
+        for (task, (before, found)) in self.tasks.iter_mut().zip(found).enumerate() {
+            let said = || reports.iter().filter(|report| report.task == task);
+            let acknowledged: Vec<_> = said().filter(|report| report.is_acknowledged).collect();
+            let tried = said().filter(|report| !report.is_acknowledged).map(|report| report.step).max();
+            // Behind this many steps the state may be the one that is found.
+            let safe = acknowledged.iter().filter(|report| u128::from(report.at_millis) < safe_until).count();
+            let least = if interval.is_zero() { acknowledged.len() } else { safe };
+
+            let mut state = before.clone();
+            let mut steps = acknowledged.iter().map(|report| report.step).collect::<Vec<_>>();
+            steps.extend(tried.filter(|tried| !steps.contains(tried)));
+            let mut matching = (least == 0 && state == found).then_some(0);
+            for (place, step) in steps.iter().enumerate() {
+                apply(&mut state, Step::of(task, *step));
+                if place + 1 >= least && state == found {
+                    matching = Some(place + 1);
+                }
+            }
+            let Some(matching) = matching else {
+                let (known, end) = (acknowledged.last(), steps.last());
+                panic!(
+                    "round {round}, task {task}: no state from step {least} of {} on is there; last {known:?}, tried \
+                     {end:?}\nexpected at the end: {}\nfound: {}",
+                    steps.len(),
+                    shown(&state),
+                    shown(&found)
+                );
+            };
+            lost += acknowledged.len().saturating_sub(matching);
+            *before = found;
+        }
+        lost
+    }
+}
+
+fn apply(state: &mut State, step: Step) {
+    let at = |millis: Option<u64>| millis.map_or(Deadline::NEVER, Deadline::from_millis);
+    match step {
+        Step::Set { key, value, deadline_millis } => {
+            state.insert(key, (value, at(deadline_millis)));
+        }
+        Step::Delete { key } => {
+            state.remove(&key);
+        }
+        Step::Touch { key, deadline_millis } => {
+            if let Some((_, deadline)) = state.get_mut(&key) {
+                *deadline = at(Some(deadline_millis));
+            }
+        }
+        Step::Commit { keys, value, gone } => {
+            for key in keys {
+                state.insert(key, (value.clone(), Deadline::NEVER));
+            }
+            state.remove(&gone);
+        }
+        Step::Increment { key } => {
+            let (count, _) = state.entry(key).or_insert((Bytes::from_static(b"0"), Deadline::NEVER));
+            let next = std::str::from_utf8(count).unwrap().parse::<i64>().unwrap() + 1;
+            *count = next.to_string().into();
+        }
+    }
+}
+
+fn shown(state: &State) -> String {
+    let line = |(key, (value, deadline)): (&Key, &(Bytes, Deadline))| {
+        let start = String::from_utf8_lossy(&value[..value.len().min(24)]).into_owned();
+        format!("\n  {key}: {start} ({} bytes) {deadline:?}", value.len())
+    };
+    state.iter().map(line).collect()
+}
