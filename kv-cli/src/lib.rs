@@ -5,6 +5,7 @@ mod args;
 mod command;
 mod escape;
 mod exit;
+mod interrupt;
 mod json;
 mod lines;
 mod output;

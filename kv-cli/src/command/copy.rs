@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::args::CopyArgs;
 use crate::exit::{Answer, Failure};
+use crate::interrupt::or_interrupted;
 use crate::output::{self, Output};
 use crate::progress::Progress;
 use crate::transfer;
@@ -29,10 +30,8 @@ pub(crate) async fn run(args: CopyArgs, output: &mut Output) -> Result<Answer, F
             progress.suspend(|| tell_position(key));
         }
     };
-    let mut result = tokio::select! {
-        result = transfer::copy(from.store(), to.store(), query, &mut reached, &progress) => result,
-        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
-    };
+    let copying = transfer::copy(from.store(), to.store(), query, &mut reached, &progress);
+    let mut result = or_interrupted(copying).await;
     progress.finish();
     let closed = (to.store().close().await, from.store().close().await);
     if result.is_ok() {

@@ -6,6 +6,7 @@ use anykv::Kv;
 
 use crate::args::{ReplayArgs, Speed};
 use crate::exit::{Answer, Failure};
+use crate::interrupt::or_interrupted;
 use crate::output::{self, Output};
 use crate::progress::Progress;
 use crate::replay::{Prefill, Replay, Settings, Workload};
@@ -18,17 +19,13 @@ pub(crate) async fn run(kv: &Kv, args: ReplayArgs, output: &mut Output) -> Resul
     let replay = Replay::new(kv, workload, Settings { clients: clients.into(), rounds, prefill })?;
 
     let progress = Progress::stages();
-    let result = tokio::select! {
-        result = replay.run(&progress) => result.map_err(Failure::from),
-        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
-    };
+    let result = or_interrupted(async {
+        output::message(&format!("replaying in the namespace `{}`", replay.namespace()));
+        Ok(replay.run(&progress).await?)
+    })
+    .await;
     progress.finish();
-    let cleared = if keep {
-        output::message(&format!("the entries are in the namespace `{}`", replay.namespace()));
-        Ok(())
-    } else {
-        replay.clear().await
-    };
+    let cleared = if keep { Ok(()) } else { replay.clear().await };
     let report = result?;
     if output.is_json() {
         output.json(&report)?;

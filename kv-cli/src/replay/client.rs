@@ -36,6 +36,8 @@ impl Client {
                 self.issue(operation).await;
             }
             progress.advance(step.len());
+            // A store in memory never waits: the other clients, and an interrupt, have their turn here.
+            tokio::task::yield_now().await;
         }
         self.tally
     }

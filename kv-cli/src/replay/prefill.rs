@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anykv::{Bytes, Expiry, Key, KeyPrefix, KvStore, Result, SetItem, SetOptions};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::future::try_join_all;
+use futures_util::{StreamExt, stream};
 
 use crate::progress::Progress;
 
@@ -100,25 +101,28 @@ impl Prefill {
 
     /// Writes every entry.
     pub(super) async fn load(self, store: &Arc<dyn KvStore>, progress: &Progress) -> Result<()> {
-        stream::iter(self.places())
-            .chunks(Self::BATCH_ITEMS)
-            .map(Ok)
-            .try_for_each_concurrent(Self::BATCHES_IN_FLIGHT, |places| async move {
-                let items: Vec<SetItem> = places
-                    .into_iter()
-                    .map(|(family, index)| {
-                        let options = SetOptions::default().with_expiry(family.expiry());
-                        Ok(SetItem::new(family.key(index)?, self.value(family, index)).with_options(options))
-                    })
-                    .collect::<Result<_>>()?;
-                for outcome in store.set_many(&items).await {
-                    // Without a condition an entry is stored or has failed.
-                    let _ = outcome?;
-                }
-                progress.advance(items.len());
-                Ok(())
-            })
-            .await
+        let batches = stream::iter(self.places()).chunks(Self::BATCH_ITEMS);
+        let mut groups = batches.chunks(Self::BATCHES_IN_FLIGHT);
+        while let Some(group) = groups.next().await {
+            try_join_all(group.into_iter().map(|places| self.write(store, places, progress))).await?;
+            // A store in memory never waits: an interrupt is heard here, outside of anything that polls on by itself.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn write(self, store: &Arc<dyn KvStore>, places: Vec<(Family, u64)>, progress: &Progress) -> Result<()> {
+        let item = |(family, index): (Family, u64)| {
+            let options = SetOptions::default().with_expiry(family.expiry());
+            Ok(SetItem::new(family.key(index)?, self.value(family, index)).with_options(options))
+        };
+        let items: Vec<SetItem> = places.into_iter().map(item).collect::<Result<_>>()?;
+        for outcome in store.set_many(&items).await {
+            // Without a condition an entry is stored or has failed.
+            let _ = outcome?;
+        }
+        progress.advance(items.len());
+        Ok(())
     }
 
     /// Removes every entry, from a store that cannot clear.

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use anykv::{Capability, Key, KeyPrefix, Kv, KvStore, Namespace, Result, Version};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -39,6 +40,8 @@ pub struct Replay {
     namespace: Namespace,
     workload: Arc<Workload>,
     settings: Settings,
+    /// The clients of a round. They outlive a dropped [`Replay::run`], and are ended before anything is cleared.
+    running: Mutex<JoinSet<Tally>>,
 }
 
 impl Replay {
@@ -49,7 +52,7 @@ impl Replay {
     pub fn new(kv: &Kv, workload: Workload, settings: Settings) -> Result<Self> {
         let namespace = Namespace::new(["kv-replay", &Version::random().to_string()])?;
         let store = Arc::clone(kv.in_namespace(&namespace)?.store());
-        Ok(Self { store, namespace, workload: Arc::new(workload), settings })
+        Ok(Self { store, namespace, workload: Arc::new(workload), settings, running: Mutex::default() })
     }
 
     /// Where the entries are, inside the handle's namespace.
@@ -63,7 +66,7 @@ impl Replay {
     /// Those of the prefill and of cleaning up between rounds; operations that fail are part of the report.
     ///
     /// # Cancel safety
-    /// After a dropped future its clients stop, and the namespace holds what they have written: see [`Replay::clear`].
+    /// After a dropped future its clients go on until [`Replay::clear`] ends them, or the replay is dropped.
     pub async fn run(&self, progress: &Progress) -> Result<Report> {
         let Settings { clients, rounds: wanted, prefill } = self.settings;
         let prefilled = match prefill {
@@ -82,11 +85,12 @@ impl Replay {
         Ok(Report::new(self.store.info().name.to_string(), clients, prefilled, rounds, tally))
     }
 
-    /// Removes everything that the replay has written.
+    /// Ends the clients that a dropped run left, and removes everything that the replay has written.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn clear(&self) -> Result<()> {
+        self.running.lock().await.shutdown().await;
         if self.store.info().capabilities.has(Capability::List) {
             self.store.clear(&KeyPrefix::ALL).await?;
             return Ok(());
@@ -110,7 +114,7 @@ impl Replay {
 
     async fn round(&self, models: &Arc<Models>, tally: &mut Tally, progress: &Progress) -> Round {
         progress.stage("replaying", self.workload.len() as u64);
-        let mut running = JoinSet::new();
+        let mut running = self.running.lock().await;
         let start = Instant::now();
         for (index, places) in self.partition().into_iter().enumerate() {
             let client = self.client(models, index);

@@ -44,6 +44,8 @@ impl<'w> Writer<'w> {
             self.written += 1;
             self.progress.advance(1);
         }
+        // A store in memory never waits: an interrupt is heard here.
+        tokio::task::yield_now().await;
         Ok(batch.into_iter().next_back().map(|item| item.key))
     }
 
