@@ -66,19 +66,36 @@ pub(crate) struct Live {
 impl Operation {
     /// The states that the operation may leave, with its answer, where it finds the key in this one. None: it cannot
     /// have been answered so.
+    ///
+    /// An operation looks at the clock at some moment between its call and its return, and not in one step with the key:
+    /// a write that was judged just before a deadline may take effect just behind it. So who found the entry proves that
+    /// its deadline is behind the call, and who did not that it is before the return, and that is all.
     pub(crate) fn effects(&self, state: State) -> impl Iterator<Item = State> {
-        let there = state.filter(|live| live.lapses.is_none_or(|(_, last)| self.called.time <= last)).map(Some);
-        let lapsed = state.is_none_or(|live| {
-            live.lapses.is_some_and(|(first, _)| self.returned.is_none_or(|(moment, _)| moment.time >= first))
-        });
-        [there, lapsed.then_some(None)].into_iter().flatten().filter_map(|view| self.effect(view))
+        let there = match state {
+            None => None,
+            Some(Live { lapses: None, .. }) => Some(state),
+            Some(Live { value, lapses: Some((first, last)) }) => (self.called.time <= last)
+                .then(|| Some(Live { value, lapses: Some((first.max(self.called.time), last)) })),
+        };
+        let gone = match (state, self.returned) {
+            (None, _) => Some(None),
+            (Some(Live { lapses: None, .. }), _) => None,
+            (Some(_), None) => Some(state),
+            (Some(Live { value, lapses: Some((first, last)) }), Some((moment, _))) => {
+                (moment.time >= first).then(|| Some(Live { value, lapses: Some((first, last.min(moment.time))) }))
+            }
+        };
+        let there = there.and_then(|left| self.effect(left, left));
+        let gone = gone.and_then(|left| self.effect(None, left));
+        [there, gone].into_iter().flatten()
     }
 
-    fn effect(&self, view: State) -> Option<State> {
+    /// What the operation leaves, with its answer, where it sees this; `left` is what stays where it changes nothing.
+    fn effect(&self, seen: State, left: State) -> Option<State> {
         let answer = self.returned.map(|(_, answer)| answer);
-        let current = view.map(|live| live.value);
+        let current = seen.map(|live| live.value);
         let (over, after) = match self.call {
-            Call::Get => return (answer == Some(Answer::Found(current))).then_some(view),
+            Call::Get => return (answer == Some(Answer::Found(current))).then_some(left),
             Call::Set { value, over, ttl } => (over, Some(Live { value, lapses: ttl.map(|ttl| self.deadline(ttl)) })),
             Call::Delete { over } => (over, None),
         };
@@ -88,13 +105,13 @@ impl Operation {
             Over::Something => current.is_some(),
             Over::This(value) => current == Some(value),
         };
-        let expected = match self.call {
-            _ if !holds => Answer::Refused(current),
-            Call::Delete { .. } if current.is_some() => Answer::Deleted,
-            Call::Delete { .. } => Answer::Missing,
-            _ => Answer::Stored,
+        let (expected, after) = match self.call {
+            _ if !holds => (Answer::Refused(current), left),
+            Call::Delete { .. } if current.is_none() => (Answer::Missing, left),
+            Call::Delete { .. } => (Answer::Deleted, after),
+            _ => (Answer::Stored, after),
         };
-        answer.is_none_or(|answer| answer == expected).then_some(if holds { after } else { view })
+        answer.is_none_or(|answer| answer == expected).then_some(after)
     }
 
     /// Between which moments the deadline lies that this write gives.

@@ -157,6 +157,15 @@ fn an_entry_lives_for_its_time_and_no_longer() {
 }
 
 #[test]
+fn a_write_that_was_judged_before_the_deadline_may_take_effect_behind_it() {
+    let renewed =
+        |called| op(called, 16, Call::Set { value: value(2), over: Over::Something, ttl: None }, Answer::Stored);
+    assert_good(&[lasting(0, 1, 1, 10), renewed(9), get_nothing(12, 13), get(17, 18, 2)]);
+    let late = renewed(14);
+    assert_bad(&[lasting(0, 1, 1, 10), get_nothing(12, 13), late.clone()], &late);
+}
+
+#[test]
 fn what_has_expired_can_be_created_and_not_be_deleted() {
     let written = lasting(0, 1, 1, 5);
     assert_good(&[written.clone(), create(7, 8, 2, Answer::Stored), get(20, 21, 2)]);
