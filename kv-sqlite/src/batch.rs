@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::time::SystemTime;
 
-use kv_core::{Deadline, Entry, Expiry, Key, Version};
+use kv_core::{Clock, Deadline, Entry, Expiry, Key, Version};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codec::{Stored, checksum_of, deadline_check, deadline_column, read_deadline};
 use crate::error::Abort;
+use crate::relied::Relied;
 use crate::statement::Statements;
 
 /// An open transaction: all that is done through it is committed together, or not at all.
@@ -16,13 +17,20 @@ pub(crate) struct Batch<'c> {
     pub(crate) connection: &'c Connection,
     pub(crate) sql: &'c Statements,
     pub(crate) now: SystemTime,
+    clock: &'c dyn Clock,
+    relied: &'c Relied,
     /// The keys that watchers are told of after the commit, in order.
     changed: RefCell<Vec<Key>>,
 }
 
 impl<'c> Batch<'c> {
-    pub(crate) fn new(connection: &'c Connection, sql: &'c Statements, now: SystemTime) -> Self {
-        Self { connection, sql, now, changed: RefCell::default() }
+    pub(crate) fn new(
+        connection: &'c Connection,
+        sql: &'c Statements,
+        clock: &'c dyn Clock,
+        relied: &'c Relied,
+    ) -> Self {
+        Self { connection, sql, now: clock.now(), clock, relied, changed: RefCell::default() }
     }
 
     pub(crate) fn into_changed(self) -> Vec<Key> {
@@ -33,7 +41,7 @@ impl<'c> Batch<'c> {
     pub(crate) fn current(&self, key: &Key) -> Result<Option<(Entry, Deadline)>, Abort> {
         let mut statement = self.connection.prepare_cached(&self.sql.get)?;
         let found = statement.query_row([key.as_str()], |row| Ok(Stored::read(key, row, 0))).optional()?.transpose()?;
-        let live = found.filter(|stored| !stored.deadline.has_passed(self.now));
+        let live = found.filter(|stored| self.is_live(key, stored.deadline));
         Ok(live.map(|stored| {
             let deadline = stored.deadline;
             (stored.into_entry(), deadline)
@@ -45,7 +53,7 @@ impl<'c> Batch<'c> {
         let mut statement = self.connection.prepare_cached(&self.sql.deadline)?;
         let found =
             statement.query_row([key.as_str()], |row| Ok(read_deadline(key, row, 0))).optional()?.transpose()?;
-        Ok(found.filter(|deadline| !deadline.has_passed(self.now)))
+        Ok(found.filter(|deadline| self.is_live(key, *deadline)))
     }
 
     /// The deadline that an expiry means for a write of this key now. The entry that is there is read for `Keep` only.
@@ -98,7 +106,7 @@ impl<'c> Batch<'c> {
             Some(millis) => Deadline::from_millis(u64::try_from(millis).unwrap_or_default()),
             None => Deadline::NEVER,
         };
-        Ok(!deadline.has_passed(self.now))
+        Ok(self.is_live(key, deadline))
     }
 
     /// Removes what has this key and this deadline, which the caller has found to have passed.
@@ -123,6 +131,15 @@ impl<'c> Batch<'c> {
             self.connection.prepare_cached("RELEASE call")?.execute([])?;
         }
         outcome
+    }
+
+    /// Whether an entry is live, as readers will agree until the commit.
+    fn is_live(&self, key: &Key, deadline: Deadline) -> bool {
+        if deadline == Deadline::NEVER {
+            return true;
+        }
+        self.relied.rely(key);
+        !deadline.has_passed(self.clock.now())
     }
 
     fn note(&self, key: &Key) {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod batch;
+mod board;
 mod builder;
 mod changes;
 mod codec;
@@ -12,6 +13,7 @@ mod list;
 mod open;
 mod queue;
 mod reader;
+mod relied;
 mod schema;
 mod statement;
 mod store;

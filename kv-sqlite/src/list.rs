@@ -1,8 +1,6 @@
 //! Reading entries and pages of them.
 
-use std::time::SystemTime;
-
-use kv_core::{Entry, Key, ListItem, ListPage, ListQuery, Result};
+use kv_core::{Clock, Deadline, Entry, Key, ListItem, ListPage, ListQuery, Result};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::codec::{Stored, read_deadline};
@@ -14,19 +12,55 @@ use crate::sweep::end_text;
 /// expired and are not swept yet.
 const MOST_ROWS: usize = 10_000;
 
+/// Tells live entries from expired ones, by the time after they were read, and keeps which were expired.
+#[derive(Debug)]
+pub(crate) struct Liveness<'c> {
+    clock: &'c dyn Clock,
+    expired: Vec<Key>,
+}
+
+impl<'c> Liveness<'c> {
+    pub(crate) fn new(clock: &'c dyn Clock) -> Self {
+        Self { clock, expired: Vec::new() }
+    }
+
+    /// The keys that were found expired.
+    pub(crate) fn expired(&self) -> &[Key] {
+        &self.expired
+    }
+
+    fn is_live(&mut self, key: &Key, deadline: Deadline) -> bool {
+        let is_live = deadline == Deadline::NEVER || !deadline.has_passed(self.clock.now());
+        if !is_live {
+            self.expired.push(key.clone());
+        }
+        is_live
+    }
+}
+
 /// The live entry of a key.
-pub(crate) fn get(connection: &Connection, sql: &Statements, key: &Key, now: SystemTime) -> Result<Option<Entry>> {
+pub(crate) fn get(
+    connection: &Connection,
+    sql: &Statements,
+    key: &Key,
+    liveness: &mut Liveness<'_>,
+) -> Result<Option<Entry>> {
     let mut statement = connection.prepare_cached(&sql.get).map_err(error::read)?;
     let found = statement.query_row([key.as_str()], |row| Ok(Stored::read(key, row, 0))).optional();
     let found = found.map_err(error::read)?.transpose()?;
-    Ok(found.filter(|stored| !stored.deadline.has_passed(now)).map(Stored::into_entry))
+    Ok(found.filter(|stored| liveness.is_live(key, stored.deadline)).map(Stored::into_entry))
 }
 
 /// Whether the key has a live entry, without reading its value.
-pub(crate) fn contains(connection: &Connection, sql: &Statements, key: &Key, now: SystemTime) -> Result<bool> {
+pub(crate) fn contains(
+    connection: &Connection,
+    sql: &Statements,
+    key: &Key,
+    liveness: &mut Liveness<'_>,
+) -> Result<bool> {
     let mut statement = connection.prepare_cached(&sql.deadline).map_err(error::read)?;
     let found = statement.query_row([key.as_str()], |row| Ok(read_deadline(key, row, 0))).optional();
-    Ok(found.map_err(error::read)?.transpose()?.is_some_and(|deadline| !deadline.has_passed(now)))
+    Ok(found.map_err(error::read)?.transpose()?.is_some_and(|deadline| liveness.is_live(key, deadline)))
 }
 
 /// Several keys by one connection, in one read transaction where SQLite gives one.
@@ -34,10 +68,10 @@ pub(crate) fn get_many(
     connection: &Connection,
     sql: &Statements,
     keys: &[Key],
-    now: SystemTime,
+    liveness: &mut Liveness<'_>,
 ) -> Result<Vec<Result<Option<Entry>>>> {
     let transaction = connection.unchecked_transaction().map_err(error::read)?;
-    let answers = keys.iter().map(|key| get(&transaction, sql, key, now)).collect();
+    let answers = keys.iter().map(|key| get(&transaction, sql, key, liveness)).collect();
     transaction.finish().map_err(error::read)?;
     Ok(answers)
 }
@@ -46,7 +80,12 @@ pub(crate) fn get_many(
 ///
 /// A page ends in front of a damaged row, so that everything before it is told; the page that would begin with it is the
 /// error. Its key is the row's, and behind that key the list goes on.
-pub(crate) fn page(connection: &Connection, sql: &Statements, query: &ListQuery, now: SystemTime) -> Result<ListPage> {
+pub(crate) fn page(
+    connection: &Connection,
+    sql: &Statements,
+    query: &ListQuery,
+    liveness: &mut Liveness<'_>,
+) -> Result<ListPage> {
     let Some((start, end)) = query.range() else { return Ok(ListPage::default()) };
     let columns = if query.keys_only { Columns::Deadline } else { Columns::Entry };
     let text = sql.list(ListShape { reverse: query.reverse, columns }, &start, &end);
@@ -59,7 +98,7 @@ pub(crate) fn page(connection: &Connection, sql: &Statements, query: &ListQuery,
     loop {
         // Where what is behind cannot be read, the page ends with what is known to be before it.
         let found = match rows.next() {
-            Ok(Some(row)) => found(row, query.keys_only, now),
+            Ok(Some(row)) => found(row, query.keys_only, liveness),
             Ok(None) if count < MOST_ROWS => {
                 page.next = None;
                 return Ok(page);
@@ -92,15 +131,15 @@ enum Found {
     Foreign,
 }
 
-fn found(row: &Row<'_>, keys_only: bool, now: SystemTime) -> Result<Found> {
+fn found(row: &Row<'_>, keys_only: bool, liveness: &mut Liveness<'_>) -> Result<Found> {
     let text = row.get_ref(0).map_err(error::read)?;
     let Some(key) = text.as_str().ok().and_then(|text| Key::parse_stored(text).ok()) else { return Ok(Found::Foreign) };
     if keys_only {
-        let has_passed = read_deadline(&key, row, 1)?.has_passed(now);
-        return Ok(if has_passed { Found::Expired(key) } else { Found::Live(ListItem { key, entry: None }) });
+        let is_live = liveness.is_live(&key, read_deadline(&key, row, 1)?);
+        return Ok(if is_live { Found::Live(ListItem { key, entry: None }) } else { Found::Expired(key) });
     }
     let stored = Stored::read(&key, row, 1)?;
-    if stored.deadline.has_passed(now) {
+    if !liveness.is_live(&key, stored.deadline) {
         return Ok(Found::Expired(key));
     }
     Ok(Found::Live(ListItem { key, entry: Some(stored.into_entry()) }))
@@ -108,6 +147,8 @@ fn found(row: &Row<'_>, keys_only: bool, now: SystemTime) -> Result<Found> {
 
 #[cfg(test)]
 mod tests {
+    use kv_core::SystemClock;
+
     use super::*;
 
     #[test]
@@ -116,8 +157,8 @@ mod tests {
         let sql = Statements::new(crate::statement::Table::new("t").unwrap());
         let (a, b) = (Key::new(["a"]).unwrap(), Key::new(["b"]).unwrap());
         let query = ListQuery::default().with_after(b).with_before(a);
-        assert_eq!(page(&connection, &sql, &query, SystemTime::UNIX_EPOCH).unwrap(), ListPage::default());
-        let error = page(&connection, &sql, &ListQuery::default(), SystemTime::UNIX_EPOCH).unwrap_err();
+        assert_eq!(page(&connection, &sql, &query, &mut Liveness::new(&SystemClock)).unwrap(), ListPage::default());
+        let error = page(&connection, &sql, &ListQuery::default(), &mut Liveness::new(&SystemClock)).unwrap_err();
         assert_eq!(error.kind(), kv_core::ErrorKind::Corrupt);
     }
 }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use kv_core::hub::Hub;
 use kv_core::{Clock, Error, Result, StoreInfo, Version};
 use tokio::sync::{oneshot, watch};
 
+use crate::board::Letterbox;
 use crate::builder::Location;
 use crate::config::SqliteConfig;
 use crate::keeper::{Keeper, Timer};
 use crate::queue::Queue;
 use crate::reader::{Pool, Readers};
+use crate::relied::Relied;
 use crate::schema::{self, Place};
 use crate::statement::{Statements, Table};
 use crate::store::{MEMORY_CAPABILITIES, Shared, SqliteStore};
@@ -24,6 +25,7 @@ use crate::writer::Writer;
 #[derive(Debug)]
 struct Opened {
     readers: Arc<Readers>,
+    letters: Arc<Letterbox>,
     place: Option<Place>,
 }
 
@@ -44,7 +46,7 @@ pub(crate) async fn open(
     let (queue, jobs) = Queue::new(timer.clone(), config.operation_timeout);
     let sql = Arc::new(Statements::new(table));
     let watchers = Watchers::new(random(), location != Location::Memory);
-    let letters = Hub::new();
+    let relied = Arc::new(Relied::new());
     let is_closed = Arc::new(AtomicBool::new(false));
     let (ended, end) = watch::channel(false);
     let (reply, opened) = oneshot::channel();
@@ -53,18 +55,19 @@ pub(crate) async fn open(
     let interval = config.sweep_interval;
     let writer = {
         let (timer, sql, clock, watchers) = (timer.clone(), Arc::clone(&sql), Arc::clone(&clock), watchers.clone());
-        let (letters, is_closed) = (letters.clone(), Arc::clone(&is_closed));
+        let (relied, is_closed) = (Arc::clone(&relied), Arc::clone(&is_closed));
         move || {
-            let (connection, opened) = match connect(&location, &sql.table, &config, &timer) {
+            let (connection, opened) = match connect(&location, &sql.table, &config, &timer, watchers.handle) {
                 Ok((connection, opened)) => (connection, opened),
                 Err(error) => {
                     let _ = reply.send(Err(error));
                     return;
                 }
             };
-            let readers = Arc::clone(&opened.readers);
+            let (readers, letters) = (Arc::clone(&opened.readers), Arc::clone(&opened.letters));
             let sync = config.sync;
-            let writer = Writer { connection, jobs, sql, clock, watchers, letters, readers, sync, is_closed, ended };
+            let writer =
+                Writer { connection, jobs, sql, clock, watchers, letters, relied, readers, sync, is_closed, ended };
             // Whoever opened may have given up.
             if reply.send(Ok(opened)).is_ok() {
                 writer.run();
@@ -76,7 +79,7 @@ pub(crate) async fn open(
         .spawn(writer)
         .map_err(|error| Error::capacity("no thread could be started").with_source(error))?;
 
-    let Opened { readers, place } = match timer.limit(limit, opened).await {
+    let Opened { readers, letters, place } = match timer.limit(limit, opened).await {
         Some(opened) => opened.unwrap_or_else(|_| Err(Error::unavailable("the writer ended while it was opening")))?,
         None => return Err(Error::unavailable(format!("the database did not open within {limit:?}"))),
     };
@@ -99,6 +102,7 @@ pub(crate) async fn open(
         clock,
         watchers,
         letters,
+        relied,
         is_closed,
         ended: end,
         keeper,
@@ -110,17 +114,21 @@ fn connect(
     table: &Table,
     config: &SqliteConfig,
     timer: &Timer,
+    handle: i64,
 ) -> Result<(crate::reader::SharedConnection, Opened)> {
     match location {
         Location::File(path) => {
             let (place, connection) = Place::open_writer(path, table, config.sync, config.busy_timeout, timer)?;
             let pool = Pool::new(place.clone(), config.readers, config.operation_timeout);
-            let opened = Opened { readers: Arc::new(Readers::Pool(pool)), place: Some(place) };
+            let name = (place.canonical(), table.as_str().to_owned());
+            let letters = Arc::new(Letterbox::new(handle, Some(name)));
+            let opened = Opened { readers: Arc::new(Readers::Pool(pool)), letters, place: Some(place) };
             Ok((Arc::new(Mutex::new(connection)), opened))
         }
         Location::Memory => {
             let connection = Arc::new(Mutex::new(schema::open_in_memory(table)?));
-            let opened = Opened { readers: Arc::new(Readers::One(Arc::clone(&connection))), place: None };
+            let letters = Arc::new(Letterbox::new(handle, None));
+            let opened = Opened { readers: Arc::new(Readers::One(Arc::clone(&connection))), letters, place: None };
             Ok((connection, opened))
         }
     }

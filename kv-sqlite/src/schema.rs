@@ -74,6 +74,11 @@ impl Place {
         }
     }
 
+    /// The file's one name in this process.
+    pub(crate) fn canonical(&self) -> PathBuf {
+        self.path.canonicalize().unwrap_or_else(|_| self.path.clone())
+    }
+
     /// Opens a connection that only reads. It may still have to recover the log that a killed process left.
     pub(crate) fn open_reader(&self) -> rusqlite::Result<Connection> {
         let connection = self.connect()?;

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kv_core::hub::{Hub, Letters};
 use kv_core::{
     Capabilities, Clock, CommitOutcome, DeleteOptions, DeleteOutcome, Durability, Entry, Error, IncrementOptions, Key,
     KeyPrefix, KvStore, List, ListPage, ListQuery, Message, MessageStream, NewExpiry, Operation, Reach, Result,
@@ -15,10 +14,13 @@ use kv_core::{
 use rusqlite::Connection;
 use tokio::sync::watch;
 
+use crate::board::Letterbox;
 use crate::builder::SqliteBuilder;
 use crate::keeper::Keeper;
+use crate::list::Liveness;
 use crate::queue::Queue;
 use crate::reader::Readers;
+use crate::relied::Relied;
 use crate::statement::Statements;
 use crate::verify::{self, Verification};
 use crate::watch::{Register, Watchers};
@@ -60,7 +62,8 @@ pub(crate) struct Shared {
     pub(crate) sql: Arc<Statements>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) watchers: Watchers,
-    pub(crate) letters: Hub<Letters>,
+    pub(crate) letters: Arc<Letterbox>,
+    pub(crate) relied: Arc<Relied>,
     pub(crate) is_closed: Arc<AtomicBool>,
     pub(crate) ended: watch::Receiver<bool>,
     pub(crate) keeper: Keeper,
@@ -114,8 +117,24 @@ impl SqliteStore {
         Ok(&self.shared.queue)
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Connection, &Statements) -> Result<T>) -> Result<T> {
-        self.readers()?.with(|connection| read(connection, &self.shared.sql))
+    /// Reads on this thread. It waits only where it has found an entry expired that a batch in flight relies on.
+    async fn read<T: Send>(
+        &self,
+        read: impl Fn(&Connection, &Statements, &mut Liveness<'_>) -> Result<T> + Send + Sync,
+    ) -> Result<T> {
+        let Shared { sql, relied, clock, queue, .. } = &*self.shared;
+        loop {
+            let mark = relied.mark();
+            let mut liveness = Liveness::new(&**clock);
+            let found = self.readers()?.with(|connection| read(connection, sql, &mut liveness))?;
+            if relied.is_settled(mark, liveness.expired()) {
+                return Ok(found);
+            }
+            drop(liveness);
+            if queue.limit(relied.settled(mark)).await.is_none() {
+                return Err(Error::unavailable("the writer did not settle what has expired"));
+            }
+        }
     }
 
     fn capabilities(&self) -> &Capabilities {
@@ -149,8 +168,8 @@ impl KvStore for SqliteStore {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        let now = self.shared.clock.now();
-        told(Operation::Get, Some(key), self.read(|connection, sql| list::get(connection, sql, key, now)))
+        let entry = self.read(|connection, sql, liveness| list::get(connection, sql, key, liveness));
+        told(Operation::Get, Some(key), entry.await)
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -167,20 +186,22 @@ impl KvStore for SqliteStore {
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
-        let now = self.shared.clock.now();
-        told(Operation::Contains, Some(key), self.read(|connection, sql| list::contains(connection, sql, key, now)))
+        let is_there = self.read(|connection, sql, liveness| list::contains(connection, sql, key, liveness));
+        told(Operation::Contains, Some(key), is_there.await)
     }
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
-        let now = self.shared.clock.now();
-        let answers = match self.read(|connection, sql| list::get_many(connection, sql, keys, now)) {
-            Ok(answers) => answers,
-            // Where there is no common answer, each key has its own.
-            Err(_) => {
-                keys.iter().map(|key| self.read(|connection, sql| list::get(connection, sql, key, now))).collect()
-            }
-        };
-        keys.iter().zip(answers).map(|(key, answer)| told(Operation::GetMany, Some(key), answer)).collect()
+        let answers = self.read(|connection, sql, liveness| list::get_many(connection, sql, keys, liveness));
+        if let Ok(answers) = answers.await {
+            return keys.iter().zip(answers).map(|(key, answer)| told(Operation::GetMany, Some(key), answer)).collect();
+        }
+        // Where there is no common answer, each key has its own.
+        let mut answers = Vec::with_capacity(keys.len());
+        for key in keys {
+            let entry = self.read(|connection, sql, liveness| list::get(connection, sql, key, liveness));
+            answers.push(told(Operation::GetMany, Some(key), entry.await));
+        }
+        answers
     }
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
@@ -213,11 +234,11 @@ impl KvStore for SqliteStore {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
-        let now = self.shared.clock.now();
-        let page = query
-            .check(self.capabilities())
-            .and_then(|()| self.read(|connection, sql| list::page(connection, sql, query, now)));
-        told(Operation::List, None, page)
+        let page = async {
+            query.check(self.capabilities())?;
+            self.read(|connection, sql, liveness| list::page(connection, sql, query, liveness)).await
+        };
+        told(Operation::List, None, page.await)
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
@@ -261,7 +282,7 @@ impl KvStore for SqliteStore {
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
         let published = self.check_open().and_then(|()| {
             self.shared.info.limits.check_message(message.len())?;
-            self.shared.letters.tell(&Message { channel: channel.clone(), payload: message });
+            self.shared.letters.publish(&Message { channel: channel.clone(), payload: message });
             Ok(())
         });
         told(Operation::Publish, Some(channel), published)
@@ -269,14 +290,14 @@ impl KvStore for SqliteStore {
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
         told(Operation::Subscribe, None, self.check_open())?;
-        Ok(kv_core::deliver(self.shared.letters.subscribe(channels.clone())))
+        Ok(self.shared.letters.subscribe(channels))
     }
 
     async fn ping(&self) -> Result<()> {
         // Reads the file's first page, which a prepared statement alone would not do.
-        let pong =
-            self.read(|connection, _| connection.query_row("PRAGMA user_version", [], |_| Ok(())).map_err(error::read));
-        told(Operation::Ping, None, pong)
+        let pong = self
+            .read(|connection, _, _| connection.query_row("PRAGMA user_version", [], |_| Ok(())).map_err(error::read));
+        told(Operation::Ping, None, pong.await)
     }
 
     async fn flush(&self) -> Result<()> {

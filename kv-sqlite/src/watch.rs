@@ -179,13 +179,14 @@ struct Reading {
 impl Reading {
     /// Tells what is new. Where that fails, the next round opens the file again; what was logged waits there.
     fn tell(mut self, watchers: &Watchers, place: &Place, sql: &Statements) -> Self {
-        self.connection = match self.connection.take() {
-            Some(connection) => self.look(connection, watchers, sql).ok(),
-            None => {
+        let connection = self.connection.take().map_or_else(
+            || {
                 self.version = None;
-                place.open_reader().and_then(|connection| self.look(connection, watchers, sql)).ok()
-            }
-        };
+                place.open_reader()
+            },
+            Ok,
+        );
+        self.connection = connection.and_then(|connection| self.look(connection, watchers, sql)).ok();
         self
     }
 

@@ -3,17 +3,18 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use kv_core::hub::{Hub, Letters};
 use kv_core::{Clock, Error, Key, Result, Version};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::batch::Batch;
+use crate::board::Letterbox;
 use crate::changes;
 use crate::config::SyncMode;
 use crate::error::{Stage, classify};
 use crate::queue::{Job, Pending};
 use crate::reader::{Readers, SharedConnection};
+use crate::relied::Relied;
 use crate::statement::Statements;
 use crate::watch::Watchers;
 
@@ -31,7 +32,8 @@ pub(crate) struct Writer {
     pub(crate) sql: Arc<Statements>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) watchers: Watchers,
-    pub(crate) letters: Hub<Letters>,
+    pub(crate) letters: Arc<Letterbox>,
+    pub(crate) relied: Arc<Relied>,
     pub(crate) readers: Arc<Readers>,
     pub(crate) sync: SyncMode,
     pub(crate) is_closed: Arc<AtomicBool>,
@@ -94,7 +96,9 @@ impl Writer {
         match self.transact(&mut writes) {
             Ok(()) => writes.into_iter().for_each(Pending::committed),
             Err((_, Stage::Before)) if writes.len() > 1 => {
-                writes.into_iter().for_each(|write| self.write(vec![write]));
+                for write in writes {
+                    self.write(vec![write]);
+                }
             }
             Err((error, stage)) => {
                 let mut error = Some(error);
@@ -118,6 +122,7 @@ impl Writer {
             let _ = connection.execute_batch("ROLLBACK");
         }
         drop(connection);
+        self.relied.end();
         let changed = outcome?;
         for key in &changed {
             self.watchers.hub.tell(key);
@@ -129,7 +134,7 @@ impl Writer {
         let before = |error| (error, Stage::Before);
         let run = |sql: &str| connection.prepare_cached(sql)?.execute([]).map(|_| ());
         run("BEGIN IMMEDIATE").map_err(before)?;
-        let batch = Batch::new(connection, &self.sql, self.clock.now());
+        let batch = Batch::new(connection, &self.sql, &*self.clock, &self.relied);
         for write in writes {
             write.apply(&batch).map_err(before)?;
         }
@@ -166,29 +171,40 @@ impl Writer {
         if flushes.is_empty() {
             return;
         }
-        let flushed = match self.sync {
+        let synced = match self.sync {
             SyncMode::EveryCommit => Ok(()),
             SyncMode::LosesOnPowerCut => {
                 let connection = self.connection();
-                let synced = sync_log(&connection);
+                let outcome = sync_log(&connection);
                 let back = connection.pragma_update(None, "synchronous", self.sync.pragma());
-                synced.and(back)
+                outcome.and(back)
             }
         };
-        let mut failure = flushed.err();
-        let is_flushed = failure.is_none();
+        let mut failure = synced.err();
+        let is_synced = failure.is_none();
         for reply in flushes {
             let _ = reply.send(match failure.take() {
                 Some(error) => Err(classify(error, Stage::Before, None)),
-                None if is_flushed => Ok(()),
+                None if is_synced => Ok(()),
                 None => Err(Error::unavailable("the sync failed")),
             });
         }
     }
 
     fn finish(self) {
-        let Self { connection, jobs: _, sql, clock: _, watchers, letters, readers, sync: _, is_closed: _, ended } =
-            self;
+        let Self {
+            connection,
+            jobs: _,
+            sql,
+            clock: _,
+            watchers,
+            letters,
+            relied: _,
+            readers,
+            sync: _,
+            is_closed: _,
+            ended,
+        } = self;
         let had_lease = watchers.lease.send_replace(None).is_some();
         watchers.hub.close();
         letters.close();

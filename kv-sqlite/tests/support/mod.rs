@@ -1,0 +1,74 @@
+//! What the tests with several processes share.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use kv_core::Version;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// The environment variable by which a test program finds out that it is a child, and which.
+const CHILD: &str = "KV_SQLITE_TEST_CHILD";
+
+/// Runs the child that the environment names, or the tests.
+pub fn main(child: impl FnOnce(&str), tests: Vec<Trial>) {
+    match std::env::var(CHILD) {
+        Ok(name) => child(&name),
+        Err(_) => libtest_mimic::run(&Arguments::from_args(), tests).exit(),
+    }
+}
+
+/// A test; a failed assertion fails it.
+pub fn test(name: &str, run: fn()) -> Trial {
+    Trial::test(name, move || {
+        run();
+        Ok::<(), Failed>(())
+    })
+}
+
+/// This program again, as the child of this name.
+pub fn child(name: &str, path: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(CHILD, name).env("KV_SQLITE_TEST_PATH", path).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+}
+
+/// The path that the parent gave.
+pub fn path() -> PathBuf {
+    std::env::var_os("KV_SQLITE_TEST_PATH").unwrap().into()
+}
+
+/// A child that is killed when the test ends.
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+}
+
+/// Random numbers, seeded by the operating system.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new() -> Self {
+        Self::seeded(u64::from_le_bytes(Version::random().as_bytes()[..8].try_into().unwrap()))
+    }
+
+    pub fn seeded(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % end
+    }
+}
