@@ -1,0 +1,95 @@
+//! A good store that can be closed and opened again: each handle is on a store in memory that stays on the shelf.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use conformance_tests::{Fresh, Suite};
+use futures_util::StreamExt;
+use kv_core::{Clock, KeyPrefix, KvStore, MessageStream, Result, WatchQuery, WatchStream, delegate_store};
+use kv_memory::{CAPABILITIES, MemoryStore};
+use tokio::sync::watch;
+
+/// A suite over good stores, each of which is wrapped by this when it is opened.
+pub fn suite<W>(name: &str, wrap: W) -> Suite
+where
+    W: Fn(Arc<dyn KvStore>, Arc<dyn Clock>) -> Arc<dyn KvStore> + Send + Sync + 'static,
+{
+    let good: Arc<dyn KvStore> = Arc::new(MemoryStore::new());
+    let capabilities = wrap(good, Arc::new(kv_core::SystemClock)).info().capabilities;
+    let (shelf, wrap) = (Arc::new(Shelf::default()), Arc::new(wrap));
+    Suite::new(name, capabilities, move |fresh| {
+        let (shelf, wrap) = (Arc::clone(&shelf), Arc::clone(&wrap));
+        async move { Ok(wrap(Arc::new(shelf.open(&fresh).await?), fresh.clock())) }
+    })
+    .with_clock()
+    .with_reopen()
+    .with_second_handle()
+}
+
+/// The stores of a run, by name.
+#[derive(Debug, Default)]
+struct Shelf {
+    stores: Mutex<HashMap<String, MemoryStore>>,
+}
+
+impl Shelf {
+    async fn open(&self, fresh: &Fresh) -> Result<Handle> {
+        let ended = MemoryStore::new();
+        ended.close().await?;
+        let mut stores = self.stores.lock().unwrap();
+        let store = match stores.get(fresh.name()) {
+            Some(store) => store.clone(),
+            None => {
+                let store = MemoryStore::builder().clock(fresh.clock()).build()?;
+                assert_eq!(store.info().capabilities, CAPABILITIES);
+                stores.insert(fresh.name().to_owned(), store.clone());
+                store
+            }
+        };
+        Ok(Handle { store, ended, is_closed: watch::Sender::new(false) })
+    }
+}
+
+/// A handle that is closed alone.
+#[derive(Debug)]
+struct Handle {
+    store: MemoryStore,
+    /// Answers for the store once the handle is closed.
+    ended: MemoryStore,
+    is_closed: watch::Sender<bool>,
+}
+
+impl Handle {
+    fn current(&self) -> &MemoryStore {
+        if *self.is_closed.borrow() { &self.ended } else { &self.store }
+    }
+
+    /// Ends with the handle.
+    fn closing(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut is_closed = self.is_closed.subscribe();
+        async move {
+            let _ = is_closed.wait_for(|is_closed| *is_closed).await;
+        }
+    }
+}
+
+#[async_trait]
+impl KvStore for Handle {
+    delegate_store!(self.current(), except watch subscribe close);
+
+    async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
+        let closing = Box::pin(self.closing());
+        Ok(Box::pin(self.current().watch(query).await?.take_until(closing)))
+    }
+
+    async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
+        let closing = Box::pin(self.closing());
+        Ok(Box::pin(self.current().subscribe(channels).await?.take_until(closing)))
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.is_closed.send_replace(true);
+        Ok(())
+    }
+}
