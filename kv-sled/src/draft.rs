@@ -5,12 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::time::SystemTime;
 
-use kv_core::{Deadline, Entry, Key, Result, stored};
+use kv_core::{Deadline, Entry, Error, Key, Result, stored};
 use sled::{Batch, IVec, Tree};
 
 use crate::codec::{LEDGER, Physical, data_key, entry, index_key, index_range};
 use crate::decide;
-use crate::error::from_sled;
+use crate::error::{from_sled, is_fatal};
+use crate::health::Trouble;
 use crate::ledger::Ledger;
 
 /// Judged changes that are not applied yet. The worker is the only writer, so the tree stands still meanwhile.
@@ -22,6 +23,8 @@ pub(crate) struct Draft<'t> {
     changed: Vec<Key>,
     /// Entries of the index that no record stands behind.
     strays: BTreeSet<IVec>,
+    /// What the tree has met that makes it unfit for more.
+    trouble: Option<Trouble>,
 }
 
 /// One key's stored bytes, in the tree and after the batch.
@@ -42,7 +45,12 @@ pub(crate) struct Applicable {
 
 impl<'t> Draft<'t> {
     pub(crate) fn new(tree: &'t Tree, now: SystemTime) -> Self {
-        Self { tree, now, records: HashMap::new(), changed: Vec::new(), strays: BTreeSet::new() }
+        Self { tree, now, records: HashMap::new(), changed: Vec::new(), strays: BTreeSet::new(), trouble: None }
+    }
+
+    /// Takes out what makes the tree unfit for this batch and every other.
+    pub(crate) fn take_trouble(&mut self) -> Option<Trouble> {
+        self.trouble.take()
     }
 
     /// The time at which the whole batch is judged.
@@ -89,7 +97,7 @@ impl<'t> Draft<'t> {
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let (mut seen, mut removed) = (0, 0);
         for item in self.tree.range(index_range(millis)).take(limit) {
-            let (physical, _) = item.map_err(from_sled)?;
+            let (physical, _) = item.map_err(|error| self.failed(error))?;
             seen += 1;
             let Physical::Index(deadline, key) = Physical::read(&physical) else {
                 self.strays.insert(physical);
@@ -117,7 +125,7 @@ impl<'t> Draft<'t> {
     ) -> Result<(u64, Option<IVec>)> {
         let (mut removed, mut bytes) = (0, 0);
         for (seen, item) in self.tree.range::<Vec<u8>, _>(range.clone()).enumerate() {
-            let (physical, stored) = item.map_err(from_sled)?;
+            let (physical, stored) = item.map_err(|error| self.failed(error))?;
             bytes += stored.len();
             if let Physical::Data(key) = Physical::read(&physical) {
                 removed += u64::from(decide::remove(self, &key)?);
@@ -137,7 +145,7 @@ impl<'t> Draft<'t> {
 
     /// The batch, and the ledger behind it. Nothing where nothing changes.
     pub(crate) fn finish(self, mut ledger: Ledger) -> Option<Applicable> {
-        let Self { tree: _, now: _, records, changed, strays } = self;
+        let Self { tree: _, now: _, records, changed, strays, trouble: _ } = self;
         if changed.is_empty() && strays.is_empty() {
             return None;
         }
@@ -177,15 +185,27 @@ impl<'t> Draft<'t> {
         Some(Applicable { batch, changed, ledger })
     }
 
+    fn failed(&mut self, error: sled::Error) -> Error {
+        note(&mut self.trouble, error)
+    }
+
     fn record(&mut self, key: &Key) -> Result<&mut Record> {
         match self.records.entry(key.clone()) {
             Place::Occupied(place) => Ok(place.into_mut()),
             Place::Vacant(place) => {
-                let before = self.tree.get(data_key(key)).map_err(from_sled)?;
+                let before = self.tree.get(data_key(key)).map_err(|error| note(&mut self.trouble, error))?;
                 Ok(place.insert(Record { after: before.clone(), before, is_changed: false }))
             }
         }
     }
+}
+
+fn note(trouble: &mut Option<Trouble>, error: sled::Error) -> Error {
+    let error = from_sled(error);
+    if is_fatal(&error) {
+        trouble.get_or_insert_with(|| Trouble::failed(&error));
+    }
+    error
 }
 
 /// Where the index names a record.

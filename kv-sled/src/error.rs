@@ -58,6 +58,18 @@ pub(crate) fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
 }
 
+/// Whether sled must not be used any more after the error.
+///
+/// What fails to be written to a file of its own leaves a hole in the log that sled waits for at the next flush, without end
+/// and with the lock of the whole process (`reserve_inner` in `logger.rs`). Reads can meet it, too: they split pages.
+pub(crate) fn is_fatal(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<sled::Error>());
+    match source {
+        Some(sled::Error::Io(_) | sled::Error::ReportableBug(_) | sled::Error::CollectionNotFound(_)) => true,
+        Some(sled::Error::Unsupported(_) | sled::Error::Corruption { .. }) | None => false,
+    }
+}
+
 /// An error of sled, where nothing was written yet.
 pub(crate) fn from_sled(error: sled::Error) -> Error {
     Error::new(kind(&error), describe(&error)).with_source(error)

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::codec::{data_key, data_range, entry};
 use crate::decide;
 use crate::draft::Draft;
-use crate::error::from_sled;
+use crate::error::{from_sled, is_fatal};
 use crate::gate;
 use crate::handle::{Inner, Shared};
 use crate::health::Trouble;
@@ -66,10 +66,17 @@ impl Shared {
         if let Err(error) = self.health.check() {
             return Some(Err(error));
         }
-        Some(catch_unwind(AssertUnwindSafe(|| read(tree))).unwrap_or_else(|_panic| {
-            self.health.poison(Trouble::panicked("a read"));
-            Err(Error::unavailable(self.health.story()))
-        }))
+        Some(match catch_unwind(AssertUnwindSafe(|| read(tree))) {
+            Ok(Err(error)) if is_fatal(&error) => {
+                self.health.poison(Trouble::failed(&error));
+                Err(error)
+            }
+            Ok(answer) => answer,
+            Err(_panic) => {
+                self.health.poison(Trouble::panicked("a read"));
+                Err(Error::unavailable(self.health.story()))
+            }
+        })
     }
 }
 

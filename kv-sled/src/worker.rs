@@ -143,6 +143,7 @@ impl Worker {
                     job.take();
                     job.judge(&mut draft);
                 }
+                fit(draft.take_trouble())?;
                 let Some(judged) = draft.finish(worker.ledger) else { return Ok(Vec::new()) };
                 let changed = worker.apply(judged)?;
                 worker.make_safe()?;
@@ -168,7 +169,9 @@ impl Worker {
         let mut seen = 0;
         let done = self.attempt(|worker| {
             let mut draft = Draft::new(&worker.db, worker.shared.clock.now());
-            (seen, _) = draft.sweep(SWEEP_LIMIT).map_err(Stop::NotBegun)?;
+            let swept = draft.sweep(SWEEP_LIMIT);
+            fit(draft.take_trouble())?;
+            (seen, _) = swept?;
             // Not flushed: what a crash brings back is swept again.
             draft.finish(worker.ledger).map_or_else(|| Ok(Vec::new()), |judged| worker.apply(judged))
         });
@@ -239,10 +242,17 @@ impl Worker {
             // It came through in the end, but everybody was told that it did not.
             Ok(Ok(_)) if !shared.health.is_open() => Err(Failure::Unknown(shared.health.story())),
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(Stop::NotBegun(error))) => Err(Failure::NotBegun(constructor(&error), error.message().to_owned())),
+            Ok(Err(Stop::NotBegun(error))) => Err(not_begun(&error)),
             Ok(Err(Stop::Unknown(error))) => {
                 shared.health.poison(Trouble::failed(&error));
                 Err(Failure::Unknown(shared.health.story()))
+            }
+            Ok(Err(Stop::Unfit(trouble))) => {
+                shared.health.poison(trouble);
+                match shared.health.check_write() {
+                    Err(error) => Err(not_begun(&error)),
+                    Ok(()) => Err(Failure::Unknown(shared.health.story())),
+                }
             }
             Err(_panic) => {
                 shared.health.poison(Trouble::panicked("a write"));
@@ -253,15 +263,18 @@ impl Worker {
 
     /// Whether the store is in order and has room.
     fn may_write(&self) -> Result<(), Failure> {
-        let not_begun = |error: Error| Failure::NotBegun(constructor(&error), error.message().to_owned());
-        self.shared.health.check_write().map_err(not_begun)?;
+        if let Some(Err(error)) = self.shared.settings.get().map(sled::Config::global_error) {
+            // One of sled's own threads has met it.
+            self.shared.health.poison(Trouble::failed(&from_sled(error)));
+        }
+        self.shared.health.check_write().map_err(|error| not_begun(&error))?;
         let floor = self.config.min_free_bytes;
         match fs4::available_space(&self.path) {
-            Ok(free) if free < floor => Err(not_begun(Error::capacity(format!(
+            Ok(free) if free < floor => Err(not_begun(&Error::capacity(format!(
                 "the file system has {free} bytes left, and the store keeps {floor} free"
             )))),
             Ok(_) => Ok(()),
-            Err(error) => Err(not_begun(from_io(error, "the free space cannot be found out"))),
+            Err(error) => Err(not_begun(&from_io(error, "the free space cannot be found out"))),
         }
     }
 
@@ -273,7 +286,7 @@ impl Worker {
 
     /// Flushes, gives the files back and answers whoever still waits.
     async fn end(mut self, closing: Option<oneshot::Sender<Result<()>>>, mut inbox: mpsc::Receiver<Message>) {
-        let flushed = if self.shared.health.is_open() { self.flush(false) } else { Ok(()) };
+        let flushed = self.flush(false);
         self.shared.health.close();
         inbox.close();
         while let Ok(message) = inbox.try_recv() {
@@ -289,13 +302,23 @@ impl Worker {
         let _busy = pulse.begin(config.operation_timeout);
         // Readers that are inside have let go of the tree when this lock is had.
         drop(shared.tree.write().take());
-        let ended = catch_unwind(AssertUnwindSafe(|| drop((medium, db))));
+        let is_safe_to_drop =
+            flushed.is_ok() || shared.settings.get().is_some_and(|settings| settings.global_error().is_err());
+        let ended = if is_safe_to_drop {
+            catch_unwind(AssertUnwindSafe(|| drop((medium, db))))
+        } else {
+            // sled flushes what it drops, unless it knows of an error, and would wait for ever with the lock of the whole
+            // process: better that one folder stays locked until the process ends.
+            std::mem::forget(db);
+            Err(Box::new(()) as Box<_>)
+        };
         if ended.is_ok() {
             folder::released(&path).await;
         }
         if let Some(reply) = closing {
-            let gone = || Error::unavailable("sled panicked while it closed its files");
-            let _ = reply.send(flushed.and(ended.map_err(|_panic| gone())));
+            let kept =
+                || Error::unavailable("sled is not fit to close its files: they stay locked until this process ends");
+            let _ = reply.send(ended.map_err(|_| kept()));
         }
     }
 }
@@ -303,6 +326,8 @@ impl Worker {
 /// How far something came that failed.
 enum Stop {
     NotBegun(Error),
+    /// Nothing was applied, and nothing may be any more.
+    Unfit(Trouble),
     Unknown(Error),
 }
 
@@ -310,6 +335,14 @@ impl From<Error> for Stop {
     fn from(error: Error) -> Self {
         Self::NotBegun(error)
     }
+}
+
+fn fit(trouble: Option<Trouble>) -> Result<(), Stop> {
+    trouble.map_or(Ok(()), |trouble| Err(Stop::Unfit(trouble)))
+}
+
+fn not_begun(error: &Error) -> Failure {
+    Failure::NotBegun(constructor(error), error.message().to_owned())
 }
 
 /// Waits for a moment that may not have been set.

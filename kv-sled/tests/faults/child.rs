@@ -1,0 +1,153 @@
+//! The process that opens a store which may not be fit for it.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv_core::{Clock, Key, KvStore, ListQuery, SetOptions, SystemClock};
+use kv_sled::SledStore;
+
+const FOLDER: &str = "KV_SLED_FAULT_FOLDER";
+const TASK: &str = "KV_SLED_FAULT_TASK";
+
+/// Runs a child with a task and gives the words that it answered, or `None` where it did not in time.
+pub(crate) fn run(path: &Path, task: &str, limit: Duration) -> Option<String> {
+    let (answer, process) = start(path, task, "exec \"$0\" \"$@\"", limit);
+    drop(process);
+    answer
+}
+
+/// Runs a child under a shell command, and gives its first answer and the child, which ends when it is dropped.
+pub(crate) fn start(path: &Path, task: &str, shell: &str, limit: Duration) -> (Option<String>, Running) {
+    let mut process = Command::new("sh")
+        .args(["-c", shell])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_opens", "--nocapture"])
+        .env(FOLDER, path)
+        .env(TASK, task)
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(process.stdout.take().unwrap());
+    let (tell, answers) = channel();
+    std::thread::spawn(move || {
+        for line in output.lines().map_while(Result::ok) {
+            if let Some(answer) = line.strip_prefix('>') {
+                let _ = tell.send(answer.to_owned());
+            }
+        }
+    });
+    let answer = match answers.recv_timeout(limit) {
+        Ok(answer) => Some(answer),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some("ended without an answer".to_owned()),
+    };
+    (answer, Running { process })
+}
+
+/// A child, killed when it is dropped.
+pub(crate) struct Running {
+    process: std::process::Child,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The keys that histories write to.
+pub(crate) const KEYS: u64 = 40;
+
+/// The key of a step of a history, and its value.
+pub(crate) fn step(number: u64) -> (Key, Bytes) {
+    let key = Key::new(["history", &format!("{:02}", number % KEYS)]).unwrap();
+    let length = if number.is_multiple_of(97) { 200_000 } else { 100 + usize::try_from(number % 400).unwrap() };
+    let mut value = number.to_string().into_bytes();
+    value.resize(length, b'.');
+    (key, value.into())
+}
+
+pub(crate) fn main() {
+    let Ok(path) = std::env::var(FOLDER) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let answer = runtime.block_on(async {
+        match std::env::var(TASK).unwrap().as_str() {
+            "history" => history(&path).await,
+            "hold" => hold(&path).await,
+            "descriptors" => descriptors(&path).await,
+            other => panic!("no task {other}"),
+        }
+    });
+    println!("\n>{answer}");
+    // What hangs inside sled is not waited for.
+    std::process::exit(0);
+}
+
+/// Opens the store and says how long a prefix of the history it holds, or that it holds none.
+async fn history(path: &str) -> String {
+    let opening = SledStore::builder().open_timeout(Duration::from_millis(1_500)).open(path);
+    let store = match opening.await {
+        Ok(store) => store,
+        Err(error) => return format!("error {:?}", error.kind()),
+    };
+    let mut found = std::collections::BTreeMap::new();
+    let mut query = ListQuery::default();
+    loop {
+        let page = match store.list(&query).await {
+            Ok(page) => page,
+            Err(error) => return format!("opened, then error {error}"),
+        };
+        for item in page.items {
+            found.insert(item.key, item.entry.unwrap().value);
+        }
+        let Some(next) = page.next else { break };
+        query = query.resume(next);
+    }
+    let number = |value: &Bytes| {
+        let digits = value.split(|&byte| byte == b'.').next().unwrap();
+        std::str::from_utf8(digits).unwrap().parse::<u64>().unwrap()
+    };
+    let Some(last) = found.values().map(number).max() else { return "prefix 0".to_owned() };
+    let expected: std::collections::BTreeMap<_, _> = (0..=last).map(step).collect();
+    if found == expected { format!("prefix {}", last + 1) } else { "wrong values".to_owned() }
+}
+
+/// Opens the store and keeps it open until it is killed.
+async fn hold(path: &str) -> String {
+    let store = SledStore::open(path).await.unwrap();
+    println!("\n>holding");
+    SystemClock.sleep(Duration::from_secs(60)).await;
+    store.close().await.unwrap();
+    "closed".to_owned()
+}
+
+/// Opens the store with what descriptors there are, uses up the rest, and writes.
+async fn descriptors(path: &str) -> String {
+    let opening = SledStore::builder().operation_timeout(Duration::from_secs(2)).open(path);
+    let store = match opening.await {
+        Ok(store) => store,
+        Err(error) => return format!("error {:?}", error.kind()),
+    };
+    let mut files = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        files.push(file);
+    }
+    let mut answers = Vec::new();
+    for size in [10, 300_000, 10] {
+        let key = Key::new([size.to_string()]).unwrap();
+        let stored = store.set(&key, vec![7; size].into(), &SetOptions::default()).await;
+        answers.push(match stored {
+            Ok(_) => "stored".to_owned(),
+            Err(error) => format!("{:?}", error.kind()).split(' ').next().unwrap().to_owned(),
+        });
+    }
+    format!("opened {}", answers.join(" "))
+}

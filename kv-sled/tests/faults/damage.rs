@@ -1,0 +1,184 @@
+//! Flipped bits, truncations and zeros at every 1/64 of the files: a true prefix of what was written, or an error; never a
+//! wrong value, a hang or a panic that reaches the caller.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use kv_core::{KvStore, SetOptions};
+use kv_sled::SledStore;
+
+use crate::child::{self, step};
+
+/// How long the caller may wait, with what it takes to start a process on a busy machine.
+const LIMIT: Duration = Duration::from_secs(5);
+
+const PARTS: u64 = 64;
+
+/// Writes a history and gives the folder: closed, or as a crash would leave it.
+async fn history(folder: &Path, steps: u64, is_closed: bool) -> PathBuf {
+    let path = folder.join("store");
+    let store = SledStore::open(&path).await.unwrap();
+    for number in 0..steps {
+        let (key, value) = step(number);
+        let _ = store.set(&key, value, &SetOptions::default()).await.unwrap();
+        // Opening anew makes a snapshot, and what is before it is read by other ways than what is behind.
+        if number == steps / 2 {
+            store.close().await.unwrap();
+            return continue_history(folder, number + 1..steps, is_closed).await;
+        }
+    }
+    unreachable!("the history has a middle")
+}
+
+async fn continue_history(folder: &Path, steps: std::ops::Range<u64>, is_closed: bool) -> PathBuf {
+    let path = folder.join("store");
+    let store = SledStore::open(&path).await.unwrap();
+    for number in steps {
+        let (key, value) = step(number);
+        let _ = store.set(&key, value, &SetOptions::default()).await.unwrap();
+    }
+    if is_closed {
+        store.close().await.unwrap();
+        return path;
+    }
+    // sled's own threads write while this copies, only behind what was acknowledged.
+    let crashed = folder.join("crashed");
+    copy(&path, &crashed);
+    store.close().await.unwrap();
+    crashed
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The files of a store, blobs included.
+fn files(path: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    Flip(u64),
+    Truncate(u64),
+    Zero(u64),
+}
+
+impl Damage {
+    fn at(self, file: &Path) {
+        let mut bytes = fs::read(file).unwrap();
+        let length = bytes.len();
+        let place = |part: u64| length * usize::try_from(part).unwrap() / usize::try_from(PARTS).unwrap();
+        match self {
+            // Somewhere in the part, not only at its beginning, which may be a boundary of the format.
+            Self::Flip(part) => {
+                let place = place(part) + (part.wrapping_mul(7_919) % (length as u64 / PARTS).max(1)) as usize;
+                if let Some(byte) = bytes.get_mut(place) {
+                    *byte ^= 1 << (part % 8);
+                }
+            }
+            Self::Truncate(part) => bytes.truncate(place(part)),
+            Self::Zero(part) => {
+                let start = place(part);
+                let end = (start + 4_096).min(length);
+                bytes[start..end].fill(0);
+            }
+        }
+        fs::write(file, bytes).unwrap();
+    }
+}
+
+/// Damages a copy each time, opens it in a process of its own and counts what came of it.
+fn outcomes(original: &Path, file: &Path, damages: Vec<Damage>) -> BTreeMap<String, usize> {
+    let work = Mutex::new(damages.into_iter());
+    let counts = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let Some(damage) = work.lock().unwrap().next() else { return };
+                    let folder = tempfile::tempdir().unwrap();
+                    let path = folder.path().join("store");
+                    copy(original, &path);
+                    damage.at(&path.join(file));
+                    let answer = child::run(&path, "history", LIMIT).unwrap_or_else(|| "a hang".to_owned());
+                    let outcome = match answer.as_str() {
+                        "error Corrupt" => "an error".to_owned(),
+                        prefix if prefix.starts_with("prefix ") => "a prefix".to_owned(),
+                        other => format!("{other} ({damage:?})"),
+                    };
+                    *counts.lock().unwrap().entry(outcome).or_insert(0) += 1;
+                }
+            });
+        }
+    });
+    counts.into_inner().unwrap()
+}
+
+fn check(what: &str, original: &Path, file: &Path, damages: Vec<Damage>) {
+    let counts = outcomes(original, file, damages);
+    println!("{what} of {}: {counts:?}", file.display());
+    let bad: Vec<_> = counts.keys().filter(|outcome| !["an error", "a prefix"].contains(&outcome.as_str())).collect();
+    assert!(bad.is_empty(), "{what}: {bad:?}");
+}
+
+/// Enough for several segments of sled's log.
+const STEPS: u64 = 3_000;
+
+async fn damaged_log(what: &str, damage: fn(u64) -> Damage, is_closed: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let original = history(folder.path(), STEPS, is_closed).await;
+    assert_eq!(child::run(&original, "history", LIMIT).as_deref(), Some(format!("prefix {STEPS}").as_str()));
+    check(what, &original, Path::new("db"), (0..PARTS).map(damage).collect());
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_the_log_is_told_or_harmless() {
+    damaged_log("a flipped bit", Damage::Flip, true).await;
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_the_log_of_a_crashed_store_is_told_or_harmless() {
+    damaged_log("a flipped bit after a crash", Damage::Flip, false).await;
+}
+
+#[tokio::test]
+async fn a_truncated_log_is_told_or_harmless() {
+    damaged_log("a truncation", Damage::Truncate, true).await;
+}
+
+#[tokio::test]
+async fn zeros_in_the_log_are_told_or_harmless() {
+    damaged_log("a zeroed page", Damage::Zero, true).await;
+}
+
+#[tokio::test]
+async fn damage_to_any_other_file_is_told_or_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    let original = history(folder.path(), 400, true).await;
+    for file in files(&original) {
+        let file = file.strip_prefix(&original).unwrap();
+        if file != Path::new("db") {
+            let damages = [0, 20, 63].into_iter().flat_map(|part| [Damage::Flip(part), Damage::Truncate(part)]);
+            check("damage", &original, file, damages.collect());
+        }
+    }
+}

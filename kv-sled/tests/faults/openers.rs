@@ -1,0 +1,160 @@
+//! Who may open what.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use kv_core::{ErrorKind, Key, KvStore, SetOptions};
+use kv_sled::SledStore;
+
+use crate::child;
+use crate::disk::Mount;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn key() -> Key {
+    Key::new(["k"]).unwrap()
+}
+
+#[tokio::test]
+async fn a_second_opener_in_this_process_is_refused_and_disturbs_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = SledStore::open(folder.path().join("store")).await.unwrap();
+    let error = SledStore::open(folder.path().join("store")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains("open already"), "{error}");
+    let _ = first.set(&key(), "v".into(), &SetOptions::default()).await.unwrap();
+    first.close().await.unwrap();
+    let again = SledStore::open(folder.path().join("store")).await.unwrap();
+    assert_eq!(again.get(&key()).await.unwrap().unwrap().value, "v");
+}
+
+#[tokio::test]
+async fn a_second_opener_in_another_process_is_refused_until_the_first_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let (answer, holder) = child::start(&path, "hold", "exec \"$0\" \"$@\"", LIMIT);
+    assert_eq!(answer.as_deref(), Some("holding"));
+    let error = SledStore::open(&path).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains("open already"), "{error}");
+    drop(holder);
+    SledStore::open(&path).await.unwrap().close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_was_just_closed_or_dropped_opens_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    for round in 0_u32..20 {
+        let store = SledStore::open(&path).await.unwrap();
+        let _ = store.set(&key(), round.to_string().into(), &SetOptions::default()).await.unwrap();
+        if round.is_multiple_of(2) {
+            store.close().await.unwrap();
+            // Closed means that the files are free, even for one that does not try again.
+            drop(sled::open(&path).unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_path_of_a_file_is_refused_and_the_file_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("precious");
+    fs::write(&path, "content").unwrap();
+    for path in [path.clone(), path.join("below")] {
+        let error = SledStore::open(&path).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), b"content");
+}
+
+#[tokio::test]
+async fn another_sled_database_is_refused_and_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = sled::open(folder.path()).unwrap();
+    other.insert("theirs", "content").unwrap();
+    drop(other);
+    let error = SledStore::open(folder.path()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains("not a store of anykv"), "{error}");
+    let other = sled::open(folder.path()).unwrap();
+    assert_eq!(other.get("theirs").unwrap().unwrap(), "content");
+    assert_eq!(other.len(), 1);
+}
+
+#[tokio::test]
+async fn the_layout_of_a_later_version_is_refused_and_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    SledStore::open(&path).await.unwrap().close().await.unwrap();
+    let ledger = |layout: Option<u8>| {
+        let db = sled::open(&path).unwrap();
+        let mut ledger = db.get("m").unwrap().unwrap().to_vec();
+        if let Some(layout) = layout {
+            ledger[5] = layout;
+            db.insert("m", ledger.clone()).unwrap();
+        }
+        db.flush().unwrap();
+        ledger
+    };
+    let newer = { ledger(Some(9)) };
+    let error = SledStore::open(&path).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains("layout 9"), "{error}");
+    assert_eq!(ledger(None), newer);
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_denied() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mount) = Mount::tmpfs("16m") else {
+        // Without the right to mount the rights of the folder count.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+        let error = SledStore::open(folder.path().join("store")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+        return;
+    };
+    let path = mount.path().join("store");
+    let store = SledStore::builder().min_free_bytes(0).open(&path).await.unwrap();
+    let _ = store.set(&key(), "v".into(), &SetOptions::default()).await.unwrap();
+    store.close().await.unwrap();
+    mount.remount("ro");
+    for path in [path.clone(), mount.path().join("new")] {
+        let error = SledStore::open(&path).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    }
+    mount.remount("rw");
+    let store = SledStore::builder().min_free_bytes(0).open(&path).await.unwrap();
+    assert_eq!(store.get(&key()).await.unwrap().unwrap().value, "v");
+}
+
+#[test]
+fn without_descriptors_nothing_hangs() {
+    let mut opened = 0;
+    for limit in 4..24 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let shell = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        let (answer, child) = child::start(&path, "descriptors", &shell, LIMIT);
+        drop(child);
+        let answer = answer.unwrap_or_else(|| panic!("with {limit} descriptors it hangs"));
+        match answer.as_str() {
+            // Too few even for the test program, or for the store.
+            "ended without an answer" if opened == 0 => {}
+            "error Capacity" => {}
+            // A value in a file of its own needs a descriptor; what it leaves nobody knows.
+            "opened stored Indeterminate Unavailable" | "opened stored Indeterminate Capacity" => opened += 1,
+            other => panic!("with {limit} descriptors: {other}"),
+        }
+        // What was acknowledged is there, and the folder is fit for use.
+        if answer.starts_with("opened") {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let store = SledStore::open(&path).await.unwrap();
+                assert!(store.contains(&Key::new(["10"]).unwrap()).await.unwrap());
+            });
+        }
+    }
+    assert!(opened > 0, "no limit was high enough to open the store");
+}
