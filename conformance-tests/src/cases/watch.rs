@@ -38,6 +38,7 @@ cases! { watch, Watch:
     expiry_is_reported: "W-1" [WATCH, Need::WatchExpiry] "an entry that expires is reported as removed, within about a second";
     zero_ttl_is_no_entry: "T-3" [WATCH] "a set with no time to live is reported as removed, or not at all";
     live_when_the_call_returns: "W-1" [WATCH] "a write that follows the call at once is reported, a hundred times";
+    tells_nothing_from_before: "W-1" [WATCH] "a watch without a snapshot starts with the changes that follow it";
     event_is_what_get_shows: "W-2" [WATCH, VERSIONS] "a report has value, version and deadline that get shows";
     never_back_in_time: "W-2" [WATCH] "reports of a key that counts up never go down, and end with the last number";
     refused_write_is_not_reported: "W-2" [WATCH, CONDITIONS] "refused sets and deletes report nothing";
@@ -239,6 +240,13 @@ async fn live_when_the_call_returns(cx: Context) -> Verdict {
         watcher.hears_set(&own, "first").await?;
     }
     Ok(())
+}
+
+async fn tells_nothing_from_before(cx: Context) -> Verdict {
+    // Another watcher has heard of the key, so that its report is on the way to nobody.
+    let _settled = settled(&cx, "before").await?;
+    let mut watcher = watcher(&cx).await?;
+    silent(&cx, &mut watcher, &k(), "after").await
 }
 
 async fn event_is_what_get_shows(cx: Context) -> Verdict {
