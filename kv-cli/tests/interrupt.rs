@@ -20,7 +20,7 @@ use kv_cli::{Progress, transfer};
 #[cfg(unix)]
 fn interrupt(arguments: &[&str]) -> (Option<i32>, String) {
     let mut child = Command::new(assert_cmd::cargo::cargo_bin!("kv"))
-        .env_remove("KV_STORE")
+        .env("KV_STORE", "memory:")
         .args(arguments)
         .arg(support::workload())
         .stdout(Stdio::null())

@@ -38,7 +38,7 @@ impl<R: std::io::Read, W: Write> Session<R, W> {
 
 fn spawn(arguments: &[&str]) -> Child {
     Command::new(assert_cmd::cargo::cargo_bin!("kv"))
-        .env_remove("KV_STORE")
+        .env("KV_STORE", "memory:")
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use assert_cmd::Command;
 
-/// The program, with nothing taken from the environment.
+/// The program over an empty store in memory, whatever its default is.
 #[allow(dead_code, reason = "not every test file runs it")]
 pub(crate) fn kv() -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kv"));
-    command.env_remove("KV_STORE");
+    command.env("KV_STORE", "memory:");
     command
 }
 
