@@ -43,6 +43,28 @@ impl Engine {
         }
     }
 
+    /// Reads the live entries of several keys. Not a snapshot.
+    pub(crate) async fn get_many(&self, keys: &[Key]) -> Vec<Option<Entry>> {
+        match self {
+            Self::Unbounded(engine) => engine.get_many(keys),
+            Self::Bounded(engine) => {
+                let mut entries = Vec::with_capacity(keys.len());
+                for key in keys {
+                    entries.push(Box::pin(engine.get(key)).await);
+                }
+                entries
+            }
+        }
+    }
+
+    /// Which of several keys have a live entry. Not a snapshot.
+    pub(crate) async fn contains_many(&self, keys: &[Key]) -> Vec<bool> {
+        match self {
+            Self::Unbounded(engine) => engine.contains_many(keys),
+            Self::Bounded(_) => self.get_many(keys).await.iter().map(Option::is_some).collect(),
+        }
+    }
+
     /// Decides over the slot of a key, and does it, as one atomic step; tells the watchers and the sweeper.
     pub(crate) async fn mutate<T: Send>(
         &self,

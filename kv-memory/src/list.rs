@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use kv_core::{Key, KeyPrefix, ListItem, ListPage, ListQuery, Result};
+use kv_core::{Entry, Key, KeyPrefix, ListItem, ListPage, ListQuery, Result};
 
 use crate::decide;
 use crate::operations::Inner;
@@ -13,7 +13,7 @@ use crate::sweep::{BATCH, yield_now};
 const MAX_LOOKS: usize = 64 * BATCH;
 
 impl Inner {
-    /// Takes keys from the order, some at a time, and looks each up: no lock is held from one key to the next.
+    /// Takes keys from the order, some at a time, and looks them up: no lock is held from one to the other.
     pub(crate) async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         self.check_open()?;
         query.check(&self.info.capabilities)?;
@@ -25,22 +25,19 @@ impl Inner {
             // One more than is wanted tells whether anything comes behind the page.
             let wanted = BATCH.min((limit - page.items.len()).saturating_add(1));
             let range = (start.as_ref().map(String::as_str), end.as_ref().map(String::as_str));
-            let mut keys = self.engine.order().page(range, query.reverse, wanted).into_iter();
+            let keys = self.engine.order().page(range, query.reverse, wanted);
             let may_have_more = keys.len() == wanted;
+            let entries = self.look_up(&keys, query.keys_only).await;
+            let mut found = keys.into_iter().zip(entries);
             let mut last = None;
-            while let Some(key) = keys.next() {
+            while let Some((key, entry)) = found.next() {
                 looks += 1;
-                let entry = if query.keys_only {
-                    self.engine.contains(&key).await.then_some(None)
-                } else {
-                    self.engine.get(&key).await.map(Some)
-                };
                 if let Some(entry) = entry {
                     bytes += key.as_str().len() + entry.as_ref().map_or(0, |entry| entry.value.len());
                     page.items.push(ListItem { key: key.clone(), entry });
                 }
                 if page.items.len() >= limit || bytes >= query.max_page_bytes || looks >= MAX_LOOKS {
-                    page.next = (may_have_more || keys.len() > 0).then_some(key);
+                    page.next = (may_have_more || found.len() > 0).then_some(key);
                     return Ok(page);
                 }
                 last = Some(key);
@@ -53,6 +50,15 @@ impl Inner {
                 start = bound;
             }
         }
+    }
+
+    /// What a list shows of each key: nothing, that it is there, or its entry.
+    async fn look_up(&self, keys: &[Key], keys_only: bool) -> Vec<Option<Option<Entry>>> {
+        if keys_only {
+            let are_there = self.engine.contains_many(keys).await;
+            return are_there.into_iter().map(|is_there| is_there.then_some(None)).collect();
+        }
+        self.engine.get_many(keys).await.into_iter().map(|entry| entry.map(Some)).collect()
     }
 
     pub(crate) async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {

@@ -5,11 +5,13 @@ use kv_core::{Key, Operation, Result};
 use crate::builder::NAME;
 
 /// Names operation and backend in an error.
+#[inline]
 pub(crate) fn named<T>(operation: Operation, result: Result<T>) -> Result<T> {
     result.map_err(|error| error.with_operation(operation).with_backend(NAME))
 }
 
 /// Names operation, backend and key in an error.
+#[inline]
 pub(crate) fn named_key<T>(operation: Operation, key: &Key, result: Result<T>) -> Result<T> {
     named(operation, result).map_err(|error| error.with_key(key))
 }

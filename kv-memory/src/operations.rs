@@ -39,6 +39,13 @@ impl Inner {
         Ok(self.engine.get(key).await)
     }
 
+    pub(crate) async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
+        if self.check_open().is_err() {
+            return keys.iter().map(|_| Err(Error::closed())).collect();
+        }
+        self.engine.get_many(keys).await.into_iter().map(Ok).collect()
+    }
+
     pub(crate) async fn contains(&self, key: &Key) -> Result<bool> {
         self.check_open()?;
         Ok(self.engine.contains(key).await)

@@ -1,5 +1,7 @@
 //! The keys of a store in order, for `list`.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -10,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 ///
 /// It is a tree of two levels. Sorted leaves of keys hang below fences: a leaf holds the keys from its own fence up to the
 /// next. Nearly every change takes the outer lock for reading and the lock of one leaf; only splitting a full leaf and
-/// joining sparse ones take it for writing. The fence `""`, below which no key is, always stands.
+/// joining sparse ones take it for writing. The lowest fence always stands.
 ///
 /// Locks are taken outer before leaf, and no other lock is taken under them.
 #[derive(Debug)]
@@ -18,7 +20,47 @@ pub(crate) struct Order {
     leaves: RwLock<Leaves>,
 }
 
-type Leaves = BTreeMap<Box<str>, Mutex<Vec<Key>>>;
+type Leaves = BTreeMap<Fence, Mutex<Vec<Key>>>;
+
+/// The lower end of a leaf: a key as it was when the leaf was split, or what is below all keys.
+///
+/// A key and not just its text, for short keys are compared without following a pointer.
+#[derive(Debug, Clone)]
+struct Fence(Option<Key>);
+
+impl Fence {
+    const LOWEST: Self = Self(None);
+
+    fn as_str(&self) -> &str {
+        self.0.as_ref().map_or("", Key::as_str)
+    }
+}
+
+impl Borrow<str> for Fence {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl PartialEq for Fence {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Fence {}
+
+impl PartialOrd for Fence {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Fence {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
 
 /// How many keys a leaf holds. Inserting moves half of a leaf on average, and 256 keys of 24 bytes move in some 50 ns,
 /// while half as many leaves make the outer tree a level lower.
@@ -88,7 +130,7 @@ impl Order {
                 }
                 Bound::Unbounded => leaves.first_key_value(),
             };
-            let first = first.map_or("", |(fence, _)| fence);
+            let first = first.map_or("", |(fence, _)| fence.as_str());
             for (_, leaf) in leaves.range::<str, _>((Bound::Included(first), Bound::Unbounded)) {
                 let leaf = leaf.lock();
                 let (start, end) = within(&leaf, range);
@@ -112,7 +154,7 @@ impl Order {
 }
 
 fn no_leaves() -> Leaves {
-    BTreeMap::from([("".into(), Mutex::default())])
+    BTreeMap::from([(Fence::LOWEST, Mutex::default())])
 }
 
 /// The fences up to a key: the last of them is that of the key's leaf.
@@ -151,7 +193,7 @@ fn insert_and_split(leaves: &mut Leaves, key: Key) {
         upper.insert(place - split, key);
     }
     if let Some(first) = upper.first() {
-        leaves.insert(first.as_str().into(), Mutex::new(upper));
+        leaves.insert(Fence(Some(first.clone())), Mutex::new(upper));
     }
 }
 
@@ -160,14 +202,16 @@ fn insert_and_split(leaves: &mut Leaves, key: Key) {
 fn join(leaves: &mut Leaves, key: &Key) {
     let Some((fence, _)) = leaves.range::<str, _>(up_to(key)).next_back() else { return };
     let fence = fence.clone();
-    let after =
-        leaves.range::<str, _>((Bound::Excluded(&*fence), Bound::Unbounded)).next().map(|(fence, _)| fence.clone());
-    if after.is_some_and(|after| join_pair(leaves, &fence, &after)) {
+    let after = leaves
+        .range::<str, _>((Bound::Excluded(fence.as_str()), Bound::Unbounded))
+        .next()
+        .map(|(fence, _)| fence.clone());
+    if after.is_some_and(|after| join_pair(leaves, fence.as_str(), after.as_str())) {
         return;
     }
-    let before = leaves.range::<str, _>((Bound::Unbounded, Bound::Excluded(&*fence))).next_back();
+    let before = leaves.range::<str, _>((Bound::Unbounded, Bound::Excluded(fence.as_str()))).next_back();
     if let Some(before) = before.map(|(fence, _)| fence.clone()) {
-        join_pair(leaves, &before, &fence);
+        join_pair(leaves, before.as_str(), fence.as_str());
     }
 }
 

@@ -21,16 +21,19 @@ impl Slot {
         Self { value, version, deadline, ticket: 0 }
     }
 
+    #[inline]
     pub(crate) fn has_deadline(&self) -> bool {
         self.deadline != Deadline::NEVER
     }
 
     /// Whether the entry is there at this moment (clause T-1). Only an entry with a deadline asks the clock.
+    #[inline]
     pub(crate) fn is_live(&self, now: &Now<'_>) -> bool {
         !self.has_deadline() || !self.deadline.has_passed(now.get())
     }
 
     /// The entry as callers see it. Shares the value.
+    #[inline]
     pub(crate) fn entry(&self) -> Entry {
         Entry::new(self.value.clone()).with_version(self.version).with_expires(self.deadline)
     }

@@ -35,11 +35,8 @@ impl KvStore for MemoryStore {
     }
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
-        let mut answers = Vec::with_capacity(keys.len());
-        for key in keys {
-            answers.push(named_key(Operation::GetMany, key, self.inner.get(key).await));
-        }
-        answers
+        let answers = self.inner.get_many(keys).await;
+        keys.iter().zip(answers).map(|(key, answer)| named_key(Operation::GetMany, key, answer)).collect()
     }
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {

@@ -4,8 +4,9 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use kv_core::Clock;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -55,7 +56,9 @@ impl Sweeper {
             return;
         }
         let running = Running { flag: Some(Arc::clone(&self.is_running)) };
-        let task = runtime.spawn(run(Weak::clone(&self.store), self.interval, running));
+        let Some(clock) = self.store.upgrade().map(|store| store.clock()) else { return };
+        let since = clock.now();
+        let task = runtime.spawn(run(Weak::clone(&self.store), clock, self.interval, since, running));
         *self.task.lock() = Some(task.abort_handle());
     }
 }
@@ -66,10 +69,19 @@ impl Drop for Sweeper {
     }
 }
 
-async fn run(store: Weak<Inner>, interval: Duration, mut running: Running) {
-    let Some(clock) = store.upgrade().map(|store| store.clock()) else { return };
+/// Sweeps once an interval. Intervals are counted from before a sweep, so that a clock that moves while the task does not
+/// wait on it, as one in a test may, is caught up with at once.
+async fn run(
+    store: Weak<Inner>,
+    clock: Arc<dyn Clock>,
+    interval: Duration,
+    mut since: SystemTime,
+    mut running: Running,
+) {
     loop {
-        clock.sleep(interval).await;
+        let passed = clock.now().duration_since(since).unwrap_or_default();
+        clock.sleep(interval.saturating_sub(passed)).await;
+        since = clock.now();
         let Some(store) = store.upgrade() else { return };
         store.engine.sweep().await;
         running.lower();

@@ -1,9 +1,10 @@
 //! The engine that evicts when it is full.
 
 mod bounds;
+mod cell;
 mod shared;
+mod turns;
 
-use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,10 +12,11 @@ use hashbrown::DefaultHashBuilder;
 use kv_core::{Entry, Key};
 use moka::future::Cache;
 use moka::notification::RemovalCause;
-use moka::ops::compute::Op;
 
 pub(crate) use self::bounds::{Bounds, MIN_BYTES};
+use self::cell::Cell;
 use self::shared::Shared;
+use self::turns::Turns;
 use crate::config::EvictionPolicy;
 use crate::context::Context;
 use crate::decide::{self, Change, Decision};
@@ -24,15 +26,17 @@ use crate::sweep::{BATCH, yield_now};
 
 /// A cache of slots, with indexes by key and by deadline beside it.
 ///
-/// Every change goes by `and_compute_with`, which holds the cache's lock of the key; its plain insert and remove do not
-/// take that lock, and a compare-and-set beside them is not linearizable.
+/// Every change takes its turn at the key first, and only then reads, decides and writes. The cache has such a turn of its
+/// own in `and_compute_with`, which costs more than the write, and which plain inserts do not take: a compare-and-set by the
+/// one beside a set by the other is not linearizable. Here all go by one, and there is no other.
 ///
 /// Deadlines are the store's own, in the slots, and not the cache's `Expiry`: there is one time, that of the store's clock,
 /// which a test can move, and one rounding for all stores.
 #[derive(Debug)]
 pub(crate) struct Bounded {
     pub(crate) context: Arc<Context>,
-    cache: Cache<Key, Slot, DefaultHashBuilder>,
+    cache: Cache<Key, Arc<Cell>, DefaultHashBuilder>,
+    turns: Turns,
     shared: Arc<Shared>,
     bounds: Bounds,
     last_ticket: AtomicU64,
@@ -53,13 +57,13 @@ impl Bounded {
         let (watched, indexed) = (Arc::clone(&context), Arc::clone(&shared));
         let cache = Cache::builder()
             .max_capacity(bounds.capacity)
-            .weigher(move |key, slot| bounds.weigh(key, slot))
+            .weigher(|_, cell: &Arc<Cell>| cell.weight())
             .eviction_policy(match policy {
                 EvictionPolicy::Lru => moka::policy::EvictionPolicy::lru(),
                 EvictionPolicy::TinyLfu => moka::policy::EvictionPolicy::tiny_lfu(),
             })
-            .eviction_listener(move |key: Arc<Key>, slot: Slot, cause| {
-                indexed.leaves(&slot);
+            .eviction_listener(move |key: Arc<Key>, cell: Arc<Cell>, cause| {
+                cell.read(|slot| indexed.leaves(slot));
                 if cause != RemovalCause::Replaced {
                     // Not out of the order at once: the key may have come back already.
                     indexed.depart(Key::clone(&key));
@@ -69,12 +73,20 @@ impl Bounded {
                 }
             })
             .build_with_hasher(DefaultHashBuilder::default());
-        Self { context, cache, shared, bounds, last_ticket: AtomicU64::new(0), written: AtomicU64::new(0) }
+        Self {
+            context,
+            cache,
+            turns: Turns::new(),
+            shared,
+            bounds,
+            last_ticket: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+        }
     }
 
     pub(crate) async fn get(&self, key: &Key) -> Option<Entry> {
-        let slot = self.cache.get(key).await?;
-        slot.is_live(&self.context.now()).then(|| slot.entry())
+        let cell = self.cache.get(key).await?;
+        cell.read(|slot| slot.is_live(&self.context.now()).then(|| slot.entry()))
     }
 
     pub(crate) fn order(&self) -> &Order {
@@ -140,41 +152,62 @@ impl Bounded {
         key: &Key,
         decide: impl FnOnce(Option<&Slot>, &Now<'_>) -> Decision<T> + Send,
     ) -> (T, u64) {
-        let mut answer = None;
-        let mut weight = 0;
+        let _turn = self.turns.of(key).await;
+        let cell = self.cache.get(key).await;
         let mut aftermath = Aftermath { engine: self, key, has_changed: false, is_passing: false, is_unsettled: false };
-        let compute = self.cache.entry_by_ref(key).and_compute_with(|current| {
-            let current = current.as_ref().map(moka::Entry::value);
-            let Decision { answer: decided, change } = decide(current, &self.context.now());
-            answer = Some(decided);
-            ready(match (change, current) {
-                (Change::Keep, _) | (Change::Remove, None) => Op::Nop,
-                (Change::Remove, Some(_)) => {
-                    aftermath.has_changed = true;
-                    Op::Remove
-                }
-                (Change::Put(mut slot), current) => {
-                    slot.ticket = self.last_ticket.fetch_add(1, Ordering::Relaxed);
-                    weight = self.bounds.weigh(key, &slot).into();
-                    aftermath.has_changed = true;
-                    aftermath.is_passing = slot.has_deadline();
-                    if current.is_none() {
-                        aftermath.is_unsettled = true;
-                        self.shared.order.insert(key.clone());
-                    }
-                    self.shared.enters(key, &slot);
-                    Op::Put(slot)
-                }
-            })
-        });
-        compute.await;
-        aftermath.is_unsettled = false;
-        drop(aftermath);
-        match answer {
-            Some(answer) => (answer, weight),
-            // The cache calls the closure once and awaits it, or never returns.
-            None => unreachable!("a computation that did not run"),
+        let (answer, step) = self.step(key, cell.as_deref(), decide);
+        let weight = match step {
+            Step::None => 0,
+            Step::Replaced { is_passing } => {
+                (aftermath.has_changed, aftermath.is_passing) = (true, is_passing);
+                cell.map_or(0, |cell| cell.weight().into())
+            }
+            Step::Insert { cell, is_passing } => {
+                (aftermath.has_changed, aftermath.is_passing) = (true, is_passing);
+                aftermath.is_unsettled = true;
+                let weight = cell.weight().into();
+                self.cache.insert(key.clone(), cell).await;
+                aftermath.is_unsettled = false;
+                weight
+            }
+            Step::Remove => {
+                aftermath.has_changed = true;
+                self.cache.invalidate(key).await;
+                0
+            }
+        };
+        (answer, weight)
+    }
+
+    /// Decides over the slot in a cell and writes it there, where the new one counts as much. The indexes are told first
+    /// of what is to come.
+    ///
+    /// The cell may be evicted at any moment. What is written to it then is evicted with it.
+    fn step<T>(
+        &self,
+        key: &Key,
+        cell: Option<&Cell>,
+        decide: impl FnOnce(Option<&Slot>, &Now<'_>) -> Decision<T>,
+    ) -> (T, Step) {
+        let mut current = cell.map(Cell::write);
+        let Decision { answer, change } = decide(current.as_deref(), &self.context.now());
+        let mut slot = match change {
+            Change::Keep => return (answer, Step::None),
+            Change::Remove => return (answer, if cell.is_some() { Step::Remove } else { Step::None }),
+            Change::Put(slot) => slot,
+        };
+        slot.ticket = self.last_ticket.fetch_add(1, Ordering::Relaxed);
+        let (is_passing, weight) = (slot.has_deadline(), self.bounds.weigh(key, &slot));
+        self.shared.enters(key, &slot);
+        match (&mut current, cell) {
+            (Some(current), Some(cell)) if cell.weight() == weight => {
+                self.shared.leaves(&std::mem::replace(&mut *current, slot));
+                return (answer, Step::Replaced { is_passing });
+            }
+            (Some(_), _) => {}
+            (None, _) => self.shared.order.insert(key.clone()),
         }
+        (answer, Step::Insert { cell: Arc::new(Cell::new(slot, weight)), is_passing })
     }
 
     /// Does its share of the upkeep after a write. Dropping it in between loses nothing.
@@ -193,17 +226,28 @@ impl Bounded {
     async fn settle(&self, max: usize) -> bool {
         for _ in 0..max {
             let Some(departed) = self.shared.next_departed() else { return false };
-            let look = self.cache.entry_by_ref(&departed.key).and_compute_with(|current| {
-                if current.is_none() {
-                    self.shared.order.remove(&departed.key);
-                }
-                ready(Op::Nop)
-            });
-            look.await;
+            let _turn = self.turns.of(&departed.key).await;
+            if !self.cache.contains_key(&departed.key) {
+                self.shared.order.remove(&departed.key);
+            }
             departed.finish();
         }
         self.shared.has_departed()
     }
+}
+
+/// What is left to do for a decision.
+enum Step {
+    None,
+    /// It is done.
+    Replaced {
+        is_passing: bool,
+    },
+    Insert {
+        cell: Arc<Cell>,
+        is_passing: bool,
+    },
+    Remove,
 }
 
 /// What follows a change, also when its future is dropped half-way.

