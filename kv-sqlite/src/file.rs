@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use kv_core::{Error, Result};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error;
@@ -63,7 +64,10 @@ fn create(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let Some(folder) = path.parent() else { return Err(error) };
             create_folder(folder)?;
-            options.open(path)?;
+            match options.open(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+                opened => drop(opened?),
+            }
         }
         opened => drop(opened?),
     }
@@ -98,6 +102,9 @@ fn refuse_foreign(path: &Path) -> Result<()> {
     let uri = format!("file:{}?immutable=1", encode(path));
     let connection = Connection::open_with_flags(uri, flags)
         .map_err(|error| explain_open_failure(path).unwrap_or_else(|| error::read(error)))?;
+    // With this, a first page that counts more pages than there are is still read: they may be in the log, or be written at
+    // this moment by who creates the file.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true).map_err(error::read)?;
     let id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(error::read)?;
     if id == APPLICATION_ID {
         return Ok(());

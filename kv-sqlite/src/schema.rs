@@ -88,8 +88,6 @@ impl Place {
 
     fn try_open_writer(&self, table: &Table, sync: SyncMode) -> Result<Connection, Failure> {
         let connection = self.connect()?;
-        // Free pages can be given back to the file system, which needs to be known before the first table is made.
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         set_up(&connection, table)?;
         // Readers go on beside the writer, and a commit is one sync instead of several.
         let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
@@ -120,7 +118,6 @@ impl Place {
 pub(crate) fn open_in_memory(table: &Table) -> Result<Connection> {
     let open = || -> Result<Connection, Failure> {
         let connection = Connection::open_in_memory()?;
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         settle(&connection)?;
         set_up(&connection, table)?;
         Ok(connection)
@@ -145,16 +142,31 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Makes sure that the file is ours, of a layout that is known, and has the table.
 fn set_up(connection: &Connection, table: &Table) -> Result<(), Failure> {
-    if is_set_up(connection, table)? {
+    // Most often everything is there, and nobody is locked out to find that.
+    if transact(connection, || is_set_up(connection, table))? {
         return Ok(());
     }
-    connection.execute_batch("BEGIN IMMEDIATE")?;
-    let made = create(connection, table);
-    connection.execute_batch(if made.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
-    made
+    transact(connection, || {
+        // Lets free pages be given back to the file system. It has to come before the first page is written, which an
+        // immediate transaction would do, and takes the lock by itself.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        // Another process may have come first.
+        if is_set_up(connection, table)? { Ok(()) } else { create(connection, table).map_err(Failure::from) }
+    })
 }
 
-/// Looks without locking anybody out: nearly always everything is there.
+fn transact<T>(connection: &Connection, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    connection.execute_batch("BEGIN")?;
+    let outcome = work().and_then(|done| {
+        connection.execute_batch("COMMIT")?;
+        Ok(done)
+    });
+    if outcome.is_err() && !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    outcome
+}
+
 fn is_set_up(connection: &Connection, table: &Table) -> Result<bool, Failure> {
     let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
     let (id, layout) = (pragma("application_id")?, pragma("user_version")?);
@@ -181,11 +193,7 @@ fn is_set_up(connection: &Connection, table: &Table) -> Result<bool, Failure> {
     }
 }
 
-fn create(connection: &Connection, table: &Table) -> Result<(), Failure> {
-    // Another process may have come first.
-    if is_set_up(connection, table)? {
-        return Ok(());
-    }
+fn create(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", LAYOUT)?;
     let (name, index, changes, watchers) = (table.as_str(), table.index(), table.changes(), table.watchers());
@@ -207,8 +215,7 @@ fn create(connection: &Connection, table: &Table) -> Result<(), Failure> {
         ) STRICT;
         CREATE TABLE "{watchers}" (id INTEGER PRIMARY KEY, expires INTEGER NOT NULL) STRICT;
         "#
-    ))?;
-    Ok(())
+    ))
 }
 
 /// Why a file could not be opened.
