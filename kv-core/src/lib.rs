@@ -3,6 +3,7 @@
 mod capability;
 mod clock;
 mod codec;
+pub mod counter;
 mod delegate;
 mod encoding;
 mod entry;

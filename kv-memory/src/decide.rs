@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kv_core::{
-    Deadline, DeleteOptions, DeleteOutcome, Error, Expiry, IncrementOptions, NewExpiry, Result, SetOptions, SetOutcome,
-    Version, When,
+    Deadline, DeleteOptions, DeleteOutcome, Expiry, IncrementOptions, NewExpiry, Result, SetOptions, SetOutcome,
+    Version, When, counter,
 };
 
 use crate::deadlines::Due;
@@ -131,7 +131,7 @@ pub(crate) fn increment(
 ) -> Decision<Result<i64>> {
     let live = live(current, now);
     let (sum, expiry) = match live {
-        Some(slot) => (add(&slot.value, by), Expiry::Keep),
+        Some(slot) => (counter::add(&slot.value, by), Expiry::Keep),
         None => (Ok(by), options.expiry),
     };
     match sum {
@@ -140,36 +140,5 @@ pub(crate) fn increment(
             Decision::new(Ok(sum), change)
         }
         Err(error) => Decision::new(Err(error), Change::Keep),
-    }
-}
-
-fn add(value: &[u8], by: i64) -> Result<i64> {
-    let count =
-        counter(value).ok_or_else(|| Error::invalid("the value is no counter: not the decimal text of an i64"))?;
-    count.checked_add(by).ok_or_else(|| Error::invalid(format!("{count} and {by} together do not fit an i64")))
-}
-
-/// Reads what `increment` writes and nothing else: no plus sign, no space, no leading zero, no `-0`.
-fn counter(value: &[u8]) -> Option<i64> {
-    match value {
-        [b'0'] => Some(0),
-        [b'1'..=b'9', ..] | [b'-', b'1'..=b'9', ..] => std::str::from_utf8(value).ok()?.parse().ok(),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_counter_is_canonical_decimal_text() {
-        for number in [0, 1, -1, 10, 9_007_199_254_740_993, i64::MAX, i64::MIN] {
-            assert_eq!(counter(number.to_string().as_bytes()), Some(number));
-        }
-        for text in ["", "+1", " 1", "1 ", "01", "-0", "-", "00", "1.0", "1e3", "9223372036854775808", "٣", "\u{0}"] {
-            assert_eq!(counter(text.as_bytes()), None, "{text:?}");
-        }
-        assert_eq!(counter(&[b'1', 0xff]), None);
     }
 }

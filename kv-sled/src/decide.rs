@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kv_core::{
     Check, CommitOutcome, Deadline, DeleteOptions, DeleteOutcome, Entry, Error, Expiry, IncrementOptions, Key,
-    Mutation, NewExpiry, Result, SetOptions, SetOutcome, Transaction, Version, When, stored,
+    Mutation, NewExpiry, Result, SetOptions, SetOutcome, Transaction, Version, When, counter, stored,
 };
 
 use crate::draft::Draft;
@@ -63,7 +63,7 @@ pub(crate) fn increment(
 ) -> Result<i64> {
     let IncrementOptions { expiry, .. } = options;
     let (sum, expiry) = match draft.live(key)? {
-        Some((Entry { value, .. }, _)) => (add(&value, by)?, Expiry::Keep),
+        Some((Entry { value, .. }, _)) => (counter::add(&value, by)?, Expiry::Keep),
         None => (by, *expiry),
     };
     put(draft, key, sum.to_string().as_bytes(), version, expiry)?;
@@ -122,34 +122,4 @@ fn put(draft: &mut Draft<'_>, key: &Key, value: &[u8], version: Version, expiry:
         return if draft.stored(key)?.is_some() { draft.put(key, None) } else { Ok(()) };
     }
     draft.put(key, Some(stored::encode(key, &version, deadline, value)))
-}
-
-fn add(value: &[u8], by: i64) -> Result<i64> {
-    let count =
-        counter(value).ok_or_else(|| Error::invalid("the value is no counter: not the decimal text of an i64"))?;
-    count.checked_add(by).ok_or_else(|| Error::invalid(format!("{count} and {by} together do not fit an i64")))
-}
-
-/// Reads what `increment` writes and nothing else: no plus sign, no space, no leading zero, no `-0`.
-fn counter(value: &[u8]) -> Option<i64> {
-    match value {
-        [b'0'] => Some(0),
-        [b'1'..=b'9', ..] | [b'-', b'1'..=b'9', ..] => std::str::from_utf8(value).ok()?.parse().ok(),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_counter_is_canonical_decimal_text() {
-        for number in [0, 1, -1, 10, 9_007_199_254_740_993, i64::MAX, i64::MIN] {
-            assert_eq!(counter(number.to_string().as_bytes()), Some(number));
-        }
-        for text in ["", "+1", " 1", "01", "-0", "-", "1.0", "1e3", "9223372036854775808", "\u{0}"] {
-            assert_eq!(counter(text.as_bytes()), None, "{text:?}");
-        }
-    }
 }
