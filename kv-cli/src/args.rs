@@ -8,8 +8,8 @@ use anykv::{Key, NewExpiry, Version, When};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-/// The store where neither `--store` nor `KV_STORE` names one.
-const DEFAULT_STORE: &str = "memory:";
+/// The store where neither `--store` nor `KV_STORE` names one: the embedded store to take when data matters.
+const DEFAULT_STORE: &str = "sqlite:./kv-data/kv.db";
 
 /// One command line for every key-value store.
 #[derive(Debug, Parser)]

@@ -7,6 +7,7 @@ use conformance_tests::{CaseReport, Outcome, Report, Suite, matrix};
 
 use crate::args::ConformanceArgs;
 use crate::exit::{Answer, Failure};
+use crate::interrupt::or_interrupted;
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -21,17 +22,15 @@ pub(crate) async fn run(default: String, args: ConformanceArgs, output: &mut Out
         }
         let progress = Progress::counter("cases");
         let mut told = Ok(());
-        let report = suite.run_with(&filter, |case| {
+        let running = suite.run_with(&filter, |case| {
             progress.advance(1);
             if told.is_ok() && verbose && !wants_matrix {
                 progress.suspend(|| told = tell(output, case));
             }
         });
-        let report = tokio::select! {
-            report = report => report,
-            _ = tokio::signal::ctrl_c() => return Err(Failure::Interrupted),
-        };
+        let report = or_interrupted(async { Ok(running.await) }).await;
         progress.finish();
+        let report = report?;
         told?;
         if report.cases.is_empty() {
             return Err(Failure::Usage(format!("no case has `{filter}` in its name")));
