@@ -11,19 +11,27 @@ use kv_core::{
 use super::faults;
 
 faults! { batch:
-    get_many_gives_values_alone: "G-1" "a batch of gets has values without versions and deadlines" []
+    get_many_gives_values_alone: "G-1" "a batch of gets has values without versions and deadlines"
+        ["batch/get_many_shows_whole_entries", "deadlines/in_lists_and_batches", "versions/reads_agree_on_the_version"]
         |inner, _clock| ValuesAlone { inner };
-    set_many_writes_backwards: "B-1" "writes a batch from its end, so that the first of two writes of a key stands" []
+    set_many_writes_backwards: "B-1" "writes a batch from its end, so that the first of two writes of a key stands"
+        ["batch/set_many_keeps_the_order", "batch/set_many_judges_in_order", "versions/set_many_gives_new_versions"]
         |inner, _clock| Backwards { inner };
-    nothing_is_an_error: "B-1" "answers an empty batch with an error, as an empty `VALUES ()` does" []
+    nothing_is_an_error: "B-1" "answers an empty batch with an error, as an empty `VALUES ()` does"
+        ["batch/empty_input"]
         |inner, _clock| NeverEmpty { inner };
-    get_many_leaves_out_the_missing: "B-1" "a batch of gets answers only for the keys that are there, as Spin's does" []
+    get_many_leaves_out_the_missing: "B-1" "a batch of gets answers only for the keys that are there, as Spin's does"
+        ["batch/get_many_answers_duplicates", "batch/a_thousand_keys", "batch/get_many_answers_in_order"]
         |inner, _clock| OnlyFound { inner };
-    get_many_answers_twins_once: "B-1" "a batch of gets answers a key that stands twice only once" []
+    get_many_answers_twins_once: "B-1" "a batch of gets answers a key that stands twice only once"
+        ["batch/get_many_answers_duplicates"]
         |inner, _clock| Deduplicated { inner };
-    set_many_stops_at_an_error: "B-1" "a batch of sets fails as a whole where one item is wrong" []
+    set_many_stops_at_an_error: "B-1" "a batch of sets fails as a whole where one item is wrong"
+        ["batch/set_many_fails_one_by_one", "errors/of_batches_say_what_failed"]
         |inner, _clock| FirstError { inner };
-    delete_many_counts_the_missing: "B-1" "a batch of deletes says of every key that it was removed" []
+    delete_many_counts_the_missing: "B-1" "a batch of deletes says of every key that it was removed"
+        ["batch/delete_many_answers_duplicates", "batch/delete_many_answers_each",
+         "batch/delete_many_misses_the_expired"]
         |inner, _clock| ProudBatch { inner };
 }
 

@@ -16,17 +16,26 @@ use super::conditions::stall;
 use super::faults;
 
 faults! { concurrency:
-    delete_is_acknowledged_early: "G-2" "acknowledges a delete and applies it a moment later" []
+    delete_is_acknowledged_early: "G-2" "acknowledges a delete and applies it a moment later"
+        ["list/sees_each_write", "keys/quotes", "keys/the_longest_key", "keys/unicode"]
         |inner, _clock| EarlyDelete { inner };
-    plain_sets_pass_the_lock: "S-2" "judges conditions under a lock that plain sets do not take, as moka's `insert` does not" []
+    plain_sets_pass_the_lock: "S-2" "judges conditions under a lock that plain sets do not take, as moka's `insert` does not"
+        ["restart/handles_judge_together", "atomicity/counts_with_conditional_sets", "races/histories_are_linearizable",
+         "races/one_holder_of_a_version_wins", "shared/one_of_all_creators_wins"]
         |inner, _clock| BesideTheLock { inner, lock: tokio::sync::Mutex::default() };
-    set_is_delete_and_create: "G-2" "overwrites by a delete and a create: readers see the hole, and a call that is dropped in between leaves it" []
+    set_is_delete_and_create: "G-2" "overwrites by a delete and a create: readers see the hole, and a call that is dropped in between leaves it"
+        ["concurrency/reads_never_go_back", "cancel/large_set", "concurrency/histories_are_linearizable",
+         "concurrency/values_are_never_mixed"]
         |inner, _clock| Hole { inner };
-    value_and_version_are_read_apart: "G-1" "reads the value and then, in another round trip, the version and the deadline" []
+    value_and_version_are_read_apart: "G-1" "reads the value and then, in another round trip, the version and the deadline"
+        ["versions/value_and_version_are_of_one_write", "races/sixteen_writers_count_to_eight_thousand"]
         |inner, _clock| TwoReads { inner };
-    dropped_calls_keep_their_connection: "A-1" "a write that is dropped halfway never gives its connection back to the pool" []
+    dropped_calls_keep_their_connection: "A-1" "a write that is dropped halfway never gives its connection back to the pool"
+        ["cancel/many_at_random", "cancel/conditional_set", "cancel/set", "cancel/set_many"]
         |inner, _clock| Leaking { inner, pool: Arc::new(Semaphore::new(4)) };
-    first_uses_collide: "R-1" "creates its table on the first write, and clients that come together fail, as two `CREATE TABLE`s do" []
+    first_uses_collide: "R-1" "creates its table on the first write, and clients that come together fail, as two `CREATE TABLE`s do"
+        ["concurrency/a_hundred_first_uses", "basics/many_keys_at_first", "batch/batches_at_once",
+         "concurrency/clients_on_their_own_keys_do_not_meet", "concurrency/racing_writers_leave_one_of_them"]
         |inner, _clock| Lazy { inner, is_created: AtomicBool::new(false) };
 }
 

@@ -13,31 +13,56 @@ use serde_json::Value;
 use super::faults;
 
 faults! { conditions:
-    get_and_then_set: "S-4" "judges a condition by a get and then sets, as Spin's SQLite store did" []
+    get_and_then_set: "S-4" "judges a condition by a get and then sets, as Spin's SQLite store did"
+        ["races/swaps_by_value_lose_no_update", "races/one_creator_wins_after_each_delete",
+         "races/one_of_many_swappers_wins", "races/one_of_twenty_creators_wins"]
         |inner, _clock| CheckThenSet { inner };
-    refusal_is_hidden: "S-2" "says that it stored although no row was changed" []
+    refusal_is_hidden: "S-2" "says that it stored although no row was changed"
+        ["conditions/value_is_refused_over_nothing"]
         |inner, _clock| HiddenRefusal { inner };
-    refusal_is_an_error: "S-2" "makes an error of a condition that does not hold" []
+    refusal_is_an_error: "S-2" "makes an error of a condition that does not hold"
+        ["conditions/value_is_refused_over_nothing"]
         |inner, _clock| LoudRefusal { inner };
-    refusal_shows_nothing: "S-2" "refuses without the entry that is there" []
+    refusal_shows_nothing: "S-2" "refuses without the entry that is there"
+        ["conditions/value_is_refused_over_another", "conditions/absent_is_refused_over_live",
+         "conditions/version_is_refused_over_a_newer", "conditions/version_stores_over_its_own"]
         |inner, _clock| BareRefusal { inner };
-    refusal_renews_the_ttl: "S-2" "gives the entry a new deadline although the condition did not hold" []
+    refusal_renews_the_ttl: "S-2" "gives the entry a new deadline although the condition did not hold"
+        ["expiry/a_refusal_leaves_it", "conditions/refused_set_leaves_the_deadline",
+         "conditions/zero_ttl_is_judged_and_refused"]
         |inner, _clock| RenewingRefusal { inner };
-    values_are_compared_as_json: "S-2" "compares decoded JSON, so that `1` meets `1.0`" []
+    values_are_compared_as_json: "S-2" "compares decoded JSON, so that `1` meets `1.0`"
+        ["conditions/value_is_compared_byte_by_byte"]
         |inner, _clock| JsonValue { inner };
-    absent_overwrites: "S-2" "creates a key that is there" []
+    absent_overwrites: "S-2" "creates a key that is there"
+        ["transactions/refused_leaves_versions"]
         |inner, _clock| Ignoring { inner, ignored: |when| *when == When::Absent };
-    present_creates: "S-2" "replaces what is not there" []
+    present_creates: "S-2" "replaces what is not there"
+        ["conditions/present_is_refused_over_nothing", "batch/set_many_judges_one_by_one", "expired/to_present",
+         "expired/to_transactions", "transactions/expired_is_absent_to_checks", "transactions/present_is_checked"]
         |inner, _clock| Ignoring { inner, ignored: |when| *when == When::Present };
-    version_is_ignored: "S-2" "takes any version for the right one" []
+    version_is_ignored: "S-2" "takes any version for the right one"
+        ["errors/unknown_versions_are_no_error", "conditions/version_is_refused_over_nothing",
+         "versions/commit_outdates_a_version", "versions/every_write_outdates_a_version",
+         "versions/unknown_version_is_refused"]
         |inner, _clock| Ignoring { inner, ignored: |when| matches!(when, When::Version(_)) };
-    absent_never_holds: "S-2" "refuses to create, whatever is there" []
+    absent_never_holds: "S-2" "refuses to create, whatever is there"
+        ["conditions/absent_stores_over_nothing", "conditions/absent_stores_after_a_delete",
+         "conditions/values_swap_four_ways", "shared/conditions_hold_across"]
         |inner, _clock| Refusing { inner, refused: |when| *when == When::Absent };
-    present_never_holds: "S-2" "refuses to replace, whatever is there" []
+    present_never_holds: "S-2" "refuses to replace, whatever is there"
+        ["conditions/present_stores_over_live"]
         |inner, _clock| Refusing { inner, refused: |when| *when == When::Present };
-    value_never_holds: "S-2" "compares where values lie and not what they are" []
+    value_never_holds: "S-2" "compares where values lie and not what they are"
+        ["conditions/value_stores_over_the_same", "conditions/previous_comes_with_a_condition",
+         "counters/conditions_see_the_number"]
         |inner, _clock| Refusing { inner, refused: |when| matches!(when, When::Value(_)) };
-    delete_is_unconditional: "D-1" "deletes whether or not the condition holds" []
+    delete_is_unconditional: "D-1" "deletes whether or not the condition holds"
+        ["conditional_deletes/present_is_refused_over_nothing", "conditional_deletes/absent_is_refused_over_live",
+         "conditional_deletes/present_is_refused_over_expired",
+         "conditional_deletes/refused_delete_leaves_the_deadline", "conditional_deletes/value_is_refused_over_another",
+         "conditional_deletes/value_is_refused_over_expired", "conditional_deletes/value_is_refused_over_nothing",
+         "conditional_deletes/version_is_refused_over_expired"]
         |inner, _clock| EagerDelete { inner };
 }
 

@@ -12,23 +12,36 @@ use super::faults;
 use super::kept::Kept;
 
 faults! { counters:
-    get_and_then_set: "C-1" "reads, adds and writes, and so loses what is added meanwhile" []
+    get_and_then_set: "C-1" "reads, adds and writes, and so loses what is added meanwhile"
+        ["counters/a_thousand_at_once", "atomicity/counts_with_increments", "counters/counters_do_not_mix",
+         "counters/up_and_down_at_once", "shared/increments_are_exact"]
         |inner, _clock| Lossy { inner };
-    wrap_around: "C-1" "overflows into the negative, as Deno's sum does" []
+    wrap_around: "C-1" "overflows into the negative, as Deno's sum does"
+        ["counters/overflow_is_invalid"]
         |inner, _clock| Computed { inner, add: |old, by| Ok(old.wrapping_add(by)) };
-    stop_at_the_end: "C-1" "stays at the largest number instead of failing" []
+    stop_at_the_end: "C-1" "stays at the largest number instead of failing"
+        ["counters/overflow_is_invalid"]
         |inner, _clock| Computed { inner, add: |old, by| Ok(old.saturating_add(by)) };
-    count_in_floats: "C-1" "adds in floating point, as a Lua script does, and is inexact beyond 2^53" []
+    count_in_floats: "C-1" "adds in floating point, as a Lua script does, and is inexact beyond 2^53"
+        ["counters/exact_at_the_ends", "counters/exact_beyond_doubles", "counters/extreme_amounts",
+         "counters/goes_on_from_a_set"]
         |inner, _clock| Computed { inner, add: add_floats };
-    start_at_zero: "C-1" "creates a counter at zero, whatever was to be added" []
+    start_at_zero: "C-1" "creates a counter at zero, whatever was to be added"
+        ["counters/adds_and_subtracts", "counters/starts_anew_after_a_delete", "restart/counters_survive",
+         "touch/a_counter"]
         |inner, _clock| StartAtZero { inner };
-    start_over_at_text: "C-1" "takes what is no number for zero, and overwrites it" []
+    start_over_at_text: "C-1" "takes what is no number for zero, and overwrites it"
+        ["counters/text_is_no_number"]
         |inner, _clock| StartOver { inner };
-    are_stored_as_bytes: "C-1" "stores eight bytes instead of decimal text, as Spin's SQLite store did" []
+    are_stored_as_bytes: "C-1" "stores eight bytes instead of decimal text, as Spin's SQLite store did"
+        ["counters/a_counter_is_created_at_zero", "cancel/increment", "counters/a_missing_counter_is_created",
+         "counters/get_shows_decimal_text", "versions/increment_outdates_a_version"]
         |inner, _clock| Binary { inner, counters: Kept::default() };
-    forget_the_ttl: "C-1" "an increment makes the counter permanent" []
+    forget_the_ttl: "C-1" "an increment makes the counter permanent"
+        ["counters/keeps_the_deadline"]
         |inner, _clock| Immortal { inner };
-    ignore_the_ttl_of_creation: "C-1" "creates a counter without the time to live that was asked for" []
+    ignore_the_ttl_of_creation: "C-1" "creates a counter without the time to live that was asked for"
+        ["counters/keeps_the_deadline", "counters/expiry_is_for_creation", "counters/starts_anew_after_expiry"]
         |inner, _clock| NoTtl { inner };
 }
 

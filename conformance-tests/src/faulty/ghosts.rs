@@ -16,29 +16,43 @@ use super::kept::Kept;
 use super::{faults, scan};
 
 faults! { ghosts:
-    get: "T-1" "gives an expired entry until the collection comes, as denokv's does" []
+    get: "T-1" "gives an expired entry until the collection comes, as denokv's does"
+        ["expiry/at_a_moment"]
         |inner, clock| Haunted::new(inner, clock, Haunt::Get);
-    contains: "T-1" "`contains` looks at the index, not at the deadline" []
+    contains: "T-1" "`contains` looks at the index, not at the deadline"
+        ["expiry/at_a_moment", "expired/to_get_and_contains", "expiry/expires", "touch/a_permanent_one"]
         |inner, clock| Haunted::new(inner, clock, Haunt::Contains);
-    get_many: "T-1" "a batch of gets does not look at deadlines" []
+    get_many: "T-1" "a batch of gets does not look at deadlines"
+        ["batch/get_many_skips_the_expired", "expired/to_get_many"]
         |inner, clock| Haunted::new(inner, clock, Haunt::GetMany);
-    list: "T-1" "lists what has expired" []
+    list: "T-1" "lists what has expired"
+        ["expired/to_list", "expired/to_list_limits", "sweep/same_keys_again"]
         |inner, clock| Haunted::new(inner, clock, Haunt::List);
-    clear: "T-1" "counts what has expired among what it cleared" []
+    clear: "T-1" "counts what has expired among what it cleared"
+        ["expired/to_clear"]
         |inner, clock| Haunted::new(inner, clock, Haunt::Clear);
-    absent: "T-1" "refuses to create a key whose entry has expired, as Fedify's MySQL store did" []
+    absent: "T-1" "refuses to create a key whose entry has expired, as Fedify's MySQL store did"
+        ["conditions/absent_stores_over_expired", "expired/to_absent"]
         |inner, clock| Haunted::new(inner, clock, Haunt::Absent);
-    present: "T-1" "an expired entry meets the conditions of a live one" []
+    present: "T-1" "an expired entry meets the conditions of a live one"
+        ["conditions/value_is_refused_over_expired", "conditions/present_is_refused_over_expired",
+         "conditions/version_is_refused_over_expired", "expired/to_its_value", "expired/to_its_version"]
         |inner, clock| Haunted::new(inner, clock, Haunt::Present);
-    delete: "D-1" "deleting an expired entry says that something was removed" []
+    delete: "D-1" "deleting an expired entry says that something was removed"
+        ["expired/to_delete", "conditional_deletes/absent_is_missing_over_expired", "expired/to_conditional_deletes",
+         "expired/to_previous"]
         |inner, clock| Haunted::new(inner, clock, Haunt::Delete);
-    increment: "T-1" "goes on counting where an expired counter ended" []
+    increment: "T-1" "goes on counting where an expired counter ended"
+        ["expired/to_increment_of_text", "expired/to_increment"]
         |inner, clock| Haunted::new(inner, clock, Haunt::Increment);
-    keep: "S-1" "`Keep` over an expired entry keeps its deadline, and the new entry is gone at once" []
+    keep: "S-1" "`Keep` over an expired entry keeps its deadline, and the new entry is gone at once"
+        ["expiry/keep_on_expired_is_never"]
         |inner, clock| Haunted::new(inner, clock, Haunt::Keep);
-    touch: "T-5" "`touch` brings an expired entry back" []
+    touch: "T-5" "`touch` brings an expired entry back"
+        ["expired/to_touch"]
         |inner, clock| Haunted::new(inner, clock, Haunt::Touch);
-    snapshot: "T-1" "the snapshot of a watch tells of expired entries" []
+    snapshot: "T-1" "the snapshot of a watch tells of expired entries"
+        ["expired/to_snapshots", "watch_snapshot/leaves_out_the_expired"]
         |inner, clock| Haunted::new(inner, clock, Haunt::Snapshot);
 }
 

@@ -15,11 +15,15 @@ use super::faults;
 use super::kept::Kept;
 
 faults! { gossip:
-    refusals_are_told: "W-2" "reports a write before it is judged, also where the condition then does not hold" []
+    refusals_are_told: "W-2" "reports a write before it is judged, also where the condition then does not hold"
+        ["watch/refused_write_is_not_reported"]
         |inner, _clock| Gossip { inner, of: Of::Refusals, rumours: broadcast::Sender::new(64) };
-    deletes_of_nothing_are_told: "W-2" "reports the delete of a key that was not there" []
+    deletes_of_nothing_are_told: "W-2" "reports the delete of a key that was not there"
+        ["watch/delete_of_nothing_is_not_reported"]
         |inner, _clock| Gossip { inner, of: Of::Missing, rumours: broadcast::Sender::new(64) };
-    a_slow_watcher_blocks_writers: "W-3" "waits for room in the queue of a watcher, as sled's subscribers do" []
+    a_slow_watcher_blocks_writers: "W-3" "waits for room in the queue of a watcher, as sled's subscribers do"
+        ["watch_loss/watchers_converge", "watch_loss/overwrites_end_with_the_last",
+         "watch_loss/slow_watcher_disturbs_no_other"]
         |inner, _clock| Blocking { inner, queues: Kept::default() };
 }
 

@@ -9,17 +9,23 @@ use kv_core::{Error, Key, KvStore, Operation, Result, SetOptions, SetOutcome, St
 use super::faults;
 
 faults! { info:
-    has_no_name: "O-0" "has no name" []
+    has_no_name: "I-1" "has no name"
+        ["basics/info_is_as_declared"]
         |inner, _clock| Claiming::new(inner, |info| info.name = "".into());
-    name_shows_the_url: "E-3" "takes the URL that it was opened with for its name, password and all" []
+    name_shows_the_url: "E-3" "takes the URL that it was opened with for its name, password and all"
+        ["errors/info_shows_no_url", "errors/say_what_failed"]
         |inner, _clock| Claiming::new(inner, |info| info.name = "redis://user:secret@example.com:6379/0".into());
-    takes_a_mebibyte_only: "V-3" "takes values of a mebibyte at most, and says so" []
+    takes_a_mebibyte_only: "V-3" "takes values of a mebibyte at most, and says so"
+        ["values/the_declared_limit"]
         |inner, _clock| Claiming::new(inner, |info| info.limits.max_value_bytes = 1 << 20);
-    ping_fails: "E-1" "says that it is unavailable, and works" []
+    ping_fails: "R-3" "says that it is unavailable, and works"
+        ["basics/ping_and_flush_answer"]
         |inner, _clock| NoPing { inner };
-    debug_shows_values: "E-3" "its `Debug` shows what was written last, secret or not" []
+    debug_shows_values: "E-3" "its `Debug` shows what was written last, secret or not"
+        ["errors/the_store_shows_nothing_stored"]
         |inner, _clock| Talkative { inner, last: std::sync::Mutex::default() };
-    errors_show_the_key: "E-3" "puts the key into the text of an error" []
+    errors_show_the_key: "E-3" "puts the key into the text of an error"
+        ["errors/show_no_value_and_no_key"]
         |inner, _clock| Telling { inner };
 }
 

@@ -9,33 +9,47 @@ use super::kept::Kept;
 use super::recoded::{Coding, Recoded};
 
 faults! { keys:
-    joined_with_a_colon: "K-2" "joins segments with `:` and escapes nothing" []
+    joined_with_a_colon: "K-2" "joins segments with `:` and escapes nothing"
+        ["injectivity/five_near_misses", "list/everything", "pages/a_limit_beyond_everything"]
         |inner, _clock| Recoded::new(inner, Joined(":"));
-    joined_with_a_slash: "K-2" "joins segments with `/` and escapes nothing" []
+    joined_with_a_slash: "K-2" "joins segments with `/` and escapes nothing"
+        ["injectivity/five_near_misses", "injectivity/separators", "list/whole_segments_only"]
         |inner, _clock| Recoded::new(inner, Joined("/"));
-    joined_with_nul: "K-2" "joins segments with NUL and escapes nothing" []
+    joined_with_nul: "K-2" "joins segments with NUL and escapes nothing"
+        ["restart/odd_keys_survive"]
         |inner, _clock| Recoded::new(inner, Joined("\0"));
-    escape_is_ambiguous: "K-2" "writes `#` as `$23` and leaves `$` alone, so that both are one key" []
+    escape_is_ambiguous: "K-2" "writes `#` as `$23` and leaves `$` alone, so that both are one key"
+        ["restart/odd_keys_survive"]
         |inner, _clock| Recoded::by_segment(inner, |segment| segment.replace('#', "$23"));
-    reads_back_too_few_segments: "K-3" "stores keys well, and does not split what it lists behind a segment that ends in `:`, as Fedify's Redis store did not" []
+    reads_back_too_few_segments: "K-3" "stores keys well, and does not split what it lists behind a segment that ends in `:`, as Fedify's Redis store did not"
+        ["injectivity/every_dangerous_key_is_listed"]
         |inner, _clock| Recoded::spelled(inner, Key::clone, glue_behind_colons);
-    case_is_folded: "K-1" "folds case, as a case-insensitive collation does" []
+    case_is_folded: "K-1" "folds case, as a case-insensitive collation does"
+        ["keys/case_stays_apart"]
         |inner, _clock| Recoded::by_segment(inner, str::to_lowercase);
-    unicode_is_composed: "K-1" "composes letters and accents, as a normalising file system does" []
+    unicode_is_composed: "K-1" "composes letters and accents, as a normalising file system does"
+        ["keys/normal_forms_stay_apart"]
         |inner, _clock| Recoded::by_segment(inner, compose);
-    truncated_at_255_bytes: "K-1" "cuts keys off at 255 bytes" []
+    truncated_at_255_bytes: "K-1" "cuts keys off at 255 bytes"
+        ["keys/a_hundred_segments", "keys/long_keys_differ_at_their_end"]
         |inner, _clock| Recoded::spelled(inner, |key| truncate(key, 255), Key::clone);
-    truncated_at_63_bytes: "K-1" "cuts keys off at 63 bytes, as PostgreSQL does with names" []
+    truncated_at_63_bytes: "K-1" "cuts keys off at 63 bytes, as PostgreSQL does with names"
+        ["keys/a_hundred_segments"]
         |inner, _clock| Recoded::spelled(inner, |key| truncate(key, 63), Key::clone);
-    nul_ends_a_segment: "K-1" "takes segments for C strings, which end at NUL" []
+    nul_ends_a_segment: "K-1" "takes segments for C strings, which end at NUL"
+        ["keys/control_characters"]
         |inner, _clock| Recoded::by_segment(inner, until_nul);
-    empty_segments_are_dropped: "K-2" "drops empty segments, as a path does" []
+    empty_segments_are_dropped: "K-2" "drops empty segments, as a path does"
+        ["injectivity/every_dangerous_key_is_its_own"]
         |inner, _clock| Recoded::spelled(inner, drop_empty, Key::clone);
-    spaces_at_the_end_are_trimmed: "K-1" "trims spaces at the end, as a CHAR column does" []
+    spaces_at_the_end_are_trimmed: "K-1" "trims spaces at the end, as a CHAR column does"
+        ["keys/spaces_stay"]
         |inner, _clock| Recoded::by_segment(inner, |segment| segment.trim_end_matches(' ').to_owned());
-    percent_is_decoded: "K-1" "decodes `%2F` and its like once too often" []
+    percent_is_decoded: "K-1" "decodes `%2F` and its like once too often"
+        ["injectivity/escapes"]
         |inner, _clock| Recoded::by_segment(inner, |segment| segment.replace("%2F", "/").replace("%2f", "/"));
-    hashed_without_a_check: "K-2" "takes keys with the same 16-bit hash for one" []
+    hashed_without_a_check: "K-2" "takes keys with the same 16-bit hash for one"
+        ["injectivity/every_dangerous_key_is_its_own", "restart/lists_survive", "shared/lists_are_the_same"]
         |inner, _clock| Recoded::new(inner, Hashed::default());
 }
 

@@ -2,33 +2,48 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use kv_core::{Key, KeyPrefix, KvStore, MessageEvent, MessageStream, Result, SetOptions, delegate_store};
+use kv_core::{Error, Key, KeyPrefix, KvStore, MessageEvent, MessageStream, Result, SetOptions, delegate_store};
 
 use super::faults;
 use super::kept::Kept;
 
 faults! { messages:
-    come_twice: "P-1" "delivers a message again, as a retried publish does" []
+    come_twice: "P-1" "delivers a message again, as a retried publish does"
+        ["messages/comes_in_order", "messages/dropped_subscription_leaves_the_others",
+         "messages/empty_prefix_covers_all", "messages/every_subscriber_gets_it",
+         "messages/publishers_keep_their_own_order", "shared/messages_are_heard"]
         |inner, _clock| Twice { inner };
-    come_in_pairs_swapped: "P-1" "delivers the later of two messages first" []
+    come_in_pairs_swapped: "P-1" "delivers the later of two messages first"
+        ["messages/comes_in_order", "messages/close_ends_the_stream", "messages/live_when_the_call_returns",
+         "messages/reaches_its_channel"]
         |inner, _clock| Swapped { inner, held: Kept::default() };
-    reach_every_channel: "P-1" "delivers the messages of all channels to every subscriber" []
+    reach_every_channel: "P-1" "delivers the messages of all channels to every subscriber"
+        ["messages/no_subscriber_is_fine", "messages/channels_of_any_text", "messages/prefix_covers_whole_segments"]
         |inner, _clock| Everywhere { inner };
-    are_cut_at_8000_bytes: "P-1" "cuts a payload off where PostgreSQL's NOTIFY ends" []
+    are_cut_at_8000_bytes: "P-1" "cuts a payload off where PostgreSQL's NOTIFY ends"
+        ["messages/payload_over_the_limit_is_invalid", "messages/mebibyte_payloads"]
         |inner, _clock| Cut { inner };
-    empty_ones_are_lost: "P-1" "does not deliver an empty message" []
+    empty_ones_are_lost: "P-1" "does not deliver an empty message"
+        ["messages/payloads_of_any_bytes"]
         |inner, _clock| Filtered { inner, is_kept: |event| {
             !matches!(event, MessageEvent::Message(message) if message.payload.is_empty())
         } };
-    loss_is_silent: "P-1" "drops messages for a slow subscriber and does not say so" []
+    loss_is_silent: "P-1" "drops messages for a slow subscriber and does not say so"
+        ["messages/slow_subscriber_is_told_of_its_loss", "messages/slow_subscriber_of_large_payloads"]
         |inner, _clock| Filtered { inner, is_kept: |event| !matches!(event, MessageEvent::Gap { .. }) };
-    are_stored: "P-1" "writes each message under its channel" []
+    are_stored: "P-1" "writes each message under its channel"
+        ["messages/is_not_stored", "messages/is_no_change"]
         |inner, _clock| Stored { inner };
-    subscribe_late: "P-1" "subscribes when the stream is first read" []
+    dropped_subscriptions_stay: "P-2" "keeps what a subscription holds when its stream is dropped, until nothing is left"
+        ["messages/dropped_subscriptions_cost_nothing"]
+        |inner, _clock| Leaking { inner, left: AtomicUsize::new(200) };
+    subscribe_late: "P-1" "subscribes when the stream is first read"
+        ["messages/nothing_from_before"]
         |inner, _clock| Late { inner };
 }
 
@@ -160,5 +175,22 @@ impl KvStore for Stored {
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
         self.inner.publish(channel, message.clone()).await?;
         self.inner.set(channel, message, &SetOptions::default()).await.map(|_| ())
+    }
+}
+
+#[derive(Debug)]
+struct Leaking {
+    inner: Arc<dyn KvStore>,
+    left: AtomicUsize,
+}
+
+#[async_trait]
+impl KvStore for Leaking {
+    delegate_store!(self.inner, except subscribe);
+
+    async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
+        let left = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        left.map_err(|_| Error::capacity("too many subscriptions"))?;
+        self.inner.subscribe(channels).await
     }
 }

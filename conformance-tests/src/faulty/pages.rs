@@ -5,50 +5,72 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kv_core::{Error, Key, KeyPrefix, KvStore, ListItem, ListPage, ListQuery, Result, delegate_store};
+use kv_core::{Entry, Error, Key, KeyPrefix, KvStore, ListItem, ListPage, ListQuery, Result, delegate_store};
 
 use super::kept::Kept;
 use super::{faults, scan};
 
 faults! { pages:
-    unsorted: "K-3" "gives the items of a page in the order of a hash table" []
+    unsorted: "K-3" "gives the items of a page in the order of a hash table"
+        ["keys/order_is_by_segment", "cancel/list"]
         |inner, _clock| Paged::new(inner, |_, page| {
             page.items.sort_by_key(|item| item.key.fingerprint());
         });
-    reverse_is_ignored: "L-1" "always lists forward" []
+    reverse_is_ignored: "L-1" "always lists forward"
+        ["ranges/never_widen_the_prefix", "list/during_writes_reversed", "list/reversed", "list/two_at_once"]
         |inner, _clock| Queried::new(inner, |query| query.reverse = false);
-    before_is_ignored: "L-1" "lists beyond the upper bound" []
+    before_is_ignored: "L-1" "lists beyond the upper bound"
+        ["ranges/outside_the_prefix"]
         |inner, _clock| Queried::new(inner, |query| query.before = None);
-    after_widens_the_prefix: "L-1" "forgets the prefix where a bound is given, as Deno did" []
+    after_widens_the_prefix: "L-1" "forgets the prefix where a bound is given, as Deno did"
+        ["ranges/outside_the_prefix", "pages/of_every_size", "pages/of_every_size_reversed",
+         "ranges/a_parent_and_its_children", "ranges/every_combination_reversed"]
         |inner, _clock| Queried::new(inner, |query| {
             if query.after.is_some() || query.before.is_some() {
                 query.prefix = KeyPrefix::ALL;
             }
         });
-    limit_is_ignored: "L-1" "gives a page of everything" []
+    limit_is_ignored: "L-1" "gives a page of everything"
+        ["list/zero_is_refused", "pages/hold_at_most_the_limit", "pages/of_bytes_and_limits"]
         |inner, _clock| Queried::new(inner, |query| query.limit = None);
-    limit_of_zero_is_none: "L-1" "takes a limit of zero for no limit" []
+    limit_of_zero_is_none: "L-1" "takes a limit of zero for no limit"
+        ["list/zero_is_refused"]
         |inner, _clock| Queried::new(inner, |query| query.limit = query.limit.filter(|limit| *limit > 0));
-    keys_only_is_ignored: "L-1" "reads and gives the values although only keys were asked for, as Deno did" []
+    keys_only_is_ignored: "L-1" "reads and gives the values although only keys were asked for, as Deno did"
+        ["list/keys_only"]
         |inner, _clock| Queried::new(inner, |query| query.keys_only = false);
-    page_bytes_are_ignored: "L-3" "a page holds any number of bytes" []
+    page_bytes_are_ignored: "L-3" "a page holds any number of bytes"
+        ["pages/by_default_have_an_end", "pages/end_at_their_bytes", "pages/of_bytes_reversed",
+         "pages/one_large_value_is_a_page"]
         |inner, _clock| Queried::new(inner, |query| query.max_page_bytes = usize::MAX);
-    the_prefix_key_is_left_out: "L-1" "lists what is below the prefix and not the key itself" []
+    the_prefix_key_is_left_out: "L-1" "lists what is below the prefix and not the key itself"
+        ["list/the_prefix_key_and_below", "list/the_empty_segment_is_not_everything"]
         |inner, _clock| Paged::new(inner, |query, page| {
             let own = query.prefix.to_key();
             page.items.retain(|item| Some(&item.key) != own.as_ref());
         });
-    ends_at_a_thousand: "L-1" "silently ends a list at a thousand keys, as openkeyv did at ten thousand" []
+    ends_at_a_thousand: "L-1" "silently ends a list at a thousand keys, as openkeyv did at ten thousand"
+        ["list/ten_thousand"]
         |inner, _clock| Capped { inner };
-    pages_overlap: "L-1" "starts a page with the key that ended the one before, as SCAN may" []
+    pages_overlap: "L-1" "starts a page with the key that ended the one before, as SCAN may"
+        ["ranges/start_behind_end", "list/during_writes"]
         |inner, _clock| Overlapping { inner };
-    pages_go_by_offset: "L-2" "resumes by counting, so that a delete in between skips a key" []
+    pages_go_by_offset: "L-2" "resumes by counting, so that a delete in between skips a key"
+        ["pages/resume_sees_what_came", "list/get_inside", "pages/resume_after_a_deleted_key",
+         "ranges/every_combination_in_pages"]
         |inner, _clock| Offset { inner, places: Kept::default() };
-    a_mark_must_exist: "L-1" "makes an error of resuming behind a key that is gone" []
+    a_mark_must_exist: "L-1" "makes an error of resuming behind a key that is gone"
+        ["pages/resume_after_everything_went", "keys/namespaces_stay_apart", "ranges/bounds_need_not_exist",
+         "ranges/every_combination", "ranges/start_at_end"]
         |inner, _clock| Anchored { inner };
-    nothing_is_an_error: "L-1" "makes an error of a list without items" []
+    nothing_is_an_error: "L-1" "makes an error of a list without items"
+        ["list/of_nothing", "ranges/after_is_exclusive", "ranges/before_is_exclusive", "ranges/the_first_and_the_last"]
         |inner, _clock| NeverEmpty { inner };
-    shows_internal_keys: "L-1" "lists a key of its own housekeeping" []
+    a_page_locks_the_store: "G-2" "holds a lock between the pages of a list, so that who reads in between waits for ever"
+        ["concurrency/get_inside_a_list_loop"]
+        |inner, _clock| Locking { inner, lock: Arc::default(), held: Kept::default() };
+    shows_internal_keys: "L-1" "lists a key of its own housekeeping"
+        ["list/shows_what_get_shows"]
         |inner, _clock| Paged::new(inner, |query, page| {
             if let (true, Ok(own)) = (query.prefix.is_all() && !page.items.is_empty(), Key::new(["zz:meta", "layout"])) {
                 page.items.push(ListItem { key: own, entry: None });
@@ -232,6 +254,33 @@ impl KvStore for NeverEmpty {
         let page = self.inner.list(query).await?;
         if page.items.is_empty() && page.next.is_none() && !query.keys_only {
             return Err(Error::invalid("there is nothing to list"));
+        }
+        Ok(page)
+    }
+}
+
+#[derive(Debug)]
+struct Locking {
+    inner: Arc<dyn KvStore>,
+    lock: Arc<tokio::sync::Mutex<()>>,
+    held: Kept<Option<tokio::sync::OwnedMutexGuard<()>>>,
+}
+
+#[async_trait]
+impl KvStore for Locking {
+    delegate_store!(self.inner, except get list);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let _reading = self.lock.lock().await;
+        self.inner.get(key).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        drop(self.held.lock().take());
+        let listing = Arc::clone(&self.lock).lock_owned().await;
+        let page = self.inner.list(query).await?;
+        if page.next.is_some() {
+            *self.held.lock() = Some(listing);
         }
         Ok(page)
     }

@@ -14,26 +14,40 @@ use kv_core::{
 use super::faults;
 
 faults! { refuses:
-    options_are_dropped: "E-1" "declares no conditions, and writes without them where they are asked for" []
-        |inner, _clock| OptionsDropped { info: core(), inner };
-    batch_options_are_dropped: "E-1" "refuses a condition of a single set, and drops those of a batch" []
-        |inner, _clock| BatchOptionsDropped { info: core(), inner };
-    operations_do_nothing: "E-1" "answers operations that it does not have as if there were nothing to do" []
-        |inner, _clock| Idle { info: core(), inner };
-    streams_never_say: "E-1" "gives streams on which nothing comes, where it has none" []
-        |inner, _clock| Silent { info: core(), inner };
-    another_capability_is_named: "E-1" "names the wrong capability when it refuses" []
-        |inner, _clock| Misnaming { info: core(), inner };
-    version_checks_pass: "E-1" "has no versions, and takes every check of one for true" []
+    options_are_dropped: "I-2" "declares no conditions, and writes without them where they are asked for"
+        ["refuses/conditions_on_delete", "refuses/conditions_on_set", "refuses/previous_on_delete",
+         "refuses/previous_on_set"]
+        |inner, _clock| OptionsDropped { info: core(&inner), inner };
+    batch_options_are_dropped: "I-2" "refuses a condition of a single set, and drops those of a batch"
+        ["refuses/conditions_in_set_many", "refuses/previous_in_set_many", "refuses/versions_in_conditions"]
+        |inner, _clock| BatchOptionsDropped { info: core(&inner), inner };
+    operations_do_nothing: "I-2" "answers operations that it does not have as if there were nothing to do"
+        ["refuses/commit", "refuses/clear", "refuses/increment", "refuses/list"]
+        |inner, _clock| Idle { info: core(&inner), inner };
+    streams_never_say: "I-2" "gives streams on which nothing comes, where it has none"
+        ["refuses/publish", "refuses/subscribe", "refuses/watch"]
+        |inner, _clock| Silent { info: core(&inner), inner };
+    another_capability_is_named: "I-2" "names the wrong capability when it refuses"
+        ["refuses/touch"]
+        |inner, _clock| Misnaming { info: core(&inner), inner };
+    version_checks_pass: "I-2" "has no versions, and takes every check of one for true"
+        ["refuses/versions_in_checks"]
         |inner, _clock| Less::new(inner, |all| all.versions = false, Lie::VersionChecks);
-    snapshots_are_empty: "E-1" "cannot list, and gives an empty snapshot" []
+    versions_are_made_up: "S-3" "declares no versions, and gives some"
+        ["errors/no_versions_are_made_up", "atomicity/transfers_keep_the_sum"]
+        |inner, _clock| Less::new(inner, |all| all.versions = false, Lie::Versions);
+    snapshots_are_empty: "I-2" "cannot list, and gives an empty snapshot"
+        ["refuses/snapshot_of_a_prefix"]
         |inner, _clock| Less::new(inner, |all| all.list = List::None, Lie::Snapshots);
-    deadlines_are_made_up: "T-4" "cannot tell deadlines, and says that there is none" []
+    deadlines_are_made_up: "T-4" "cannot tell deadlines, and says that there is none"
+        ["refuses/deadlines_are_not_made_up"]
         |inner, _clock| Less::new(inner, |all| all.deadlines = false, Lie::Deadlines);
 }
 
-fn core() -> StoreInfo {
-    StoreInfo::new("core", Capabilities::CORE)
+fn core(inner: &Arc<dyn KvStore>) -> StoreInfo {
+    let mut info = inner.info().clone();
+    info.capabilities = Capabilities::CORE;
+    info
 }
 
 /// The entry as a store of the Core level shows it.
@@ -205,6 +219,7 @@ core_level! { Misnaming {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lie {
     VersionChecks,
+    Versions,
     Snapshots,
     Deadlines,
 }
@@ -222,6 +237,21 @@ impl Less {
         less(&mut info.capabilities);
         Self { info, inner, lie }
     }
+
+    fn shows_versions(&self) -> bool {
+        self.info.capabilities.versions || self.lie == Lie::Versions
+    }
+
+    /// The entry as a store with these capabilities shows it, or says that it does.
+    fn shown(&self, entry: Option<Entry>) -> Option<Entry> {
+        entry.map(|mut entry| {
+            entry.version = entry.version.filter(|_| self.shows_versions());
+            if !self.info.capabilities.deadlines {
+                entry.expires = Expires::Never;
+            }
+            entry
+        })
+    }
 }
 
 impl fmt::Debug for Less {
@@ -232,44 +262,48 @@ impl fmt::Debug for Less {
 
 #[async_trait]
 impl KvStore for Less {
-    delegate_store!(self.inner, except info get get_many set set_many delete list commit watch);
+    delegate_store!(self.inner, except info get get_many set set_many delete delete_many list clear commit watch);
 
     fn info(&self) -> &StoreInfo {
         &self.info
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        let capabilities = self.info.capabilities;
-        Ok(self.inner.get(key).await?.map(|mut entry| {
-            if !capabilities.versions {
-                entry.version = None;
-            }
-            if !capabilities.deadlines {
-                entry.expires = Expires::Never;
-            }
-            entry
-        }))
+        Ok(self.shown(self.inner.get(key).await?))
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         options.check(&self.info.capabilities)?;
-        let outcome = self.inner.set(key, value, options).await?;
-        Ok(match outcome {
-            SetOutcome::Stored { previous, .. } if !self.info.capabilities.versions => {
-                SetOutcome::Stored { version: None, previous }
-            }
-            outcome => outcome,
+        Ok(match self.inner.set(key, value, options).await? {
+            SetOutcome::Stored { version, previous } => SetOutcome::Stored {
+                version: version.filter(|_| self.shows_versions()),
+                previous: self.shown(previous),
+            },
+            SetOutcome::Refused { current } => SetOutcome::Refused { current: self.shown(current) },
         })
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
         options.check(&self.info.capabilities)?;
-        self.inner.delete(key, options).await
+        Ok(match self.inner.delete(key, options).await? {
+            DeleteOutcome::Deleted { previous } => DeleteOutcome::Deleted { previous: self.shown(previous) },
+            DeleteOutcome::Refused { current } => DeleteOutcome::Refused { current: self.shown(current) },
+            DeleteOutcome::Missing => DeleteOutcome::Missing,
+        })
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         query.check(&self.info.capabilities)?;
-        self.inner.list(query).await
+        let mut page = self.inner.list(query).await?;
+        for item in &mut page.items {
+            item.entry = self.shown(item.entry.take());
+        }
+        Ok(page)
+    }
+
+    async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        self.info.capabilities.require(Capability::List)?;
+        self.inner.clear(prefix).await
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
@@ -278,7 +312,12 @@ impl KvStore for Less {
             transaction.checks.retain(|check| !matches!(check.when, When::Version(_)));
         }
         transaction.validate(&self.info.capabilities, &self.info.limits)?;
-        self.inner.commit(&transaction).await
+        Ok(match self.inner.commit(&transaction).await? {
+            CommitOutcome::Committed { versions } if !self.shows_versions() => {
+                CommitOutcome::Committed { versions: versions.into_iter().map(|_| None).collect() }
+            }
+            outcome => outcome,
+        })
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {

@@ -18,26 +18,39 @@ use super::kept::Kept;
 use super::{faults, scan};
 
 faults! { restart:
-    loses_the_last_write: "R-3" "does not flush when it is closed, and the last write is lost" []
+    loses_the_last_write: "R-3" "does not flush when it is closed, and the last write is lost"
+        ["restart/again_and_again", "restart/deletes_survive", "restart/flush_is_a_barrier",
+         "restart/the_last_write_survives", "restart/values_survive"]
         |inner, _clock| Unflushed { inner, last: Kept::default() };
-    starts_ttls_anew: "T-4" "stores times to live instead of deadlines, and counts them from the reopening" []
+    starts_ttls_anew: "T-4" "stores times to live instead of deadlines, and counts them from the reopening"
+        ["restart/deadlines_read_back", "restart/deadlines_survive"]
         |inner, _clock| Restarted { inner, ttls: Kept::default() };
-    makes_everything_permanent: "T-4" "does not store deadlines" []
+    makes_everything_permanent: "T-4" "does not store deadlines"
+        ["restart/deadlines_read_back"]
         |inner, _clock| AtClose { inner, change: |entry| Some((entry, Expiry::Never)) };
-    gives_new_versions: "S-3" "writes every entry anew when it is closed, under another version" []
+    gives_new_versions: "S-3" "writes every entry anew when it is closed, under another version"
+        ["restart/versions_survive", "restart/versions_hold"]
         |inner, _clock| AtClose { inner, change: |entry| {
             let expiry = entry.expires.into();
             Some((entry, expiry))
         } };
-    close_does_nothing: "R-3" "goes on working after it was closed" []
+    close_does_nothing: "R-3" "goes on working after it was closed"
+        ["errors/close_closes_every_clone", "errors/close_under_load"]
         |inner, _clock| Open { inner };
-    close_twice_fails: "R-3" "closing again is an error" []
+    close_twice_fails: "R-3" "closing again is an error"
+        ["errors/close_twice", "restart/what_ended_meanwhile"]
         |inner, _clock| CloseOnce { inner, is_closed: AtomicBool::new(false) };
-    errors_are_none: "E-1" "takes an error for a missing key: a closed store is an empty one" []
+    errors_are_none: "E-1" "takes an error for a missing key: a closed store is an empty one"
+        ["errors/say_that_it_is_closed", "errors/closed_after_close"]
         |inner, _clock| Swallowing { inner };
-    closed_is_unavailable: "R-3" "says of a closed store that it may be back" []
+    closed_is_unavailable: "R-3" "says of a closed store that it may be back"
+        ["errors/close_closes_every_clone"]
         |inner, _clock| Hopeful { inner };
-    streams_outlive_the_store: "R-3" "closing leaves watchers waiting" []
+    hangs_without_its_runtime: "R-3" "works on the runtime that opened it, and waits for ever when that has ended"
+        ["restart/a_runtime_that_ended"]
+        |inner, _clock| Tied { inner, runtime: tokio::runtime::Handle::try_current().ok() };
+    streams_outlive_the_store: "R-3" "closing leaves watchers waiting"
+        ["watch_loss/close_ends_the_stream"]
         |inner, _clock| Endless { inner };
 }
 
@@ -219,5 +232,25 @@ impl KvStore for Endless {
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         Ok(Box::pin(self.inner.watch(query).await?.chain(stream::pending())))
+    }
+}
+
+#[derive(Debug)]
+struct Tied {
+    inner: Arc<dyn KvStore>,
+    runtime: Option<tokio::runtime::Handle>,
+}
+
+#[async_trait]
+impl KvStore for Tied {
+    delegate_store!(self.inner, except get get_many);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let Some(runtime) = &self.runtime else { return self.inner.get(key).await };
+        let (inner, key) = (Arc::clone(&self.inner), key.clone());
+        match runtime.spawn(async move { inner.get(&key).await }).await {
+            Ok(found) => found,
+            Err(_) => std::future::pending().await,
+        }
     }
 }

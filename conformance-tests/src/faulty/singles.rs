@@ -15,25 +15,42 @@ use super::faults;
 use super::kept::Kept;
 
 faults! { singles:
-    missing_is_empty: "V-1" "gives an empty value for a key that was never written" []
+    missing_is_empty: "V-1" "gives an empty value for a key that was never written"
+        ["basics/get_of_a_missing_key_is_none", "basics/set_then_get", "restart/an_empty_one"]
         |inner, _clock| EmptyForMissing { inner };
-    the_first_write_stays: "S-1" "says that it stored, and leaves what is there" []
+    the_first_write_stays: "S-1" "says that it stored, and leaves what is there"
+        ["basics/overwrite_replaces", "restart/handles_are_closed_alone", "values/the_same_under_many_keys"]
         |inner, _clock| FirstWrite { inner };
-    deleted_keys_stay_dead: "S-1" "a delete leaves a tombstone that swallows the next write" []
+    deleted_keys_stay_dead: "S-1" "a delete leaves a tombstone that swallows the next write"
+        ["basics/set_after_delete", "cancel/clear", "cancel/delete", "cancel/delete_many", "cancel/watch",
+         "expiry/keep_on_absent_is_never", "races/one_of_many_deleters_wins", "shared/writes_are_seen_at_once"]
         |inner, _clock| Tombstones { inner, buried: Kept::default() };
-    everything_ends_in_a_minute: "S-1" "gives a default time to live of a minute to what has none, as caches do" []
+    everything_ends_in_a_minute: "S-1" "gives a default time to live of a minute to what has none, as caches do"
+        ["basics/no_deadline_unless_asked", "cancel/set_with_a_deadline", "expiry/without_one_it_stays"]
         |inner, _clock| DefaultTtl { inner };
-    reading_writes: "S-3" "a get writes the entry again, as one that counts reads in it does" []
+    reading_writes: "S-3" "a get writes the entry again, as one that counts reads in it does"
+        ["versions/conditional_set_gives_a_new_version", "basics/reading_changes_nothing",
+         "shared/entries_are_the_same"]
         |inner, _clock| WritingGet { inner };
-    previous_comes_unasked: "S-2" "gives the entry that was replaced although nobody asked" []
+    previous_comes_unasked: "S-2" "gives the entry that was replaced although nobody asked"
+        ["conditions/previous_is_what_was_replaced", "basics/previous_only_when_asked",
+         "conditional_deletes/present_deletes_over_live", "conditional_deletes/previous_is_what_was_deleted",
+         "conditional_deletes/version_deletes_its_own", "conditional_deletes/version_is_refused_over_nothing"]
         |inner, _clock| Unasked { inner };
-    delete_of_nothing_fails: "D-1" "deleting a key that is not there is an error" []
+    delete_of_nothing_fails: "D-1" "deleting a key that is not there is an error"
+        ["basics/delete_of_a_missing_key_is_fine", "transactions/always_holds"]
         |inner, _clock| StrictDelete { inner };
-    delete_is_always_true: "D-1" "says that it removed something, whatever was there" []
+    delete_is_always_true: "D-1" "says that it removed something, whatever was there"
+        ["basics/delete_of_a_missing_key_is_fine", "basics/delete_twice", "concurrency/one_of_twenty_deletes_removes",
+         "conditional_deletes/absent_is_missing_over_nothing"]
         |inner, _clock| ProudDelete { inner };
-    delete_is_recursive: "D-1" "deletes the children of a key with it, as `rm -r` does" []
+    delete_is_recursive: "D-1" "deletes the children of a key with it, as `rm -r` does"
+        ["basics/delete_is_not_recursive", "keys/dots", "keys/empty_segments", "keys/names_of_internals"]
         |inner, _clock| RecursiveDelete { inner };
-    previous_is_forgotten: "S-2" "does not give the entry that was replaced or removed, though asked to" []
+    previous_is_forgotten: "S-2" "does not give the entry that was replaced or removed, though asked to"
+        ["conditions/previous_is_what_was_replaced", "basics/delete_brings_the_previous",
+         "basics/set_brings_the_previous", "batch/set_many_gives_previous",
+         "conditional_deletes/previous_comes_with_a_condition", "conditional_deletes/previous_is_given_once"]
         |inner, _clock| NoPrevious { inner };
 }
 

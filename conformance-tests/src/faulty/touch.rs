@@ -14,17 +14,24 @@ use super::faults;
 use super::kept::Kept;
 
 faults! { touch:
-    writes_again: "T-5" "`touch` reads the value and sets it again, which gives it another version" []
+    writes_again: "T-5" "`touch` reads the value and sets it again, which gives it another version"
+        ["touch/the_version_stays", "cancel/touch"]
         |inner, _clock| TouchBySet { inner };
-    is_always_true: "T-5" "`touch` says that it moved a deadline although there is no entry" []
+    is_always_true: "T-5" "`touch` says that it moved a deadline although there is no entry"
+        ["touch/of_nothing", "touch/of_a_deleted_one", "touch/zero", "watch/touch_of_nothing_is_not_reported"]
         |inner, _clock| TouchAnything { inner };
-    only_extends: "T-5" "`touch` moves a deadline back, never forward in time to an earlier one" []
+    only_extends: "T-5" "`touch` moves a deadline back, never forward in time to an earlier one"
+        ["touch/shorter"]
         |inner, clock| TouchLonger { inner, clock };
-    only_shortens: "T-5" "`touch` never moves a deadline away" []
+    only_shortens: "T-5" "`touch` never moves a deadline away"
+        ["touch/longer", "shared/touch_is_seen", "touch/again_and_again", "touch/from_now_on", "touch/never",
+         "touch/reads_back"]
         |inner, clock| TouchShorter { inner, clock };
-    sweeper_goes_by_an_old_index: "T-6" "the sweeper removes a key by the deadline that it once had, though it was set again since" []
+    sweeper_goes_by_an_old_index: "T-6" "the sweeper removes a key by the deadline that it once had, though it was set again since"
+        ["sweep/set_again_before", "sweep/set_again_meanwhile", "sweep/touched_before"]
         |inner, clock| OldIndex { inner, clock, index: Kept::default() };
-    sweep_counts_the_live: "T-6" "a sweep says that it freed one entry more than there was" []
+    sweep_counts_the_live: "T-6" "a sweep says that it freed one entry more than there was"
+        ["sweep/of_nothing", "sweep/deleted_before", "sweep/leaves_the_live", "sweep/takes_the_expired"]
         |inner, _clock| ProudSweep { inner };
 }
 

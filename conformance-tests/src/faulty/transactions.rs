@@ -1,5 +1,6 @@
 //! Transactions that are applied in pieces, or out of order.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,23 +11,33 @@ use super::conditions::stall;
 use super::faults;
 
 faults! { transactions:
-    applied_in_steps: "X-1" "applies one mutation after the other, so that a reader sees half" []
+    applied_in_steps: "X-1" "applies one mutation after the other, so that a reader sees half"
+        ["atomicity/batches_see_no_mixture_backwards", "atomicity/deletions_are_seen_together",
+         "atomicity/readers_never_see_half", "cancel/commit"]
         |inner, _clock| Stepwise { inner, checks_first: true };
-    checked_in_steps: "X-1" "judges a check when it gets to it, and leaves what it applied before" []
+    checked_in_steps: "X-1" "judges a check when it gets to it, and leaves what it applied before"
+        ["atomicity/batches_see_no_mixture_backwards", "shared/transactions_lose_no_update"]
         |inner, _clock| Stepwise { inner, checks_first: false };
-    checks_are_ignored: "X-1" "applies the mutations whatever the checks say" []
+    checks_are_ignored: "X-1" "applies the mutations whatever the checks say"
+        ["transactions/checks_see_what_was_before", "atomicity/one_of_many_wins", "shared/transactions_hold_across",
+         "transactions/absent_is_checked", "transactions/value_is_checked"]
         |inner, _clock| Changed { inner, change: |transaction| transaction.checks.clear() };
-    only_the_first_check_counts: "X-1" "judges the first check alone" []
+    only_the_first_check_counts: "X-1" "judges the first check alone"
+        ["transactions/checks_alone_are_judged", "transactions/first_failed_check_is_named",
+         "transactions/nothing_is_applied"]
         |inner, _clock| Changed { inner, change: |transaction| transaction.checks.truncate(1) };
-    deletes_come_first: "X-1" "applies all deletes and then all sets" []
+    deletes_come_first: "X-1" "applies all deletes and then all sets"
+        ["transactions/set_then_delete_leaves_nothing"]
         |inner, _clock| Changed { inner, change: |transaction| {
             transaction.mutations.sort_by_key(|mutation| matches!(mutation, Mutation::Set { .. }));
         } };
-    deletes_come_last: "X-1" "applies all sets and then all deletes" []
+    deletes_come_last: "X-1" "applies all sets and then all deletes"
+        ["transactions/delete_then_set_leaves_the_value"]
         |inner, _clock| Changed { inner, change: |transaction| {
             transaction.mutations.sort_by_key(|mutation| matches!(mutation, Mutation::Delete { .. }));
         } };
-    overwrites_stay_mortal: "X-1" "a set without time to live inside a transaction keeps the old deadline" []
+    overwrites_stay_mortal: "S-1" "a set without time to live inside a transaction keeps the old deadline"
+        ["transactions/set_without_ttl_is_permanent"]
         |inner, _clock| Changed { inner, change: |transaction| {
             for mutation in &mut transaction.mutations {
                 if let Mutation::Set { expiry: expiry @ Expiry::Never, .. } = mutation {
@@ -34,22 +45,35 @@ faults! { transactions:
                 }
             }
         } };
-    values_are_cut: "X-1" "cuts values inside a transaction off at a mebibyte" []
+    values_are_cut: "X-1" "cuts values inside a transaction off at 64 KiB"
+        ["transactions/large_values"]
         |inner, _clock| Changed { inner, change: |transaction| {
             for mutation in &mut transaction.mutations {
                 if let Mutation::Set { value, .. } = mutation {
-                    value.truncate(1 << 20);
+                    value.truncate(1 << 16);
                 }
             }
         } };
-    empty_ones_fail: "X-1" "makes an error of a transaction of nothing" []
+    the_first_set_of_a_key_stands: "X-1" "keeps one set for each key, the first"
+        ["transactions/last_set_of_a_key_stands"]
+        |inner, _clock| Changed { inner, change: |transaction| {
+            let mut seen = HashSet::new();
+            transaction.mutations.retain(|mutation| seen.insert(mutation.key().clone()));
+        } };
+    too_large_is_left_out: "V-3" "applies a transaction without the value that is over the limit"
+        ["transactions/value_over_the_limit_is_invalid"]
+        |inner, _clock| LeftOut { inner };
+    empty_ones_fail: "X-1" "makes an error of a transaction of nothing"
+        ["transactions/empty_transaction_is_fine", "refuses/errors_say_what_is_missing"]
         |inner, _clock| Picky { inner, is_refused: |transaction| transaction.mutations.is_empty() };
-    reach_one_group_only: "X-1" "declares any keys, and takes those with one first segment only" []
+    reach_one_group_only: "X-1" "declares any keys, and takes those with one first segment only"
+        ["transactions/reaches_as_far_as_declared"]
         |inner, _clock| Picky { inner, is_refused: |transaction| {
             let mut firsts = transaction.keys().map(|key| key.segments().next());
             firsts.next().is_some_and(|first| firsts.any(|other| other != first))
         } };
-    deletes_need_an_entry: "X-1" "refuses a transaction that deletes what is not there" []
+    deletes_need_an_entry: "X-1" "refuses a transaction that deletes what is not there"
+        ["transactions/delete_then_set_leaves_the_value"]
         |inner, _clock| Changed { inner, change: |transaction| {
             for mutation in &transaction.mutations {
                 if let Mutation::Delete { key } = mutation {
@@ -58,13 +82,18 @@ faults! { transactions:
                 }
             }
         } };
-    one_at_a_time: "X-1" "refuses a transaction while another is at work on other keys" []
+    one_at_a_time: "X-1" "refuses a transaction while another is at work on other keys"
+        ["atomicity/opposite_orders_do_not_block", "atomicity/disjoint_writers_do_not_conflict",
+         "atomicity/unchecked_writers_leave_one_of_them"]
         |inner, _clock| Lone { inner, busy: tokio::sync::Mutex::default() };
-    tells_versions_of_sets_only: "X-1" "gives a version for each set, and nothing for a delete" []
+    tells_versions_of_sets_only: "X-1" "gives a version for each set, and nothing for a delete"
+        ["transactions/outcome_is_as_long_as_the_transaction", "transactions/delete_of_a_missing_key_is_fine"]
         |inner, _clock| SetVersions { inner };
-    names_the_last_check: "X-1" "names the last check of a refused transaction, whichever failed" []
+    names_the_last_check: "X-1" "names the last check of a refused transaction, whichever failed"
+        ["transactions/two_hundred_keys"]
         |inner, _clock| LastCheck { inner };
-    gives_no_versions: "X-1" "commits without telling the versions" []
+    gives_no_versions: "X-1" "commits without telling the versions"
+        ["transactions/versions_are_one_per_mutation", "versions/commit_gives_new_versions"]
         |inner, _clock| Versionless { inner };
 }
 
@@ -227,5 +256,25 @@ impl KvStore for Versionless {
             }
             refused @ CommitOutcome::Refused { .. } => refused,
         })
+    }
+}
+
+#[derive(Debug)]
+struct LeftOut {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for LeftOut {
+    delegate_store!(self.inner, except commit);
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let mut transaction = transaction.clone();
+        let limits = self.info().limits;
+        transaction.mutations.retain(|mutation| match mutation {
+            Mutation::Set { value, .. } => limits.check_value(value.len()).is_ok(),
+            _ => true,
+        });
+        self.inner.commit(&transaction).await
     }
 }

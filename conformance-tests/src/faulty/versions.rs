@@ -16,11 +16,20 @@ use super::faults;
 use super::kept::Kept;
 
 faults! { versions:
-    start_again_after_a_delete: "S-3" "counts the writes of a key, and from one again after a delete" []
+    start_again_after_a_delete: "S-3" "counts the writes of a key, and from one again after a delete"
+        ["versions/recreation_never_repeats_a_version", "restart/versions_never_repeat",
+         "versions/old_version_does_not_fit_a_recreated_entry", "versions/version_of_another_key_is_refused",
+         "versions/versions_differ_across_keys"]
         |inner, _clock| Renamed { inner, names: Arc::new(Counted::default()) };
-    are_digests_of_the_value: "S-3" "takes the digest of the value for its version, as an ETag" []
+    are_digests_of_the_value: "S-3" "takes the digest of the value for its version, as an ETag"
+        ["versions/increment_gives_a_new_version", "clear/versions_do_not_return",
+         "conditional_deletes/version_is_refused_over_a_newer", "shared/versions_hold_across",
+         "versions/overwrites_never_repeat_a_version", "versions/recreation_after_expiry_never_repeats_a_version",
+         "versions/same_bytes_give_a_new_version"]
         |inner, _clock| Renamed { inner, names: Arc::new(Digest) };
-    differ_from_the_answer: "G-1" "answers a set with another version than `get` shows" []
+    differ_from_the_answer: "G-1" "answers a set with another version than `get` shows"
+        ["versions/get_shows_the_version_that_set_gave", "transactions/version_is_checked",
+         "versions/refused_writes_leave_the_version"]
         |inner, _clock| Unrelated { inner };
 }
 

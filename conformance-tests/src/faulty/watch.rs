@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use kv_core::{
-    CommitOutcome, DeleteOptions, DeleteOutcome, IncrementOptions, Key, KeyPrefix, KvStore, NewExpiry, Result, SetItem,
-    SetOptions, SetOutcome, Transaction, Version, WatchEvent, WatchQuery, WatchStream, WatchTarget, When,
+    CommitOutcome, DeleteOptions, DeleteOutcome, Error, IncrementOptions, Key, KeyPrefix, KvStore, NewExpiry, Result,
+    SetItem, SetOptions, SetOutcome, Transaction, Version, WatchEvent, WatchQuery, WatchStream, WatchTarget, When,
     delegate_store,
 };
 
@@ -17,44 +18,70 @@ use super::faults;
 use super::kept::Kept;
 
 faults! { watch:
-    registers_late: "W-1" "begins to watch when the stream is first read" []
+    registers_late: "W-1" "begins to watch when the stream is first read"
+        ["watch/live_when_the_call_returns", "watch/set_is_reported", "watch/tells_nothing_from_before",
+         "watch_loss/dropped_watch_leaves_the_others", "watch_targets/empty_prefix_covers_all"]
         |inner, _clock| Late { inner };
-    deletes_are_not_told: "W-1" "reports writes only" []
+    deletes_are_not_told: "W-1" "reports writes only"
+        ["watch_snapshot/goes_on_with_changes", "shared/changes_are_heard", "watch/clear_is_reported",
+         "watch/conditional_delete_is_reported", "watch/delete_is_reported", "watch/delete_many_is_reported",
+         "watch/expiry_is_reported", "watch_loss/long_keys_are_reported", "watch_targets/two_watchers_hear_both"]
         |inner, _clock| Filtered::new(inner, |event, _| !matches!(event, WatchEvent::Removed { .. }));
-    conditional_sets_are_not_told: "W-1" "does not report writes under a condition, as openkeyv's Redis store did not" []
+    conditional_sets_are_not_told: "W-1" "does not report writes under a condition, as openkeyv's Redis store did not"
+        ["watch/conditional_set_is_reported"]
         |inner, _clock| Muted::new(inner, Mute::Conditions);
-    batches_are_not_told: "W-1" "does not report writes of a batch" []
+    batches_are_not_told: "W-1" "does not report writes of a batch"
+        ["watch/set_many_is_reported", "watch_snapshot/longer_than_a_page", "watch_snapshot/writes_during_it_are_told"]
         |inner, _clock| Muted::new(inner, Mute::Batches);
-    transactions_are_not_told: "W-1" "does not report the sets of a transaction" []
+    transactions_are_not_told: "W-1" "does not report the sets of a transaction"
+        ["watch/commit_is_reported"]
         |inner, _clock| Muted::new(inner, Mute::Transactions);
-    increments_are_not_told: "W-1" "does not report increments" []
+    increments_are_not_told: "W-1" "does not report increments"
+        ["watch/increment_is_reported"]
         |inner, _clock| Muted::new(inner, Mute::Increments);
-    touches_are_not_told: "W-1" "does not report a moved deadline" []
+    touches_are_not_told: "W-1" "does not report a moved deadline"
+        ["watch/touch_is_reported"]
         |inner, _clock| Muted::new(inner, Mute::Touches);
-    same_values_are_not_told: "W-1" "does not report a write that left the value as it was" []
+    same_values_are_not_told: "W-1" "does not report a write that left the value as it was"
+        ["watch/same_value_is_reported"]
         |inner, _clock| Muted::new(inner, Mute::SameValues);
-    large_values_are_not_told: "W-4" "loses what does not fit into a notification of 8,000 bytes" []
+    large_values_are_not_told: "W-4" "loses what does not fit into a notification of 8,000 bytes"
+        ["watch_loss/mebibyte_values_are_reported"]
         |inner, _clock| Filtered::new(inner, |event, _| {
             !matches!(event, WatchEvent::Set { entry: Some(entry), .. } if entry.value.len() >= 8_000)
         });
-    loss_is_silent: "W-3" "drops changes for a slow watcher and does not say so" []
+    loss_is_silent: "W-3" "drops changes for a slow watcher and does not say so"
+        ["watch_loss/slow_watcher_is_told_of_its_loss"]
         |inner, _clock| Filtered::new(inner, |event, _| !matches!(event, WatchEvent::Gap { .. }));
-    an_empty_snapshot_has_no_end: "W-1" "tells the end of a snapshot only where there was an entry" []
+    an_empty_snapshot_has_no_end: "W-1" "tells the end of a snapshot only where there was an entry"
+        ["watch_snapshot/of_nothing_just_ends", "watch_snapshot/of_one_key"]
         |inner, _clock| Filtered::new(inner, |event, seen| !matches!(event, WatchEvent::SnapshotEnd) || seen > 0);
-    snapshot_is_left_out: "W-1" "gives the end of a snapshot and nothing before it" []
+    snapshot_is_left_out: "W-1" "gives the end of a snapshot and nothing before it"
+        ["watch_snapshot/of_keys_only"]
         |inner, _clock| NoSnapshot { inner };
-    a_key_brings_its_children: "W-1" "watching one key reports its descendants too" []
+    a_key_brings_its_children: "W-1" "watching one key reports its descendants too"
+        ["watch_targets/key_is_watched_alone"]
         |inner, _clock| Wide { inner, widen: |target| WatchTarget::Prefix(target.prefix()) };
-    a_prefix_brings_its_neighbours: "W-1" "watching a prefix reports every key" []
+    a_prefix_brings_its_neighbours: "W-1" "watching a prefix reports every key"
+        ["watch_snapshot/of_nothing_just_ends", "watch_snapshot/tells_what_is_there",
+         "watch_targets/nested_prefixes_hear_their_own", "watch_targets/prefix_covers_whole_segments",
+         "watch_targets/segments_of_any_text"]
         |inner, _clock| Wide { inner, widen: |target| match target {
             WatchTarget::Prefix(_) => WatchTarget::Prefix(KeyPrefix::ALL),
             other => other,
         } };
-    keys_only_is_ignored: "W-1" "brings the entries although only keys were asked for" []
+    keys_only_is_ignored: "W-1" "brings the entries although only keys were asked for"
+        ["watch_snapshot/of_keys_only", "watch_targets/keys_only_has_no_entries"]
         |inner, _clock| WithEntries { inner };
-    reports_overtake_each_other: "W-2" "tells what waits from its end, so that a key goes back in time" []
-        |inner, _clock| Overtaking { inner };
-    versions_are_its_own: "W-2" "reports another version than `get` shows" []
+    reports_come_again: "W-2" "tells the report before once more behind each report, as a redelivery does"
+        ["watch/failed_increment_is_not_reported", "watch/never_back_in_time", "watch/reads_are_not_reported",
+         "watch/refused_commit_is_not_reported", "watch/zero_ttl_is_no_entry", "watch_snapshot/never_back_in_time"]
+        |inner, _clock| Redelivering { inner };
+    dropped_watches_stay: "P-2" "keeps what a watch holds when its stream is dropped, until nothing is left"
+        ["watch_loss/dropped_watches_cost_nothing"]
+        |inner, _clock| Leaking { inner, left: AtomicUsize::new(200) };
+    versions_are_its_own: "W-2" "reports another version than `get` shows"
+        ["watch/event_is_what_get_shows"]
         |inner, _clock| Mapped { inner, map: |event| match event {
             WatchEvent::Set { key, entry } => {
                 WatchEvent::Set { key, entry: entry.map(|entry| entry.with_version(Version::random())) }
@@ -286,16 +313,40 @@ impl KvStore for Mapped {
 }
 
 #[derive(Debug)]
-struct Overtaking {
+struct Redelivering {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Overtaking {
+impl KvStore for Redelivering {
     delegate_store!(self.inner, except watch);
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        let events = self.inner.watch(query).await?.ready_chunks(8);
-        Ok(Box::pin(events.flat_map(|chunk| stream::iter(chunk.into_iter().rev()))))
+        let mut before = None;
+        let events = self.inner.watch(query).await?;
+        Ok(Box::pin(events.flat_map(move |event| {
+            let again = match &event {
+                Ok(told @ WatchEvent::Set { .. }) => before.replace(told.clone()),
+                _ => None,
+            };
+            stream::iter([Some(event), again.map(Ok)].into_iter().flatten())
+        })))
+    }
+}
+
+#[derive(Debug)]
+struct Leaking {
+    inner: Arc<dyn KvStore>,
+    left: AtomicUsize,
+}
+
+#[async_trait]
+impl KvStore for Leaking {
+    delegate_store!(self.inner, except watch);
+
+    async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
+        let left = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        left.map_err(|_| Error::capacity("too many watches"))?;
+        self.inner.watch(query).await
     }
 }
