@@ -35,6 +35,19 @@ pub(crate) fn prepare(path: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// What tells a file from another one that takes its path, where the system tells at all.
+pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        path.exists().then_some((0, 0))
+    }
+}
+
 /// Why SQLite could not open a file that [`prepare`] has found: it does not say itself. The folder is asked with a file
 /// beside the database.
 pub(crate) fn explain_open_failure(path: &Path) -> Option<Error> {

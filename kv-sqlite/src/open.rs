@@ -65,9 +65,20 @@ pub(crate) async fn open(
                 }
             };
             let (readers, letters) = (Arc::clone(&opened.readers), Arc::clone(&opened.letters));
-            let sync = config.sync;
-            let writer =
-                Writer { connection, jobs, sql, clock, watchers, letters, relied, readers, sync, is_closed, ended };
+            let writer = Writer {
+                connection,
+                jobs,
+                sql,
+                clock,
+                watchers,
+                letters,
+                relied,
+                readers,
+                place: opened.place.clone(),
+                sync: config.sync,
+                is_closed,
+                ended,
+            };
             // Whoever opened may have given up.
             if reply.send(Ok(opened)).is_ok() {
                 writer.run();

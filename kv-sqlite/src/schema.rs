@@ -39,6 +39,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(crate) struct Place {
     path: PathBuf,
     busy_timeout: Duration,
+    identity: Option<(u64, u64)>,
 }
 
 impl Place {
@@ -54,7 +55,8 @@ impl Place {
         busy_timeout: Duration,
         timer: &Timer,
     ) -> Result<(Self, Connection)> {
-        let place = Self { path: file::prepare(path)?, busy_timeout };
+        let path = file::prepare(path)?;
+        let place = Self { identity: file::identity(&path), path, busy_timeout };
         let mut patience = busy_timeout;
         loop {
             match place.try_open_writer(table, sync) {
@@ -72,6 +74,12 @@ impl Place {
                 Ok(connection) => return Ok((place, connection)),
             }
         }
+    }
+
+    /// Whether the path still leads to the file that was opened: SQLite would go on writing to one that was removed, and
+    /// what it acknowledges would be lost.
+    pub(crate) fn is_there(&self) -> bool {
+        self.identity == file::identity(&self.path)
     }
 
     /// The file's one name in this process.

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use kv_core::{Error, Key, Result};
+use kv_core::{Error, ErrorKind, Key, Result};
 use rusqlite::{Connection, params};
 
 use crate::codec::Stored;
@@ -37,19 +37,29 @@ impl Verification {
 
 /// Checks everything. It takes as long as reading the file does.
 pub(crate) fn verify(connection: &Connection, sql: &Statements) -> Result<Verification> {
-    let mut found = Verification { problems: problems(connection).map_err(error::read)?, ..Verification::default() };
-    if let Err(error) = walk(connection, sql, &mut found) {
-        found.problems.push(error.to_string());
+    let mut found = Verification::default();
+    let checks = [|connection: &_, _: &_, found: &mut _| structure(connection, found), walk];
+    for check in checks {
+        match check(connection, sql, &mut found) {
+            // Damage may end a check early, and is its answer.
+            Err(error) if error.kind() == ErrorKind::Corrupt => found.problems.push(error.to_string()),
+            checked => checked?,
+        }
     }
     Ok(found)
 }
 
-fn problems(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut statement = connection.prepare(&format!("PRAGMA integrity_check({MOST_PROBLEMS})"))?;
-    let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
-    let mut problems = lines.collect::<rusqlite::Result<Vec<_>>>()?;
-    problems.retain(|line| line != "ok");
-    Ok(problems)
+fn structure(connection: &Connection, found: &mut Verification) -> Result<()> {
+    let pragma = format!("PRAGMA integrity_check({MOST_PROBLEMS})");
+    let mut statement = connection.prepare(&pragma).map_err(error::read)?;
+    let mut lines = statement.query([]).map_err(error::read)?;
+    while let Some(line) = lines.next().map_err(error::read)? {
+        let line: String = line.get(0).map_err(error::read)?;
+        if line != "ok" {
+            found.problems.push(line);
+        }
+    }
+    Ok(())
 }
 
 fn walk(connection: &Connection, sql: &Statements, found: &mut Verification) -> Result<()> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use kv_core::{Clock, Error, Key, Result, Version};
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::batch::Batch;
@@ -15,6 +15,7 @@ use crate::error::{Stage, classify};
 use crate::queue::{Job, Pending};
 use crate::reader::{Readers, SharedConnection};
 use crate::relied::Relied;
+use crate::schema::Place;
 use crate::statement::Statements;
 use crate::watch::Watchers;
 
@@ -35,6 +36,7 @@ pub(crate) struct Writer {
     pub(crate) letters: Arc<Letterbox>,
     pub(crate) relied: Arc<Relied>,
     pub(crate) readers: Arc<Readers>,
+    pub(crate) place: Option<Place>,
     pub(crate) sync: SyncMode,
     pub(crate) is_closed: Arc<AtomicBool>,
     pub(crate) ended: watch::Sender<bool>,
@@ -133,6 +135,10 @@ impl Writer {
     fn try_transact(&self, connection: &Connection, writes: &mut Jobs) -> Result<Vec<Key>, (rusqlite::Error, Stage)> {
         let before = |error| (error, Stage::Before);
         let run = |sql: &str| connection.prepare_cached(sql)?.execute([]).map(|_| ());
+        if self.place.as_ref().is_some_and(|place| !place.is_there()) {
+            let moved = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
+            return Err(before(rusqlite::Error::SqliteFailure(moved, None)));
+        }
         run("BEGIN IMMEDIATE").map_err(before)?;
         let batch = Batch::new(connection, &self.sql, &*self.clock, &self.relied);
         for write in writes {
@@ -201,6 +207,7 @@ impl Writer {
             letters,
             relied: _,
             readers,
+            place: _,
             sync: _,
             is_closed: _,
             ended,

@@ -1,13 +1,13 @@
 //! A child writes and reports; it is killed at random moments, and what it reported is there.
 //!
 //! `CRASH_ROUNDS` says how often, 30 times unless said. Rounds go on in one file, so that recovery builds upon recovery.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::ChildStdout;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use kv_core::{
     Clock, DeleteOptions, Entry, Expires, Expiry, IncrementOptions, Key, KvStore, ListQuery, NewExpiry, SetOptions,
     SystemClock, Transaction, When,
@@ -57,7 +57,7 @@ async fn task_of_child(store: SqliteStore, task: u64) {
         let deadline = 3_600_000 + random.below(1_000_000);
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(millis_now() + deadline);
         let millis = millis_of(at);
-        let value = format!("{round}-{}-{}", random.below(u64::MAX >> 12), "x".repeat(random.below(3_000) as usize));
+        let value = format!("{round}-{}-{}", random.below(u64::MAX >> 12), "x".repeat(random.index(3_000)));
         match random.below(10) {
             0..3 => {
                 say(&format!("try {task} set {key} {value} -"));
@@ -246,7 +246,7 @@ fn is_same(known: Option<&Known>, entry: Option<&Entry>) -> bool {
         Expires::At(moment) => Some(millis_of(moment)),
         _ => None,
     };
-    entry.value == Bytes::from(known.value.clone())
+    entry.value == known.value
         && deadline == known.deadline
         && known.version.as_ref().is_none_or(|version| Some(version) == entry.version.map(|v| v.to_string()).as_ref())
 }

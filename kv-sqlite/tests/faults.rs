@@ -1,1 +1,360 @@
-fn main() {}
+//! What a store does when the file, the folder or the disk is not what it should be.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
+
+use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use kv_core::{Clock, ErrorKind, Key, KvStore, SetItem, SetOptions, SystemClock};
+use kv_sqlite::{SqliteStore, rusqlite};
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+mod support;
+use support::{block_on, child, test};
+
+fn main() {
+    let tests = vec![
+        test(
+            "the_file_of_another_program_is_refused_and_not_touched",
+            the_file_of_another_program_is_refused_and_not_touched,
+        ),
+        test("what_is_no_database_is_refused_and_not_touched", what_is_no_database_is_refused_and_not_touched),
+        test("a_newer_layout_is_refused", a_newer_layout_is_refused),
+        test("a_file_of_the_first_layout_is_read", a_file_of_the_first_layout_is_read),
+        test("a_path_that_cannot_be_a_file_is_invalid", a_path_that_cannot_be_a_file_is_invalid),
+        test("missing_folders_are_made_for_the_owner_alone", missing_folders_are_made_for_the_owner_alone),
+        test("a_path_with_every_odd_character_is_a_file", a_path_with_every_odd_character_is_a_file),
+        test("tables_that_differ_in_case_alone_are_refused", tables_that_differ_in_case_alone_are_refused),
+        test("tables_of_one_file_are_stores_of_their_own", tables_of_one_file_are_stores_of_their_own),
+        test("a_read_only_folder_is_denied", a_read_only_folder_is_denied),
+        test("a_full_disk_is_capacity_and_loses_nothing", a_full_disk_is_capacity_and_loses_nothing),
+        test("no_file_descriptors_left_is_an_error_and_no_loss", no_file_descriptors_left_is_an_error_and_no_loss),
+        test("a_file_that_is_removed_takes_no_more_writes", a_file_that_is_removed_takes_no_more_writes),
+        test("the_callers_own_transaction_is_not_touched", the_callers_own_transaction_is_not_touched),
+    ];
+    support::main(|name| block_on(run_child(name)), tests);
+}
+
+fn key(segment: impl ToString) -> Key {
+    Key::new([segment.to_string()]).unwrap()
+}
+
+async fn set(store: &SqliteStore, key: &Key, value: impl Into<kv_core::Bytes>) {
+    assert!(store.set(key, value.into(), &SetOptions::default()).await.unwrap().is_stored());
+}
+
+/// Every file of a folder with its bytes.
+fn contents(folder: &Path) -> HashMap<PathBuf, Vec<u8>> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+fn refused(path: &Path) -> kv_core::Error {
+    block_on(SqliteStore::open(path)).unwrap_err()
+}
+
+fn the_file_of_another_program_is_refused_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("theirs.sqlite");
+    let theirs = Connection::open(&path).unwrap();
+    theirs.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    theirs.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (a); INSERT INTO t VALUES (1)").unwrap();
+    // Once while they have it open, with a log beside it, and once after.
+    let before = contents(folder.path());
+    assert_eq!(refused(&path).kind(), ErrorKind::Corrupt);
+    assert!(contents(folder.path()) == before);
+    drop(theirs);
+    let before = contents(folder.path());
+    assert!(before.len() > 1, "there should be a log");
+    let error = refused(&path);
+    assert!(error.to_string().contains("another program"), "{error}");
+    assert!(contents(folder.path()) == before);
+}
+
+fn what_is_no_database_is_refused_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.txt");
+    for length in [1, 15, 99, 100, 5_000, 100_000] {
+        std::fs::write(&path, "dear diary\n".repeat(length).split_at(length).0).unwrap();
+        let before = contents(folder.path());
+        assert_eq!(refused(&path).kind(), ErrorKind::Corrupt, "{length} bytes");
+        assert!(contents(folder.path()) == before);
+    }
+}
+
+fn a_newer_layout_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.sqlite");
+    block_on(async { SqliteStore::open(&path).await.unwrap().close().await.unwrap() });
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    let error = refused(&path);
+    assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("layout 2"), "{error}");
+}
+
+/// The fixture was written by the first version of this crate; every later version reads it.
+fn a_file_of_the_first_layout_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.sqlite");
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layout-1.sqlite"), &path).unwrap();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        assert!(store.verify().await.unwrap().is_sound());
+        let entry = store.get(&Key::new(["users", "ada"]).unwrap()).await.unwrap().unwrap();
+        assert_eq!(entry.value, "lovelace");
+        assert_eq!(entry.version.unwrap().to_string(), "cb5d7c3d1ad99b17b738a88e28427706");
+        let entry = store.get(&Key::new(["session#1", ""]).unwrap()).await.unwrap().unwrap();
+        let year_3000 = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(32_503_680_000);
+        assert_eq!((entry.value.len(), entry.expires), (10_000, kv_core::Expires::At(year_3000)));
+    });
+}
+
+fn a_path_that_cannot_be_a_file_is_invalid() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(refused(folder.path()).kind(), ErrorKind::Invalid);
+    assert_eq!(refused(Path::new("")).kind(), ErrorKind::Invalid);
+    std::fs::write(folder.path().join("file"), "x").unwrap();
+    assert_eq!(refused(&folder.path().join("file").join("store.sqlite")).kind(), ErrorKind::Invalid);
+}
+
+fn missing_folders_are_made_for_the_owner_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a").join("b").join("store.sqlite");
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        set(&store, &key("k"), "v").await;
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&folder.path().join("a")), 0o700);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        for entry in std::fs::read_dir(path.parent().unwrap()).unwrap() {
+            let file = entry.unwrap().path();
+            assert_eq!(mode(&file), 0o600, "{}", file.display());
+        }
+    });
+}
+
+fn a_path_with_every_odd_character_is_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [":memory:", "file:x?mode=memory", "a b%20c#d?e&f=ü", "'; DROP TABLE kv; --"] {
+        let path = folder.path().join(name);
+        block_on(async {
+            let store = SqliteStore::open(&path).await.unwrap();
+            set(&store, &key("k"), "v").await;
+            store.close().await.unwrap();
+            let store = SqliteStore::open(&path).await.unwrap();
+            assert_eq!(store.get(&key("k")).await.unwrap().unwrap().value, "v", "{name}");
+            store.close().await.unwrap();
+        });
+        assert!(path.is_file());
+    }
+}
+
+fn tables_that_differ_in_case_alone_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |table: &str| SqliteStore::builder().path(folder.path().join("store.sqlite")).table(table).open();
+    block_on(async {
+        let _store = open("Users").await.unwrap();
+        assert_eq!(open("users").await.unwrap_err().kind(), ErrorKind::Invalid);
+        assert!(open("Users").await.is_ok());
+        assert_eq!(open("sqlite_schema").await.unwrap_err().kind(), ErrorKind::Invalid);
+    });
+}
+
+fn tables_of_one_file_are_stores_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |table: &str| SqliteStore::builder().path(folder.path().join("store.sqlite")).table(table).open();
+    block_on(async {
+        let (app, apple) = (open("app").await.unwrap(), open("apple").await.unwrap());
+        set(&app, &key("k"), "of app").await;
+        assert_eq!(apple.get(&key("k")).await.unwrap(), None);
+        set(&apple, &key("k"), "of apple").await;
+        assert_eq!(app.clear(&kv_core::KeyPrefix::ALL).await.unwrap(), 1);
+        assert_eq!(apple.get(&key("k")).await.unwrap().unwrap().value, "of apple");
+    });
+}
+
+/// A file system in memory that is unmounted when the test ends. Only root may mount one.
+struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    fn new(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path()).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder));
+        }
+        eprintln!("NOT RUN: only root may mount a small file system");
+        None
+    }
+
+    fn remount(&self, how: &str) {
+        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.0.path()).status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+fn a_read_only_folder_is_denied() {
+    let Some(disk) = Tmpfs::new("4m") else { return };
+    let path = disk.0.path().join("store.sqlite");
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        set(&store, &key("k"), "v").await;
+        store.close().await.unwrap();
+    });
+    disk.remount("ro");
+    assert_eq!(refused(&path).kind(), ErrorKind::Denied);
+    assert_eq!(refused(&disk.0.path().join("new.sqlite")).kind(), ErrorKind::Denied);
+    assert_eq!(refused(&disk.0.path().join("folder").join("new.sqlite")).kind(), ErrorKind::Denied);
+    disk.remount("rw");
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        assert_eq!(store.get(&key("k")).await.unwrap().unwrap().value, "v");
+        store.close().await.unwrap();
+    });
+}
+
+fn a_full_disk_is_capacity_and_loses_nothing() {
+    let Some(disk) = Tmpfs::new("8m") else { return };
+    let path = disk.0.path().join("store.sqlite");
+    let filler = disk.0.path().join("filler");
+    std::fs::write(&filler, vec![0; 2 << 20]).unwrap();
+    let value = |number: u32| vec![u8::try_from(number % 251).unwrap(); 50_000];
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let mut acknowledged = Vec::new();
+        let mut refused = 0;
+        for number in 0..400 {
+            let started = SystemClock.now();
+            match store.set(&key(number), value(number).into(), &SetOptions::default()).await {
+                Ok(_) => acknowledged.push(number),
+                // Where the room ends behind the commit's last frame, a crash may still find it: then it is in doubt.
+                Err(error) => {
+                    assert!(error.kind() == ErrorKind::Capacity || error.maybe_applied(), "{error:?}");
+                    refused += 1;
+                }
+            }
+            assert!(SystemClock.now().duration_since(started).unwrap() < Duration::from_secs(5));
+        }
+        assert!(refused > 0 && !acknowledged.is_empty(), "{refused} of 400 refused");
+        let all_there = |store: SqliteStore, acknowledged: Vec<u32>| async move {
+            for number in acknowledged {
+                assert_eq!(store.get(&key(number)).await.unwrap().unwrap().value, value(number));
+            }
+        };
+        all_there(store.clone(), acknowledged.clone()).await;
+        // A batch in which one write does not fit: the others are written.
+        let large = SetItem::new(key("large"), vec![0; 8 << 20]);
+        let outcomes =
+            store.set_many(&[SetItem::new(key("small"), "fits"), large, SetItem::new(key("last"), "fits")]).await;
+        let error = outcomes[1].as_ref().unwrap_err();
+        assert!(error.kind() == ErrorKind::Capacity || error.maybe_applied(), "{error:?}");
+        // Room comes back, and the same handle goes on.
+        std::fs::remove_file(&filler).unwrap();
+        set(&store, &key("again"), "x").await;
+        all_there(store.clone(), acknowledged.clone()).await;
+        store.close().await.unwrap();
+        let store = SqliteStore::open(&path).await.unwrap();
+        assert!(store.verify().await.unwrap().is_sound());
+        all_there(store.clone(), acknowledged).await;
+        store.close().await.unwrap();
+    });
+}
+
+async fn run_child(name: &str) {
+    assert_eq!(name, "few files");
+    let path = support::path();
+    // Descriptors run out somewhere between none left for the file and enough for everything: it opens, or says why not.
+    match SqliteStore::builder().path(&path).operation_timeout(Duration::from_secs(3)).open().await {
+        Ok(store) => {
+            let mut hoard = Vec::new();
+            while let Ok(file) = std::fs::File::open("/dev/null") {
+                hoard.push(file);
+            }
+            let written = store.set(&key("k"), "v".into(), &SetOptions::default()).await;
+            let read = store.get(&key("k")).await;
+            drop(hoard);
+            match written {
+                Ok(_) => println!("acknowledged"),
+                Err(error) => println!("refused {error}"),
+            }
+            match read {
+                Ok(entry) => println!("read {}", entry.is_some()),
+                Err(error) => println!("unread {error}"),
+            }
+            // With descriptors again, the same handle works, where the limit lets a store work at all.
+            match store.set(&key("later"), "v".into(), &SetOptions::default()).await {
+                Ok(_) => println!("later {}", matches!(store.get(&key("later")).await, Ok(Some(_)))),
+                Err(error) => assert!(error.is_retryable(), "{error:?}"),
+            }
+        }
+        Err(error) => println!("refused {error}"),
+    }
+}
+
+fn no_file_descriptors_left_is_an_error_and_no_loss() {
+    let mut works = 0;
+    for limit in 4..24 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.sqlite");
+        let command = child("few files", &path);
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {limit}; exec \"$0\"")]).arg(command.get_program());
+        limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = limited.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        if !output.status.success() && said.is_empty() {
+            // Not even the program could be started.
+            continue;
+        }
+        assert!(output.status.success(), "{limit}: {said} {}", String::from_utf8_lossy(&output.stderr));
+        works += u32::from(said.contains("later true"));
+        block_on(async {
+            let store = SqliteStore::open(&path).await.unwrap();
+            let entry = store.get(&key("k")).await.unwrap();
+            assert!(!said.contains("acknowledged") || entry.is_some(), "{limit}: {said}");
+        });
+    }
+    assert!((1..20).contains(&works), "{works} of 20 limits let the store work");
+}
+
+fn a_file_that_is_removed_takes_no_more_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data").join("store.sqlite");
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        set(&store, &key("k"), "v").await;
+        std::fs::remove_dir_all(folder.path().join("data")).unwrap();
+        let error = store.set(&key("k"), "lost".into(), &SetOptions::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("removed"), "{error}");
+    });
+}
+
+fn the_callers_own_transaction_is_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.sqlite");
+    block_on(async {
+        let store = SqliteStore::builder().path(&path).busy_timeout(Duration::from_millis(100)).open().await.unwrap();
+        let mine = Connection::open(&path).unwrap();
+        mine.execute_batch("BEGIN IMMEDIATE; CREATE TABLE mine (a); INSERT INTO mine VALUES (1)").unwrap();
+        let error = store.set(&key("k"), "v".into(), &SetOptions::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(store.get(&key("k")).await.unwrap(), None);
+        assert!(!mine.is_autocommit());
+        mine.execute_batch("INSERT INTO mine VALUES (2); COMMIT").unwrap();
+        set(&store, &key("k"), "v").await;
+        store.close().await.unwrap();
+        let count: i64 = mine.query_row("SELECT count(*) FROM mine", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 2);
+    });
+}

@@ -1,4 +1,6 @@
 //! Several processes on one file.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
