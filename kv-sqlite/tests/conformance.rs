@@ -1,11 +1,11 @@
 //! The conformance suite on a file: each store is a table of its own.
-
-use conformance_tests::Suite;
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+use conformance_tests::{Fresh, Suite};
 use kv_sqlite::{CAPABILITIES, SqliteStore};
 
 fn suite() -> Suite {
     let folder = tempfile::tempdir().unwrap();
-    let open = move |fresh: conformance_tests::Fresh| {
+    let open = move |fresh: Fresh| {
         SqliteStore::builder().path(folder.path().join("store.sqlite")).table(fresh.name()).clock(fresh.clock()).open()
     };
     Suite::new("sqlite", CAPABILITIES, open).with_clock().with_reopen().with_second_handle()

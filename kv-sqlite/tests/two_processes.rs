@@ -49,7 +49,7 @@ async fn run_child(name: &str) {
     let store = SqliteStore::open(&path).await.unwrap();
     match name {
         "open" => {
-            store.set(&key(std::process::id()), "here".into(), &SetOptions::default()).await.unwrap();
+            let _ = store.set(&key(std::process::id()), "here".into(), &SetOptions::default()).await.unwrap();
         }
         "write" => write(&store).await,
         "flood" => {
@@ -93,20 +93,20 @@ async fn run_child(name: &str) {
 async fn write(store: &SqliteStore) {
     let plain = SetOptions::default();
     for number in 0..100 {
-        store.set(&key(number), number.to_string().into(), &plain).await.unwrap();
+        let _ = store.set(&key(number), number.to_string().into(), &plain).await.unwrap();
     }
-    store.delete(&key(1), &DeleteOptions::default()).await.unwrap();
+    let _ = store.delete(&key(1), &DeleteOptions::default()).await.unwrap();
     store.touch(&key(2), NewExpiry::After(Duration::from_secs(1_000))).await.unwrap();
     store.increment(&key("count"), 5, &IncrementOptions::default()).await.unwrap();
     let transaction = Transaction::new().set(key("a"), "1", Expiry::Never).delete(key(3));
     assert!(store.commit(&transaction).await.unwrap().is_committed());
-    store
+    let _ = store
         .set(&key("short"), "x".into(), &plain.clone().with_expiry(Expiry::After(Duration::from_millis(100))))
         .await
         .unwrap();
-    store.set(&key("nested"), "x".into(), &plain).await.unwrap();
+    let _ = store.set(&key("nested"), "x".into(), &plain).await.unwrap();
     store.clear(&key("nested").into()).await.unwrap();
-    store.set(&key("end"), "x".into(), &plain).await.unwrap();
+    let _ = store.set(&key("end"), "x".into(), &plain).await.unwrap();
 }
 
 fn wait_for_parent() {
@@ -209,18 +209,18 @@ fn what_a_killed_watcher_left_hinders_nobody() {
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
         for number in 0..10 {
-            store.set(&key(number), "x".into(), &SetOptions::default()).await.unwrap();
+            let _ = store.set(&key(number), "x".into(), &SetOptions::default()).await.unwrap();
             assert_eq!(lines.next().unwrap().unwrap(), number.to_string());
         }
         drop(running);
         let logged = || count(&path, "changes");
         let before = logged();
-        store.set(&key("logged"), "x".into(), &SetOptions::default()).await.unwrap();
+        let _ = store.set(&key("logged"), "x".into(), &SetOptions::default()).await.unwrap();
         assert_eq!(logged(), before + 1);
         // As if its lease had run out: the next write removes it, and logs no more.
         let connection = rusqlite::Connection::open(&path).unwrap();
         connection.execute(r#"UPDATE "kv watchers" SET expires = 1"#, []).unwrap();
-        store.set(&key("not logged"), "x".into(), &SetOptions::default()).await.unwrap();
+        let _ = store.set(&key("not logged"), "x".into(), &SetOptions::default()).await.unwrap();
         assert_eq!((logged(), count(&path, "watchers")), (0, 0));
     });
 }
@@ -245,7 +245,7 @@ fn who_falls_behind_another_process_has_a_gap() {
             has_gap = matches!(event.unwrap().unwrap(), WatchEvent::Gap { .. });
         }
         assert!(count(&path, "changes") <= 10_000);
-        store.set(&key("end"), "x".into(), &SetOptions::default()).await.unwrap();
+        let _ = store.set(&key("end"), "x".into(), &SetOptions::default()).await.unwrap();
         let hearing = async {
             loop {
                 match stream.next().await.unwrap().unwrap() {
@@ -281,7 +281,7 @@ fn a_lock_that_another_process_holds_is_unavailable() {
     let path = folder.path().join("store.sqlite");
     block_on(async {
         let store = SqliteStore::builder().path(&path).busy_timeout(Duration::from_millis(200)).open().await.unwrap();
-        store.set(&key("k"), "before".into(), &SetOptions::default()).await.unwrap();
+        let _ = store.set(&key("k"), "before".into(), &SetOptions::default()).await.unwrap();
         let mut running = Killed(child("lock", &path).spawn().unwrap());
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
@@ -291,7 +291,7 @@ fn a_lock_that_another_process_holds_is_unavailable() {
         assert!(SystemClock.now().duration_since(started).unwrap() < Duration::from_secs(3));
         assert_eq!(store.get(&key("k")).await.unwrap().unwrap().value, "before");
         drop(running);
-        store.set(&key("k"), "after".into(), &SetOptions::default()).await.unwrap();
+        let _ = store.set(&key("k"), "after".into(), &SetOptions::default()).await.unwrap();
         assert_eq!(store.get(&key("k")).await.unwrap().unwrap().value, "after");
     });
 }
