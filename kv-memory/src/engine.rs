@@ -27,14 +27,6 @@ impl Engine {
         }
     }
 
-    /// Reads the live entry of a key.
-    pub(crate) async fn get(&self, key: &Key) -> Option<Entry> {
-        match self {
-            Self::Unbounded(engine) => engine.get(key),
-            Self::Bounded(engine) => Box::pin(engine.get(key)).await,
-        }
-    }
-
     /// Whether a key has a live entry.
     pub(crate) async fn contains(&self, key: &Key) -> bool {
         match self {

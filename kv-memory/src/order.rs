@@ -62,8 +62,8 @@ impl Ord for Fence {
     }
 }
 
-/// How many keys a leaf holds. Inserting moves half of a leaf on average, and 256 keys of 24 bytes move in some 50 ns,
-/// while half as many leaves make the outer tree a level lower.
+/// How many keys a leaf holds. Measured from 32 to 512: among a million keys, 256 and 512 insert and list fastest; among a
+/// thousand, 512 inserts slowest.
 const LEAF_KEYS: usize = 256;
 
 /// At this many keys and fewer a leaf tries to join a neighbour.

@@ -34,6 +34,7 @@ impl Unbounded {
         Self { context, shards: Box::new(std::array::from_fn(|_| RwLock::default())), shared }
     }
 
+    #[inline]
     pub(crate) fn get(&self, key: &Key) -> Option<Entry> {
         self.read(key, Slot::entry)
     }
