@@ -64,7 +64,7 @@ fn is_caught(fault: &'static Fault) -> Result<(), Failed> {
     }
 
     let broken = support::suite(fault.id, |good, clock| fault.wrap(good, clock));
-    let report = run(&broken, fault.caught_by, IMPATIENT);
+    let report = run(&broken, fault.caught_by, IMPATIENT)?;
     for id in fault.caught_by {
         let clause = named(id)?.clause;
         match report.cases.iter().find(|case| case.id == *id) {
@@ -77,23 +77,23 @@ fn is_caught(fault: &'static Fault) -> Result<(), Failed> {
             None => return Err(format!("{id} does not apply to it").into()),
         }
     }
-    let good = run(&support::suite("good", |good, _| good), fault.caught_by, PATIENT);
+    let good = run(&support::suite("good", |good, _| good), fault.caught_by, PATIENT)?;
     if let Some(failure) = good.failures().next() {
         return Err(format!("the good store fails, too: {failure}").into());
     }
-    if !fault.caught_by.contains(&BASIC) && !run(&broken, &[BASIC], PATIENT).is_green() {
+    if !fault.caught_by.contains(&BASIC) && !run(&broken, &[BASIC], PATIENT)?.is_green() {
         return Err(format!("it is broken beyond its story: {BASIC} fails").into());
     }
     Ok(())
 }
 
-fn run(suite: &Suite, ids: &[&str], time_limit: Duration) -> Report {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+fn run(suite: &Suite, ids: &[&str], time_limit: Duration) -> Result<Report, Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let suite = suite.clone().with_time_limit(time_limit).with_cases_at_once(8);
     let report = runtime.block_on(suite.run_named(ids));
     // A broken store may leave a task that waits for ever.
     runtime.shutdown_background();
-    report
+    Ok(report)
 }
 
 fn names_are_unique() -> Result<(), Failed> {

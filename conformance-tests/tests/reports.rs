@@ -9,7 +9,8 @@ use serde_json::Value;
 const SEED: u64 = 42;
 
 fn broken() -> Suite {
-    let fault = Fault::all().find(|fault| fault.id == "singles/delete_is_always_true").unwrap();
+    let id = "singles/delete_is_always_true";
+    let Some(fault) = Fault::all().find(|fault| fault.id == id) else { panic!("there is no fault {id}") };
     support::suite("broken", |good, clock| fault.wrap(good, clock))
         .with_rerun("kv conformance memory: --case {case} --seed {seed}")
 }

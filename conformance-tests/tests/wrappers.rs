@@ -51,19 +51,17 @@ async fn a_delegating_wrapper_passes() {
     passes(support::suite("delegating", |good, _| Arc::new(Delegating { inner: good }))).await;
 }
 
-fn namespace(segments: &[&str]) -> Namespace {
-    Namespace::new(segments).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_passes() {
-    passes(support::suite("namespaced", |good, _| Arc::new(Namespaced::new(good, namespace(&["app", "eu#1"]))))).await;
+    let namespace = Namespace::new(["app", "eu#1"]).unwrap();
+    passes(support::suite("namespaced", move |good, _| Arc::new(Namespaced::new(good, namespace.clone())))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_in_a_namespace_passes() {
-    passes(support::suite("namespaced twice", |good, _| {
-        Arc::new(Namespaced::new(Namespaced::new(good, namespace(&["app"])), namespace(&["", "app"])))
+    let (outer, inner) = (Namespace::new(["app"]).unwrap(), Namespace::new(["", "app"]).unwrap());
+    passes(support::suite("namespaced twice", move |good, _| {
+        Arc::new(Namespaced::new(Namespaced::new(good, outer.clone()), inner.clone()))
     }))
     .await;
 }

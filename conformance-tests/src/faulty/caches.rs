@@ -91,14 +91,12 @@ impl KvStore for Stale {
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let now = SystemClock.now();
         let copy = self.copies().get(key).filter(|(read, _)| now < *read + Self::AGE).map(|(_, copy)| copy.clone());
-        match copy {
-            Some(entry) => Ok(entry.filter(|entry| is_live(entry, self.clock.now()))),
-            None => {
-                let entry = self.inner.get(key).await?;
-                self.copies().insert(key.clone(), (now, entry.clone()));
-                Ok(entry)
-            }
+        if let Some(entry) = copy {
+            return Ok(entry.filter(|entry| is_live(entry, self.clock.now())));
         }
+        let entry = self.inner.get(key).await?;
+        self.copies().insert(key.clone(), (now, entry.clone()));
+        Ok(entry)
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {

@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::faults;
 
 faults! { conditions:
-    get_and_then_set: "S-4" "judges a condition by a get and then sets, as Spin's SQLite store did"
-        ["races/swaps_by_value_lose_no_update", "races/one_creator_wins_after_each_delete",
-         "races/one_of_many_swappers_wins", "races/one_of_twenty_creators_wins"]
+    get_and_then_set: "S-4" "judges a condition by a get and then sets, where Spin fails"
+        ["races/one_of_twenty_creators_wins", "races/swaps_by_value_lose_no_update",
+         "races/one_creator_wins_after_each_delete", "races/one_of_many_swappers_wins"]
         |inner, _clock| CheckThenSet { inner };
     refusal_is_hidden: "S-2" "says that it stored although no row was changed"
         ["conditions/value_is_refused_over_nothing"]
@@ -35,16 +35,16 @@ faults! { conditions:
         ["conditions/value_is_compared_byte_by_byte"]
         |inner, _clock| JsonValue { inner };
     absent_overwrites: "S-2" "creates a key that is there"
-        ["transactions/refused_leaves_versions"]
+        ["conditions/absent_is_refused_over_live", "transactions/refused_leaves_versions"]
         |inner, _clock| Ignoring { inner, ignored: |when| *when == When::Absent };
     present_creates: "S-2" "replaces what is not there"
         ["conditions/present_is_refused_over_nothing", "batch/set_many_judges_one_by_one", "expired/to_present",
          "expired/to_transactions", "transactions/expired_is_absent_to_checks", "transactions/present_is_checked"]
         |inner, _clock| Ignoring { inner, ignored: |when| *when == When::Present };
     version_is_ignored: "S-2" "takes any version for the right one"
-        ["errors/unknown_versions_are_no_error", "conditions/version_is_refused_over_nothing",
-         "versions/commit_outdates_a_version", "versions/every_write_outdates_a_version",
-         "versions/unknown_version_is_refused"]
+        ["conditions/version_is_refused_over_a_newer", "errors/unknown_versions_are_no_error",
+         "conditions/version_is_refused_over_nothing", "versions/commit_outdates_a_version",
+         "versions/every_write_outdates_a_version", "versions/unknown_version_is_refused"]
         |inner, _clock| Ignoring { inner, ignored: |when| matches!(when, When::Version(_)) };
     absent_never_holds: "S-2" "refuses to create, whatever is there"
         ["conditions/absent_stores_over_nothing", "conditions/absent_stores_after_a_delete",
@@ -198,12 +198,11 @@ impl KvStore for JsonValue {
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         let mut options = options.clone();
-        if let When::Value(expected) = &options.when {
-            if let (Some(current), Some(expected)) = (self.inner.get(key).await?, Self::decoded(expected)) {
-                if Self::decoded(&current.value) == Some(expected) {
-                    options.when = When::Value(current.value);
-                }
-            }
+        if let When::Value(expected) = &options.when
+            && let (Some(current), Some(expected)) = (self.inner.get(key).await?, Self::decoded(expected))
+            && Self::decoded(&current.value) == Some(expected)
+        {
+            options.when = When::Value(current.value);
         }
         self.inner.set(key, value, &options).await
     }

@@ -17,7 +17,7 @@ use super::kept::Kept;
 
 faults! { expiry:
     ttl_is_ignored: "T-1" "keeps every entry for ever"
-        ["expiry/at_a_moment"]
+        ["expiry/expires", "expiry/at_a_moment"]
         |inner, clock| Altered::new(inner, clock, |_, _, _| Expiry::Never);
     ttl_in_whole_seconds: "T-2" "cuts a time to live down to whole seconds"
         ["expiry/not_before_its_time", "deadlines/now_and_the_ttl", "expiry/absent_at_its_deadline",
@@ -26,7 +26,7 @@ faults! { expiry:
             Expiry::After(ttl) if ttl.as_secs() > 0 => Expiry::After(Duration::from_secs(ttl.as_secs())),
             other => other,
         });
-    less_than_a_second_is_never: "T-3" "cuts less than a second down to zero, which its backend reads as for ever"
+    less_than_a_second_is_never: "T-3" "cuts less than a second down to zero, which its backend reads as for ever; Fedify's Redis store fails here"
         ["expiry/rounds_up", "conditions/previous_of_nothing_is_none"]
         |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::After(ttl) if ttl < Duration::from_secs(1) && !ttl.is_zero() => Expiry::Never,
@@ -38,9 +38,9 @@ faults! { expiry:
             Expiry::After(ttl) => Expiry::After(ttl / 1_000),
             other => other,
         });
-    overwrite_stays_mortal: "S-1" "a set without time to live keeps the old deadline, as Fedify's PostgreSQL store did"
-        ["expiry/keep_keeps_none", "batch/set_many_overwrites", "concurrency/histories_with_expiry_are_linearizable",
-         "deadlines/replaced"]
+    overwrite_stays_mortal: "S-1" "a set without time to live keeps the old deadline"
+        ["expiry/overwrite_without_one_clears_it", "expiry/keep_keeps_none", "batch/set_many_overwrites",
+         "concurrency/histories_with_expiry_are_linearizable", "deadlines/replaced"]
         |inner, clock| Altered::new(inner, clock, |path, expiry, _| match (path, expiry) {
             (Path::Set, Expiry::Never) => Expiry::Keep,
             (_, other) => other,
@@ -63,26 +63,26 @@ faults! { expiry:
             (_, other) => other,
         });
     keep_forgets_the_deadline: "S-1" "`Keep` makes an entry permanent"
-        ["deadlines/kept", "conditions/stored_set_keeps_the_deadline", "counters/keep_is_invalid",
-         "expiry/keep_keeps_it", "transactions/keep_keeps_the_deadline"]
+        ["expiry/keep_keeps_it", "deadlines/kept", "conditions/stored_set_keeps_the_deadline",
+         "counters/keep_is_invalid", "transactions/keep_keeps_the_deadline"]
         |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::Keep => Expiry::Never,
             other => other,
         });
     clock_is_five_seconds_ahead: "T-4" "takes the deadline from the clock of a client that is five seconds ahead"
-        ["shared/expiry_is_the_same"]
+        ["deadlines/now_and_the_ttl", "shared/expiry_is_the_same"]
         |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::After(ttl) if !ttl.is_zero() => Expiry::After(ttl.saturating_add(Duration::from_secs(5))),
             other => other,
         });
     zero_is_never: "T-3" "a time to live of zero is stored for ever"
-        ["expiry/zero_removes_what_was_there", "expiry/zero_is_absent", "touch/only_this_key"]
+        ["expiry/zero_is_absent", "expiry/zero_removes_what_was_there", "touch/only_this_key"]
         |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::After(Duration::ZERO) => Expiry::Never,
             other => other,
         });
-    the_past_is_never: "T-3" "a deadline in the past is stored for ever, as Keyv did"
-        ["expiry/now_is_absent", "conditions/deadline_in_the_past_is_judged", "expiry/the_past_is_absent",
+    the_past_is_never: "T-3" "a deadline in the past is stored for ever"
+        ["expiry/the_past_is_absent", "expiry/now_is_absent", "conditions/deadline_in_the_past_is_judged",
          "touch/the_past"]
         |inner, clock| Altered::new(inner, clock, |_, expiry, now| match expiry {
             Expiry::At(moment) if moment <= now => Expiry::Never,
@@ -113,7 +113,7 @@ faults! { expiry:
         ["expiry/reading_does_not_extend", "deadlines/it_stands_still", "expiry/each_at_its_own"]
         |inner, _clock| Sliding { inner, ttls: Kept::default() };
     increment_renews_the_ttl: "C-1" "every increment starts the time to live anew, as better-auth's rate limits did"
-        ["counters/keeps_having_no_deadline"]
+        ["counters/keeps_the_deadline", "counters/keeps_having_no_deadline"]
         |inner, _clock| RenewingCounter { inner };
     the_farthest_moment_is_now: "T-3" "a deadline beyond the year 9999 is taken for one that has passed"
         ["expiry/the_farthest_moment_is_never"]

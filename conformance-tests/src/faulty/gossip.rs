@@ -75,7 +75,7 @@ impl KvStore for Gossip {
         });
         // Rumours come before what is waiting, and end with the store.
         let told = self.inner.watch(query).await?.map(Some).chain(stream::once(std::future::ready(None)));
-        let both = stream::select_with_strategy(heard.map(Some), told, |_: &mut ()| stream::PollNext::Left);
+        let both = stream::select_with_strategy(heard.map(Some), told, |(): &mut ()| stream::PollNext::Left);
         Ok(Box::pin(both.take_while(|event| std::future::ready(event.is_some())).filter_map(std::future::ready)))
     }
 }

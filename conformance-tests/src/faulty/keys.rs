@@ -16,10 +16,10 @@ faults! { keys:
         ["injectivity/five_near_misses", "injectivity/separators", "list/whole_segments_only"]
         |inner, _clock| Recoded::new(inner, Joined("/"));
     joined_with_nul: "K-2" "joins segments with NUL and escapes nothing"
-        ["restart/odd_keys_survive"]
+        ["injectivity/every_dangerous_key_is_its_own", "restart/odd_keys_survive"]
         |inner, _clock| Recoded::new(inner, Joined("\0"));
     escape_is_ambiguous: "K-2" "writes `#` as `$23` and leaves `$` alone, so that both are one key"
-        ["restart/odd_keys_survive"]
+        ["injectivity/every_dangerous_key_is_its_own", "restart/odd_keys_survive"]
         |inner, _clock| Recoded::by_segment(inner, |segment| segment.replace('#', "$23"));
     reads_back_too_few_segments: "K-3" "stores keys well, and does not split what it lists behind a segment that ends in `:`, as Fedify's Redis store did not"
         ["injectivity/every_dangerous_key_is_listed"]

@@ -76,13 +76,11 @@ impl KvStore for Swapped {
         self.inner.ping().await?;
         let held = {
             let mut held = self.held.lock();
-            match held.take() {
-                Some(held) => held,
-                None => {
-                    *held = Some((channel.clone(), message));
-                    return Ok(());
-                }
-            }
+            let Some(earlier) = held.take() else {
+                *held = Some((channel.clone(), message));
+                return Ok(());
+            };
+            earlier
         };
         self.inner.publish(channel, message).await?;
         self.inner.publish(&held.0, held.1).await

@@ -47,6 +47,9 @@ use std::sync::Arc;
 
 use kv_core::{Clock, KvStore};
 
+/// Makes a good store faulty; the clock is the good store's.
+type Wrap = fn(Arc<dyn KvStore>, Arc<dyn Clock>) -> Arc<dyn KvStore>;
+
 /// A store that is broken in one way.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
@@ -59,7 +62,7 @@ pub struct Fault {
     pub story: &'static str,
     /// The cases that must fail over it. The first of them names [`Fault::clause`].
     pub caught_by: &'static [&'static str],
-    wrap: fn(Arc<dyn KvStore>, Arc<dyn Clock>) -> Arc<dyn KvStore>,
+    wrap: Wrap,
 }
 
 impl Fault {

@@ -214,7 +214,7 @@ impl KvStore for SetVersions {
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         Ok(match self.inner.commit(transaction).await? {
             CommitOutcome::Committed { versions } => {
-                CommitOutcome::Committed { versions: versions.into_iter().filter(Option::is_some).collect() }
+                CommitOutcome::Committed { versions: versions.into_iter().flatten().map(Some).collect() }
             }
             refused @ CommitOutcome::Refused { .. } => refused,
         })

@@ -29,10 +29,10 @@ faults! { values:
         ["values/nothing_is_trimmed", "conditional_deletes/value_deletes_the_same", "values/every_byte"]
         |inner, _clock| Written { inner, write: |value| value.trim_ascii_end().to_vec() };
     ends_at_a_mebibyte: "V-3" "cuts a value off at a mebibyte and says that it was stored"
-        ["values/at_the_limit", "restart/large_values_survive", "values/eight_mebibytes"]
+        ["values/eight_mebibytes", "values/at_the_limit", "restart/large_values_survive"]
         |inner, _clock| Written { inner, write: |value| value.iter().take(1 << 20).copied().collect() };
     too_large_is_stored_cut: "V-3" "cuts a value off at the limit instead of refusing it"
-        ["values/over_the_limit_in_a_batch", "errors/after_errors_it_works", "values/over_the_limit_is_refused"]
+        ["values/over_the_limit_is_refused", "values/over_the_limit_in_a_batch", "errors/after_errors_it_works"]
         |inner, _clock| CutAtLimit { inner };
 }
 

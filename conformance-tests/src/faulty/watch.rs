@@ -197,7 +197,9 @@ impl KvStore for Muted {
     }
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
-        items.iter().for_each(|item| self.comes_by(Some(Mute::Batches), &item.key));
+        for item in items {
+            self.comes_by(Some(Mute::Batches), &item.key);
+        }
         self.inner.set_many(items).await
     }
 
@@ -217,7 +219,9 @@ impl KvStore for Muted {
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
-        transaction.mutations.iter().for_each(|mutation| self.comes_by(Some(Mute::Transactions), mutation.key()));
+        for mutation in &transaction.mutations {
+            self.comes_by(Some(Mute::Transactions), mutation.key());
+        }
         self.inner.commit(transaction).await
     }
 

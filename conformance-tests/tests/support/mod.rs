@@ -1,7 +1,7 @@
 //! A good store that can be closed and opened again: each handle is on a store in memory that stays on the shelf.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use conformance_tests::{Fresh, Suite};
@@ -11,7 +11,7 @@ use kv_memory::{CAPABILITIES, MemoryStore};
 use tokio::sync::watch;
 
 /// A suite over good stores, each of which is wrapped by this when it is opened.
-pub fn suite<W>(name: &str, wrap: W) -> Suite
+pub(crate) fn suite<W>(name: &str, wrap: W) -> Suite
 where
     W: Fn(Arc<dyn KvStore>, Arc<dyn Clock>) -> Arc<dyn KvStore> + Send + Sync + 'static,
 {
@@ -37,15 +37,14 @@ impl Shelf {
     async fn open(&self, fresh: &Fresh) -> Result<Handle> {
         let ended = MemoryStore::new();
         ended.close().await?;
-        let mut stores = self.stores.lock().unwrap();
-        let store = match stores.get(fresh.name()) {
-            Some(store) => store.clone(),
-            None => {
-                let store = MemoryStore::builder().clock(fresh.clock()).build()?;
-                assert_eq!(store.info().capabilities, CAPABILITIES);
-                stores.insert(fresh.name().to_owned(), store.clone());
-                store
-            }
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = if let Some(store) = stores.get(fresh.name()) {
+            store.clone()
+        } else {
+            let store = MemoryStore::builder().clock(fresh.clock()).build()?;
+            assert_eq!(store.info().capabilities, CAPABILITIES);
+            stores.insert(fresh.name().to_owned(), store.clone());
+            store
         };
         Ok(Handle { store, ended, is_closed: watch::Sender::new(false) })
     }
