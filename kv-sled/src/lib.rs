@@ -18,7 +18,9 @@ mod named;
 mod open;
 mod operations;
 mod request;
+mod salvage;
 mod store;
+mod verify;
 mod watchdog;
 mod worker;
 
@@ -26,3 +28,4 @@ pub use self::builder::SledStoreBuilder;
 pub use self::capabilities::CAPABILITIES;
 pub use self::config::{SCHEME, SledConfig, SledDurability};
 pub use self::handle::SledStore;
+pub use self::verify::{Verification, export, verify};

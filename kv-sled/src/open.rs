@@ -175,11 +175,21 @@ fn unsynced(error: std::io::Error) -> Attempt {
     Attempt::Failed(from_io(error, "the store's files cannot be synced"))
 }
 
+/// An error of reading what was there when the store was last open.
+fn unreadable(error: sled::Error) -> Error {
+    match &error {
+        sled::Error::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {
+            Error::corrupt("the file of a large value is gone").with_source(error)
+        }
+        _ => from_sled(error),
+    }
+}
+
 /// Reads everything once, compares it with the ledger and gives that; a new store gets one.
 fn check(db: &Db, pulse: &Pulse) -> Result<Ledger> {
     let (mut found, mut written) = (Ledger::default(), None);
     for (place, item) in db.iter().enumerate() {
-        let (key, value) = item.map_err(from_sled)?;
+        let (key, value) = item.map_err(unreadable)?;
         if key == LEDGER {
             written = Some(Ledger::decode(&value)?);
         } else {

@@ -64,11 +64,11 @@ impl Drop for Running {
 }
 
 /// The keys that histories write to.
-pub(crate) const KEYS: u64 = 40;
+pub(crate) const KEYS: u64 = 1_200;
 
 /// The key of a step of a history, and its value.
 pub(crate) fn step(number: u64) -> (Key, Bytes) {
-    let key = Key::new(["history", &format!("{:02}", number % KEYS)]).unwrap();
+    let key = Key::new(["history", &format!("{:04}", number % KEYS)]).unwrap();
     let length = if number.is_multiple_of(97) { 200_000 } else { 100 + usize::try_from(number % 400).unwrap() };
     let mut value = number.to_string().into_bytes();
     value.resize(length, b'.');
@@ -96,7 +96,7 @@ async fn history(path: &str) -> String {
     let opening = SledStore::builder().open_timeout(Duration::from_millis(1_500)).open(path);
     let store = match opening.await {
         Ok(store) => store,
-        Err(error) => return format!("error {:?}", error.kind()),
+        Err(error) => return format!("error {:?}{}", error.kind(), told_by(&error)),
     };
     let mut found = std::collections::BTreeMap::new();
     let mut query = ListQuery::default();
@@ -118,6 +118,16 @@ async fn history(path: &str) -> String {
     let Some(last) = found.values().map(number).max() else { return "prefix 0".to_owned() };
     let expected: std::collections::BTreeMap<_, _> = (0..=last).map(step).collect();
     if found == expected { format!("prefix {}", last + 1) } else { "wrong values".to_owned() }
+}
+
+/// Who found the damage.
+fn told_by(error: &kv_core::Error) -> &'static str {
+    match error.message() {
+        text if text.contains("do not add up") => " by the ledger",
+        text if text.contains("panicked") => " by a panic",
+        text if text.contains("stands still") => " by standing still",
+        _ => "",
+    }
 }
 
 /// Opens the store and keeps it open until it is killed.

@@ -6,6 +6,7 @@ mod child;
 mod damage;
 mod disk;
 mod openers;
+mod salvage;
 
 /// Does what its environment says, in a process of its own; without that it is no child and ends.
 #[test]

@@ -1,0 +1,90 @@
+//! The files of a store that nobody has open.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use kv_core::{Error, Result};
+
+use crate::error::from_io;
+
+/// The length of a segment of the log, which sled keeps in its settings and this store never changes.
+pub(crate) const SEGMENT_BYTES: usize = 512 << 10;
+
+/// Holds the lock of the folder, shared with others who only read.
+#[derive(Debug)]
+pub(crate) struct Files {
+    log: File,
+    blobs: PathBuf,
+}
+
+impl Files {
+    /// # Errors
+    /// `Unavailable` where a store has the folder open, and what the file system says.
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
+        let log =
+            File::open(folder.join("db")).map_err(|error| from_io(error, "the log of the store cannot be read"))?;
+        match log.try_lock_shared() {
+            Ok(()) => Ok(Self { log, blobs: folder.join("blobs") }),
+            Err(fs::TryLockError::WouldBlock) => {
+                Err(Error::unavailable("the folder is open, in this process or another; close the store first"))
+            }
+            Err(fs::TryLockError::Error(error)) => Err(from_io(error, "the log of the store cannot be locked")),
+        }
+    }
+
+    /// How many segments there are, the last one perhaps cut short.
+    pub(crate) fn segments(&self) -> Result<u64> {
+        let length = self.log.metadata().map_err(unreadable)?.len();
+        Ok(length.div_ceil(SEGMENT_BYTES as u64))
+    }
+
+    /// The bytes of a segment.
+    pub(crate) fn segment(&self, number: u64) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; SEGMENT_BYTES];
+        let read = self.read_at(&mut bytes, number * SEGMENT_BYTES as u64).map_err(unreadable)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// Bytes of the log; `None` where it is too short.
+    pub(crate) fn log(&self, place: u64, length: usize) -> Result<Option<Vec<u8>>> {
+        let mut bytes = vec![0; length];
+        let read = self.read_at(&mut bytes, place).map_err(unreadable)?;
+        Ok((read == length).then_some(bytes))
+    }
+
+    /// A large value's file, without its checksum, where it is there and in order.
+    pub(crate) fn blob(&self, number: u64) -> Result<Option<Vec<u8>>> {
+        let mut bytes = match fs::read(self.blobs.join(number.to_string())) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(from_io(error, "a large value of the store cannot be read")),
+        };
+        let Some((&check, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+        if crc32fast::hash(rest) != u32::from_le_bytes(check) || rest.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(bytes.split_off(5)))
+    }
+
+    fn read_at(&self, bytes: &mut [u8], place: u64) -> io::Result<usize> {
+        use io::{Read, Seek};
+        let mut log = &self.log;
+        log.seek(io::SeekFrom::Start(place))?;
+        let mut read = 0;
+        while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            match log.read(rest) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn unreadable(error: io::Error) -> Error {
+    from_io(error, "the log of the store cannot be read")
+}

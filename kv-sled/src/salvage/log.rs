@@ -1,0 +1,191 @@
+//! The log: which messages there are, and what of each page is the newest.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kv_core::Result;
+
+use super::bytes::Bytes;
+use super::files::{Files, SEGMENT_BYTES};
+
+/// Where the body of a message stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the log, with its length.
+    Log(u64, usize),
+    /// In a file of its own.
+    Blob(u64),
+}
+
+/// A page as the log has it: a whole and what was added to it, in order.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    /// When the last piece was written: later pages are right where two hold the same key.
+    pub(crate) last: u64,
+    pub(crate) whole: Place,
+    pub(crate) additions: Vec<Place>,
+}
+
+/// The pages that are there, and how many messages could not be read where there should be some.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) pages: HashMap<u64, Pieces>,
+    pub(crate) damaged_parts: u64,
+}
+
+const SEGMENT_HEADER_BYTES: usize = 20;
+/// sled begins no message where less than this is left of a segment.
+const LONGEST_MESSAGE_HEADER_BYTES: usize = 32;
+
+#[derive(Clone, Copy)]
+enum Message {
+    Whole(u64, Place),
+    Addition(u64, Place),
+    Free(u64),
+    /// What follows belongs together up to this place in the history of the log.
+    Batch(u64),
+    Nothing,
+    /// The rest of the segment is padding.
+    End,
+}
+
+/// Why a segment has no further message.
+enum Tail {
+    Clean,
+    /// What stands there is no message.
+    Damaged(usize),
+}
+
+impl Log {
+    /// Reads every segment.
+    pub(crate) fn read(files: &Files) -> Result<Self> {
+        let mut log = Self::default();
+        let mut order = BTreeMap::new();
+        for number in 0..files.segments()? {
+            let head = files.log(number * SEGMENT_BYTES as u64, SEGMENT_HEADER_BYTES)?;
+            match head.as_deref().map(segment_start) {
+                Some(Some(start)) => drop(order.insert(start, number)),
+                // Never used, or given back.
+                Some(None) if head.is_some_and(|head| head.iter().all(|&byte| byte == 0)) => {}
+                _ => log.damaged_parts += 1,
+            }
+        }
+        let last = order.last_key_value().map(|(_, &number)| number);
+        let end = match last {
+            Some(number) => tip(&files.segment(number)?, order.last_key_value().map_or(0, |(&start, _)| start)),
+            None => 0,
+        };
+        for (start, number) in order {
+            let bytes = files.segment(number)?;
+            let mut torn = false;
+            let tail = messages(&bytes, start, number, |at, message| {
+                torn |= matches!(message, Message::Batch(last) if last > end);
+                if !torn {
+                    log.apply(at, message);
+                }
+            });
+            // Behind the end of the log stands what was there before, and after a crash what was half written; what is
+            // in order there and belongs to this use of the segment has been cut off.
+            if let Tail::Damaged(place) = tail
+                && (last != Some(number) || is_followed(&bytes, place, start))
+            {
+                log.damaged_parts += 1;
+            }
+            if torn {
+                break;
+            }
+        }
+        Ok(log)
+    }
+
+    fn apply(&mut self, at: u64, message: Message) {
+        match message {
+            Message::Whole(page, whole) => {
+                self.pages.insert(page, Pieces { last: at, whole, additions: Vec::new() });
+            }
+            Message::Addition(page, place) => {
+                if let Some(pieces) = self.pages.get_mut(&page) {
+                    pieces.last = at;
+                    pieces.additions.push(place);
+                }
+            }
+            Message::Free(page) => drop(self.pages.remove(&page)),
+            Message::Batch(_) | Message::Nothing | Message::End => {}
+        }
+    }
+}
+
+/// Where a segment begins in the history of the log, if its header is in order.
+fn segment_start(head: &[u8]) -> Option<u64> {
+    let mut bytes = Bytes::new(head);
+    let check = u32::from_le_bytes(bytes.array()?);
+    let rest = head.get(4..SEGMENT_HEADER_BYTES)?;
+    let start = u64::from_le_bytes(bytes.array()?) ^ 0x7FFF_FFFF_FFFF_FFFF;
+    (crc32fast::hash(rest) ^ u32::MAX == check && start % SEGMENT_BYTES as u64 == 0).then_some(start)
+}
+
+/// Where the history of the log ends.
+fn tip(last_segment: &[u8], start: u64) -> u64 {
+    let mut end = start;
+    messages(last_segment, start, 0, |at, _| end = at);
+    end
+}
+
+/// Gives each message of a segment, with the place in the history of the log where it ends.
+fn messages(segment: &[u8], start: u64, number: u64, mut each: impl FnMut(u64, Message)) -> Tail {
+    let mut place = SEGMENT_HEADER_BYTES;
+    while place + LONGEST_MESSAGE_HEADER_BYTES <= SEGMENT_BYTES {
+        let Some(rest) = segment.get(place..).filter(|rest| !rest.is_empty()) else { return Tail::Clean };
+        let Some((message, length)) = message(rest, start, number * SEGMENT_BYTES as u64 + place as u64) else {
+            // sled fills what it has not written with zeros.
+            let is_blank = rest.iter().take(LONGEST_MESSAGE_HEADER_BYTES).all(|&byte| byte == 0);
+            return if is_blank { Tail::Clean } else { Tail::Damaged(place) };
+        };
+        place += length;
+        if matches!(message, Message::End) {
+            return Tail::Clean;
+        }
+        each(start + place as u64 - 1, message);
+    }
+    Tail::Clean
+}
+
+/// Whether a message in order stands anywhere behind a place of a segment.
+fn is_followed(segment: &[u8], place: usize, start: u64) -> bool {
+    (place + 1..segment.len()).any(|place| segment.get(place..).is_some_and(|rest| message(rest, start, 0).is_some()))
+}
+
+/// One message and its length, if it is in order. `place` is where it stands in the file.
+fn message(bytes: &[u8], segment_start: u64, place: u64) -> Option<(Message, usize)> {
+    let mut head = Bytes::new(bytes);
+    let check = u32::from_le_bytes(head.array()?);
+    let kind = head.byte()?;
+    let length = usize::try_from(head.number()?).ok()?;
+    let (segment, page) = (head.number()?, head.number()?);
+    // What another use of the segment has left has its own number. Judged first, as it costs nothing.
+    if segment != segment_start / SEGMENT_BYTES as u64 || !(1..=11).contains(&kind) {
+        return None;
+    }
+    let head_length = bytes.len() - head.left();
+    let body = head.slice(length)?;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(body);
+    hasher.update(bytes.get(4..head_length)?);
+    if hasher.finalize() ^ u32::MAX != check {
+        return None;
+    }
+    let inline = Place::Log(place + head_length as u64, length);
+    let blob = || Some(Place::Blob(u64::from_le_bytes(body.try_into().ok()?)));
+    let message = match kind {
+        2 => Message::End,
+        3 => Message::Batch(u64::from_le_bytes(body.try_into().ok()?)),
+        4 => Message::Free(page),
+        8 => Message::Whole(page, inline),
+        9 => Message::Whole(page, blob()?),
+        10 => Message::Addition(page, inline),
+        11 => Message::Addition(page, blob()?),
+        // Cancelled, a counter, and the names of trees.
+        1 | 5 | 6 | 7 => Message::Nothing,
+        _ => return None,
+    };
+    Some((message, head_length + length))
+}
