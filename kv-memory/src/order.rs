@@ -108,34 +108,26 @@ impl Order {
 
     /// The first `max` keys of a range, or the last ones in reverse.
     pub(crate) fn page(&self, range: (Bound<&str>, Bound<&str>), reverse: bool, max: usize) -> Vec<Key> {
+        let (start, end) = range;
         let leaves = self.leaves.read();
         let mut page = Vec::new();
         if reverse {
-            let last = match range.1 {
-                Bound::Included(text) | Bound::Excluded(text) => Bound::Included(text),
-                Bound::Unbounded => Bound::Unbounded,
-            };
+            let last = text_of(end).map_or(Bound::Unbounded, Bound::Included);
             for (_, leaf) in leaves.range::<str, _>((Bound::Unbounded, last)).rev() {
                 let leaf = leaf.lock();
-                let (start, end) = within(&leaf, range);
-                page.extend(leaf.iter().take(end).skip(start).rev().take(max - page.len()).cloned());
-                if page.len() == max || start > 0 {
+                let end = leaf.partition_point(|key| is_before_end(key, end));
+                if take(leaf.iter().take(end).rev(), |key| is_behind_start(key, start), max, &mut page) {
                     break;
                 }
             }
         } else {
-            let first = match range.0 {
-                Bound::Included(text) | Bound::Excluded(text) => {
-                    leaves.range::<str, _>((Bound::Unbounded, Bound::Included(text))).next_back()
-                }
-                Bound::Unbounded => leaves.first_key_value(),
-            };
+            let first = text_of(start).unwrap_or("");
+            let first = leaves.range::<str, _>((Bound::Unbounded, Bound::Included(first))).next_back();
             let first = first.map_or("", |(fence, _)| fence.as_str());
             for (_, leaf) in leaves.range::<str, _>((Bound::Included(first), Bound::Unbounded)) {
                 let leaf = leaf.lock();
-                let (start, end) = within(&leaf, range);
-                page.extend(leaf.iter().take(end).skip(start).take(max - page.len()).cloned());
-                if page.len() == max || end < leaf.len() {
+                let start = leaf.partition_point(|key| !is_behind_start(key, start));
+                if take(leaf.iter().skip(start), |key| is_before_end(key, end), max, &mut page) {
                     break;
                 }
             }
@@ -162,19 +154,44 @@ fn up_to(key: &Key) -> (Bound<&str>, Bound<&str>) {
     (Bound::Unbounded, Bound::Included(key.as_str()))
 }
 
-/// Where the keys of a range start in a leaf, and where they end.
-fn within(leaf: &[Key], (start, end): (Bound<&str>, Bound<&str>)) -> (usize, usize) {
-    let start = match start {
-        Bound::Included(text) => leaf.partition_point(|key| key.as_str() < text),
-        Bound::Excluded(text) => leaf.partition_point(|key| key.as_str() <= text),
-        Bound::Unbounded => 0,
-    };
-    let end = match end {
-        Bound::Included(text) => leaf.partition_point(|key| key.as_str() <= text),
-        Bound::Excluded(text) => leaf.partition_point(|key| key.as_str() < text),
-        Bound::Unbounded => leaf.len(),
-    };
-    (start, end)
+fn text_of(bound: Bound<&str>) -> Option<&str> {
+    match bound {
+        Bound::Included(text) | Bound::Excluded(text) => Some(text),
+        Bound::Unbounded => None,
+    }
+}
+
+fn is_behind_start(key: &Key, start: Bound<&str>) -> bool {
+    match start {
+        Bound::Included(text) => key.as_str() >= text,
+        Bound::Excluded(text) => key.as_str() > text,
+        Bound::Unbounded => true,
+    }
+}
+
+fn is_before_end(key: &Key, end: Bound<&str>) -> bool {
+    match end {
+        Bound::Included(text) => key.as_str() <= text,
+        Bound::Excluded(text) => key.as_str() < text,
+        Bound::Unbounded => true,
+    }
+}
+
+/// Takes keys as long as they are inside, and tells whether the page ends here. The far end of a leaf is not searched for:
+/// a short page has no use for it.
+fn take<'a>(
+    keys: impl Iterator<Item = &'a Key>,
+    is_inside: impl Fn(&Key) -> bool,
+    max: usize,
+    page: &mut Vec<Key>,
+) -> bool {
+    for key in keys {
+        if page.len() == max || !is_inside(key) {
+            return true;
+        }
+        page.push(key.clone());
+    }
+    page.len() == max
 }
 
 fn insert_and_split(leaves: &mut Leaves, key: Key) {
