@@ -1,8 +1,10 @@
 //! `kv conformance`
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anykv::{Kv, KvStore, Namespace, Namespaced, Result, StoreUrl, Survives};
+use anykv::{KvStore, Namespace, Namespaced, StoreUrl, Survives};
 use conformance_tests::{CaseReport, Outcome, Report, Suite, matrix};
 
 use crate::args::ConformanceArgs;
@@ -16,7 +18,8 @@ pub(crate) async fn run(default: String, args: ConformanceArgs, output: &mut Out
     let urls = if urls.is_empty() { vec![default] } else { urls };
     let mut reports = Vec::new();
     for url in urls {
-        let mut suite = suite(url).await?;
+        let folders = Folders::default();
+        let mut suite = suite(url, &folders).await?;
         if let Some(seed) = seed {
             suite = suite.with_seed(seed.into());
         }
@@ -30,6 +33,7 @@ pub(crate) async fn run(default: String, args: ConformanceArgs, output: &mut Out
         });
         let report = or_interrupted(async { Ok(running.await) }).await;
         progress.finish();
+        folders.remove();
         let report = report?;
         told?;
         if report.cases.is_empty() {
@@ -46,32 +50,55 @@ pub(crate) async fn run(default: String, args: ConformanceArgs, output: &mut Out
     Ok(Answer::of(reports.iter().all(Report::is_green)))
 }
 
-/// The suite for a URL: each case opens it and works in a namespace of its own.
-async fn suite(url: String) -> Result<Suite, Failure> {
+/// The suite for a URL. What processes share is opened by each case, for a namespace of its own; what one handle owns alone is
+/// opened by each case in a folder of its own inside the URL's; what is not kept is another store each time anyway.
+async fn suite(url: String, folders: &Folders) -> Result<Suite, Failure> {
     let shown = url.parse::<StoreUrl>()?.to_string();
     let kv = anykv::registry().open(&url).await?;
     let capabilities = kv.info().capabilities;
-    kv.store().close().await?;
+    kv.close().await?;
 
     let keeps = capabilities.durability.survives >= Survives::Process;
+    let is_owned = keeps && !capabilities.shared;
+    let folders = is_owned.then(|| folders.clone());
     let suite = Suite::new(shown.clone(), capabilities, move |fresh| {
-        let url = url.clone();
-        async move { open(&url, fresh.name()).await }
+        let url = match &folders {
+            Some(folders) => folders.inside(&url, fresh.name()),
+            None => Ok(url.clone()),
+        };
+        async move { open(&url?, fresh.name()).await }
     })
     .with_rerun(format!("kv conformance '{shown}' --seed {{seed}} --filter {{case}}"));
-    Ok(match (keeps, capabilities.shared) {
-        // What processes share can be opened again, and twice at a time.
-        (_, true) => suite.with_reopen().with_second_handle(),
-        // What is kept by one process alone is opened by one case after another.
-        (true, false) => suite.with_reopen().with_cases_at_once(1),
-        // What is not kept is another store each time.
-        (false, false) => suite,
-    })
+    let suite = if keeps { suite.with_reopen() } else { suite };
+    Ok(if capabilities.shared { suite.with_second_handle() } else { suite })
 }
 
-async fn open(url: &str, case: &str) -> Result<impl KvStore + use<>> {
-    let kv: Kv = anykv::registry().open(url).await?;
+async fn open(url: &str, case: &str) -> anykv::Result<impl KvStore + use<>> {
+    let kv = anykv::registry().open(url).await?;
     Ok(Namespaced::new(Arc::clone(kv.store()), Namespace::new([case])?))
+}
+
+/// The folders that cases made, which go when the run ends, however it ends.
+#[derive(Debug, Clone, Default)]
+struct Folders {
+    made: Arc<Mutex<BTreeSet<PathBuf>>>,
+}
+
+impl Folders {
+    /// The URL of a store in a folder of this name inside the URL's own.
+    fn inside(&self, url: &str, name: &str) -> anykv::Result<String> {
+        let folder = Path::new(&url.parse::<StoreUrl>()?.path()?).join(name);
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(folder);
+        let (address, options) = url.split_once('?').map_or((url, ""), |(address, options)| (address, options));
+        Ok(format!("{address}/{name}?{options}"))
+    }
+
+    fn remove(&self) {
+        for folder in std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner)) {
+            // A case that failed may still hold its files; what cannot be removed is found by its name.
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
 }
 
 fn tell(output: &mut Output, case: &CaseReport) -> Result<(), Failure> {
