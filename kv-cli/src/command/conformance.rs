@@ -10,7 +10,7 @@ use conformance_tests::{CaseReport, Outcome, Report, Suite, matrix};
 use crate::args::ConformanceArgs;
 use crate::exit::{Answer, Failure};
 use crate::interrupt::or_interrupted;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::progress::Progress;
 
 pub(crate) async fn run(default: String, args: ConformanceArgs, output: &mut Output) -> Result<Answer, Failure> {
@@ -39,7 +39,9 @@ pub(crate) async fn run(default: String, args: ConformanceArgs, output: &mut Out
         if report.cases.is_empty() {
             return Err(Failure::Usage(format!("no case has `{filter}` in its name")));
         }
-        if !wants_matrix {
+        if wants_matrix {
+            report.failures().for_each(|failure| output::message(&failure.to_string()));
+        } else {
             show(output, &report, verbose)?;
         }
         reports.push(report);
