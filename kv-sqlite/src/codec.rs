@@ -23,14 +23,15 @@ impl Stored {
     /// # Errors
     /// `Corrupt` where the row does not match its checks.
     pub(crate) fn read(key: &Key, row: &Row<'_>, first: usize) -> Result<Self> {
-        let deadline = read_deadline(key, row, first)?;
+        let key_check = crc32c::crc32c(key.as_str().as_bytes());
+        let deadline = checked_deadline(key, key_check, row, first)?;
         let damaged = || Error::corrupt("the stored value does not match its checksum").with_key(key);
         let (Ok(ValueRef::Blob(version)), Ok(ValueRef::Integer(checksum)), Ok(ValueRef::Blob(value))) =
             (row.get_ref(first + 2), row.get_ref(first + 3), row.get_ref(first + 4))
         else {
             return Err(damaged());
         };
-        if checksum != i64::from(checksum_of(key, version, value)) {
+        if checksum != i64::from(value_check(key_check, version, value)) {
             return Err(damaged());
         }
         let version = Version::from_bytes(version).map_err(|_| damaged())?;
@@ -48,6 +49,10 @@ impl Stored {
 /// # Errors
 /// `Corrupt` where they do not match.
 pub(crate) fn read_deadline(key: &Key, row: &Row<'_>, first: usize) -> Result<Deadline> {
+    checked_deadline(key, crc32c::crc32c(key.as_str().as_bytes()), row, first)
+}
+
+fn checked_deadline(key: &Key, key_check: u32, row: &Row<'_>, first: usize) -> Result<Deadline> {
     let damaged = || Error::corrupt("the stored deadline does not match its check").with_key(key);
     let deadline = match row.get_ref(first) {
         Ok(ValueRef::Null) => Deadline::NEVER,
@@ -55,7 +60,7 @@ pub(crate) fn read_deadline(key: &Key, row: &Row<'_>, first: usize) -> Result<De
         _ => return Err(damaged()),
     };
     match row.get_ref(first + 1) {
-        Ok(ValueRef::Integer(check)) if check == i64::from(deadline_check(key, deadline)) => Ok(deadline),
+        Ok(ValueRef::Integer(check)) if check == i64::from(millis_check(key_check, deadline)) => Ok(deadline),
         _ => Err(damaged()),
     }
 }
@@ -68,12 +73,48 @@ pub(crate) fn deadline_column(deadline: Deadline) -> Option<i64> {
 /// CRC-32C of key, version and value. It covers the key, so that a row that lands under another key is told from one that
 /// belongs there. As a signed number it takes four bytes in a row; an unsigned one would take six.
 pub(crate) fn checksum_of(key: &Key, version: &[u8], value: &[u8]) -> i32 {
-    let check = crc32c::crc32c_append(crc32c::crc32c(key.as_str().as_bytes()), version);
-    crc32c::crc32c_append(check, value).cast_signed()
+    value_check(crc32c::crc32c(key.as_str().as_bytes()), version, value)
 }
 
 /// CRC-32C of key and deadline; apart from the value's, so that a deadline moves without reading the value.
 pub(crate) fn deadline_check(key: &Key, deadline: Deadline) -> i32 {
+    millis_check(crc32c::crc32c(key.as_str().as_bytes()), deadline)
+}
+
+fn value_check(key_check: u32, version: &[u8], value: &[u8]) -> i32 {
+    crc32c::crc32c_append(crc32c::crc32c_append(key_check, version), value).cast_signed()
+}
+
+fn millis_check(key_check: u32, deadline: Deadline) -> i32 {
     let millis = deadline.as_millis().unwrap_or(u64::MAX).to_be_bytes();
-    crc32c::crc32c_append(crc32c::crc32c(key.as_str().as_bytes()), &millis).cast_signed()
+    crc32c::crc32c_append(key_check, &millis).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the first layout has; a check that changes makes every stored entry damaged.
+    #[test]
+    fn the_checks_are_those_of_the_first_layout() {
+        let key = Key::new(["a", "b"]).unwrap();
+        assert_eq!(checksum_of(&key, b"0123456789abcdef", b"ada"), -1_091_191_051);
+        assert_eq!(deadline_check(&key, Deadline::from_millis(1_767_225_600_000)), 0xE53E_EC70_u32.cast_signed());
+        assert_eq!(deadline_check(&key, Deadline::NEVER), -1_581_931_146);
+    }
+
+    #[test]
+    fn a_check_covers_all_that_it_is_of() {
+        let (key, other) = (Key::new(["a"]).unwrap(), Key::new(["b"]).unwrap());
+        let check = checksum_of(&key, b"v", b"value");
+        for changed in
+            [checksum_of(&other, b"v", b"value"), checksum_of(&key, b"w", b"value"), checksum_of(&key, b"v", b"valuf")]
+        {
+            assert_ne!(check, changed);
+        }
+        let check = deadline_check(&key, Deadline::from_millis(5));
+        assert_ne!(check, deadline_check(&key, Deadline::from_millis(6)));
+        assert_ne!(check, deadline_check(&other, Deadline::from_millis(5)));
+        assert_ne!(check, deadline_check(&key, Deadline::NEVER));
+    }
 }

@@ -94,32 +94,35 @@ pub(crate) fn page(
         .query(params![end_text(&start), end_text(&end), i64::try_from(MOST_ROWS).unwrap_or(i64::MAX)])
         .map_err(error::read)?;
     let most = query.limit.unwrap_or(usize::MAX);
-    let (mut page, mut bytes, mut count) = (ListPage::default(), 0, 0);
-    loop {
-        // Where what is behind cannot be read, the page ends with what is known to be before it.
+    let (mut items, mut bytes, mut count) = (Vec::new(), 0, 0);
+    // The last row, where it was no item.
+    let mut expired = None;
+    let failure = loop {
         let found = match rows.next() {
             Ok(Some(row)) => found(row, query.keys_only, liveness),
-            Ok(None) if count < MOST_ROWS => {
-                page.next = None;
-                return Ok(page);
-            }
-            Ok(None) => return Ok(page),
+            Ok(None) if count < MOST_ROWS => return Ok(ListPage { items, next: None }),
+            Ok(None) => break None,
             Err(error) => Err(error::read(error)),
         };
         count += 1;
         match found {
-            Err(error) if page.next.is_none() => return Err(error),
-            Err(_) => return Ok(page),
-            Ok(_) if page.items.len() >= most => return Ok(page),
-            Ok(_) if bytes >= query.max_page_bytes && !page.items.is_empty() => return Ok(page),
+            Err(error) => break Some(error),
+            Ok(_) if items.len() >= most => break None,
+            Ok(_) if bytes >= query.max_page_bytes && !items.is_empty() => break None,
             Ok(Found::Foreign) => {}
-            Ok(Found::Expired(key)) => page.next = Some(key),
+            Ok(Found::Expired(key)) => expired = Some(key),
             Ok(Found::Live(item)) => {
                 bytes += item.entry.as_ref().map_or(0, |entry| entry.value.len());
-                page.next = Some(item.key.clone());
-                page.items.push(item);
+                expired = None;
+                items.push(item);
             }
         }
+    };
+    let next = expired.or_else(|| items.last().map(|item: &ListItem| item.key.clone()));
+    match failure {
+        // Where what is behind cannot be read, the page ends with what is known to be before it.
+        Some(error) if next.is_none() => Err(error),
+        _ => Ok(ListPage { items, next }),
     }
 }
 

@@ -109,7 +109,7 @@ impl Place {
         connection.pragma_update(None, "fullfsync", sync == SyncMode::EveryCommit)?;
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
         // What a burst has made of the log is cut back to this when it starts anew.
-        connection.pragma_update_and_check(None, "journal_size_limit", 64 << 20, |_| Ok(()))?;
+        connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
         Ok(connection)
     }
 
