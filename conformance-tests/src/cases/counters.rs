@@ -161,7 +161,10 @@ async fn overflow_is_invalid(cx: Context) -> Verdict {
 }
 
 async fn text_is_no_number(cx: Context) -> Verdict {
-    let texts = ["", "ten", "1.5", "1.0", "1e3", "0x10", "+5", "007", "-0", "00", "12 ", " 12", "1 2", "-", "--1", "1\0", "null", "\"1\"", "٣"];
+    let texts = [
+        "", "ten", "1.5", "1.0", "1e3", "0x10", "+5", "007", "-0", "00", "12 ", " 12", "1 2", "-", "--1", "1\0",
+        "null", "\"1\"", "٣",
+    ];
     let beyond = ["9223372036854775808", "-9223372036854775809", "100000000000000000000000"];
     for text in texts.into_iter().chain(beyond) {
         cx.set_ttl(["n"], text, LONG).await?;
