@@ -69,13 +69,20 @@ impl<'c> Batch<'c> {
             return Ok(());
         }
         let checksum = checksum_of(key, version.as_bytes(), value);
+        let (in_row, beside) = if Stored::fits_row(key, value) {
+            (Some(value), None)
+        } else {
+            self.connection.prepare_cached(&self.sql.put_beside)?.execute([value])?;
+            (None, Some(self.connection.last_insert_rowid()))
+        };
         self.connection.prepare_cached(&self.sql.write)?.execute(params![
             key.as_str(),
             deadline_column(deadline),
             deadline_check(key, deadline),
             version.as_bytes(),
             checksum,
-            value
+            in_row,
+            beside
         ])?;
         self.note(key);
         Ok(())

@@ -14,9 +14,9 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// The columns that [`Stored::read`] takes, in its order. The value comes last: what is not read of a row stays in its
-    /// overflow pages.
-    pub(crate) const COLUMNS: &'static str = "deadline, deadline_check, version, checksum, value";
+    /// The columns that [`Stored::read`] takes, in its order. The value is in the row, or beside it.
+    pub(crate) const COLUMNS: &'static str =
+        "row.deadline, row.deadline_check, row.version, row.checksum, row.value, beside.value";
 
     /// Reads the columns from `first` on.
     ///
@@ -26,16 +26,26 @@ impl Stored {
         let key_check = crc32c::crc32c(key.as_str().as_bytes());
         let deadline = checked_deadline(key, key_check, row, first)?;
         let damaged = || Error::corrupt("the stored value does not match its checksum").with_key(key);
-        let (Ok(ValueRef::Blob(version)), Ok(ValueRef::Integer(checksum)), Ok(ValueRef::Blob(value))) =
-            (row.get_ref(first + 2), row.get_ref(first + 3), row.get_ref(first + 4))
+        let (Ok(ValueRef::Blob(version)), Ok(ValueRef::Integer(checksum))) =
+            (row.get_ref(first + 2), row.get_ref(first + 3))
         else {
             return Err(damaged());
+        };
+        let value = match (row.get_ref(first + 4), row.get_ref(first + 5)) {
+            (Ok(ValueRef::Blob(value)), Ok(ValueRef::Null)) | (Ok(ValueRef::Null), Ok(ValueRef::Blob(value))) => value,
+            _ => return Err(damaged()),
         };
         if checksum != i64::from(value_check(key_check, version, value)) {
             return Err(damaged());
         }
         let version = Version::from_bytes(version).map_err(|_| damaged())?;
         Ok(Self { value: Bytes::copy_from_slice(value), version, deadline })
+    }
+
+    /// Whether a value is kept in its row. A row of more than about a quarter of a page is continued in a page of its own,
+    /// of which the rest is wasted; and the fewer rows a page has, the deeper is the tree that every read goes down.
+    pub(crate) fn fits_row(key: &Key, value: &[u8]) -> bool {
+        key.as_str().len() + value.len() <= 640
     }
 
     pub(crate) fn into_entry(self) -> Entry {

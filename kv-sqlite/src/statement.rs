@@ -37,6 +37,10 @@ impl Table {
         format!("{} changes", self.0)
     }
 
+    pub(crate) fn beside(&self) -> String {
+        format!("{} beside", self.0)
+    }
+
     pub(crate) fn watchers(&self) -> String {
         format!("{} watchers", self.0)
     }
@@ -53,7 +57,7 @@ pub(crate) enum Columns {
     Entry,
     /// The deadline and its check.
     Deadline,
-    /// The length of the value, which is known without reading it.
+    /// The length of the value.
     Length,
 }
 
@@ -64,17 +68,23 @@ pub(crate) struct ListShape {
     pub(crate) columns: Columns,
 }
 
+/// The length of a value, which is known without reading it.
+const LENGTH: &str = "ifnull(length(row.value), length(beside.value))";
+
 #[derive(Debug)]
 pub(crate) struct Statements {
     pub(crate) table: Table,
+    from: String,
     pub(crate) get: String,
     pub(crate) deadline: String,
+    pub(crate) put_beside: String,
     pub(crate) write: String,
     pub(crate) move_deadline: String,
     pub(crate) remove: String,
     pub(crate) remove_due: String,
     pub(crate) is_due: String,
     pub(crate) due: String,
+    pub(crate) strays: String,
     pub(crate) watchers: String,
     pub(crate) drop_watchers: String,
     pub(crate) drop_changes: String,
@@ -89,24 +99,34 @@ pub(crate) struct Statements {
 
 impl Statements {
     pub(crate) fn new(table: Table) -> Self {
-        let (t, changes, watchers) = (table.as_str(), table.changes(), table.watchers());
+        let (t, beside) = (table.as_str(), table.beside());
+        let (changes, watchers) = (table.changes(), table.watchers());
         let columns = Stored::COLUMNS;
         Self {
-            get: format!(r#"SELECT {columns} FROM "{t}" WHERE key = ?1"#),
+            from: format!(r#"FROM "{t}" AS row LEFT JOIN "{beside}" AS beside ON beside.id = row.beside"#),
+            get: format!(
+                r#"SELECT {columns} FROM "{t}" AS row LEFT JOIN "{beside}" AS beside ON beside.id = row.beside
+                   WHERE row.key = ?1"#
+            ),
             deadline: format!(r#"SELECT deadline, deadline_check FROM "{t}" WHERE key = ?1"#),
+            put_beside: format!(r#"INSERT INTO "{beside}" (value) VALUES (?1)"#),
             write: format!(
-                r#"INSERT INTO "{t}" (key, {columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                   ON CONFLICT (key) DO UPDATE SET deadline = ?2, deadline_check = ?3, version = ?4, checksum = ?5, value = ?6"#
+                r#"INSERT INTO "{t}" (key, deadline, deadline_check, version, checksum, value, beside)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                   ON CONFLICT (key) DO UPDATE SET
+                   deadline = ?2, deadline_check = ?3, version = ?4, checksum = ?5, value = ?6, beside = ?7"#
             ),
             move_deadline: format!(r#"UPDATE "{t}" SET deadline = ?2, deadline_check = ?3 WHERE key = ?1"#),
             remove: format!(r#"DELETE FROM "{t}" WHERE key = ?1 RETURNING deadline"#),
             remove_due: format!(r#"DELETE FROM "{t}" WHERE key = ?1 AND deadline = ?2"#),
             is_due: format!(r#"SELECT 1 FROM "{t}" WHERE deadline IS NOT NULL AND deadline <= ?1 LIMIT 1"#),
             due: format!(
-                r#"SELECT key, deadline, deadline_check, length(value) FROM "{t}"
-                   WHERE deadline IS NOT NULL AND deadline <= ?1 AND (deadline, key) > (?2, ?3)
-                   ORDER BY deadline, key LIMIT ?4"#
+                r#"SELECT row.key, row.deadline, row.deadline_check, {LENGTH}
+                   FROM "{t}" AS row LEFT JOIN "{beside}" AS beside ON beside.id = row.beside
+                   WHERE row.deadline IS NOT NULL AND row.deadline <= ?1 AND (row.deadline, row.key) > (?2, ?3)
+                   ORDER BY row.deadline, row.key LIMIT ?4"#
             ),
+            strays: format!(r#"SELECT (SELECT count(*) FROM "{beside}") - (SELECT count(beside) FROM "{t}")"#),
             watchers: format!(r#"SELECT count(*), min(expires) FROM "{watchers}" WHERE id <> ?1"#),
             drop_watchers: format!(r#"DELETE FROM "{watchers}" WHERE id <> ?1 AND expires <= ?2"#),
             drop_changes: format!(r#"DELETE FROM "{changes}" WHERE NOT EXISTS (SELECT 1 FROM "{watchers}")"#),
@@ -128,22 +148,24 @@ impl Statements {
         let ListShape { reverse, columns } = shape;
         let columns = match columns {
             Columns::Entry => Stored::COLUMNS,
-            Columns::Deadline => "deadline, deadline_check",
-            Columns::Length => "length(value)",
+            Columns::Deadline => "row.deadline, row.deadline_check",
+            Columns::Length => LENGTH,
         };
         let start = match start {
-            Bound::Included(_) => " AND key >= ?1",
-            Bound::Excluded(_) => " AND key > ?1",
+            Bound::Included(_) => " AND row.key >= ?1",
+            Bound::Excluded(_) => " AND row.key > ?1",
             Bound::Unbounded => "",
         };
         let end = match end {
-            Bound::Included(_) => " AND key <= ?2",
-            Bound::Excluded(_) => " AND key < ?2",
+            Bound::Included(_) => " AND row.key <= ?2",
+            Bound::Excluded(_) => " AND row.key < ?2",
             Bound::Unbounded => "",
         };
         let direction = if reverse { " DESC" } else { "" };
-        let table = self.table.as_str();
-        format!(r#"SELECT key, {columns} FROM "{table}" WHERE TRUE{start}{end} ORDER BY key{direction} LIMIT ?3"#)
+        // Without values, what is beside is not looked up.
+        let table = format!(r#"FROM "{}" AS row"#, self.table.as_str());
+        let from = if shape.columns == Columns::Deadline { &table } else { &self.from };
+        format!("SELECT row.key, {columns} {from} WHERE TRUE{start}{end} ORDER BY row.key{direction} LIMIT ?3")
     }
 }
 

@@ -38,7 +38,7 @@ impl Verification {
 /// Checks everything. It takes as long as reading the file does.
 pub(crate) fn verify(connection: &Connection, sql: &Statements) -> Result<Verification> {
     let mut found = Verification::default();
-    let checks = [|connection: &_, _: &_, found: &mut _| structure(connection, found), walk];
+    let checks = [structure, walk];
     for check in checks {
         match check(connection, sql, &mut found) {
             // Damage may end a check early, and is its answer.
@@ -49,7 +49,7 @@ pub(crate) fn verify(connection: &Connection, sql: &Statements) -> Result<Verifi
     Ok(found)
 }
 
-fn structure(connection: &Connection, found: &mut Verification) -> Result<()> {
+fn structure(connection: &Connection, sql: &Statements, found: &mut Verification) -> Result<()> {
     let pragma = format!("PRAGMA integrity_check({MOST_PROBLEMS})");
     let mut statement = connection.prepare(&pragma).map_err(error::read)?;
     let mut lines = statement.query([]).map_err(error::read)?;
@@ -58,6 +58,10 @@ fn structure(connection: &Connection, found: &mut Verification) -> Result<()> {
         if line != "ok" {
             found.problems.push(line);
         }
+    }
+    let strays: i64 = connection.query_row(&sql.strays, [], |row| row.get(0)).map_err(error::read)?;
+    if strays != 0 {
+        found.problems.push(format!("{strays} more values than entries are beside the table"));
     }
     Ok(())
 }
