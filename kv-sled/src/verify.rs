@@ -51,6 +51,7 @@ pub fn verify(path: impl AsRef<Path>) -> Result<Verification> {
 ///
 /// # Examples
 /// ```
+/// # use kv_core::KvStore;
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("data");
 /// # let rt = tokio::runtime::Builder::new_current_thread().build()?;
