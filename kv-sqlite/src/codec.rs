@@ -31,9 +31,10 @@ impl Stored {
         else {
             return Err(damaged());
         };
-        let value = match (row.get_ref(first + 4), row.get_ref(first + 5)) {
-            (Ok(ValueRef::Blob(value)), Ok(ValueRef::Null)) | (Ok(ValueRef::Null), Ok(ValueRef::Blob(value))) => value,
-            _ => return Err(damaged()),
+        let ((Ok(ValueRef::Blob(value)), Ok(ValueRef::Null)) | (Ok(ValueRef::Null), Ok(ValueRef::Blob(value)))) =
+            (row.get_ref(first + 4), row.get_ref(first + 5))
+        else {
+            return Err(damaged());
         };
         if checksum != i64::from(value_check(key_check, version, value)) {
             return Err(damaged());
