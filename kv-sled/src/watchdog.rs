@@ -99,3 +99,39 @@ const POKE: &[u8] = b"";
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use kv_core::{ErrorKind, ManualClock};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_moves_is_left_alone_and_what_stands_still_is_given_up() {
+        let shared = Arc::new(Shared::new(Arc::new(ManualClock::new()), Duration::from_secs(1)));
+        let pulse = Arc::new(Pulse::default());
+        let (ended, watched) = std::sync::mpsc::channel();
+        let dog = thread::spawn({
+            let (shared, pulse) = (Arc::clone(&shared), Arc::clone(&pulse));
+            move || watch(&shared, &pulse, &watched)
+        });
+        let (quiet, never) = std::sync::mpsc::channel::<()>();
+        let wait = |millis| {
+            let _ = never.recv_timeout(Duration::from_millis(millis));
+        };
+        let busy = pulse.begin(Duration::from_millis(400));
+        for _ in 0..20 {
+            wait(40);
+            pulse.beat();
+        }
+        shared.health.check().unwrap();
+        drop(busy);
+        wait(600);
+        shared.health.check().unwrap();
+        let _busy = pulse.begin(Duration::from_millis(50));
+        shared.health.hung().await;
+        assert_eq!(shared.health.check().unwrap_err().kind(), ErrorKind::Unavailable);
+        drop((ended, quiet));
+        dog.join().unwrap();
+    }
+}
