@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::builder::SledStoreBuilder;
 use crate::health::Health;
 use crate::request::Message;
+use crate::stats::{Counts, SledStats};
 
 /// A store in a folder, by sled. Clones are handles on the same store.
 ///
@@ -52,6 +53,11 @@ impl SledStore {
     pub fn builder() -> SledStoreBuilder {
         SledStoreBuilder::default()
     }
+
+    /// What the store has done since it was opened.
+    pub fn stats(&self) -> SledStats {
+        self.inner.shared.counts.read()
+    }
 }
 
 /// What the clones of a handle share; the worker ends with it.
@@ -73,6 +79,7 @@ pub(crate) struct Shared {
     pub(crate) operation_timeout: Duration,
     pub(crate) changes: Hub<Changes>,
     pub(crate) letters: Hub<Letters>,
+    pub(crate) counts: Counts,
 }
 
 impl Shared {
@@ -85,6 +92,7 @@ impl Shared {
             operation_timeout,
             changes: Hub::new(),
             letters: Hub::new(),
+            counts: Counts::default(),
         }
     }
 }
@@ -92,11 +100,12 @@ impl Shared {
 /// Without the tree, whose `Debug` shows everything that is stored.
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { health, tree: _, settings: _, clock, operation_timeout, changes: _, letters: _ } = self;
+        let Self { health, tree: _, settings: _, clock, operation_timeout, changes: _, letters: _, counts } = self;
         f.debug_struct("Shared")
             .field("health", health)
             .field("clock", clock)
             .field("operation_timeout", operation_timeout)
+            .field("counts", counts)
             .finish_non_exhaustive()
     }
 }

@@ -58,7 +58,7 @@ impl Health {
 
     /// Refuses a read of a store that is not in order. One load where it is.
     pub(crate) fn check(&self) -> Result<()> {
-        match self.state.load(Ordering::Acquire) {
+        match self.state.load(Ordering::SeqCst) {
             OPEN => Ok(()),
             CLOSED => Err(Error::closed()),
             _ => Err(Error::unavailable(self.story())),
@@ -78,7 +78,7 @@ impl Health {
     /// Gives the store up and wakes whoever waits. The first reason stays.
     pub(crate) fn poison(&self, trouble: Trouble) {
         let _ = self.trouble.set(trouble);
-        let _ = self.state.compare_exchange(OPEN, POISONED, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.state.compare_exchange(OPEN, POISONED, Ordering::SeqCst, Ordering::SeqCst);
         self.raise(Signal::Poisoned);
     }
 
@@ -98,15 +98,15 @@ impl Health {
 
     /// Closes the store; what is poisoned is closed, too.
     pub(crate) fn close(&self) {
-        self.state.store(CLOSED, Ordering::Release);
+        self.state.store(CLOSED, Ordering::SeqCst);
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.state.load(Ordering::Acquire) == OPEN
+        self.state.load(Ordering::SeqCst) == OPEN
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.state.load(Ordering::Acquire) == CLOSED
+        self.state.load(Ordering::SeqCst) == CLOSED
     }
 
     /// Why the store was given up, as a text.

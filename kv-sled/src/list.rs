@@ -23,8 +23,9 @@ impl Shared {
         let (mut page, mut bytes) = (ListPage::default(), 0);
         loop {
             let asked = search.clone();
+            let room = query.limit.map_or(RECORDS_AT_ONCE, |limit| limit - page.items.len());
             let clock = Arc::clone(&self.clock);
-            let chunk = self.read(move |tree| asked.read(tree, &*clock)).await?;
+            let chunk = self.read(move |tree| asked.read(tree, &*clock, room.min(RECORDS_AT_ONCE))).await?;
             for (item, value_bytes) in chunk.items {
                 bytes += value_bytes;
                 let is_full = Some(page.items.len() + 1) == query.limit || bytes >= query.max_page_bytes;
@@ -59,7 +60,7 @@ struct Chunk {
 }
 
 impl Search {
-    fn read(&self, tree: &Tree, clock: &dyn kv_core::Clock) -> Result<Chunk> {
+    fn read(&self, tree: &Tree, clock: &dyn kv_core::Clock, records: usize) -> Result<Chunk> {
         let now = clock.now();
         let mut chunk = Chunk::default();
         let mut bytes = 0;
@@ -78,7 +79,7 @@ impl Search {
                 chunk.items.push((item, counted));
                 bytes += counted;
             }
-            if seen >= RECORDS_AT_ONCE || bytes >= ListQuery::DEFAULT_PAGE_BYTES {
+            if seen >= records || bytes >= ListQuery::DEFAULT_PAGE_BYTES {
                 chunk.last = Some(physical);
                 break;
             }

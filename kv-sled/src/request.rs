@@ -55,7 +55,7 @@ pub(crate) struct Waiting<T> {
 impl<T> Waiting<T> {
     /// The error of a write whose answer never came.
     pub(crate) fn lost(&self, not_begun: Error) -> Error {
-        if self.was_taken.load(Ordering::Acquire) {
+        if self.was_taken.load(Ordering::SeqCst) {
             Error::indeterminate(self.version, not_begun.message().to_owned())
         } else {
             not_begun
@@ -95,7 +95,8 @@ where
     }
 
     fn take(&self) {
-        self.was_taken.store(true, Ordering::Release);
+        // In one order with the state of the store, on both sides: see `Worker::write`.
+        self.was_taken.store(true, Ordering::SeqCst);
     }
 
     fn judge(&mut self, draft: &mut Draft<'_>) {
@@ -127,5 +128,23 @@ impl Failure {
         match self {
             Self::NotBegun(_, text) | Self::Unknown(text) => text,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_core::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_was_taken_may_have_happened_and_names_its_version() {
+        let version = Version::random();
+        let (job, waiting) = request(Some(version), 0, |_: &mut Draft<'_>| Ok(()));
+        assert_eq!(waiting.lost(Error::unavailable("gone")).kind(), ErrorKind::Unavailable);
+        job.take();
+        let error = waiting.lost(Error::unavailable("gone"));
+        assert_eq!(error.attempted_version(), Some(version));
+        assert!(error.maybe_applied());
     }
 }

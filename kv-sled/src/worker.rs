@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use kv_core::{BoxFuture, Clock, Error, ErrorKind, Key, Result, SystemClock};
@@ -17,17 +16,15 @@ use crate::draft::{Applicable, Draft};
 use crate::error::{from_io, from_sled};
 use crate::folder;
 use crate::gate;
+use crate::group::Group;
 use crate::handle::Shared;
 use crate::health::Trouble;
 use crate::ledger::Ledger;
 use crate::medium::Medium;
-use crate::request::{Failure, Job, Message};
+use crate::request::{Failure, Message};
+use crate::stats::count;
 use crate::watchdog::Pulse;
 
-/// At most this many writes a batch.
-const MAX_WRITES: usize = 1_024;
-/// A batch ends with the write that brings it over this many bytes.
-const MAX_BYTES: usize = 4 << 20;
 /// At most this many expired entries a batch.
 pub(crate) const SWEEP_LIMIT: usize = 1_000;
 
@@ -42,6 +39,8 @@ pub(crate) struct Worker {
     medium: Medium,
     /// Whether something was applied that was not flushed.
     is_dirty: bool,
+    /// How many writes the last batch had.
+    last_writes: usize,
 }
 
 impl Worker {
@@ -54,7 +53,7 @@ impl Worker {
         ledger: Ledger,
         medium: Medium,
     ) -> Self {
-        Self { config, path, shared, pulse, db, ledger, medium, is_dirty: false }
+        Self { config, path, shared, pulse, db, ledger, medium, is_dirty: false, last_writes: 0 }
     }
 
     /// Works until the store is closed or its last handle is gone.
@@ -99,48 +98,33 @@ impl Worker {
         self.end(closing, inbox).await;
     }
 
-    /// Takes a message and the writes that wait behind it. Gives back who asked for the store to be closed.
+    /// Takes a message and the writes that come with it. Gives back who asked for the store to be closed.
     fn take(&mut self, first: Message, inbox: &mut mpsc::Receiver<Message>) -> Option<oneshot::Sender<Result<()>>> {
-        let (mut jobs, mut bytes, mut next) = (Vec::new(), 0, Some(first));
-        gather(inbox);
-        while let Some(message) = next.take() {
-            match message {
-                Message::Write(job) => {
-                    bytes += job.bytes();
-                    jobs.push(job);
-                    if jobs.len() < MAX_WRITES && bytes < MAX_BYTES {
-                        next = inbox.try_recv().ok();
-                    }
-                }
-                Message::Flush(reply) => {
-                    self.write(std::mem::take(&mut jobs));
-                    let _ = reply.send(self.flush(true));
-                }
-                Message::Close(reply) => {
-                    self.write(jobs);
-                    return Some(reply);
-                }
-            }
+        match self.write(first, inbox)? {
+            Message::Close(reply) => return Some(reply),
+            Message::Flush(reply) => drop(reply.send(self.flush(true))),
+            // A group ends with what is no write.
+            Message::Write(job) => job.fail(&not_begun(&Error::unavailable("the write came at the wrong time"))),
         }
-        self.write(jobs);
         None
     }
 
-    /// Judges, applies, makes safe and acknowledges.
-    fn write(&mut self, mut jobs: Vec<Box<dyn Job>>) {
-        if jobs.is_empty() {
-            return;
-        }
+    /// Judges writes, applies them together, makes them safe and acknowledges them. Gives back what came behind them.
+    fn write(&mut self, first: Message, inbox: &mut mpsc::Receiver<Message>) -> Option<Message> {
+        let mut group = Group::new(first, self.last_writes, inbox);
         if let Err(failure) = self.may_write() {
-            return jobs.into_iter().for_each(|job| job.fail(&failure));
+            while group.next().is_some() {}
+            return group.end(Some(&failure));
         }
         let done = {
             let pulse = Arc::clone(&self.pulse);
             let _busy = pulse.begin(self.config.operation_timeout);
             self.attempt(|worker| {
                 let mut draft = Draft::new(&worker.db, worker.shared.clock.now());
-                for job in &mut jobs {
+                while let Some(job) = group.next() {
                     job.take();
+                    // Who was given up before it was taken was told that nothing happened.
+                    worker.shared.health.check_write()?;
                     job.judge(&mut draft);
                 }
                 fit(draft.take_trouble())?;
@@ -150,12 +134,14 @@ impl Worker {
                 Ok(changed)
             })
         };
+        self.last_writes = group.len();
         match done {
             Ok(changed) => {
+                count(&self.shared.counts.writes, group.len() as u64);
                 self.tell(&changed);
-                jobs.into_iter().for_each(Job::acknowledge);
+                group.end(None)
             }
-            Err(failure) => jobs.into_iter().for_each(|job| job.fail(&failure)),
+            Err(failure) => group.end(Some(&failure)),
         }
     }
 
@@ -176,6 +162,7 @@ impl Worker {
             draft.finish(worker.ledger).map_or_else(|| Ok(Vec::new()), |judged| worker.apply(judged))
         });
         if let Ok(changed) = done {
+            count(&self.shared.counts.swept, changed.len() as u64);
             self.tell(&changed);
             return seen < SWEEP_LIMIT;
         }
@@ -191,6 +178,7 @@ impl Worker {
         };
         self.db.apply_batch(batch).map_err(|error| Stop::Unknown(from_sled(error)))?;
         drop(alone);
+        count(&self.shared.counts.batches, 1);
         self.ledger = ledger;
         self.is_dirty = true;
         Ok(changed)
@@ -202,6 +190,7 @@ impl Worker {
             SledDurability::Process => self.hand_over(),
             SledDurability::Power => {
                 self.hand_over()?;
+                count(&self.shared.counts.syncs, 1);
                 self.medium.sync().map_err(|error| Stop::Unknown(from_io(error, "the files cannot be synced")))
             }
             SledDurability::Interval(_) => Ok(()),
@@ -215,6 +204,7 @@ impl Worker {
         };
         self.db.flush().map_err(|error| Stop::Unknown(from_sled(error)))?;
         drop(beside);
+        count(&self.shared.counts.flushes, 1);
         self.is_dirty = false;
         Ok(())
     }
@@ -227,6 +217,7 @@ impl Worker {
         let done = self.attempt(|worker| {
             worker.hand_over()?;
             if to_medium {
+                count(&worker.shared.counts.syncs, 1);
                 let synced = worker.medium.sync_all();
                 synced.map_err(|error| Stop::Unknown(from_io(error, "the files cannot be synced")))?;
             }
@@ -298,7 +289,7 @@ impl Worker {
         }
         self.shared.changes.close();
         self.shared.letters.close();
-        let Self { config, path, shared, pulse, db, ledger: _, medium, is_dirty: _ } = self;
+        let Self { config, path, shared, pulse, db, ledger: _, medium, is_dirty: _, last_writes: _ } = self;
         let _busy = pulse.begin(config.operation_timeout);
         // Readers that are inside have let go of the tree when this lock is had.
         drop(shared.tree.write().take());
@@ -352,20 +343,6 @@ async fn due(moment: &mut Option<BoxFuture<'static, ()>>) {
         None => std::future::pending().await,
     }
 }
-
-/// Lets writers that were woken together come together: a batch of one would make all the others wait for its flush.
-fn gather(inbox: &mpsc::Receiver<Message>) {
-    let mut waiting = inbox.len();
-    for _ in 0..GATHERING_TURNS {
-        thread::yield_now();
-        if inbox.len() == waiting {
-            return;
-        }
-        waiting = inbox.len();
-    }
-}
-
-const GATHERING_TURNS: usize = 16;
 
 /// Errors are not cloned; each caller gets one of its own.
 fn constructor(error: &Error) -> fn(String) -> Error {

@@ -1,7 +1,8 @@
 //! The store beside the raw driver, in one run and in turns, as ratios: `cargo bench -p kv-sqlite`.
 //!
 //! An argument filters by name: `get`, `list`, `set`. Both sides have the same settings, keys and values, and both sync each
-//! commit. Raw rows have a key and a value; the store's have a version, a deadline and checks beside them.
+//! commit. Raw rows have a key and a value; the store's have a version, a deadline and checks beside them. Raw rows are in the
+//! tree of the keys where they are small, and outside where they are large, whichever is the better for SQLite.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that fails has no figure")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the system's clock")]
 #![allow(clippy::cast_precision_loss, reason = "a rate is not exact")]
@@ -19,15 +20,14 @@ use tokio::runtime::Runtime;
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(600);
-const VALUE_BYTES: usize = 100;
 
 fn main() {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    for entries in [10_000, 1_000_000] {
+    for (entries, bytes) in [(10_000, 100), (1_000_000, 100), (100_000, 1_000)] {
         if ["get", "list", "set"].iter().any(|name| name.contains(&filter)) {
             let folder = tempfile::tempdir().unwrap();
-            let both = Both::new(&runtime, folder.path(), entries);
+            let both = Both::new(&runtime, folder.path(), entries, bytes);
             both.run(&runtime, &filter);
         }
     }
@@ -66,6 +66,7 @@ fn median(rates: &[f64]) -> f64 {
 
 struct Both {
     keys: Arc<Vec<Key>>,
+    bytes: usize,
     store: Arc<dyn KvStore>,
     raw: Connection,
 }
@@ -75,43 +76,44 @@ const RAW_SET: &str = "INSERT INTO raw VALUES (?1, ?2) ON CONFLICT (key) DO UPDA
 const RAW_LIST: &str = "SELECT key, value FROM raw WHERE key >= ?1 ORDER BY key LIMIT 100";
 
 impl Both {
-    fn new(runtime: &Runtime, folder: &Path, entries: usize) -> Self {
+    fn new(runtime: &Runtime, folder: &Path, entries: usize, bytes: usize) -> Self {
+        let clustered = if bytes < 500 { "WITHOUT ROWID" } else { "" };
         let keys: Vec<Key> =
             (0..entries).map(|number| Key::new(["entries", &scattered(number), "value"]).unwrap()).collect();
         let raw = Connection::open(folder.join("raw.sqlite")).unwrap();
-        raw.execute_batch(
+        raw.execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;
-             CREATE TABLE raw (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;",
-        )
+             CREATE TABLE raw (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) {clustered}"
+        ))
         .unwrap();
         raw.execute_batch("BEGIN").unwrap();
         for key in &keys {
-            raw.prepare_cached(RAW_SET).unwrap().execute(params![key.as_str(), &value()[..]]).unwrap();
+            raw.prepare_cached(RAW_SET).unwrap().execute(params![key.as_str(), &value(bytes)[..]]).unwrap();
         }
         raw.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
         let store: Arc<dyn KvStore> = runtime.block_on(async {
             let store = SqliteStore::open(folder.join("store.sqlite")).await.unwrap();
             for keys in keys.chunks(1_000) {
-                let items: Vec<_> = keys.iter().map(|key| SetItem::new(key.clone(), value())).collect();
+                let items: Vec<_> = keys.iter().map(|key| SetItem::new(key.clone(), value(bytes))).collect();
                 assert!(store.set_many(&items).await.iter().all(Result::is_ok));
             }
             Arc::new(store)
         });
-        Self { keys: Arc::new(keys), store, raw }
+        Self { keys: Arc::new(keys), bytes, store, raw }
     }
 
     fn run(&self, runtime: &Runtime, filter: &str) {
-        let entries = self.keys.len();
+        let what = format!("{} entries of {} bytes", self.keys.len(), self.bytes);
         if "get".contains(filter) {
-            compare(&format!("get, one thread, {entries} entries"), vec![self.raw_get(), self.store_get(runtime)]);
+            compare(&format!("get, one thread, {what}"), vec![self.raw_get(), self.store_get(runtime)]);
         }
         if "list".contains(filter) {
-            compare(&format!("list of 100, {entries} entries"), vec![self.raw_list(), self.store_list(runtime)]);
+            compare(&format!("list of 100, {what}"), vec![self.raw_list(), self.store_list(runtime)]);
         }
         if "set".contains(filter) {
             let mut sides = vec![self.raw_set(64), self.raw_set(1)];
             sides.extend([1, 16, 64].map(|tasks| self.store_set(runtime, tasks)));
-            compare(&format!("durable set over {entries} entries"), sides);
+            compare(&format!("durable set over {what}"), sides);
         }
     }
 
@@ -184,7 +186,7 @@ impl Both {
                 for _ in 0..batch {
                     next = (next + 7_919) % self.keys.len();
                     let mut statement = self.raw.prepare_cached(RAW_SET).unwrap();
-                    statement.execute(params![self.keys[next].as_str(), &value()[..]]).unwrap();
+                    statement.execute(params![self.keys[next].as_str(), &value(self.bytes)[..]]).unwrap();
                 }
                 self.raw.execute_batch("COMMIT").unwrap();
             });
@@ -200,14 +202,14 @@ impl Both {
             runtime.block_on(async {
                 let running: Vec<_> = (0..tasks)
                     .map(|task| {
-                        let (store, keys) = (Arc::clone(&self.store), Arc::clone(&self.keys));
+                        let (store, keys, bytes) = (Arc::clone(&self.store), Arc::clone(&self.keys), self.bytes);
                         let mut next = (turn * 104_729 + task * 15_485_863) % keys.len();
                         tokio::spawn(async move {
                             let started = Instant::now();
                             let mut count = 0;
                             while started.elapsed() < ROUND {
                                 next = (next + 7_919) % keys.len();
-                                let outcome = store.set(&keys[next], value(), &SetOptions::default()).await;
+                                let outcome = store.set(&keys[next], value(bytes), &SetOptions::default()).await;
                                 assert!(outcome.unwrap().is_stored());
                                 count += 1;
                             }
@@ -243,11 +245,11 @@ fn scattered(number: usize) -> String {
 }
 
 /// Random bytes: equal values would make pages that do not change.
-fn value() -> Bytes {
-    let mut value = Vec::with_capacity(VALUE_BYTES + 16);
-    while value.len() < VALUE_BYTES {
+fn value(bytes: usize) -> Bytes {
+    let mut value = Vec::with_capacity(bytes + 16);
+    while value.len() < bytes {
         value.extend_from_slice(Version::random().as_bytes());
     }
-    value.truncate(VALUE_BYTES);
+    value.truncate(bytes);
     value.into()
 }

@@ -94,7 +94,8 @@ impl Damage {
         match self {
             // Somewhere in the part, not only at its beginning, which may be a boundary of the format.
             Self::Flip(part) => {
-                let place = place(part) + (part.wrapping_mul(7_919) % (length as u64 / PARTS).max(1)) as usize;
+                let width = (length as u64 / PARTS).max(1);
+                let place = place(part) + usize::try_from(part.wrapping_mul(7_919) % width).unwrap();
                 if let Some(byte) = bytes.get_mut(place) {
                     *byte ^= 1 << (part % 8);
                 }

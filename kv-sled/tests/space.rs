@@ -1,0 +1,85 @@
+//! What is left on the disk when entries have come and gone.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv_core::{Clock, Expiry, Key, KvStore, ManualClock, SetItem, SetOptions, SystemClock, Version};
+use kv_sled::SledStore;
+
+/// Two hundred bytes that no other entry has.
+fn item(name: &str, number: u32) -> SetItem {
+    let value: Bytes = (0..13).flat_map(|_| Version::random().as_bytes().to_vec()).collect();
+    let options = SetOptions::default().with_expiry(Expiry::After(Duration::from_secs(60)));
+    SetItem::new(Key::new([name, &format!("{number:08}")]).unwrap(), value).with_options(options)
+}
+
+async fn fill(store: &SledStore, name: &str, entries: u32) {
+    for start in (0..entries).step_by(1_000) {
+        let items: Vec<_> = (start..(start + 1_000).min(entries)).map(|number| item(name, number)).collect();
+        assert!(store.set_many(&items).await.iter().all(Result::is_ok));
+    }
+}
+
+fn size(folder: &Path) -> u64 {
+    let of = |entry: std::fs::DirEntry| {
+        let metadata = entry.metadata().unwrap();
+        if metadata.is_dir() { size(&entry.path()) } else { metadata.len() }
+    };
+    std::fs::read_dir(folder).unwrap().map(|entry| of(entry.unwrap())).sum()
+}
+
+/// Nothing in the tree but the ledger: neither entries nor their places in the index.
+fn is_empty(path: &Path) -> bool {
+    let db = sled::open(path).unwrap();
+    db.iter().keys().map(Result::unwrap).eq(["m"])
+}
+
+#[tokio::test]
+async fn expired_entries_that_nobody_asks_for_leave_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, clock) = (folder.path().join("store"), Arc::new(ManualClock::new()));
+    let store = SledStore::builder().clock(Arc::clone(&clock) as Arc<dyn Clock>).open(&path).await.unwrap();
+    let entries = 200_000;
+    fill(&store, "passing", entries).await;
+    clock.advance(Duration::from_secs(61));
+    // The sweeper finds them by itself, and writes go on meanwhile.
+    for round in 0.. {
+        if store.stats().swept == u64::from(entries) {
+            break;
+        }
+        assert!(round < 1_200, "the sweeper has only removed {}", store.stats().swept);
+        let _ = store.set(&Key::new(["live"]).unwrap(), "v".into(), &SetOptions::default()).await.unwrap();
+        SystemClock.sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(store.sweep().await.unwrap(), 0);
+    let _ = store.delete(&Key::new(["live"]).unwrap(), &kv_core::DeleteOptions::default()).await.unwrap();
+    store.close().await.unwrap();
+    assert!(is_empty(&path));
+}
+
+/// 20,000 entries of 208 bytes, with their keys, headers and places in the index, are 7 MB of records.
+#[tokio::test]
+async fn ten_rounds_of_filling_and_sweeping_stay_within_a_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, clock) = (folder.path().join("store"), Arc::new(ManualClock::new()));
+    let store = SledStore::builder().clock(Arc::clone(&clock) as Arc<dyn Clock>).open(&path).await.unwrap();
+    let mut sizes = Vec::new();
+    for round in 0..10 {
+        fill(&store, &format!("round {round}"), 20_000).await;
+        clock.advance(Duration::from_secs(61));
+        // Beside the background sweeper, which takes its share.
+        store.sweep().await.unwrap();
+        sizes.push(size(&path) >> 20);
+    }
+    println!("megabytes after each round: {sizes:?}");
+    store.close().await.unwrap();
+    assert!(is_empty(&path));
+    let most = sizes.iter().max().unwrap();
+    assert!(*most < BOUND_MEGABYTES, "the folder has grown to {most} MB: {sizes:?}");
+}
+
+const BOUND_MEGABYTES: u64 = 400;

@@ -1,0 +1,82 @@
+//! A store whose thread stands still: nobody waits for ever, and what was told not to have happened has not happened.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use kv_core::{Clock, ErrorKind, Key, KvStore, SetOptions, SystemClock};
+use kv_sled::SledStore;
+
+/// A clock that gives no time while it is held. The store's thread asks it before it judges a batch.
+#[derive(Debug, Default)]
+struct HeldClock(Mutex<()>);
+
+impl HeldClock {
+    fn hold(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().unwrap()
+    }
+}
+
+#[async_trait]
+impl Clock for HeldClock {
+    fn now(&self) -> SystemTime {
+        drop(self.0.lock());
+        SystemClock.now()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        // No sweeping meanwhile.
+        SystemClock.sleep(duration * 1_000).await;
+    }
+}
+
+fn key(name: &str) -> Key {
+    Key::new([name]).unwrap()
+}
+
+#[tokio::test]
+#[expect(clippy::await_holding_lock, reason = "holding it is what makes the store stand still")]
+async fn nobody_waits_for_a_store_that_stands_still() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HeldClock::default());
+    let builder = SledStore::builder().operation_timeout(Duration::from_millis(300));
+    let store = builder.clock(Arc::clone(&clock) as Arc<dyn Clock>).open(folder.path().join("store")).await.unwrap();
+    let _ = store.set(&key("before"), "1".into(), &SetOptions::default()).await.unwrap();
+
+    let held = clock.hold();
+    let (options, limit) = (SetOptions::default(), Duration::from_secs(5));
+    let waiting: Vec<_> = ["one", "two", "three"]
+        .map(|name| {
+            let store = store.clone();
+            tokio::spawn(async move { store.set(&key(name), "1".into(), &SetOptions::default()).await })
+        })
+        .into();
+    for write in waiting {
+        let error = tokio::time::timeout(limit, write).await.expect("the write hangs").unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    }
+    let later = tokio::time::timeout(limit, store.set(&key("later"), "1".into(), &options)).await.expect("it hangs");
+    assert_eq!(later.unwrap_err().kind(), ErrorKind::Unavailable);
+    let read = tokio::time::timeout(limit, store.get(&key("before"))).await.expect("the read hangs").unwrap_err();
+    assert_eq!(read.kind(), ErrorKind::Unavailable);
+    assert!(read.message().contains("poisoned"), "{read}");
+    let closed = tokio::time::timeout(limit, store.close()).await.expect("closing hangs");
+    assert_eq!(closed.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(store.get(&key("before")).await.unwrap_err().kind(), ErrorKind::Closed);
+
+    // It goes on, after all: too late for those who were told that it does not.
+    drop(held);
+    drop(store);
+    let again = loop {
+        match SledStore::open(folder.path().join("store")).await {
+            Ok(store) => break store,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
+        }
+    };
+    assert!(again.contains(&key("before")).await.unwrap());
+    for name in ["one", "two", "three", "later"] {
+        assert!(!again.contains(&key(name)).await.unwrap(), "{name} was written after all");
+    }
+}
