@@ -53,7 +53,13 @@ impl<'t> Draft<'t> {
         self.trouble.take()
     }
 
-    /// The time at which the whole batch is judged.
+    /// Judges by this moment from here on. A write may join a batch that was begun before its call, and must not be judged by
+    /// a moment before it: its time to live would end too soon (clause T-2).
+    pub(crate) fn set_now(&mut self, now: SystemTime) {
+        self.now = now;
+    }
+
+    /// The moment by which writes are judged.
     pub(crate) fn now(&self) -> SystemTime {
         self.now
     }

@@ -125,6 +125,7 @@ impl Worker {
                     job.take();
                     // Who was given up before it was taken was told that nothing happened.
                     worker.shared.health.check_write()?;
+                    draft.set_now(worker.shared.clock.now());
                     job.judge(&mut draft);
                 }
                 fit(draft.take_trouble())?;
