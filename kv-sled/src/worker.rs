@@ -41,6 +41,8 @@ pub(crate) struct Worker {
     is_dirty: bool,
     /// How many writes the last batch had.
     last_writes: usize,
+    /// Whether sled has failed in a way after which it must not be asked for anything.
+    is_unfit: bool,
 }
 
 impl Worker {
@@ -53,7 +55,7 @@ impl Worker {
         ledger: Ledger,
         medium: Medium,
     ) -> Self {
-        Self { config, path, shared, pulse, db, ledger, medium, is_dirty: false, last_writes: 0 }
+        Self { config, path, shared, pulse, db, ledger, medium, is_dirty: false, last_writes: 0, is_unfit: false }
     }
 
     /// Works until the store is closed or its last handle is gone.
@@ -230,7 +232,9 @@ impl Worker {
     /// Runs something over sled. What ends badly poisons the store, unless it was not begun.
     fn attempt<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, Stop>) -> Result<T, Failure> {
         let shared = Arc::clone(&self.shared);
-        match catch_unwind(AssertUnwindSafe(|| run(self))) {
+        let done = catch_unwind(AssertUnwindSafe(|| run(self)));
+        self.is_unfit |= !matches!(done, Ok(Ok(_) | Err(Stop::NotBegun(_))));
+        match done {
             // It came through in the end, but everybody was told that it did not.
             Ok(Ok(_)) if !shared.health.is_open() => Err(Failure::Unknown(shared.health.story())),
             Ok(Ok(done)) => Ok(done),
@@ -278,7 +282,12 @@ impl Worker {
 
     /// Flushes, gives the files back and answers whoever still waits.
     async fn end(mut self, closing: Option<oneshot::Sender<Result<()>>>, mut inbox: mpsc::Receiver<Message>) {
-        let flushed = self.flush(false);
+        if !self.is_unfit {
+            let pulse = Arc::clone(&self.pulse);
+            let _busy = pulse.begin(self.config.operation_timeout);
+            // Also where the store was given up for standing still: it has come back.
+            let _ = self.attempt(Self::hand_over);
+        }
         self.shared.health.close();
         inbox.close();
         while let Ok(message) = inbox.try_recv() {
@@ -290,13 +299,12 @@ impl Worker {
         }
         self.shared.changes.close();
         self.shared.letters.close();
-        let Self { config, path, shared, pulse, db, ledger: _, medium, is_dirty: _, last_writes: _ } = self;
+        let Self { config, path, shared, pulse, db, ledger: _, medium, is_dirty: _, last_writes: _, is_unfit } = self;
         let _busy = pulse.begin(config.operation_timeout);
         // Readers that are inside have let go of the tree when this lock is had.
         drop(shared.tree.write().take());
-        let is_safe_to_drop =
-            flushed.is_ok() || shared.settings.get().is_some_and(|settings| settings.global_error().is_err());
-        let ended = if is_safe_to_drop {
+        let knows_of_error = shared.settings.get().is_some_and(|settings| settings.global_error().is_err());
+        let ended = if !is_unfit || knows_of_error {
             catch_unwind(AssertUnwindSafe(|| drop((medium, db))))
         } else {
             // sled flushes what it drops, unless it knows of an error, and would wait for ever with the lock of the whole

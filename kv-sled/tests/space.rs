@@ -82,4 +82,4 @@ async fn ten_rounds_of_filling_and_sweeping_stay_within_a_bound() {
     assert!(*most < BOUND_MEGABYTES, "the folder has grown to {most} MB: {sizes:?}");
 }
 
-const BOUND_MEGABYTES: u64 = 400;
+const BOUND_MEGABYTES: u64 = 64;
