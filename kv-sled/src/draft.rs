@@ -1,10 +1,11 @@
 //! A batch that is being made: what it changes, seen over what the tree holds.
 
-use std::collections::hash_map::Entry as Place;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::time::SystemTime;
 
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry as Place;
 use kv_core::{Deadline, Entry, Error, Key, Result, stored};
 use sled::{Batch, IVec, Tree};
 
