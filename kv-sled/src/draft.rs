@@ -1,7 +1,7 @@
 //! A batch that is being made: what it changes, seen over what the tree holds.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 use std::time::SystemTime;
 
 use hashbrown::HashMap;
@@ -130,7 +130,8 @@ impl<'t> Draft<'t> {
         limit: usize,
         max_bytes: usize,
     ) -> Result<(u64, Option<IVec>)> {
-        let (mut removed, mut bytes) = (0, 0);
+        let mut removed = self.clear_pending(range)?;
+        let mut bytes = 0;
         for (seen, item) in self.tree.range::<Vec<u8>, _>(range.clone()).enumerate() {
             let (physical, stored) = item.map_err(|error| self.failed(error))?;
             bytes += stored.len();
@@ -142,6 +143,18 @@ impl<'t> Draft<'t> {
             }
         }
         Ok((removed, None))
+    }
+
+    /// Removes what only this batch has put into a range: a walk over the tree does not meet it.
+    fn clear_pending(&mut self, range: &(Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Result<u64> {
+        let is_pending = |record: &Record| record.before.is_none() && record.after.is_some();
+        let pending = self.records.iter().filter(|(key, record)| is_pending(record) && range.contains(&data_key(key)));
+        let pending: Vec<Key> = pending.map(|(key, _)| key.clone()).collect();
+        let mut removed = 0;
+        for key in pending {
+            removed += u64::from(decide::remove(self, &key)?);
+        }
+        Ok(removed)
     }
 
     /// What the index says of the key before the batch.
@@ -218,4 +231,27 @@ fn note(trouble: &mut Option<Trouble>, error: sled::Error) -> Error {
 /// Where the index names a record.
 fn indexed(key: &Key, stored: Option<&IVec>) -> Option<Vec<u8>> {
     index_key(stored::deadline(key, stored?).ok()?, key)
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_core::{ListQuery, Version};
+
+    use super::*;
+    use crate::codec::data_range;
+
+    #[test]
+    fn a_clear_takes_what_was_written_earlier_in_its_batch() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let mut draft = Draft::new(&db, SystemTime::UNIX_EPOCH);
+        let (inside, outside) = (Key::new(["k", "1"]).unwrap(), Key::new(["l"]).unwrap());
+        for key in [&inside, &outside] {
+            let stored = stored::encode(key, &Version::random(), Deadline::NEVER, b"value");
+            draft.put(key, Some(stored)).unwrap();
+        }
+        let range = data_range(ListQuery::new(Key::new(["k"]).unwrap()).range().unwrap());
+        assert_eq!(draft.clear(&range, 10, 1_000).unwrap(), (1, None));
+        assert!(draft.live(&inside).unwrap().is_none());
+        assert!(draft.live(&outside).unwrap().is_some());
+    }
 }

@@ -1,5 +1,8 @@
 //! What a list holds.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use kv_core::{Capability, Key, KeyPrefix, KvStore, ListItem, ListQuery, SetItem};
 
 use super::keys::segments;
@@ -255,10 +258,15 @@ async fn during_writes_reversed(cx: Context) -> Verdict {
 async fn steady_among_others(cx: &Context, query: ListQuery) -> Verdict {
     let steady: Vec<Key> = (0..300).map(|at| key(["k", &format!("{at:03}")])).collect();
     write(cx, &steady).await?;
+    let is_done = Arc::new(AtomicBool::new(false));
     let writing = tokio::spawn({
-        let cx = cx.clone();
+        let (cx, is_done) = (cx.clone(), Arc::clone(&is_done));
         async move {
             for round in 0.. {
+                // Not aborted: a write that is dropped on its way may be applied after the case has cleared everything.
+                if is_done.load(Ordering::Relaxed) {
+                    break;
+                }
                 let name = format!("{:03} other", (round * 37) % 300);
                 cx.set(["k", &name], round.to_string()).await?;
                 tokio::task::yield_now().await;
@@ -292,11 +300,8 @@ async fn steady_among_others(cx: &Context, query: ListQuery) -> Verdict {
         Ok(())
     };
     let verdict = result.await;
-    writing.abort();
-    match writing.await {
-        Ok(ended) => verdict.and(ended),
-        Err(_) => verdict,
-    }
+    is_done.store(true, Ordering::Relaxed);
+    verdict.and(writing.await.unwrap_or_else(|ended| Err(Failure::new(format!("the writer ended: {ended}")))))
 }
 
 async fn two_at_once(cx: Context) -> Verdict {
