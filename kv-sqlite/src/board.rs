@@ -1,17 +1,18 @@
 //! Messages between all handles of this process on one table of one file.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use kv_core::hub::{Hub, Letters};
 use kv_core::{KeyPrefix, Message, MessageStream};
+
+use crate::commons::Commons;
 
 /// Where a board hangs: the file's canonical path, and the table.
 type Name = (PathBuf, String);
 
 /// The boards of files; those in memory hang nowhere.
-static BOARDS: Mutex<Option<HashMap<Name, Weak<Board>>>> = Mutex::new(None);
+static BOARDS: Commons<Name, Board> = Commons::new();
 
 /// Every handle's hub, by the handle's number.
 type Board = RwLock<Vec<(i64, Hub<Letters>)>>;
@@ -27,7 +28,7 @@ pub(crate) struct Letterbox {
 impl Letterbox {
     /// A place at the board of this name, or at one of its own.
     pub(crate) fn new(handle: i64, name: Option<Name>) -> Self {
-        let (hub, board) = (Hub::new(), name.map_or_else(Arc::default, board));
+        let (hub, board) = (Hub::new(), name.map_or_else(Arc::default, |name| BOARDS.get(name)));
         board.write().unwrap_or_else(PoisonError::into_inner).push((handle, hub.clone()));
         Self { handle, hub, board }
     }
@@ -54,16 +55,4 @@ impl Drop for Letterbox {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn board(name: Name) -> Arc<Board> {
-    let mut boards = BOARDS.lock().unwrap_or_else(PoisonError::into_inner);
-    let boards = boards.get_or_insert_default();
-    boards.retain(|_, board| board.strong_count() > 0);
-    if let Some(board) = boards.get(&name).and_then(Weak::upgrade) {
-        return board;
-    }
-    let board = Arc::default();
-    boards.insert(name, Arc::downgrade(&board));
-    board
 }

@@ -13,7 +13,7 @@ use crate::store::{CAPABILITIES, SqliteStore};
 /// `sqlite:PATH` and `sqlite::memory:`, for a [`Registry`](kv_core::Registry).
 pub const SCHEME: Scheme = Scheme {
     name: "sqlite",
-    usage: "sqlite:PATH or sqlite::memory: with ?table=kv&sync=every-commit|loses-on-power-cut&busy_timeout=5s\
+    usage: "sqlite:PATH or sqlite::memory: with ?table=kv&sync=every-commit|loses-on-power-cut&busy_timeout=10s\
             &operation_timeout=10s&sweep_interval=1s&readers=8&max_value=16MiB",
     open: |url| {
         Box::pin(async move {
@@ -61,7 +61,8 @@ pub struct SqliteConfig {
     pub table: String,
     /// What an acknowledged write survives. It means nothing in memory.
     pub sync: SyncMode,
-    /// How long a call waits for another process that writes to the file, before it is `Unavailable`.
+    /// How long a write waits for another process that writes to the file, before it is `Unavailable`; never longer than
+    /// [`operation_timeout`](Self::operation_timeout). Handles of one process take turns and do not wait for this.
     #[serde(with = "humantime_serde")]
     pub busy_timeout: Duration,
     /// How long a write may take in all, before it is `Unavailable` or `Indeterminate`.
@@ -95,7 +96,7 @@ impl Default for SqliteConfig {
         Self {
             table: "kv".into(),
             sync: SyncMode::default(),
-            busy_timeout: Duration::from_secs(5),
+            busy_timeout: Duration::from_secs(10),
             operation_timeout: Duration::from_secs(10),
             sweep_interval: Duration::from_secs(1),
             readers: 8,

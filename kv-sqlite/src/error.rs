@@ -50,6 +50,16 @@ pub(crate) fn classify(error: rusqlite::Error, stage: Stage, version: Option<Ver
     Error::new(kind, message).with_source(error)
 }
 
+/// An error that several callers are told of; the driver's own type does not copy.
+pub(crate) fn copied(error: &rusqlite::Error) -> rusqlite::Error {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, message) => rusqlite::Error::SqliteFailure(*failure, message.clone()),
+        rusqlite::Error::SqlInputError { error, msg, .. } => rusqlite::Error::SqliteFailure(*error, Some(msg.clone())),
+        // Its words are all that it has.
+        other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
+    }
+}
+
 /// Whether SQLite says that somebody else has the lock, so that waiting helps.
 pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
     match error {

@@ -22,10 +22,14 @@ impl Timer {
         timeout.await.ok()
     }
 
+    /// What the future gives within `limit`, waited for on a thread that belongs to no runtime.
+    pub(crate) fn block_on<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        self.0.block_on(async { tokio::time::timeout(limit, future).await.ok() })
+    }
+
     /// Waits on a thread that belongs to no runtime.
     pub(crate) fn pause(&self, duration: Duration) {
-        self.0
-            .block_on(async { tokio::time::timeout(duration, std::future::pending::<()>()).await.unwrap_or_default() });
+        let _ = self.block_on(duration, std::future::pending::<()>());
     }
 
     /// Runs what blocks for long on a thread of its own.
@@ -38,7 +42,8 @@ impl Timer {
     }
 }
 
-/// Keeps the thread running; dropping it ends the thread and its tasks.
+/// Keeps the thread running; dropping it ends the thread and its tasks. The writer has it too: what is dropped with the last
+/// handle is still written, with timers.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     timer: Timer,

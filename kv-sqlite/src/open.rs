@@ -41,7 +41,7 @@ pub(crate) async fn open(
         Location::Memory => MEMORY_CAPABILITIES,
     };
     let info = StoreInfo::new(SqliteStore::NAME, capabilities).with_limits(config.limits()?);
-    let keeper = Keeper::start()?;
+    let keeper = Arc::new(Keeper::start()?);
     let timer = keeper.timer().clone();
     let (queue, jobs) = Queue::new(timer.clone(), config.operation_timeout);
     let sql = Arc::new(Statements::new(table));
@@ -54,10 +54,11 @@ pub(crate) async fn open(
     let limit = config.operation_timeout;
     let interval = config.sweep_interval;
     let writer = {
-        let (timer, sql, clock, watchers) = (timer.clone(), Arc::clone(&sql), Arc::clone(&clock), watchers.clone());
+        let (keeper, sql, clock, watchers) =
+            (Arc::clone(&keeper), Arc::clone(&sql), Arc::clone(&clock), watchers.clone());
         let (relied, is_closed) = (Arc::clone(&relied), Arc::clone(&is_closed));
         move || {
-            let (connection, opened) = match connect(&location, &sql.table, &config, &timer, watchers.handle) {
+            let (connection, opened) = match connect(&location, &sql.table, &config, keeper.timer(), watchers.handle) {
                 Ok((connection, opened)) => (connection, opened),
                 Err(error) => {
                     let _ = reply.send(Err(error));
@@ -70,6 +71,7 @@ pub(crate) async fn open(
                 jobs,
                 sql,
                 clock,
+                keeper,
                 watchers,
                 letters,
                 relied,
@@ -129,7 +131,7 @@ fn connect(
 ) -> Result<(crate::reader::SharedConnection, Opened)> {
     match location {
         Location::File(path) => {
-            let (place, connection) = Place::open_writer(path, table, config.sync, config.busy_timeout, timer)?;
+            let (place, connection) = Place::open_writer(path, table, config, timer)?;
             let pool = Pool::new(place.clone(), config.readers, config.operation_timeout);
             let name = (place.canonical(), table.as_str().to_owned());
             let letters = Arc::new(Letterbox::new(handle, Some(name)));

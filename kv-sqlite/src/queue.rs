@@ -26,6 +26,9 @@ pub(crate) enum Job {
 
 /// A call under way, whatever its outcome is.
 pub(crate) trait Pending: Send {
+    /// Whether the caller still waits.
+    fn is_wanted(&self) -> bool;
+
     /// Takes the call over from its caller, or says by `false` that the caller has given up.
     fn claim(&self) -> bool;
 
@@ -50,8 +53,12 @@ struct Call<W: Write> {
 }
 
 impl<W: Write> Pending for Call<W> {
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
     fn claim(&self) -> bool {
-        !self.reply.is_closed() && !self.is_claimed.swap(true, Ordering::AcqRel)
+        self.is_wanted() && !self.is_claimed.swap(true, Ordering::AcqRel)
     }
 
     fn apply(&mut self, batch: &Batch<'_>) -> rusqlite::Result<()> {

@@ -18,11 +18,12 @@ use kv_core::{Error, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::config::SyncMode;
+use crate::config::{SqliteConfig, SyncMode};
 use crate::error::{self, is_busy, is_open_failure};
 use crate::file;
 use crate::keeper::Timer;
 use crate::statement::Table;
+use crate::turn::Turns;
 
 /// `akv1` in ASCII: what tells a file of this crate from those of other programs.
 pub(crate) const APPLICATION_ID: i32 = 0x616b_7631;
@@ -40,8 +41,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     path: PathBuf,
-    busy_timeout: Duration,
+    pub(crate) busy_timeout: Duration,
     identity: Option<(u64, u64)>,
+    pub(crate) turns: Turns,
 }
 
 impl Place {
@@ -53,15 +55,19 @@ impl Place {
     pub(crate) fn open_writer(
         path: &Path,
         table: &Table,
-        sync: SyncMode,
-        busy_timeout: Duration,
+        config: &SqliteConfig,
         timer: &Timer,
     ) -> Result<(Self, Connection)> {
         let path = file::prepare(path)?;
-        let place = Self { identity: file::identity(&path), path, busy_timeout };
-        let mut patience = busy_timeout;
+        let (identity, turns) = (file::identity(&path), Turns::of(canonical(&path)));
+        let place = Self { path, busy_timeout: config.busy_timeout, identity, turns };
+        let limit = config.operation_timeout;
+        let Some(_turn) = place.turns.wait(timer, limit) else {
+            return Err(Error::unavailable(format!("other handles were writing for {limit:?}")));
+        };
+        let mut patience = place.busy_timeout;
         loop {
-            match place.try_open_writer(table, sync) {
+            match place.try_open_writer(table, config.sync) {
                 // SQLite does not wait for a lock while it switches to a write-ahead log, as others may be doing.
                 Err(Failure::Driver(error)) if is_busy(&error) && !patience.is_zero() => {
                     timer.pause(PAUSE);
@@ -86,7 +92,7 @@ impl Place {
 
     /// The file's one name in this process.
     pub(crate) fn canonical(&self) -> PathBuf {
-        self.path.canonicalize().unwrap_or_else(|_| self.path.clone())
+        canonical(&self.path)
     }
 
     /// Opens a connection that only reads. It may still have to recover the log that a killed process left.
@@ -122,6 +128,10 @@ impl Place {
         settle(&connection)?;
         Ok(connection)
     }
+}
+
+fn canonical(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// Opens a database in memory, with the one connection that it can have.

@@ -66,7 +66,7 @@ pub(crate) struct Shared {
     pub(crate) relied: Arc<Relied>,
     pub(crate) is_closed: Arc<AtomicBool>,
     pub(crate) ended: watch::Receiver<bool>,
-    pub(crate) keeper: Keeper,
+    pub(crate) keeper: Arc<Keeper>,
 }
 
 impl SqliteStore {

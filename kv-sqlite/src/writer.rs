@@ -2,21 +2,25 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use kv_core::{Clock, Error, Key, Result, Version};
+use kv_core::{Clock, Error, Key, Result};
 use rusqlite::{Connection, ffi};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::batch::Batch;
 use crate::board::Letterbox;
 use crate::changes;
 use crate::config::SyncMode;
-use crate::error::{Stage, classify};
+use crate::error::{Stage, classify, copied, is_busy};
+use crate::keeper::Keeper;
 use crate::queue::{Job, Pending};
 use crate::reader::{Readers, SharedConnection};
 use crate::relied::Relied;
 use crate::schema::Place;
 use crate::statement::Statements;
+use crate::turn::Turn;
 use crate::watch::Watchers;
 
 /// A batch ends with this many writes.
@@ -25,6 +29,12 @@ const MOST_WRITES: usize = 1_024;
 /// A batch ends with this many bytes of values.
 const MOST_BYTES: usize = 8 << 20;
 
+/// How long to wait before the lock of another process is tried again.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How often a writer that waits for its turn looks whether anybody still waits for what it would write.
+const TURN_CHECK: Duration = Duration::from_secs(1);
+
 /// What the writer shares with the handles.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -32,6 +42,7 @@ pub(crate) struct Writer {
     pub(crate) jobs: mpsc::Receiver<Job>,
     pub(crate) sql: Arc<Statements>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) watchers: Watchers,
     pub(crate) letters: Arc<Letterbox>,
     pub(crate) relied: Arc<Relied>,
@@ -43,6 +54,36 @@ pub(crate) struct Writer {
 }
 
 type Jobs = Vec<Box<dyn Pending>>;
+
+/// What was waiting.
+#[derive(Default)]
+struct Gathered {
+    writes: Jobs,
+    flushes: Vec<oneshot::Sender<Result<()>>>,
+    bytes: usize,
+    is_last: bool,
+}
+
+impl Gathered {
+    fn add(&mut self, job: Job) {
+        match job {
+            Job::Write(write) => {
+                self.bytes += write.bytes();
+                self.writes.push(write);
+            }
+            Job::Flush(reply) => self.flushes.push(reply),
+            Job::Close => self.is_last = true,
+        }
+    }
+
+    /// Takes what waits, until the batch is full.
+    fn top_up(&mut self, jobs: &mut mpsc::Receiver<Job>) {
+        while !self.is_last && self.writes.len() < MOST_WRITES && self.bytes < MOST_BYTES {
+            let Ok(job) = jobs.try_recv() else { return };
+            self.add(job);
+        }
+    }
+}
 
 impl Writer {
     /// Works until the store is closed, or its last handle is dropped.
@@ -63,25 +104,12 @@ impl Writer {
 
     /// Does this job and what waits behind it, and tells whether the store was closed.
     fn work(&mut self, first: Job) -> bool {
-        let (mut writes, mut flushes, mut bytes) = (Jobs::new(), Vec::new(), 0);
-        let mut next = Some(first);
-        let mut is_last = false;
-        while let Some(job) = next {
-            match job {
-                Job::Write(write) => {
-                    bytes += write.bytes();
-                    writes.push(write);
-                }
-                Job::Flush(reply) => flushes.push(reply),
-                Job::Close => is_last = true,
-            }
-            let is_full = is_last || writes.len() >= MOST_WRITES || bytes >= MOST_BYTES;
-            next = if is_full { None } else { self.jobs.try_recv().ok() };
-        }
-        writes.retain(|write| write.claim());
-        self.write(writes);
-        self.flush(flushes);
-        is_last
+        let mut batch = Gathered::default();
+        batch.add(first);
+        batch.top_up(&mut self.jobs);
+        self.write(&mut batch);
+        self.flush(batch.flushes);
+        batch.is_last
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -89,30 +117,78 @@ impl Writer {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a batch. Where it fails before its commit, each of its writes is tried by itself, so that one that cannot
-    /// be written does not fail the others.
-    fn write(&self, mut writes: Jobs) {
-        if writes.is_empty() {
+    /// Writes what waits, when it is this handle's turn. Callers that have given up by then are not written for: nothing
+    /// has begun before the lock is held, so that whoever runs out of time until then knows that nothing happened.
+    fn write(&mut self, batch: &mut Gathered) {
+        if batch.writes.is_empty() {
             return;
         }
+        let Some(_turn) = self.wait_for_turn(&mut batch.writes) else { return };
+        if let Err(error) = self.begin(&mut batch.writes) {
+            batch.writes.retain(|write| write.claim());
+            return fail(std::mem::take(&mut batch.writes), &error, Stage::Before);
+        }
+        batch.top_up(&mut self.jobs);
+        batch.writes.retain(|write| write.claim());
+        self.write_claimed(std::mem::take(&mut batch.writes));
+    }
+
+    /// Waits for the turn, as long as somebody waits for the outcome. In memory nobody else writes.
+    fn wait_for_turn(&self, writes: &mut Jobs) -> Option<Turn> {
+        let Some(place) = &self.place else { return Some(Turn::ALONE) };
+        loop {
+            if let Some(turn) = place.turns.wait(self.keeper.timer(), TURN_CHECK) {
+                return Some(turn);
+            }
+            writes.retain(|write| write.is_wanted());
+            if writes.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    /// Begins a transaction. SQLite's own waiting for the lock of another process is not used: it looks again at intervals
+    /// of up to 100 ms, at which a busy process is seldom between two commits.
+    fn begin(&self, writes: &mut Jobs) -> rusqlite::Result<()> {
+        let connection = self.connection();
+        let Some(place) = &self.place else { return run(&connection, "BEGIN IMMEDIATE") };
+        if !place.is_there() {
+            let moved = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
+            return Err(rusqlite::Error::SqliteFailure(moved, None));
+        }
+        let until = Instant::now() + place.busy_timeout;
+        connection.busy_timeout(Duration::ZERO)?;
+        let begun = loop {
+            match run(&connection, "BEGIN IMMEDIATE") {
+                Err(error) if is_busy(&error) && Instant::now() < until => {
+                    writes.retain(|write| write.is_wanted());
+                    if writes.is_empty() {
+                        break Err(error);
+                    }
+                    self.keeper.timer().pause(PAUSE);
+                }
+                begun => break begun,
+            }
+        };
+        connection.busy_timeout(place.busy_timeout)?;
+        begun
+    }
+
+    /// Writes a batch whose transaction has begun. Where it fails before its commit, each of its writes is tried by itself,
+    /// so that one that cannot be written does not fail the others.
+    fn write_claimed(&self, mut writes: Jobs) {
         match self.transact(&mut writes) {
             Ok(()) => writes.into_iter().for_each(Pending::committed),
             Err((_, Stage::Before)) if writes.len() > 1 => {
                 for write in writes {
-                    self.write(vec![write]);
+                    let mut single = vec![write];
+                    match self.begin(&mut single) {
+                        Ok(()) => self.write_claimed(single),
+                        Err(error) => fail(single, &error, Stage::Before),
+                    }
                 }
             }
-            Err((error, stage)) => {
-                let mut error = Some(error);
-                for write in writes {
-                    // The driver's error goes to the first; it cannot be copied.
-                    let mut make = |version: Option<Version>| match error.take() {
-                        Some(error) => classify(error, stage, version),
-                        None => Error::indeterminate(version, "the commit of the batch failed"),
-                    };
-                    write.failed(&mut make);
-                }
-            }
+            Err((error, stage)) => fail(writes, &error, stage),
         }
     }
 
@@ -134,25 +210,19 @@ impl Writer {
 
     fn try_transact(&self, connection: &Connection, writes: &mut Jobs) -> Result<Vec<Key>, (rusqlite::Error, Stage)> {
         let before = |error| (error, Stage::Before);
-        let run = |sql: &str| connection.prepare_cached(sql)?.execute([]).map(|_| ());
-        if self.place.as_ref().is_some_and(|place| !place.is_there()) {
-            let moved = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
-            return Err(before(rusqlite::Error::SqliteFailure(moved, None)));
-        }
-        run("BEGIN IMMEDIATE").map_err(before)?;
         let batch = Batch::new(connection, &self.sql, &*self.clock, &self.relied);
         for write in writes {
             write.apply(&batch).map_err(before)?;
         }
         let changed = batch.into_changed();
         let is_watched = self.log_where_watched(connection, &changed).map_err(before)?;
-        run("COMMIT").map_err(|error| (error, Stage::Commit))?;
+        run(connection, "COMMIT").map_err(|error| (error, Stage::Commit))?;
         // A watcher in another process that came between our look and our commit has not seen these changes logged, and
         // must hear of what is acknowledged from now on.
         if !is_watched && self.is_watched(connection, &changed).unwrap_or(false) {
-            let _ = run("BEGIN IMMEDIATE")
+            let _ = run(connection, "BEGIN IMMEDIATE")
                 .and_then(|()| changes::log(connection, &self.sql, self.watchers.handle, &changed))
-                .and_then(|()| run("COMMIT"));
+                .and_then(|()| run(connection, "COMMIT"));
         }
         Ok(changed)
     }
@@ -203,11 +273,12 @@ impl Writer {
             jobs: _,
             sql,
             clock: _,
+            keeper,
             watchers,
             letters,
             relied: _,
             readers,
-            place: _,
+            place,
             sync: _,
             is_closed: _,
             ended,
@@ -216,6 +287,7 @@ impl Writer {
         watchers.hub.close();
         letters.close();
         readers.close();
+        let _turn = place.and_then(|place| place.turns.wait(keeper.timer(), TURN_CHECK));
         if let (true, Ok(connection)) = (watchers.is_shared, connection.lock()) {
             if had_lease {
                 let _ = changes::deregister(&connection, &sql, watchers.handle);
@@ -226,6 +298,17 @@ impl Writer {
         drop(connection);
         ended.send_replace(true);
     }
+}
+
+/// Tells callers that their writes failed.
+fn fail(writes: Jobs, error: &rusqlite::Error, stage: Stage) {
+    for write in writes {
+        write.failed(&mut |version| classify(copied(error), stage, version));
+    }
+}
+
+fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(|_| ())
 }
 
 /// Commits a page that does not change, with a sync.
