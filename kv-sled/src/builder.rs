@@ -7,7 +7,7 @@ use std::time::Duration;
 use kv_core::{Clock, Operation, Result, StoreInfo, SystemClock};
 
 use crate::capabilities;
-use crate::config::{SledConfig, SledDurability};
+use crate::config::{SledCheck, SledConfig, SledDurability};
 use crate::handle::{Inner, SledStore};
 use crate::named::{NAME, named};
 use crate::open;
@@ -69,10 +69,17 @@ impl SledStoreBuilder {
         self
     }
 
+    /// As [`SledConfig::check`].
+    pub fn check(mut self, check: SledCheck) -> Self {
+        self.config.check = check;
+        self
+    }
+
     /// Opens the store in this folder, and makes folder and store where there are none.
     ///
     /// Everything that is stored is read once and compared with what should be there, so opening takes time in proportion to
-    /// it. The store works on threads of its own; it does not need the runtime that it was opened on.
+    /// it, unless [`SledStoreBuilder::check`] says otherwise. The store works on threads of its own; it does not need the
+    /// runtime that it was opened on.
     ///
     /// # Errors
     /// `Unavailable` where another store, in this process or another, has the folder open, after a second of trying;

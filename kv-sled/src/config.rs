@@ -14,7 +14,7 @@ use crate::builder::SledStoreBuilder;
 /// The scheme `sled:PATH`.
 pub const SCHEME: Scheme = Scheme {
     name: "sled",
-    usage: "sled:PATH?durability=process&cache=256MiB&min_free=64MiB&sweep_interval=500ms&operation_timeout=10s",
+    usage: "sled:PATH?durability=process&cache=256MiB&min_free=64MiB&sweep_interval=500ms&operation_timeout=10s&check=everything",
     open: |url| {
         Box::pin(async move {
             let store = SledStoreBuilder::default().config(SledConfig::from_url(&url)?).open(url.path()?).await?;
@@ -47,6 +47,8 @@ pub struct SledConfig {
     /// more for each 64 MiB of file.
     #[serde(with = "humantime_serde")]
     pub open_timeout: Duration,
+    /// What is compared with what should be there when the store is opened; everything unless said.
+    pub check: SledCheck,
 }
 
 impl SledConfig {
@@ -59,8 +61,15 @@ impl SledConfig {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        let Self { durability, cache_bytes: _, min_free_bytes: _, sweep_interval, operation_timeout, open_timeout } =
-            self;
+        let Self {
+            durability,
+            cache_bytes: _,
+            min_free_bytes: _,
+            sweep_interval,
+            operation_timeout,
+            open_timeout,
+            check: _,
+        } = self;
         let interval = match durability {
             SledDurability::Interval(interval) => *interval,
             SledDurability::Process | SledDurability::Power => Duration::MAX,
@@ -88,8 +97,21 @@ impl Default for SledConfig {
             sweep_interval: Duration::from_millis(500),
             operation_timeout: Duration::from_secs(10),
             open_timeout: Duration::from_secs(4),
+            check: SledCheck::Everything,
         }
     }
+}
+
+/// What is read and compared when a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SledCheck {
+    /// Everything, which takes time in proportion to it.
+    #[default]
+    Everything,
+    /// Nothing. **Damage is met later, or not at all**: by a read that fails, hangs or gives a value that was overwritten.
+    Nothing,
 }
 
 /// What an acknowledged write survives. As text: `process`, `power`, or an interval such as `interval:100ms`.
@@ -159,7 +181,8 @@ mod tests {
         let config = SledConfig::from_url(&url).unwrap();
         assert_eq!(config.durability, SledDurability::Interval(Duration::from_millis(1_500)));
         assert_eq!((config.cache_bytes, config.min_free_bytes), (1 << 20, 0));
-        for bad in ["durability=fast", "durability=interval:", "sise=1", "cache=big"] {
+        assert_eq!(config.check, SledCheck::Everything);
+        for bad in ["check=some", "durability=fast", "durability=interval:", "sise=1", "cache=big"] {
             let url: StoreUrl = format!("sled:./data?{bad}").parse().unwrap();
             assert!(SledConfig::from_url(&url).is_err(), "{bad}");
         }

@@ -28,7 +28,7 @@ mod worker;
 
 pub use self::builder::SledStoreBuilder;
 pub use self::capabilities::CAPABILITIES;
-pub use self::config::{SCHEME, SledConfig, SledDurability};
+pub use self::config::{SCHEME, SledCheck, SledConfig, SledDurability};
 pub use self::handle::SledStore;
 pub use self::stats::SledStats;
 pub use self::verify::{Verification, export, verify};

@@ -12,7 +12,7 @@ use sled::Db;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::codec::LEDGER;
-use crate::config::{SledConfig, SledDurability};
+use crate::config::{SledCheck, SledConfig, SledDurability};
 use crate::error::{from_io, from_sled, is_locked};
 use crate::folder;
 use crate::handle::Shared;
@@ -153,7 +153,11 @@ fn open_once(config: &SledConfig, path: &Path, pulse: &Pulse) -> Result<Opened, 
             .open()
             .map_err(|error| if is_locked(&error) { Attempt::Locked } else { Attempt::Failed(from_sled(error)) })?;
         pulse.beat();
-        let ledger = check(&db, pulse).map_err(Attempt::Failed)?;
+        let ledger = match config.check {
+            SledCheck::Everything => check(&db, pulse),
+            SledCheck::Nothing => trust(&db).and_then(|ledger| ledger.map_or_else(|| check(&db, pulse), Ok)),
+        };
+        let ledger = ledger.map_err(Attempt::Failed)?;
         let mut medium = Medium::open(path).map_err(unsynced)?;
         if config.durability == SledDurability::Power {
             db.flush().map_err(|error| Attempt::Failed(from_sled(error)))?;
@@ -173,6 +177,11 @@ const MIN_CACHE_BYTES: u64 = 1 << 20;
 
 fn unsynced(error: std::io::Error) -> Attempt {
     Attempt::Failed(from_io(error, "the store's files cannot be synced"))
+}
+
+/// The ledger as it was written, where there is one.
+fn trust(db: &Db) -> Result<Option<Ledger>> {
+    db.get(LEDGER).map_err(unreadable)?.map(|written| Ledger::decode(&written)).transpose()
 }
 
 /// An error of reading what was there when the store was last open.

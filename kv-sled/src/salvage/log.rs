@@ -69,30 +69,18 @@ impl Log {
                 _ => log.damaged_parts += 1,
             }
         }
-        let last = order.last_key_value().map(|(_, &number)| number);
-        let end = match last {
-            Some(number) => tip(&files.segment(number)?, order.last_key_value().map_or(0, |(&start, _)| start)),
-            None => 0,
-        };
+        let Some((&last_start, &last)) = order.last_key_value() else { return Ok(log) };
+        let (end, is_cut_off) = tip(&files.segment(last)?, last_start);
+        log.damaged_parts += u64::from(is_cut_off);
+        let mut is_torn = false;
         for (start, number) in order {
-            let bytes = files.segment(number)?;
-            let mut torn = false;
-            let tail = messages(&bytes, start, number, |at, message| {
-                torn |= matches!(message, Message::Batch(last) if last > end);
-                if !torn {
+            let tail = messages(&files.segment(number)?, start, number, |at, message| {
+                is_torn |= matches!(message, Message::Batch(last) if last > end);
+                if !is_torn {
                     log.apply(at, message);
                 }
             });
-            // Behind the end of the log stands what was there before, and after a crash what was half written; what is
-            // in order there and belongs to this use of the segment has been cut off.
-            if let Tail::Damaged(place) = tail
-                && (last != Some(number) || is_followed(&bytes, place, start))
-            {
-                log.damaged_parts += 1;
-            }
-            if torn {
-                break;
-            }
+            log.damaged_parts += u64::from(number != last && matches!(tail, Tail::Damaged(_)));
         }
         Ok(log)
     }
@@ -123,11 +111,12 @@ fn segment_start(head: &[u8]) -> Option<u64> {
     (crc32fast::hash(rest) ^ u32::MAX == check && start % SEGMENT_BYTES as u64 == 0).then_some(start)
 }
 
-/// Where the history of the log ends.
-fn tip(last_segment: &[u8], start: u64) -> u64 {
+/// Where the history of the log ends, and whether it went on from there. Behind the end stands what was there before, and
+/// after a crash what was half written; what is in order there and belongs to this use of the segment has been cut off.
+fn tip(last_segment: &[u8], start: u64) -> (u64, bool) {
     let mut end = start;
-    messages(last_segment, start, 0, |at, _| end = at);
-    end
+    let tail = messages(last_segment, start, 0, |at, _| end = at);
+    (end, matches!(tail, Tail::Damaged(place) if is_followed(last_segment, place, start)))
 }
 
 /// Gives each message of a segment, with the place in the history of the log where it ends.

@@ -8,12 +8,16 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use kv_core::{
     Clock, DeleteOptions, Expiry, Key, KvStore, NewExpiry, SetOptions, SetOutcome, SystemClock, Transaction, Version,
+    When,
 };
 use kv_sled::{SledDurability, SledStore};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 const FOLDER: &str = "KV_SLED_CRASH_FOLDER";
 const DURABILITY: &str = "KV_SLED_CRASH_DURABILITY";
 const ROUND: &str = "KV_SLED_CRASH_ROUND";
+const SEED: &str = "KV_SLED_CRASH_SEED";
 
 /// How many tasks write, each to keys of its own.
 pub(crate) const TASKS: usize = 8;
@@ -36,11 +40,12 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    pub(crate) fn start(path: &Path, durability: SledDurability, round: usize) -> Self {
+    pub(crate) fn start(path: &Path, durability: SledDurability, seed: u64, round: usize) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child_that_writes", "--nocapture"])
             .env(FOLDER, path)
             .env(DURABILITY, durability.to_string())
+            .env(SEED, seed.to_string())
             .env(ROUND, round.to_string())
             .stdout(Stdio::piped())
             .spawn()
@@ -92,12 +97,12 @@ fn say(line: &str) {
 pub(crate) fn main() {
     let Ok(path) = std::env::var(FOLDER) else { return };
     let durability = std::env::var(DURABILITY).unwrap().parse().unwrap();
-    let round: u64 = std::env::var(ROUND).unwrap().parse().unwrap();
+    let [seed, round] = [SEED, ROUND].map(|name| std::env::var(name).unwrap().parse::<u64>().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async move {
         let store = SledStore::builder().durability(durability).open(path).await.unwrap();
         say("\nOPEN\n");
-        let tasks: Vec<_> = (0..TASKS).map(|task| tokio::spawn(write(store.clone(), task, round))).collect();
+        let tasks: Vec<_> = (0..TASKS).map(|task| tokio::spawn(write(store.clone(), seed, task, round))).collect();
         for task in tasks {
             task.await.unwrap();
         }
@@ -112,8 +117,15 @@ pub(crate) enum Step {
         value: Bytes,
         deadline_millis: Option<u64>,
     },
+    SetIfAbsent {
+        key: Key,
+        value: Bytes,
+    },
     Delete {
         key: Key,
+    },
+    Clear {
+        prefix: Key,
     },
     Touch {
         key: Key,
@@ -134,22 +146,26 @@ pub(crate) enum Step {
 const FAR_MILLIS: u64 = 4_000_000_000_000;
 
 impl Step {
-    /// The step of a task with this number. Steps go on from round to round.
-    pub(crate) fn of(task: usize, number: u64) -> Self {
-        let key = |name: &str| Key::new([&format!("t{task}"), name, &format!("{}", number % 7)]).unwrap();
+    /// The step of a task with this number, a random one by the seed. Steps go on from round to round.
+    pub(crate) fn of(seed: u64, task: usize, number: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed ^ (task as u64) << 56 ^ number);
+        let (kind, place): (u32, u32) = (random.random_range(0..20), random.random_range(0..7));
+        let key = |name: &str| Key::new([&format!("t{task}"), name, &format!("{place}")]).unwrap();
         let value = Bytes::from(format!("{task}.{number}."));
         let deadline = FAR_MILLIS + number;
-        match number % 12 {
-            0..3 => Self::Set { key: key("plain"), value, deadline_millis: None },
-            3 | 4 => Self::Set { key: key("passing"), value, deadline_millis: Some(deadline) },
-            5 => Self::Delete { key: key("plain") },
-            6 => Self::Touch { key: key("passing"), deadline_millis: deadline },
-            7 | 8 => Self::Commit { keys: ["a", "b", "c"].map(key), value, gone: key("passing") },
-            9 => Self::Increment { key: key("counter") },
-            // Every so often a value that sled keeps in a file of its own.
-            10 if number.is_multiple_of(5) => {
+        match kind {
+            0..4 => Self::Set { key: key("plain"), value, deadline_millis: None },
+            4..7 => Self::Set { key: key("passing"), value, deadline_millis: Some(deadline) },
+            7 | 8 => Self::Delete { key: key("plain") },
+            9 => Self::Touch { key: key("passing"), deadline_millis: deadline },
+            10..13 => Self::Commit { keys: ["a", "b", "c"].map(key), value, gone: key("passing") },
+            13 | 14 => Self::Increment { key: key("counter") },
+            15 | 16 => Self::SetIfAbsent { key: key("plain"), value },
+            // Every so often a value that sled keeps in a file of its own, and everything of a kind gone.
+            17 if place == 0 => {
                 Self::Set { key: key("large"), value: value.repeat(40_000).into(), deadline_millis: None }
             }
+            18 if place == 1 => Self::Clear { prefix: Key::new([&format!("t{task}"), "plain"]).unwrap() },
             _ => Self::Set { key: key("plain"), value: value.repeat(200).into(), deadline_millis: Some(deadline) },
         }
     }
@@ -160,10 +176,10 @@ pub(crate) fn first_step(round: u64) -> u64 {
     round * 1_000_000
 }
 
-async fn write(store: SledStore, task: usize, round: u64) {
+async fn write(store: SledStore, seed: u64, task: usize, round: u64) {
     for number in first_step(round).. {
         say(&format!(">{task} {number} try;\n"));
-        let version = perform(&store, Step::of(task, number)).await;
+        let version = perform(&store, Step::of(seed, task, number)).await;
         let millis = SystemClock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
         let version = version.map_or("-".to_owned(), |version| version.to_string());
         say(&format!(">{task} {number} ack {millis} {version};\n"));
@@ -178,6 +194,14 @@ async fn perform(store: &SledStore, step: Step) -> Option<Version> {
             let outcome = store.set(&key, value, &SetOptions::default().with_expiry(expiry)).await.unwrap();
             let SetOutcome::Stored { version, .. } = outcome else { panic!("refused") };
             version
+        }
+        Step::SetIfAbsent { key, value } => {
+            let outcome = store.set(&key, value, &SetOptions::default().with_when(When::Absent)).await.unwrap();
+            outcome.version()
+        }
+        Step::Clear { prefix } => {
+            store.clear(&prefix.into()).await.unwrap();
+            None
         }
         Step::Delete { key } => {
             let _ = store.delete(&key, &DeleteOptions::default()).await.unwrap();

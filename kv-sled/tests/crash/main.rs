@@ -1,6 +1,7 @@
-//! A process that writes is killed at any moment, again and again on the same files; nothing acknowledged may be missing.
+//! A process that runs random histories is killed at any moment, again and again on the same files; what is there then is
+//! what a model of the acknowledged steps holds.
 //!
-//! `CRASH_ROUNDS` says how many kills there are, 30 unless said.
+//! `CRASH_ROUNDS` says how many kills there are, 30 unless said; `CRASH_SEED` repeats a history.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -44,9 +45,11 @@ fn rounds() -> usize {
 async fn kill_again_and_again(durability: SledDurability, rounds: usize) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
-    let (mut model, mut versions, mut acknowledged, mut lost) = (Model::default(), HashSet::new(), 0, 0);
+    let seed = std::env::var("CRASH_SEED").map_or_else(|_| random(), |seed| seed.parse().expect("a seed"));
+    println!("CRASH_SEED={seed}");
+    let (mut model, mut versions, mut acknowledged, mut lost) = (Model::new(seed), HashSet::new(), 0, 0);
     for round in 0..rounds {
-        let child = Child::start(&path, durability, round);
+        let child = Child::start(&path, durability, seed, round);
         SystemClock.sleep(Duration::from_millis(5 + random() % 195)).await;
         let (reports, killed_at) = child.kill();
         for version in reports.iter().filter_map(|report| report.version) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use kv_core::{Deadline, Key};
+use kv_core::{Deadline, Key, KeyPrefix};
 use kv_sled::SledStore;
 
 use crate::child::{Report, Step, TASKS};
@@ -14,12 +14,17 @@ use crate::{deadline_of, everything};
 type State = BTreeMap<Key, (Bytes, Deadline)>;
 
 /// What each task has left, by the last check.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Model {
+    seed: u64,
     tasks: [State; TASKS],
 }
 
 impl Model {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, tasks: Default::default() }
+    }
+
     /// Compares the store with what may be there: for each task the state behind its last acknowledged step, or behind the
     /// one that it tried then, and with an interval behind any step acknowledged within it. Gives how many steps were lost
     /// within the interval, and goes on from what is there.
@@ -52,7 +57,7 @@ impl Model {
             steps.extend(tried.filter(|tried| !steps.contains(tried)));
             let mut matching = (least == 0 && state == found).then_some(0);
             for (place, step) in steps.iter().enumerate() {
-                apply(&mut state, Step::of(task, *step));
+                apply(&mut state, Step::of(self.seed, task, *step));
                 if place + 1 >= least && state == found {
                     matching = Some(place + 1);
                 }
@@ -79,6 +84,13 @@ fn apply(state: &mut State, step: Step) {
     match step {
         Step::Set { key, value, deadline_millis } => {
             state.insert(key, (value, at(deadline_millis)));
+        }
+        Step::SetIfAbsent { key, value } => {
+            state.entry(key).or_insert((value, Deadline::NEVER));
+        }
+        Step::Clear { prefix } => {
+            let prefix = KeyPrefix::from(prefix);
+            state.retain(|key, _| !prefix.covers(key));
         }
         Step::Delete { key } => {
             state.remove(&key);

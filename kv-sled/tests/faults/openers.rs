@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use kv_core::{ErrorKind, Key, KvStore, SetOptions};
-use kv_sled::SledStore;
+use kv_sled::{SledCheck, SledStore};
 
 use crate::child;
 use crate::disk::Mount;
@@ -55,6 +55,22 @@ async fn a_store_that_was_just_closed_or_dropped_opens_again() {
             drop(sled::open(&path).unwrap());
         }
     }
+}
+
+#[tokio::test]
+async fn a_store_opens_unchecked_with_everything_that_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    // The first opening finds nothing that it could trust.
+    for round in 0_u32..3 {
+        let store = SledStore::builder().check(SledCheck::Nothing).open(&path).await.unwrap();
+        let entry = store.get(&key()).await.unwrap();
+        assert_eq!(entry.map(|entry| entry.value), round.checked_sub(1).map(|last| last.to_string().into()));
+        let _ = store.set(&key(), round.to_string().into(), &SetOptions::default()).await.unwrap();
+        store.close().await.unwrap();
+    }
+    // The sum went on from what was trusted.
+    SledStore::open(&path).await.unwrap().close().await.unwrap();
 }
 
 #[tokio::test]
