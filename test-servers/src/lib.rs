@@ -1,1 +1,15 @@
-//! Private servers for tests.
+#![doc = include_str!("../README.md")]
+
+mod family;
+mod folder;
+mod port;
+mod process;
+mod secret;
+mod shared;
+mod tls;
+mod wait;
+
+pub mod pgbouncer;
+pub mod postgres;
+pub mod proxy;
+pub mod redis;

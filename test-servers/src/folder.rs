@@ -1,0 +1,105 @@
+//! Temporary folders, and the removal of those whose owner was killed.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
+
+use tempfile::TempDir;
+
+use crate::postgres::{self, forget};
+use crate::process::{Account, run};
+
+const PREFIX: &str = "kvs-";
+
+/// Is locked as long as the folder is in use.
+const LOCK: &str = "lock";
+
+/// A socket's path has at most 107 bytes, and its folder and name come after this one.
+const LONGEST_PARENT: usize = 60;
+
+/// A folder of one server, removed on drop.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    mounted: Option<PathBuf>,
+    path: TempDir,
+    _lock: File,
+}
+
+impl Folder {
+    /// Belongs to `account`, where there is one.
+    pub(crate) fn create(account: Option<&Account>) -> io::Result<Self> {
+        static SWEPT: Once = Once::new();
+        let parent = Some(std::env::temp_dir()).filter(|path| path.as_os_str().len() <= LONGEST_PARENT);
+        let parent = parent.unwrap_or_else(|| "/tmp".into());
+        SWEPT.call_once(|| sweep(&parent));
+        let path = tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir_in(parent)?;
+        let lock = File::create(path.path().join(LOCK))?;
+        lock.lock()?;
+        if let Some(account) = account {
+            account.give(path.path())?;
+        }
+        Ok(Self { mounted: None, path, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.path.path()
+    }
+
+    /// Makes the folder `name` in this one a file system of its own, with room for `bytes`.
+    pub(crate) fn mount(&mut self, name: &str, bytes: u64, account: Option<&Account>) -> io::Result<PathBuf> {
+        let path = self.path().join(name);
+        std::fs::create_dir(&path)?;
+        let size = format!("size={bytes},mode=0700");
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path)).map_err(|error| {
+            io::Error::new(error.kind(), format!("a small tmpfs needs the right to mount: {error}"))
+        })?;
+        self.mounted = Some(path.clone());
+        if let Some(account) = account {
+            account.give(&path)?;
+        }
+        Ok(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Some(path) = &self.mounted {
+            unmount(path);
+        }
+    }
+}
+
+/// Lazily, since a server's last process may not be gone entirely.
+fn unmount(path: &Path) {
+    let _ = run(Command::new("umount").arg("--lazy").arg(path));
+}
+
+/// Removes the folders of processes that were killed before they could.
+fn sweep(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) && is_left(&entry.path()) {
+            forget(&entry.path().join(postgres::DATA));
+            for inner in std::fs::read_dir(entry.path()).into_iter().flatten().flatten() {
+                if device(&inner.path()) != device(&entry.path()) {
+                    unmount(&inner.path());
+                }
+            }
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn device(path: &Path) -> Option<u64> {
+    std::fs::symlink_metadata(path).ok().map(|found| found.dev())
+}
+
+/// A process in another namespace is not seen in `/proc`; its lock is.
+fn is_left(folder: &Path) -> bool {
+    File::open(folder.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok())
+}

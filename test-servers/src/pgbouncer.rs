@@ -1,0 +1,120 @@
+//! A pooler in front of a PostgreSQL server.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::folder::Folder;
+use crate::port::Port;
+use crate::postgres::{NAME, Postgres};
+use crate::process::{Account, Launch, Process, client, program, run};
+use crate::secret::encoded;
+
+/// `PgBouncer` in transaction mode: a connection of the server is a client's for one transaction only.
+///
+/// Dropping it stops it and removes its folder.
+#[derive(Debug)]
+pub struct PgBouncer {
+    process: Process,
+    port: Port,
+    password: String,
+    folder: Folder,
+}
+
+impl PgBouncer {
+    /// Starts it in front of all databases of the server.
+    ///
+    /// # Errors
+    /// The program is missing or did not start; its log is shown.
+    pub fn start(server: &Postgres) -> io::Result<Self> {
+        let account = Account::unprivileged(&["postgres", "nobody"])?;
+        let folder = Folder::create(account.as_ref())?;
+        let port = Port::reserve()?;
+        let password = server.password().to_owned();
+        let configuration = format!(
+            "[databases]\n* = host=127.0.0.1 port={server_port}\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir = {folder}\n\
+             auth_type = scram-sha-256\nauth_file = {folder}/userlist.txt\nadmin_users = {NAME}\n\
+             pool_mode = transaction\nmax_client_conn = 500\ndefault_pool_size = 20\n\
+             ignore_startup_parameters = extra_float_digits\nlog_connections = 0\nlog_disconnections = 0\n",
+            server_port = server.port(),
+            port = port.number(),
+            folder = folder.path().display(),
+        );
+        for (name, text) in [("pgbouncer.ini", configuration), ("userlist.txt", format!("\"{NAME}\" \"{password}\"\n"))]
+        {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text)?;
+            account.map_or(Ok(()), |account| account.give(&path))?;
+        }
+        let launch = Launch {
+            program: program(&["pgbouncer"])?,
+            arguments: vec!["pgbouncer.ini".into()],
+            account,
+            folder: folder.path().to_owned(),
+        };
+        let process = Process::start(launch)?;
+        let mut bouncer = Self { process, port, password, folder };
+        bouncer.ready()?;
+        Ok(bouncer)
+    }
+
+    /// `postgres://kv:PASSWORD@127.0.0.1:PORT/DATABASE`
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{NAME}:{}@{}/{}", encoded(&self.password), self.address(), encoded(database))
+    }
+
+    /// Its own, not the server's.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Its own, not the server's.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Kills it as a crash would; the server stays.
+    ///
+    /// # Errors
+    /// It could not be killed.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again on the same port; kills it first, where it runs.
+    ///
+    /// # Errors
+    /// It did not start.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.process.restart()?;
+        self.ready()
+    }
+
+    /// Stops it without an end.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pause(&mut self) -> io::Result<()> {
+        self.process.pause()
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn resume(&mut self) -> io::Result<()> {
+        self.process.resume()
+    }
+
+    /// Asks its console, which needs no server behind it.
+    fn ready(&mut self) -> io::Result<()> {
+        let Self { process, port, password, folder } = self;
+        let psql = program(&["psql"])?;
+        process.ready(|| {
+            let mut command = client(&psql);
+            command.args(["-X", "-A", "-t", "-q", "-U", NAME, "-d", "pgbouncer", "-c", "show version"]);
+            command.arg("-h").arg(folder.path()).arg("-p").arg(port.number().to_string());
+            run(command.env("PGPASSWORD", password.as_str())).map(drop)
+        })
+    }
+}

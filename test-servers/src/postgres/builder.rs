@@ -1,0 +1,102 @@
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+use super::template::Template;
+use super::{DATA, Postgres, find_programs};
+use crate::folder::Folder;
+use crate::port::Port;
+use crate::process::{Account, Launch, Process};
+use crate::tls::Tls;
+
+/// What a [`Postgres`] is started with.
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct PostgresBuilder {
+    tls: bool,
+    fsync: bool,
+    tmpfs_bytes: Option<u64>,
+    settings: Vec<(String, String)>,
+}
+
+impl PostgresBuilder {
+    /// Speaks TLS too, on the same port, as `localhost` and `127.0.0.1`.
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Waits for the disk as a server in production does. Off unless asked for.
+    pub fn fsync(mut self, on: bool) -> Self {
+        self.fsync = on;
+        self
+    }
+
+    /// A setting of `postgresql.conf`.
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Puts the data on a file system of its own with room for so many bytes, so that it can be filled. An empty server takes about
+    /// 32 MB. This mounts, and so needs to be root.
+    pub fn data_on_tmpfs(mut self, bytes: u64) -> Self {
+        self.tmpfs_bytes = Some(bytes);
+        self
+    }
+
+    /// Starts it, and returns when it answers.
+    ///
+    /// # Errors
+    /// The program is missing or did not start, with its log; or the data could not be put on a tmpfs.
+    pub fn start(self) -> io::Result<Postgres> {
+        let programs = find_programs()?;
+        let account = Account::unprivileged(&["postgres", "nobody"])?;
+        let template = Template::get(&programs, account)?;
+        let mut folder = Folder::create(account.as_ref())?;
+        let data = match self.tmpfs_bytes {
+            Some(bytes) => folder.mount(DATA, bytes, account.as_ref())?,
+            None => folder.path().join(DATA),
+        };
+        template.copy_to(&data)?;
+        let port = Port::reserve()?;
+        let tls = if self.tls { Some(Tls::create(folder.path(), account.as_ref())?) } else { None };
+        let launch = Launch {
+            program: programs.join("postgres"),
+            arguments: self.arguments(folder.path(), &data, &port, tls.as_ref()),
+            account,
+            folder: folder.path().to_owned(),
+        };
+        let process = Process::start(launch)?;
+        let mut postgres = Postgres { process, port, tls, password: template.password, programs, folder };
+        postgres.ready()?;
+        Ok(postgres)
+    }
+
+    /// Settings of the caller come last, and so win.
+    fn arguments(&self, folder: &Path, data: &Path, port: &Port, tls: Option<&Tls>) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["-D".into(), data.into()];
+        let mut set = |name: &str, value: &str| arguments.extend(["-c".into(), format!("{name}={value}").into()]);
+        let on = if self.fsync { "on" } else { "off" };
+        set("listen_addresses", "127.0.0.1");
+        set("port", &port.number().to_string());
+        set("unix_socket_directories", &folder.to_string_lossy());
+        set("max_connections", "200");
+        set("fsync", on);
+        set("full_page_writes", on);
+        // In files of the folder, so that a kill leaves nothing elsewhere.
+        set("dynamic_shared_memory_type", "mmap");
+        if self.tmpfs_bytes.is_none() {
+            set("max_wal_size", "1GB");
+        }
+        if let Some(tls) = tls {
+            set("ssl", "on");
+            set("ssl_cert_file", &tls.certificate.to_string_lossy());
+            set("ssl_key_file", &tls.key.to_string_lossy());
+        }
+        for (name, value) in &self.settings {
+            set(name, value);
+        }
+        arguments
+    }
+}

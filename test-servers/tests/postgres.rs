@@ -1,0 +1,193 @@
+//! One PostgreSQL server, with each thing it can be built with.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
+
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use test_servers::postgres::Postgres;
+
+/// By URL, as a stranger would.
+fn connect(url: &str, sql: &str) -> Output {
+    let mut command = Command::new("psql");
+    command.args(["-X", "-A", "-t", "-q", "-c", sql, url]).env_remove("PGPASSWORD").output().unwrap()
+}
+
+fn answer(url: &str, sql: &str) -> String {
+    let output = connect(url, sql);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn it_answers_by_address_and_by_socket() {
+    let postgres = Postgres::start().unwrap();
+    let sql = "select current_user, current_database(), current_setting('server_encoding'), current_setting('max_connections')";
+    assert_eq!(answer(&postgres.url(), sql), "kv|kv|UTF8|200");
+    assert_eq!(answer(&postgres.socket_url(), "select inet_server_addr() is null"), "t");
+    assert_eq!(answer(&postgres.url(), "select current_setting('fsync'), 'a' < 'B'"), "off|f");
+    let wrong = connect(&postgres.url_of("kv", "wrong", "kv"), "select 1");
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("password authentication failed"));
+}
+
+#[test]
+fn nothing_is_left_after_drop() {
+    let mut postgres = Postgres::start().unwrap();
+    let (pid, folder) = (postgres.pid(), postgres.socket_folder().to_owned());
+    postgres.pause().unwrap();
+    let segment = shared_memory_of(&folder);
+    assert!(shared_memory().contains(&segment));
+    drop(postgres);
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!folder.exists());
+    assert!(!shared_memory().contains(&segment));
+}
+
+#[test]
+fn nothing_is_left_of_a_killed_server() {
+    let mut postgres = Postgres::start().unwrap();
+    let folder = postgres.socket_folder().to_owned();
+    postgres.kill().unwrap();
+    let segment = shared_memory_of(&folder);
+    drop(postgres);
+    assert!(!folder.exists());
+    assert!(!shared_memory().contains(&segment));
+}
+
+/// The number of the segment by which a server knows itself.
+fn shared_memory_of(folder: &Path) -> String {
+    let file = std::fs::read_to_string(folder.join("data/postmaster.pid")).unwrap();
+    file.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned()
+}
+
+fn shared_memory() -> Vec<String> {
+    let list = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    list.lines().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect()
+}
+
+#[test]
+fn databases_are_separate() {
+    let postgres = Postgres::start().unwrap();
+    let one = postgres.create_database("One \"quoted\"").unwrap();
+    let two = postgres.create_database("two").unwrap();
+    answer(&one, "create table t ()");
+    assert_eq!(answer(&one, "select count(*) from pg_class where relname = 't'"), "1");
+    assert_eq!(answer(&two, "select count(*) from pg_class where relname = 't'"), "0");
+    assert!(postgres.create_database("two").unwrap_err().to_string().contains("already exists"));
+}
+
+#[test]
+fn a_killed_server_comes_back_with_its_rows_on_its_port() {
+    let mut postgres = Postgres::start().unwrap();
+    postgres.psql("kv", "create table t as select 7 as n").unwrap();
+    let (url, pid) = (postgres.url(), postgres.pid());
+    postgres.kill().unwrap();
+    assert_eq!(TcpStream::connect(postgres.address()).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    postgres.restart().unwrap();
+    assert_ne!(postgres.pid(), pid);
+    assert_eq!(answer(&url, "select n from t"), "7");
+    postgres.restart().unwrap();
+    assert_eq!(answer(&url, "select n from t"), "7");
+}
+
+#[test]
+fn a_paused_server_answers_nothing_until_it_goes_on() {
+    let mut postgres = Postgres::start().unwrap();
+    postgres.pause().unwrap();
+    let mut stream = TcpStream::connect(postgres.address()).unwrap();
+    // A request for TLS, which is answered by one letter.
+    std::io::Write::write_all(&mut stream, &[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let silence = stream.read(&mut [0]).unwrap_err();
+    assert!(matches!(silence.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{silence}");
+    postgres.resume().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut letter = [0];
+    stream.read_exact(&mut letter).unwrap();
+    assert_eq!(&letter, b"N");
+}
+
+#[test]
+fn a_connection_that_is_busy_is_paused_too() {
+    let mut postgres = Postgres::start().unwrap();
+    let sql = "create table t (n int); select pg_backend_pid(); \
+               do $$ begin for i in 1..1000000 loop insert into t values (i); commit; end loop; end $$";
+    let mut busy = Command::new("psql")
+        .args(["-X", "-A", "-t", "-q", &postgres.url()])
+        .stdin(std::process::Stdio::piped())
+        .spawn();
+    let busy = busy.as_mut().unwrap();
+    std::io::Write::write_all(busy.stdin.as_mut().unwrap(), sql.as_bytes()).unwrap();
+    drop(busy.stdin.take());
+    while postgres.psql("kv", "select count(*) > 0 from t").unwrap_or_default() != "t" {}
+    let pid =
+        postgres.psql("kv", "select pid from pg_stat_activity where query like '%loop%' and pid <> pg_backend_pid()");
+    postgres.pause().unwrap();
+    let state = std::fs::read_to_string(format!("/proc/{}/status", pid.unwrap())).unwrap();
+    assert!(state.contains("State:\tT"), "{state}");
+    postgres.kill().unwrap();
+    busy.wait().unwrap();
+}
+
+#[test]
+fn a_killed_backend_makes_the_server_recover() {
+    let mut postgres = Postgres::start().unwrap();
+    let mut session = Command::new("psql")
+        .args(["-X", "-A", "-t", "-q", &postgres.url(), "-c", "select pg_sleep(100)"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let asked = "select pid from pg_stat_activity where query = 'select pg_sleep(100)' and pid <> pg_backend_pid()";
+    let pid = loop {
+        if let Ok(pid) = postgres.psql("kv", asked).unwrap().parse() {
+            break pid;
+        }
+    };
+    postgres.kill_backend(pid).unwrap();
+    assert!(!session.wait().unwrap().success());
+    while postgres.psql("kv", "select 1").is_err() {}
+    assert!(postgres.kill_backend(std::process::id()).is_err());
+    assert!(postgres.kill_backend(pid).is_err());
+    postgres.kill().unwrap();
+}
+
+#[test]
+fn tls_is_vouched_for_by_its_own_authority() {
+    let postgres = Postgres::builder().tls().fsync(true).setting("work_mem", "5MB").start().unwrap();
+    let other = Postgres::builder().tls().start().unwrap();
+    let verified = |host: &str, authority: &Path| {
+        let url = postgres.url().replace("127.0.0.1", host);
+        let url = format!("{url}?sslmode=verify-full&sslrootcert={}", authority.display());
+        connect(
+            &url,
+            "select ssl, current_setting('fsync'), current_setting('work_mem') from pg_stat_ssl where pid = pg_backend_pid()",
+        )
+    };
+    assert_eq!(verified("localhost", postgres.ca_certificate()).stdout, b"t|on|5MB\n");
+    assert_eq!(verified("127.0.0.1", postgres.ca_certificate()).stdout, b"t|on|5MB\n");
+    assert!(String::from_utf8_lossy(&verified("localhost", other.ca_certificate()).stderr).contains("verify failed"));
+}
+
+/// Mounting needs rights that not every machine gives: where it cannot be, the error must say so.
+#[test]
+fn a_small_disk_gets_full() {
+    let postgres = match Postgres::builder().data_on_tmpfs(64 << 20).start() {
+        Ok(postgres) => postgres,
+        Err(error) => return assert!(error.to_string().contains("needs the right to mount"), "{error}"),
+    };
+    let data = postgres.socket_folder().join("data");
+    let full = postgres.psql("kv", "create table t as select repeat(n::text, 100) from generate_series(1, 1000000) n");
+    assert!(full.unwrap_err().to_string().contains("No space left on device"));
+    assert_eq!(postgres.psql("kv", "select 1").unwrap(), "1");
+    drop(postgres);
+    assert!(!std::fs::read_to_string("/proc/mounts").unwrap().contains(&*data.to_string_lossy()));
+}
+
+#[test]
+fn a_server_that_cannot_start_says_why() {
+    let error = Postgres::builder().setting("no_such_setting", "1").start().unwrap_err().to_string();
+    assert!(error.contains("no_such_setting"), "{error}");
+}
