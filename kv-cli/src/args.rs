@@ -47,6 +47,12 @@ pub(crate) enum Command {
     OnStore(StoreCommand),
     /// Copy entries with their deadlines from store to store
     Copy(CopyArgs),
+    /// Check the files of a store that nobody has open: everything is read and compared with its checksums
+    Verify {
+        /// Write every sound entry to a new file that `import` reads
+        #[arg(long, value_name = "FILE")]
+        salvage: Option<PathBuf>,
+    },
     /// Run the conformance suite against stores, each case in a namespace of its own
     Conformance(ConformanceArgs),
     /// Write a completion script for a shell

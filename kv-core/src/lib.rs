@@ -20,6 +20,7 @@ mod store;
 pub mod stored;
 mod transaction;
 mod url;
+mod verification;
 mod version;
 mod watch;
 
@@ -42,6 +43,7 @@ pub use self::namespaced::Namespaced;
 pub use self::options::{DeleteOptions, DeleteOutcome, IncrementOptions, SetItem, SetOptions, SetOutcome, When};
 pub use self::store::KvStore;
 pub use self::transaction::{Check, CommitOutcome, Mutation, Transaction};
-pub use self::url::{Opening, Registry, Scheme, StoreUrl};
+pub use self::url::{Opening, Registry, Scheme, StoreUrl, Verifying};
+pub use self::verification::{TakeEntry, Verification};
 pub use self::version::Version;
 pub use self::watch::{GapReason, Initial, WatchEvent, WatchQuery, WatchStream, WatchTarget, follow};

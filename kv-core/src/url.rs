@@ -14,6 +14,7 @@ use crate::expiry::Expiry;
 use crate::key::{Key, Namespace};
 use crate::kv::Kv;
 use crate::store::KvStore;
+use crate::verification::{TakeEntry, Verification};
 
 /// The address of a store: `scheme:rest?option=value&…`.
 ///
@@ -110,8 +111,12 @@ impl fmt::Debug for StoreUrl {
 /// A store that is being opened.
 pub type Opening = BoxFuture<'static, Result<Arc<dyn KvStore>>>;
 
+/// A store that is being checked.
+pub type Verifying = BoxFuture<'static, Result<Verification>>;
+
 /// A scheme of store URLs and how it is opened; each adapter has one as a constant.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Scheme {
     /// The part of the URL before the colon.
     pub name: &'static str,
@@ -119,6 +124,23 @@ pub struct Scheme {
     pub usage: &'static str,
     /// Opens the store.
     pub open: fn(StoreUrl) -> Opening,
+    /// Checks all that is stored, where the store keeps something that can be checked.
+    pub verify: Option<fn(StoreUrl, TakeEntry) -> Verifying>,
+}
+
+impl Scheme {
+    /// A scheme that opens stores.
+    pub const fn new(name: &'static str, usage: &'static str, open: fn(StoreUrl) -> Opening) -> Self {
+        Self { name, usage, open, verify: None }
+    }
+
+    /// The same, with a way to check all that is stored. It makes no store where there is none, and opens files that no store
+    /// opens any more.
+    #[must_use]
+    pub const fn with_verify(mut self, verify: fn(StoreUrl, TakeEntry) -> Verifying) -> Self {
+        self.verify = Some(verify);
+        self
+    }
 }
 
 /// The schemes that a program knows.
@@ -187,12 +209,36 @@ impl Registry {
     /// # Errors
     /// As [`Registry::open`].
     pub async fn open_store(&self, url: StoreUrl) -> Result<Arc<dyn KvStore>> {
-        let Some(scheme) = self.schemes.iter().find(|scheme| scheme.name == url.scheme) else {
+        let scheme = self.scheme(&url)?;
+        (scheme.open)(url).await.map_err(|error| error.with_operation(Operation::Open).with_backend(scheme.name))
+    }
+
+    /// Checks all that is stored where the URL says, and gives every sound entry to `take`. Nobody else should have the
+    /// store open meanwhile; a store in the files of one process cannot be checked while it is.
+    ///
+    /// # Errors
+    /// `Invalid` for a URL that no adapter takes, for one with a `prefix`, as a whole store is checked, and for a store that
+    /// keeps nothing that could be checked; whatever keeps the check from reading; the first error that `take` gives.
+    /// Damage is no error, unless nothing can be read at all.
+    pub async fn verify(&self, url: &str, take: TakeEntry) -> Result<Verification> {
+        let mut url: StoreUrl = url.parse()?;
+        if url.take("prefix").is_some() {
+            return Err(Error::invalid("a whole store is checked: leave out `prefix`"));
+        }
+        url.take("ttl");
+        let scheme = self.scheme(&url)?;
+        let Some(verify) = scheme.verify else {
+            return Err(Error::invalid(format!("`{}:` keeps no files that could be checked", scheme.name)));
+        };
+        verify(url, take).await.map_err(|error| error.with_operation(Operation::Open).with_backend(scheme.name))
+    }
+
+    fn scheme(&self, url: &StoreUrl) -> Result<Scheme> {
+        self.schemes.iter().find(|scheme| scheme.name == url.scheme).copied().ok_or_else(|| {
             let known: Vec<_> = self.schemes.iter().map(|scheme| format!("`{}:`", scheme.name)).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(Error::invalid(format!("no store knows `{}:`; known are {known}", url.scheme)));
-        };
-        (scheme.open)(url).await.map_err(|error| error.with_operation(Operation::Open).with_backend(scheme.name))
+            Error::invalid(format!("no store knows `{}:`; known are {known}", url.scheme))
+        })
     }
 }
 

@@ -10,11 +10,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::memory::MemoryStore;
 
 /// The scheme `memory:`. Every opening makes a new, empty store.
-pub const SCHEME: Scheme = Scheme {
-    name: "memory",
-    usage: "memory:?max_bytes=64MiB&max_entries=100000&eviction_policy=lru&sweep_interval=500ms",
-    open: |url| Box::pin(async move { Ok(Arc::new(MemoryStore::from_url(&url)?) as Arc<dyn KvStore>) }),
-};
+pub const SCHEME: Scheme = Scheme::new(
+    "memory",
+    "memory:?max_bytes=64MiB&max_entries=100000&eviction_policy=lru&sweep_interval=500ms",
+    |url| Box::pin(async move { Ok(Arc::new(MemoryStore::from_url(&url)?) as Arc<dyn KvStore>) }),
+);
 
 /// How a store is made, as a configuration file or a URL says it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,18 +10,26 @@ use kv_core::{Error, KvStore, Result, Scheme, StoreUrl};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::builder::SledStoreBuilder;
+use crate::verify;
 
 /// The scheme `sled:PATH`.
-pub const SCHEME: Scheme = Scheme {
-    name: "sled",
-    usage: "sled:PATH?durability=process&cache=256MiB&min_free=64MiB&sweep_interval=500ms&operation_timeout=10s&check=everything",
-    open: |url| {
+pub const SCHEME: Scheme = Scheme::new(
+    "sled",
+    "sled:PATH?durability=process&cache=256MiB&min_free=64MiB&sweep_interval=500ms&operation_timeout=10s&check=everything",
+    |url| {
         Box::pin(async move {
             let store = SledStoreBuilder::default().config(SledConfig::from_url(&url)?).open(url.path()?).await?;
             Ok(Arc::new(store) as Arc<dyn KvStore>)
         })
     },
-};
+)
+.with_verify(|url, take| {
+    Box::pin(async move {
+        let path = SledConfig::from_url(&url).and_then(|_| url.path())?;
+        let read = tokio::task::spawn_blocking(move || verify::export(path, take));
+        read.await.map_or_else(|_| Err(Error::unavailable("the check could not be run")), |found| found.map(Into::into))
+    })
+});
 
 /// How a store is opened, as a configuration file or a URL says it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

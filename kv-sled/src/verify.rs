@@ -31,6 +31,38 @@ pub struct Verification {
     pub is_whole: bool,
 }
 
+impl From<Verification> for kv_core::Verification {
+    fn from(found: Verification) -> Self {
+        let Verification {
+            entries,
+            damaged_entries,
+            expected_records,
+            records,
+            damaged_log_parts,
+            damaged_pages,
+            is_whole,
+        } = found;
+        let mut problems = Vec::new();
+        if damaged_log_parts > 0 {
+            problems.push(format!("parts of the log that cannot be read: {damaged_log_parts}"));
+        }
+        if damaged_pages > 0 {
+            problems.push(format!("pages of the tree that cannot be read: {damaged_pages}"));
+        }
+        match expected_records {
+            Some(expected) if expected != records => {
+                problems.push(format!("{records} records are there, index included, and {expected} should be"));
+            }
+            Some(_) if !is_whole => {
+                problems.push("the records do not add up to a state that the store has had".to_owned());
+            }
+            None => problems.push("the count of all records is missing".to_owned()),
+            Some(_) => {}
+        }
+        Self::new(entries, damaged_entries).with_problems(problems)
+    }
+}
+
 /// Looks into a folder without opening it as a store: nothing is written, and nothing of sled is used.
 ///
 /// Every part that is read is compared with its checksum, and the whole with the store's own sum over all records. It

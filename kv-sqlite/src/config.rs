@@ -4,24 +4,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use kv_core::{Capabilities, Durability, KvStore, Limits, Result, Scheme, StoreUrl, Survives};
+use kv_core::{Capabilities, Durability, Error, KvStore, Limits, Result, Scheme, StoreUrl, Survives};
 use serde::{Deserialize, Serialize};
 
 use crate::builder::SqliteBuilder;
 use crate::store::{CAPABILITIES, SqliteStore};
 
 /// `sqlite:PATH` and `sqlite::memory:`, for a [`Registry`](kv_core::Registry).
-pub const SCHEME: Scheme = Scheme {
-    name: "sqlite",
-    usage: "sqlite:PATH or sqlite::memory: with ?table=kv&sync=every-commit|loses-on-power-cut&busy_timeout=10s\
-            &operation_timeout=10s&sweep_interval=1s&readers=8&max_value=16MiB",
-    open: |url| {
+pub const SCHEME: Scheme = Scheme::new(
+    "sqlite",
+    "sqlite:PATH or sqlite::memory: with ?table=kv&sync=every-commit|loses-on-power-cut&busy_timeout=10s\
+     &operation_timeout=10s&sweep_interval=1s&readers=8&max_value=16MiB",
+    |url| {
         Box::pin(async move {
             let store = SqliteBuilder::from_url(&url)?.open().await?;
             Ok(Arc::new(store) as Arc<dyn KvStore>)
         })
     },
-};
+)
+.with_verify(|url, take| {
+    Box::pin(async move {
+        // Opening makes a file where there is none.
+        if !std::fs::exists(url.path()?).unwrap_or(true) {
+            return Err(Error::invalid("there is no such file"));
+        }
+        let store = SqliteBuilder::from_url(&url)?.open().await?;
+        let found = store.salvage(take).await?;
+        store.close().await?;
+        Ok(found.into())
+    })
+});
 
 /// What an acknowledged write survives, named by what is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -86,7 +98,7 @@ impl SqliteConfig {
         let (least, most) = (Limits::MIN_VALUE_BYTES, 512 << 20);
         match usize::try_from(self.max_value.as_u64()) {
             Ok(bytes) if (least..=most).contains(&bytes) => Ok(Limits::DEFAULT.with_max_value_bytes(bytes)),
-            _ => Err(kv_core::Error::invalid("`max_value` is at least 8 MiB and at most 512 MiB")),
+            _ => Err(Error::invalid("`max_value` is at least 8 MiB and at most 512 MiB")),
         }
     }
 }

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use kv_core::{
     Capabilities, Clock, CommitOutcome, DeleteOptions, DeleteOutcome, Durability, Entry, Error, IncrementOptions, Key,
     KeyPrefix, KvStore, List, ListPage, ListQuery, Message, MessageStream, NewExpiry, Operation, Reach, Result,
-    SetItem, SetOptions, SetOutcome, StoreInfo, Survives, Transaction, Transactions, Version, WatchQuery, WatchStream,
+    SetItem, SetOptions, SetOutcome, StoreInfo, Survives, TakeEntry, Transaction, Transactions, Version, WatchQuery,
+    WatchStream,
 };
 use rusqlite::Connection;
 use tokio::sync::watch;
@@ -96,10 +97,22 @@ impl SqliteStore {
     /// # Errors
     /// `Unavailable` where the file cannot be read at all, and `Closed`. Damage is no error but what is reported.
     pub async fn verify(&self) -> Result<Verification> {
+        self.salvage(Box::new(|_, _| Ok(()))).await
+    }
+
+    /// As [`SqliteStore::verify`], and gives each sound entry to `take`, those that have expired and are not swept yet
+    /// included.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::verify`], and the first error that `take` gives.
+    pub async fn salvage(&self, take: TakeEntry) -> Result<Verification> {
         let readers = Arc::clone(self.readers()?);
         let sql = Arc::clone(&self.shared.sql);
-        let checked =
-            self.shared.keeper.timer().on_thread(move || readers.with(|connection| verify::verify(connection, &sql)));
+        let checked = self
+            .shared
+            .keeper
+            .timer()
+            .on_thread(move || readers.with(|connection| verify::verify(connection, &sql, take)));
         checked.await.unwrap_or_else(|| Err(Error::unavailable("the check could not be run")))
     }
 

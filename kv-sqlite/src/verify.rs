@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use kv_core::{Error, ErrorKind, Key, Result};
+use kv_core::{Error, ErrorKind, Key, Result, TakeEntry};
 use rusqlite::{Connection, params};
 
 use crate::codec::Stored;
@@ -33,19 +33,33 @@ impl Verification {
     pub fn is_sound(&self) -> bool {
         self.damaged.is_empty() && self.problems.is_empty()
     }
+
+    /// Damage may end a check early, and is its answer.
+    fn end_of(&mut self, checked: Result<()>) -> Result<()> {
+        checked.or_else(|error| match error.kind() {
+            ErrorKind::Corrupt => {
+                self.problems.push(error.to_string());
+                Ok(())
+            }
+            _ => Err(error),
+        })
+    }
 }
 
-/// Checks everything. It takes as long as reading the file does.
-pub(crate) fn verify(connection: &Connection, sql: &Statements) -> Result<Verification> {
-    let mut found = Verification::default();
-    let checks = [structure, walk];
-    for check in checks {
-        match check(connection, sql, &mut found) {
-            // Damage may end a check early, and is its answer.
-            Err(error) if error.kind() == ErrorKind::Corrupt => found.problems.push(error.to_string()),
-            checked => checked?,
-        }
+impl From<Verification> for kv_core::Verification {
+    fn from(found: Verification) -> Self {
+        let Verification { entries, damaged, problems } = found;
+        Self::new(entries, damaged.len() as u64).with_problems(problems)
     }
+}
+
+/// Checks everything, and gives each sound entry to `take`. It takes as long as reading the file does.
+pub(crate) fn verify(connection: &Connection, sql: &Statements, take: TakeEntry) -> Result<Verification> {
+    let mut found = Verification::default();
+    let structure = structure(connection, sql, &mut found);
+    found.end_of(structure)?;
+    let walk = walk(connection, sql, take, &mut found);
+    found.end_of(walk)?;
     Ok(found)
 }
 
@@ -66,7 +80,7 @@ fn structure(connection: &Connection, sql: &Statements, found: &mut Verification
     Ok(())
 }
 
-fn walk(connection: &Connection, sql: &Statements, found: &mut Verification) -> Result<()> {
+fn walk(connection: &Connection, sql: &Statements, mut take: TakeEntry, found: &mut Verification) -> Result<()> {
     let shape = ListShape { reverse: false, columns: Columns::Entry };
     let (mut after, end): (Bound<String>, _) = (Bound::Unbounded, Bound::Unbounded);
     loop {
@@ -77,8 +91,13 @@ fn walk(connection: &Connection, sql: &Statements, found: &mut Verification) -> 
             count += 1;
             let text: String = row.get(0).map_err(error::read)?;
             match Key::parse_stored(&text) {
-                Ok(key) if Stored::read(&key, row, 1).is_ok() => found.entries += 1,
-                Ok(key) => found.damaged.push(key),
+                Ok(key) => match Stored::read(&key, row, 1) {
+                    Ok(stored) => {
+                        found.entries += 1;
+                        take(key, stored.into_entry())?;
+                    }
+                    Err(_) => found.damaged.push(key),
+                },
                 Err(_) => found.problems.push("a row's key is not canonical".into()),
             }
             if end_text(&after).is_some_and(|after| after >= text.as_str()) {

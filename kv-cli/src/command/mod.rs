@@ -13,4 +13,5 @@ pub(crate) mod schemes;
 pub(crate) mod serve;
 pub(crate) mod set;
 pub(crate) mod ttl;
+pub(crate) mod verify;
 pub(crate) mod watch;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use anykv::{Capability, Error, KeyPrefix, KvStore, ListQuery};
+use anykv::{Capability, Entry, Error, Key, KeyPrefix, KvStore, ListQuery};
 use serde::Serialize;
 
 use super::format::{End, Footer, Header, Written, is_exact};
@@ -24,24 +24,59 @@ pub async fn export(
     out: &mut (dyn Write + Send),
     progress: &Progress,
 ) -> Result<u64, Failure> {
-    write_line(out, &Header::new())?;
-    let mut entries = 0;
+    let mut file = ExportWriter::begin(out)?;
     let mut pages = Pages::new(Arc::clone(store), ListQuery::new(prefix));
     while let Some(items) = pages.next().await? {
         for item in &items {
             let entry = item.entry.as_ref().filter(|entry| is_exact(entry));
-            let entry = entry.ok_or_else(|| Error::unsupported(Capability::Deadlines))?;
-            write_line(out, &Written::new(&item.key, entry))?;
-            entries += 1;
+            file.entry(&item.key, entry.ok_or_else(|| Error::unsupported(Capability::Deadlines))?)?;
         }
         progress.advance(items.len());
     }
-    write_line(out, &Footer { end: End { entries } })?;
-    out.flush().map_err(Failure::output)?;
-    Ok(entries)
+    Ok(file.end()?.0)
 }
 
-fn write_line(out: &mut (dyn Write + Send), line: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(line).map_err(|error| Failure::output(io::Error::from(error)))?;
-    writeln!(out, "{}", escape::json(text)).map_err(Failure::output)
+/// An export that is being written, entry by entry.
+#[derive(Debug)]
+pub struct ExportWriter<W> {
+    out: W,
+    entries: u64,
+}
+
+impl<W: Write> ExportWriter<W> {
+    /// Writes the first line.
+    ///
+    /// # Errors
+    /// What the output gives, as of every method.
+    pub fn begin(out: W) -> Result<Self, Failure> {
+        let mut file = Self { out, entries: 0 };
+        file.line(&Header::new())?;
+        Ok(file)
+    }
+
+    /// Writes the line of an entry.
+    ///
+    /// # Errors
+    /// As [`ExportWriter::begin`].
+    pub fn entry(&mut self, key: &Key, entry: &Entry) -> Result<(), Failure> {
+        self.entries += 1;
+        self.line(&Written::new(key, entry))
+    }
+
+    /// Writes the last line, without which an export counts as cut off, and gives how many entries there are and the output,
+    /// flushed.
+    ///
+    /// # Errors
+    /// As [`ExportWriter::begin`].
+    pub fn end(mut self) -> Result<(u64, W), Failure> {
+        let entries = self.entries;
+        self.line(&Footer { end: End { entries } })?;
+        self.out.flush().map_err(Failure::output)?;
+        Ok((entries, self.out))
+    }
+
+    fn line(&mut self, line: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(line).map_err(|error| Failure::output(io::Error::from(error)))?;
+        writeln!(self.out, "{}", escape::json(text)).map_err(Failure::output)
+    }
 }

@@ -36,7 +36,14 @@ pub(crate) struct Report {
 /// A running child.
 pub(crate) struct Child {
     process: std::process::Child,
-    reader: std::thread::JoinHandle<Vec<Report>>,
+    reader: std::thread::JoinHandle<(Vec<Report>, Vec<SystemTime>)>,
+}
+
+/// What is known of a child's end.
+pub(crate) struct Killed {
+    pub(crate) at: SystemTime,
+    /// How long the machine did not run the child, at most: no promise about time can be better than this.
+    pub(crate) stalled: Duration,
 }
 
 impl Child {
@@ -53,15 +60,16 @@ impl Child {
         let output = BufReader::new(process.stdout.take().unwrap());
         let (opened, is_open) = std::sync::mpsc::channel();
         let reader = std::thread::spawn(move || {
-            let mut reports = Vec::new();
+            let (mut reports, mut ticks) = (Vec::new(), Vec::new());
             for line in output.split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 if line.ends_with("OPEN") {
                     let _ = opened.send(());
                 }
                 reports.extend(parse(&line));
+                ticks.extend(parse_tick(&line));
             }
-            reports
+            (reports, ticks)
         });
         // The time until the kill counts from here; a child that is killed while it opens is a round of its own.
         if !round.is_multiple_of(10) {
@@ -71,11 +79,15 @@ impl Child {
     }
 
     /// `kill -9`, and what the child has said until then.
-    pub(crate) fn kill(mut self) -> (Vec<Report>, SystemTime) {
+    pub(crate) fn kill(mut self) -> (Vec<Report>, Killed) {
         let at = SystemClock.now();
         self.process.kill().unwrap();
         self.process.wait().unwrap();
-        (self.reader.join().unwrap(), at)
+        let (reports, mut ticks) = self.reader.join().unwrap();
+        ticks.push(at);
+        let gaps = ticks.windows(2).filter_map(|pair| pair[1].duration_since(pair[0]).ok());
+        let stalled = gaps.max().unwrap_or_default();
+        (reports, Killed { at, stalled })
     }
 }
 
@@ -87,6 +99,16 @@ fn parse(line: &str) -> Option<Report> {
     let at_millis = words.next().and_then(|millis| millis.parse().ok()).unwrap_or(0);
     let version = words.next().and_then(|version| version.parse().ok());
     Some(Report { task, step, is_acknowledged, at_millis, version })
+}
+
+/// `tick <millis>`.
+fn parse_tick(line: &str) -> Option<SystemTime> {
+    let millis = line.strip_prefix(">tick ")?.strip_suffix(';')?.parse().ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+}
+
+fn now_millis() -> u128 {
+    SystemClock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()
 }
 
 fn say(line: &str) {
@@ -102,6 +124,12 @@ pub(crate) fn main() {
     runtime.block_on(async move {
         let store = SledStore::builder().durability(durability).open(path).await.unwrap();
         say("\nOPEN\n");
+        tokio::spawn(async {
+            loop {
+                say(&format!(">tick {};\n", now_millis()));
+                SystemClock.sleep(Duration::from_millis(5)).await;
+            }
+        });
         let tasks: Vec<_> = (0..TASKS).map(|task| tokio::spawn(write(store.clone(), seed, task, round))).collect();
         for task in tasks {
             task.await.unwrap();
@@ -180,7 +208,7 @@ async fn write(store: SledStore, seed: u64, task: usize, round: u64) {
     for number in first_step(round).. {
         say(&format!(">{task} {number} try;\n"));
         let version = perform(&store, Step::of(seed, task, number)).await;
-        let millis = SystemClock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        let millis = now_millis();
         let version = version.map_or("-".to_owned(), |version| version.to_string());
         say(&format!(">{task} {number} ack {millis} {version};\n"));
     }

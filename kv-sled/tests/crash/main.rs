@@ -51,7 +51,7 @@ async fn kill_again_and_again(durability: SledDurability, rounds: usize) {
     for round in 0..rounds {
         let child = Child::start(&path, durability, seed, round);
         SystemClock.sleep(Duration::from_millis(5 + random() % 195)).await;
-        let (reports, killed_at) = child.kill();
+        let (reports, killed) = child.kill();
         for version in reports.iter().filter_map(|report| report.version) {
             assert!(versions.insert(version), "round {round}: a version came again");
         }
@@ -60,10 +60,10 @@ async fn kill_again_and_again(durability: SledDurability, rounds: usize) {
         // A store that a crash has damaged does not open: opening compares everything with the ledger.
         let store = SledStore::open(&path).await.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
         let interval = match durability {
-            SledDurability::Interval(interval) => interval,
+            SledDurability::Interval(interval) => interval + killed.stalled,
             _ => Duration::ZERO,
         };
-        lost += model.check(&store, &reports, killed_at, interval, round).await;
+        lost += model.check(&store, &reports, killed.at, interval, round).await;
         store.close().await.unwrap();
         index_agrees_with_data(&path);
     }

@@ -1,0 +1,99 @@
+//! `kv verify` on sound and on damaged files.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use self::support::kv;
+
+const ENTRIES: usize = 50;
+
+/// An embedded store's URL, and the file that its values are in.
+fn stores(folder: &Path) -> [(String, PathBuf); 2] {
+    let path = |name: &str| folder.join(name).display().to_string();
+    [
+        (format!("sqlite:{}", path("kv.db")), folder.join("kv.db")),
+        (format!("sled:{}", path("kv.sled")), folder.join("kv.sled/db")),
+    ]
+}
+
+fn fill(url: &str) {
+    let entries: Vec<_> = (0..ENTRIES)
+        .map(|at| format!("{{\"key\":\"k#{at:02}\",\"value\":\"the value of {at:02}\",\"expires_at\":null}}\n"))
+        .collect();
+    let export = format!(
+        "{{\"format\":\"anykv-export\",\"version\":1}}\n{}{{\"end\":{{\"entries\":{ENTRIES}}}}}\n",
+        entries.concat()
+    );
+    kv().args(["--store", url, "import", "-"]).write_stdin(export).assert().success();
+}
+
+/// Flips a bit in the last copy of a text.
+fn damage(file: &Path, text: &[u8]) {
+    let mut bytes = fs::read(file).unwrap();
+    let place = bytes.windows(text.len()).rposition(|window| window == text).unwrap();
+    *bytes.get_mut(place).unwrap() ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
+fn verified(url: &str, code: i32) -> Value {
+    let output = kv().args(["--store", url, "verify", "--format", "json"]).assert().code(code).get_output().clone();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn sound_files_are_told_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    for (url, _) in stores(folder.path()) {
+        fill(&url);
+        let found = verified(&url, 0);
+        assert_eq!((&found["sound"], &found["entries"]), (&true.into(), &ENTRIES.into()), "{url}: {found}");
+        let text = kv().args(["--store", &url, "verify"]).assert().success().get_output().stdout.clone();
+        assert_eq!(String::from_utf8(text).unwrap(), "sound: 50 sound entries\n");
+    }
+}
+
+#[test]
+fn damage_is_the_answer_no_and_the_rest_is_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    for (at, (url, file)) in stores(folder.path()).into_iter().enumerate() {
+        fill(&url);
+        damage(&file, b"the value of 17");
+        let found = verified(&url, 1);
+        assert_eq!(found["sound"], false, "{url}: {found}");
+        let saved = folder.path().join(format!("saved-{at}.jsonl")).display().to_string();
+        kv().args(["--store", &url, "verify", "--salvage", &saved]).assert().code(1);
+        // Nothing is written over.
+        kv().args(["--store", &url, "verify", "--salvage", &saved]).assert().code(10);
+        let restored = format!("sqlite:{}", folder.path().join(format!("restored-{at}.db")).display());
+        kv().args(["--store", &restored, "import", &saved]).assert().success();
+        let list =
+            kv().args(["--store", &restored, "list", "--format", "json"]).assert().success().get_output().clone();
+        let list = String::from_utf8(list.stdout).unwrap();
+        for line in list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+            let key = line["key"].as_str().unwrap();
+            assert_eq!(line["value"], format!("the value of {}", &key[2..]), "{url}: a value that was never written");
+        }
+        assert_eq!(found["entries"], list.lines().count(), "{url}");
+        if url.starts_with("sqlite") {
+            assert_eq!((&found["entries"], &found["damaged_entries"]), (&(ENTRIES - 1).into(), &1.into()), "{found}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_there_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    for (url, file) in stores(folder.path()) {
+        kv().args(["--store", &url, "verify"]).assert().failure();
+        assert!(!file.exists(), "{url}");
+    }
+    kv().args(["--store", "memory:", "verify"]).assert().code(2);
+    let prefixed = format!("{}?prefix=a", stores(folder.path())[0].0);
+    kv().args(["--store", &prefixed, "verify"]).assert().code(2);
+}
