@@ -49,6 +49,11 @@ impl Family {
     }
 }
 
+/// Has not ended, and is ours: the number may belong to somebody else later.
+pub(crate) fn is_own(pid: u32) -> bool {
+    State::of(pid).is_some_and(|state| state.parent == std::process::id())
+}
+
 /// True also of a process that has ended.
 pub(crate) fn is_stopped(pid: u32) -> bool {
     State::of(pid).is_none_or(|state| state.stopped)

@@ -9,6 +9,7 @@ mod shared;
 mod tls;
 mod wait;
 
+pub mod cluster;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;

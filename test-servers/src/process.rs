@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use parking_lot::Mutex;
 
-use crate::family::is_stopped;
+use crate::family::{is_own, is_stopped};
 use crate::wait;
 
 const LOG: &str = "server.log";
@@ -106,6 +106,10 @@ impl Process {
     /// Fails when it has not ended by itself within the time.
     pub(crate) fn ended_within(&mut self, limit: Duration) -> io::Result<()> {
         wait::until(limit, || Ok(self.child.try_wait()?.map(drop).ok_or_else(|| "it runs".to_owned())))
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        is_own(self.pid())
     }
 
     /// Returns when it has stopped: a signal is on its way for a moment.

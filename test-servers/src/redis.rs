@@ -146,6 +146,11 @@ impl Redis {
         ask(&self.cli, &self.socket(), self.password.as_deref(), arguments)
     }
 
+    /// Not killed, and not ended by itself.
+    pub(crate) fn is_running(&self) -> bool {
+        self.process.is_running()
+    }
+
     fn ready(&mut self) -> io::Result<()> {
         let (cli, socket, password) = (&self.cli, self.folder.path().join(SOCKET), self.password.as_deref());
         self.process.ready(|| ask(cli, &socket, password, &["PING"]).map(drop))
