@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -118,11 +118,26 @@ fn refuse_foreign(path: &Path) -> Result<()> {
     // With this, a first page that counts more pages than there are is still read: they may be in the log, or be written at
     // this moment by who creates the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true).map_err(error::read)?;
-    let id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(error::read)?;
+    let id: i32 = match connection.query_row("PRAGMA application_id", [], |row| row.get(0)) {
+        Err(_) if was_being_created(path) => return Ok(()),
+        id => id.map_err(error::read)?,
+    };
     if id == APPLICATION_ID {
         return Ok(());
     }
     Err(Error::corrupt(format!("the file is a database of another program, by its application id {id:#010x}")))
+}
+
+/// Whether what is there comes from a creation that a loss of power has ended: then a journal beside it says that the file
+/// was empty before. SQLite undoes it when it opens the file, under its locks, and it is asked again whose the file is.
+fn was_being_created(path: &Path) -> bool {
+    const MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    let mut journal = path.as_os_str().to_owned();
+    journal.push("-journal");
+    let mut header = [0; 20];
+    let is_read = File::open(journal).and_then(|mut journal| journal.read_exact(&mut header)).is_ok();
+    // Behind the magic number: how many records follow, a random number, and how many pages the database had.
+    is_read && header.starts_with(&MAGIC) && header.ends_with(&[0; 4])
 }
 
 /// The path's bytes as part of a URI.

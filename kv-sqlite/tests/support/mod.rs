@@ -8,6 +8,11 @@ use std::process::{Child, Command, Stdio};
 use kv_core::Version;
 use libtest_mimic::{Arguments, Failed, Trial};
 
+pub mod life;
+pub mod model;
+pub mod step;
+pub mod trace;
+
 /// The environment variable by which a test program finds out that it is a child, and which.
 const CHILD: &str = "KV_SQLITE_TEST_CHILD";
 
