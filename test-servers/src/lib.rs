@@ -6,7 +6,6 @@ mod port;
 mod process;
 mod secret;
 mod shared;
-mod tls;
 mod wait;
 
 pub mod cluster;
@@ -14,3 +13,4 @@ pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
 pub mod redis;
+pub mod tls;

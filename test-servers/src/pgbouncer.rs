@@ -7,7 +7,7 @@ use crate::folder::Folder;
 use crate::port::Port;
 use crate::postgres::{NAME, Postgres};
 use crate::process::{Account, Launch, Process, client, program, run};
-use crate::secret::encoded;
+use crate::secret::{Secret, encoded};
 
 /// `PgBouncer` in transaction mode: a connection of the server is a client's for one transaction only.
 ///
@@ -16,7 +16,7 @@ use crate::secret::encoded;
 pub struct PgBouncer {
     process: Process,
     port: Port,
-    password: String,
+    password: Secret,
     folder: Folder,
 }
 
@@ -29,7 +29,7 @@ impl PgBouncer {
         let account = Account::unprivileged(&["postgres", "nobody"])?;
         let folder = Folder::create(account.as_ref())?;
         let port = Port::reserve()?;
-        let password = server.password().to_owned();
+        let password = Secret::from(server.password());
         let configuration = format!(
             "[databases]\n* = host=127.0.0.1 port={server_port}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir = {folder}\n\
@@ -40,7 +40,8 @@ impl PgBouncer {
             port = port.number(),
             folder = folder.path().display(),
         );
-        for (name, text) in [("pgbouncer.ini", configuration), ("userlist.txt", format!("\"{NAME}\" \"{password}\"\n"))]
+        for (name, text) in
+            [("pgbouncer.ini", configuration), ("userlist.txt", format!("\"{NAME}\" \"{}\"\n", &*password))]
         {
             let path = folder.path().join(name);
             std::fs::write(&path, text)?;
@@ -114,7 +115,7 @@ impl PgBouncer {
             let mut command = client(&psql);
             command.args(["-X", "-A", "-t", "-q", "-U", NAME, "-d", "pgbouncer", "-c", "show version"]);
             command.arg("-h").arg(folder.path()).arg("-p").arg(port.number().to_string());
-            run(command.env("PGPASSWORD", password.as_str())).map(drop)
+            run(command.env("PGPASSWORD", &**password)).map(drop)
         })
     }
 }

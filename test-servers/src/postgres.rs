@@ -15,7 +15,7 @@ use crate::family::Family;
 use crate::folder::Folder;
 use crate::port::Port;
 use crate::process::{Process, client, missing, run, send};
-use crate::secret::encoded;
+use crate::secret::{Secret, encoded};
 use crate::tls::Tls;
 use crate::wait;
 
@@ -39,7 +39,7 @@ pub struct Postgres {
     process: Process,
     port: Port,
     tls: Option<Tls>,
-    password: String,
+    password: Secret,
     programs: PathBuf,
     folder: Folder,
 }

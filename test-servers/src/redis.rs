@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::folder::Folder;
 use crate::port::Port;
 use crate::process::{Process, client, program, run};
-use crate::secret::encoded;
+use crate::secret::{Secret, encoded};
 use crate::tls::Tls;
 
 pub use self::builder::RedisBuilder;
@@ -24,7 +24,7 @@ pub struct Redis {
     process: Process,
     port: Port,
     tls: Option<(Tls, Port)>,
-    password: Option<String>,
+    password: Option<Secret>,
     cli: PathBuf,
     folder: Folder,
 }

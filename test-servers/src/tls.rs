@@ -1,13 +1,25 @@
-//! Certificates: an authority of its own, and a server that it vouches for.
+//! Certificates: an authority of a server's own, which vouches for it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
 
 use crate::process::Account;
 
-/// The files of a server that speaks TLS as `localhost` and `127.0.0.1`.
+/// Whether a server's certificate is one that a client may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Certificate {
+    /// For `localhost` and `127.0.0.1`.
+    #[default]
+    Good,
+    /// For these too, but its time is over.
+    Expired,
+    /// For `elsewhere.example` alone.
+    OtherName,
+}
+
+/// The files of a server that speaks TLS.
 #[derive(Debug)]
 pub(crate) struct Tls {
     pub(crate) authority: PathBuf,
@@ -16,9 +28,9 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) fn create(folder: &Path, account: Option<&Account>) -> io::Result<Self> {
+    pub(crate) fn create(kind: Certificate, folder: &Path, account: Option<&Account>) -> io::Result<Self> {
         // Authorities of two servers must not be taken for each other: each has the name of its folder.
-        let (authority, certificate, key) = make(&folder.to_string_lossy()).map_err(io::Error::other)?;
+        let (authority, certificate, key) = make(kind, &folder.to_string_lossy()).map_err(io::Error::other)?;
         let put = |name: &str, text: String| -> io::Result<PathBuf> {
             let path = folder.join(name);
             std::fs::write(&path, text)?;
@@ -34,7 +46,7 @@ impl Tls {
     }
 }
 
-fn make(name: &str) -> Result<(String, String, String), rcgen::Error> {
+fn make(kind: Certificate, name: &str) -> Result<(String, String, String), rcgen::Error> {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
@@ -43,8 +55,15 @@ fn make(name: &str) -> Result<(String, String, String), rcgen::Error> {
     let authority_text = authority.self_signed(&authority_key)?.pem();
     let issuer = Issuer::new(authority, authority_key);
 
-    let mut server = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-    server.distinguished_name.push(DnType::CommonName, "localhost");
+    let names: &[&str] = match kind {
+        Certificate::Good | Certificate::Expired => &["localhost", "127.0.0.1"],
+        Certificate::OtherName => &["elsewhere.example"],
+    };
+    let mut server = CertificateParams::new(names.iter().copied().map(str::to_owned).collect::<Vec<_>>())?;
+    server.distinguished_name.push(DnType::CommonName, "server");
+    if kind == Certificate::Expired {
+        server.not_after = date_time_ymd(2020, 1, 1);
+    }
     let key = KeyPair::generate()?;
     let certificate = server.signed_by(&key, &issuer)?.pem();
     Ok((authority_text, certificate, key.serialize_pem()))

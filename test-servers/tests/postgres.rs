@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use test_servers::postgres::Postgres;
+use test_servers::tls::Certificate;
 
 /// By URL, as a stranger would.
 fn connect(url: &str, sql: &str) -> Output {
@@ -31,6 +32,7 @@ fn it_answers_by_address_and_by_socket() {
     assert_eq!(answer(&postgres.url(), "select current_setting('fsync'), 'a' < 'B'"), "off|f");
     let wrong = connect(&postgres.url_of("kv", "wrong", "kv"), "select 1");
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("password authentication failed"));
+    assert!(!format!("{postgres:?}").contains(postgres.password()));
 }
 
 #[test]
@@ -157,8 +159,8 @@ fn a_killed_backend_makes_the_server_recover() {
 #[test]
 fn tls_is_vouched_for_by_its_own_authority() {
     let postgres = Postgres::builder().tls().fsync(true).setting("work_mem", "5MB").start().unwrap();
-    let other = Postgres::builder().tls().start().unwrap();
-    let verified = |host: &str, authority: &Path| {
+    let other = Postgres::builder().tls_with(Certificate::OtherName).start().unwrap();
+    let verified_at = |postgres: &Postgres, host: &str, authority: &Path| {
         let url = postgres.url().replace("127.0.0.1", host);
         let url = format!("{url}?sslmode=verify-full&sslrootcert={}", authority.display());
         connect(
@@ -166,9 +168,12 @@ fn tls_is_vouched_for_by_its_own_authority() {
             "select ssl, current_setting('fsync'), current_setting('work_mem') from pg_stat_ssl where pid = pg_backend_pid()",
         )
     };
+    let verified = |host: &str, authority: &Path| verified_at(&postgres, host, authority);
     assert_eq!(verified("localhost", postgres.ca_certificate()).stdout, b"t|on|5MB\n");
     assert_eq!(verified("127.0.0.1", postgres.ca_certificate()).stdout, b"t|on|5MB\n");
     assert!(String::from_utf8_lossy(&verified("localhost", other.ca_certificate()).stderr).contains("verify failed"));
+    let renamed = verified_at(&other, "localhost", other.ca_certificate());
+    assert!(String::from_utf8_lossy(&renamed.stderr).contains("does not match host name"), "{renamed:?}");
 }
 
 /// Mounting needs rights that not every machine gives: where it cannot be, the error must say so.

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use test_servers::redis::Redis;
+use test_servers::tls::Certificate;
 
 /// Sends inline commands on a fresh connection and reads what comes within the time.
 fn talk(redis: &Redis, text: &str, limit: Duration) -> std::io::Result<String> {
@@ -94,6 +95,7 @@ fn passwords_users_and_settings_hold() {
     assert_eq!(redis.cli(&["CONFIG", "GET", "maxmemory"]).unwrap(), "maxmemory\n4194304");
     let full = (0..5_000).map(|n| redis.cli(&["SETRANGE", &format!("k{n}"), "500000", "x"])).find_map(Result::err);
     assert!(full.unwrap().to_string().contains("OOM"));
+    assert!(!format!("{redis:?}").contains("p\\\\w"));
 }
 
 #[test]
@@ -110,7 +112,7 @@ fn tls_is_vouched_for_by_its_own_authority() {
     let redis = Redis::builder().password("secret").tls().start().unwrap();
     let port = redis.tls_address().port();
     assert_eq!(redis.tls_url(), format!("rediss://:secret@localhost:{port}"));
-    let ping = |authority: &Path| {
+    let ping = |port: u16, authority: &Path| {
         std::process::Command::new("redis-cli")
             .args(["-e", "--tls", "-h", "localhost", "-p", &port.to_string(), "--cacert"])
             .arg(authority)
@@ -119,9 +121,12 @@ fn tls_is_vouched_for_by_its_own_authority() {
             .output()
             .unwrap()
     };
-    assert_eq!(ping(redis.ca_certificate()).stdout, b"PONG\n");
+    assert_eq!(ping(port, redis.ca_certificate()).stdout, b"PONG\n");
     let other = Redis::builder().tls().start().unwrap();
-    assert!(!ping(other.ca_certificate()).status.success());
+    assert!(!ping(port, other.ca_certificate()).status.success());
+    let expired = Redis::builder().tls_with(Certificate::Expired).start().unwrap();
+    let refused = ping(expired.tls_address().port(), expired.ca_certificate());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("certificate verify failed"), "{refused:?}");
 }
 
 #[test]

@@ -7,13 +7,13 @@ use super::{DATA, Postgres, find_programs};
 use crate::folder::Folder;
 use crate::port::Port;
 use crate::process::{Account, Launch, Process};
-use crate::tls::Tls;
+use crate::tls::{Certificate, Tls};
 
 /// What a [`Postgres`] is started with.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct PostgresBuilder {
-    tls: bool,
+    tls: Option<Certificate>,
     fsync: bool,
     tmpfs_bytes: Option<u64>,
     settings: Vec<(String, String)>,
@@ -21,8 +21,13 @@ pub struct PostgresBuilder {
 
 impl PostgresBuilder {
     /// Speaks TLS too, on the same port, as `localhost` and `127.0.0.1`.
-    pub fn tls(mut self) -> Self {
-        self.tls = true;
+    pub fn tls(self) -> Self {
+        self.tls_with(Certificate::Good)
+    }
+
+    /// Speaks TLS too, with a certificate of this kind.
+    pub fn tls_with(mut self, certificate: Certificate) -> Self {
+        self.tls = Some(certificate);
         self
     }
 
@@ -60,7 +65,7 @@ impl PostgresBuilder {
         };
         template.copy_to(&data)?;
         let port = Port::reserve()?;
-        let tls = if self.tls { Some(Tls::create(folder.path(), account.as_ref())?) } else { None };
+        let tls = self.tls.map(|kind| Tls::create(kind, folder.path(), account.as_ref())).transpose()?;
         let launch = Launch {
             program: programs.join("postgres"),
             arguments: self.arguments(folder.path(), &data, &port, tls.as_ref()),

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use super::{DATA, NAME};
 use crate::folder::Folder;
 use crate::process::{Account, Launch, run};
-use crate::secret;
+use crate::secret::{self, Secret};
 use crate::shared::shared_folder;
 
 /// Part of the folder's name: to be raised when what is made here changes.
@@ -17,7 +17,7 @@ const RECIPE: u32 = 1;
 
 pub(super) struct Template {
     data: PathBuf,
-    pub(super) password: String,
+    pub(super) password: Secret,
 }
 
 impl Template {
@@ -32,7 +32,7 @@ impl Template {
         if !folder.exists() {
             make(programs, account, &folder)?;
         }
-        Ok(Self { data: folder.join(DATA), password: std::fs::read_to_string(folder.join("password"))? })
+        Ok(Self { data: folder.join(DATA), password: std::fs::read_to_string(folder.join("password"))?.into() })
     }
 
     /// Into a folder that is empty or not there.
@@ -47,7 +47,7 @@ fn make(programs: &Path, account: Option<Account>, target: &Path) -> io::Result<
     let data = folder.path().join(DATA);
     let password_file = folder.path().join("password");
     let password = secret::random()?;
-    std::fs::write(&password_file, &password)?;
+    std::fs::write(&password_file, password.as_bytes())?;
     account.map_or(Ok(()), |account| account.give(&password_file))?;
 
     let launch = |program: &str, arguments: &[&str]| Launch {
@@ -79,7 +79,7 @@ fn make(programs: &Path, account: Option<Account>, target: &Path) -> io::Result<
     }
     std::fs::create_dir(&new)?;
     run(Command::new("cp").arg("-a").arg(&data).arg(&new))?;
-    std::fs::write(new.join("password"), &password)?;
+    std::fs::write(new.join("password"), password.as_bytes())?;
     std::fs::set_permissions(new.join("password"), Permissions::from_mode(0o600))?;
     std::fs::rename(&new, target)
 }

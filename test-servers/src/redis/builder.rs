@@ -6,16 +6,17 @@ use super::{Redis, SOCKET, cli_program, server_program};
 use crate::folder::Folder;
 use crate::port::Port;
 use crate::process::{Launch, Process};
-use crate::tls::Tls;
+use crate::secret::Secret;
+use crate::tls::{Certificate, Tls};
 use crate::wait;
 
 /// What a [`Redis`] is started with.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct RedisBuilder {
-    password: Option<String>,
-    users: Vec<(String, String, String)>,
-    tls: bool,
+    password: Option<Secret>,
+    users: Vec<(String, Secret, String)>,
+    tls: Option<Certificate>,
     replica: bool,
     settings: Vec<(String, String)>,
 }
@@ -23,19 +24,24 @@ pub struct RedisBuilder {
 impl RedisBuilder {
     /// The password of the default user, and the one that a replica gives to its master.
     pub fn password(mut self, password: &str) -> Self {
-        self.password = Some(password.to_owned());
+        self.password = Some(password.into());
         self
     }
 
     /// One more user, such as `("tenant", "secret", "~tenant:* &tenant:* +@all")`.
     pub fn acl_user(mut self, name: &str, password: &str, rules: &str) -> Self {
-        self.users.push((name.to_owned(), password.to_owned(), rules.to_owned()));
+        self.users.push((name.to_owned(), password.into(), rules.to_owned()));
         self
     }
 
     /// Speaks TLS too, on a port of its own, as `localhost` and `127.0.0.1`.
-    pub fn tls(mut self) -> Self {
-        self.tls = true;
+    pub fn tls(self) -> Self {
+        self.tls_with(Certificate::Good)
+    }
+
+    /// Speaks TLS too, with a certificate of this kind.
+    pub fn tls_with(mut self, certificate: Certificate) -> Self {
+        self.tls = Some(certificate);
         self
     }
 
@@ -68,7 +74,9 @@ impl RedisBuilder {
     pub fn start(self) -> io::Result<Redis> {
         let folder = Folder::create(None)?;
         let port = Port::reserve()?;
-        let tls = if self.tls { Some((Tls::create(folder.path(), None)?, Port::reserve()?)) } else { None };
+        let files =
+            self.tls.map(|kind| Ok::<_, io::Error>((Tls::create(kind, folder.path(), None)?, Port::reserve()?)));
+        let tls = files.transpose()?;
         let file = folder.path().join("redis.conf");
         std::fs::write(&file, self.configuration(folder.path(), &port, tls.as_ref()))?;
         let launch = Launch {
@@ -105,7 +113,7 @@ impl RedisBuilder {
             line("masterauth", &quoted(password));
         }
         for (name, password, rules) in &self.users {
-            line("user", &format!("{} on {} {rules}", quoted(name), quoted(&format!(">{password}"))));
+            line("user", &format!("{} on {} {rules}", quoted(name), quoted(&format!(">{}", &**password))));
         }
         if let Some((tls, port)) = tls {
             line("tls-port", &port.number().to_string());

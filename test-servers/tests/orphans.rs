@@ -1,0 +1,68 @@
+//! A test process that is killed leaves nothing either.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
+
+use std::io::{BufRead, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use test_servers::postgres::Postgres;
+use test_servers::redis::Redis;
+
+#[test]
+#[ignore = "is the process that the other test kills"]
+fn holder() {
+    let (redis, postgres) = (Redis::start().unwrap(), Postgres::start().unwrap());
+    println!("pid {}\nfolder {}", redis.pid(), redis.socket().parent().unwrap().display());
+    println!("pid {}\nfolder {}", postgres.pid(), postgres.socket_folder().display());
+    let id = postgres.psql("kv", "select pg_backend_pid()").unwrap();
+    println!("ready {id}");
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn servers_die_with_a_killed_process_and_their_folders_go_with_the_next_start() {
+    let mut holder = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "holder", "--nocapture"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut processes: Vec<PathBuf> = Vec::new();
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for line in BufReader::new(holder.stdout.take().unwrap()).lines() {
+        match line.unwrap().split_once(' ') {
+            Some(("pid", pid)) => processes.push(Path::new("/proc").join(pid)),
+            Some(("folder", folder)) => folders.push(folder.into()),
+            Some(("ready", _)) => break,
+            _ => {}
+        }
+    }
+    assert_eq!((processes.len(), folders.len()), (2, 2));
+    assert!(processes.iter().chain(&folders).all(|path| path.exists()));
+    let segment = segment_of(&folders[1]);
+    assert!(attached(&segment).is_some_and(|count| count != "0"));
+
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    while processes.iter().any(|process| process.exists()) || attached(&segment).is_some_and(|count| count != "0") {
+        std::thread::yield_now();
+    }
+    assert!(folders.iter().all(|folder| folder.exists()));
+    let _next = Redis::start().unwrap();
+    assert!(!folders.iter().any(|folder| folder.exists()));
+    assert_eq!(attached(&segment), None);
+}
+
+/// The number of the shared memory by which a server knows itself.
+fn segment_of(folder: &Path) -> String {
+    let file = std::fs::read_to_string(folder.join("data/postmaster.pid")).unwrap();
+    file.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned()
+}
+
+/// How many processes use it, as long as it is there.
+fn attached(segment: &str) -> Option<String> {
+    let list = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let mut lines = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.find(|fields| fields[1] == segment).map(|fields| fields[6].to_owned())
+}
