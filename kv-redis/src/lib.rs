@@ -1,1 +1,36 @@
 #![doc = include_str!("../README.md")]
+
+mod address;
+mod batch;
+mod builder;
+mod capability;
+mod cluster;
+mod codec;
+mod commit;
+mod config;
+mod error;
+mod layout;
+mod link;
+mod list;
+mod node;
+mod offset;
+mod open;
+mod read;
+mod request;
+mod runs;
+mod script;
+mod store;
+mod sweep;
+mod watch;
+mod write;
+
+pub use redis;
+
+pub use self::builder::RedisBuilder;
+pub use self::capability::{CLUSTER, CLUSTER_INDEX_FREE, CLUSTER_PLAIN, INDEX_FREE, PLAIN, STANDALONE};
+pub use self::codec::Format;
+pub use self::config::{CLUSTER_SCHEME, Index, RedisConfig, SCHEME, SCHEMES, Secret, TLS_SCHEME, UNIX_SCHEME};
+pub use self::store::RedisStore;
+
+/// How the server sees us.
+const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,184 @@
+//! Where the servers are: from a URL and the settings to clients of the driver.
+
+use std::path::Path;
+
+use kv_core::{Error, Result, StoreUrl};
+use redis::{
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+    TlsCertificates,
+};
+
+use crate::config::{CLUSTER_SCHEME, RedisConfig, SCHEME, TLS_SCHEME, UNIX_SCHEME};
+
+/// The servers that a store is opened with.
+#[derive(Debug, Clone)]
+pub(crate) enum Address {
+    Server(Box<ConnectionInfo>),
+    Cluster(Vec<ConnectionInfo>),
+}
+
+impl Address {
+    pub(crate) fn from_url(url: &StoreUrl, config: &RedisConfig) -> Result<Self> {
+        let scheme = url.scheme();
+        if scheme == SCHEME.name || scheme == TLS_SCHEME.name {
+            parsed(&format!("{scheme}:{}", url.rest())).map(|info| Self::Server(Box::new(info)))
+        } else if scheme == UNIX_SCHEME.name {
+            let path = url.path()?;
+            let path = path.strip_prefix("//").unwrap_or(&path);
+            if !path.starts_with('/') {
+                return Err(Error::invalid("`redis+unix:` needs the whole path of a socket: `redis+unix:///PATH`"));
+            }
+            let info = ConnectionAddr::Unix(path.into()).into_connection_info().map_err(|_| no_address())?;
+            Ok(Self::Server(Box::new(info)))
+        } else if scheme == CLUSTER_SCHEME.name {
+            nodes(url.rest(), config.tls).map(Self::Cluster)
+        } else {
+            Err(Error::invalid(format!("`{scheme}:` is not a scheme of Redis")))
+        }
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+
+    /// The number of the database.
+    pub(crate) fn db(&self, config: &RedisConfig) -> i64 {
+        config.db.unwrap_or_else(|| match self {
+            Self::Server(info) => info.redis_settings().db(),
+            Self::Cluster(_) => 0,
+        })
+    }
+
+    /// The driver's clients, with what the settings say.
+    pub(crate) fn clients(&self, config: &RedisConfig) -> Result<Vec<Client>> {
+        match self {
+            Self::Server(info) => Ok(vec![client(info, config)?]),
+            Self::Cluster(nodes) if nodes.is_empty() => Err(no_address()),
+            Self::Cluster(nodes) => {
+                if config.db.is_some_and(|db| db != 0) {
+                    return Err(Error::invalid("a cluster has the database 0 only"));
+                }
+                nodes.iter().map(|info| client(info, config)).collect()
+            }
+        }
+    }
+}
+
+/// `[USER:PASSWORD@]HOST:PORT,HOST:PORT`, each as a URL of a single server.
+fn nodes(rest: &str, tls: bool) -> Result<Vec<ConnectionInfo>> {
+    let rest = rest.strip_prefix("//").unwrap_or(rest).trim_end_matches('/');
+    let (login, hosts) = match rest.rsplit_once('@') {
+        Some((login, hosts)) => (format!("{login}@"), hosts),
+        None => (String::new(), rest),
+    };
+    let scheme = if tls { TLS_SCHEME.name } else { SCHEME.name };
+    hosts.split(',').filter(|host| !host.is_empty()).map(|host| parsed(&format!("{scheme}://{login}{host}"))).collect()
+}
+
+fn parsed(url: &str) -> Result<ConnectionInfo> {
+    // The driver's errors do not show the URL.
+    url.into_connection_info().map_err(|error| {
+        Error::invalid("the URL names no server: it is `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`").with_source(error)
+    })
+}
+
+fn no_address() -> Error {
+    Error::invalid("a store needs the address of a server: none was given")
+}
+
+fn client(info: &ConnectionInfo, config: &RedisConfig) -> Result<Client> {
+    let mut settings: RedisConnectionInfo =
+        info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_lib_name("anykv", crate::VERSION);
+    if let Some(db) = config.db {
+        settings = settings.set_db(db);
+    }
+    if let Some(user) = &config.user {
+        settings = settings.set_username(user);
+    }
+    if let Some(pass) = &config.pass {
+        settings = settings.set_password(pass.as_str());
+    }
+    let info =
+        info.clone().set_redis_settings(settings).set_tcp_settings(info.tcp_settings().clone().set_nodelay(true));
+    let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+    let built = if is_tls && (config.ca.is_some() || config.cert.is_some()) {
+        provide_cryptography();
+        Client::build_with_tls(info, certificates(config)?)
+    } else {
+        if is_tls {
+            provide_cryptography();
+        }
+        Client::open(info)
+    };
+    built.map_err(|error| Error::invalid("the settings of the connection are wrong").with_source(error))
+}
+
+fn certificates(config: &RedisConfig) -> Result<TlsCertificates> {
+    let client_tls = match (&config.cert, &config.key) {
+        (Some(cert), Some(key)) => Some(ClientTlsConfig { client_cert: file(cert)?, client_key: file(key)? }),
+        (None, None) => None,
+        _ => return Err(Error::invalid("`cert` and `key` go together")),
+    };
+    Ok(TlsCertificates { client_tls, root_cert: config.ca.as_deref().map(file).transpose()? })
+}
+
+fn file(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path)
+        .map_err(|error| Error::invalid(format!("the file {} cannot be read", path.display())).with_source(error))
+}
+
+/// The driver takes the process's cryptography, and fails where there is none. One that is there stays.
+fn provide_cryptography() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // It fails where another thread came first, which is as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(url: &str) -> Result<Address> {
+        let url: StoreUrl = url.parse().unwrap();
+        Address::from_url(&url, &url.options().unwrap())
+    }
+
+    #[test]
+    fn every_scheme_names_its_servers() {
+        let Address::Server(info) = address("redis://ada:s%40crt@h:1/3").unwrap() else { panic!() };
+        assert_eq!(info.addr(), &ConnectionAddr::Tcp("h".into(), 1));
+        let settings = info.redis_settings();
+        assert_eq!((settings.username(), settings.password(), settings.db()), (Some("ada"), Some("s@crt"), 3));
+        let Address::Server(info) = address("rediss://h").unwrap() else { panic!() };
+        assert!(matches!(info.addr(), ConnectionAddr::TcpTls { port: 6_379, insecure: false, .. }));
+        let Address::Server(info) = address("redis+unix:///a/b%20c.sock?pass=x").unwrap() else { panic!() };
+        assert_eq!(info.addr(), &ConnectionAddr::Unix("/a/b c.sock".into()));
+        let Address::Cluster(nodes) = address("redis-cluster://u:p@a:1,b:2").unwrap() else { panic!() };
+        assert_eq!(nodes.len(), 2);
+        assert_eq!(nodes[1].addr(), &ConnectionAddr::Tcp("b".into(), 2));
+        assert_eq!(nodes[1].redis_settings().password(), Some("p"));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_without_its_secret() {
+        for url in ["redis:canary", "redis+unix:relative", "redis://ada:canary@", "postgres://canary"] {
+            let error = address(url).unwrap_err();
+            assert_eq!(error.kind(), kv_core::ErrorKind::Invalid, "{url}");
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+        }
+        let none = Address::Cluster(vec![]).clients(&RedisConfig::default());
+        assert!(none.is_err());
+    }
+
+    #[test]
+    fn the_settings_add_to_the_address() {
+        let config = RedisConfig { db: Some(2), pass: Some("canary".into()), ..RedisConfig::default() };
+        let clients = address("redis://h").unwrap().clients(&config).unwrap();
+        let settings = clients[0].get_connection_info().redis_settings();
+        assert_eq!((settings.db(), settings.password()), (2, Some("canary")));
+        assert!(!format!("{:?}", clients[0].get_connection_info()).contains("canary"));
+        let on_cluster = Address::Cluster(vec!["redis://h".into_connection_info().unwrap()]);
+        assert!(on_cluster.clients(&config).is_err());
+    }
+}

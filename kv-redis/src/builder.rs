@@ -1,0 +1,160 @@
+//! How a store is put together: its servers, settings and clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use kv_core::{Clock, Error, Operation, Result, StoreUrl, SystemClock};
+use redis::Client;
+
+use crate::address::Address;
+use crate::codec::Format;
+use crate::config::{Index, RedisConfig};
+use crate::open;
+use crate::store::RedisStore;
+
+/// Builds a [`RedisStore`].
+///
+/// # Examples
+/// ```no_run
+/// use kv_redis::RedisBuilder;
+///
+/// # async fn example() -> kv_core::Result<()> {
+/// let url = "redis://127.0.0.1:6379".parse()?;
+/// let users = RedisBuilder::from_url(&url)?.namespace("users").open().await?;
+/// let jobs = RedisBuilder::from_url(&url)?.namespace("jobs").open().await?;
+/// # let _ = (users, jobs);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing is opened before `open`"]
+pub struct RedisBuilder {
+    address: Option<Address>,
+    config: RedisConfig,
+    clock: Arc<dyn Clock>,
+}
+
+impl RedisBuilder {
+    pub(crate) fn new() -> Self {
+        Self { address: None, config: RedisConfig::default(), clock: Arc::new(SystemClock) }
+    }
+
+    /// Takes the address and the settings of a URL: one of the [`SCHEMES`](crate::SCHEMES), with the fields of
+    /// [`RedisConfig`] as options.
+    ///
+    /// # Errors
+    /// `Invalid` for a URL that is none of ours.
+    pub fn from_url(url: &StoreUrl) -> Result<Self> {
+        let config: RedisConfig = url.options()?;
+        let address = Address::from_url(url, &config)?;
+        Ok(Self { address: Some(address), ..Self::new().config(config) })
+    }
+
+    /// Speaks to the server of a ready client, with its address, login and certificates, over connections of its own.
+    pub fn client(mut self, client: &Client) -> Self {
+        self.address = Some(Address::Server(Box::new(client.get_connection_info().clone())));
+        self
+    }
+
+    /// Speaks to the cluster that the servers of these ready clients belong to.
+    pub fn cluster<'c>(mut self, clients: impl IntoIterator<Item = &'c Client>) -> Self {
+        let nodes = clients.into_iter().map(|client| client.get_connection_info().clone()).collect();
+        self.address = Some(Address::Cluster(nodes));
+        self
+    }
+
+    /// Takes all settings at once.
+    pub fn config(mut self, config: RedisConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets [`RedisConfig::namespace`].
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.config.namespace = namespace.into();
+        self
+    }
+
+    /// Sets [`RedisConfig::format`].
+    pub fn format(mut self, format: Format) -> Self {
+        self.config.format = format;
+        self
+    }
+
+    /// Sets [`RedisConfig::index`].
+    pub fn index(mut self, index: Index) -> Self {
+        self.config.index = index;
+        self
+    }
+
+    /// Sets [`RedisConfig::buckets`].
+    pub fn buckets(mut self, buckets: u16) -> Self {
+        self.config.buckets = Some(buckets);
+        self
+    }
+
+    /// Sets [`RedisConfig::group_segments`].
+    pub fn group_segments(mut self, segments: u8) -> Self {
+        self.config.group_segments = segments;
+        self
+    }
+
+    /// Sets [`RedisConfig::connect_timeout`].
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.config.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets [`RedisConfig::operation_timeout`].
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.config.operation_timeout = timeout;
+        self
+    }
+
+    /// Sets [`RedisConfig::heartbeat`].
+    pub fn heartbeat(mut self, heartbeat: Duration) -> Self {
+        self.config.heartbeat = heartbeat;
+        self
+    }
+
+    /// Sets [`RedisConfig::sweep_interval`].
+    pub fn sweep_interval(mut self, interval: Duration) -> Self {
+        self.config.sweep_interval = interval;
+        self
+    }
+
+    /// Sets [`RedisConfig::max_value`], in bytes.
+    pub fn max_value_bytes(mut self, bytes: u64) -> Self {
+        self.config.max_value = ByteSize(bytes);
+        self
+    }
+
+    /// Sets [`RedisConfig::ca`].
+    pub fn ca(mut self, file: impl Into<std::path::PathBuf>) -> Self {
+        self.config.ca = Some(file.into());
+        self
+    }
+
+    /// Takes our time from this clock. Deadlines are the server's: the distance between the two is measured.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store. It creates what it needs.
+    ///
+    /// # Errors
+    /// - `Invalid`: no address was given, a setting is out of range, or the namespace was created with other settings.
+    /// - `Denied`: the server refuses the login, or its certificate is not trusted.
+    /// - `Unavailable`: the server cannot be reached.
+    pub async fn open(self) -> Result<RedisStore> {
+        let opened = async {
+            let Self { address, config, clock } = self;
+            let address =
+                address.ok_or_else(|| Error::invalid("a store needs the address of a server: none was given"))?;
+            open::open(&address, &config, clock).await
+        };
+        opened.await.map_err(|error: Error| error.with_operation(Operation::Open).with_backend(RedisStore::NAME))
+    }
+}

@@ -1,0 +1,40 @@
+-- Values as other programs write them: nothing but the value, and the deadline that the server keeps.
+local function read(key)
+  local found = redis.pcall('GET', key)
+  if type(found) == 'table' then return false, found end
+  return found, false
+end
+
+local function value(stored) return stored end
+
+local function is_mine() return false end
+
+local function holds(current, when, wanted)
+  if when == 'always' then return true end
+  if when == 'absent' then return not current end
+  if not current then return false end
+  if when == 'value' then return current == wanted end
+  return when == 'present'
+end
+
+local function shown(key, current) return { current, redis.call('PEXPIRETIME', key) } end
+
+local function put(key, stored, deadline)
+  if deadline == 'gone' then
+    redis.call('UNLINK', key)
+  elseif deadline == 'never' then
+    redis.call('SET', key, stored)
+  elseif deadline == 'keep' then
+    redis.call('SET', key, stored, 'KEEPTTL')
+  else
+    redis.call('SET', key, stored, 'PXAT', deadline)
+  end
+end
+
+local function move(key, deadline)
+  if redis.call('EXISTS', key) == 0 then return 0 end
+  if deadline == 'gone' then return redis.call('UNLINK', key) end
+  if deadline == 'never' then redis.call('PERSIST', key) else redis.call('PEXPIREAT', key, deadline) end
+  return 1
+end
+
