@@ -1,8 +1,8 @@
 //! Temporary folders, and the removal of those whose owner was killed.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
@@ -24,13 +24,14 @@ const LONGEST_PARENT: usize = 60;
 #[derive(Debug)]
 pub(crate) struct Folder {
     mounted: Option<PathBuf>,
+    account: Option<Account>,
     path: TempDir,
     _lock: File,
 }
 
 impl Folder {
     /// Belongs to `account`, where there is one.
-    pub(crate) fn create(account: Option<&Account>) -> io::Result<Self> {
+    pub(crate) fn create(account: Option<Account>) -> io::Result<Self> {
         static SWEPT: Once = Once::new();
         let parent = Some(std::env::temp_dir()).filter(|path| path.as_os_str().len() <= LONGEST_PARENT);
         let parent = parent.unwrap_or_else(|| "/tmp".into());
@@ -41,15 +42,23 @@ impl Folder {
         if let Some(account) = account {
             account.give(path.path())?;
         }
-        Ok(Self { mounted: None, path, _lock: lock })
+        Ok(Self { mounted: None, account, path, _lock: lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
         self.path.path()
     }
 
+    /// A file that its owner alone can read, as servers want their keys and lists of users to be.
+    pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let path = self.path().join(name);
+        File::options().write(true).create_new(true).mode(0o600).open(&path)?.write_all(text.as_bytes())?;
+        self.account.map_or(Ok(()), |account| account.give(&path))?;
+        Ok(path)
+    }
+
     /// Makes the folder `name` in this one a file system of its own, with room for `bytes`.
-    pub(crate) fn mount(&mut self, name: &str, bytes: u64, account: Option<&Account>) -> io::Result<PathBuf> {
+    pub(crate) fn mount(&mut self, name: &str, bytes: u64) -> io::Result<PathBuf> {
         let path = self.path().join(name);
         std::fs::create_dir(&path)?;
         let size = format!("size={bytes},mode=0700");
@@ -57,7 +66,7 @@ impl Folder {
             io::Error::new(error.kind(), format!("a small tmpfs needs the right to mount: {error}"))
         })?;
         self.mounted = Some(path.clone());
-        if let Some(account) = account {
+        if let Some(account) = self.account {
             account.give(&path)?;
         }
         Ok(path)

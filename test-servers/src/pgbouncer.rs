@@ -27,7 +27,7 @@ impl PgBouncer {
     /// The program is missing or did not start; its log is shown.
     pub fn start(server: &Postgres) -> io::Result<Self> {
         let account = Account::unprivileged(&["postgres", "nobody"])?;
-        let folder = Folder::create(account.as_ref())?;
+        let folder = Folder::create(account)?;
         let port = Port::reserve()?;
         let password = Secret::from(server.password());
         let configuration = format!(
@@ -40,13 +40,8 @@ impl PgBouncer {
             port = port.number(),
             folder = folder.path().display(),
         );
-        for (name, text) in
-            [("pgbouncer.ini", configuration), ("userlist.txt", format!("\"{NAME}\" \"{}\"\n", &*password))]
-        {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text)?;
-            account.map_or(Ok(()), |account| account.give(&path))?;
-        }
+        folder.write("pgbouncer.ini", &configuration)?;
+        folder.write("userlist.txt", &format!("\"{NAME}\" \"{}\"\n", &*password))?;
         let launch = Launch {
             program: program(&["pgbouncer"])?,
             arguments: vec!["pgbouncer.ini".into()],

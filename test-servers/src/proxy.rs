@@ -63,9 +63,10 @@ impl Proxy {
         self.port.number()
     }
 
-    /// Passes bytes on as they come. A connection that has lost bytes in a [`black_hole`](Self::black_hole) stays lost: going on
+    /// Passes bytes on as they come, also those that were to be cut. A connection that has lost bytes in a [`black_hole`](Self::black_hole) stays lost: going on
     /// in the middle of a stream is what no network does.
     pub fn pass(&self) {
+        self.plan.forget_endings();
         self.plan.set_mode(Mode::Pass);
         self.entrance.reopen();
     }

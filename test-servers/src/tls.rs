@@ -1,11 +1,11 @@
 //! Certificates: an authority of a server's own, which vouches for it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
 
-use crate::process::Account;
+use crate::folder::Folder;
 
 /// Whether a server's certificate is one that a client may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,21 +28,14 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) fn create(kind: Certificate, folder: &Path, account: Option<&Account>) -> io::Result<Self> {
+    pub(crate) fn create(kind: Certificate, folder: &Folder) -> io::Result<Self> {
         // Authorities of two servers must not be taken for each other: each has the name of its folder.
-        let (authority, certificate, key) = make(kind, &folder.to_string_lossy()).map_err(io::Error::other)?;
-        let put = |name: &str, text: String| -> io::Result<PathBuf> {
-            let path = folder.join(name);
-            std::fs::write(&path, text)?;
-            account.map_or(Ok(()), |account| account.give(&path))?;
-            Ok(path)
-        };
-        let files = Self {
-            authority: put("ca.pem", authority)?,
-            certificate: put("server.pem", certificate)?,
-            key: put("server.key", key)?,
-        };
-        Ok(files)
+        let (authority, certificate, key) = make(kind, &folder.path().to_string_lossy()).map_err(io::Error::other)?;
+        Ok(Self {
+            authority: folder.write("ca.pem", &authority)?,
+            certificate: folder.write("server.pem", &certificate)?,
+            key: folder.write("server.key", &key)?,
+        })
     }
 }
 

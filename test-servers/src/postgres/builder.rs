@@ -58,14 +58,14 @@ impl PostgresBuilder {
         let programs = find_programs()?;
         let account = Account::unprivileged(&["postgres", "nobody"])?;
         let template = Template::get(&programs, account)?;
-        let mut folder = Folder::create(account.as_ref())?;
+        let mut folder = Folder::create(account)?;
         let data = match self.tmpfs_bytes {
-            Some(bytes) => folder.mount(DATA, bytes, account.as_ref())?,
+            Some(bytes) => folder.mount(DATA, bytes)?,
             None => folder.path().join(DATA),
         };
         template.copy_to(&data)?;
         let port = Port::reserve()?;
-        let tls = self.tls.map(|kind| Tls::create(kind, folder.path(), account.as_ref())).transpose()?;
+        let tls = self.tls.map(|kind| Tls::create(kind, &folder)).transpose()?;
         let launch = Launch {
             program: programs.join("postgres"),
             arguments: self.arguments(folder.path(), &data, &port, tls.as_ref()),

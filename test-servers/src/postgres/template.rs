@@ -43,12 +43,10 @@ impl Template {
 }
 
 fn make(programs: &Path, account: Option<Account>, target: &Path) -> io::Result<()> {
-    let folder = Folder::create(account.as_ref())?;
+    let folder = Folder::create(account)?;
     let data = folder.path().join(DATA);
-    let password_file = folder.path().join("password");
     let password = secret::random()?;
-    std::fs::write(&password_file, password.as_bytes())?;
-    account.map_or(Ok(()), |account| account.give(&password_file))?;
+    folder.write("password", &password)?;
 
     let launch = |program: &str, arguments: &[&str]| Launch {
         program: programs.join(program),

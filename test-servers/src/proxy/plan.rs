@@ -72,6 +72,10 @@ impl Plan {
         *of(direction, &mut self.orders.lock().endings) = Some((bytes, ending));
     }
 
+    pub(super) fn forget_endings(&self) {
+        self.orders.lock().endings = [None; 2];
+    }
+
     /// Decided when the piece is about to pass, so that two connections share one count.
     pub(super) fn fate(&self, direction: Direction, length: usize) -> Fate {
         let mut orders = self.orders.lock();
@@ -152,5 +156,13 @@ mod tests {
         let plan = Plan::default();
         plan.end_after(Direction::ToServer, 0, Ending::Reset);
         assert_eq!(plan.fate(Direction::ToServer, 7), Fate::End(0, Ending::Reset));
+    }
+
+    #[test]
+    fn a_forgotten_ending_does_not_come() {
+        let plan = Plan::default();
+        plan.end_after(Direction::ToServer, 3, Ending::Close);
+        plan.forget_endings();
+        assert_eq!(plan.fate(Direction::ToServer, 7), Fate::Pass);
     }
 }

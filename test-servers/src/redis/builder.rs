@@ -74,11 +74,9 @@ impl RedisBuilder {
     pub fn start(self) -> io::Result<Redis> {
         let folder = Folder::create(None)?;
         let port = Port::reserve()?;
-        let files =
-            self.tls.map(|kind| Ok::<_, io::Error>((Tls::create(kind, folder.path(), None)?, Port::reserve()?)));
+        let files = self.tls.map(|kind| Ok::<_, io::Error>((Tls::create(kind, &folder)?, Port::reserve()?)));
         let tls = files.transpose()?;
-        let file = folder.path().join("redis.conf");
-        std::fs::write(&file, self.configuration(folder.path(), &port, tls.as_ref()))?;
+        let file = folder.write("redis.conf", &self.configuration(folder.path(), &port, tls.as_ref()))?;
         let launch = Launch {
             program: server_program()?,
             arguments: vec![file.into()],
