@@ -93,7 +93,10 @@ fn sweep(parent: &Path) {
         let name = entry.file_name();
         let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) && is_left(&entry.path()) {
-            forget(&entry.path().join(postgres::DATA));
+            // The last processes of a killed server may be on their way out: the next start finds it again.
+            if !forget(&entry.path().join(postgres::DATA)) {
+                continue;
+            }
             for inner in std::fs::read_dir(entry.path()).into_iter().flatten().flatten() {
                 if device(&inner.path()) != device(&entry.path()) {
                     unmount(&inner.path());
