@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -18,6 +19,8 @@ const FOLDER: &str = "KV_SLED_CRASH_FOLDER";
 const DURABILITY: &str = "KV_SLED_CRASH_DURABILITY";
 const ROUND: &str = "KV_SLED_CRASH_ROUND";
 const SEED: &str = "KV_SLED_CRASH_SEED";
+/// How many steps a task does; without it, it goes on until it is killed.
+pub(crate) const STEPS: &str = "KV_SLED_CRASH_STEPS";
 
 /// How many tasks write, each to keys of its own.
 pub(crate) const TASKS: usize = 8;
@@ -37,6 +40,7 @@ pub(crate) struct Report {
 pub(crate) struct Child {
     process: std::process::Child,
     reader: std::thread::JoinHandle<(Vec<Report>, Vec<SystemTime>)>,
+    is_open: Receiver<()>,
 }
 
 /// What is known of a child's end.
@@ -48,7 +52,23 @@ pub(crate) struct Killed {
 
 impl Child {
     pub(crate) fn start(path: &Path, durability: SledDurability, seed: u64, round: usize) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
+        let child = Self::spawn(Command::new(std::env::current_exe().unwrap()), path, durability, seed, round);
+        // The time until the kill counts from here; a child that is killed while it opens is a round of its own.
+        if !round.is_multiple_of(10) {
+            child.is_open.recv_timeout(Duration::from_secs(20)).expect("the child opens the store");
+        }
+        child
+    }
+
+    /// Starts a child by a command that runs another.
+    pub(crate) fn spawn(
+        mut command: Command,
+        path: &Path,
+        durability: SledDurability,
+        seed: u64,
+        round: usize,
+    ) -> Self {
+        let mut process = command
             .args(["--exact", "child_that_writes", "--nocapture"])
             .env(FOLDER, path)
             .env(DURABILITY, durability.to_string())
@@ -71,11 +91,16 @@ impl Child {
             }
             (reports, ticks)
         });
-        // The time until the kill counts from here; a child that is killed while it opens is a round of its own.
-        if !round.is_multiple_of(10) {
-            is_open.recv_timeout(Duration::from_secs(20)).expect("the child opens the store");
+        Self { process, reader, is_open }
+    }
+
+    /// Waits until the child has ended by itself.
+    pub(crate) async fn end_within(&mut self, limit: Duration) {
+        let until = SystemClock.now() + limit;
+        while self.process.try_wait().unwrap().is_none() {
+            assert!(SystemClock.now() < until, "the child does not end");
+            SystemClock.sleep(Duration::from_millis(10)).await;
         }
-        Self { process, reader }
     }
 
     /// `kill -9`, and what the child has said until then.
@@ -205,7 +230,8 @@ pub(crate) fn first_step(round: u64) -> u64 {
 }
 
 async fn write(store: SledStore, seed: u64, task: usize, round: u64) {
-    for number in first_step(round).. {
+    let steps = std::env::var(STEPS).map_or(u64::MAX >> 1, |steps| steps.parse().unwrap());
+    for number in first_step(round)..first_step(round) + steps {
         say(&format!(">{task} {number} try;\n"));
         let version = perform(&store, Step::of(seed, task, number)).await;
         let millis = now_millis();

@@ -1,0 +1,59 @@
+//! Calls to the system that fail under the store, one or all from one on, by `strace`: what is acknowledged is there.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use kv_core::KvStore;
+use kv_sled::{SledDurability, SledStore};
+
+use crate::child::{Child, STEPS};
+use crate::model::Model;
+use crate::{index_agrees_with_data, random, rounds};
+
+#[tokio::test]
+async fn nothing_is_acknowledged_over_a_sync_that_failed() {
+    fail("fsync,fdatasync", "EIO", 40).await;
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_over_a_write_that_failed() {
+    fail("pwrite64", "EIO", 50).await;
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_over_a_write_that_found_no_room() {
+    fail("pwrite64", "ENOSPC", 50).await;
+}
+
+/// Lets calls fail, from one of the first `most` on, in a child that runs a random history, again and again.
+async fn fail(calls: &str, error: &str, most: u64) {
+    if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("NOT RUN: `strace` is not installed, or may not trace");
+        return;
+    }
+    let (seed, mut acknowledged, mut injected) = (random(), 0, 0);
+    println!("CRASH_SEED={seed}");
+    let rounds = rounds().div_ceil(5);
+    for round in 0..rounds {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, trace) = (folder.path().join("store"), folder.path().join("trace"));
+        let when = format!("{}{}", 1 + random() % most, if round % 2 == 0 { "" } else { "+" });
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "--seccomp-bpf", "-e", &format!("trace={calls}"), "-o"]).arg(&trace);
+        command.args(["-e", &format!("inject={calls}:error={error}:when={when}")]);
+        command.arg(std::env::current_exe().unwrap()).env(STEPS, "60").stderr(Stdio::null());
+        let mut child = Child::spawn(command, &path, SledDurability::Power, seed, round);
+        child.end_within(Duration::from_secs(60)).await;
+        let (reports, killed) = child.kill();
+        acknowledged += reports.iter().filter(|report| report.is_acknowledged).count();
+        injected += usize::from(std::fs::read_to_string(&trace).unwrap().contains("(INJECTED)"));
+
+        let what = format!("round {round}, {calls}:{error}:{when}");
+        let store = SledStore::open(&path).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        Model::new(seed).check(&store, &reports, killed.at, Duration::ZERO, round).await;
+        store.close().await.unwrap();
+        index_agrees_with_data(&path);
+    }
+    println!("{calls} {error}: {injected} of {rounds} runs hit, {acknowledged} acknowledged writes, none lost");
+    assert!(injected > 0 && acknowledged > 0, "{injected} hit, {acknowledged} acknowledged");
+}
