@@ -1,0 +1,162 @@
+//! How a store is put together: the server or a ready pool, and the settings.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use deadpool_postgres::Pool;
+use kv_core::{Error, Operation, Result, StoreUrl};
+
+use crate::address::Address;
+use crate::config::{PostgresConfig, SyncMode};
+use crate::open;
+use crate::store::PostgresStore;
+
+/// Where connections come from.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    Address(Box<Address>),
+    Pool(Pool),
+}
+
+/// Builds a [`PostgresStore`]. `Debug` shows no secret.
+///
+/// # Examples
+/// ```no_run
+/// use kv_postgres::PostgresStore;
+///
+/// # async fn open() -> kv_core::Result<()> {
+/// let builder = PostgresStore::builder().url("postgres://app:secret@localhost/app")?;
+/// let users = builder.clone().table("users").open().await?;
+/// let jobs = builder.table("jobs").open().await?;
+/// # let _ = (users, jobs);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "nothing is opened before `open`"]
+pub struct PostgresBuilder {
+    origin: Option<Origin>,
+    config: PostgresConfig,
+}
+
+impl fmt::Debug for PostgresBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl PostgresBuilder {
+    pub(crate) fn new() -> Self {
+        Self { origin: None, config: PostgresConfig::default() }
+    }
+
+    pub(crate) fn from_url(url: &StoreUrl) -> Result<Self> {
+        let (address, config) = Address::parse(url)?;
+        Ok(Self { origin: Some(Origin::Address(Box::new(address))), config })
+    }
+
+    /// Takes the address from a URL, and all settings that stand among its options.
+    ///
+    /// # Errors
+    /// `Invalid` for a URL that PostgreSQL does not take, or an option that nobody knows.
+    pub fn url(self, url: &str) -> Result<Self> {
+        let parsed = url.parse().and_then(|url| Self::from_url(&url));
+        parsed.map_err(|error| error.with_operation(Operation::Open).with_backend(PostgresStore::NAME))
+    }
+
+    /// Uses a pool that is there already, and leaves it open when the store is closed. Its sessions have the settings that its
+    /// owner gave them; to watch and to subscribe, the store needs [`PostgresBuilder::listen_url`].
+    pub fn pool(mut self, pool: Pool) -> Self {
+        self.origin = Some(Origin::Pool(pool));
+        self
+    }
+
+    /// Takes all settings at once.
+    pub fn config(mut self, config: PostgresConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets [`PostgresConfig::schema`].
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.config.schema = schema.into();
+        self
+    }
+
+    /// Sets [`PostgresConfig::table`].
+    pub fn table(mut self, table: impl Into<String>) -> Self {
+        self.config.table = table.into();
+        self
+    }
+
+    /// Sets [`PostgresConfig::sync`].
+    pub fn sync(mut self, sync: SyncMode) -> Self {
+        self.config.sync = sync;
+        self
+    }
+
+    /// Sets [`PostgresConfig::connections`].
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.config.connections = connections;
+        self
+    }
+
+    /// Sets [`PostgresConfig::pooled`].
+    pub fn pooled(mut self, pooled: bool) -> Self {
+        self.config.pooled = pooled;
+        self
+    }
+
+    /// Sets [`PostgresConfig::listen_url`].
+    pub fn listen_url(mut self, url: impl Into<String>) -> Self {
+        self.config.listen_url = Some(url.into());
+        self
+    }
+
+    /// Sets [`PostgresConfig::connect_timeout`].
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.config.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets [`PostgresConfig::operation_timeout`].
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.config.operation_timeout = timeout;
+        self
+    }
+
+    /// Sets [`PostgresConfig::lock_timeout`].
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.config.lock_timeout = timeout;
+        self
+    }
+
+    /// Sets [`PostgresConfig::sweep_interval`].
+    pub fn sweep_interval(mut self, interval: Duration) -> Self {
+        self.config.sweep_interval = interval;
+        self
+    }
+
+    /// Sets [`PostgresConfig::max_value`], in bytes.
+    pub fn max_value_bytes(mut self, bytes: u64) -> Self {
+        self.config.max_value = ByteSize(bytes);
+        self
+    }
+
+    /// Opens the store, on the tokio runtime that does its work from then on.
+    ///
+    /// # Errors
+    /// - `Invalid`: a setting is out of range, the database is not in UTF-8, or a pooler is in between and was not declared.
+    /// - `Denied`: the server refuses the credentials, or the role may not create the table.
+    /// - `Unavailable`, `Capacity`: the server cannot be reached, is starting, or takes no more connections.
+    /// - `Corrupt`: there is a table of this name of another layout or program. It is left as it is.
+    pub async fn open(self) -> Result<PostgresStore> {
+        let opened = async {
+            let Self { origin, config } = self;
+            let origin = origin.ok_or_else(|| Error::invalid("a store needs a URL or a pool: none was given"))?;
+            open::open(origin, config).await
+        };
+        opened.await.map_err(|error: Error| error.with_operation(Operation::Open).with_backend(PostgresStore::NAME))
+    }
+}

@@ -1,0 +1,196 @@
+//! Whether a connection is encrypted, and what the server has to prove.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kv_core::{Error, Result};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_postgres::config::Host;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// What `sslmode` asks for. tokio-postgres knows the first three only, and takes `prefer` where nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SslMode {
+    /// Plain text.
+    Disable,
+    /// Encrypted where the server offers it, and not verified.
+    Prefer,
+    /// Encrypted, and verified only where a root certificate is given.
+    Require,
+    /// Encrypted, and the certificate is of a known authority.
+    VerifyCa,
+    /// Encrypted, and the certificate is the host's own.
+    VerifyFull,
+}
+
+impl SslMode {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        Ok(match text {
+            "disable" => Self::Disable,
+            "prefer" => Self::Prefer,
+            "require" => Self::Require,
+            "verify-ca" => Self::VerifyCa,
+            "verify-full" => Self::VerifyFull,
+            _ => {
+                return Err(Error::invalid(
+                    "`sslmode` is one of `disable`, `prefer`, `require`, `verify-ca` and `verify-full`",
+                ));
+            }
+        })
+    }
+
+    /// What holds where nothing is said: plain text within the machine, everything verified beyond it.
+    pub(crate) fn default_for(hosts: &[Host]) -> Self {
+        let is_local = |host: &Host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => {
+                name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            }
+        };
+        if hosts.iter().all(is_local) { Self::Disable } else { Self::VerifyFull }
+    }
+
+    pub(crate) fn of_driver(self) -> tokio_postgres::config::SslMode {
+        match self {
+            Self::Disable => tokio_postgres::config::SslMode::Disable,
+            Self::Prefer => tokio_postgres::config::SslMode::Prefer,
+            Self::Require | Self::VerifyCa | Self::VerifyFull => tokio_postgres::config::SslMode::Require,
+        }
+    }
+}
+
+/// The files that TLS may need.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Files {
+    pub(crate) root: Option<String>,
+    pub(crate) certificate: Option<String>,
+    pub(crate) key: Option<String>,
+}
+
+/// Makes the connector.
+///
+/// # Errors
+/// `Invalid` for files that cannot be read or hold nothing of use.
+pub(crate) fn connector(mode: SslMode, files: &Files) -> Result<MakeRustlsConnect> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = verifier(mode, files, &provider)?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::invalid("TLS cannot be set up").with_source(error))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let config = match (&files.certificate, &files.key) {
+        (Some(certificate), Some(key)) => {
+            let key = PrivateKeyDer::from_pem_file(Path::new(key)).map_err(|error| unread("sslkey", error))?;
+            config
+                .with_client_auth_cert(certificates("sslcert", certificate)?, key)
+                .map_err(|error| Error::invalid("`sslcert` and `sslkey` do not go together").with_source(error))?
+        }
+        (None, None) => config.with_no_client_auth(),
+        _ => return Err(Error::invalid("`sslcert` and `sslkey` are given together")),
+    };
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn verifier(mode: SslMode, files: &Files, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
+    let algorithms = provider.signature_verification_algorithms;
+    let is_verified = match mode {
+        SslMode::Disable | SslMode::Prefer => false,
+        SslMode::Require => files.root.is_some(),
+        SslMode::VerifyCa | SslMode::VerifyFull => true,
+    };
+    if !is_verified {
+        return Ok(Arc::new(Lenient { authority: None, algorithms }));
+    }
+    let mut roots = RootCertStore::empty();
+    match &files.root {
+        Some(path) => {
+            for certificate in certificates("sslrootcert", path)? {
+                let added = roots.add(certificate);
+                added.map_err(|error| Error::invalid("`sslrootcert` holds no root certificate").with_source(error))?;
+            }
+        }
+        None => {
+            // Systems have certificates that do not parse among those that do.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err(Error::invalid("no root certificate is known: `sslrootcert` names a file of them"));
+    }
+    let strict = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| Error::invalid("the root certificates cannot be used").with_source(error))?;
+    Ok(match mode {
+        SslMode::VerifyFull => strict,
+        _ => Arc::new(Lenient { authority: Some(strict), algorithms }),
+    })
+}
+
+fn certificates(option: &'static str, path: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(Path::new(path)).and_then(Iterator::collect);
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(Error::invalid(format!("the file of `{option}` holds no certificate"))),
+        Err(error) => Err(unread(option, error)),
+    }
+}
+
+fn unread(option: &str, error: rustls::pki_types::pem::Error) -> Error {
+    Error::invalid(format!("the file of `{option}` cannot be read as PEM")).with_source(error)
+}
+
+/// Takes any certificate of a known authority, whatever host it names; or any at all, where no authority is asked for. Only
+/// settings that say so lead here.
+#[derive(Debug)]
+struct Lenient {
+    authority: Option<Arc<WebPkiServerVerifier>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Lenient {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
+        // The name is looked at last, when everything else holds.
+        match authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            judged => judged,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,15 @@
+//! The conformance suite on a server: each store is a table of its own.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+use conformance_tests::{Fresh, Suite};
+use kv_core::{Durability, Survives};
+use kv_postgres::{CAPABILITIES, PostgresStore};
+use test_servers::postgres::Postgres;
+
+fn main() {
+    // The server does not wait for the disk, and the store finds that out.
+    let declared = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
+    let server = Postgres::start().unwrap();
+    let url = server.url();
+    let open = move |fresh: Fresh| PostgresStore::builder().url(&url).unwrap().table(fresh.name()).open();
+    Suite::new("postgres", declared, open).with_reopen().with_second_handle().main()
+}
