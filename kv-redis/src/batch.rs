@@ -30,27 +30,6 @@ enum Part {
 }
 
 impl Shared {
-    /// Puts together what lies in one bucket, at most so many; in plain format, what lies in one slot.
-    pub(crate) fn by_bucket<T>(&self, members: impl IntoIterator<Item = (T, Place)>, at_most: usize) -> Vec<Group<T>> {
-        let mut groups: Vec<Group<T>> = Vec::new();
-        let mut open: std::collections::HashMap<(u16, usize), usize> = std::collections::HashMap::new();
-        for (member, place) in members {
-            let name = (place.slot, place.bucket);
-            let number = match open.get(&name) {
-                Some(&number) if groups.get(number).is_some_and(|group| group.members.len() < at_most) => number,
-                _ => {
-                    groups.push(Group { slot: place.slot, bucket: place.bucket, members: Vec::new() });
-                    open.insert(name, groups.len() - 1);
-                    groups.len() - 1
-                }
-            };
-            if let Some(group) = groups.get_mut(number) {
-                group.members.push((member, place));
-            }
-        }
-        groups
-    }
-
     /// The keys of a group, and its index where there is one.
     pub(crate) fn group_keys<'g, T>(&'g self, group: &'g Group<T>) -> Vec<&'g [u8]> {
         let mut keys: Vec<&[u8]> = group.members.iter().map(|(_, place)| place.physical.as_slice()).collect();
@@ -116,7 +95,7 @@ impl Shared {
                 parts.push(Part::Single(number, set.version));
             }
         }
-        for group in self.by_bucket(fills, AT_ONCE) {
+        for group in by_bucket(fills, AT_ONCE) {
             let mut cmd = self.scripts.fill.call(self.group_keys(&group));
             cmd.arg(self.has_index());
             let mut members = Vec::with_capacity(group.members.len());
@@ -136,7 +115,7 @@ impl Shared {
             let start = outcomes.len();
             outcomes.resize_with(start + wave.len(), || None);
             let places = (start..).zip(wave).map(|(number, key)| ((number, key), self.layout.place(key)));
-            let groups = self.by_bucket(places, AT_ONCE);
+            let groups = by_bucket(places, AT_ONCE);
             let requests: Vec<_> =
                 groups.iter().map(|group| self.remove_request(group, |(_, key)| key.as_str())).collect();
             for (group, answer) in groups.iter().zip(self.call_many(&requests).await) {
@@ -165,6 +144,27 @@ impl Shared {
         });
         Request::new(group.slot, cmd)
     }
+}
+
+/// Puts together what lies in one bucket, at most so many; in plain format, what lies in one slot.
+pub(crate) fn by_bucket<T>(members: impl IntoIterator<Item = (T, Place)>, at_most: usize) -> Vec<Group<T>> {
+    let mut groups: Vec<Group<T>> = Vec::new();
+    let mut open: std::collections::HashMap<(u16, usize), usize> = std::collections::HashMap::new();
+    for (member, place) in members {
+        let name = (place.slot, place.bucket);
+        let number = match open.get(&name) {
+            Some(&number) if groups.get(number).is_some_and(|group| group.members.len() < at_most) => number,
+            _ => {
+                groups.push(Group { slot: place.slot, bucket: place.bucket, members: Vec::new() });
+                open.insert(name, groups.len() - 1);
+                groups.len() - 1
+            }
+        };
+        if let Some(group) = groups.get_mut(number) {
+            group.members.push((member, place));
+        }
+    }
+    groups
 }
 
 /// Which of a group were there.

@@ -134,8 +134,8 @@ impl Cluster {
 
     fn read(&self, asked: &Node, answer: Value) -> Result<Map, Failure> {
         let Value::Array(ranges) = answer else { return Err(Failure::Strange) };
-        let none = u16::MAX;
-        let mut map = Map { slots: vec![none; usize::from(SLOTS)], masters: Vec::new() };
+        let unowned = u16::MAX;
+        let mut map = Map { slots: vec![unowned; usize::from(SLOTS)], masters: Vec::new() };
         let asked_host = match asked.client().get_connection_info().addr() {
             ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
             _ => String::new(),

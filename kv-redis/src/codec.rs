@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_has_passed_is_gone_and_what_cannot_be_is_never() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
         assert_eq!(Until::resolve(Expiry::After(Duration::ZERO), now), Until::Gone);
         assert_eq!(Until::resolve(Expiry::At(SystemTime::UNIX_EPOCH), now), Until::Gone);
         assert_eq!(Until::resolve(Expiry::After(Duration::MAX), now), Until::Never);

@@ -43,9 +43,9 @@ impl Shared {
         named.extend(self.layout.index(first.bucket).map(str::as_bytes));
         let mut cmd = self.scripts.commit.call(named);
         cmd.arg(self.has_index()).arg(transaction.checks.len());
-        arguments.iter().for_each(|argument| {
+        for argument in &arguments {
             cmd.arg(argument);
-        });
+        }
         // Any version that was written tells that all of them were.
         let attempted: Option<Version> = versions.iter().flatten().next().copied();
         let effect = Effect::Writes(attempted);

@@ -49,7 +49,7 @@ impl Failure {
             Self::Lost(error) => {
                 effect.in_doubt("the connection broke before the answer was there").with_source(redacted(&error))
             }
-            Self::Refused(error) => refused(error, effect),
+            Self::Refused(error) => refused(&error, effect),
             Self::Strange => effect.in_doubt("the server's answer is not one to this command"),
             Self::Closed => Error::closed(),
         }
@@ -83,8 +83,8 @@ fn code_of(error: &ServerError) -> &str {
 }
 
 /// The kind of an error that the server gave, by its code. The server has done nothing where it gives one of these.
-fn refused(error: ServerError, effect: Effect) -> Error {
-    let (kind, message) = match code_of(&error) {
+fn refused(error: &ServerError, effect: Effect) -> Error {
+    let (kind, message) = match code_of(error) {
         "OOM" => (ErrorKind::Capacity, "the server's memory is used up"),
         "MISCONF" => (ErrorKind::Capacity, "the server cannot write to its disk, and takes no writes"),
         "NOTCOUNTER" => {
@@ -108,7 +108,9 @@ fn refused(error: ServerError, effect: Effect) -> Error {
         }
         // A command that the server does not know, or does not take so: nothing of it was done.
         "ERR" => (ErrorKind::Unavailable, "the server refuses the command"),
-        _ => return effect.in_doubt("the server gave an error that this crate does not know").with_source(bare(error)),
+        _ => {
+            return effect.in_doubt("the server gave an error that this crate does not know").with_source(bare(error));
+        }
     };
     Error::new(kind, message).with_source(bare(error))
 }
@@ -160,7 +162,7 @@ fn redacted(error: &RedisError) -> RedisError {
 }
 
 /// A server's error without its text, which may show keys and arguments.
-fn bare(error: ServerError) -> RedisError {
+fn bare(error: &ServerError) -> RedisError {
     match error.kind() {
         Some(kind) => RedisError::from((redis::ErrorKind::from(kind), "an error of the server")),
         None => redis::make_extension_error(error.code().to_owned(), None),

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use kv_core::{Key, KeyPrefix, ListItem, ListPage, ListQuery, Result};
 use redis::Value;
 
+use crate::batch::by_bucket;
 use crate::error::{Failure, read};
 use crate::layout::Shape;
 use crate::request::Request;
@@ -76,7 +77,7 @@ impl Shared {
     /// Adds the entries of these keys to a page, in order, and tells whether it took them all; if not, the page says where to
     /// go on.
     async fn fill(&self, query: &ListQuery, keys: &[Key], page: &mut ListPage, room: &mut usize) -> Result<bool> {
-        let groups = self.by_bucket(keys.iter().map(|key| (key, self.layout.place(key))), PAGE);
+        let groups = by_bucket(keys.iter().map(|key| (key, self.layout.place(key))), PAGE);
         let requests: Vec<_> = groups
             .iter()
             .map(|group| {

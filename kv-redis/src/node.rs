@@ -235,8 +235,7 @@ async fn beat(node: Weak<Node>, live: Weak<Live>, timing: Timing) {
         let (Some(node), Some(live)) = (node.upgrade(), live.upgrade()) else { return };
         let heard = live.heard.load(Ordering::Acquire);
         match timeout_at(Instant::now() + timing.operation, node.measure(&live)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(Failure::Refused(_))) => {}
+            Ok(Ok(()) | Err(Failure::Refused(_))) => {}
             Ok(Err(_)) => node.give_up(&live),
             Err(_) => drop(node.late(&live, heard)),
         }

@@ -3,6 +3,7 @@
 use kv_core::{Entry, Key, Result};
 use redis::{Cmd, Value};
 
+use crate::batch::by_bucket;
 use crate::error::{Failure, read};
 use crate::request::Request;
 use crate::store::Shared;
@@ -44,7 +45,7 @@ impl Shared {
             let answers = self.call_many(&requests).await;
             return answers.into_iter().zip(keys).map(|(answer, key)| self.read_one(key, answer)).collect();
         }
-        let groups = self.by_bucket(keys.iter().map(|key| self.layout.place(key)).enumerate(), AT_ONCE);
+        let groups = by_bucket(keys.iter().map(|key| self.layout.place(key)).enumerate(), AT_ONCE);
         let requests: Vec<_> = groups
             .iter()
             .map(|group| {

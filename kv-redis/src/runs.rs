@@ -13,19 +13,19 @@ use crate::store::Shared;
 /// What is read of the indexes of some buckets, in order within each.
 #[derive(Debug)]
 pub(crate) struct Runs {
-    runs: Vec<Run>,
+    buckets: Vec<Run>,
     reverse: bool,
     /// How many members are read of a bucket at once.
     share: usize,
 }
 
 #[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) bucket: usize,
+struct Run {
+    bucket: usize,
     /// The bounds of what is still to be read, as the server takes them.
     least: String,
     most: String,
-    pub(crate) ready: VecDeque<Key>,
+    ready: VecDeque<Key>,
     is_read: bool,
 }
 
@@ -39,7 +39,7 @@ impl Runs {
         let (least, most) = (bound(start, "-"), bound(end, "+"));
         let run =
             |bucket| Run { bucket, least: least.clone(), most: most.clone(), ready: VecDeque::new(), is_read: false };
-        Self { runs: buckets.map(run).collect(), reverse, share }
+        Self { buckets: buckets.map(run).collect(), reverse, share }
     }
 
     /// Reads on where nothing is ready, and tells whether anything is.
@@ -47,7 +47,7 @@ impl Runs {
         let reverse = self.reverse;
         loop {
             let empty: Vec<&mut Run> =
-                self.runs.iter_mut().filter(|run| run.ready.is_empty() && !run.is_read).collect();
+                self.buckets.iter_mut().filter(|run| run.ready.is_empty() && !run.is_read).collect();
             let mut requests = Vec::with_capacity(empty.len());
             for run in &empty {
                 let Some(bucket) = shared.layout.bucket(run.bucket) else { continue };
@@ -62,7 +62,7 @@ impl Runs {
                 requests.push(Request::new(bucket.slot, cmd));
             }
             if requests.is_empty() {
-                return Ok(self.runs.iter().any(|run| !run.ready.is_empty()));
+                return Ok(self.buckets.iter().any(|run| !run.ready.is_empty()));
             }
             for (run, answer) in empty.into_iter().zip(shared.call_many(&requests).await) {
                 let members: Vec<Vec<u8>> = match answer? {
@@ -85,8 +85,8 @@ impl Runs {
 
     /// Merges what is ready, until there is as much as is wanted, or until a run has to be read on.
     pub(crate) fn take(&mut self, keys: &mut Vec<Key>, wanted: usize) {
-        while keys.len() < wanted && self.runs.iter().all(|run| run.is_read || !run.ready.is_empty()) {
-            let heads = self.runs.iter_mut().filter(|run| !run.ready.is_empty());
+        while keys.len() < wanted && self.buckets.iter().all(|run| run.is_read || !run.ready.is_empty()) {
+            let heads = self.buckets.iter_mut().filter(|run| !run.ready.is_empty());
             let next = if self.reverse {
                 heads.max_by(|one, other| one.ready.front().cmp(&other.ready.front()))
             } else {
@@ -100,12 +100,12 @@ impl Runs {
     }
 
     pub(crate) fn has_more(&self) -> bool {
-        self.runs.iter().any(|run| !run.is_read || !run.ready.is_empty())
+        self.buckets.iter().any(|run| !run.is_read || !run.ready.is_empty())
     }
 
-    /// Everything that is ready, with its bucket.
+    /// Everything that is ready.
     pub(crate) fn drain(&mut self) -> Vec<Key> {
-        self.runs.iter_mut().flat_map(|run| run.ready.drain(..)).collect()
+        self.buckets.iter_mut().flat_map(|run| run.ready.drain(..)).collect()
     }
 }
 

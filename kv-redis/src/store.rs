@@ -240,8 +240,12 @@ impl KvStore for RedisStore {
         let subscribe = async {
             self.shared.info.capabilities.require(Capability::Messages)?;
             self.shared.check_open()?;
-            let inbox = self.shared.ears.letters.subscribe(channels.clone());
+            // What was published before the call is told to nobody new: the second inbox begins behind it.
+            let hub = &self.shared.ears.letters;
+            let first = hub.subscribe(channels.clone());
             Ears::listen(&self.shared, Kind::Letters).await.map_err(read)?;
+            let inbox = hub.subscribe(channels.clone());
+            drop(first);
             Ok(kv_core::deliver(inbox))
         };
         told(Operation::Subscribe, None, subscribe.await)

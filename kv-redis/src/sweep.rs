@@ -6,7 +6,7 @@ use std::time::Duration;
 use kv_core::{Capability, Clock, Key, KeyPrefix, ListQuery, Result, SystemClock, Version};
 use redis::Value;
 
-use crate::batch::removed;
+use crate::batch::{by_bucket, removed};
 use crate::error::{Effect, Failure, read};
 use crate::layout::Shape;
 use crate::request::Request;
@@ -37,7 +37,7 @@ impl Shared {
     }
 
     async fn remove_all(&self, keys: &[Key]) -> Result<u64> {
-        let groups = self.by_bucket(keys.iter().map(|key| (key, self.layout.place(key))), AT_ONCE);
+        let groups = by_bucket(keys.iter().map(|key| (key, self.layout.place(key))), AT_ONCE);
         let requests: Vec<_> = groups.iter().map(|group| self.remove_request(group, |key| key.as_str())).collect();
         let mut count = 0;
         for (group, answer) in groups.iter().zip(self.call_many(&requests).await) {
@@ -64,7 +64,7 @@ impl Shared {
     }
 
     async fn prune(&self, keys: &[Key]) -> Result<u64, Failure> {
-        let groups = self.by_bucket(keys.iter().map(|key| (key, self.layout.place(key))), AT_ONCE);
+        let groups = by_bucket(keys.iter().map(|key| (key, self.layout.place(key))), AT_ONCE);
         let requests: Vec<_> = groups
             .iter()
             .map(|group| {

@@ -4,7 +4,7 @@
 //! namespace. What it pushes goes into bounded hubs at once, so that nothing waits in the server. A connection that is lost, a
 //! master that is another, and a flush of the database are gaps.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use kv_core::hub::{Changes, Hub, Letters};
@@ -33,6 +33,8 @@ pub(crate) enum Kind {
 struct State {
     changes: bool,
     letters: bool,
+    /// The last call that was answered by a round which began after it.
+    answered: u64,
     /// How many attempts have failed, and how the last one did.
     failures: u64,
     last: Option<Failure>,
@@ -59,6 +61,8 @@ pub(crate) struct Ears {
     home: u16,
     state: watch::Sender<State>,
     task: Mutex<Option<JoinHandle<()>>>,
+    /// How many calls there were.
+    called: AtomicU64,
     /// Rung when a connection is lost, or when somebody wants to hear.
     bell: Arc<Notify>,
 }
@@ -74,6 +78,7 @@ impl Ears {
             home,
             state: watch::Sender::default(),
             task: Mutex::new(None),
+            called: AtomicU64::new(0),
             bell: Arc::default(),
         }
     }
@@ -83,7 +88,8 @@ impl Ears {
         (format!("{}{}", self.channels, channel.as_str()), self.home)
     }
 
-    /// Returns when everything of this kind is heard. The caller has subscribed to the hub before.
+    /// Returns when everything of this kind is heard, and when everything from before the call has been told. The caller has
+    /// subscribed to the hub before.
     pub(crate) async fn listen(shared: &Arc<Shared>, kind: Kind) -> Result<(), Failure> {
         let ears = &shared.ears;
         let mut state = {
@@ -100,11 +106,13 @@ impl Ears {
             ears.state.subscribe()
         };
         let failures = state.borrow().failures;
+        let call = ears.called.fetch_add(1, Ordering::AcqRel) + 1;
         ears.bell.notify_one();
         let limit = shared.link.timing().connect + shared.link.timing().operation;
-        let heard = state.wait_for(|state| state.hears(kind) || state.failures > failures);
+        let is_heard = |state: &State| state.hears(kind) && state.answered >= call;
+        let heard = state.wait_for(|state| is_heard(state) || state.failures > failures);
         match timeout(limit, heard).await {
-            Ok(Ok(state)) if state.hears(kind) => Ok(()),
+            Ok(Ok(state)) if is_heard(&state) => Ok(()),
             Ok(Ok(state)) => Err(state.last.clone().unwrap_or(Failure::NotInTime)),
             Ok(Err(_)) => Err(Failure::Closed),
             Err(_) => Err(Failure::NotInTime),
@@ -298,6 +306,7 @@ async fn keep_listening(shared: Weak<Shared>, was_heard: (bool, bool)) {
             continue;
         }
         is_first = false;
+        let called = hub.called.load(Ordering::Acquire);
         let lost = round(&store, &mut ears, wants).await;
         let now = hub.state.borrow().clone();
         match lost {
@@ -309,7 +318,10 @@ async fn keep_listening(shared: Weak<Shared>, was_heard: (bool, bool)) {
                     hub.letters.gap(GapReason::Reconnected);
                 }
                 (missed_changes, missed_letters) = (false, false);
-                hub.state.send_modify(|state| (state.changes, state.letters) = (wants.changes, wants.letters));
+                hub.state.send_modify(|state| {
+                    (state.changes, state.letters) = (wants.changes, wants.letters);
+                    state.answered = called;
+                });
             }
             Err(failure) => {
                 missed_changes |= now.changes;

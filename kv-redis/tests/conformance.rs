@@ -1,15 +1,13 @@
 //! The conformance suite on one server: each store is a namespace of its own.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
-use conformance_tests::{Fresh, Suite};
-use kv_redis::{RedisBuilder, STANDALONE};
+use conformance_tests::Suite;
+use kv_redis::STANDALONE;
+
+mod support;
 
 fn main() {
-    let server = test_servers::redis::Redis::start().unwrap();
-    let url = server.url();
-    let open = move |fresh: Fresh| {
-        let builder = url.parse().and_then(|url| RedisBuilder::from_url(&url));
-        async move { builder?.namespace(fresh.name()).open().await }
-    };
-    let suite = Suite::new("redis", STANDALONE, open).with_reopen().with_second_handle();
-    suite.main()
+    Suite::new("redis", STANDALONE, |fresh| support::at(&support::server().url()).namespace(fresh.name()).open())
+        .with_reopen()
+        .with_second_handle()
+        .main()
 }
