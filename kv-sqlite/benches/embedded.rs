@@ -1,14 +1,16 @@
 //! The store beside the raw driver, in one run and in turns, as ratios: `cargo bench -p kv-sqlite`.
 //!
-//! An argument filters by name: `get`, `list`, `set`. Both sides have the same settings, keys and values, and both sync each
-//! commit. Raw rows have a key and a value; the store's have a version, a deadline and checks beside them. Raw rows are in the
-//! tree of the keys where they are small, and outside where they are large, whichever is the better for SQLite.
+//! Arguments filter by name, as `set 10000x100`; the names are `get`, `list`, `set`, `files` and `syncs` of 10000x100,
+//! 1000000x100 and 100000x1000, which are entries and bytes. Both sides have the same settings, keys and values, and both sync
+//! each commit. Raw rows have a key and a value; the store's have a version, a deadline and checks beside them. Raw rows are
+//! in the tree of the keys where they are small, and outside where they are large, whichever is the better for SQLite.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that fails has no figure")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the system's clock")]
 #![allow(clippy::cast_precision_loss, reason = "a rate is not exact")]
 
 use std::hint::black_box;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,19 +20,77 @@ use kv_sqlite::SqliteStore;
 use kv_sqlite::rusqlite::{Connection, params};
 use tokio::runtime::Runtime;
 
-const ROUNDS: usize = 7;
-const ROUND: Duration = Duration::from_millis(600);
+const ROUNDS: usize = 15;
+const ROUND: Duration = Duration::from_millis(250);
+
+/// The environment variable by which this program finds out that it only writes, while its syncs are counted.
+const TASKS: &str = "KV_SQLITE_BENCH_TASKS";
 
 fn main() {
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    if let Ok(tasks) = std::env::var(TASKS) {
+        return write_counted(&runtime, tasks.parse().unwrap());
+    }
+    let words: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |name: &str| words.iter().all(|word| name.split(' ').any(|part| part == word));
     for (entries, bytes) in [(10_000, 100), (1_000_000, 100), (100_000, 1_000)] {
-        if ["get", "list", "set"].iter().any(|name| name.contains(&filter)) {
+        let name = |what: &str| format!("{what} {entries}x{bytes}");
+        if ["get", "list", "set", "files"].iter().any(|what| is_wanted(&name(what))) {
             let folder = tempfile::tempdir().unwrap();
             let both = Both::new(&runtime, folder.path(), entries, bytes);
-            both.run(&runtime, &filter);
+            both.run(&runtime, |what| is_wanted(&name(what)));
+            if is_wanted(&name("files")) {
+                both.files(&runtime, folder.path());
+            }
         }
     }
+    if is_wanted("syncs 10000x100") {
+        for tasks in [1, 16, 64] {
+            count_syncs(tasks);
+        }
+    }
+}
+
+/// How many writes are counted.
+const COUNTED: usize = 6_400;
+
+fn write_counted(runtime: &Runtime, tasks: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    runtime.block_on(async {
+        let store = SqliteStore::open(folder.path().join("store.sqlite")).await.unwrap();
+        let writers: Vec<_> = (0..tasks)
+            .map(|task| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    for number in 0..COUNTED / tasks {
+                        let key = Key::new(["entries", &scattered(task * COUNTED + number), "value"]).unwrap();
+                        let _ = store.set(&key, value(100), &SetOptions::default()).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        store.close().await.unwrap();
+    });
+}
+
+/// Writes in a process of its own, whose calls to the system `strace` counts.
+fn count_syncs(tasks: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("calls");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-c", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o"]).arg(&output);
+    let status = command.arg(std::env::current_exe().unwrap()).env(TASKS, tasks.to_string()).status();
+    if !status.is_ok_and(|status| status.success()) {
+        println!("NOT RUN: `strace` is not installed, or may not trace");
+        return;
+    }
+    let table = std::fs::read_to_string(&output).unwrap();
+    let calls = table.lines().filter(|line| line.ends_with("sync")).filter_map(|line| line.split_whitespace().nth(3));
+    let calls: usize = calls.map(|calls| calls.parse::<usize>().unwrap()).sum();
+    println!("{tasks} tasks: {:.3} syncs a write, opening and closing included", calls as f64 / COUNTED as f64);
 }
 
 /// One side of a comparison: does some operations for about a round, and says how many.
@@ -50,11 +110,13 @@ fn compare(what: &str, mut sides: Vec<Side<'_>>) {
         }
     }
     println!("{what}");
-    let base = median(&rates[0]);
+    let first = rates[0].clone();
     for ((name, _), rates) in sides.iter().zip(&rates) {
         let (least, most) = rates.iter().fold((f64::MAX, 0.0_f64), |(l, m), rate| (l.min(*rate), m.max(*rate)));
-        let rate = median(rates);
-        println!("  {name:<42} {rate:>10.0}/s  ({least:.0}–{most:.0})  {:>5.2} x", rate / base);
+        // Of each round by itself: what else the machine does changes more slowly than that.
+        let ratios: Vec<f64> = rates.iter().zip(&first).map(|(rate, first)| rate / first).collect();
+        let (rate, ratio) = (median(rates), median(&ratios));
+        println!("  {name:<42} {rate:>10.0}/s  ({least:.0}–{most:.0})  {ratio:>5.2} x");
     }
 }
 
@@ -90,7 +152,7 @@ impl Both {
         for key in &keys {
             raw.prepare_cached(RAW_SET).unwrap().execute(params![key.as_str(), &value(bytes)[..]]).unwrap();
         }
-        raw.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        raw.execute_batch("COMMIT").unwrap();
         let store: Arc<dyn KvStore> = runtime.block_on(async {
             let store = SqliteStore::open(folder.join("store.sqlite")).await.unwrap();
             for keys in keys.chunks(1_000) {
@@ -102,19 +164,47 @@ impl Both {
         Self { keys: Arc::new(keys), bytes, store, raw }
     }
 
-    fn run(&self, runtime: &Runtime, filter: &str) {
+    fn run(&self, runtime: &Runtime, is_wanted: impl Fn(&str) -> bool) {
         let what = format!("{} entries of {} bytes", self.keys.len(), self.bytes);
-        if "get".contains(filter) {
+        if is_wanted("get") {
             compare(&format!("get, one thread, {what}"), vec![self.raw_get(), self.store_get(runtime)]);
         }
-        if "list".contains(filter) {
+        if is_wanted("list") {
             compare(&format!("list of 100, {what}"), vec![self.raw_list(), self.store_list(runtime)]);
         }
-        if "set".contains(filter) {
-            let mut sides = vec![self.raw_set(64), self.raw_set(1)];
-            sides.extend([1, 16, 64].map(|tasks| self.store_set(runtime, tasks)));
-            compare(&format!("durable set over {what}"), sides);
+        if is_wanted("set") {
+            for tasks in [1, 16, 64] {
+                let sides = vec![self.raw_set(tasks), self.store_set(runtime, tasks)];
+                compare(&format!("durable set, {what}"), sides);
+            }
         }
+    }
+
+    /// What the files take, and how long opening and checking them does.
+    fn files(self, runtime: &Runtime, folder: &Path) {
+        let Self { keys, bytes, store, raw } = self;
+        runtime.block_on(store.close()).unwrap();
+        drop((store, raw));
+        let size = |name: &str| folder.join(name).metadata().unwrap().len() as f64 / 1e6;
+        let payload = keys.iter().map(|key| key.as_str().len() + bytes).sum::<usize>() as f64 / 1e6;
+        println!("{} entries of {bytes} bytes, keys and values {payload:.0} MB", keys.len());
+        println!("  files: raw {:.0} MB, store {:.0} MB", size("raw.sqlite"), size("store.sqlite"));
+        let (mut opened, mut checked) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            runtime.block_on(async {
+                let started = Instant::now();
+                let store = SqliteStore::open(folder.join("store.sqlite")).await.unwrap();
+                assert!(store.get(&keys[0]).await.unwrap().is_some());
+                opened.push(started.elapsed().as_secs_f64());
+                if checked.len() < 3 {
+                    let started = Instant::now();
+                    assert!(store.verify().await.unwrap().is_sound());
+                    checked.push(started.elapsed().as_secs_f64());
+                }
+                store.close().await.unwrap();
+            });
+        }
+        println!("  opening again and one get {:.1} ms, verify {:.2} s", median(&opened) * 1e3, median(&checked));
     }
 
     fn raw_get(&self) -> Side<'_> {

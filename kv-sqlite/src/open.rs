@@ -79,6 +79,7 @@ pub(crate) async fn open(
                 place: opened.place.clone(),
                 sync: config.sync,
                 is_closed,
+                last_batch: 0,
                 ended,
             };
             // Whoever opened may have given up.

@@ -35,6 +35,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// How often a writer that waits for its turn looks whether anybody still waits for what it would write.
 const TURN_CHECK: Duration = Duration::from_secs(1);
 
+/// How often a writer lets other threads go first, to have more writes in one batch.
+const MOST_YIELDS: u32 = 64;
+
 /// What the writer shares with the handles.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -50,6 +53,8 @@ pub(crate) struct Writer {
     pub(crate) place: Option<Place>,
     pub(crate) sync: SyncMode,
     pub(crate) is_closed: Arc<AtomicBool>,
+    /// How many writes the last batch had.
+    pub(crate) last_batch: usize,
     pub(crate) ended: watch::Sender<bool>,
 }
 
@@ -107,9 +112,23 @@ impl Writer {
         let mut batch = Gathered::default();
         batch.add(first);
         batch.top_up(&mut self.jobs);
+        self.wait_for_company(&mut batch);
         self.write(&mut batch);
         self.flush(batch.flushes);
         batch.is_last
+    }
+
+    /// Lets the callers that the last batch has woken come back with their next writes, where there were more of them. Otherwise
+    /// a batch is what the first of them brought, and there are twice as many syncs.
+    fn wait_for_company(&mut self, batch: &mut Gathered) {
+        for _ in 0..MOST_YIELDS {
+            if batch.is_last || batch.writes.len() >= self.last_batch {
+                break;
+            }
+            std::thread::yield_now();
+            batch.top_up(&mut self.jobs);
+        }
+        self.last_batch = batch.writes.len();
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -281,6 +300,7 @@ impl Writer {
             place,
             sync: _,
             is_closed: _,
+            last_batch: _,
             ended,
         } = self;
         let had_lease = watchers.lease.send_replace(None).is_some();

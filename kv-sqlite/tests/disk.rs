@@ -1,5 +1,6 @@
 //! Small disks: one that is full, and one that may not be written. Only root may mount them; elsewhere that is told.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
