@@ -1,7 +1,7 @@
 //! A process that runs random histories is killed at any moment, again and again on the same files; what is there then is
 //! what a model of the acknowledged steps holds.
 //!
-//! `CRASH_ROUNDS` says how many kills there are, 30 unless said.
+//! `CRASH_ROUNDS` says how many kills there are, 30 unless said; `CRASH_SEED` repeats a history.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
