@@ -69,23 +69,31 @@ impl<'c> Batch<'c> {
             return Ok(());
         }
         let checksum = checksum_of(key, version.as_bytes(), value);
-        let (in_row, beside) = if Stored::fits_row(key, value) {
-            (Some(value), None)
+        let (deadline, check) = (deadline_column(deadline), deadline_check(key, deadline));
+        let fits_row = Stored::fits_row(key, value);
+        if !fits_row && self.replace_beside(key, value)? {
+            // Without naming the column `beside`, whose triggers would remove what is there.
+            let mut statement = self.connection.prepare_cached(&self.sql.write_beside)?;
+            statement.execute(params![key.as_str(), deadline, check, version.as_bytes(), checksum])?;
         } else {
-            self.connection.prepare_cached(&self.sql.put_beside)?.execute([value])?;
-            (None, Some(self.connection.last_insert_rowid()))
-        };
-        self.connection.prepare_cached(&self.sql.write)?.execute(params![
-            key.as_str(),
-            deadline_column(deadline),
-            deadline_check(key, deadline),
-            version.as_bytes(),
-            checksum,
-            in_row,
-            beside
-        ])?;
+            let (in_row, beside) = if fits_row { (Some(value), None) } else { (None, Some(self.put_beside(value)?)) };
+            let mut statement = self.connection.prepare_cached(&self.sql.write)?;
+            statement.execute(params![key.as_str(), deadline, check, version.as_bytes(), checksum, in_row, beside])?;
+        }
         self.note(key);
         Ok(())
+    }
+
+    /// Puts a large value in the place of the one that it replaces, where that is large too.
+    fn replace_beside(&self, key: &Key, value: &[u8]) -> Result<bool, Abort> {
+        let mut statement = self.connection.prepare_cached(&self.sql.replace_beside)?;
+        Ok(statement.execute(params![key.as_str(), value])? > 0)
+    }
+
+    /// Puts a large value beside the table, and gives its number.
+    fn put_beside(&self, value: &[u8]) -> Result<i64, Abort> {
+        self.connection.prepare_cached(&self.sql.put_beside)?.execute([value])?;
+        Ok(self.connection.last_insert_rowid())
     }
 
     /// Moves the deadline of an entry that is there; to one that has passed removes it.

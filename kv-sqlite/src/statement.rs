@@ -78,6 +78,8 @@ pub(crate) struct Statements {
     pub(crate) get: String,
     pub(crate) deadline: String,
     pub(crate) put_beside: String,
+    pub(crate) replace_beside: String,
+    pub(crate) write_beside: String,
     pub(crate) write: String,
     pub(crate) move_deadline: String,
     pub(crate) remove: String,
@@ -110,6 +112,12 @@ impl Statements {
             ),
             deadline: format!(r#"SELECT deadline, deadline_check FROM "{t}" WHERE key = ?1"#),
             put_beside: format!(r#"INSERT INTO "{beside}" (value) VALUES (?1)"#),
+            replace_beside: format!(
+                r#"UPDATE "{beside}" SET value = ?2 WHERE id = (SELECT beside FROM "{t}" WHERE key = ?1)"#
+            ),
+            write_beside: format!(
+                r#"UPDATE "{t}" SET deadline = ?2, deadline_check = ?3, version = ?4, checksum = ?5 WHERE key = ?1"#
+            ),
             write: format!(
                 r#"INSERT INTO "{t}" (key, deadline, deadline_check, version, checksum, value, beside)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kv_core::{Expiry, Key, KeyPrefix, KvStore, ManualClock, SetItem, SetOptions};
-use kv_sqlite::SqliteStore;
+use kv_core::{Clock, Expiry, Key, KeyPrefix, KvStore, ManualClock, SetItem, SetOptions, SystemClock};
+use kv_sqlite::{SqliteStore, SyncMode, rusqlite};
 
 const ENTRIES: usize = 5_000;
 const TTL: Duration = Duration::from_secs(60);
@@ -53,6 +53,50 @@ async fn ten_rounds_of_fill_expire_and_sweep_keep_the_file_small() {
     assert!(rest < 2 << 20, "{rest} bytes are left of an empty store");
 }
 
+/// T-6: nobody reads, lists or sweeps; what leads to the expired entries goes with them.
+#[tokio::test]
+async fn what_expires_unseen_leaves_everything_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.sqlite");
+    let clock = ManualClock::new();
+    let builder = SqliteStore::builder().path(&path).clock(Arc::new(clock.clone()));
+    let store = builder.sync(SyncMode::LosesOnPowerCut).open().await.unwrap();
+    let options = SetOptions::default().with_expiry(Expiry::After(TTL));
+    for part in 0..20 {
+        let items: Vec<_> = (0..10_000)
+            .map(|number| {
+                let key = Key::new(["session", &format!("{:x}", number * 7_919 + part)]).unwrap();
+                // A few are large, and beside the table.
+                let length = if number % 500 == 0 { 2_000 } else { 20 };
+                SetItem::new(key, vec![7; length]).with_options(options.clone())
+            })
+            .collect();
+        assert!(store.set_many(&items).await.iter().all(Result::is_ok));
+    }
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let tables = || {
+        [
+            count("SELECT count(*) FROM kv"),
+            count("SELECT count(*) FROM kv INDEXED BY \"kv deadline\" WHERE deadline IS NOT NULL"),
+            count("SELECT count(*) FROM \"kv beside\""),
+        ]
+    };
+    assert_eq!(tables(), [200_000, 200_000, 400]);
+    clock.advance(TTL);
+    let mut rounds = 0;
+    while tables() != [0, 0, 0] {
+        // The sweeper sleeps by the store's clock.
+        clock.advance(Duration::from_secs(1));
+        SystemClock.sleep(Duration::from_millis(20)).await;
+        rounds += 1;
+        assert!(rounds < 3_000, "{:?}", tables());
+    }
+    store.close().await.unwrap();
+    let rest = path.metadata().unwrap().len();
+    assert!(rest < 2 << 20, "{rest} bytes are left of an empty store");
+}
+
 #[tokio::test]
 async fn a_cleared_store_gives_its_space_back() {
     let folder = tempfile::tempdir().unwrap();
@@ -67,4 +111,37 @@ async fn a_cleared_store_gives_its_space_back() {
     store.close().await.unwrap();
     let rest = path.metadata().unwrap().len();
     assert!(rest < 2 << 20, "{rest} bytes are left of an empty store");
+}
+
+/// A large value is replaced where it is, and its triggers, which are those of every file of this layout, let it be.
+#[tokio::test]
+async fn overwritten_large_values_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.sqlite");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layout-1.sqlite");
+    for is_from_the_first_version in [false, true] {
+        if is_from_the_first_version {
+            std::fs::copy(&fixture, &path).unwrap();
+        }
+        let store = SqliteStore::open(&path).await.unwrap();
+        let before = store.verify().await.unwrap().entries;
+        let beside = || {
+            let connection = rusqlite::Connection::open(&path).unwrap();
+            let sql = r#"SELECT count(*) FROM "kv beside" WHERE id IN (SELECT beside FROM kv WHERE key = 'k')"#;
+            connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        let key = Key::new(["k"]).unwrap();
+        // Large over nothing, large over large of other lengths, small over large, and back.
+        for (number, length) in [5_000, 5_000, 900, 20_000, 10, 700, 30, 1_000].into_iter().enumerate() {
+            let value = vec![u8::try_from(number).unwrap(); length];
+            let outcome = store.set(&key, value.clone().into(), &SetOptions::default()).await.unwrap();
+            let entry = store.get(&key).await.unwrap().unwrap();
+            assert_eq!((entry.value, entry.version), (value.into(), outcome.version()), "{number}");
+            assert_eq!(beside(), i64::from(length > 640), "{number}");
+            let verification = store.verify().await.unwrap();
+            assert!(verification.is_sound() && verification.entries == before + 1, "{number}: {verification:?}");
+        }
+        store.close().await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
 }
