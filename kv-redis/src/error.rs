@@ -1,5 +1,8 @@
 //! What can go wrong between a call and its answer, as the kinds of the contract.
 
+use std::error::Error as StdError;
+use std::sync::Arc;
+
 use kv_core::{Error, ErrorKind, Version};
 use redis::{RedisError, ServerError};
 
@@ -53,6 +56,11 @@ impl Failure {
             Self::Strange => effect.in_doubt("the server's answer is not one to this command"),
             Self::Closed => Error::closed(),
         }
+    }
+
+    /// What the driver made of an answer that it has read itself.
+    pub(crate) fn of(error: RedisError) -> Self {
+        ServerError::try_from(error).map_or_else(Self::Lost, Self::Refused)
     }
 
     /// The code of the server's error.
@@ -139,18 +147,13 @@ fn unsent(error: &RedisError) -> Error {
     Error::new(kind, message).with_source(redacted(error))
 }
 
+/// The driver keeps the error of the connection behind two pointers, which its chain of sources does not follow.
 fn is_certificate(error: &RedisError) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if inner.is_some_and(|inner| {
-            matches!(inner.downcast_ref::<rustls::Error>(), Some(rustls::Error::InvalidCertificate(_)))
-        }) {
-            return true;
-        }
-        source = error.source();
-    }
-    false
+    type Kept = Arc<dyn StdError + Send + Sync>;
+    let kept = StdError::source(error).and_then(|source| source.downcast_ref::<Kept>());
+    let cause = kept.and_then(|kept| kept.downcast_ref::<std::io::Error>()).and_then(std::io::Error::get_ref);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// The driver's error without the texts that may show keys and values: a reply that was cut is told with its bytes.
@@ -239,6 +242,6 @@ mod tests {
         let error = redis::parse_redis_value(b"?canary\r\n").unwrap_err();
         let error = Failure::Lost(error).into_error(Effect::Reads);
         assert!(!format!("{error:?}").contains("canary"), "{error:?}");
-        assert!(std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<RedisError>));
+        assert!(StdError::source(&error).is_some_and(<dyn StdError>::is::<RedisError>));
     }
 }

@@ -271,7 +271,7 @@ impl Ear {
                     self.connection.punsubscribe(&pattern).await
                 }
             };
-            timeout(limit, asked).await.map_err(|_| Failure::Late)?.map_err(Failure::Lost)?;
+            timeout(limit, asked).await.map_err(|_| Failure::Late)?.map_err(Failure::of)?;
             self.subscribes = letters;
         }
         Ok(())

@@ -1,9 +1,16 @@
 //! What the tests share.
 #![allow(dead_code, reason = "each test uses its part")]
+#![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
-use kv_redis::RedisBuilder;
+use futures_util::StreamExt;
+use kv_core::{
+    Clock, ErrorKind, IncrementOptions, Key, KvStore, ListQuery, Result, SetOptions, SetOutcome, SystemClock,
+    WatchEvent, WatchStream,
+};
+use kv_redis::{RedisBuilder, RedisStore};
 use test_servers::cluster::RedisCluster;
 use test_servers::redis::Redis;
 
@@ -27,4 +34,81 @@ pub(crate) fn cluster_url() -> &'static str {
 /// A builder for the store that a URL names.
 pub(crate) fn at(url: &str) -> RedisBuilder {
     RedisBuilder::from_url(&url.parse().unwrap()).unwrap()
+}
+
+/// A key of one segment.
+pub(crate) fn key(segment: impl ToString) -> Key {
+    Key::new([segment.to_string()]).unwrap()
+}
+
+pub(crate) async fn set(store: &RedisStore, name: impl ToString, value: &str) -> Result<SetOutcome> {
+    store.set(&key(name), value.to_owned().into(), &SetOptions::default()).await
+}
+
+pub(crate) async fn value(store: &RedisStore, name: impl ToString) -> Option<String> {
+    let entry = store.get(&key(name)).await.unwrap()?;
+    Some(String::from_utf8(entry.value.to_vec()).unwrap())
+}
+
+/// Every key of the store, over as many pages as it takes.
+pub(crate) async fn keys(store: &RedisStore) -> Vec<Key> {
+    let (mut query, mut keys) = (ListQuery::default().with_keys_only(), Vec::new());
+    loop {
+        let page = store.list(&query).await.unwrap();
+        keys.extend(page.items.into_iter().map(|item| item.key));
+        let Some(next) = page.next else { return keys };
+        query = query.resume(next);
+    }
+}
+
+/// The next event of a watch, within a few seconds.
+pub(crate) async fn heard(stream: &mut WatchStream) -> WatchEvent {
+    tokio::time::timeout(Duration::from_secs(10), stream.next()).await.unwrap().unwrap().unwrap()
+}
+
+/// Asks again and again until it holds, for some seconds.
+pub(crate) async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
+    for _ in 0..400 {
+        if holds().await {
+            return;
+        }
+        SystemClock.sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it did not come to that");
+}
+
+/// What came of many increments: how many were acknowledged, how many are in doubt, and how long the longest took.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Tally {
+    pub(crate) acknowledged: i64,
+    pub(crate) in_doubt: i64,
+    pub(crate) refused: i64,
+    pub(crate) longest: Duration,
+}
+
+/// Counts up until it is told to stop, and on until something is acknowledged behind that.
+pub(crate) async fn count_until(store: RedisStore, key: Key, mut stop: tokio::sync::watch::Receiver<bool>) -> Tally {
+    let mut tally = Tally::default();
+    loop {
+        let is_last = *stop.borrow_and_update();
+        let start = tokio::time::Instant::now();
+        let counted = store.increment(&key, 1, &IncrementOptions::default()).await;
+        tally.longest = tally.longest.max(start.elapsed());
+        match counted {
+            Ok(_) => {
+                tally.acknowledged += 1;
+                if is_last {
+                    return tally;
+                }
+            }
+            Err(error) => {
+                match error.kind() {
+                    ErrorKind::Indeterminate { .. } => tally.in_doubt += 1,
+                    ErrorKind::Unavailable => tally.refused += 1,
+                    other => panic!("{other:?}: {error}"),
+                }
+                SystemClock.sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
 }

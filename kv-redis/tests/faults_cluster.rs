@@ -1,0 +1,167 @@
+//! A cluster whose masters die and whose slots move while it is used.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use kv_core::{
+    Clock, IncrementOptions, Key, KeyPrefix, KvStore, ListQuery, SetItem, SystemClock, WatchEvent, WatchQuery,
+};
+use kv_redis::RedisStore;
+use test_servers::cluster::RedisCluster;
+use test_servers::proxy::{Direction, Proxy};
+use tokio::sync::watch;
+
+mod support;
+use support::{at, count_until, eventually, heard, key, set, value};
+
+async fn open(cluster: &RedisCluster) -> RedisStore {
+    at(&cluster.url())
+        .connect_timeout(Duration::from_secs(2))
+        .heartbeat(Duration::from_millis(200))
+        .open()
+        .await
+        .unwrap()
+}
+
+async fn fill(store: &RedisStore, keys: &[Key]) {
+    for keys in keys.chunks(5_000) {
+        let items: Vec<_> = keys.iter().map(|key| SetItem::new(key.clone(), "v")).collect();
+        assert!(store.set_many(&items).await.into_iter().all(|outcome| outcome.unwrap().is_stored()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_of_300_and_of_100_000_keys_are_complete_and_in_order() {
+    let cluster = RedisCluster::start().unwrap();
+    let store = open(&cluster).await;
+    for count in [300, 100_000] {
+        let name = count.to_string();
+        let mut written: Vec<Key> = (0..count).map(|at: u32| Key::new([&name, &at.to_string()]).unwrap()).collect();
+        fill(&store, &written).await;
+        written.sort();
+        let prefix = KeyPrefix::new([&name]).unwrap();
+        let (mut query, mut listed) = (ListQuery::new(prefix.clone()), Vec::new());
+        loop {
+            let page = store.list(&query).await.unwrap();
+            listed.extend(page.items.into_iter().map(|item| item.key));
+            let Some(next) = page.next else { break };
+            query = query.resume(next);
+        }
+        assert!(listed == written, "{} of {count}", listed.len());
+        assert_eq!(store.clear(&prefix).await.unwrap(), u64::from(count));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_that_move_under_load_lose_nothing_and_put_nothing_in_doubt() {
+    let mut cluster = RedisCluster::start().unwrap();
+    let store = open(&cluster).await;
+    let counters: Vec<Key> = (0..8).map(|at| Key::new(["count", &at.to_string()]).unwrap()).collect();
+    let kept: Vec<Key> = (0..2_000).map(|at| Key::new(["kept", &at.to_string()]).unwrap()).collect();
+    fill(&store, &kept).await;
+    let (stop, stopped) = watch::channel(false);
+    let tasks: Vec<_> =
+        counters.iter().map(|key| tokio::spawn(count_until(store.clone(), key.clone(), stopped.clone()))).collect();
+    SystemClock.sleep(Duration::from_millis(100)).await;
+    // The slots of the buckets, by the keys of the indexes.
+    let names: Vec<String> =
+        cluster.nodes().iter().take(3).map(|node| node.cli(&["KEYS", "kv!{*}"]).unwrap()).collect();
+    let moving = tokio::task::spawn_blocking(move || {
+        for name in names.iter().flat_map(|names| names.lines()).step_by(5) {
+            let slot = cluster.slot_of(name).unwrap();
+            let from = cluster.master_of_slot(slot).unwrap();
+            cluster.move_slot(slot, from, (from + 1) % 3).unwrap();
+        }
+        cluster
+    });
+    let cluster = moving.await.unwrap();
+    assert_eq!(support::keys(&store).await.iter().filter(|key| key.as_str().starts_with("kept")).count(), 2_000);
+    stop.send(true).unwrap();
+    for (task, key) in tasks.into_iter().zip(&counters) {
+        let tally = tokio::time::timeout(Duration::from_secs(30), task).await.unwrap().unwrap();
+        assert_eq!((tally.in_doubt, tally.refused), (0, 0), "{tally:?}");
+        let entry = store.get(key).await.unwrap().unwrap();
+        assert_eq!(entry.value, tally.acknowledged.to_string());
+    }
+    assert!(store.get_many(&kept).await.into_iter().all(|entry| entry.unwrap().is_some()));
+    drop(cluster);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_dies_is_replaced_and_the_same_handle_goes_on() {
+    let mut cluster = RedisCluster::start().unwrap();
+    let store = open(&cluster).await;
+    let mut stream = store.watch(&WatchQuery::prefix(KeyPrefix::new(["w"]).unwrap())).await.unwrap();
+    let counters: Vec<Key> = (0..12).map(|at| Key::new(["count", &at.to_string()]).unwrap()).collect();
+    let (stop, stopped) = watch::channel(false);
+    let tasks: Vec<_> =
+        counters.iter().map(|key| tokio::spawn(count_until(store.clone(), key.clone(), stopped.clone()))).collect();
+    SystemClock.sleep(Duration::from_millis(300)).await;
+    let cluster = tokio::task::spawn_blocking(move || {
+        cluster.kill_master(0).unwrap();
+        cluster.wait_for_failover().unwrap();
+        cluster
+    });
+    let cluster = cluster.await.unwrap();
+    stop.send(true).unwrap();
+    for task in tasks {
+        let tally = tokio::time::timeout(Duration::from_secs(30), task).await.unwrap().unwrap();
+        assert!(tally.longest < Duration::from_secs(15), "{tally:?}");
+    }
+    // Whatever the failover lost, everything works on every bucket, and the watcher was told.
+    let keys: Vec<Key> = (0..500).map(|at| Key::new(["after", &at.to_string()]).unwrap()).collect();
+    fill(&store, &keys).await;
+    assert!(store.get_many(&keys).await.into_iter().all(|entry| entry.unwrap().is_some()));
+    assert!(matches!(heard(&mut stream).await, WatchEvent::Gap { .. }));
+    eventually(|| async { store.increment(&counters[0], 1, &IncrementOptions::default()).await.is_ok() }).await;
+    for number in 0..60 {
+        let watched = Key::new(["w", &number.to_string()]).unwrap();
+        let _ = store.set(&watched, "v".into(), &kv_core::SetOptions::default()).await.unwrap();
+        loop {
+            match heard(&mut stream).await {
+                WatchEvent::Set { key, .. } if key == watched => break,
+                WatchEvent::Gap { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    drop(cluster);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_answer_is_cut_is_not_applied_twice() {
+    let mut cluster = RedisCluster::start().unwrap();
+    let proxies: Vec<Proxy> =
+        cluster.nodes().iter().take(3).map(|node| Proxy::start(node.address()).unwrap()).collect();
+    for (number, proxy) in proxies.iter().enumerate() {
+        cluster.announce(number, proxy.port()).unwrap();
+    }
+    // Replicas come through the proxies too, and what is cut would be theirs.
+    cluster.nodes().iter_mut().skip(3).for_each(|replica| replica.kill().unwrap());
+    let store = at(&cluster.url())
+        .heartbeat(Duration::from_secs(3_600))
+        .sweep_interval(Duration::from_secs(3_600))
+        .open()
+        .await
+        .unwrap();
+    // The sweeper has looked once, and rests.
+    SystemClock.sleep(Duration::from_millis(500)).await;
+    for number in 0..12 {
+        let (count, plain) = (format!("count {number}"), format!("plain {number}"));
+        assert_eq!(store.increment(&key(&count), 1, &IncrementOptions::default()).await.unwrap(), 1);
+        let _ = set(&store, &plain, "before").await.unwrap();
+        for proxy in &proxies {
+            proxy.cut_after(Direction::ToClient, 1);
+        }
+        let error = store.increment(&key(&count), 1, &IncrementOptions::default()).await.unwrap_err();
+        assert!(error.maybe_applied(), "{error}");
+        proxies.iter().for_each(Proxy::pass);
+        // The other two cuts still wait for something to cut: reads use them up.
+        for _ in 0..3 {
+            let _ = store.ping().await;
+        }
+        eventually(|| async { store.ping().await.is_ok() }).await;
+        assert_eq!(value(&store, &count).await.as_deref(), Some("2"));
+        assert_eq!(value(&store, &plain).await.as_deref(), Some("before"));
+    }
+}

@@ -1,0 +1,241 @@
+//! Connections that break, hang, or are cut at any byte.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use kv_core::{Clock, ErrorKind, Key, KeyPrefix, KvStore, SetOptions, SystemClock, WatchEvent, WatchQuery, When};
+use kv_redis::RedisStore;
+use test_servers::proxy::{Direction, Proxy};
+use test_servers::redis::Redis;
+use tokio::time::Instant;
+
+mod support;
+use support::{at, eventually, heard, key, set, value};
+
+const DEADLINE: Duration = Duration::from_millis(600);
+
+/// A store behind a proxy, whose heartbeat does not disturb what is cut.
+async fn behind(proxy: &Proxy) -> RedisStore {
+    let store = at(&format!("redis://{}", proxy.address()))
+        .operation_timeout(DEADLINE)
+        .connect_timeout(DEADLINE)
+        .heartbeat(Duration::from_secs(3_600))
+        .sweep_interval(Duration::from_secs(3_600))
+        .open()
+        .await
+        .unwrap();
+    // The sweeper has looked once, and rests.
+    SystemClock.sleep(Duration::from_millis(200)).await;
+    store
+}
+
+/// How often the server has run a command.
+fn runs(server: &Redis, command: &str) -> u64 {
+    let stats = server.cli(&["INFO", "commandstats"]).unwrap();
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_black_hole_ends_in_time_and_the_same_handle_works_behind_it() {
+    let server = Redis::start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let store = at(&format!("redis://{}", proxy.address()))
+        .operation_timeout(DEADLINE)
+        .connect_timeout(DEADLINE)
+        .heartbeat(Duration::from_millis(100))
+        .open()
+        .await
+        .unwrap();
+    let _ = set(&store, "k", "v").await.unwrap();
+    proxy.black_hole();
+    for _ in 0..3 {
+        let start = Instant::now();
+        let read = store.get(&key("k")).await.unwrap_err();
+        assert_eq!(read.kind(), ErrorKind::Unavailable);
+        let write = set(&store, "k", "w").await.unwrap_err();
+        assert!(matches!(write.kind(), ErrorKind::Unavailable | ErrorKind::Indeterminate { .. }), "{write}");
+        assert!(start.elapsed() < DEADLINE * 3, "{:?}", start.elapsed());
+    }
+    proxy.pass();
+    let start = Instant::now();
+    eventually(|| async { set(&store, "k", "x").await.is_ok() }).await;
+    assert!(start.elapsed() < DEADLINE * 4, "{:?}", start.elapsed());
+    assert_eq!(value(&store, "k").await.as_deref(), Some("x"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_connection_in_a_black_hole_is_given_up_by_the_heartbeat() {
+    let server = Redis::start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let store = at(&format!("redis://{}", proxy.address()))
+        .operation_timeout(DEADLINE)
+        .heartbeat(Duration::from_millis(100))
+        .open()
+        .await
+        .unwrap();
+    proxy.black_hole();
+    SystemClock.sleep(DEADLINE * 3).await;
+    proxy.pass();
+    let start = Instant::now();
+    eventually(|| async { set(&store, "k", "v").await.is_ok() }).await;
+    assert!(start.elapsed() < DEADLINE * 3, "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_whose_answer_is_cut_at_any_byte_is_in_doubt_and_was_applied_once() {
+    let server = Redis::start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let store = behind(&proxy).await;
+    let _ = set(&store, "k", "v").await.unwrap();
+    // `+OK\r\n`
+    for bytes in 0..5 {
+        let before = runs(&server, "set");
+        proxy.cut_after(Direction::ToClient, bytes);
+        let error = set(&store, "k", &format!("value {bytes}")).await.unwrap_err();
+        assert!(error.maybe_applied(), "{error}");
+        let entry = store.get(&key("k")).await.unwrap().unwrap();
+        assert_eq!(entry.version, error.attempted_version());
+        assert_eq!(entry.value, format!("value {bytes}"));
+        assert_eq!(runs(&server, "set"), before + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conditional_set_whose_answer_is_cut_at_any_byte_is_in_doubt_and_was_applied_once() {
+    let server = Redis::start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let store = behind(&proxy).await;
+    let mut version = set(&store, "k", "v").await.unwrap().version();
+    // `*2\r\n:1\r\n_\r\n`
+    for bytes in 0..11 {
+        let before = runs(&server, "evalsha");
+        proxy.cut_after(Direction::ToClient, bytes);
+        let options = SetOptions::default().with_when(When::Version(version.unwrap()));
+        let error = store.set(&key("k"), format!("value {bytes}").into(), &options).await.unwrap_err();
+        assert!(error.maybe_applied(), "{error}");
+        version = error.attempted_version();
+        let entry = store.get(&key("k")).await.unwrap().unwrap();
+        assert_eq!((entry.version, entry.value.as_ref()), (version, format!("value {bytes}").as_bytes()));
+        assert_eq!(runs(&server, "evalsha"), before + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_get_whose_answer_is_cut_at_any_byte_is_unavailable_and_shows_nothing() {
+    let server = Redis::start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let store = behind(&proxy).await;
+    let _ = set(&store, "k", "canary").await.unwrap();
+    // `$40\r\n`, header, value, `\r\n`
+    for bytes in 0..47 {
+        store.ping().await.unwrap();
+        proxy.cut_after(Direction::ToClient, bytes);
+        let error = store.get(&key("k")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(!format!("{error:?} {error}").contains("anary"), "{error:?}");
+        assert_eq!(value(&store, "k").await.as_deref(), Some("canary"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_that_is_cut_on_its_way_is_in_doubt_and_its_version_tells() {
+    let server = Redis::start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let store = behind(&proxy).await;
+    let _ = set(&store, "k", "v").await.unwrap();
+    let sent = proxy.bytes(Direction::ToServer);
+    let _ = set(&store, "k", "value").await.unwrap();
+    let length = proxy.bytes(Direction::ToServer) - sent;
+    for bytes in 0..length {
+        store.ping().await.unwrap();
+        let before = store.get(&key("k")).await.unwrap().unwrap().version;
+        proxy.cut_after(Direction::ToServer, bytes);
+        let error = set(&store, "k", "value").await.unwrap_err();
+        assert!(error.maybe_applied(), "{error}");
+        let after = store.get(&key("k")).await.unwrap().unwrap().version;
+        assert_eq!(after, before, "a command without its end was run, after {bytes} of {length} bytes");
+        assert_ne!(after, error.attempted_version());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_connection_is_unavailable_and_nothing_happened() {
+    let server = Redis::start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let store = behind(&proxy).await;
+    let _ = set(&store, "k", "v").await.unwrap();
+    proxy.refuse();
+    proxy.close_all();
+    eventually(|| async { store.get(&key("k")).await.is_err() }).await;
+    let before = runs(&server, "set");
+    let error = set(&store, "k", "w").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(runs(&server, "set"), before);
+    proxy.pass();
+    assert_eq!(value(&store, "k").await.as_deref(), Some("v"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_whose_connection_is_cut_has_a_gap_and_hears_again() {
+    let server = Redis::start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let store = at(&format!("redis://{}", proxy.address())).heartbeat(Duration::from_millis(100)).open().await.unwrap();
+    let direct = at(&server.url()).open().await.unwrap();
+    let mut stream = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
+    let _ = set(&direct, "a", "1").await.unwrap();
+    assert!(matches!(heard(&mut stream).await, WatchEvent::Set { key: heard, .. } if heard == key("a")));
+    proxy.close_all();
+    let _ = set(&direct, "b", "1").await.unwrap();
+    loop {
+        match heard(&mut stream).await {
+            WatchEvent::Gap { .. } => break,
+            // What came before the cut was noticed.
+            WatchEvent::Set { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let _ = set(&direct, "c", "1").await.unwrap();
+    loop {
+        match heard(&mut stream).await {
+            WatchEvent::Set { key: heard, .. } if heard == key("c") => break,
+            WatchEvent::Set { .. } | WatchEvent::Gap { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_in_a_black_hole_has_a_gap() {
+    let server = Redis::start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let store = at(&format!("redis://{}", proxy.address()))
+        .operation_timeout(DEADLINE)
+        .connect_timeout(DEADLINE)
+        .heartbeat(Duration::from_millis(100))
+        .open()
+        .await
+        .unwrap();
+    let mut stream = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
+    proxy.black_hole();
+    let direct = at(&server.url()).open().await.unwrap();
+    let _ = set(&direct, "lost", "1").await.unwrap();
+    SystemClock.sleep(DEADLINE).await;
+    proxy.pass();
+    assert!(matches!(heard(&mut stream).await, WatchEvent::Gap { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_of_the_database_is_a_gap() {
+    let server = Redis::start().unwrap();
+    let store = at(&server.url()).open().await.unwrap();
+    let _ = set(&store, "a", "1").await.unwrap();
+    let mut stream = store.watch(&WatchQuery::prefix(Key::new(["a"]).unwrap())).await.unwrap();
+    server.cli(&["FLUSHALL"]).unwrap();
+    let reason = kv_core::GapReason::Flushed;
+    assert_eq!(heard(&mut stream).await, WatchEvent::Gap { reason });
+    assert_eq!(value(&store, "a").await, None);
+    let _ = set(&store, "a", "2").await.unwrap();
+    assert!(matches!(heard(&mut stream).await, WatchEvent::Set { .. }));
+    assert_eq!(support::keys(&store).await, [key("a")]);
+}

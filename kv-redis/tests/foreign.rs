@@ -1,0 +1,155 @@
+//! Data of other programs in the same database, and namespaces with names that mean something elsewhere.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use kv_core::{
+    DeleteOptions, ErrorKind, Expires, Expiry, IncrementOptions, Key, KeyPrefix, KvStore, ListQuery, SetOptions,
+    WatchEvent, WatchQuery, When,
+};
+use kv_redis::{Format, Index, RedisStore};
+use test_servers::redis::Redis;
+
+mod support;
+use support::{at, heard, key, keys, set, value};
+
+/// Everything that a program can leave behind, also where our own keys could be.
+fn litter(server: &Redis) {
+    for name in ["other", "kv", "kv#", "kv#{0}list", "kv#{0}a b", "kv#{7}x", "kv2#{0}k", "kv!", "#", "*", "[a]", "{0}"]
+    {
+        server.cli(&["RPUSH", name, "1", "2"]).unwrap();
+    }
+    server.cli(&["SET", "kv#{0}string", "not an entry"]).unwrap();
+    server.cli(&["SET", "kv#{0}empty", ""]).unwrap();
+    server.cli(&["HSET", "hash", "f", "v"]).unwrap();
+    server.cli(&["ZADD", "kv!{0}", "0", "not$a$key", "0", "list", "0", "string"]).unwrap();
+}
+
+async fn is_unharmed(store: &RedisStore) {
+    for name in ["a", "b", "*", "[a]", "?"] {
+        let _ = set(store, name, name).await.unwrap();
+    }
+    let listed: Vec<_> = keys(store).await;
+    assert!(["*", "?", "[a]", "a", "b"].into_iter().all(|name| listed.contains(&key(name))), "{listed:?}");
+    let page = store.list(&ListQuery::default()).await.unwrap();
+    assert_eq!(page.items.iter().filter(|item| item.entry.is_some()).count(), 5, "{page:?}");
+    assert_eq!(store.list(&ListQuery::new(key("*"))).await.unwrap().items.len(), 1);
+    assert_eq!(store.clear(&key("?").into()).await.unwrap(), 1);
+    assert_eq!(value(store, "a").await.as_deref(), Some("a"));
+    store.sweep().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_left_breaks_nothing_and_is_left_alone() {
+    let server = Redis::start().unwrap();
+    litter(&server);
+    let before = server.cli(&["DBSIZE"]).unwrap();
+    let store = at(&server.url()).open().await.unwrap();
+    is_unharmed(&store).await;
+    for name in ["list", "string"] {
+        let error = store.get(&key(name)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        let options = SetOptions::default().with_when(When::Absent);
+        let error = store.set(&key(name), "v".into(), &options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        let error = store.increment(&key(name), 1, &IncrementOptions::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    }
+    let free = at(&server.url()).namespace("kv free").index(Index::None).open().await.unwrap();
+    is_unharmed(&free).await;
+    for store in [&store, &free] {
+        store.clear(&KeyPrefix::ALL).await.unwrap();
+    }
+    // What is left is theirs, except for what was in our own index, and the records of two namespaces and a sweeper.
+    let after: i64 = server.cli(&["DBSIZE"]).unwrap().trim().parse().unwrap();
+    let before: i64 = before.trim().parse().unwrap();
+    assert!(after >= before - 3, "{before} {after}");
+    for name in ["other", "kv", "kv#", "kv2#{0}k", "kv!", "#", "*", "[a]", "{0}", "hash"] {
+        assert_eq!(server.cli(&["EXISTS", name]).unwrap().trim(), "1", "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn namespaces_stay_apart_whatever_they_are_called() {
+    let server = Redis::start().unwrap();
+    for index in [Index::Ordered, Index::None] {
+        let kind = if index == Index::None { "free " } else { "" };
+        let names = ["a", "ab", "a#", "a!", "a*", "*", "[a]", "a{0}", "{0}", "a b", "ä", "a#{0}b"];
+        let mut stores = Vec::new();
+        for name in names {
+            stores.push(at(&server.url()).namespace(format!("{kind}{name}")).index(index).open().await.unwrap());
+        }
+        for (store, name) in stores.iter().zip(names) {
+            let _ = set(store, "k", name).await.unwrap();
+            let _ = set(store, name, name).await.unwrap();
+        }
+        let mut watches = Vec::new();
+        for store in &stores {
+            watches.push(store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap());
+        }
+        for (store, name) in stores.iter().zip(names) {
+            assert_eq!(keys(store).await.len(), 2, "{name}");
+            assert_eq!(value(store, "k").await.as_deref(), Some(name));
+        }
+        assert_eq!(stores[0].clear(&KeyPrefix::ALL).await.unwrap(), 2);
+        for (store, name) in stores.iter().zip(names).skip(1) {
+            assert_eq!(keys(store).await.len(), 2, "{name}");
+        }
+        // Only the first heard of it, until each is told something of its own.
+        for (store, mut watch) in stores.iter().zip(watches).skip(1) {
+            let _ = set(store, "own", "v").await.unwrap();
+            assert!(matches!(heard(&mut watch).await, WatchEvent::Set { key: heard, .. } if heard == key("own")));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_is_opened_as_it_was_created() {
+    let server = Redis::start().unwrap();
+    let _ordered = at(&server.url()).open().await.unwrap();
+    for builder in
+        [at(&server.url()).index(Index::None), at(&server.url()).buckets(2), at(&server.url()).group_segments(1)]
+    {
+        let error = builder.open().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+    server.cli(&["SET", "later!layout", "2 something else"]).unwrap();
+    let error = at(&server.url()).namespace("later").open().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    let opening: Vec<_> = (0..16)
+        .map(|_| {
+            let builder = at(&server.url()).namespace("new");
+            tokio::spawn(async move { builder.open().await })
+        })
+        .collect();
+    for opened in opening {
+        opened.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_values_are_shared_with_other_programs() {
+    let server = Redis::start().unwrap();
+    let store = at(&server.url()).format(Format::Plain).namespace("").open().await.unwrap();
+    server.cli(&["SET", "session:1", "theirs", "PX", "100000"]).unwrap();
+    server.cli(&["RPUSH", "queue", "1"]).unwrap();
+    server.cli(&["SET", "not a key", "x"]).unwrap();
+    let entry = store.get(&key("session:1")).await.unwrap().unwrap();
+    assert_eq!((entry.value.as_ref(), entry.version), (b"theirs".as_ref(), None));
+    assert!(matches!(entry.expires, Expires::At(_)));
+    let mut watch = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
+    let soon = SetOptions::default().with_expiry(Expiry::After(Duration::from_secs(50)));
+    let swap = soon.with_when(When::Value("theirs".into()));
+    assert!(store.set(&key("session:1"), "ours".into(), &swap).await.unwrap().is_stored());
+    assert_eq!(server.cli(&["GET", "session:1"]).unwrap().trim(), "ours");
+    assert!(matches!(heard(&mut watch).await, WatchEvent::Set { .. }));
+    server.cli(&["INCR", "count"]).unwrap();
+    assert_eq!(store.increment(&key("count"), 5, &IncrementOptions::default()).await.unwrap(), 6);
+    assert_eq!(server.cli(&["GET", "count"]).unwrap().trim(), "6");
+    let listed = store.list(&ListQuery::default().with_keys_only()).await.unwrap();
+    assert_eq!(listed.items.into_iter().map(|item| item.key).collect::<Vec<_>>(), [key("count"), key("session:1")]);
+    assert_eq!(store.get(&key("queue")).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert!(store.delete(&Key::new(["count"]).unwrap(), &DeleteOptions::default()).await.unwrap().is_deleted());
+    drop(watch.next());
+}
