@@ -1,34 +1,50 @@
-//! Full disks: small file systems in memory, where the test may mount them.
+//! Full disks: small file systems in memory and in a file, where the test may mount them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use kv_core::{Clock, ErrorKind, Key, KvStore, SetOptions, SystemClock};
 use kv_sled::SledStore;
 
-/// A file system in memory, unmounted when it is dropped.
+/// A small file system, unmounted when it is dropped.
 pub(crate) struct Mount {
-    folder: tempfile::TempDir,
+    mounted: PathBuf,
+    _folder: tempfile::TempDir,
 }
 
 impl Mount {
-    /// Mounts one of this size, or says that it is not allowed to.
+    /// Mounts one in memory, or says that it may not.
     pub(crate) fn tmpfs(size: &str) -> Option<Self> {
+        Self::mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], tempfile::tempdir().unwrap())
+    }
+
+    /// Mounts one in a file, as disks are: with a journal, and blocks that are given out late.
+    pub(crate) fn ext4(megabytes: u64) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(folder.path())
-            .output();
+        let image = folder.path().join("image");
+        std::fs::File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image).output();
+        if !made.is_ok_and(|output| output.status.success()) {
+            eprintln!("NOT RUN: `mkfs.ext4` is not installed");
+            return None;
+        }
+        Self::mount(&["-o", "loop", image.to_str().unwrap()], folder)
+    }
+
+    fn mount(arguments: &[&str], folder: tempfile::TempDir) -> Option<Self> {
+        let mounted = folder.path().join("disk");
+        std::fs::create_dir(&mounted).unwrap();
+        let mount = Command::new("mount").args(arguments).arg(&mounted).output();
         if mount.is_ok_and(|output| output.status.success()) {
-            return Some(Self { folder });
+            return Some(Self { mounted, _folder: folder });
         }
         eprintln!("NOT RUN: no right to mount a small file system");
         None
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        &self.mounted
     }
 
     pub(crate) fn remount(&self, options: &str) {
@@ -40,7 +56,7 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         // What hangs inside sled keeps its files open.
-        let _ = Command::new("umount").arg("-l").arg(self.folder.path()).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.mounted).status();
     }
 }
 
@@ -57,7 +73,12 @@ fn value(number: u32) -> bytes::Bytes {
 
 #[tokio::test]
 async fn at_the_floor_writes_are_refused_reads_go_on_and_freed_space_ends_it() {
-    let Some(mount) = Mount::tmpfs("32m") else { return };
+    for mount in [Mount::tmpfs("32m"), Mount::ext4(40)].into_iter().flatten() {
+        meet_the_floor(mount).await;
+    }
+}
+
+async fn meet_the_floor(mount: Mount) {
     std::fs::write(mount.path().join("other"), vec![1; 12 << 20]).unwrap();
     let store = SledStore::builder().min_free_bytes(8 << 20).open(mount.path().join("store")).await.unwrap();
     let mut stored = 0;
@@ -79,6 +100,17 @@ async fn at_the_floor_writes_are_refused_reads_go_on_and_freed_space_ends_it() {
     let _ = store.set(&key(stored), value(stored), &SetOptions::default()).await.unwrap();
     assert_eq!(store.get(&key(stored)).await.unwrap().unwrap().value, value(stored));
     store.close().await.unwrap();
+}
+
+/// The files, or a copy of them: where sled does not give them back, they are free when this process has ended, and a copy
+/// shows what is in them.
+fn free_again(path: PathBuf, mount: &Mount, is_free: bool) -> PathBuf {
+    if is_free {
+        return path;
+    }
+    let copy = mount.path().join("copy");
+    assert!(Command::new("cp").arg("-r").args([&path, &copy]).status().unwrap().success());
+    copy
 }
 
 /// How large values are decides where sled meets the end of the disk: in its log, or in files of their own.
@@ -114,14 +146,7 @@ async fn fill_up(size: usize) -> bool {
     println!("values of {size} bytes: {stored} stored, then {error}; closed: {closed:?}");
 
     mount.remount("size=64m");
-    // Where sled keeps its files, they are free when this process has ended; a copy shows what is in them.
-    let path = if closed.is_ok() {
-        path
-    } else {
-        let copy = mount.path().join("copy");
-        assert!(Command::new("cp").arg("-r").args([&path, &copy]).status().unwrap().success());
-        copy
-    };
+    let path = free_again(path, &mount, closed.is_ok());
     let again = SledStore::builder().min_free_bytes(0).open(&path).await.unwrap();
     for number in 0..stored {
         assert_eq!(again.get(&key(number)).await.unwrap().unwrap().value, value(number), "{number}");
@@ -129,6 +154,31 @@ async fn fill_up(size: usize) -> bool {
     let _ = again.set(&key(0), value(1), &SetOptions::default()).await.unwrap();
     again.close().await.unwrap();
     closed.is_ok()
+}
+
+/// Such a file system gives out its blocks behind sled's back, and its flush comes back with an error or not at all.
+#[tokio::test]
+async fn without_a_floor_a_full_disk_with_a_journal_poisons_the_store_and_loses_nothing() {
+    let Some(mount) = Mount::ext4(24) else { return };
+    let filler = mount.path().join("filler");
+    let free = 6 << 20;
+    let stat = fs4::available_space(mount.path()).unwrap();
+    std::fs::write(&filler, vec![1; usize::try_from(stat - free).unwrap()]).unwrap();
+    let (path, timeout) = (mount.path().join("store"), Duration::from_secs(4));
+    let store = SledStore::builder().min_free_bytes(0).operation_timeout(timeout).open(&path).await.unwrap();
+    let mut stored = 0;
+    while store.set(&key(stored), value(stored), &SetOptions::default()).await.is_ok() {
+        stored += 1;
+    }
+    assert!(stored > 10, "only {stored} writes found room");
+    let closed = tokio::time::timeout(timeout * 3, store.close()).await.expect("closing ends");
+    std::fs::remove_file(&filler).unwrap();
+    let path = free_again(path, &mount, closed.is_ok());
+    let again = SledStore::builder().min_free_bytes(0).open(&path).await.unwrap();
+    for number in 0..stored {
+        assert_eq!(again.get(&key(number)).await.unwrap().unwrap().value, value(number), "{number}");
+    }
+    again.close().await.unwrap();
 }
 
 #[tokio::test]
