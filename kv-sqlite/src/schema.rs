@@ -17,6 +17,7 @@ use std::time::Duration;
 use kv_core::{Error, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use tokio::time::Instant;
 
 use crate::config::{SqliteConfig, SyncMode};
 use crate::error::{self, is_busy, is_open_failure};
@@ -36,6 +37,9 @@ const STATEMENTS: usize = 64;
 
 /// How long to wait before opening is tried again, while another process creates the file.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// The longest that SQLite can be told to wait is about 24 days.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where the database is, for every connection that is opened to it.
 #[derive(Debug, Clone)]
@@ -60,19 +64,21 @@ impl Place {
     ) -> Result<(Self, Connection)> {
         let path = file::prepare(path)?;
         let (identity, turns) = (file::identity(&path), Turns::of(canonical(&path)));
-        let place = Self { path, busy_timeout: config.busy_timeout, identity, turns };
         let limit = config.operation_timeout;
-        let Some(_turn) = place.turns.wait(timer, limit) else {
-            return Err(Error::unavailable(format!("other handles were writing for {limit:?}")));
-        };
-        let mut patience = place.busy_timeout;
+        let busy_timeout = config.busy_timeout.min(limit).min(LONGEST);
+        let place = Self { path, busy_timeout, identity, turns };
+        let until = Instant::now() + busy_timeout;
+        let mut turn = None;
         loop {
             match place.try_open_writer(table, config.sync) {
-                // SQLite does not wait for a lock while it switches to a write-ahead log, as others may be doing.
-                Err(Failure::Driver(error)) if is_busy(&error) && !patience.is_zero() => {
-                    timer.pause(PAUSE);
-                    patience = patience.saturating_sub(PAUSE);
+                // Most often everything is there, and nobody needs to be waited for. Where not, others may be creating it.
+                Err(Failure::Driver(error)) if is_busy(&error) && turn.is_none() => {
+                    turn = place.turns.wait(timer, limit);
+                    if turn.is_none() {
+                        return Err(Error::unavailable(format!("other handles were writing for {limit:?}")));
+                    }
                 }
+                Err(Failure::Driver(error)) if is_busy(&error) && Instant::now() < until => timer.pause(PAUSE),
                 Err(Failure::Driver(error)) if is_open_failure(&error) => {
                     let explained = file::explain_open_failure(&place.path);
                     return Err(explained.unwrap_or_else(|| error::read(error)));
@@ -97,13 +103,15 @@ impl Place {
 
     /// Opens a connection that only reads. It may still have to recover the log that a killed process left.
     pub(crate) fn open_reader(&self) -> rusqlite::Result<Connection> {
-        let connection = self.connect()?;
+        let connection = self.connect(self.busy_timeout)?;
         connection.pragma_update(None, "query_only", true)?;
         Ok(connection)
     }
 
     fn try_open_writer(&self, table: &Table, sync: SyncMode) -> Result<Connection, Failure> {
-        let connection = self.connect()?;
+        // SQLite does not wait for a lock while it switches to a write-ahead log, as others may be doing; and where it does
+        // wait, it knows nothing of who has given up.
+        let connection = self.connect(Duration::ZERO)?;
         set_up(&connection, table)?;
         // Readers go on beside the writer, and a commit is one sync instead of several.
         let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
@@ -118,13 +126,14 @@ impl Place {
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
         // What a burst has made of the log is cut back to this when it starts anew.
         connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
+        connection.busy_timeout(self.busy_timeout)?;
         Ok(connection)
     }
 
-    fn connect(&self) -> rusqlite::Result<Connection> {
+    fn connect(&self, busy_timeout: Duration) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.busy_timeout(self.busy_timeout)?;
+        connection.busy_timeout(busy_timeout)?;
         settle(&connection)?;
         Ok(connection)
     }

@@ -26,6 +26,7 @@ fn main() {
             test("what_a_killed_watcher_left_hinders_nobody", what_a_killed_watcher_left_hinders_nobody),
             test("who_falls_behind_another_process_has_a_gap", who_falls_behind_another_process_has_a_gap),
             test("increments_of_four_processes_are_exact", increments_of_four_processes_are_exact),
+            test("busy_processes_do_not_shut_each_other_out", busy_processes_do_not_shut_each_other_out),
             test("one_of_the_creators_in_four_processes_wins", one_of_the_creators_in_four_processes_wins),
             test("a_lock_that_another_process_holds_is_unavailable", a_lock_that_another_process_holds_is_unavailable),
             test("a_busy_writer_in_another_process_is_waited_for", a_busy_writer_in_another_process_is_waited_for),
@@ -74,6 +75,19 @@ async fn run_child(name: &str) {
             for _ in 0..250 {
                 store.increment(&key("count"), 1, &IncrementOptions::default()).await.unwrap();
             }
+        }
+        "busy" => {
+            println!("ready");
+            wait_for_parent();
+            let (started, mut writes, mut longest) = (SystemClock.now(), 0, Duration::ZERO);
+            let elapsed = |since| SystemClock.now().duration_since(since).unwrap();
+            while elapsed(started) < Duration::from_secs(3) {
+                let begun = SystemClock.now();
+                let _ = store.set(&key(std::process::id()), "v".into(), &SetOptions::default()).await.unwrap();
+                longest = longest.max(elapsed(begun));
+                writes += 1;
+            }
+            println!("{writes} {}", longest.as_millis());
         }
         "create" => {
             println!("ready");
@@ -268,6 +282,17 @@ fn increments_of_four_processes_are_exact() {
     });
 }
 
+/// The lock between processes is not served in turn; that each gets it often enough is found out here.
+fn busy_processes_do_not_shut_each_other_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = at_once("busy", 4, &folder.path().join("store.sqlite"));
+    eprintln!("writes and the longest in milliseconds: {said:?}");
+    for line in said {
+        let (writes, longest) = line.trim().split_once(' ').unwrap();
+        assert!(writes.parse::<u32>().unwrap() > 0 && longest.parse::<u32>().unwrap() < 5_000, "{line}");
+    }
+}
+
 fn one_of_the_creators_in_four_processes_wins() {
     let folder = tempfile::tempdir().unwrap();
     let said = at_once("create", 4, &folder.path().join("store.sqlite"));
@@ -285,6 +310,10 @@ fn a_lock_that_another_process_holds_is_unavailable() {
         let mut running = Killed(child("lock", &path).spawn().unwrap());
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        // What is there already is opened and read meanwhile, also by a handle that would wait for ever.
+        let patient = SqliteStore::builder().path(&path).busy_timeout(Duration::MAX);
+        let patient = patient.operation_timeout(Duration::MAX).open().await.unwrap();
+        assert_eq!(patient.get(&key("k")).await.unwrap().unwrap().value, "before");
         let started = SystemClock.now();
         let error = store.set(&key("k"), "after".into(), &SetOptions::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
