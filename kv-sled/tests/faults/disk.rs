@@ -16,7 +16,7 @@ pub(crate) struct Mount {
 impl Mount {
     /// Mounts one in memory, or says that it may not.
     pub(crate) fn tmpfs(size: &str) -> Option<Self> {
-        Self::mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], tempfile::tempdir().unwrap())
+        Self::with(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], tempfile::tempdir().unwrap())
     }
 
     /// Mounts one in a file, as disks are: with a journal, and blocks that are given out late.
@@ -29,10 +29,10 @@ impl Mount {
             eprintln!("NOT RUN: `mkfs.ext4` is not installed");
             return None;
         }
-        Self::mount(&["-o", "loop", image.to_str().unwrap()], folder)
+        Self::with(&["-o", "loop", image.to_str().unwrap()], folder)
     }
 
-    fn mount(arguments: &[&str], folder: tempfile::TempDir) -> Option<Self> {
+    fn with(arguments: &[&str], folder: tempfile::TempDir) -> Option<Self> {
         let mounted = folder.path().join("disk");
         std::fs::create_dir(&mounted).unwrap();
         let mount = Command::new("mount").args(arguments).arg(&mounted).output();
