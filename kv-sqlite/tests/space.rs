@@ -85,7 +85,8 @@ async fn what_expires_unseen_leaves_everything_empty() {
     assert_eq!(tables(), [200_000, 200_000, 400]);
     clock.advance(TTL);
     let mut rounds = 0;
-    while tables() != [0, 0, 0] {
+    // Its last step gives the free pages back.
+    while tables() != [0, 0, 0] || count("PRAGMA page_count") > 512 {
         // The sweeper sleeps by the store's clock.
         clock.advance(Duration::from_secs(1));
         SystemClock.sleep(Duration::from_millis(20)).await;
