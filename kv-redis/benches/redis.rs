@@ -81,7 +81,11 @@ struct Both {
 
 impl Both {
     async fn new(url: &str) -> Self {
-        let builder = |namespace: &str| RedisBuilder::from_url(&url.parse().unwrap()).unwrap().namespace(namespace);
+        let builder = |namespace: &str| {
+            let builder = RedisBuilder::from_url(&url.parse().unwrap()).unwrap().namespace(namespace);
+            // The sweeper would be counted.
+            builder.sweep_interval(Duration::from_secs(3_600))
+        };
         let store: Arc<dyn KvStore> = Arc::new(builder("kv").open().await.unwrap());
         let free: Arc<dyn KvStore> = Arc::new(builder("free").index(Index::None).open().await.unwrap());
         let raw = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();

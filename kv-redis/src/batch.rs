@@ -152,7 +152,10 @@ pub(crate) fn by_bucket<T>(members: impl IntoIterator<Item = (T, Place)>, at_mos
     let mut open: std::collections::HashMap<(u16, usize), usize> = std::collections::HashMap::new();
     for (member, place) in members {
         let name = (place.slot, place.bucket);
-        let number = match open.get(&name) {
+        // Neighbours are often of one bucket, and on a single server all are.
+        let last = groups.len().wrapping_sub(1);
+        let is_last = groups.last().is_some_and(|group| (group.slot, group.bucket) == name);
+        let number = match if is_last { Some(&last) } else { open.get(&name) } {
             Some(&number) if groups.get(number).is_some_and(|group| group.members.len() < at_most) => number,
             _ => {
                 groups.push(Group { slot: place.slot, bucket: place.bucket, members: Vec::new() });

@@ -21,6 +21,7 @@ mod runs;
 mod script;
 mod store;
 mod sweep;
+mod values;
 mod watch;
 mod write;
 

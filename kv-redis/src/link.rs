@@ -162,12 +162,13 @@ impl Link {
         match &self.servers {
             Servers::One(node) => match node.call(&request.cmd, until).await {
                 Err(failure) if failure.code() == Some("NOSCRIPT") => match self.scripts.spelled_out(&request.cmd) {
-                    Some(spelled) => node.call(&spelled, until).await,
+                    Some(spelled) => Box::pin(node.call(&spelled, until)).await,
                     None => Err(failure),
                 },
                 answer => answer,
             },
-            Servers::Cluster(cluster) => self.call_cluster(cluster, request, until).await,
+            // What happens seldom is kept out of the future of every call.
+            Servers::Cluster(cluster) => Box::pin(self.call_cluster(cluster, request, until)).await,
         }
     }
 

@@ -1,15 +1,12 @@
 //! Lists in order: from the buckets' indexes, merged, or from a scan.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use kv_core::{Key, KeyPrefix, ListItem, ListPage, ListQuery, Result};
-use redis::Value;
 
-use crate::batch::by_bucket;
 use crate::error::{Failure, read};
 use crate::layout::Shape;
-use crate::request::Request;
 use crate::runs::Runs;
 use crate::store::Shared;
 
@@ -66,6 +63,10 @@ impl Shared {
         }
         let mut room = query.max_page_bytes.max(1);
         for keys in keys.chunks(PAGE) {
+            if room == 0 {
+                page.next = page.items.last().map(|item| item.key.clone());
+                return Ok(page);
+            }
             if !self.fill(query, keys, &mut page, &mut room).await? {
                 return Ok(page);
             }
@@ -77,38 +78,20 @@ impl Shared {
     /// Adds the entries of these keys to a page, in order, and tells whether it took them all; if not, the page says where to
     /// go on.
     async fn fill(&self, query: &ListQuery, keys: &[Key], page: &mut ListPage, room: &mut usize) -> Result<bool> {
-        let groups = by_bucket(keys.iter().map(|key| (key, self.layout.place(key))), PAGE);
-        let requests: Vec<_> = groups
-            .iter()
-            .map(|group| {
-                let keys: Vec<&[u8]> = group.members.iter().map(|(_, place)| place.physical.as_slice()).collect();
-                let mut cmd = self.scripts.page.call(keys);
-                if query.keys_only {
-                    cmd.arg("keys");
-                } else {
-                    cmd.arg(*room);
-                }
-                Request::new(group.slot, cmd)
-            })
-            .collect();
-        let mut answers: HashMap<&Key, Value> = HashMap::with_capacity(keys.len());
-        for (group, answer) in groups.iter().zip(self.call_many(&requests).await) {
-            let Value::Array(values) = answer.map_err(read)? else { return Err(read(Failure::Strange)) };
-            answers.extend(group.members.iter().map(|(key, _)| *key).zip(values));
+        if query.keys_only {
+            let live = self.which_live(keys).await?;
+            let items = keys.iter().zip(live).filter(|(_, is_live)| *is_live);
+            page.items.extend(items.map(|(key, _)| ListItem { key: key.clone(), entry: None }));
+            return Ok(true);
         }
-        let mut before: Option<&Key> = None;
-        for key in keys {
-            // A bucket whose values fill the page answers for no more of its keys.
-            let Some(answer) = answers.remove(key).filter(|_| *room > 0) else {
-                page.next = before.cloned();
+        let mut entries = self.entries(keys, *room).await?.into_iter();
+        for (number, key) in keys.iter().enumerate() {
+            // What does not fit any more was not read.
+            let Some(entry) = entries.next().filter(|_| *room > 0) else {
+                page.next = keys.get(number.wrapping_sub(1)).cloned();
                 return Ok(false);
             };
-            before = Some(key);
-            if query.keys_only {
-                if answer == Value::Int(1) {
-                    page.items.push(ListItem { key: key.clone(), entry: None });
-                }
-            } else if let Ok(Some(entry)) = self.format.decode(key, answer) {
+            if let Some(entry) = entry {
                 *room = room.saturating_sub(entry.value.len());
                 page.items.push(ListItem { key: key.clone(), entry: Some(entry) });
             }

@@ -42,7 +42,10 @@ pub(crate) struct Node {
 struct Live {
     connection: MultiplexedConnection,
     is_dead: Arc<AtomicBool>,
-    /// How many answers have come: none between a command and its deadline means that none will come.
+    born: Instant,
+    /// The latest deadline of the calls that were answered, in milliseconds since the connection was made: where none of those
+    /// that came after a call was answered by its deadline, none will be. Written at most once a millisecond, since all
+    /// threads read it.
     heard: AtomicU64,
     heartbeat: Mutex<Option<AbortHandle>>,
 }
@@ -53,6 +56,20 @@ struct Guard(Arc<AtomicBool>);
 impl Drop for Guard {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Live {
+    fn label(&self, until: Instant) -> u64 {
+        u64::try_from(until.duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A call with this deadline was answered.
+    fn heard_of(&self, until: Instant) {
+        let label = self.label(until);
+        if self.heard.load(Ordering::Relaxed) < label {
+            self.heard.store(label, Ordering::Release);
+        }
     }
 }
 
@@ -91,15 +108,14 @@ impl Node {
     /// Sends a command and waits for its answer. It is sent at most once.
     pub(crate) async fn call(&self, cmd: &Cmd, until: Instant) -> Result<Value, Failure> {
         let live = self.connected(until).await?;
-        let heard = live.heard.load(Ordering::Acquire);
         let mut connection = live.connection.clone();
         match timeout_at(until, connection.send_packed_command(cmd)).await {
             Ok(Ok(value)) => {
-                live.heard.fetch_add(1, Ordering::Release);
+                live.heard_of(until);
                 self.judged(&live, value)
             }
             Ok(Err(error)) => Err(self.lost(&live, error)),
-            Err(_) => Err(self.late(&live, heard)),
+            Err(_) => Err(self.late(&live, until)),
         }
     }
 
@@ -110,16 +126,15 @@ impl Node {
             Ok(live) => live,
             Err(failure) => return failed(failure),
         };
-        let heard = live.heard.load(Ordering::Acquire);
         let mut connection = live.connection.clone();
         match timeout_at(until, connection.send_packed_commands(pipeline, 0, pipeline.len())).await {
             Ok(Ok(values)) if values.len() == pipeline.len() => {
-                live.heard.fetch_add(1, Ordering::Release);
+                live.heard_of(until);
                 values.into_iter().map(|value| self.judged(&live, value)).collect()
             }
             Ok(Ok(_)) => failed(Failure::Strange),
             Ok(Err(error)) => failed(self.lost(&live, error)),
-            Err(_) => failed(self.late(&live, heard)),
+            Err(_) => failed(self.late(&live, until)),
         }
     }
 
@@ -143,8 +158,8 @@ impl Node {
         Failure::Lost(error)
     }
 
-    fn late(&self, live: &Arc<Live>, heard: u64) -> Failure {
-        if live.heard.load(Ordering::Acquire) == heard {
+    fn late(&self, live: &Arc<Live>, until: Instant) -> Failure {
+        if live.heard.load(Ordering::Acquire) <= live.label(until) {
             self.give_up(live);
         }
         Failure::Late
@@ -163,9 +178,14 @@ impl Node {
     }
 
     async fn connected(&self, until: Instant) -> Result<Arc<Live>, Failure> {
-        if let Some(live) = self.current() {
-            return Ok(live);
+        match self.current() {
+            Some(live) => Ok(live),
+            // It happens seldom, and is kept out of the future of every call.
+            None => Box::pin(self.reconnected(until)).await,
         }
+    }
+
+    async fn reconnected(&self, until: Instant) -> Result<Arc<Live>, Failure> {
         let seen = self.failed.lock().0;
         let _turn = timeout_at(until, self.turn.lock()).await.map_err(|_| Failure::NotInTime)?;
         if self.is_closed.load(Ordering::Acquire) {
@@ -198,7 +218,8 @@ impl Node {
             Ok::<(), redis::aio::SendError>(())
         };
         let connection = connect(&self.client, hear).await?;
-        let live = Arc::new(Live { connection, is_dead, heard: AtomicU64::new(0), heartbeat: Mutex::new(None) });
+        let (born, heard) = (Instant::now(), AtomicU64::new(0));
+        let live = Arc::new(Live { connection, is_dead, born, heard, heartbeat: Mutex::new(None) });
         self.measure(&live).await?;
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Failure::Closed);
@@ -215,7 +236,6 @@ impl Node {
         let sent = self.clock.now();
         let answer = connection.send_packed_command(&redis::cmd("TIME")).await.map_err(Failure::Unsent)?;
         let heard = self.clock.now();
-        live.heard.fetch_add(1, Ordering::Release);
         match answer {
             Value::ServerError(error) => Err(Failure::Refused(error)),
             answer => {
@@ -233,11 +253,11 @@ async fn beat(node: Weak<Node>, live: Weak<Live>, timing: Timing) {
     loop {
         SystemClock.sleep(timing.heartbeat).await;
         let (Some(node), Some(live)) = (node.upgrade(), live.upgrade()) else { return };
-        let heard = live.heard.load(Ordering::Acquire);
-        match timeout_at(Instant::now() + timing.operation, node.measure(&live)).await {
-            Ok(Ok(()) | Err(Failure::Refused(_))) => {}
+        let until = Instant::now() + timing.operation;
+        match timeout_at(until, node.measure(&live)).await {
+            Ok(Ok(()) | Err(Failure::Refused(_))) => live.heard_of(until),
             Ok(Err(_)) => node.give_up(&live),
-            Err(_) => drop(node.late(&live, heard)),
+            Err(_) => drop(node.late(&live, until)),
         }
         if live.is_dead.load(Ordering::Acquire) {
             return;

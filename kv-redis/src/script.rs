@@ -7,6 +7,7 @@ use crate::codec::Format;
 /// The scripts of one format.
 #[derive(Debug)]
 pub(crate) struct Scripts {
+    pub(crate) add: Script,
     pub(crate) set: Script,
     pub(crate) delete: Script,
     pub(crate) touch: Script,
@@ -33,25 +34,28 @@ impl Scripts {
             Format::Entry => include_str!("lua/entry.lua"),
             Format::Plain => include_str!("lua/plain.lua"),
         };
+        // The words are defined anew at each call, so only those bring them that use them.
         let script = |body| Script::new(format!("{words}\n{body}"));
+        let bare = |body: &str| Script::new(body.to_owned());
         Self {
+            add: bare(include_str!("lua/add.lua")),
             set: script(include_str!("lua/set.lua")),
             delete: script(include_str!("lua/delete.lua")),
             touch: script(include_str!("lua/touch.lua")),
-            count: script(include_str!("lua/count.lua")),
+            count: bare(include_str!("lua/count.lua")),
             increment: script(include_str!("lua/increment.lua")),
             commit: script(include_str!("lua/commit.lua")),
-            fill: script(include_str!("lua/fill.lua")),
-            remove: script(include_str!("lua/remove.lua")),
-            prune: script(include_str!("lua/prune.lua")),
+            fill: bare(include_str!("lua/fill.lua")),
+            remove: bare(include_str!("lua/remove.lua")),
+            prune: bare(include_str!("lua/prune.lua")),
             page: script(include_str!("lua/page.lua")),
             get: script(include_str!("lua/get.lua")),
         }
     }
 
-    fn all(&self) -> [&Script; 11] {
-        let Self { set, delete, touch, increment, count, commit, fill, remove, prune, page, get } = self;
-        [set, delete, touch, increment, count, commit, fill, remove, prune, page, get]
+    fn all(&self) -> [&Script; 12] {
+        let Self { add, set, delete, touch, increment, count, commit, fill, remove, prune, page, get } = self;
+        [add, set, delete, touch, increment, count, commit, fill, remove, prune, page, get]
     }
 
     /// The same call with the script's text, for a server that does not know it, or not any more.

@@ -7,6 +7,7 @@ use kv_core::{
 };
 use redis::{Cmd, Value};
 
+use crate::batch::removed;
 use crate::codec::{Until, check_state, deadline_fields, version_field};
 use crate::error::{Effect, Failure};
 use crate::layout::{Place, Shape};
@@ -60,6 +61,10 @@ impl Shared {
                 Value::Nil => {}
                 _ => return Ok(SetOutcome::Stored { version: self.told(set.version), previous: None }),
             }
+            let mut add = self.scripts.add.call(self.keys(&set.place));
+            add.arg(&set.stored).arg(set.until.text()).arg(key.as_str());
+            self.call(&Request::new(set.place.slot, add)).await.map_err(|failure| failure.into_error(effect))?;
+            return Ok(SetOutcome::Stored { version: self.told(set.version), previous: None });
         }
         let request = self.set_script(key, &set, options);
         let answer = self.call(&request).await.map_err(|failure| failure.into_error(effect))?;
@@ -109,6 +114,14 @@ impl Shared {
     pub(crate) async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
         options.check(&self.info.capabilities)?;
         let place = self.layout.place(key);
+        if options.when == When::Always && !options.return_previous {
+            let mut cmd = self.scripts.remove.call(self.keys(&place));
+            cmd.arg(self.has_index()).arg(key.as_str());
+            let answer = self.call(&Request::new(place.slot, cmd)).await;
+            let was_there = removed(answer, 1).map(|mut flags| flags.next() == Some(true));
+            let was_there = was_there.map_err(|failure| failure.into_error(Effect::Writes(None)))?;
+            return Ok(if was_there { DeleteOutcome::Deleted { previous: None } } else { DeleteOutcome::Missing });
+        }
         let (when, wanted) = condition(&options.when);
         let mut cmd = self.scripts.delete.call(self.keys(&place));
         cmd.arg(when).arg(wanted).arg(key.as_str()).arg(i32::from(options.return_previous));

@@ -134,8 +134,8 @@ async fn two_clients_whose_clocks_are_five_seconds_apart_agree() {
 }
 
 /// The rights that the README asks for.
-const RIGHTS: &str = "~kv#* ~kv!* &kv!0!* -@all +hello +auth +client +ping +time +info +config|get +get +set +exists +mget \
-                      +ttl +pexpire +pexpireat +persist +unlink +getrange +setrange +incrby +zadd +zrem +zrange +scan \
+const RIGHTS: &str = "~kv#* ~kv!* &kv!0!* -@all +hello +auth +select +client +ping +time +info +config|get +get +set \
+                      +exists +mget +pexpire +pexpireat +pexpiretime +persist +unlink +getrange +setrange +incrby +zadd +zrem +zrange +scan \
                       +evalsha +eval +publish +psubscribe +punsubscribe";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,5 @@
--- KEYS: the entries. ARGV: how many bytes of values end the page, or 'keys'. Gives an answer for each entry up to the end.
+-- KEYS: the entries. ARGV: how many bytes of values end the page. Gives an answer for each entry up to that one.
 local page = {}
-if ARGV[1] == 'keys' then
-  for number = 1, #KEYS do page[number] = redis.call('EXISTS', KEYS[number]) end
-  return page
-end
 local room = tonumber(ARGV[1])
 for number = 1, #KEYS do
   local found = read(KEYS[number])
