@@ -185,9 +185,7 @@ async fn theirs(raw: &Raw, sets: bool, tasks: usize) -> f64 {
 
 async fn beside_raw(server: &Postgres, store: &Arc<dyn KvStore>, raw: &Raw, sets: bool, tasks: usize) {
     let (mut own, mut raws, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let syncs = || -> u64 {
-        server.psql("kv", "SELECT wal_sync FROM pg_stat_wal").unwrap().trim().parse().unwrap()
-    };
+    let syncs = || -> u64 { server.psql("kv", "SELECT wal_sync FROM pg_stat_wal").unwrap().trim().parse().unwrap() };
     let (mut own_syncs, mut raw_syncs) = (0, 0);
     for round in 0..=ROUNDS {
         let before = syncs();
@@ -273,9 +271,8 @@ async fn churn(server: &Postgres) {
     let mut largest = before;
     for _ in 0..100 {
         let mut random = Random::new();
-        let items: Vec<_> = (0..10_000)
-            .map(|_| SetItem::new(key(random.below(KEYS)), value()).with_options(options.clone()))
-            .collect();
+        let items: Vec<_> =
+            (0..10_000).map(|_| SetItem::new(key(random.below(KEYS)), value()).with_options(options.clone())).collect();
         assert!(store.set_many(&items).await.iter().all(Result::is_ok));
         largest = largest.max(size());
     }

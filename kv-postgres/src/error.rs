@@ -53,8 +53,10 @@ impl Fault {
     /// A failure while connecting, or preparing: whatever it was, no statement of ours was run.
     pub(crate) fn connecting(error: tokio_postgres::Error) -> Self {
         match error.code() {
-            Some(code) => Self::Answered(code.clone(), Arc::new(error)),
-            None => Self::Before(Cause::Driver(Arc::new(error))),
+            Some(code) if !ends_connection(code) || *code == SqlState::PROTOCOL_VIOLATION => {
+                Self::Answered(code.clone(), Arc::new(error))
+            }
+            _ => Self::Before(Cause::Driver(Arc::new(error))),
         }
     }
 
@@ -98,11 +100,12 @@ impl Fault {
         matches!(self, Self::Answered(..))
     }
 
-    /// Whether a call without effect may try once more on another connection.
-    pub(crate) fn is_lost_connection(&self) -> bool {
+    /// Whether the connection was lost, so that a call may try once more on another: any before something was sent, and one
+    /// without effect also then.
+    pub(crate) fn is_lost_connection(&self, effect: Effect) -> bool {
         match self {
-            Self::Unanswered(Cause::Driver(_)) => true,
-            Self::Before(Cause::Driver(error)) => error.is_closed(),
+            Self::Unanswered(Cause::Driver(_)) => effect == Effect::None,
+            Self::Before(Cause::Driver(error)) => error.is_closed() || error.code().is_some_and(ends_connection),
             _ => false,
         }
     }
@@ -177,6 +180,7 @@ fn kind_of(code: &SqlState) -> (ErrorKind, &'static str) {
         "40002" | "40003" => return (Unavailable, "the server undid the statement"),
         "55P03" => return (Unavailable, "another session holds the lock of the row"),
         "57014" => return (Unavailable, "the server gave the statement up"),
+        "08P01" => return (Invalid, "the settings of our sessions are refused, as by a pooler: set `pooled`"),
         "25006" => return (Unavailable, "the server takes no writes"),
         "25P02" => return (Unavailable, "the transaction was aborted, which is a defect of this crate"),
         "26000" => return (Unavailable, "the server lost a prepared statement, as behind a pooler of transactions"),
@@ -214,6 +218,7 @@ mod tests {
         let table = [
             ("08000", Unavailable),
             ("08006", Unavailable),
+            ("08P01", Invalid),
             ("0A000", Unavailable),
             ("22021", Invalid),
             ("22P05", Invalid),

@@ -132,6 +132,8 @@ impl<C: Call> Flight<C> {
                 // A caller that is gone needs no answer.
                 let _ = reply.send(answer);
             }
+            // Whoever got an answer and has a next call goes with the next statement, not alone behind it.
+            tokio::task::yield_now().await;
             next = C::lane(&self.core).next();
         }
         self.is_landed = true;

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::error::{Cause, Fault};
+use crate::error::{Cause, Effect, Fault};
 use crate::statement::Sql;
 
 /// A statement that met others is sent so often again; the server undid it each time.
 const REPEATS: usize = 10;
+
+/// A statement that lost its connection is sent so often again, where that is safe.
+const LOSSES: usize = 2;
 
 /// The pool and how it is used.
 pub(crate) struct Links {
@@ -30,31 +33,42 @@ pub(crate) type Params<'p> = &'p [&'p (dyn ToSql + Sync)];
 impl Links {
     /// Takes a connection, or makes one.
     pub(crate) async fn get(&self) -> Result<Link<'_>, Fault> {
-        // A pool that was given may have no deadline of its own.
-        let object = match tokio::time::timeout(self.limit, self.pool.get()).await {
-            Ok(object) => object.map_err(Fault::pool)?,
-            Err(_) => return Err(Fault::Before(Cause::NoConnection)),
+        let object = if self.canceller.is_some() {
+            self.pool.get().await.map_err(Fault::pool)?
+        } else {
+            // A pool that was given may have no deadline of its own.
+            let got = tokio::time::timeout(self.limit, self.pool.get()).await;
+            got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait))).map_err(Fault::pool)?
         };
         Ok(Link { links: self, object: Some(object), is_busy: false, is_held: false })
     }
 
     /// One statement in a transaction of its own. What the server undid because it met others is sent again.
     pub(crate) async fn call(&self, sql: &Sql, params: Params<'_>) -> Result<Vec<Row>, Fault> {
-        let mut repeats = 0;
-        loop {
-            let done = self.get().await?.query(sql, params).await;
-            match done {
-                Err(fault) if repeats < REPEATS && (fault.is_to_repeat() || fault.is_stale_statement()) => repeats += 1,
-                done => return done,
-            }
-        }
+        self.send(sql, params, Effect::Write(None)).await
     }
 
-    /// A statement without effect, which may try another connection where one was lost.
+    /// A statement without effect, which may be sent again where the connection was lost.
     pub(crate) async fn read(&self, sql: &Sql, params: Params<'_>) -> Result<Vec<Row>, Fault> {
-        match self.call(sql, params).await {
-            Err(fault) if fault.is_lost_connection() => self.call(sql, params).await,
-            done => done,
+        self.send(sql, params, Effect::None).await
+    }
+
+    async fn send(&self, sql: &Sql, params: Params<'_>, effect: Effect) -> Result<Vec<Row>, Fault> {
+        let (mut repeats, mut losses) = (0, 0);
+        loop {
+            let mut link = self.get().await?;
+            let fault = match link.query(sql, params).await {
+                Ok(rows) => return Ok(rows),
+                Err(fault) => fault,
+            };
+            drop(link);
+            if repeats < REPEATS && (fault.is_to_repeat() || fault.is_stale_statement()) {
+                repeats += 1;
+            } else if losses < LOSSES && fault.is_lost_connection(effect) {
+                losses += 1;
+            } else {
+                return Err(fault);
+            }
         }
     }
 }

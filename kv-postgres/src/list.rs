@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use crate::codec;
 use crate::error::Effect;
 use crate::state::{Core, column};
-use crate::statement::Sql;
+use crate::statement::{Sql, end_of_range};
 
 /// How many rows one page looks at, at most.
 const MOST_ROWS: usize = 2_000;
@@ -28,7 +28,7 @@ pub(crate) async fn page(core: &Core, query: &ListQuery) -> Result<ListPage> {
     let most = query.limit.unwrap_or(most).min(most);
     let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
     let bytes = i64::try_from(query.max_page_bytes.max(1)).unwrap_or(i64::MAX);
-    let sql = statement(&core.table.qualified(), query, &start);
+    let sql = statement(&core.table.qualified(), query, &start, &end);
     let (start, end) = (text(&start), text(&end));
     let rows = if query.keys_only {
         core.read(&sql, &[&start, &end, &limit]).await?
@@ -47,13 +47,14 @@ fn text(bound: &Bound<String>) -> Option<&str> {
 
 /// Looks at so many rows of the index, the expired ones among them, so that a page has a bound where few are live. Values
 /// beyond the bytes of a page stay on the server.
-fn statement(t: &str, query: &ListQuery, start: &Bound<String>) -> Sql {
+fn statement(t: &str, query: &ListQuery, start: &Bound<String>, end: &Bound<String>) -> Sql {
+    let end = end_of_range(text(end).is_some());
     let from = if matches!(start, Bound::Excluded(_)) { ">" } else { ">=" };
     let direction = if query.reverse { "DESC" } else { "ASC" };
     let live = "(e.expires_at IS NULL OR e.expires_at > clock_timestamp()) AS live";
     let fields = if query.keys_only { "" } else { ", e.value, e.version, e.checksum, e.expires_at" };
     let rows = format!(
-        "SELECT e.key, {live}{fields} FROM {t} e WHERE e.key {from} $1 AND ($2::text IS NULL OR e.key < $2) \
+        "SELECT e.key, {live}{fields} FROM {t} e WHERE e.key {from} $1 AND {end} \
          ORDER BY e.key {direction} LIMIT $3"
     );
     if query.keys_only {
@@ -99,7 +100,7 @@ pub(crate) async fn clear(core: &Core, prefix: &KeyPrefix) -> Result<u64> {
     let mut start = start.to_owned();
     let mut cleared = 0;
     loop {
-        let rows = core.write(&core.sql.clear, &[&start, &end, &CLEARED], Effect::Write(None)).await?;
+        let rows = core.write(core.sql.clear(end.is_some()), &[&start, &end, &CLEARED], Effect::Write(None)).await?;
         let Some(row) = rows.first() else { return Ok(cleared) };
         let (live, found, last): (i64, i64, Option<&str>) = (column(row, 0)?, column(row, 1)?, column(row, 2)?);
         cleared += live.unsigned_abs();

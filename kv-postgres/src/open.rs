@@ -36,8 +36,8 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
     };
     let is_told_where = other.is_some();
     let address = other.or(own).map(|mut address| {
-        let direct = PostgresConfig { pooled: config.pooled && !is_told_where, ..config.clone() };
-        address.settle(&direct);
+        // It runs none of the statements for which sessions have settings.
+        address.settle(&PostgresConfig { pooled: true, ..config.clone() });
         address
     });
     let (listener, requests) = Listener::new();

@@ -46,7 +46,7 @@ pub(crate) struct Statements {
     pub(crate) delete_many: Sql,
     pub(crate) touch: Sql,
     pub(crate) increment: Sql,
-    pub(crate) clear: Sql,
+    clear: [Sql; 2],
     pub(crate) sweep: Sql,
     pub(crate) lock: Sql,
     pub(crate) inspect: Sql,
@@ -129,16 +129,7 @@ impl Statements {
                 &[Type::TEXT, Type::TIMESTAMPTZ, Type::INT8],
             ),
             increment: increment(table),
-            clear: Sql::new(
-                format!(
-                    "WITH found AS MATERIALIZED (SELECT e.key, {LIVE} AS live FROM {t} e \
-                     WHERE e.key >= $1 AND ($2::text IS NULL OR e.key < $2) ORDER BY e.key LIMIT $3 FOR UPDATE), \
-                     gone AS (DELETE FROM {t} AS e USING found WHERE e.key = found.key RETURNING found.live) \
-                     SELECT count(*) FILTER (WHERE live), (SELECT count(*) FROM found), \
-                     (SELECT max(key) FROM found) FROM gone"
-                ),
-                &[Type::TEXT, Type::TEXT, Type::INT8],
-            ),
+            clear: [false, true].map(|has_end| clear(&t, has_end)),
             sweep: sweep(&t),
             lock: Sql::new(
                 // A row that is not there is put there, long expired, so that it can be locked; one that is there is
@@ -178,6 +169,12 @@ impl Statements {
         if keep { kept } else { anew }
     }
 
+    /// A part of a clear, of a range with an end or without.
+    pub(crate) fn clear(&self, has_end: bool) -> &Sql {
+        let [open, bounded] = &self.clear;
+        if has_end { bounded } else { open }
+    }
+
     /// A delete under a condition on the entry that is there.
     pub(crate) fn delete_over(&self, over: Over) -> &Sql {
         let [present, version, value] = &self.delete_over;
@@ -195,6 +192,24 @@ fn judged(t: &str, write: &str) -> String {
         "WITH done AS ({write}) SELECT EXISTS (SELECT FROM done), c.* FROM (SELECT) one LEFT JOIN LATERAL \
          (SELECT {COLUMNS} FROM {t} e WHERE e.key = $1 AND {LIVE} AND NOT EXISTS (SELECT FROM done)) c ON true"
     )
+}
+
+/// The end of a range of keys, as a condition that an index takes: one that depends on the parameter would be looked at row by
+/// row, to the end of the table.
+pub(crate) const fn end_of_range(has_end: bool) -> &'static str {
+    if has_end { "e.key < $2" } else { "$2::text IS NULL" }
+}
+
+fn clear(t: &str, has_end: bool) -> Sql {
+    let end = end_of_range(has_end);
+    let text = format!(
+        "WITH found AS MATERIALIZED (SELECT e.key, {LIVE} AS live FROM {t} e \
+         WHERE e.key >= $1 AND {end} ORDER BY e.key LIMIT $3 FOR UPDATE), \
+         gone AS (DELETE FROM {t} AS e USING found WHERE e.key = found.key RETURNING found.live) \
+         SELECT count(*) FILTER (WHERE live), (SELECT count(*) FROM found), \
+         (SELECT max(key) FROM found) FROM gone"
+    );
+    Sql::new(text, &[Type::TEXT, Type::TEXT, Type::INT8])
 }
 
 fn condition(over: Over, parameter: &str) -> String {

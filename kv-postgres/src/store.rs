@@ -301,7 +301,12 @@ impl KvStore for PostgresStore {
 
     async fn sweep(&self) -> Result<u64> {
         let core = Arc::clone(self.core());
-        self.run(Operation::Sweep, None, Effect::Write(None), async move { sweep::sweep(&core).await }).await
+        let work = async move {
+            let swept = sweep::sweep(&core).await?;
+            sweep::tidy(&core).await;
+            Ok(swept)
+        };
+        self.run(Operation::Sweep, None, Effect::Write(None), work).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -31,6 +31,12 @@ pub(crate) async fn sweep(core: &Core) -> Result<u64> {
     }
 }
 
+/// Puts in order what others may have left. What fails now is tried again in the next round.
+pub(crate) async fn tidy(core: &Core) {
+    let _ = message::forget_old(core).await;
+    let _ = watch::quieten(core).await;
+}
+
 /// Sweeps again and again until the store is closed or dropped.
 pub(crate) async fn keep_sweeping(core: Arc<Core>) {
     let stopped = until_stopped(core.home.stopped());
@@ -43,8 +49,7 @@ pub(crate) async fn keep_sweeping(core: Arc<Core>) {
             since_tidied = since_tidied.saturating_add(core.sweep_interval);
             if since_tidied >= TIDY {
                 since_tidied = Duration::ZERO;
-                let _ = message::forget_old(&core).await;
-                let _ = watch::quieten(&core).await;
+                tidy(&core).await;
             }
         }
     };

@@ -1,0 +1,101 @@
+//! What the tests share.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
+
+use std::future::Future;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use kv_core::{Clock, Key, KvStore, Result, SetOptions, SystemClock};
+use kv_postgres::{PostgresBuilder, PostgresStore};
+use libtest_mimic::{Arguments, Failed, Trial};
+use test_servers::postgres::Postgres;
+
+/// The environment variable by which a test program finds out that it is a child, and which.
+const CHILD: &str = "KV_POSTGRES_TEST_CHILD";
+
+/// Runs the child that the environment names, or the tests.
+pub fn main(child: impl FnOnce(&str), tests: Vec<Trial>) {
+    if let Ok(name) = std::env::var(CHILD) {
+        return child(&name);
+    }
+    let mut arguments = Arguments::from_args();
+    // Each has a server of its own.
+    arguments.test_threads.get_or_insert(2);
+    libtest_mimic::run(&arguments, tests).exit()
+}
+
+/// A test; a failed assertion fails it.
+pub fn test<F: Future<Output = ()> + 'static>(name: &str, run: fn() -> F) -> Trial {
+    Trial::test(name, move || {
+        block_on(run());
+        Ok::<(), Failed>(())
+    })
+}
+
+/// This program again, as the child of this name.
+pub fn child(name: &str, url: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(CHILD, name).env("KV_POSTGRES_TEST_URL", url).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+}
+
+/// The URL that the parent gave.
+pub fn url() -> String {
+    std::env::var("KV_POSTGRES_TEST_URL").unwrap()
+}
+
+/// A child that is killed when the test ends.
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+}
+
+pub fn key(segment: impl ToString) -> Key {
+    Key::new([segment.to_string()]).unwrap()
+}
+
+/// A store with short deadlines, so that a fault is soon found.
+pub fn impatient(server: &Postgres) -> PostgresBuilder {
+    let second = Duration::from_secs(1);
+    let builder = PostgresStore::builder().url(&server.url()).unwrap();
+    builder.connect_timeout(second).operation_timeout(second).lock_timeout(Duration::from_millis(300))
+}
+
+pub async fn set(store: &PostgresStore, segment: impl ToString, value: &str) -> Result<()> {
+    store.set(&key(segment), value.to_owned().into(), &SetOptions::default()).await.map(|_| ())
+}
+
+pub async fn get(store: &PostgresStore, segment: impl ToString) -> Result<Option<String>> {
+    let entry = store.get(&key(segment)).await?;
+    Ok(entry.map(|entry| String::from_utf8(entry.value.to_vec()).unwrap()))
+}
+
+pub fn now() -> SystemTime {
+    SystemClock.now()
+}
+
+pub async fn pause(duration: Duration) {
+    SystemClock.sleep(duration).await;
+}
+
+/// Tries until it succeeds, and tells how long that took.
+pub async fn recovers(store: &PostgresStore, limit: Duration) -> Duration {
+    let started = now();
+    loop {
+        let took = now().duration_since(started).unwrap();
+        match set(store, "recovers", "v").await {
+            Ok(()) => return took,
+            Err(error) => assert!(took < limit, "after {took:?}: {error:?}"),
+        }
+        pause(Duration::from_millis(20)).await;
+    }
+}
