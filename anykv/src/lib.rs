@@ -5,6 +5,10 @@ mod open;
 pub use kv_core::*;
 #[cfg(feature = "memory")]
 pub use kv_memory as memory;
+#[cfg(feature = "postgres")]
+pub use kv_postgres as postgres;
+#[cfg(feature = "redis")]
+pub use kv_redis as redis;
 #[cfg(feature = "sled")]
 pub use kv_sled as sled;
 #[cfg(feature = "sqlite")]

@@ -19,5 +19,9 @@ pub fn registry() -> Registry {
     let registry = registry.with(kv_sqlite::SCHEME);
     #[cfg(feature = "sled")]
     let registry = registry.with(kv_sled::SCHEME);
+    #[cfg(feature = "redis")]
+    let registry = kv_redis::SCHEMES.into_iter().fold(registry, Registry::with);
+    #[cfg(feature = "postgres")]
+    let registry = registry.with(kv_postgres::SCHEME).with(kv_postgres::SCHEME_LONG);
     registry
 }

@@ -71,7 +71,7 @@ async fn suite(url: String, folders: &Folders) -> Result<Suite, Failure> {
         async move { open(&url?, fresh.name()).await }
     })
     .with_rerun(format!("kv conformance '{shown}' --seed {{seed}} --filter {{case}}"));
-    let suite = if keeps { suite.with_reopen() } else { suite };
+    let suite = if keeps || capabilities.shared { suite.with_reopen() } else { suite };
     Ok(if capabilities.shared { suite.with_second_handle() } else { suite })
 }
 
