@@ -138,9 +138,9 @@ async fn watch_another() {
         // The short-lived entry expires by itself, and a sweep tells.
         while !is_ended || heard.get(&key("short")) != Some(&false) {
             match changes.next().await.unwrap().unwrap() {
-                WatchEvent::Set { key: changed, .. } => {
-                    is_ended |= changed == key("end");
-                    heard.insert(changed, true);
+                WatchEvent::Set { key: own, .. } => {
+                    is_ended |= own == key("end");
+                    heard.insert(own, true);
                 }
                 WatchEvent::Removed { key } => drop(heard.insert(key, false)),
                 WatchEvent::Gap { reason: GapReason::Lagged } => panic!("a hundred keys are not too many"),
