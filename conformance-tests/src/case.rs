@@ -82,6 +82,8 @@ pub enum Need {
     SecondHandle,
     /// The harness gives the store a clock that is moved by hand.
     Clock,
+    /// The harness can cut the link between store and backend, and heal it.
+    Outage,
 }
 
 /// Whether a case is run against a store.
@@ -109,6 +111,7 @@ impl Need {
             Self::Reopen => hooks.reopen,
             Self::SecondHandle => hooks.second_handle,
             Self::Clock => hooks.clock,
+            Self::Outage => hooks.outage,
         };
         if is_met { Applies::Run } else { Applies::Skip(format!("needs {self}")) }
     }
@@ -127,6 +130,7 @@ impl fmt::Display for Need {
             Self::Reopen => f.write_str("a harness that reopens the store"),
             Self::SecondHandle => f.write_str("a harness that opens a second handle"),
             Self::Clock => f.write_str("a harness with a clock that is moved by hand"),
+            Self::Outage => f.write_str("a harness that cuts the link to the backend"),
         }
     }
 }

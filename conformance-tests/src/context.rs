@@ -54,6 +54,11 @@ impl Context {
         self.suite.seed
     }
 
+    /// How many random scripts a case plays.
+    pub(crate) fn scripts(&self) -> usize {
+        self.suite.scripts
+    }
+
     /// The time as the store sees it, where the case moves the clock; the system's otherwise.
     pub(crate) fn now(&self) -> SystemTime {
         if self.suite.hooks.clock { self.fresh.clock().now() } else { SystemClock.now() }
@@ -105,6 +110,16 @@ impl Context {
         self.store.close().await?;
         self.store = self.store.beside(self.suite.open(&self.fresh).await?, "reopened");
         Ok(())
+    }
+
+    /// Lets nothing through between the store and its backend.
+    pub(crate) async fn cut(&self) -> Verdict {
+        Ok(self.suite.cut(&self.fresh).await?)
+    }
+
+    /// Lets everything through again.
+    pub(crate) async fn heal(&self) -> Verdict {
+        Ok(self.suite.heal(&self.fresh).await?)
     }
 
     // Short words. Each fails the case where the store fails.

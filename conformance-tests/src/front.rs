@@ -118,6 +118,8 @@ macro_rules! tests {
         $crate::messages! { $suite }
         $crate::concurrency! { $suite }
         $crate::shared! { $suite }
+        $crate::outage! { $suite }
+        $crate::random! { $suite }
         $crate::refuses! { $suite }
     };
 }

@@ -10,6 +10,7 @@ mod history;
 mod recorder;
 mod report;
 mod run;
+mod script;
 mod suite;
 mod tasks;
 mod watcher;

@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::recorder::Recorder;
 use crate::report::{CaseReport, Outcome, Report};
+use crate::script::compare;
 use crate::suite::{Fresh, Suite};
 
 impl Suite {
@@ -31,6 +32,30 @@ impl Suite {
     /// Runs the cases of exactly these names, as far as they apply to the store.
     pub async fn run_named(&self, ids: &[&str]) -> Report {
         self.run_where(|id| ids.contains(&id), |_| {}).await
+    }
+
+    /// Plays the same random scripts on the stores of all these suites, with what every one of them can do, and compares their
+    /// answers step by step: versions by the order in which they were seen, deadlines by the distance from the start.
+    ///
+    /// # Errors
+    /// Where two stores answer differently, with the script as code.
+    pub async fn compare(suites: &[Self]) -> Result<(), Failure> {
+        let seed = suites.first().map_or(0, |suite| suite.seed);
+        let mut stores = Vec::new();
+        for suite in suites {
+            let suite = suite.clone().with_seed(seed);
+            let fresh = Fresh::new("compare", seed);
+            let store = Recorder::new(suite.open(&fresh).await?);
+            stores.push((suite.name.clone(), Context::new(suite, fresh, store)));
+        }
+        let verdict = compare(&stores).await;
+        for (_, context) in stores {
+            if context.has(Capability::List) {
+                context.clean_up().await?;
+            }
+            context.store().close().await?;
+        }
+        verdict.map_err(|failure| Failure::new(format!("{failure}\nseed {seed}")))
     }
 
     async fn run_where(&self, is_wanted: impl Fn(&str) -> bool, mut tell: impl FnMut(&CaseReport) + Send) -> Report {
@@ -76,7 +101,7 @@ impl Suite {
             let failure = Failure::from(error);
             self.explain(case, &Failure::new(format!("the store could not be opened: {failure}")), &[])
         })?;
-        let context = Context::new(self.clone(), fresh, Recorder::new(store));
+        let context = Context::new(self.clone(), fresh.clone(), Recorder::new(store));
 
         // In a task of its own, so that a panic is caught and a hang ends.
         let mut running = tokio::spawn((case.run)(context.clone()));
@@ -89,6 +114,8 @@ impl Suite {
             }
         };
         let result = verdict.map_err(|failure| self.explain(case, &failure, &context.last_operations()));
+        // A case that failed may have left the link cut.
+        let _ = self.heal(&fresh).await;
         self.tidy(case, &context).await.and(result)
     }
 

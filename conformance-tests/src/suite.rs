@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ use kv_core::{BoxFuture, Capabilities, Error, KvStore, ManualClock, Result};
 
 /// Opens the store of one case; the same [`Fresh`] again means the same store.
 type Open = dyn Fn(Fresh) -> BoxFuture<'static, Result<Arc<dyn KvStore>>> + Send + Sync;
+
+/// Cuts or heals the link of the store that was opened with this [`Fresh`].
+type Relink = dyn Fn(Fresh) -> BoxFuture<'static, Result<()>> + Send + Sync;
 
 /// What one case gets to itself.
 ///
@@ -40,10 +44,19 @@ impl Fresh {
 
 /// What the harness around a store can do beside opening it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a hook of its own, and the builders name them")]
 pub(crate) struct Hooks {
     pub(crate) clock: bool,
     pub(crate) reopen: bool,
     pub(crate) second_handle: bool,
+    pub(crate) outage: bool,
+}
+
+/// How the link between a store and its backend is cut and healed.
+#[derive(Clone)]
+struct Outage {
+    cut: Arc<Relink>,
+    heal: Arc<Relink>,
 }
 
 /// A store under test.
@@ -71,9 +84,11 @@ pub struct Suite {
     pub(crate) seed: u64,
     pub(crate) time_limit: Duration,
     pub(crate) cases_at_once: usize,
+    pub(crate) scripts: usize,
     pub(crate) rerun: Option<String>,
     pub(crate) optional: bool,
     open: Arc<Open>,
+    outage: Option<Outage>,
 }
 
 impl Suite {
@@ -94,12 +109,14 @@ impl Suite {
             name: name.into(),
             capabilities,
             hooks: Hooks::default(),
-            seed: seed_from_environment().unwrap_or_else(rand::random).into(),
+            seed: number_from_environment("CONFORMANCE_SEED").unwrap_or_else(rand::random::<u32>).into(),
             time_limit: Duration::from_secs(180),
             cases_at_once: 4,
+            scripts: number_from_environment("CONFORMANCE_SCRIPTS").unwrap_or(32),
             rerun: None,
             optional: false,
             open: Arc::new(open),
+            outage: None,
         }
     }
 
@@ -124,10 +141,39 @@ impl Suite {
         self
     }
 
+    /// The link between a store and its backend can be cut, so that nothing gets through, and healed again; both are called
+    /// with the [`Fresh`] that the store was opened with. A link is one store's own, such as a proxy that was started for
+    /// it, because other cases run beside the one that cuts. Healing what is whole is fine.
+    #[must_use]
+    pub fn with_outage<C, H>(
+        mut self,
+        cut: impl Fn(Fresh) -> C + Send + Sync + 'static,
+        heal: impl Fn(Fresh) -> H + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: Future<Output = Result<()>> + Send + 'static,
+        H: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.hooks.outage = true;
+        self.outage = Some(Outage {
+            cut: Arc::new(move |fresh| Box::pin(cut(fresh))),
+            heal: Arc::new(move |fresh| Box::pin(heal(fresh))),
+        });
+        self
+    }
+
     /// Uses this seed, which a failure printed, for random keys and sequences.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed & u64::from(u32::MAX);
+        self
+    }
+
+    /// How many scripts of up to fifty random steps each case of `random/` plays; 32 unless said, here or as
+    /// `CONFORMANCE_SCRIPTS` in the environment.
+    #[must_use]
+    pub fn with_scripts(mut self, scripts: usize) -> Self {
+        self.scripts = scripts;
         self
     }
 
@@ -177,6 +223,22 @@ impl Suite {
             Err(_) => Err(Error::unavailable(format!("the store did not open within {:?}", self.time_limit))),
         }
     }
+
+    /// Lets nothing through between the store and its backend.
+    pub(crate) async fn cut(&self, fresh: &Fresh) -> Result<()> {
+        match &self.outage {
+            Some(outage) => (outage.cut)(fresh.clone()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Lets everything through again.
+    pub(crate) async fn heal(&self, fresh: &Fresh) -> Result<()> {
+        match &self.outage {
+            Some(outage) => (outage.heal)(fresh.clone()).await,
+            None => Ok(()),
+        }
+    }
 }
 
 impl fmt::Debug for Suite {
@@ -185,7 +247,7 @@ impl fmt::Debug for Suite {
     }
 }
 
-/// The seed that a failure printed, for running it again.
-fn seed_from_environment() -> Option<u32> {
-    std::env::var("CONFORMANCE_SEED").ok()?.parse().ok()
+/// A setting of the run: the seed that a failure printed, for running it again, or a number of scripts.
+fn number_from_environment<N: FromStr>(name: &str) -> Option<N> {
+    std::env::var(name).ok()?.parse().ok()
 }

@@ -10,7 +10,6 @@ const CONTRACT: &str = include_str!("../../CONTRACT.md");
 const PROVEN_ELSEWHERE: &[(&str, &str)] = &[
     ("O-1", "needs a Redis Cluster"),
     ("L-4", "foreign data needs the backend's own tools: the tests of each adapter"),
-    ("E-2", "needs a backend that hangs: the tests of each adapter"),
     ("E-4", "damage needs the backend's own files: the tests of each adapter"),
     ("R-1", "opening by many processes: the tests of each adapter"),
     ("R-2", "sudden ends: the crash tests of each durable adapter"),

@@ -30,18 +30,23 @@ cases! { cancel, Core:
     list: "A-1" [Need::Has(Capability::List)] "a dropped list harms nothing";
     clear: "A-1" [Need::Has(Capability::List)] "a dropped clear leaves each entry whole or gone";
     watch: "A-1" [Need::Has(Capability::Watch)] "a dropped watch, opening or open, harms nothing";
+    set_at_every_point: "A-1" [] "a set that is dropped at any of its await points has written the whole entry or nothing";
+    commit_at_every_point: "A-1" [Need::Has(Capability::Transactions)] "a commit that is dropped at any of its await points has applied all or nothing";
     many_at_random: "A-1" [] "hundreds of calls that are dropped at different points leave answers with those who asked";
 }
 
 /// How often a future is polled before it is dropped, in turn: not at all, and up to where every store is through.
 const POLLS: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 8, 12, 20];
 
-/// Polls a future so often, a moment apart, and drops it.
-async fn abandon(polls: usize, future: impl Future<Output: Sized> + Send) {
+/// Where a case that goes through every await point stops at the latest.
+const MOST_POLLS: usize = 64;
+
+/// Polls a future so often, a moment apart, and drops it. Tells whether it was through.
+async fn abandon(polls: usize, future: impl Future<Output: Sized> + Send) -> bool {
     let mut future = pin!(future);
     for at in 0..polls {
         if poll!(future.as_mut()).is_ready() {
-            return;
+            return true;
         }
         // Some steps need only another turn, others an answer from elsewhere.
         if at % 2 == 0 {
@@ -50,6 +55,7 @@ async fn abandon(polls: usize, future: impl Future<Output: Sized> + Send) {
             let _ = tokio::time::timeout(Duration::from_micros(300), std::future::pending::<()>()).await;
         }
     }
+    false
 }
 
 /// Fails unless the key, read a few times while a late write may still arrive, is what it was or what it was to be, and
@@ -82,7 +88,7 @@ fn own(polls: usize) -> Key {
 async fn get(cx: Context) -> Verdict {
     cx.set(["k"], "v").await?;
     for polls in POLLS {
-        abandon(polls, cx.store().get(&key(["k"]))).await;
+        let _ = abandon(polls, cx.store().get(&key(["k"]))).await;
         cx.expect(["k"], "v").await?;
     }
     goes_on(&cx).await
@@ -92,11 +98,11 @@ async fn set(cx: Context) -> Verdict {
     let (old, new) = (Bytes::from("old"), Bytes::from("new"));
     for polls in POLLS {
         let k = own(polls);
-        abandon(polls, cx.store().set(&k, new.clone(), &SetOptions::default())).await;
+        let _ = abandon(polls, cx.store().set(&k, new.clone(), &SetOptions::default())).await;
         old_or_new(&cx, &k, None, Some(&new)).await?;
         let k = k.child("there")?;
         cx.set(&k, old.clone()).await?;
-        abandon(polls, cx.store().set(&k, new.clone(), &SetOptions::default())).await;
+        let _ = abandon(polls, cx.store().set(&k, new.clone(), &SetOptions::default())).await;
         old_or_new(&cx, &k, Some(&old), Some(&new)).await?;
     }
     Ok(())
@@ -107,7 +113,7 @@ async fn set_with_a_deadline(cx: Context) -> Verdict {
     for polls in POLLS {
         let k = own(polls);
         cx.set(&k, "old").await?;
-        abandon(polls, cx.store().set(&k, "new".into(), &options)).await;
+        let _ = abandon(polls, cx.store().set(&k, "new".into(), &options)).await;
         for _ in 0..3 {
             let entry = cx.entry(&k).await?;
             let is_new = entry.expires != kv_core::Expires::Never;
@@ -128,10 +134,10 @@ async fn conditional_set(cx: Context) -> Verdict {
         let k = own(polls);
         cx.set(&k, old.clone()).await?;
         let held = SetOptions::default().with_when(When::Value(old.clone()));
-        abandon(polls, cx.store().set(&k, new.clone(), &held)).await;
+        let _ = abandon(polls, cx.store().set(&k, new.clone(), &held)).await;
         old_or_new(&cx, &k, Some(&old), Some(&new)).await?;
         let refused = SetOptions::default().with_when(When::Absent);
-        abandon(polls, cx.store().set(&k, "never".into(), &refused)).await;
+        let _ = abandon(polls, cx.store().set(&k, "never".into(), &refused)).await;
         old_or_new(&cx, &k, Some(&old), Some(&new)).await?;
     }
     Ok(())
@@ -142,7 +148,7 @@ async fn large_set(cx: Context) -> Verdict {
     for polls in POLLS {
         let k = own(polls);
         cx.set(&k, old.clone()).await?;
-        abandon(polls, cx.store().set(&k, new.clone(), &SetOptions::default())).await;
+        let _ = abandon(polls, cx.store().set(&k, new.clone(), &SetOptions::default())).await;
         old_or_new(&cx, &k, Some(&old), Some(&new)).await?;
         cx.delete(&k).await?;
     }
@@ -154,7 +160,7 @@ async fn delete(cx: Context) -> Verdict {
     for polls in POLLS {
         let k = own(polls);
         cx.set(&k, old.clone()).await?;
-        abandon(polls, cx.store().delete(&k, &DeleteOptions::default())).await;
+        let _ = abandon(polls, cx.store().delete(&k, &DeleteOptions::default())).await;
         old_or_new(&cx, &k, Some(&old), None).await?;
     }
     Ok(())
@@ -165,7 +171,7 @@ async fn set_many(cx: Context) -> Verdict {
     for polls in POLLS {
         let keys: Vec<Key> = (0..20).map(|at| own(polls).child(at.to_string())).collect::<Result<_, _>>()?;
         let items: Vec<_> = keys.iter().map(|key| SetItem::new(key.clone(), new.clone())).collect();
-        abandon(polls, cx.store().set_many(&items)).await;
+        let _ = abandon(polls, cx.store().set_many(&items)).await;
         for key in &keys {
             let found = cx.get(key).await?;
             ensure!(found.is_none() || found == Some(new.clone()), "after a dropped set_many, {key} has {found:?}");
@@ -182,7 +188,7 @@ async fn delete_many(cx: Context) -> Verdict {
         for key in &keys {
             cx.set(key, old.clone()).await?;
         }
-        abandon(polls, cx.store().delete_many(&keys)).await;
+        let _ = abandon(polls, cx.store().delete_many(&keys)).await;
         for key in &keys {
             let found = cx.get(key).await?;
             ensure!(found.is_none() || found == Some(old.clone()), "after a dropped delete_many, {key} has {found:?}");
@@ -197,7 +203,7 @@ async fn increment(cx: Context) -> Verdict {
     for polls in POLLS {
         let k = own(polls);
         cx.store().increment(&k, 1, &IncrementOptions::default()).await?;
-        abandon(polls, cx.store().increment(&k, 1, &IncrementOptions::default())).await;
+        let _ = abandon(polls, cx.store().increment(&k, 1, &IncrementOptions::default())).await;
         old_or_new(&cx, &k, Some(&one), Some(&two)).await?;
         let next = cx.store().increment(&k, 10, &IncrementOptions::default()).await?;
         ensure!(next == 11 || next == 12, "after a dropped increment of 1 the counter goes on at {next}");
@@ -211,7 +217,7 @@ async fn touch(cx: Context) -> Verdict {
         let k = own(polls);
         cx.set(&k, "v").await?;
         let version = cx.entry(&k).await?.version;
-        abandon(polls, cx.store().touch(&k, NewExpiry::After(hour))).await;
+        let _ = abandon(polls, cx.store().touch(&k, NewExpiry::After(hour))).await;
         let entry = cx.entry(&k).await?;
         ensure_eq!(
             (entry.value.as_ref(), entry.version),
@@ -229,7 +235,7 @@ async fn commit(cx: Context) -> Verdict {
         let (a, b) = (own(polls).child("a")?, own(polls).child("a")?.child("b")?);
         let transaction = Transaction::new().set(a.clone(), "new", Expiry::Never).set(b.clone(), "new", Expiry::Never);
         // The first segments are shared; a store that groups by more than these keys share refuses both alike.
-        abandon(polls, cx.store().commit(&transaction)).await;
+        let _ = abandon(polls, cx.store().commit(&transaction)).await;
         for _ in 0..3 {
             // Who has seen one effect sees all.
             if cx.get(&a).await?.is_some() {
@@ -248,7 +254,7 @@ async fn list(cx: Context) -> Verdict {
     let keys: Vec<Key> = (0..50).map(|at| key(["k", &format!("{at:02}")])).collect();
     super::list::write(&cx, &keys).await?;
     for polls in POLLS {
-        abandon(polls, cx.store().list(&ListQuery::new(key(["k"])).with_limit(7))).await;
+        let _ = abandon(polls, cx.store().list(&ListQuery::new(key(["k"])).with_limit(7))).await;
         ensure_eq!(cx.keys(["k"]).await?, keys, "the list after a dropped one");
     }
     goes_on(&cx).await
@@ -261,7 +267,7 @@ async fn clear(cx: Context) -> Verdict {
         for key in &keys {
             cx.set(key, "old").await?;
         }
-        abandon(polls, cx.store().clear(&KeyPrefix::from(&prefix))).await;
+        let _ = abandon(polls, cx.store().clear(&KeyPrefix::from(&prefix))).await;
         for key in &keys {
             let found = cx.get(key).await?;
             ensure!(found.is_none() || found == Some("old".into()), "after a dropped clear, {key} has {found:?}");
@@ -273,11 +279,46 @@ async fn clear(cx: Context) -> Verdict {
 
 async fn watch(cx: Context) -> Verdict {
     for polls in POLLS {
-        abandon(polls, cx.store().watch(&WatchQuery::prefix(KeyPrefix::ALL))).await;
+        let _ = abandon(polls, cx.store().watch(&WatchQuery::prefix(KeyPrefix::ALL))).await;
         let stream = cx.store().watch(&WatchQuery::prefix(KeyPrefix::ALL)).await?;
         cx.set(own(polls), "v").await?;
         drop(stream);
         goes_on(&cx).await?;
+    }
+    Ok(())
+}
+
+async fn set_at_every_point(cx: Context) -> Verdict {
+    let (old, new) = (Bytes::from("old"), Bytes::from("new"));
+    for polls in 0..MOST_POLLS {
+        let k = own(polls);
+        cx.set(&k, old.clone()).await?;
+        let is_through = abandon(polls, cx.store().set(&k, new.clone(), &SetOptions::default())).await;
+        old_or_new(&cx, &k, Some(&old), Some(&new)).await?;
+        if is_through {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn commit_at_every_point(cx: Context) -> Verdict {
+    for polls in 0..MOST_POLLS {
+        let (a, b) = (own(polls).child("a")?, own(polls).child("a")?.child("b")?);
+        cx.set(&a, "old").await?;
+        cx.set(&b, "old").await?;
+        let transaction = Transaction::new().set(a.clone(), "new", Expiry::Never).set(b.clone(), "new", Expiry::Never);
+        let is_through = abandon(polls, cx.store().commit(&transaction)).await;
+        // Who has seen one effect sees all.
+        for (one, other) in [(&a, &b), (&b, &a)] {
+            if cx.get(one).await?.as_deref() == Some(b"new") {
+                cx.expect(other, "new").await?;
+            }
+        }
+        goes_on(&cx).await?;
+        if is_through {
+            break;
+        }
     }
     Ok(())
 }
@@ -289,9 +330,12 @@ async fn many_at_random(cx: Context) -> Verdict {
         tasks.push(tokio::spawn(async move {
             for at in 0..50_usize {
                 let (mine, polls) = (key(["k", &task.to_string(), &at.to_string()]), (at * 7 + task) % 9);
-                abandon(polls, cx.store().set(&mine, format!("dropped {task} {at}").into(), &SetOptions::default()))
-                    .await;
-                abandon(polls, cx.store().get(&mine)).await;
+                let _ = abandon(
+                    polls,
+                    cx.store().set(&mine, format!("dropped {task} {at}").into(), &SetOptions::default()),
+                )
+                .await;
+                let _ = abandon(polls, cx.store().get(&mine)).await;
                 // An answer to someone's dropped question must not come to this one.
                 let kept = key(["kept", &task.to_string(), &at.to_string()]);
                 let value = format!("{task} {at}");

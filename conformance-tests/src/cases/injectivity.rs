@@ -15,6 +15,7 @@ cases! { injectivity, Core:
     every_dangerous_key_is_listed: "K-3" [Need::Has(Capability::List), Need::KeepsAll]
         "all keys of up to three dangerous segments are listed exactly, in order of their segments";
     five_near_misses: "K-2" [] "[a,b], [a:b], [a/b], [a,\"\"] and [ab] are five keys";
+    ends_do_not_run_together: "K-2" [] "segments that begin or end with a separator or an escape stay apart from their neighbours";
     separators: "K-1" [] "characters that stores join segments with mean nothing in a segment";
     escapes: "K-1" [] "a segment that looks like an escape is not the character that it would stand for";
     patterns: "K-1" [] "characters of glob, LIKE and regular expressions mean nothing in a key";
@@ -53,6 +54,29 @@ async fn every_dangerous_key_is_listed(cx: Context) -> Verdict {
 
 async fn five_near_misses(cx: Context) -> Verdict {
     stay_apart(&cx, [vec!["a", "b"], vec!["a:b"], vec!["a/b"], vec!["a", ""], vec!["ab"]]).await
+}
+
+async fn ends_do_not_run_together(cx: Context) -> Verdict {
+    let mut keys = Vec::new();
+    for separator in [":", "/", "#", "\0", "|"] {
+        for escape in ["_", "\\", "$", "%", "\0", separator] {
+            let (joined, behind, before) = (format!("a{separator}b"), format!("a{escape}"), format!("{escape}b"));
+            let escaped = format!("a{escape}{separator}b");
+            let all = [
+                vec![joined.clone()],
+                vec![escaped],
+                vec![behind, "b".to_owned()],
+                vec!["a".to_owned(), before],
+                vec![format!("a{separator}"), "b".to_owned()],
+                vec!["a".to_owned(), format!("{separator}b")],
+                vec![format!("a{separator}{separator}b")],
+            ];
+            keys.extend(all.into_iter().filter(|key| !keys.contains(key)).collect::<Vec<_>>());
+        }
+    }
+    keys.sort();
+    keys.dedup();
+    stay_apart(&cx, keys).await
 }
 
 async fn separators(cx: Context) -> Verdict {

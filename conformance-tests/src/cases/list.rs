@@ -25,6 +25,7 @@ cases! { list, List:
     keys_only: "L-1" [Need::Has(Capability::List)] "keys alone come without entries, and are the same keys";
     sees_each_write: "G-2" [Need::Has(Capability::List)] "every write is in the next list";
     ten_thousand: "L-1" [Need::Has(Capability::List), Need::KeepsAll] "10,000 keys are listed, each once and in order: there is no silent cap";
+    a_hundred_thousand: "L-3" [Need::Has(Capability::List), Need::KeepsAll] "a list among 100,000 keys reaches the last of them, and a small prefix among them is exact";
     during_writes: "L-2" [Need::Has(Capability::List), Need::KeepsAll]
         "what is there all the time appears exactly once, whatever is written and deleted meanwhile";
     during_writes_reversed: "L-2" [Need::Has(Capability::List), Need::KeepsAll]
@@ -243,6 +244,33 @@ async fn ten_thousand(cx: Context) -> Verdict {
     let listed = cx.keys(["many"]).await?;
     ensure_eq!(listed.len(), keys.len(), "the number of listed keys");
     ensure!(listed == keys, "10,000 keys are listed, but not each once and in order");
+    Ok(())
+}
+
+async fn a_hundred_thousand(cx: Context) -> Verdict {
+    const KEYS: usize = 100_000;
+    let items: Vec<_> = (0..KEYS)
+        .map(|at| SetItem::new(key(["many", &format!("{:03}", at / 100), &format!("{:02}", at % 100)]), "v"))
+        .collect();
+    cx.set_many(&items).await?;
+    let (mut listed, mut query) = (0, ListQuery::new(key(["many"])).with_keys_only());
+    loop {
+        let page = cx.store().list(&query).await?;
+        for item in &page.items {
+            let expected = items.get(listed).map(|item| &item.key);
+            ensure_eq!(Some(&item.key), expected, "key {listed} of a list of {KEYS}");
+            listed += 1;
+        }
+        match page.next {
+            Some(next) => query = query.resume(next),
+            None => break,
+        }
+    }
+    ensure_eq!(listed, KEYS, "the number of listed keys");
+    for group in ["000", "499", "999"] {
+        let all: Vec<Key> = (0..100).map(|at| key(["many", group, &format!("{at:02}")])).collect();
+        ensure_eq!(cx.keys(["many", group]).await?, all, "what the prefix [many, {group}] lists");
+    }
     Ok(())
 }
 

@@ -17,8 +17,10 @@ mod injectivity;
 mod keys;
 mod list;
 mod messages;
+mod outage;
 mod pages;
 mod races;
+mod random;
 mod ranges;
 mod refuses;
 mod restart;
@@ -68,5 +70,7 @@ pub(crate) const ALL: &[&[Case]] = &[
     messages::CASES,
     concurrency::CASES,
     shared::CASES,
+    outage::CASES,
+    random::CASES,
     refuses::CASES,
 ];

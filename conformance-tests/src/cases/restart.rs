@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kv_core::{
     Capability, DeleteOptions, ErrorKind, Expires, Expiry, IncrementOptions, KvStore, SetItem, SetOptions, SetOutcome,
-    Survives, When,
+    Survives, Transaction, When,
 };
 
 use crate::case::{Need, cases};
@@ -24,6 +24,7 @@ cases! { restart, Durable:
     versions_hold: "S-2" [Need::Reopen, Need::Has(Capability::Versions), Need::Has(Capability::Conditions)]
         "a condition on a version that was read before the close holds after it";
     versions_never_repeat: "S-3" [Need::Reopen, Need::Has(Capability::Versions)] "no version comes again in the lives of a store";
+    transactions_survive_whole: "X-1" [Need::Reopen, Need::Has(Capability::Transactions)] "of an acknowledged transaction every effect is there after close and open";
     counters_survive: "C-1" [Need::Reopen, Need::Has(Capability::Counters)] "a counter counts on";
     lists_survive: "L-1" [Need::Reopen, Need::Has(Capability::List)] "the list is the same after close and open";
     again_and_again: "R-3" [Need::Reopen] "a store can be closed and opened many times";
@@ -48,6 +49,29 @@ async fn values_survive(mut cx: Context) -> Verdict {
         cx.expect(["k", &at.to_string()], format!("value {at}")).await?;
     }
     cx.expect(["empty"], "").await
+}
+
+async fn transactions_survive_whole(mut cx: Context) -> Verdict {
+    // In one group, wherever groups begin.
+    let all: Vec<_> = ["a", "b", "c"].map(|name| key(["g", "g", "g", name])).into();
+    for round in ["1", "2", "3"] {
+        let write =
+            all.iter().fold(Transaction::new(), |transaction, key| transaction.set(key.clone(), round, Expiry::Never));
+        let outcome = cx.store().commit(&write).await?;
+        ensure!(outcome.is_committed(), "a transaction without checks came to {outcome:?}");
+        cx.reopen().await?;
+        for key in &all {
+            cx.expect(key, round).await?;
+        }
+    }
+    let removal = all.iter().fold(Transaction::new(), |transaction, key| transaction.delete(key.clone()));
+    let outcome = cx.store().commit(&removal).await?;
+    ensure!(outcome.is_committed(), "a transaction without checks came to {outcome:?}");
+    cx.reopen().await?;
+    for key in &all {
+        cx.expect_absent(key).await?;
+    }
+    Ok(())
 }
 
 async fn the_last_write_survives(mut cx: Context) -> Verdict {

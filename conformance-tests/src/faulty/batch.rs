@@ -15,7 +15,7 @@ faults! { batch:
         ["batch/get_many_shows_whole_entries", "deadlines/in_lists_and_batches", "versions/reads_agree_on_the_version"]
         |inner, _clock| ValuesAlone { inner };
     set_many_writes_backwards: "B-1" "writes a batch from its end, so that the first of two writes of a key stands"
-        ["batch/set_many_keeps_the_order", "batch/set_many_judges_in_order", "versions/set_many_gives_new_versions"]
+        ["batch/set_many_keeps_the_order", "batch/set_many_judges_in_order", "versions/set_many_gives_new_versions", "random/plain_steps"]
         |inner, _clock| Backwards { inner };
     nothing_is_an_error: "B-1" "answers an empty batch with an error, as an empty `VALUES ()` does"
         ["batch/empty_input"]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    Clock, DeleteOptions, DeleteOutcome, Entry, Error, Expiry, Key, KvStore, Result, SetOptions, SetOutcome,
-    SystemClock, When, delegate_store,
+    Clock, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, Expiry, Key, KvStore, Mutation, Result,
+    SetOptions, SetOutcome, SystemClock, Transaction, When, delegate_store,
 };
 use tokio::sync::Semaphore;
 
@@ -27,6 +27,12 @@ faults! { concurrency:
         ["concurrency/reads_never_go_back", "cancel/large_set", "concurrency/histories_are_linearizable",
          "concurrency/values_are_never_mixed"]
         |inner, _clock| Hole { inner };
+    one_await_point_is_a_hole: "A-1" "removes the old entry at the ninth of its await points and writes the new one at the tenth"
+        ["cancel/set_at_every_point"]
+        |inner, _clock| LateHole { inner };
+    a_dropped_commit_is_half: "A-1" "a transaction whose caller has gone ends where it was"
+        ["cancel/commit_at_every_point"]
+        |inner, _clock| Stepwise { inner };
     value_and_version_are_read_apart: "G-1" "reads the value and then, in another round trip, the version and the deadline"
         ["versions/value_and_version_are_of_one_write", "races/sixteen_writers_count_to_eight_thousand"]
         |inner, _clock| TwoReads { inner };
@@ -104,6 +110,55 @@ impl KvStore for Hole {
             stall().await;
         }
         self.inner.set(key, value, options).await
+    }
+}
+
+/// Nothing else may come between, so a reader that waits for its answer never sees the hole.
+#[derive(Debug)]
+struct LateHole {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for LateHole {
+    delegate_store!(self.inner, except set set_many);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        if *options != SetOptions::default() {
+            return self.inner.set(key, value, options).await;
+        }
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        if self.inner.contains(key).await? {
+            let _ = self.inner.delete(key, &DeleteOptions::default()).await?;
+        }
+        tokio::task::yield_now().await;
+        self.inner.set(key, value, options).await
+    }
+}
+
+#[derive(Debug)]
+struct Stepwise {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Stepwise {
+    delegate_store!(self.inner, except commit);
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let [Mutation::Set { key, value, expiry: Expiry::Never }, _] = transaction.mutations.as_slice() else {
+            return self.inner.commit(transaction).await;
+        };
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        if transaction.checks.is_empty() {
+            let _ = self.inner.set(key, value.clone(), &SetOptions::default()).await?;
+        }
+        tokio::task::yield_now().await;
+        self.inner.commit(transaction).await
     }
 }
 

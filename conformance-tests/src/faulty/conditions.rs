@@ -15,10 +15,10 @@ use super::faults;
 faults! { conditions:
     get_and_then_set: "S-4" "judges a condition by a get and then sets, where Spin fails"
         ["races/one_of_twenty_creators_wins", "races/swaps_by_value_lose_no_update",
-         "races/one_creator_wins_after_each_delete", "races/one_of_many_swappers_wins"]
+         "races/one_creator_wins_after_each_delete", "races/one_of_many_swappers_wins", "shared/swaps_lose_no_update"]
         |inner, _clock| CheckThenSet { inner };
     refusal_is_hidden: "S-2" "says that it stored although no row was changed"
-        ["conditions/value_is_refused_over_nothing"]
+        ["conditions/value_is_refused_over_nothing", "random/conditions"]
         |inner, _clock| HiddenRefusal { inner };
     refusal_is_an_error: "S-2" "makes an error of a condition that does not hold"
         ["conditions/value_is_refused_over_nothing"]

@@ -40,7 +40,7 @@ faults! { expiry:
         });
     overwrite_stays_mortal: "S-1" "a set without time to live keeps the old deadline"
         ["expiry/overwrite_without_one_clears_it", "expiry/keep_keeps_none", "batch/set_many_overwrites",
-         "concurrency/histories_with_expiry_are_linearizable", "deadlines/replaced"]
+         "concurrency/histories_with_expiry_are_linearizable", "deadlines/replaced", "random/lives"]
         |inner, clock| Altered::new(inner, clock, |path, expiry, _| match (path, expiry) {
             (Path::Set, Expiry::Never) => Expiry::Keep,
             (_, other) => other,
@@ -73,6 +73,12 @@ faults! { expiry:
         ["deadlines/now_and_the_ttl", "shared/expiry_is_the_same"]
         |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::After(ttl) if !ttl.is_zero() => Expiry::After(ttl.saturating_add(Duration::from_secs(5))),
+            other => other,
+        });
+    counts_from_the_transaction: "T-1" "counts a time to live from the start of a transaction that has long been open, as PostgreSQL's `now()` does"
+        ["expiry/absent_at_its_deadline"]
+        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+            Expiry::After(ttl) if !ttl.is_zero() => Expiry::After(ttl.saturating_sub(Duration::from_millis(20))),
             other => other,
         });
     zero_is_never: "T-3" "a time to live of zero is stored for ever"

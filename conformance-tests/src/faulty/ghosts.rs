@@ -17,7 +17,7 @@ use super::{faults, scan};
 
 faults! { ghosts:
     get: "T-1" "gives an expired entry until the collection comes, as denokv's does"
-        ["expired/to_get_and_contains", "expiry/at_a_moment"]
+        ["expired/to_get_and_contains", "expiry/at_a_moment", "random/lives"]
         |inner, clock| Haunted::new(inner, clock, Haunt::Get);
     contains: "T-1" "`contains` looks at the index, not at the deadline"
         ["expired/to_get_and_contains", "expiry/at_a_moment", "expiry/expires", "touch/a_permanent_one"]

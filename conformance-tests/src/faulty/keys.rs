@@ -50,7 +50,10 @@ faults! { keys:
         |inner, _clock| Recoded::by_segment(inner, |segment| segment.replace("%2F", "/").replace("%2f", "/"));
     hashed_without_a_check: "K-2" "takes keys with the same 16-bit hash for one"
         ["injectivity/every_dangerous_key_is_its_own", "restart/lists_survive", "shared/lists_are_the_same"]
-        |inner, _clock| Recoded::new(inner, Hashed::default());
+        |inner, _clock| Recoded::new(inner, Remembered::new(hashed));
+    escapes_run_into_separators: "K-2" "joins segments with `:` and writes `:` as `_:`, so that a segment that ends in `_` meets one with a colon"
+        ["injectivity/ends_do_not_run_together"]
+        |inner, _clock| Recoded::new(inner, Remembered::new(half_escaped));
 }
 
 /// A key of these segments; the key itself where they make none.
@@ -127,17 +130,22 @@ fn drop_empty(key: &Key) -> Key {
     rebuilt(key, key.segments().filter(|segment| !segment.is_empty()))
 }
 
-/// The hash is all that is stored; the last key that had it is listed.
-#[derive(Debug, Default)]
-struct Hashed {
+/// What a spelling makes of the key is all that is stored; the last key that came to it is listed.
+#[derive(Debug)]
+struct Remembered {
+    spell: fn(&Key) -> String,
     last: Kept<HashMap<Key, Key>>,
 }
 
-impl Coding for Hashed {
+impl Remembered {
+    fn new(spell: fn(&Key) -> String) -> Self {
+        Self { spell, last: Kept::default() }
+    }
+}
+
+impl Coding for Remembered {
     fn encode(&self, key: &Key) -> Key {
-        let hash =
-            key.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        let stored = rebuilt(key, [format!("{:04x}", (hash >> 16) ^ (hash & 0xffff))]);
+        let stored = rebuilt(key, [(self.spell)(key)]);
         self.last.lock().insert(stored.clone(), key.clone());
         stored
     }
@@ -146,4 +154,14 @@ impl Coding for Hashed {
         let last = self.last.lock();
         last.get(stored).unwrap_or(stored).clone()
     }
+}
+
+fn hashed(key: &Key) -> String {
+    let hash =
+        key.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("{:04x}", (hash >> 16) ^ (hash & 0xffff))
+}
+
+fn half_escaped(key: &Key) -> String {
+    key.segments().map(|segment| segment.replace(':', "_:")).collect::<Vec<_>>().join(":")
 }

@@ -14,6 +14,7 @@
 //! | `watch`, `gossip`, `messages` | what is told, when, and to whom |
 //! | `concurrency`, `caches` | races and cancelled calls; copies that are out of date |
 //! | `restart` | what close and reopen do |
+//! | `outage` | what happens while the backend is away, and afterwards |
 //! | `refuses` | options and operations that are not declared |
 //! | `scan`, `kept` | what the others need: listing by reading everything, and remembering |
 
@@ -30,6 +31,7 @@ mod kept;
 mod keys;
 mod list;
 mod messages;
+mod outage;
 mod pages;
 mod recoded;
 mod refuses;
@@ -104,6 +106,7 @@ const ALL: &[&[Fault]] = &[
     concurrency::FAULTS,
     caches::FAULTS,
     restart::FAULTS,
+    outage::FAULTS,
     refuses::FAULTS,
 ];
 

@@ -20,7 +20,7 @@ faults! { pages:
         ["list/reversed", "ranges/never_widen_the_prefix", "list/during_writes_reversed", "list/two_at_once"]
         |inner, _clock| Queried::new(inner, |query| query.reverse = false);
     before_is_ignored: "L-1" "lists beyond the upper bound"
-        ["ranges/before_is_exclusive", "ranges/outside_the_prefix"]
+        ["ranges/before_is_exclusive", "ranges/outside_the_prefix", "random/lists"]
         |inner, _clock| Queried::new(inner, |query| query.before = None);
     after_widens_the_prefix: "L-1" "forgets the prefix where a bound is given, as Deno did"
         ["ranges/outside_the_prefix", "pages/of_every_size", "pages/of_every_size_reversed",
@@ -52,6 +52,9 @@ faults! { pages:
     ends_at_a_thousand: "L-1" "silently ends a list at a thousand keys, as openkeyv did at ten thousand"
         ["list/ten_thousand"]
         |inner, _clock| Capped { inner };
+    ends_at_65536: "L-3" "counts what it lists in two bytes, and ends a list where they are full"
+        ["list/a_hundred_thousand"]
+        |inner, _clock| ShortCount { inner, listed: Kept::default() };
     pages_overlap: "L-1" "starts a page with the key that ended the one before, as SCAN may"
         ["pages/of_every_size", "ranges/start_behind_end", "list/during_writes"]
         |inner, _clock| Overlapping { inner };
@@ -154,6 +157,29 @@ impl KvStore for Capped {
         capped.limit = Some(query.limit.unwrap_or(Self::MOST).min(Self::MOST));
         let mut page = self.inner.list(&capped).await?;
         if page.items.len() >= Self::MOST {
+            page.next = None;
+        }
+        Ok(page)
+    }
+}
+
+#[derive(Debug)]
+struct ShortCount {
+    inner: Arc<dyn KvStore>,
+    listed: Kept<usize>,
+}
+
+#[async_trait]
+impl KvStore for ShortCount {
+    delegate_store!(self.inner, except list);
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let mut page = self.inner.list(query).await?;
+        let mut listed = self.listed.lock();
+        let before = if query.after.is_some() { *listed } else { 0 };
+        *listed = before + page.items.len();
+        if *listed > usize::from(u16::MAX) {
+            page.items.truncate(usize::from(u16::MAX).saturating_sub(before));
             page.next = None;
         }
         Ok(page)

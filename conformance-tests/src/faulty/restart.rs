@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use kv_core::{
-    DeleteOptions, Entry, Error, ErrorKind, Expiry, Key, KeyPrefix, KvStore, NewExpiry, Result, SetOptions, SetOutcome,
-    WatchQuery, WatchStream, When, delegate_store,
+    CommitOutcome, DeleteOptions, Entry, Error, ErrorKind, Expiry, Key, KeyPrefix, KvStore, NewExpiry, Result,
+    SetOptions, SetOutcome, Transaction, WatchQuery, WatchStream, When, delegate_store,
 };
 
 use super::kept::Kept;
@@ -22,6 +22,9 @@ faults! { restart:
         ["restart/again_and_again", "restart/deletes_survive", "restart/flush_is_a_barrier",
          "restart/the_last_write_survives", "restart/values_survive"]
         |inner, _clock| Unflushed { inner, last: Kept::default() };
+    half_a_transaction: "X-1" "writes the parts of a transaction one after the other, and the end comes between them"
+        ["restart/transactions_survive_whole"]
+        |inner, _clock| HalfCommitted { inner, last: Kept::default() };
     starts_ttls_anew: "T-4" "stores times to live instead of deadlines, and counts them from the reopening"
         ["restart/deadlines_read_back", "restart/deadlines_survive"]
         |inner, _clock| Restarted { inner, ttls: Kept::default() };
@@ -87,6 +90,36 @@ impl KvStore for Unflushed {
                 let _ = self.inner.delete(&key, &DeleteOptions::default()).await?;
             }
             None => {}
+        }
+        self.inner.close().await
+    }
+}
+
+#[derive(Debug)]
+struct HalfCommitted {
+    inner: Arc<dyn KvStore>,
+    /// What the last mutation of the last transaction replaced.
+    last: Kept<Option<(Key, Option<Entry>)>>,
+}
+
+#[async_trait]
+impl KvStore for HalfCommitted {
+    delegate_store!(self.inner, except commit close);
+
+    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let before = match transaction.mutations.last() {
+            Some(mutation) => Some((mutation.key().clone(), self.inner.get(mutation.key()).await?)),
+            None => None,
+        };
+        let outcome = self.inner.commit(transaction).await?;
+        *self.last.lock() = before;
+        Ok(outcome)
+    }
+
+    async fn close(&self) -> Result<()> {
+        let last = self.last.lock().take();
+        if let Some((key, Some(entry))) = last {
+            let _ = self.inner.set(&key, entry.value, &SetOptions::default()).await?;
         }
         self.inner.close().await
     }

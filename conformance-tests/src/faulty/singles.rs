@@ -42,7 +42,7 @@ faults! { singles:
         |inner, _clock| StrictDelete { inner };
     delete_is_always_true: "D-1" "says that it removed something, whatever was there"
         ["basics/delete_of_a_missing_key_is_fine", "basics/delete_twice", "concurrency/one_of_twenty_deletes_removes",
-         "conditional_deletes/absent_is_missing_over_nothing"]
+         "conditional_deletes/absent_is_missing_over_nothing", "random/plain_steps"]
         |inner, _clock| ProudDelete { inner };
     delete_is_recursive: "D-1" "deletes the children of a key with it, as `rm -r` does"
         ["basics/delete_is_not_recursive", "keys/dots", "keys/empty_segments", "keys/names_of_internals"]

@@ -21,7 +21,7 @@ faults! { touch:
         ["touch/of_nothing", "touch/of_a_deleted_one", "touch/zero", "watch/touch_of_nothing_is_not_reported"]
         |inner, _clock| TouchAnything { inner };
     only_extends: "T-5" "`touch` moves a deadline back, never forward in time to an earlier one"
-        ["touch/shorter"]
+        ["touch/shorter", "random/lives"]
         |inner, clock| TouchLonger { inner, clock };
     only_shortens: "T-5" "`touch` never moves a deadline away"
         ["touch/longer", "shared/touch_is_seen", "touch/again_and_again", "touch/from_now_on", "touch/never",

@@ -32,7 +32,7 @@ faults! { transactions:
             transaction.mutations.sort_by_key(|mutation| matches!(mutation, Mutation::Set { .. }));
         } };
     deletes_come_last: "X-1" "applies all sets and then all deletes"
-        ["transactions/delete_then_set_leaves_the_value"]
+        ["transactions/delete_then_set_leaves_the_value", "random/transactions"]
         |inner, _clock| Changed { inner, change: |transaction| {
             transaction.mutations.sort_by_key(|mutation| matches!(mutation, Mutation::Delete { .. }));
         } };

@@ -87,6 +87,9 @@ struct Client {
 }
 
 impl Client {
+    /// How long a client waits after a call that failed.
+    const BREATH: Duration = Duration::from_millis(40);
+
     async fn work(mut self, workload: Workload) -> Result<HashMap<&'static str, Vec<Operation>>, Failure> {
         for _ in 0..workload.calls {
             let place = self.rng.random_range(0..Workload::KEYS.len());
@@ -129,8 +132,15 @@ impl Client {
         let answer = self.perform(segment, &key, call).await;
         let returned = match answer {
             Ok(answer) => Some((self.moment(Edge::Return), answer?)),
-            Err(error) if error.maybe_applied() => None,
-            Err(error) if error.is_retryable() => return Ok(()),
+            // A backend that is away answers every call so, and each write that may have happened stays open to the end.
+            Err(error) if error.maybe_applied() => {
+                self.cx.wait(Self::BREATH).await;
+                None
+            }
+            Err(error) if error.is_retryable() => {
+                self.cx.wait(Self::BREATH).await;
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         };
         self.history.entry(segment).or_default().push(Operation { client: self.name, call, called, returned });

@@ -1,4 +1,6 @@
-//! A good store that can be closed and opened again: each handle is on a store in memory that stays on the shelf.
+//! A good store that can be closed and opened again, and cut off: each handle is on a store in memory that stays on the shelf.
+
+mod link;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +12,8 @@ use kv_core::{Clock, KeyPrefix, KvStore, MessageStream, Result, WatchQuery, Watc
 use kv_memory::{CAPABILITIES, MemoryStore};
 use tokio::sync::watch;
 
+use self::link::{Far, Link};
+
 /// A suite over good stores, each of which is wrapped by this when it is opened.
 pub(crate) fn suite<W>(name: &str, wrap: W) -> Suite
 where
@@ -18,6 +22,7 @@ where
     let good: Arc<dyn KvStore> = Arc::new(MemoryStore::new());
     let capabilities = wrap(good, Arc::new(kv_core::SystemClock)).info().capabilities;
     let (shelf, wrap) = (Arc::new(Shelf::default()), Arc::new(wrap));
+    let (cut, heal) = (Arc::clone(&shelf), Arc::clone(&shelf));
     Suite::new(name, capabilities, move |fresh| {
         let (shelf, wrap) = (Arc::clone(&shelf), Arc::clone(&wrap));
         async move { Ok(wrap(Arc::new(shelf.open(&fresh).await?), fresh.clock())) }
@@ -25,16 +30,33 @@ where
     .with_clock()
     .with_reopen()
     .with_second_handle()
+    .with_outage(
+        move |fresh| {
+            cut.link(&fresh).cut();
+            async { Ok(()) }
+        },
+        move |fresh| {
+            heal.link(&fresh).heal();
+            async { Ok(()) }
+        },
+    )
 }
 
 /// The stores of a run, by name.
 #[derive(Debug, Default)]
 struct Shelf {
     stores: Mutex<HashMap<String, MemoryStore>>,
+    links: Mutex<HashMap<String, Link>>,
 }
 
 impl Shelf {
-    async fn open(&self, fresh: &Fresh) -> Result<Handle> {
+    /// The link of the store of this name.
+    fn link(&self, fresh: &Fresh) -> Link {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.entry(fresh.name().to_owned()).or_insert_with(Link::new).clone()
+    }
+
+    async fn open(&self, fresh: &Fresh) -> Result<Far<Handle>> {
         let ended = MemoryStore::new();
         ended.close().await?;
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +68,8 @@ impl Shelf {
             stores.insert(fresh.name().to_owned(), store.clone());
             store
         };
-        Ok(Handle { store, ended, is_closed: watch::Sender::new(false) })
+        let inner = Handle { store, ended, is_closed: watch::Sender::new(false) };
+        Ok(Far { inner, link: self.link(fresh) })
     }
 }
 

@@ -1,0 +1,226 @@
+//! Steps as calls of a store.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use kv_core::{
+    CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, Expires, IncrementOptions, Key, KvStore, ListQuery,
+    SetItem, SetOptions, SetOutcome, Transaction, Version, When,
+};
+
+use super::answer::{Answer, Nth, Shown, Sightings, Until};
+use super::model::prefix;
+use super::step::{Change, Guard, KEYS, Listing, Name, Step, Write};
+use crate::context::Context;
+
+/// A store on which a script is played.
+pub(super) struct Player<'c, S> {
+    cx: &'c Context,
+    store: S,
+    /// Whether the clock is the script's.
+    is_exact: bool,
+    start: SystemTime,
+    seen: HashMap<Name, Version>,
+    sightings: Sightings<Version>,
+}
+
+impl<'c, S: KvStore> Player<'c, S> {
+    pub(super) fn new(cx: &'c Context, store: S) -> Self {
+        let is_exact = cx.moves_clock();
+        // Deadlines are whole milliseconds, so the script begins at one.
+        let start = cx.now();
+        Self { cx, store, is_exact, start, seen: HashMap::new(), sightings: Sightings::default() }
+    }
+
+    pub(super) async fn step(&mut self, step: &Step) -> Answer {
+        self.try_step(step).await.unwrap_or_else(|error| failed(&error))
+    }
+
+    async fn try_step(&mut self, step: &Step) -> Result<Answer, Error> {
+        Ok(match step {
+            Step::Get(key) => {
+                let found = self.store.get(&key.key()).await?;
+                Answer::Entry(self.show(*key, found))
+            }
+            Step::Contains(key) => Answer::Found(self.store.contains(&key.key()).await?),
+            Step::Set(write) => {
+                let options = self.options(write);
+                let outcome = self.store.set(&write.key.key(), write.value.text().into(), &options).await?;
+                self.set_outcome(write.key, outcome)
+            }
+            Step::Delete { key, guard, previous } => {
+                let mut options = DeleteOptions::default().with_when(self.when(*guard));
+                options.return_previous = *previous;
+                let outcome = self.store.delete(&key.key(), &options).await?;
+                self.delete_outcome(*key, outcome)
+            }
+            Step::GetMany(names) => {
+                let keys: Vec<Key> = names.iter().map(|name| name.key()).collect();
+                let found = self.store.get_many(&keys).await;
+                self.each(names, found, |player, key, entry| Answer::Entry(player.show(key, entry)))
+            }
+            Step::SetMany(writes) => {
+                let items: Vec<SetItem> = writes
+                    .iter()
+                    .map(|write| SetItem::new(write.key.key(), write.value.text()).with_options(self.options(write)))
+                    .collect();
+                let names: Vec<Name> = writes.iter().map(|write| write.key).collect();
+                let outcomes = self.store.set_many(&items).await;
+                self.each(&names, outcomes, Self::set_outcome)
+            }
+            Step::DeleteMany(names) => {
+                let keys: Vec<Key> = names.iter().map(|name| name.key()).collect();
+                let outcomes = self.store.delete_many(&keys).await;
+                self.each(names, outcomes, Self::delete_outcome)
+            }
+            Step::List(listing) => self.list(listing).await?,
+            Step::Clear(name) => Answer::Cleared(self.store.clear(&prefix(*name)).await?),
+            Step::Touch(key, life) => Answer::Found(self.store.touch(&key.key(), life.new_expiry(self.start)).await?),
+            Step::Increment { key, by, life } => {
+                let options = IncrementOptions::default().with_expiry(life.new_expiry(self.start).into());
+                Answer::Sum(self.store.increment(&key.key(), *by, &options).await?)
+            }
+            Step::Commit { checks, changes } => self.commit(checks, changes).await?,
+            Step::Pass(millis) => {
+                self.cx.pass(Duration::from_millis(*millis)).await;
+                Answer::Done
+            }
+            Step::Sweep => {
+                self.store.sweep().await?;
+                Answer::Done
+            }
+        })
+    }
+
+    fn each<T>(
+        &mut self,
+        names: &[Name],
+        results: Vec<Result<T, Error>>,
+        mut answer: impl FnMut(&mut Self, Name, T) -> Answer,
+    ) -> Answer {
+        // One too many or too few is seen by the length of the answer.
+        let names = names.iter().copied().chain(std::iter::repeat(Name(0)));
+        let answers = results.into_iter().zip(names).map(|(result, name)| match result {
+            Ok(found) => answer(self, name, found),
+            Err(error) => failed(&error),
+        });
+        Answer::Each(answers.collect())
+    }
+
+    async fn list(&mut self, listing: &Listing) -> Result<Answer, Error> {
+        let Listing { prefix: name, after, before, reverse, limit, keys_only } = listing;
+        let mut query = ListQuery::new(prefix(*name));
+        query.after = after.map(Name::key);
+        query.before = before.map(Name::key);
+        query.limit = *limit;
+        query.reverse = *reverse;
+        query.keys_only = *keys_only;
+        let mut items = Vec::new();
+        // A store whose list never ends is told apart by its length.
+        for _ in 0..4 * KEYS.len() {
+            let page = self.store.list(&query).await?;
+            for item in page.items {
+                let name = (0..KEYS.len()).map(Name).find(|name| name.key() == item.key);
+                let entry = match name {
+                    Some(name) => self.show(name, item.entry),
+                    None => None,
+                };
+                items.push((name, entry));
+            }
+            match page.next {
+                Some(next) => query = query.resume(next),
+                None => return Ok(Answer::Items(items)),
+            }
+        }
+        Ok(Answer::Failed("the list does not end".to_owned()))
+    }
+
+    async fn commit(&mut self, checks: &[(Name, Guard)], changes: &[Change]) -> Result<Answer, Error> {
+        let transaction = checks
+            .iter()
+            .fold(Transaction::new(), |transaction, (key, guard)| transaction.check(key.key(), self.when(*guard)));
+        let transaction = changes.iter().fold(transaction, |transaction, change| match change {
+            Change::Set(key, value, life) => transaction.set(key.key(), value.text(), life.expiry(self.start)),
+            Change::Delete(key) => transaction.delete(key.key()),
+        });
+        Ok(match self.store.commit(&transaction).await? {
+            CommitOutcome::Committed { versions } => {
+                let names = changes.iter().map(|change| match change {
+                    Change::Set(key, ..) | Change::Delete(key) => *key,
+                });
+                for (name, version) in names.zip(&versions) {
+                    self.seen.extend(version.map(|version| (name, version)));
+                }
+                Answer::Committed(versions.into_iter().map(|version| self.sight(version)).collect())
+            }
+            CommitOutcome::Refused { check } => Answer::RefusedAt(check),
+        })
+    }
+
+    fn options(&self, write: &Write) -> SetOptions {
+        let mut options =
+            SetOptions::default().with_expiry(write.life.expiry(self.start)).with_when(self.when(write.guard));
+        options.return_previous = write.previous;
+        options
+    }
+
+    fn when(&self, guard: Guard) -> When {
+        match guard {
+            Guard::Always => When::Always,
+            Guard::Absent => When::Absent,
+            Guard::Present => When::Present,
+            Guard::Value(value) => When::Value(value.text().into()),
+            Guard::SeenOf(key) => When::Version(self.seen.get(&key).copied().unwrap_or(Version::from([0; 16]))),
+        }
+    }
+
+    fn set_outcome(&mut self, key: Name, outcome: SetOutcome) -> Answer {
+        match outcome {
+            SetOutcome::Stored { version, previous } => {
+                let answer =
+                    Answer::Stored { version: self.sight(version), previous: previous.map(|entry| self.shown(entry)) };
+                self.seen.extend(version.map(|version| (key, version)));
+                answer
+            }
+            SetOutcome::Refused { current } => Answer::Refused { current: self.show(key, current) },
+        }
+    }
+
+    fn delete_outcome(&mut self, key: Name, outcome: DeleteOutcome) -> Answer {
+        match outcome {
+            DeleteOutcome::Deleted { previous } => {
+                Answer::Deleted { previous: previous.map(|entry| self.shown(entry)) }
+            }
+            DeleteOutcome::Missing => Answer::Missing,
+            DeleteOutcome::Refused { current } => Answer::Refused { current: self.show(key, current) },
+        }
+    }
+
+    /// The entry as the script sees it, and remembers its version.
+    fn show(&mut self, key: Name, entry: Option<Entry>) -> Option<Shown> {
+        let entry = entry?;
+        self.seen.extend(entry.version.map(|version| (key, version)));
+        Some(self.shown(entry))
+    }
+
+    fn shown(&mut self, entry: Entry) -> Shown {
+        let until = match entry.expires {
+            Expires::Never => Until::Never,
+            Expires::At(moment) if self.is_exact => {
+                let since = moment.duration_since(self.start).unwrap_or_default();
+                Until::At(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            }
+            Expires::At(_) => Until::Sometime,
+            _ => Until::Unknown,
+        };
+        Shown { version: self.sight(entry.version), value: entry.value, until }
+    }
+
+    fn sight(&mut self, version: Option<Version>) -> Option<Nth> {
+        version.map(|version| self.sightings.number(version))
+    }
+}
+
+fn failed(error: &Error) -> Answer {
+    Answer::Failed(error.kind().to_string())
+}
