@@ -98,8 +98,11 @@ fn client(info: &ConnectionInfo, config: &RedisConfig) -> Result<Client> {
     if let Some(pass) = &config.pass {
         settings = settings.set_password(pass.as_str());
     }
-    let info =
-        info.clone().set_redis_settings(settings).set_tcp_settings(info.tcp_settings().clone().set_nodelay(true));
+    let mut info = info.clone().set_redis_settings(settings);
+    if config.nodelay {
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        info = info.set_tcp_settings(tcp);
+    }
     let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
     let built = if is_tls && (config.ca.is_some() || config.cert.is_some()) {
         provide_cryptography();

@@ -22,7 +22,7 @@ macro_rules! usage {
             $address,
             " with ?namespace=kv&format=entry|plain&index=auto|ordered|none&buckets=64&group_segments=2\
              &connect_timeout=5s&operation_timeout=10s&heartbeat=1s&sweep_interval=100ms&max_value=16MiB\
-             &db=0&user=NAME&pass=SECRET&ca=FILE&cert=FILE&key=FILE&tls=false"
+             &db=0&user=NAME&pass=SECRET&ca=FILE&cert=FILE&key=FILE&nodelay=false&tls=false"
         )
     };
 }
@@ -127,6 +127,9 @@ pub struct RedisConfig {
     pub user: Option<String>,
     /// The password, where the URL has none.
     pub pass: Option<Secret>,
+    /// Whether each command is sent at once, and not together with others while an earlier one is on its way: less latency of
+    /// few tasks over a network, and fewer commands a second of many.
+    pub nodelay: bool,
     /// Whether the nodes of a cluster are spoken to with TLS.
     pub tls: bool,
     /// A file of certificates, in PEM, that vouch for the server, in place of those of the system.
@@ -177,6 +180,7 @@ impl Default for RedisConfig {
             db: None,
             user: None,
             pass: None,
+            nodelay: false,
             tls: false,
             ca: None,
             cert: None,
@@ -203,7 +207,7 @@ mod tests {
     fn a_url_sets_every_field_and_shows_no_password() {
         let url: StoreUrl = "redis://h?namespace=n&format=plain&index=none&buckets=4&group_segments=3&connect_timeout=1s\
                              &operation_timeout=2s&heartbeat=3s&sweep_interval=4s&max_value=9MiB&db=5&user=u&pass=canary\
-                             &tls=true&ca=a&cert=b&key=c"
+                             &nodelay=true&tls=true&ca=a&cert=b&key=c"
             .parse()
             .unwrap();
         let config: RedisConfig = url.options().unwrap();
@@ -221,6 +225,7 @@ mod tests {
             db: Some(5),
             user: Some("u".into()),
             pass: Some("canary".into()),
+            nodelay: true,
             tls: true,
             ca: Some("a".into()),
             cert: Some("b".into()),
