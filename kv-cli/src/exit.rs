@@ -100,13 +100,17 @@ impl fmt::Display for Failure {
         match self {
             Self::Usage(message) | Self::Format(message) => f.write_str(message),
             Self::Store(error) => {
-                write!(f, "{error}")?;
+                let mut told = error.to_string();
                 let mut source = std::error::Error::source(error);
                 while let Some(cause) = source {
-                    write!(f, ": {cause}")?;
+                    let text = cause.to_string();
+                    // Many errors tell their cause themselves.
+                    if !told.contains(&text) {
+                        told = format!("{told}: {text}");
+                    }
                     source = cause.source();
                 }
-                Ok(())
+                f.write_str(&told)
             }
             Self::Io { doing, source } => write!(f, "{doing}: {source}"),
             Self::Interrupted => f.write_str("interrupted"),
