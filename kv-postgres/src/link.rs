@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
+use deadpool_postgres::{Object, Pool, PoolError, TimeoutType, Timeouts};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -33,13 +33,19 @@ pub(crate) type Params<'p> = &'p [&'p (dyn ToSql + Sync)];
 impl Links {
     /// Takes a connection, or makes one.
     pub(crate) async fn get(&self) -> Result<Link<'_>, Fault> {
-        let object = if self.canceller.is_some() {
-            self.pool.get().await.map_err(Fault::pool)?
+        let got = if self.canceller.is_some() {
+            // Most often a connection is there, and needs no timer.
+            let at_once = Timeouts { wait: Some(Duration::ZERO), ..self.pool.timeouts() };
+            match self.pool.timeout_get(&at_once).await {
+                Err(PoolError::Timeout(TimeoutType::Wait)) => self.pool.get().await,
+                got => got,
+            }
         } else {
-            // A pool that was given may have no deadline of its own.
+            // A pool that was given may have no deadlines of its own.
             let got = tokio::time::timeout(self.limit, self.pool.get()).await;
-            got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait))).map_err(Fault::pool)?
+            got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait)))
         };
+        let object = got.map_err(Fault::pool)?;
         Ok(Link { links: self, object: Some(object), is_busy: false, is_held: false })
     }
 

@@ -96,7 +96,6 @@ fn links(origin: Origin, config: &PostgresConfig) -> Result<(Links, Option<Addre
                 .max_size(config.connections.max(1))
                 .wait_timeout(Some(config.operation_timeout))
                 .create_timeout(Some(config.connect_timeout))
-                .recycle_timeout(Some(config.connect_timeout))
                 .runtime(Runtime::Tokio1)
                 .build()
                 .map_err(|error| Error::invalid("the pool cannot be built").with_source(error))?;
