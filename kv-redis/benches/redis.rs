@@ -31,7 +31,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let words: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let is_wanted = |name: &str| words.iter().all(|word| name.split(' ').any(|part| part == word));
-    let kinds = ["get", "get_many", "set", "free", "fresh", "list"];
+    let kinds = ["get", "get_many", "set", "free", "list", "page", "fresh"];
     if kinds.iter().any(|kind| [1, 16, 256].iter().any(|tasks| is_wanted(&format!("{kind} {tasks}")))) {
         let server = Redis::start().unwrap();
         let both = runtime.block_on(Both::new(&server.url()));
@@ -97,7 +97,9 @@ impl Both {
             }
             let mut pipeline = redis::pipe();
             for number in numbers() {
-                pipeline.cmd("SET").arg(format!("raw#{}", key(number).as_str())).arg(&value(number)[..]).ignore();
+                let key = key(number);
+                pipeline.cmd("SET").arg(format!("raw#{}", key.as_str())).arg(&value(number)[..]).ignore();
+                pipeline.cmd("ZADD").arg("raw!").arg(0).arg(key.as_str()).ignore();
             }
             let mut raw = raw.clone();
             pipeline.query_async::<()>(&mut raw).await.unwrap();
@@ -183,6 +185,7 @@ impl Both {
             "set" => self.run(runtime, server, &what, tasks, raw_set(false), set(&self.store, false)),
             "free" => self.run(runtime, server, &what, tasks, raw_set(false), set(&self.free, false)),
             "fresh" => self.run(runtime, server, &what, tasks, raw_set(true), set(&self.store, true)),
+            "page" => self.run(runtime, server, &what, tasks, raw_page(&self.raw), list(&self.store)),
             _ => self.run(runtime, server, &what, tasks, raw(), list(&self.store)),
         }
     }
@@ -232,6 +235,32 @@ fn list(store: &Arc<dyn KvStore>) -> impl Fn(u64) -> futures_util::future::BoxFu
         let query = ListQuery::new(KeyPrefix::new(["entries", &group]).unwrap()).with_limit(100);
         let store = Arc::clone(&store);
         Box::pin(async move { assert_eq!(store.list(&query).await.unwrap().items.len(), 100) })
+    }
+}
+
+/// The same page by the two commands that it takes at least.
+fn raw_page(
+    connection: &MultiplexedConnection,
+) -> impl Fn(u64) -> futures_util::future::BoxFuture<'static, ()> + Clone + use<> {
+    let connection = connection.clone();
+    move |number: u64| {
+        let group = format!("entries#{:05}", scattered(number) % GROUPS);
+        let mut connection = connection.clone();
+        Box::pin(async move {
+            let mut range = redis::cmd("ZRANGE");
+            range
+                .arg("raw!")
+                .arg(format!("[{group}"))
+                .arg(format!("({group}$"))
+                .arg("BYLEX")
+                .arg("LIMIT")
+                .arg(0)
+                .arg(100);
+            let found: Vec<String> = range.query_async(&mut connection).await.unwrap();
+            let names: Vec<String> = found.iter().map(|key| format!("raw#{key}")).collect();
+            let values: Vec<Vec<u8>> = redis::cmd("MGET").arg(names).query_async(&mut connection).await.unwrap();
+            assert_eq!(values.len(), 100);
+        })
     }
 }
 

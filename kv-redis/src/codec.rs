@@ -5,7 +5,7 @@ use kv_core::{Deadline, Entry, Error, Expires, Expiry, Key, Result, Version, sto
 use redis::Value;
 use serde::{Deserialize, Serialize};
 
-use std::time::SystemTime;
+use crate::offset::Now;
 
 /// How an entry is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,9 +32,13 @@ pub(crate) enum Until {
 
 impl Until {
     /// What an expiry means for a write at `now`, by the server's clock.
-    pub(crate) fn resolve(expiry: Expiry, now: SystemTime) -> Self {
-        if expiry == Expiry::Keep {
-            return Self::Keep;
+    pub(crate) fn resolve(expiry: Expiry, now: Now) -> Self {
+        let Now { at: now, latest } = now;
+        match expiry {
+            Expiry::Keep => return Self::Keep,
+            // A moment that may have come is taken to have come: it was the present of somebody.
+            Expiry::At(moment) if moment <= latest => return Self::Gone,
+            _ => {}
         }
         let deadline = Deadline::resolve(expiry, now, None);
         match deadline.as_millis() {
@@ -115,7 +119,7 @@ pub(crate) fn check_state(key: &Key, version: &Version) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
 
@@ -156,7 +160,9 @@ mod tests {
 
     #[test]
     fn what_has_passed_is_gone_and_what_cannot_be_is_never() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        let second = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        let now = Now { at: second, latest: second + Duration::from_millis(2) };
+        assert_eq!(Until::resolve(Expiry::At(now.latest), now), Until::Gone);
         assert_eq!(Until::resolve(Expiry::After(Duration::ZERO), now), Until::Gone);
         assert_eq!(Until::resolve(Expiry::At(SystemTime::UNIX_EPOCH), now), Until::Gone);
         assert_eq!(Until::resolve(Expiry::After(Duration::MAX), now), Until::Never);

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use kv_core::{Clock, SystemClock};
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::cluster::Cluster;
 use crate::error::Failure;
 use crate::node::{Node, Timing};
+use crate::offset::Now;
 use crate::request::Request;
 use crate::script::Scripts;
 
@@ -60,8 +61,12 @@ impl Link {
     }
 
     /// The time of the server that has the slot.
-    pub(crate) fn now(&self, slot: u16) -> SystemTime {
-        self.master(slot).map_or_else(|| SystemClock.now(), |node| node.now())
+    pub(crate) fn now(&self, slot: u16) -> Now {
+        let unknown = || {
+            let at = SystemClock.now();
+            Now { at, latest: at }
+        };
+        self.master(slot).map_or_else(unknown, |node| node.now())
     }
 
     pub(crate) fn master(&self, slot: u16) -> Option<Arc<Node>> {

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Failure;
-use crate::offset::Offset;
+use crate::offset::{Now, Offset};
 
 /// The deadlines of every server of a store.
 #[derive(Debug, Clone, Copy)]
@@ -101,7 +101,7 @@ impl Node {
     }
 
     /// The server's time.
-    pub(crate) fn now(&self) -> SystemTime {
+    pub(crate) fn now(&self) -> Now {
         self.offset.apply(self.clock.now())
     }
 

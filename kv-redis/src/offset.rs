@@ -7,6 +7,15 @@ use std::time::{Duration, SystemTime};
 #[derive(Debug, Default)]
 pub(crate) struct Offset(Mutex<Option<Sample>>);
 
+/// The server's time, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Now {
+    /// What it most probably is.
+    pub(crate) at: SystemTime,
+    /// What it is at most: half a round trip later.
+    pub(crate) latest: SystemTime,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     /// How much the server's clock is ahead, in nanoseconds.
@@ -39,13 +48,18 @@ impl Offset {
     }
 
     /// The server's time at a moment of ours.
-    pub(crate) fn apply(&self, now: SystemTime) -> SystemTime {
+    pub(crate) fn apply(&self, now: SystemTime) -> Now {
         let best = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ahead = best.map_or(0, |best| best.ahead);
-        let distance = Duration::from_nanos(u64::try_from(ahead.unsigned_abs()).unwrap_or(u64::MAX));
-        let moved = if ahead < 0 { now.checked_sub(distance) } else { now.checked_add(distance) };
-        moved.unwrap_or(now)
+        let (ahead, error) = best.map_or((0, 0), |best| (best.ahead, best.error));
+        let at = moved(now, ahead);
+        Now { at, latest: moved(at, error) }
     }
+}
+
+fn moved(moment: SystemTime, by: i128) -> SystemTime {
+    let distance = Duration::from_nanos(u64::try_from(by.unsigned_abs()).unwrap_or(u64::MAX));
+    let moved = if by < 0 { moment.checked_sub(distance) } else { moment.checked_add(distance) };
+    moved.unwrap_or(moment)
 }
 
 fn nanos(duration: Duration) -> i128 {
@@ -70,12 +84,12 @@ mod tests {
     #[test]
     fn the_servers_time_is_in_the_middle_of_the_round_trip() {
         let offset = Offset::default();
-        assert_eq!(offset.apply(at(0)), at(0));
+        assert_eq!(offset.apply(at(0)).at, at(0));
         offset.measured(at(0), at(5_001), at(2));
-        assert_eq!(offset.apply(at(10)), at(5_010));
+        assert_eq!(offset.apply(at(10)), Now { at: at(5_010), latest: at(5_011) });
         let behind = Offset::default();
         behind.measured(at(7_000), at(2_000), at(7_000));
-        assert_eq!(behind.apply(at(8_000)), at(3_000));
+        assert_eq!(behind.apply(at(8_000)).at, at(3_000));
     }
 
     #[test]
@@ -83,9 +97,9 @@ mod tests {
         let offset = Offset::default();
         offset.measured(at(0), at(0), at(0));
         offset.measured(at(100), at(900), at(1_100));
-        assert_eq!(offset.apply(at(2_000)), at(2_000));
+        assert_eq!(offset.apply(at(2_000)).at, at(2_000));
         offset.measured(at(3_000), at(8_000), at(3_000));
-        assert_eq!(offset.apply(at(4_000)), at(9_000));
+        assert_eq!(offset.apply(at(4_000)).at, at(9_000));
     }
 
     #[test]
@@ -93,6 +107,6 @@ mod tests {
         let offset = Offset::default();
         offset.measured(at(0), at(0), at(0));
         offset.measured(at(100_000_000), at(100_000_006), at(100_000_010));
-        assert_eq!(offset.apply(at(100_000_010)), at(100_000_011));
+        assert_eq!(offset.apply(at(100_000_010)).at, at(100_000_011));
     }
 }

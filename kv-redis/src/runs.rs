@@ -23,8 +23,8 @@ pub(crate) struct Runs {
 struct Run {
     bucket: usize,
     /// The bounds of what is still to be read, as the server takes them.
-    least: String,
-    most: String,
+    least: Vec<u8>,
+    most: Vec<u8>,
     ready: VecDeque<Key>,
     is_read: bool,
 }
@@ -71,11 +71,10 @@ impl Runs {
                 };
                 run.is_read = members.len() < self.share;
                 if let Some(last) = members.last() {
-                    // Members that are no keys are not ours, and a bound that is no text would not be taken back.
-                    let bound = format!("({}", String::from_utf8_lossy(last));
-                    run.is_read |= std::str::from_utf8(last).is_err();
+                    let bound = [b"(", last.as_slice()].concat();
                     if reverse { run.most = bound } else { run.least = bound }
                 }
+                // Members that are no keys are not ours.
                 let keys =
                     members.iter().filter_map(|member| Key::parse_stored(std::str::from_utf8(member).ok()?).ok());
                 run.ready.extend(keys);
@@ -109,10 +108,10 @@ impl Runs {
     }
 }
 
-fn bound(bound: Bound<String>, unbounded: &str) -> String {
+fn bound(bound: Bound<String>, unbounded: &str) -> Vec<u8> {
     match bound {
-        Bound::Included(text) => format!("[{text}"),
-        Bound::Excluded(text) => format!("({text}"),
-        Bound::Unbounded => unbounded.to_owned(),
+        Bound::Included(text) => format!("[{text}").into_bytes(),
+        Bound::Excluded(text) => format!("({text}").into_bytes(),
+        Bound::Unbounded => unbounded.into(),
     }
 }

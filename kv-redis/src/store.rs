@@ -1,7 +1,7 @@
 //! The handle and the contract.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) format: Format,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) ears: Ears,
+    /// How long the longest entry of the last pages was: unknown before the first.
+    pub(crate) longest: AtomicUsize,
     is_closed: AtomicBool,
     sweeper: std::sync::OnceLock<AbortHandle>,
 }
@@ -62,6 +64,7 @@ impl Shared {
             layout,
             format: config.format,
             scripts,
+            longest: AtomicUsize::new(usize::MAX),
             is_closed: AtomicBool::new(false),
             sweeper: std::sync::OnceLock::new(),
         });

@@ -85,6 +85,14 @@ impl Shared {
         Ok(count)
     }
 
+    /// Records the layout again where somebody has flushed the database, so that it is not laid out otherwise beside us.
+    async fn keep_record(&self) -> Result<(), Failure> {
+        let (key, slot) = self.layout.own("layout");
+        let mut set = redis::cmd("SET");
+        set.arg(&key).arg(self.layout.record()).arg("NX");
+        self.call(&Request::new(slot, set)).await.map(drop)
+    }
+
     /// Whether this handle is the one that sweeps: of all handles on a namespace one does.
     async fn holds_lease(&self, handle: &Version, lease: Duration) -> Result<bool, Failure> {
         let (key, slot) = self.layout.own("sweeper");
@@ -132,6 +140,9 @@ pub(crate) async fn keep_sweeping(shared: Weak<Shared>, interval: Duration) {
                         continue;
                     }
                     bucket = 0;
+                    if store.keep_record().await.is_err() {
+                        return Some(lease / 2);
+                    }
                     let is_small = std::mem::take(&mut seen) < AT_ONCE;
                     return Some(if is_small { interval * 10 } else { interval });
                 }

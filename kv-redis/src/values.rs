@@ -1,10 +1,13 @@
 //! The entries of listed keys, as many as a page holds.
 
+use std::sync::atomic::Ordering;
+
 use kv_core::{Entry, Key, Result};
 use redis::{Cmd, Value};
 
 use crate::batch::by_bucket;
 use crate::error::{Failure, read};
+use crate::layout::Place;
 use crate::request::Request;
 use crate::store::Shared;
 
@@ -57,11 +60,54 @@ impl Shared {
         if self.is_plain() { self.plain_entries(keys, room).await } else { self.whole_entries(keys, room).await }
     }
 
-    /// Reads the beginning of each, which mostly is all, so that an answer is never much larger than a page; and then what is
-    /// missing of those that still fit.
     async fn whole_entries(&self, keys: &[Key], room: usize) -> Result<Vec<Option<Entry>>> {
-        let begin = (room.saturating_mul(2) / keys.len().max(1)).clamp(LEAST, 1 << 20);
         let places: Vec<_> = keys.iter().map(|key| self.layout.place(key)).collect();
+        let begin = (room.saturating_mul(2) / keys.len().max(1)).clamp(LEAST, 1 << 20);
+        // Where all entries were short so far, so are most likely these.
+        let stored = if self.longest.load(Ordering::Relaxed) <= begin {
+            self.read_whole(&places).await?
+        } else {
+            self.read_bounded(&places, begin, room).await?
+        };
+        let longest = stored.iter().map(Vec::len).max().unwrap_or(0);
+        let _ = self.longest.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
+            Some(if before == usize::MAX { longest } else { longest.max(before / 2) })
+        });
+        let decode = |(bytes, key): (Vec<u8>, &Key)| match bytes.as_slice() {
+            [] => None,
+            _ => self.format.decode(key, Value::BulkString(bytes)).unwrap_or_default(),
+        };
+        Ok(stored.into_iter().zip(keys).map(decode).collect())
+    }
+
+    /// Reads all of each; nothing where there is none, or one of another type.
+    async fn read_whole(&self, places: &[Place]) -> Result<Vec<Vec<u8>>> {
+        let groups = by_bucket(places.iter().cloned().enumerate(), AT_ONCE);
+        let requests: Vec<_> = groups
+            .iter()
+            .map(|group| {
+                let mut cmd = redis::cmd("MGET");
+                for (_, place) in &group.members {
+                    cmd.arg(&place.physical);
+                }
+                Request::new(group.slot, cmd)
+            })
+            .collect();
+        let mut stored = vec![Vec::new(); places.len()];
+        for (group, answer) in groups.iter().zip(self.call_many(&requests).await) {
+            let Value::Array(values) = answer.map_err(read)? else { return Err(read(Failure::Strange)) };
+            for ((number, _), value) in group.members.iter().zip(values) {
+                if let (Some(place), Value::BulkString(bytes)) = (stored.get_mut(*number), value) {
+                    *place = bytes;
+                }
+            }
+        }
+        Ok(stored)
+    }
+
+    /// Reads the beginning of each, so that an answer is never much larger than a page; and then what is missing of those that
+    /// still fit.
+    async fn read_bounded(&self, places: &[Place], begin: usize, room: usize) -> Result<Vec<Vec<u8>>> {
         let requests: Vec<_> = places
             .iter()
             .map(|place| {
@@ -70,7 +116,7 @@ impl Shared {
                 Request::new(place.slot, cmd)
             })
             .collect();
-        let mut begins = Vec::with_capacity(keys.len());
+        let mut begins = Vec::with_capacity(places.len());
         for answer in self.call_many(&requests).await {
             begins.push(match answer {
                 Ok(Value::BulkString(bytes)) => bytes,
@@ -80,39 +126,40 @@ impl Shared {
                 Err(failure) => return Err(read(failure)),
             });
         }
-        let cut: Vec<usize> =
-            (0..begins.len()).filter(|&at| begins.get(at).is_some_and(|bytes| bytes.len() == begin)).collect();
-        if !cut.is_empty() {
-            let ask = |name: &str, numbers: &[usize]| -> Vec<Request> {
-                let places = numbers.iter().filter_map(|&number| places.get(number));
-                places.map(|place| Request::new(place.slot, redis::cmd(name).arg(&place.physical).take())).collect()
+        let is_cut = |number: &usize| begins.get(*number).is_some_and(|bytes| bytes.len() == begin);
+        let cut: Vec<usize> = (0..begins.len()).filter(is_cut).collect();
+        if cut.is_empty() {
+            return Ok(begins);
+        }
+        let mut lengths: Vec<usize> = begins.iter().map(Vec::len).collect();
+        for (number, answer) in cut.iter().zip(self.ask("STRLEN", places, &cut).await) {
+            let (Value::Int(length), Some(place)) = (answer.map_err(read)?, lengths.get_mut(*number)) else {
+                return Err(read(Failure::Strange));
             };
-            let mut lengths: Vec<usize> = begins.iter().map(Vec::len).collect();
-            for (number, answer) in cut.iter().zip(self.call_many(&ask("STRLEN", &cut)).await) {
-                let (Value::Int(length), Some(place)) = (answer.map_err(read)?, lengths.get_mut(*number)) else {
-                    return Err(read(Failure::Strange));
-                };
-                *place = usize::try_from(length).unwrap_or(0);
-            }
-            let end = fitting(&lengths, room);
-            begins.truncate(end);
-            let cut: Vec<usize> = cut.into_iter().filter(|&number| number < end).collect();
-            for (number, answer) in cut.iter().zip(self.call_many(&ask("GET", &cut)).await) {
-                let whole = match answer.map_err(read)? {
-                    Value::BulkString(bytes) => bytes,
-                    // It has expired meanwhile.
-                    _ => Vec::new(),
-                };
-                if let Some(place) = begins.get_mut(*number) {
-                    *place = whole;
-                }
+            *place = usize::try_from(length).unwrap_or(0);
+        }
+        let end = fitting(&lengths, room);
+        begins.truncate(end);
+        let cut: Vec<usize> = cut.into_iter().filter(|&number| number < end).collect();
+        for (number, answer) in cut.iter().zip(self.ask("GET", places, &cut).await) {
+            let whole = match answer.map_err(read)? {
+                Value::BulkString(bytes) => bytes,
+                // It has expired meanwhile.
+                _ => Vec::new(),
+            };
+            if let Some(place) = begins.get_mut(*number) {
+                *place = whole;
             }
         }
-        let decode = |(bytes, key): (Vec<u8>, &Key)| match bytes.as_slice() {
-            [] => None,
-            _ => self.format.decode(key, Value::BulkString(bytes)).unwrap_or_default(),
-        };
-        Ok(begins.into_iter().zip(keys).map(decode).collect())
+        Ok(begins)
+    }
+
+    /// The answers to a command on some of the keys, one each.
+    async fn ask(&self, name: &str, places: &[Place], numbers: &[usize]) -> Vec<Result<Value, Failure>> {
+        let places = numbers.iter().filter_map(|&number| places.get(number));
+        let requests: Vec<_> =
+            places.map(|place| Request::new(place.slot, redis::cmd(name).arg(&place.physical).take())).collect();
+        self.call_many(&requests).await
     }
 
     /// A script reads value and deadline of each, as far as a page goes.

@@ -36,7 +36,7 @@ fn suite(name: &str, cut: impl Fn(&Proxy) + Copy + Send + Sync + 'static) -> Sui
         let proxy = opening.of(&fresh);
         async move {
             let builder = support::at(&format!("redis://{}", proxy?.address())).namespace(fresh.name());
-            let short = Duration::from_millis(1_000);
+            let short = Duration::from_secs(1);
             builder.operation_timeout(short).connect_timeout(short).heartbeat(short / 4).open().await
         }
     };
@@ -46,9 +46,9 @@ fn suite(name: &str, cut: impl Fn(&Proxy) + Copy + Send + Sync + 'static) -> Sui
 }
 
 mod black_hole {
-    use super::suite;
+    use super::{Proxy, suite};
 
-    conformance_tests::outage! { suite("redis-black-hole", |proxy| proxy.black_hole()) }
+    conformance_tests::outage! { suite("redis-black-hole", Proxy::black_hole) }
 }
 
 mod refused {

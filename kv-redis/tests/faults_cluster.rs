@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use kv_core::{
-    Clock, IncrementOptions, Key, KeyPrefix, KvStore, ListQuery, SetItem, SystemClock, WatchEvent, WatchQuery,
+    Clock, Expiry, IncrementOptions, Key, KeyPrefix, KvStore, ListQuery, SetItem, SystemClock, Transaction,
+    Transactions, WatchEvent, WatchQuery,
 };
 use kv_redis::RedisStore;
 use test_servers::cluster::RedisCluster;
@@ -50,6 +51,12 @@ async fn lists_of_300_and_of_100_000_keys_are_complete_and_in_order() {
         assert!(listed == written, "{} of {count}", listed.len());
         assert_eq!(store.clear(&prefix).await.unwrap(), u64::from(count));
     }
+    // With one bucket a transaction reaches over any keys.
+    let one = at(&cluster.url()).namespace("one").buckets(1).open().await.unwrap();
+    assert_eq!(one.info().capabilities.transactions, Transactions::Any);
+    let both = Transaction::new().set(key("a"), "1", Expiry::Never).set(key("b"), "2", Expiry::Never);
+    assert!(one.commit(&both).await.unwrap().is_committed());
+    assert_eq!(support::keys(&one).await, [key("a"), key("b")]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -107,6 +107,9 @@ async fn a_conditional_set_whose_answer_is_cut_at_any_byte_is_in_doubt_and_was_a
     let proxy = Proxy::start(server.address()).unwrap();
     let store = behind(&proxy).await;
     let mut version = set(&store, "k", "v").await.unwrap().version();
+    // The server knows the script from here on.
+    let options = SetOptions::default().with_when(When::Version(version.unwrap()));
+    version = store.set(&key("k"), "w".into(), &options).await.unwrap().version();
     // `*2\r\n:1\r\n_\r\n`
     for bytes in 0..11 {
         let before = runs(&server, "evalsha");

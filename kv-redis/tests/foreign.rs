@@ -24,6 +24,10 @@ fn litter(server: &Redis) {
     server.cli(&["SET", "kv#{0}empty", ""]).unwrap();
     server.cli(&["HSET", "hash", "f", "v"]).unwrap();
     server.cli(&["ZADD", "kv!{0}", "0", "not$a$key", "0", "list", "0", "string"]).unwrap();
+    // More members that are no text than are read at once.
+    let script = "for at = 1, 1200 do redis.call('ZADD', KEYS[1], 0, '\\255' .. at) end";
+    server.cli(&["EVAL", script, "1", "kv!{0}"]).unwrap();
+    server.cli(&["EVAL", "redis.call('ZADD', KEYS[1], 0, '\\1')", "1", "kv!{0}"]).unwrap();
 }
 
 async fn is_unharmed(store: &RedisStore) {
