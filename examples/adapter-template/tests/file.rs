@@ -1,0 +1,76 @@
+//! What only this store can get wrong: its file.
+
+use std::fs;
+use std::sync::Arc;
+
+use adapter_template::JournalStore;
+use kv_core::{ErrorKind, Key, KvStore, SetOptions};
+
+fn key(name: &str) -> Key {
+    Key::new([name]).unwrap()
+}
+
+/// A file with three entries, closed.
+async fn written(path: &std::path::Path) {
+    let store: Arc<dyn KvStore> = Arc::new(JournalStore::open(path).await.unwrap());
+    for name in ["a", "b", "c"] {
+        assert!(store.set(&key(name), "value".into(), &SetOptions::default()).await.unwrap().is_stored());
+    }
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_ends_in_the_middle_of_a_record_has_all_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    written(&path).await;
+    let whole = fs::read(&path).unwrap();
+    for cut in 0..whole.len() {
+        fs::write(&path, &whole[..cut]).unwrap();
+        let store = JournalStore::open(&path).await.unwrap();
+        let mut is_over = false;
+        for name in ["a", "b", "c"] {
+            let found = store.get(&key(name)).await.unwrap();
+            assert!(!is_over || found.is_none(), "cut at {cut}, {name} is there and one before it is not");
+            is_over = found.is_none();
+        }
+        assert!(store.set(&key("d"), "new".into(), &SetOptions::default()).await.unwrap().is_stored());
+        store.close().await.unwrap();
+        let store = JournalStore::open(&path).await.unwrap();
+        assert_eq!(store.get(&key("d")).await.unwrap().unwrap().value, "new");
+    }
+}
+
+#[tokio::test]
+async fn no_flipped_bit_gives_a_wrong_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    written(&path).await;
+    let whole = fs::read(&path).unwrap();
+    for bit in 0..whole.len() * 8 {
+        let mut damaged = whole.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, &damaged).unwrap();
+        match JournalStore::open(&path).await {
+            Ok(store) => {
+                for name in ["a", "b", "c"] {
+                    let found = store.get(&key(name)).await.unwrap();
+                    assert!(found.is_none_or(|entry| entry.value == "value"), "bit {bit}");
+                }
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "bit {bit}: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_second_store_on_the_file_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let first = JournalStore::open(&path).await.unwrap();
+    let error = JournalStore::open(&path).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("another store has the file open"), "{error}");
+    drop(first);
+    JournalStore::open(&path).await.unwrap();
+}
