@@ -51,7 +51,7 @@ impl Lifetime {
     pub(crate) const NEVER: Self = Self { at: None, millis: None };
 
     /// What is left of nothing: a deadline that has passed when it is set.
-    const PASSED: Self = Self { at: None, millis: Some(-1) };
+    pub(crate) const PASSED: Self = Self { at: None, millis: Some(-1) };
 
     /// What an expiry means to the server; `None` for `Keep`.
     pub(crate) fn new(expiry: Expiry) -> Option<Self> {
@@ -70,11 +70,14 @@ impl Lifetime {
         Self { at: None, millis: millis.filter(|millis| *millis < 253_402_300_800_000) }
     }
 
-    /// The moment rounded up to the millisecond, as every store does.
+    /// The moment to the microsecond: the server rounds it up to the millisecond, where it has not come yet.
     fn until(moment: SystemTime) -> Self {
-        let rounded = Deadline::resolve(Expiry::At(moment), SystemTime::UNIX_EPOCH, None);
-        let at = rounded.as_millis().map(|millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
-        Self { at, millis: None }
+        if Deadline::resolve(Expiry::At(moment), SystemTime::UNIX_EPOCH, None) == Deadline::NEVER {
+            return Self::NEVER;
+        }
+        let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let micros = u64::try_from(since.as_nanos().div_ceil(1_000)).ok();
+        Self { at: micros.map(|micros| SystemTime::UNIX_EPOCH + Duration::from_micros(micros)), millis: None }
     }
 }
 
@@ -96,8 +99,8 @@ mod tests {
         assert_eq!(after(0), Some(-1));
         assert_eq!(Lifetime::new(Expiry::After(Duration::MAX)), Some(Lifetime::NEVER));
         assert_eq!(Lifetime::new(Expiry::Keep), None);
-        let moment = SystemTime::UNIX_EPOCH + Duration::from_micros(1_500);
-        let rounded = SystemTime::UNIX_EPOCH + Duration::from_millis(2);
+        let moment = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_500_001);
+        let rounded = SystemTime::UNIX_EPOCH + Duration::from_micros(1_501);
         assert_eq!(Lifetime::new(Expiry::At(moment)).unwrap().at, Some(rounded));
         let far = SystemTime::UNIX_EPOCH + Duration::from_secs(300_000_000_000);
         assert_eq!(Lifetime::new(Expiry::At(far)), Some(Lifetime::NEVER));

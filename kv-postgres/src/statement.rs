@@ -67,7 +67,12 @@ fn rounded(moment: &str) -> String {
 /// The deadline that two parameters mean, the moment and the milliseconds from now.
 fn deadline(at: &str, millis: &str) -> String {
     let after = rounded(&format!("clock_timestamp() + {millis}::float8 * interval '1 millisecond'"));
-    format!("coalesce({at}::timestamptz, {after})")
+    format!("coalesce({}, {after})", moment(&format!("{at}::timestamptz")))
+}
+
+/// A moment as a deadline: rounded up, unless it has come already.
+fn moment(at: &str) -> String {
+    format!("CASE WHEN {at} > clock_timestamp() THEN {} ELSE {at} END", rounded(at))
 }
 
 impl Statements {
@@ -257,10 +262,11 @@ fn delete_over(t: &str, over: Over) -> Sql {
 fn set_many(t: &str, is_relative: bool) -> Sql {
     let (at, again, column) = if is_relative {
         let now = "statement_timestamp() + b.expiry::float8 * interval '1 millisecond'";
-        let again = rounded("(excluded.expires_at + (clock_timestamp() - statement_timestamp()))");
-        (rounded(now), again, "int8")
+        // Whole milliseconds more, as the deadline was rounded already.
+        let waited = "date_trunc('milliseconds', clock_timestamp() - statement_timestamp())";
+        (rounded(now), format!("excluded.expires_at + {waited}"), "int8")
     } else {
-        ("b.expiry".to_owned(), "excluded.expires_at".to_owned(), "timestamptz")
+        (moment("b.expiry"), "excluded.expires_at".to_owned(), "timestamptz")
     };
     let text = format!(
         "INSERT INTO {t} AS e {FIELDS} SELECT b.key, b.value, b.version, b.checksum, {at}, {at} \
@@ -275,12 +281,12 @@ fn set_many(t: &str, is_relative: bool) -> Sql {
 
 /// The writes of a transaction, over rows that it has locked.
 fn apply(t: &str) -> Sql {
-    let anew = deadline("b.at", "b.millis");
+    let (anew, kept) = (deadline("b.at", "b.millis"), moment("b.at"));
     let text = format!(
         "UPDATE {t} AS e SET value = b.value, version = b.version, checksum = b.checksum, \
-         expires_at = CASE WHEN b.keep THEN (CASE WHEN e.expires_at <= clock_timestamp() THEN NULL ELSE e.expires_at END) \
-         ELSE {anew} END, \
-         sweep_after = CASE WHEN b.keep THEN e.sweep_after ELSE least(e.sweep_after, {anew}) END \
+         expires_at = CASE WHEN NOT b.keep THEN {anew} \
+         WHEN coalesce(b.at, e.expires_at) <= clock_timestamp() THEN NULL ELSE coalesce({kept}, e.expires_at) END, \
+         sweep_after = CASE WHEN b.keep AND b.at IS NULL THEN e.sweep_after ELSE least(e.sweep_after, {anew}) END \
          FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::int4[], $5::timestamptz[], $6::int8[], $7::bool[]) \
          AS b(key, value, version, checksum, at, millis, keep) WHERE e.key = b.key"
     );

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use kv_core::{CommitOutcome, Expiry, Key, Mutation, Result, Transaction, Version, When};
+use kv_core::{CommitOutcome, Key, Mutation, Result, Transaction, Version, When};
 
 use crate::codec::{self, Lifetime};
 use crate::error::{Effect, Fault};
@@ -26,7 +26,14 @@ pub(crate) struct Commit {
 /// What a transaction leaves under one key.
 #[derive(Debug, Clone, Copy)]
 enum Left<'t> {
-    Entry { value: &'t [u8], version: Version, lifetime: Option<Lifetime> },
+    /// With `keeps`, the deadline is the moment of the lifetime as long as that has not come; the one that is there, where there
+    /// is no such moment.
+    Entry {
+        value: &'t [u8],
+        version: Version,
+        lifetime: Lifetime,
+        keeps: bool,
+    },
     Nothing,
 }
 
@@ -150,13 +157,17 @@ impl Commit {
             let (Mutation::Set { key, .. } | Mutation::Delete { key }) = mutation else { continue };
             let after = match (mutation, version) {
                 (Mutation::Set { value, expiry, .. }, Some(version)) => {
-                    let lifetime = match (*expiry, left.get(key)) {
-                        // A deadline that the transaction itself has set, or removed with its entry.
-                        (Expiry::Keep, Some(Left::Entry { lifetime, .. })) => *lifetime,
-                        (Expiry::Keep, Some(Left::Nothing)) => Some(Lifetime::NEVER),
-                        (expiry, _) => Lifetime::new(expiry),
+                    let (lifetime, keeps) = match (Lifetime::new(*expiry), left.get(key)) {
+                        (Some(lifetime), _) => (lifetime, false),
+                        (None, None) => (Lifetime::NEVER, true),
+                        (None, Some(Left::Nothing | Left::Entry { lifetime: Lifetime::PASSED, .. })) => {
+                            (Lifetime::NEVER, false)
+                        }
+                        (None, Some(Left::Entry { lifetime, keeps, .. })) => {
+                            (*lifetime, *keeps || lifetime.at.is_some())
+                        }
                     };
-                    Left::Entry { value, version: *version, lifetime }
+                    Left::Entry { value, version: *version, lifetime, keeps }
                 }
                 _ => Left::Nothing,
             };
@@ -169,13 +180,12 @@ impl Commit {
         let (mut keys, mut values, mut versions, mut checksums) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut moments, mut millis, mut keeps) = (Vec::new(), Vec::new(), Vec::new());
         for (key, left) in left {
-            let Left::Entry { value, version, lifetime } = left else { continue };
+            let Left::Entry { value, version, lifetime, keeps: own } = left else { continue };
             keys.push(key.as_str());
             values.push(*value);
             versions.push(version.as_bytes());
             checksums.push(codec::checksum_of(key, version.as_bytes(), value));
-            keeps.push(lifetime.is_none());
-            let lifetime = lifetime.unwrap_or(Lifetime::NEVER);
+            keeps.push(*own);
             moments.push(lifetime.at);
             millis.push(lifetime.millis);
         }
