@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use kv_core::{Clock, Key, KvStore, Result, SetOptions, SystemClock};
+use kv_postgres::deadpool_postgres::tokio_postgres::{Config, NoTls};
+use kv_postgres::deadpool_postgres::{Manager, Pool};
 use kv_postgres::{PostgresBuilder, PostgresStore};
 use libtest_mimic::{Arguments, Failed, Trial};
 use test_servers::postgres::Postgres;
@@ -98,4 +100,27 @@ pub async fn recovers(store: &PostgresStore, limit: Duration) -> Duration {
         }
         pause(Duration::from_millis(20)).await;
     }
+}
+
+/// Holds a row's lock until it is dropped, from a process of its own.
+pub async fn lock_row(server: &Postgres, row: &str) -> Killed {
+    let mut command = Command::new("psql");
+    command
+        .arg(server.url())
+        .arg("-c")
+        .arg(format!("BEGIN; SELECT key FROM kv WHERE key = '{row}' FOR UPDATE; SELECT pg_sleep(30)"))
+        .stdout(Stdio::null());
+    let holder = Killed(command.spawn().unwrap());
+    let held = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'BEGIN; SELECT key%' AND wait_event = 'PgSleep'";
+    while server.psql("kv", held).unwrap().trim() != "1" {
+        pause(Duration::from_millis(20)).await;
+    }
+    holder
+}
+
+/// A pool as an application would make it.
+pub fn pool(server: &Postgres, connections: usize) -> Pool {
+    let config: Config = server.url().parse().unwrap();
+    let manager = Manager::new(config, NoTls);
+    Pool::builder(manager).max_size(connections).build().unwrap()
 }

@@ -1,0 +1,245 @@
+//! Connections that are cut, taken, held or given up, each for real.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use kv_core::{
+    ErrorKind, Expiry, GapReason, IncrementOptions, KeyPrefix, KvStore, MessageEvent, SetOptions, Transaction,
+    WatchEvent, WatchQuery, When,
+};
+use kv_postgres::PostgresStore;
+use test_servers::postgres::Postgres;
+use test_servers::proxy::{Direction, Proxy};
+
+mod support;
+use support::{get, impatient, key, lock_row, now, pool, recovers, set, test};
+
+fn main() {
+    support::main(
+        |_| unreachable!("there are no children"),
+        vec![
+            test("every_terminated_connection_is_made_anew", terminated_connections),
+            test("a_watcher_hears_of_a_gap_when_its_connection_was_terminated", terminated_listener),
+            test("a_write_whose_answer_was_cut_is_in_doubt", cut_answers),
+            test("a_commit_whose_answer_was_cut_is_in_doubt", cut_commit),
+            test("a_pool_without_a_free_connection_is_waited_for_in_bounds", exhausted_pool),
+            test("dropped_futures_leave_no_transaction_behind", dropped_futures),
+            test("what_meets_others_is_repeated_or_told", serializable_sessions),
+        ],
+    );
+}
+
+const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'anykv'";
+
+async fn terminated_connections() {
+    let server = Postgres::start().unwrap();
+    let store = impatient(&server).open().await.unwrap();
+    for round in 0..20 {
+        set(&store, round, "v").await.unwrap();
+        server.psql("kv", TERMINATE).unwrap();
+        // The driver has noticed, or the read takes another connection.
+        assert_eq!(get(&store, round).await.unwrap().as_deref(), Some("v"));
+    }
+}
+
+async fn terminated_listener() {
+    let server = Postgres::start().unwrap();
+    let store = impatient(&server).open().await.unwrap();
+    let mut watch = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
+    let mut messages = store.subscribe(&KeyPrefix::ALL).await.unwrap();
+    for round in 0..5 {
+        server.psql("kv", TERMINATE).unwrap();
+        let gap = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap();
+        assert_eq!(gap.unwrap().unwrap(), WatchEvent::Gap { reason: GapReason::Reconnected });
+        let gap = tokio::time::timeout(Duration::from_secs(10), messages.next()).await.unwrap();
+        assert_eq!(gap.unwrap().unwrap(), MessageEvent::Gap { reason: GapReason::Reconnected });
+        // Behind the gap everything is heard again.
+        set(&store, round, "v").await.unwrap();
+        match tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap().unwrap().unwrap() {
+            WatchEvent::Set { key: heard, .. } => assert_eq!(heard, key(round)),
+            other => panic!("{other:?}"),
+        }
+        store.publish(&key("c"), "m".into()).await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(10), messages.next()).await.unwrap();
+        assert!(matches!(heard.unwrap().unwrap(), MessageEvent::Message(_)));
+    }
+}
+
+/// A store behind a proxy, warm, with its connections made.
+async fn behind_proxy(server: &Postgres) -> (Proxy, PostgresStore) {
+    let proxy = Proxy::start(server.address()).unwrap();
+    let url = server.url().replace(&server.port().to_string(), &proxy.port().to_string());
+    let second = Duration::from_secs(1);
+    let builder = PostgresStore::builder().url(&url).unwrap().connections(1).sweep_interval(Duration::from_secs(600));
+    let store = builder.connect_timeout(second).operation_timeout(second).open().await.unwrap();
+    for _ in 0..3 {
+        set(&store, "warm", "v").await.unwrap();
+        get(&store, "warm").await.unwrap();
+    }
+    (proxy, store)
+}
+
+async fn cut_answers() {
+    let server = Postgres::start().unwrap();
+    let (proxy, store) = behind_proxy(&server).await;
+    let (mut lost, mut doubtful, mut applied) = (0, 0, 0);
+    for bytes in 0..40 {
+        for direction in [Direction::ToServer, Direction::ToClient] {
+            let (name, bytes) =
+                (format!("{direction:?}{bytes}"), bytes * if direction == Direction::ToServer { 5 } else { 1 });
+            set(&store, &name, "old").await.unwrap();
+            proxy.cut_after(direction, bytes);
+            match store.set(&key(&name), "new".into(), &SetOptions::default()).await {
+                Ok(_) => {}
+                Err(error) => {
+                    lost += 1;
+                    if error.maybe_applied() {
+                        doubtful += 1;
+                        let version = error.attempted_version().unwrap();
+                        // A `get` tells whether it happened, once the server has seen the end of the connection.
+                        recovers(&store, Duration::from_secs(5)).await;
+                        let entry = store.get(&key(&name)).await.unwrap().unwrap();
+                        let is_new = entry.version == Some(version);
+                        applied += u32::from(is_new);
+                        assert_eq!(entry.value, if is_new { "new" } else { "old" });
+                    } else {
+                        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+                        recovers(&store, Duration::from_secs(5)).await;
+                        assert_eq!(get(&store, &name).await.unwrap().as_deref(), Some("old"));
+                    }
+                }
+            }
+            proxy.pass();
+            recovers(&store, Duration::from_secs(5)).await;
+        }
+    }
+    assert!(lost >= 20 && doubtful > 0 && applied > 0, "{lost} lost, {doubtful} doubtful, {applied} applied");
+}
+
+async fn cut_commit() {
+    let server = Postgres::start().unwrap();
+    let (proxy, store) = behind_proxy(&server).await;
+    let (mut doubtful, mut applied) = (0, 0);
+    for bytes in (0..800).step_by(20) {
+        let (one, two) = (key(format!("one{bytes}")), key(format!("two{bytes}")));
+        let transaction = Transaction::new().check(one.clone(), When::Absent).set(one.clone(), "v", Expiry::Never).set(
+            two.clone(),
+            "v",
+            Expiry::Never,
+        );
+        proxy.cut_after(Direction::ToClient, bytes);
+        let done = store.commit(&transaction).await;
+        proxy.pass();
+        recovers(&store, Duration::from_secs(5)).await;
+        let (one, two) = (store.contains(&one).await.unwrap(), store.contains(&two).await.unwrap());
+        assert_eq!(one, two, "half of a transaction");
+        match done {
+            Ok(outcome) => assert!(outcome.is_committed() && one),
+            Err(error) if error.maybe_applied() => {
+                doubtful += 1;
+                applied += u32::from(one);
+                assert!(error.attempted_version().is_some());
+            }
+            Err(error) => assert!(!one && error.is_retryable(), "{error:?}"),
+        }
+    }
+    assert!(doubtful > 0 && applied > 0, "{doubtful} doubtful, {applied} applied");
+}
+
+async fn exhausted_pool() {
+    let server = Postgres::start().unwrap();
+    let store = impatient(&server).pool(pool(&server, 1)).open().await.unwrap();
+    set(&store, "k", "v").await.unwrap();
+    // Dropped and given up: none of them holds a connection or a place in the queue for ever.
+    for own in [true, false] {
+        let given = pool(&server, 1);
+        let store = impatient(&server).connections(1);
+        let store = if own { store } else { store.pool(given.clone()) }.open().await.unwrap();
+        let lock = if own { Some(lock_row(&server, "k").await) } else { None };
+        let held = if own { None } else { Some(given.get().await.unwrap()) };
+        let calls: Vec<_> = (0..8)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let started = now();
+                    let done = store.touch(&key("k"), kv_core::NewExpiry::Never).await;
+                    (done, now().duration_since(started).unwrap())
+                })
+            })
+            .collect();
+        let mut kinds = Vec::new();
+        for call in calls {
+            let (done, took) = call.await.unwrap();
+            assert!(took < Duration::from_secs(3), "{took:?}");
+            kinds.push(done.unwrap_err().kind());
+        }
+        assert!(kinds.contains(&ErrorKind::Capacity), "{kinds:?}");
+        drop((lock, held));
+        server
+            .psql("kv", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+            .unwrap();
+        recovers(&store, Duration::from_secs(5)).await;
+        assert!(store.touch(&key("k"), kv_core::NewExpiry::Never).await.unwrap());
+    }
+}
+
+async fn dropped_futures() {
+    let server = Postgres::start().unwrap();
+    let store = impatient(&server).operation_timeout(Duration::from_secs(5)).connections(3).open().await.unwrap();
+    set(&store, "k", "0").await.unwrap();
+    let dropped: Vec<_> = (0..300_u64)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let limit = Duration::from_micros(number * 37 % 3_000);
+                let transaction = Transaction::new().check(key("k"), When::Present).set(key("t"), "v", Expiry::Never);
+                let calls = async {
+                    let _ = store.commit(&transaction).await;
+                    let _ = store.increment(&key("n"), 1, &IncrementOptions::default()).await;
+                    let _ = set(&store, number, "v").await;
+                    let _ = get(&store, number).await;
+                };
+                let _ = tokio::time::timeout(limit, calls).await;
+            })
+        })
+        .collect();
+    for task in dropped {
+        task.await.unwrap();
+    }
+    for number in 0..50 {
+        set(&store, "after", &number.to_string()).await.unwrap();
+        assert_eq!(get(&store, "after").await.unwrap(), Some(number.to_string()));
+    }
+    store.close().await.unwrap();
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'anykv' AND state LIKE 'idle in%'";
+    assert_eq!(server.psql("kv", open).unwrap().trim(), "0");
+}
+
+async fn serializable_sessions() {
+    // Through a pool that was given, whose sessions are not ours to set.
+    let server = Postgres::start().unwrap();
+    server.psql("kv", "ALTER ROLE kv SET default_transaction_isolation = 'serializable'").unwrap();
+    let store = PostgresStore::builder().pool(pool(&server, 8)).open().await.unwrap();
+    let counters: Vec<_> = (0..8)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let mut counted = 0_i64;
+                for _ in 0..50 {
+                    match store.increment(&key("n"), 1, &IncrementOptions::default()).await {
+                        Ok(_) => counted += 1,
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
+                    }
+                }
+                counted
+            })
+        })
+        .collect();
+    let mut counted = 0;
+    for counter in counters {
+        counted += counter.await.unwrap();
+    }
+    assert_eq!(get(&store, "n").await.unwrap(), Some(counted.to_string()));
+    assert!(counted > 200, "{counted}");
+}
