@@ -1,5 +1,7 @@
 //! Writes of single keys.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use kv_core::{
     DeleteOptions, DeleteOutcome, Entry, Error, Expiry, IncrementOptions, Key, NewExpiry, Result, SetOptions,
@@ -13,6 +15,9 @@ use crate::error::{Effect, Failure};
 use crate::layout::{Place, Shape};
 use crate::request::Request;
 use crate::store::Shared;
+
+/// After how many sets in a row that found nothing to overwrite most do not look any more.
+const MANY_MISSES: u32 = 16;
 
 /// A write that is ready to be sent.
 #[derive(Debug)]
@@ -55,12 +60,18 @@ impl Shared {
         let set = self.prepare(key, &value, options.expiry);
         let effect = Effect::Writes(self.told(set.version));
         if options.when == When::Always && !options.return_previous && !matches!(set.until, Until::Keep | Until::Gone) {
-            let request = Request::new(set.place.slot, self.plain_set(&set));
-            match self.call(&request).await.map_err(|failure| failure.into_error(effect))? {
-                // Only an entry that is there is in its index: any other goes through the script, which puts it there.
-                Value::Nil => {}
-                _ => return Ok(SetOutcome::Stored { version: self.told(set.version), previous: None }),
+            if self.may_overwrite() {
+                let request = Request::new(set.place.slot, self.plain_set(&set));
+                let answer = self.call(&request).await.map_err(|failure| failure.into_error(effect))?;
+                if answer != Value::Nil {
+                    if self.misses.load(Ordering::Relaxed) > 0 {
+                        self.misses.store(0, Ordering::Relaxed);
+                    }
+                    return Ok(SetOutcome::Stored { version: self.told(set.version), previous: None });
+                }
+                self.misses.fetch_add(1, Ordering::Relaxed);
             }
+            // Only an entry that is there is in its index: any other goes through the script, which puts it there.
             let mut add = self.scripts.add.call(self.keys(&set.place));
             add.arg(&set.stored).arg(set.until.text()).arg(key.as_str());
             self.call(&Request::new(set.place.slot, add)).await.map_err(|failure| failure.into_error(effect))?;
@@ -69,6 +80,20 @@ impl Shared {
         let request = self.set_script(key, &set, options);
         let answer = self.call(&request).await.map_err(|failure| failure.into_error(effect))?;
         self.set_outcome(key, answer, set.version)
+    }
+
+    /// Whether a set looks for an entry to overwrite. Where many in a row have found none, only some go on looking: the script
+    /// alone does as well, in one round trip.
+    fn may_overwrite(&self) -> bool {
+        if self.layout.shape != Shape::Ordered {
+            return true;
+        }
+        let misses = self.misses.load(Ordering::Relaxed);
+        if misses < MANY_MISSES || misses.is_multiple_of(MANY_MISSES) {
+            return true;
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        false
     }
 
     /// The one command of an unconditional write: with an index it takes only where the entry is there.
