@@ -95,10 +95,11 @@ impl fmt::Display for StoreUrl {
             None => self.rest.clone(),
         };
         write!(f, "{}:{shown}", self.scheme)?;
-        self.options
-            .iter()
-            .enumerate()
-            .try_for_each(|(place, (name, _))| write!(f, "{}{name}=***", if place == 0 { '?' } else { '&' }))
+        self.options.iter().enumerate().try_for_each(|(place, (name, _))| {
+            // What is no name of an option may be a secret that was typed in the wrong place.
+            let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+            write!(f, "{}{}=***", if place == 0 { '?' } else { '&' }, if is_name { name } else { "***" })
+        })
     }
 }
 
@@ -284,5 +285,7 @@ mod tests {
         let url: StoreUrl = "redis://ada:canary@host/0?password=canary".parse().unwrap();
         assert_eq!(format!("{url}"), "redis://***@host/0?password=***");
         assert!(!format!("{url:?}").contains("canary"));
+        let url: StoreUrl = "redis://host?password:canary".parse().unwrap();
+        assert_eq!(format!("{url}"), "redis://host?***=***");
     }
 }

@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+#![allow(clippy::missing_panics_doc, clippy::expect_used, reason = "a check panics where what it checks does not hold")]
+
+mod header;
+mod key;
+mod lines;
+mod transaction;
+mod url;
+
+pub use self::header::stored_header;
+pub use self::key::key_text;
+pub use self::lines::json_lines;
+pub use self::transaction::transactions;
+pub use self::url::store_url;
