@@ -69,7 +69,8 @@ pub fn key(segment: impl ToString) -> Key {
 pub fn impatient(server: &Postgres) -> PostgresBuilder {
     let second = Duration::from_secs(1);
     let builder = PostgresStore::builder().url(&server.url()).unwrap();
-    builder.connect_timeout(second).operation_timeout(second).lock_timeout(Duration::from_millis(300))
+    // Proving a password takes a while in a program that was compiled without optimization.
+    builder.connect_timeout(3 * second).operation_timeout(second).lock_timeout(Duration::from_millis(300))
 }
 
 pub async fn set(store: &PostgresStore, segment: impl ToString, value: &str) -> Result<()> {
