@@ -69,7 +69,7 @@ impl SledStoreBuilder {
         self
     }
 
-    /// As [`SledConfig::check`].
+    /// As [`SledConfig::check`](SledConfig#structfield.check).
     pub fn check(mut self, check: SledCheck) -> Self {
         self.config.check = check;
         self
