@@ -1,7 +1,8 @@
 //! Stores that take the absence of their backend for something else, or do not find back.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -50,9 +51,12 @@ faults! { outage:
     watches_end_silently: "W-3" "does not listen again after the connection was lost, and does not say so"
         ["outage/watchers_are_told"]
         |inner, _clock| Deaf { inner };
-    writes_wait_in_memory: "G-2" "acknowledges a write that the backend did not take, to send it later, and forgets it"
-        ["outage/histories_are_linearizable", "outage/errors_say_what_to_do", "outage/writes_tell_what_became_of_them"]
+    writes_wait_in_memory: "E-1" "acknowledges a write that the backend did not take, to send it later, and forgets it"
+        ["outage/errors_say_what_to_do", "outage/writes_tell_what_became_of_them"]
         |inner, _clock| Buffering { inner };
+    reads_stay_behind: "G-2" "reads from a copy of its own since the connection was lost, and does not hear of changes any more"
+        ["outage/histories_are_linearizable"]
+        |inner, _clock| Remembering { inner, was_away: AtomicBool::new(false), copy: Mutex::default() };
 }
 
 /// Whether the error says that the backend is away.
@@ -215,6 +219,34 @@ impl KvStore for Buffering {
                 Ok(SetOutcome::Stored { version: Some(Version::random()), previous: None })
             }
             outcome => outcome,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Remembering {
+    inner: Arc<dyn KvStore>,
+    was_away: AtomicBool,
+    /// What each key had when it was first read after that.
+    copy: Mutex<HashMap<Key, Option<Entry>>>,
+}
+
+#[async_trait]
+impl KvStore for Remembering {
+    delegate_store!(self.inner, except get);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let read = self.inner.get(key).await;
+        match read {
+            Ok(entry) if self.was_away.load(Ordering::Relaxed) => {
+                let mut copy = self.copy.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(copy.entry(key.clone()).or_insert(entry).clone())
+            }
+            Err(error) if is_away(&error) => {
+                self.was_away.store(true, Ordering::Relaxed);
+                Err(error)
+            }
+            read => read,
         }
     }
 }
