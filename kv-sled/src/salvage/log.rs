@@ -51,36 +51,52 @@ enum Message {
 /// Why a segment has no further message.
 enum Tail {
     Clean,
+    /// Nothing stands there: sled fills what it has not written with zeros.
+    Blank(usize),
     /// What stands there is no message.
     Damaged(usize),
+}
+
+impl Tail {
+    /// Whether messages of this use of the segment stand behind its end, in order: sled writes without gaps.
+    fn is_cut_off(&self, segment: &[u8], start: u64) -> bool {
+        let (Self::Blank(place) | Self::Damaged(place)) = *self else { return false };
+        has_message(segment, place + 1, |number| number == segment_number(start))
+    }
 }
 
 impl Log {
     /// Reads every segment.
     pub(crate) fn read(files: &Files) -> Result<Self> {
         let mut log = Self::default();
-        let mut order = BTreeMap::new();
+        let (mut order, mut headless) = (BTreeMap::new(), Vec::new());
         for number in 0..files.segments()? {
             let head = files.log(number * SEGMENT_BYTES as u64, SEGMENT_HEADER_BYTES)?;
             match head.as_deref().map(segment_start) {
                 Some(Some(start)) => drop(order.insert(start, number)),
-                // Never used, or given back.
-                Some(None) if head.is_some_and(|head| head.iter().all(|&byte| byte == 0)) => {}
+                Some(None) if head.is_some_and(|head| head.iter().all(|&byte| byte == 0)) => headless.push(number),
                 _ => log.damaged_parts += 1,
             }
         }
         let Some((&last_start, &last)) = order.last_key_value() else { return Ok(log) };
         let (end, is_cut_off) = tip(&files.segment(last)?, last_start);
         log.damaged_parts += u64::from(is_cut_off);
+        // Most were never used, or given back. One that has what came later than the last one has lost its header.
+        for number in headless {
+            let is_later = has_message(&files.segment(number)?, 0, |number| number > segment_number(last_start));
+            log.damaged_parts += u64::from(is_later);
+        }
         let mut is_torn = false;
         for (start, number) in order {
-            let tail = messages(&files.segment(number)?, start, number, |at, message| {
+            let segment = files.segment(number)?;
+            let tail = messages(&segment, start, number, |at, message| {
                 is_torn |= matches!(message, Message::Batch(last) if last > end);
                 if !is_torn {
                     log.apply(at, message);
                 }
             });
-            log.damaged_parts += u64::from(number != last && matches!(tail, Tail::Damaged(_)));
+            let is_damaged = matches!(tail, Tail::Damaged(_)) || tail.is_cut_off(&segment, start);
+            log.damaged_parts += u64::from(number != last && is_damaged);
         }
         Ok(log)
     }
@@ -116,7 +132,7 @@ fn segment_start(head: &[u8]) -> Option<u64> {
 fn tip(last_segment: &[u8], start: u64) -> (u64, bool) {
     let mut end = start;
     let tail = messages(last_segment, start, 0, |at, _| end = at);
-    (end, matches!(tail, Tail::Damaged(place) if is_followed(last_segment, place, start)))
+    (end, tail.is_cut_off(last_segment, start))
 }
 
 /// Gives each message of a segment, with the place in the history of the log where it ends.
@@ -124,10 +140,10 @@ fn messages(segment: &[u8], start: u64, number: u64, mut each: impl FnMut(u64, M
     let mut place = SEGMENT_HEADER_BYTES;
     while place + LONGEST_MESSAGE_HEADER_BYTES <= SEGMENT_BYTES {
         let Some(rest) = segment.get(place..).filter(|rest| !rest.is_empty()) else { return Tail::Clean };
-        let Some((message, length)) = message(rest, start, number * SEGMENT_BYTES as u64 + place as u64) else {
-            // sled fills what it has not written with zeros.
+        let is_meant = |number| number == segment_number(start);
+        let Some((message, length)) = message(rest, is_meant, number * SEGMENT_BYTES as u64 + place as u64) else {
             let is_blank = rest.iter().take(LONGEST_MESSAGE_HEADER_BYTES).all(|&byte| byte == 0);
-            return if is_blank { Tail::Clean } else { Tail::Damaged(place) };
+            return if is_blank { Tail::Blank(place) } else { Tail::Damaged(place) };
         };
         place += length;
         if matches!(message, Message::End) {
@@ -138,20 +154,26 @@ fn messages(segment: &[u8], start: u64, number: u64, mut each: impl FnMut(u64, M
     Tail::Clean
 }
 
-/// Whether a message in order stands anywhere behind a place of a segment.
-fn is_followed(segment: &[u8], place: usize, start: u64) -> bool {
-    (place + 1..segment.len()).any(|place| segment.get(place..).is_some_and(|rest| message(rest, start, 0).is_some()))
+/// Whether a message in order stands anywhere from a place of a segment on, of a use of it with such a number.
+fn has_message(segment: &[u8], from: usize, is_meant: impl Fn(u64) -> bool) -> bool {
+    let mut rests = (from..segment.len()).filter_map(|place| segment.get(place..));
+    rests.any(|rest| message(rest, &is_meant, 0).is_some())
+}
+
+/// The number that messages of a use of a segment have, by where that begins in the history of the log.
+fn segment_number(start: u64) -> u64 {
+    start / SEGMENT_BYTES as u64
 }
 
 /// One message and its length, if it is in order. `place` is where it stands in the file.
-fn message(bytes: &[u8], segment_start: u64, place: u64) -> Option<(Message, usize)> {
+fn message(bytes: &[u8], is_meant: impl Fn(u64) -> bool, place: u64) -> Option<(Message, usize)> {
     let mut head = Bytes::new(bytes);
     let check = u32::from_le_bytes(head.array()?);
     let kind = head.byte()?;
     let length = usize::try_from(head.number()?).ok()?;
     let (segment, page) = (head.number()?, head.number()?);
     // What another use of the segment has left has its own number. Judged first, as it costs nothing.
-    if segment != segment_start / SEGMENT_BYTES as u64 || !(1..=11).contains(&kind) {
+    if !is_meant(segment) || !(1..=11).contains(&kind) {
         return None;
     }
     let head_length = bytes.len() - head.left();
