@@ -1,8 +1,9 @@
 //! What a store can do, as constants that are known before it is opened.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::time::Duration;
+
+use crate::durability::Durability;
+use crate::error::{Error, Result};
 
 /// One thing that a store may be unable to do; an [`Unsupported`](crate::ErrorKind::Unsupported) error names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,62 +102,6 @@ pub enum Reach {
     Process,
     /// Every process on the same backend.
     Shared,
-}
-
-/// What an acknowledged write survives (clause R-2); each level includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Survives {
-    /// Nothing is promised beyond the life of the store.
-    Volatile,
-    /// The sudden end of this process (`kill -9`).
-    Process,
-    /// The sudden end of the server.
-    Server,
-    /// Loss of power: it was flushed to the medium before the acknowledgement.
-    Power,
-}
-
-/// The durability of an acknowledged write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Durability {
-    /// What an acknowledged write survives.
-    pub survives: Survives,
-    /// At most the writes of this last stretch of time are lost all the same; zero: none.
-    pub interval: Duration,
-}
-
-impl Durability {
-    /// Nothing is promised.
-    pub const VOLATILE: Self = Self::surviving(Survives::Volatile);
-
-    /// Every acknowledged write survives this.
-    pub const fn surviving(survives: Survives) -> Self {
-        Self { survives, interval: Duration::ZERO }
-    }
-
-    /// At most the writes of the last `interval` are lost.
-    #[must_use]
-    pub const fn with_interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
-        self
-    }
-}
-
-impl fmt::Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.survives {
-            Survives::Volatile => "volatile",
-            Survives::Process => "process",
-            Survives::Server => "server",
-            Survives::Power => "power",
-        })?;
-        if self.interval.is_zero() {
-            return Ok(());
-        }
-        write!(f, ", up to {} lost", humantime::format_duration(self.interval))
-    }
 }
 
 /// What a store can do beyond Core; a constant that its adapter builds from [`Capabilities::CORE`].
@@ -341,95 +286,7 @@ impl Capabilities {
     ///
     /// # Errors
     /// `Unsupported`, naming the capability.
-    pub fn require(&self, capability: Capability) -> crate::Result<()> {
-        if self.has(capability) { Ok(()) } else { Err(crate::Error::unsupported(capability)) }
-    }
-}
-
-/// How much a store takes; above it a call is `Invalid` before any I/O.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Limits {
-    /// The largest value, in bytes; at least [`Limits::MIN_VALUE_BYTES`] (clause V-3).
-    pub max_value_bytes: usize,
-    /// The largest message, in bytes; at least [`Limits::MIN_MESSAGE_BYTES`] (clause P-1).
-    pub max_message_bytes: usize,
-}
-
-impl Limits {
-    /// Every store takes values of this size, in bytes.
-    pub const MIN_VALUE_BYTES: usize = 8 << 20;
-    /// Every store with messages takes them of this size, in bytes.
-    pub const MIN_MESSAGE_BYTES: usize = 1 << 20;
-    /// 16 MiB a value and 1 MiB a message.
-    pub const DEFAULT: Self = Self { max_value_bytes: 16 << 20, max_message_bytes: Self::MIN_MESSAGE_BYTES };
-
-    /// Sets the largest value, in bytes.
-    #[must_use]
-    pub const fn with_max_value_bytes(mut self, bytes: usize) -> Self {
-        self.max_value_bytes = bytes;
-        self
-    }
-
-    /// Sets the largest message, in bytes.
-    #[must_use]
-    pub const fn with_max_message_bytes(mut self, bytes: usize) -> Self {
-        self.max_message_bytes = bytes;
-        self
-    }
-
-    /// Refuses a value that is too large.
-    ///
-    /// # Errors
-    /// `Invalid`, with size and limit.
-    pub fn check_value(&self, bytes: usize) -> crate::Result<()> {
-        Self::check("value", bytes, self.max_value_bytes)
-    }
-
-    /// Refuses a message that is too large.
-    ///
-    /// # Errors
-    /// `Invalid`, with size and limit.
-    pub fn check_message(&self, bytes: usize) -> crate::Result<()> {
-        Self::check("message", bytes, self.max_message_bytes)
-    }
-
-    fn check(what: &str, bytes: usize, limit: usize) -> crate::Result<()> {
-        if bytes > limit {
-            return Err(crate::Error::invalid(format!("the {what} has {bytes} bytes, the limit is {limit}")));
-        }
-        Ok(())
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
-
-/// What a store says of itself: constant after it was opened, and free to ask.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StoreInfo {
-    /// The name of the backend, such as `memory`.
-    pub name: Cow<'static, str>,
-    /// What it can do.
-    pub capabilities: Capabilities,
-    /// How much it takes.
-    pub limits: Limits,
-}
-
-impl StoreInfo {
-    /// A store of this name and these capabilities, with [`Limits::DEFAULT`].
-    pub fn new(name: impl Into<Cow<'static, str>>, capabilities: Capabilities) -> Self {
-        Self { name: name.into(), capabilities, limits: Limits::DEFAULT }
-    }
-
-    /// Sets the limits.
-    #[must_use]
-    pub fn with_limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
+    pub fn require(&self, capability: Capability) -> Result<()> {
+        if self.has(capability) { Ok(()) } else { Err(Error::unsupported(capability)) }
     }
 }

@@ -5,13 +5,16 @@ mod clock;
 mod codec;
 pub mod counter;
 mod delegate;
+mod durability;
 mod encoding;
 mod entry;
 mod error;
 mod expiry;
 pub mod hub;
+mod info;
 mod key;
 pub mod kv;
+mod limits;
 mod list;
 mod message;
 mod namespaced;
@@ -27,16 +30,17 @@ mod watch;
 pub use bytes::Bytes;
 pub use futures_util::future::BoxFuture;
 
-pub use self::capability::{
-    Capabilities, Capability, Durability, Limits, List, Reach, StoreInfo, Survives, Transactions,
-};
+pub use self::capability::{Capabilities, Capability, List, Reach, Transactions};
 pub use self::clock::{Clock, ManualClock, SystemClock};
 pub use self::codec::Codec;
+pub use self::durability::{Durability, Survives};
 pub use self::entry::Entry;
 pub use self::error::{Error, ErrorKind, Operation, Result};
 pub use self::expiry::{Deadline, Expires, Expiry, NewExpiry};
+pub use self::info::StoreInfo;
 pub use self::key::{IntoKey, IntoPrefix, Key, KeyPrefix, Namespace};
 pub use self::kv::handle::Kv;
+pub use self::limits::Limits;
 pub use self::list::{ListItem, ListPage, ListQuery};
 pub use self::message::{Message, MessageEvent, MessageStream, deliver};
 pub use self::namespaced::Namespaced;

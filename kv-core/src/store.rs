@@ -6,11 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::capability::{Capability, StoreInfo};
+use crate::capability::Capability;
 use crate::delegate_store;
 use crate::entry::Entry;
 use crate::error::{Error, Operation, Result};
 use crate::expiry::NewExpiry;
+use crate::info::StoreInfo;
 use crate::key::{Key, KeyPrefix};
 use crate::list::{ListPage, ListQuery};
 use crate::message::MessageStream;

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::capability::{Capabilities, Capability, Limits, Transactions};
+use crate::capability::{Capabilities, Capability, Transactions};
 use crate::error::{Error, Result};
 use crate::expiry::Expiry;
 use crate::key::Key;
+use crate::limits::Limits;
 use crate::options::When;
 use crate::version::Version;
 

@@ -7,11 +7,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::flights::Flights;
-use crate::capability::{Capability, StoreInfo};
+use crate::capability::Capability;
 use crate::clock::{Clock, SystemClock};
 use crate::codec::Codec;
 use crate::error::{Operation, Result};
 use crate::expiry::Expiry;
+use crate::info::StoreInfo;
 use crate::key::{IntoKey, Key, Namespace};
 use crate::namespaced::Namespaced;
 use crate::store::KvStore;
