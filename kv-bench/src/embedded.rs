@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use anykv::{Durability, KeyPrefix, KvStore, ListQuery, SetItem, SetOptions, StoreUrl, Survives};
 use bytesize::ByteSize;
 use futures_util::future::join_all;
-use indicatif::ProgressBar;
 
 use crate::rounds::{in_turns, median};
 use crate::table::Table;
@@ -37,8 +36,6 @@ pub(crate) async fn run(entries: u64) -> Table {
         subjects.iter().map(|subject| survives(subject.store.info().capabilities.durability)).collect();
     table.row("an acknowledged write survives", &survives);
 
-    let steps = ProgressBar::new_spinner();
-    steps.set_message("loading");
     let mut loading = Vec::new();
     for subject in &subjects {
         let start = Instant::now();
@@ -65,7 +62,6 @@ pub(crate) async fn run(entries: u64) -> Table {
     for subject in &subjects {
         subject.store.clear(&KeyPrefix::ALL).await.unwrap();
     }
-    steps.finish_and_clear();
     table.row("100 keys of 1 KB overwritten 200,000 times, 100 a call: the files at most", &churn(folder.path()).await);
     table
 }
