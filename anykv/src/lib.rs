@@ -3,6 +3,8 @@
 mod open;
 
 pub use kv_core::*;
+#[cfg(feature = "lines")]
+pub use kv_lines as lines;
 #[cfg(feature = "memory")]
 pub use kv_memory as memory;
 #[cfg(feature = "postgres")]

@@ -23,5 +23,7 @@ pub fn registry() -> Registry {
     let registry = kv_redis::SCHEMES.into_iter().fold(registry, Registry::with);
     #[cfg(feature = "postgres")]
     let registry = registry.with(kv_postgres::SCHEME).with(kv_postgres::SCHEME_LONG);
+    #[cfg(feature = "lines")]
+    let registry = registry.with(kv_lines::SCHEME);
     registry
 }

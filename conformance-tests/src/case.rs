@@ -80,6 +80,8 @@ pub enum Need {
     Reopen,
     /// The harness can open a second handle on the same store.
     SecondHandle,
+    /// The harness can open the same store in another process.
+    SecondProcess,
     /// The harness gives the store a clock that is moved by hand.
     Clock,
     /// The harness can cut the link between store and backend, and heal it.
@@ -110,6 +112,7 @@ impl Need {
             Self::Survives(what) => capabilities.durability.survives >= what,
             Self::Reopen => hooks.reopen,
             Self::SecondHandle => hooks.second_handle,
+            Self::SecondProcess => hooks.second_process,
             Self::Clock => hooks.clock,
             Self::Outage => hooks.outage,
         };
@@ -129,6 +132,7 @@ impl fmt::Display for Need {
             Self::Survives(what) => write!(f, "durability {what:?} or better"),
             Self::Reopen => f.write_str("a harness that reopens the store"),
             Self::SecondHandle => f.write_str("a harness that opens a second handle"),
+            Self::SecondProcess => f.write_str("a harness that opens the store in a second process"),
             Self::Clock => f.write_str("a harness with a clock that is moved by hand"),
             Self::Outage => f.write_str("a harness that cuts the link to the backend"),
         }

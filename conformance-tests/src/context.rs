@@ -18,6 +18,8 @@ pub(crate) struct Context {
     suite: Suite,
     fresh: Fresh,
     store: Recorder,
+    /// Whether the second handle is in another process.
+    is_across: bool,
 }
 
 impl Context {
@@ -28,7 +30,7 @@ impl Context {
     const BATCH: usize = 5_000;
 
     pub(crate) fn new(suite: Suite, fresh: Fresh, store: Recorder) -> Self {
-        Self { suite, fresh, store }
+        Self { suite, fresh, store, is_across: false }
     }
 
     /// The store; what is done to it is remembered for the failure text. Clones are the same store.
@@ -93,10 +95,18 @@ impl Context {
         SystemClock.sleep(duration).await;
     }
 
+    /// The same, with a second handle that is in another process.
+    pub(crate) fn across_processes(mut self) -> Self {
+        self.is_across = true;
+        self
+    }
+
     /// A second handle on the same store, opened anew.
     pub(crate) async fn second_handle(&self) -> Result<Recorder, Failure> {
-        let store = self.suite.open(&self.fresh).await?;
-        Ok(self.store.beside(store, "second handle"))
+        if self.is_across {
+            return Ok(self.store.beside(self.suite.open_elsewhere(&self.fresh).await?, "other process"));
+        }
+        Ok(self.store.beside(self.suite.open(&self.fresh).await?, "second handle"))
     }
 
     /// Another store than the case's own, on the same backend. The case clears it.

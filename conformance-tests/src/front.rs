@@ -118,6 +118,7 @@ macro_rules! tests {
         $crate::messages! { $suite }
         $crate::concurrency! { $suite }
         $crate::shared! { $suite }
+        $crate::processes! { $suite }
         $crate::outage! { $suite }
         $crate::random! { $suite }
         $crate::refuses! { $suite }

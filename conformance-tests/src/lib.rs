@@ -7,12 +7,14 @@ mod failure;
 pub mod faulty;
 mod front;
 mod history;
+mod process;
 mod recorder;
 mod report;
 mod run;
 mod script;
 mod suite;
 mod tasks;
+mod turns;
 mod watcher;
 
 pub use self::case::{Case, Level, Need};

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use kv_core::{BoxFuture, Capabilities, Error, KvStore, ManualClock, Result};
 
+use crate::turns::Turns;
+
 /// Opens the store of one case; the same [`Fresh`] again means the same store.
 type Open = dyn Fn(Fresh) -> BoxFuture<'static, Result<Arc<dyn KvStore>>> + Send + Sync;
 
@@ -31,6 +33,11 @@ impl Fresh {
         Self { name: format!("ct_{seed:08x}_{hash:016x}"), clock: ManualClock::new() }
     }
 
+    /// What the case of this name has, in another process.
+    pub(crate) fn named(name: String) -> Self {
+        Self { name, clock: ManualClock::new() }
+    }
+
     /// A name that no other case or run has: letters, digits and `_`, at most 28 bytes.
     pub fn name(&self) -> &str {
         &self.name
@@ -49,6 +56,7 @@ pub(crate) struct Hooks {
     pub(crate) clock: bool,
     pub(crate) reopen: bool,
     pub(crate) second_handle: bool,
+    pub(crate) second_process: bool,
     pub(crate) outage: bool,
 }
 
@@ -88,6 +96,8 @@ pub struct Suite {
     pub(crate) rerun: Option<String>,
     pub(crate) optional: bool,
     open: Arc<Open>,
+    open_elsewhere: Option<Arc<Open>>,
+    turns: bool,
     outage: Option<Outage>,
 }
 
@@ -101,10 +111,6 @@ impl Suite {
         F: Future<Output = Result<S>> + Send + 'static,
         S: KvStore,
     {
-        let open = move |fresh| -> BoxFuture<'static, Result<Arc<dyn KvStore>>> {
-            let opening = open(fresh);
-            Box::pin(async move { Ok(Arc::new(opening.await?) as Arc<dyn KvStore>) })
-        };
         Self {
             name: name.into(),
             capabilities,
@@ -115,7 +121,9 @@ impl Suite {
             scripts: number_from_environment("CONFORMANCE_SCRIPTS").unwrap_or(32),
             rerun: None,
             optional: false,
-            open: Arc::new(open),
+            open: erased(open),
+            open_elsewhere: None,
+            turns: false,
             outage: None,
         }
     }
@@ -138,6 +146,29 @@ impl Suite {
     #[must_use]
     pub fn with_second_handle(mut self) -> Self {
         self.hooks.second_handle = true;
+        self
+    }
+
+    /// The store that was opened with a [`Fresh`] can also be opened with it in another process, as this does: it starts one,
+    /// and gives a store that speaks to it, such as the `LinesStore` of the crate `kv-lines` to a `kv serve`.
+    /// [`Suite::on_backend`] does it for a test program without a word more.
+    #[must_use]
+    pub fn with_second_process<F, S>(mut self, open: impl Fn(Fresh) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<S>> + Send + 'static,
+        S: KvStore,
+    {
+        self.hooks.second_process = true;
+        self.open_elsewhere = Some(erased(open));
+        self
+    }
+
+    /// Gives every case one store by two handles, of which the second is in another process, and which take turns call by call.
+    /// Each handle sees what the other was acknowledged, so every case must pass as it does with one. Without
+    /// [`Suite::with_second_process`] the cases fail.
+    #[must_use]
+    pub fn in_two_processes(mut self) -> Self {
+        self.turns = true;
         self
     }
 
@@ -218,7 +249,23 @@ impl Suite {
 
     /// Opens the store of one case.
     pub(crate) async fn open(&self, fresh: &Fresh) -> Result<Arc<dyn KvStore>> {
-        match tokio::time::timeout(self.time_limit, (self.open)(fresh.clone())).await {
+        let here = self.within_limit((self.open)(fresh.clone())).await?;
+        if !self.turns {
+            return Ok(here);
+        }
+        Ok(Arc::new(Turns::new(here, self.open_elsewhere(fresh).await?)))
+    }
+
+    /// Opens the store of one case in another process.
+    pub(crate) async fn open_elsewhere(&self, fresh: &Fresh) -> Result<Arc<dyn KvStore>> {
+        match &self.open_elsewhere {
+            Some(open) => self.within_limit(open(fresh.clone())).await,
+            None => Err(Error::unavailable("the harness has no second process")),
+        }
+    }
+
+    async fn within_limit(&self, opening: BoxFuture<'static, Result<Arc<dyn KvStore>>>) -> Result<Arc<dyn KvStore>> {
+        match tokio::time::timeout(self.time_limit, opening).await {
             Ok(opened) => opened,
             Err(_) => Err(Error::unavailable(format!("the store did not open within {:?}", self.time_limit))),
         }
@@ -239,6 +286,18 @@ impl Suite {
             None => Ok(()),
         }
     }
+}
+
+/// The same, for stores of any type.
+fn erased<F, S>(open: impl Fn(Fresh) -> F + Send + Sync + 'static) -> Arc<Open>
+where
+    F: Future<Output = Result<S>> + Send + 'static,
+    S: KvStore,
+{
+    Arc::new(move |fresh| {
+        let opening = open(fresh);
+        Box::pin(async move { Ok(Arc::new(opening.await?) as Arc<dyn KvStore>) })
+    })
 }
 
 impl fmt::Debug for Suite {

@@ -15,7 +15,7 @@ pub fn json_lines(data: &[u8]) {
     let answered = runtime.block_on(async {
         let kv = Kv::new(MemoryStore::new());
         let (mut read, write) = duplex(1 << 16);
-        let session = kv_cli::serve::session(&kv, data, write);
+        let session = kv_lines::session(&kv, data, write);
         let mut answers = Vec::new();
         let read = read.read_to_end(&mut answers);
         let both = tokio::time::timeout(PATIENCE, futures_util::future::join(session, read)).await;

@@ -306,7 +306,7 @@ fn share(text: &str) -> Result<f64, String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Speak the protocol of PROTOCOL.md: one JSON request a line, one JSON response a line
+    /// Speak the protocol of kv-lines/PROTOCOL.md: one JSON request a line, one JSON response a line
     #[arg(long, required = true)]
     pub(crate) json_lines: bool,
     /// Listen on a loopback address such as `127.0.0.1:7070` instead of stdin and stdout; port 0 takes a free one

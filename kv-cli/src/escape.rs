@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use kv_lines::escape::is_dangerous;
+
 /// How text stands on the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
@@ -13,12 +15,6 @@ pub(crate) enum Layout {
     Line,
     /// As it is: line breaks and tabs stay.
     Block,
-}
-
-/// Whether a terminal may act on the character, or show what follows in another place.
-fn is_dangerous(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Escapes what is dangerous in a text.
@@ -58,24 +54,6 @@ pub(crate) fn bytes(bytes: &[u8], layout: Layout) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Replaces what is dangerous in JSON text by `\uXXXX`: the same JSON, for any terminal.
-///
-/// It stands in strings only: JSON's own syntax is printable ASCII and line breaks.
-pub(crate) fn json(json: String) -> String {
-    if !json.chars().any(is_dangerous) {
-        return json;
-    }
-    let mut escaped = String::with_capacity(json.len() + 16);
-    for character in json.chars() {
-        if is_dangerous(character) {
-            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
-        } else {
-            escaped.push(character);
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,13 +78,5 @@ mod tests {
     fn a_line_is_one_line_and_no_two_texts_look_alike() {
         assert_eq!(text("a\nb\tc\\n", Layout::Line), r"a\nb\tc\\n");
         assert_eq!(bytes(b"\xff\\xff", Layout::Line), r"\xff\\xff");
-    }
-
-    #[test]
-    fn escaped_json_is_the_same_json() {
-        let value = serde_json::json!({"k\u{202e}": "\u{7f}\u{9b}é"});
-        let escaped = json(value.to_string());
-        assert!(!escaped.chars().any(is_dangerous), "{escaped:?}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
     }
 }

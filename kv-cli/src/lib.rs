@@ -6,13 +6,10 @@ mod command;
 mod escape;
 mod exit;
 mod interrupt;
-mod json;
-mod lines;
 mod output;
 mod pages;
 mod progress;
 pub mod replay;
-pub mod serve;
 pub mod transfer;
 
 pub use self::app::main;

@@ -31,7 +31,7 @@ impl Output {
     /// Writes one JSON value as a line.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value).map_err(|error| Failure::output(error.into()))?;
-        self.line(&escape::json(text))
+        self.line(&kv_lines::escape::json(text))
     }
 
     /// Writes a line of text that is safe to show.

@@ -65,7 +65,7 @@ fn without_versions(value: &mut Value) {
 
 #[test]
 fn the_examples_of_the_protocol_are_what_is_spoken() {
-    let page = include_str!("../PROTOCOL.md");
+    let page = include_str!("../../kv-lines/PROTOCOL.md");
     let mut checked = 0;
     for block in page.split("```jsonl\n").skip(1) {
         let (mut child, mut session) = session();
@@ -89,7 +89,7 @@ fn the_examples_of_the_protocol_are_what_is_spoken() {
 
 #[test]
 fn every_operation_of_the_table_is_known_and_no_other() {
-    let page = include_str!("../PROTOCOL.md");
+    let page = include_str!("../../kv-lines/PROTOCOL.md");
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     let named =
         rows.flat_map(|row| row.split('|').nth(1).unwrap().split(", ").map(|name| name.trim().trim_matches('`')));

@@ -19,6 +19,7 @@ mod list;
 mod messages;
 mod outage;
 mod pages;
+mod processes;
 mod races;
 mod random;
 mod ranges;
@@ -70,6 +71,7 @@ pub(crate) const ALL: &[&[Case]] = &[
     messages::CASES,
     concurrency::CASES,
     shared::CASES,
+    processes::CASES,
     outage::CASES,
     random::CASES,
     refuses::CASES,

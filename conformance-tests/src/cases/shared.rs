@@ -77,7 +77,7 @@ async fn number(store: &Recorder, key: &Key) -> Result<(u64, Option<bytes::Bytes
     Ok((number, found))
 }
 
-async fn writes_are_seen_at_once(cx: Context) -> Verdict {
+pub(super) async fn writes_are_seen_at_once(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     for round in 0..100 {
         let (writer, reader) = if round % 2 == 0 { (cx.store(), &other) } else { (&other, cx.store()) };
@@ -91,7 +91,7 @@ async fn writes_are_seen_at_once(cx: Context) -> Verdict {
     Ok(())
 }
 
-async fn entries_are_the_same(cx: Context) -> Verdict {
+pub(super) async fn entries_are_the_same(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     cx.set(["forever"], "v").await?;
     cx.set_ttl(["for an hour"], "v", LONG).await?;
@@ -101,7 +101,7 @@ async fn entries_are_the_same(cx: Context) -> Verdict {
     Ok(())
 }
 
-async fn expiry_is_the_same(cx: Context) -> Verdict {
+pub(super) async fn expiry_is_the_same(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     cx.set_ttl(["mine"], "v", SOON).await?;
     let soon = SetOptions::default().with_expiry(Expiry::After(SOON));
@@ -115,7 +115,7 @@ async fn expiry_is_the_same(cx: Context) -> Verdict {
     Ok(())
 }
 
-async fn batches_are_seen(cx: Context) -> Verdict {
+pub(super) async fn batches_are_seen(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     let keys: Vec<Key> = (0..50).map(|number: u32| key(["k", &number.to_string()])).collect();
     let items: Vec<_> = keys.iter().map(|key| SetItem::new(key.clone(), key.to_string())).collect();
@@ -132,7 +132,7 @@ async fn batches_are_seen(cx: Context) -> Verdict {
     Ok(())
 }
 
-async fn lists_are_the_same(cx: Context) -> Verdict {
+pub(super) async fn lists_are_the_same(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     for name in ["a", "b", "c"] {
         cx.set(["k", name], name).await?;
@@ -144,7 +144,7 @@ async fn lists_are_the_same(cx: Context) -> Verdict {
     Ok(())
 }
 
-async fn touch_is_seen(cx: Context) -> Verdict {
+pub(super) async fn touch_is_seen(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     cx.set_ttl(["longer"], "v", SOON * 4).await?;
     cx.set(["shorter"], "v").await?;
@@ -155,7 +155,7 @@ async fn touch_is_seen(cx: Context) -> Verdict {
     cx.expect_absent(["shorter"]).await
 }
 
-async fn conditions_hold_across(cx: Context) -> Verdict {
+pub(super) async fn conditions_hold_across(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     let under = |when| SetOptions::default().with_when(when);
     cx.set_with(k(), "mine", under(When::Absent)).await?;
@@ -169,7 +169,7 @@ async fn conditions_hold_across(cx: Context) -> Verdict {
     cx.expect(k(), "theirs").await
 }
 
-async fn versions_hold_across(cx: Context) -> Verdict {
+pub(super) async fn versions_hold_across(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     let under = |version| SetOptions::default().with_when(When::Version(version));
     let mine = cx.set_versioned(k(), "same").await?;
@@ -183,7 +183,7 @@ async fn versions_hold_across(cx: Context) -> Verdict {
     Ok(())
 }
 
-async fn one_of_all_creators_wins(cx: Context) -> Verdict {
+pub(super) async fn one_of_all_creators_wins(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     for _ in 0..10 {
         let outcomes = at_both(&cx, &other, |store, client| async move {
@@ -201,7 +201,7 @@ async fn one_of_all_creators_wins(cx: Context) -> Verdict {
     Ok(())
 }
 
-async fn swaps_lose_no_update(cx: Context) -> Verdict {
+pub(super) async fn swaps_lose_no_update(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     at_both(&cx, &other, |store, _| async move {
         for _ in 0..50 {
@@ -221,7 +221,7 @@ async fn swaps_lose_no_update(cx: Context) -> Verdict {
     cx.expect(k(), "400").await
 }
 
-async fn increments_are_exact(cx: Context) -> Verdict {
+pub(super) async fn increments_are_exact(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     let reached = at_both(&cx, &other, |store, _| async move {
         let mut reached = Vec::new();
@@ -242,7 +242,7 @@ fn one(name: &str) -> Key {
     key(["g", "g", "g", "g", name])
 }
 
-async fn transactions_hold_across(cx: Context) -> Verdict {
+pub(super) async fn transactions_hold_across(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     cx.set(one("from"), "v").await?;
     let transaction = Transaction::new().check(one("from"), When::Value("v".into())).delete(one("from")).set(
@@ -259,7 +259,7 @@ async fn transactions_hold_across(cx: Context) -> Verdict {
     Ok(())
 }
 
-async fn transactions_lose_no_update(cx: Context) -> Verdict {
+pub(super) async fn transactions_lose_no_update(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     at_both(&cx, &other, |store, client| async move {
         let (a, b) = (one("a"), one("b"));
@@ -285,7 +285,7 @@ async fn transactions_lose_no_update(cx: Context) -> Verdict {
     cx.expect(one("b"), "320").await
 }
 
-async fn changes_are_heard(cx: Context) -> Verdict {
+pub(super) async fn changes_are_heard(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     for (writer, listener) in [(cx.store(), &other), (&other, cx.store())] {
         let mut watcher = Watcher::start(listener, WatchQuery::prefix(key(["w"]))).await?;
@@ -301,7 +301,7 @@ async fn changes_are_heard(cx: Context) -> Verdict {
     Ok(())
 }
 
-async fn messages_are_heard(cx: Context) -> Verdict {
+pub(super) async fn messages_are_heard(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     let channel = key(["c"]);
     for (publisher, listener) in [(cx.store(), &other), (&other, cx.store())] {
@@ -316,7 +316,7 @@ async fn messages_are_heard(cx: Context) -> Verdict {
     Ok(())
 }
 
-async fn a_dropped_handle_leaves_the_other(cx: Context) -> Verdict {
+pub(super) async fn a_dropped_handle_leaves_the_other(cx: Context) -> Verdict {
     for round in 0..5 {
         let other = cx.second_handle().await?;
         let own = key(["k", &round.to_string()]);
@@ -333,14 +333,14 @@ async fn handles(cx: &Context) -> Result<[Recorder; 2], Failure> {
     Ok([cx.store().clone(), cx.second_handle().await?])
 }
 
-async fn histories_are_linearizable(cx: Context) -> Verdict {
+pub(super) async fn histories_are_linearizable(cx: Context) -> Verdict {
     linearizable(&cx, &handles(&cx).await?, Workload::PLAIN).await
 }
 
-async fn histories_with_conditions_are_linearizable(cx: Context) -> Verdict {
+pub(super) async fn histories_with_conditions_are_linearizable(cx: Context) -> Verdict {
     linearizable(&cx, &handles(&cx).await?, Workload::PLAIN.with_conditions()).await
 }
 
-async fn histories_with_expiry_are_linearizable(cx: Context) -> Verdict {
+pub(super) async fn histories_with_expiry_are_linearizable(cx: Context) -> Verdict {
     linearizable(&cx, &handles(&cx).await?, Workload::PLAIN.with_conditions().with_expiry()).await
 }

@@ -1,10 +1,10 @@
 //! `kv delete`
 
 use anykv::{DeleteOptions, DeleteOutcome, Key, Kv, Version, When};
+use kv_lines::shape;
 use serde_json::json;
 
 use crate::exit::{Answer, Failure};
-use crate::json::ShownEntry;
 use crate::output::{self, Output};
 
 pub(crate) async fn run(
@@ -18,7 +18,7 @@ pub(crate) async fn run(
         DeleteOutcome::Deleted { previous: _ } => (json!({"outcome": "deleted"}), None),
         DeleteOutcome::Missing => (json!({"outcome": "missing"}), Some("no entry")),
         DeleteOutcome::Refused { current } => (
-            json!({"outcome": "refused", "current": current.as_ref().map(ShownEntry::from)}),
+            json!({"outcome": "refused", "current": current.as_ref().map(shape::Entry::from)}),
             Some("refused: no entry of that version"),
         ),
     };

@@ -1,10 +1,10 @@
 //! `kv get`
 
 use anykv::{Key, Kv};
+use kv_lines::shape;
 use serde::Serialize;
 
 use crate::exit::{Answer, Failure};
-use crate::json::ShownEntry;
 use crate::output::{self, Output};
 
 /// An entry with its key.
@@ -12,7 +12,7 @@ use crate::output::{self, Output};
 struct Shown<'k> {
     key: &'k Key,
     #[serde(flatten)]
-    entry: ShownEntry,
+    entry: shape::Entry,
 }
 
 pub(crate) async fn run(kv: &Kv, key: &Key, output: &mut Output) -> Result<Answer, Failure> {

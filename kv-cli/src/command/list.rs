@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use anykv::{Key, KeyPrefix, Kv, ListItem, ListQuery};
+use kv_lines::shape;
 use serde::Serialize;
 
 use crate::args::ListArgs;
 use crate::escape::{self, Layout};
 use crate::exit::{Answer, Failure};
-use crate::json::ShownEntry;
 use crate::output::Output;
 use crate::pages::Pages;
 
@@ -17,7 +17,7 @@ use crate::pages::Pages;
 struct Shown<'k> {
     key: &'k Key,
     #[serde(flatten)]
-    entry: Option<ShownEntry>,
+    entry: Option<shape::Entry>,
 }
 
 pub(crate) async fn run(kv: &Kv, args: ListArgs, output: &mut Output) -> Result<Answer, Failure> {
@@ -44,7 +44,7 @@ fn query(args: ListArgs) -> ListQuery {
 
 fn show(ListItem { key, entry }: &ListItem, output: &mut Output) -> Result<(), Failure> {
     if output.is_json() {
-        return output.json(&Shown { key, entry: entry.as_ref().map(ShownEntry::from) });
+        return output.json(&Shown { key, entry: entry.as_ref().map(shape::Entry::from) });
     }
     let line = match entry {
         Some(entry) => format!("{}\t{}", output.key(key), escape::bytes(&entry.value, Layout::Line)),

@@ -7,11 +7,10 @@ use anykv::Kv;
 use crate::args::ServeArgs;
 use crate::exit::{Answer, Failure};
 use crate::output;
-use crate::serve;
 
 pub(crate) async fn run(kv: &Kv, args: &ServeArgs) -> Result<Answer, Failure> {
     let Some(address) = args.listen else {
-        let served = serve::session(kv, tokio::io::stdin(), tokio::io::stdout()).await;
+        let served = kv_lines::session(kv, tokio::io::stdin(), tokio::io::stdout()).await;
         return served.map(|()| Answer::Yes).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Failure::OutputClosed,
             _ => Failure::io("serving on stdin and stdout")(error),
@@ -26,6 +25,6 @@ pub(crate) async fn run(kv: &Kv, args: &ServeArgs) -> Result<Answer, Failure> {
         tokio::net::TcpListener::bind(address).await.map_err(Failure::io(format!("listening on {address}")))?;
     let address = listener.local_addr().map_err(Failure::io("listening"))?;
     output::message(&format!("listening on {address}"));
-    serve::listen(kv, listener).await.map_err(Failure::io("listening"))?;
+    kv_lines::listen(kv, listener).await.map_err(Failure::io("listening"))?;
     Ok(Answer::Yes)
 }

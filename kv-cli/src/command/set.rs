@@ -3,11 +3,11 @@
 use std::io::Read;
 
 use anykv::{Bytes, Expiry, Kv, SetOptions, SetOutcome};
+use kv_lines::shape;
 use serde_json::json;
 
 use crate::args::{SetArgs, Ttl};
 use crate::exit::{Answer, Failure};
-use crate::json::ShownEntry;
 use crate::output::{self, Output};
 
 pub(crate) async fn run(kv: &Kv, args: SetArgs, output: &mut Output) -> Result<Answer, Failure> {
@@ -31,7 +31,7 @@ pub(crate) async fn run(kv: &Kv, args: SetArgs, output: &mut Output) -> Result<A
         }
         SetOutcome::Refused { current } => {
             if output.is_json() {
-                output.json(&json!({"outcome": "refused", "current": current.as_ref().map(ShownEntry::from)}))?;
+                output.json(&json!({"outcome": "refused", "current": current.as_ref().map(shape::Entry::from)}))?;
             }
             let there = if current.is_some() { "there is an entry" } else { "there is no entry" };
             output::message(&format!("refused: {there} under {}", output::quoted(&key)));

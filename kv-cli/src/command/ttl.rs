@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anykv::{Clock, Expires, Key, Kv, SystemClock};
+use kv_lines::shape::ExpiresAt;
 use serde_json::json;
 
 use crate::args::TtlArgs;
 use crate::exit::{Answer, Failure};
-use crate::json::ExpiresAt;
 use crate::output::{self, Output};
 
 pub(crate) async fn run(kv: &Kv, args: &TtlArgs, output: &mut Output) -> Result<Answer, Failure> {

@@ -2,11 +2,11 @@
 
 use anykv::{Key, KeyPrefix, Kv, WatchEvent, WatchQuery};
 use futures_util::StreamExt;
+use kv_lines::shape::{Event, Reason};
 
 use crate::args::WatchArgs;
 use crate::escape::{self, Layout};
 use crate::exit::{Answer, Failure};
-use crate::json::ShownEvent;
 use crate::output::{self, Output};
 
 pub(crate) async fn run(kv: &Kv, args: WatchArgs, output: &mut Output) -> Result<Answer, Failure> {
@@ -33,7 +33,7 @@ pub(crate) async fn run(kv: &Kv, args: WatchArgs, output: &mut Output) -> Result
 
 fn show(event: &WatchEvent, output: &mut Output) -> Result<(), Failure> {
     if output.is_json() {
-        return output.json(&ShownEvent::of(event, |key: &Key| key.clone()));
+        return output.json(&Event::of(event, |key: &Key| key.clone()));
     }
     let line = match event {
         WatchEvent::Set { key, entry: Some(entry) } => {
@@ -42,7 +42,7 @@ fn show(event: &WatchEvent, output: &mut Output) -> Result<(), Failure> {
         WatchEvent::Set { key, entry: None } => format!("set\t{}", output.key(key)),
         WatchEvent::Removed { key } => format!("removed\t{}", output.key(key)),
         WatchEvent::SnapshotEnd => "snapshot-end".to_owned(),
-        WatchEvent::Gap { reason } => format!("gap\t{}", crate::json::gap(*reason)),
+        WatchEvent::Gap { reason } => format!("gap\t{}", Reason::from(*reason).name()),
         _ => "unknown".to_owned(),
     };
     output.line(&line)

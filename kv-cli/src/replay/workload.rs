@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anykv::{Bytes, Key, KeyPrefix};
 use flate2::bufread::MultiGzDecoder;
+use kv_lines::line::{self, Line};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::exit::Failure;
-use crate::lines::{self, Line};
 
 /// The longest line of a recording.
 const MAX_LINE_BYTES: usize = 32 << 20;
@@ -97,7 +97,7 @@ impl Workload {
         while limit.is_none_or(|limit| operations.len() < limit) {
             line += 1;
             let wrong = |problem: &str| Failure::Format(format!("line {line}: {problem}"));
-            match lines::read(&mut reader, &mut text, MAX_LINE_BYTES).map_err(Failure::io("reading the workload"))? {
+            match line::read(&mut reader, &mut text, MAX_LINE_BYTES).map_err(Failure::io("reading the workload"))? {
                 Line::End => break,
                 Line::TooLong => return Err(wrong("the line is too long")),
                 Line::Read => {}

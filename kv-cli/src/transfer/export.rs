@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use anykv::{Capability, Entry, Error, Key, KeyPrefix, KvStore, ListQuery};
+use kv_lines::escape;
 use serde::Serialize;
 
 use super::format::{End, Footer, Header, Written, is_exact};
-use crate::escape;
 use crate::exit::Failure;
 use crate::pages::Pages;
 use crate::progress::Progress;

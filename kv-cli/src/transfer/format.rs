@@ -1,9 +1,8 @@
 //! The lines of an export file; the README describes them.
 
 use anykv::{Entry, Expires, Expiry, Key, SetItem, SetOptions};
+use kv_lines::shape::{self, Encoding, ExpiresAt, Value};
 use serde::{Deserialize, Serialize};
-
-use crate::json::{self, Encoding, ExpiresAt, Value};
 
 /// The first line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,8 +64,8 @@ pub(super) struct Read {
 impl Read {
     pub(super) fn into_item(self) -> Result<SetItem, String> {
         let Self { key, value, encoding, expires_at } = self;
-        let value = Value { value, encoding }.into_bytes()?;
-        let expiry = expires_at.map_or(Expiry::Never, json::moment);
+        let value = Value { value, encoding }.into_bytes().map_err(|error| error.message().to_owned())?;
+        let expiry = expires_at.map_or(Expiry::Never, shape::moment);
         Ok(SetItem::new(key, value).with_options(SetOptions::default().with_expiry(expiry)))
     }
 }

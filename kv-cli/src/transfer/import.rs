@@ -4,12 +4,12 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use anykv::KvStore;
+use kv_lines::line::{self, Line};
 use serde::de::DeserializeOwned;
 
 use super::format::{Footer, Header, Read};
 use super::writer::Writer;
 use crate::exit::Failure;
-use crate::lines::{self, Line};
 use crate::progress::Progress;
 
 /// The longest line of a file: a value of 16 MiB fits however it is written.
@@ -64,9 +64,7 @@ impl Reader<'_> {
     /// Reads the next line; `false` at the end.
     fn advance(&mut self) -> Result<bool, Failure> {
         self.number += 1;
-        match lines::read(&mut self.source, &mut self.line, MAX_LINE_BYTES)
-            .map_err(Failure::io("reading the import"))?
-        {
+        match line::read(&mut self.source, &mut self.line, MAX_LINE_BYTES).map_err(Failure::io("reading the import"))? {
             Line::Read => Ok(true),
             Line::End => Ok(false),
             Line::TooLong => Err(self.wrong(&format!("the line is longer than {MAX_LINE_BYTES} bytes"))),

@@ -1,17 +1,16 @@
 //! The watches and subscriptions of a session.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 
-use anykv::{Error, MessageEvent, Result, WatchEvent};
 use futures_util::{Stream, StreamExt};
-use serde::Serialize;
+use kv_core::{Error, Result};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
-use super::execute;
 use crate::escape;
-use crate::json::{self, ShownEvent};
+use crate::shape::{Failure, Heard};
 
 /// The running streams, each under the id of the request that started it.
 #[derive(Debug, Default)]
@@ -39,26 +38,29 @@ impl Streams {
     }
 
     /// Sends each event of the stream, and its end, until it is stopped.
-    pub(super) fn start<T: Send + 'static>(
+    pub(super) fn start<T>(
         &mut self,
         id: Value,
-        mut stream: std::pin::Pin<Box<dyn Stream<Item = Result<T>> + Send>>,
-        show: fn(&T) -> Value,
+        mut stream: Pin<Box<dyn Stream<Item = Result<T>> + Send>>,
         out: Sender<String>,
-    ) {
+    ) where
+        T: Send + 'static,
+        for<'e> Heard: From<&'e T>,
+    {
         let name = id.to_string();
         let task = tokio::spawn(async move {
             while let Some(event) = stream.next().await {
-                let line = match event {
-                    Ok(event) => json!({"id": id, "event": show(&event)}),
-                    Err(error) => json!({"id": id, "event": {"event": "error", "error": execute::error(&error)}}),
+                let heard = match event {
+                    Ok(event) => Heard::from(&event),
+                    Err(error) => Heard::Error { error: Failure::from(&error) },
                 };
+                let line = json!({"id": id, "event": heard});
                 if out.send(escape::json(line.to_string())).await.is_err() {
                     return;
                 }
             }
             // Nobody is there to hear it where this fails.
-            let _ = out.send(json!({"id": id, "event": {"event": "end"}}).to_string()).await;
+            let _ = out.send(json!({"id": id, "event": Heard::End}).to_string()).await;
         });
         self.running.insert(name, task);
     }
@@ -77,29 +79,5 @@ impl Streams {
 impl Drop for Streams {
     fn drop(&mut self) {
         self.running.values().for_each(JoinHandle::abort);
-    }
-}
-
-/// A message as it is shown.
-#[derive(Debug, Serialize)]
-struct ShownMessage {
-    event: &'static str,
-    channel: Vec<String>,
-    #[serde(flatten)]
-    payload: json::Value,
-}
-
-pub(super) fn watch_event(event: &WatchEvent) -> Value {
-    json!(ShownEvent::of(event, execute::segments))
-}
-
-pub(super) fn message_event(event: &MessageEvent) -> Value {
-    match event {
-        MessageEvent::Message(message) => {
-            let channel = execute::segments(&message.channel);
-            json!(ShownMessage { event: "message", channel, payload: json::Value::of(&message.payload) })
-        }
-        MessageEvent::Gap { reason } => json!({"event": "gap", "reason": json::gap(*reason)}),
-        _ => json!({"event": "unknown"}),
     }
 }

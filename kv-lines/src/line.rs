@@ -4,9 +4,12 @@ use std::io::{self, BufRead, Read};
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
+/// The longest request of the protocol, in bytes.
+pub const MAX_LINE_BYTES: usize = 32 << 20;
+
 /// One read of a bounded line.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub enum Line {
     /// A line stands in the buffer, without its end.
     Read,
     /// A line was longer than the limit; it was skipped.
@@ -16,7 +19,10 @@ pub(crate) enum Line {
 }
 
 /// Reads the next line of a file into the buffer. What lies behind a line that is too long is not of use.
-pub(crate) fn read(reader: &mut impl BufRead, buffer: &mut Vec<u8>, limit: usize) -> io::Result<Line> {
+///
+/// # Errors
+/// What reading gives.
+pub fn read(reader: &mut impl BufRead, buffer: &mut Vec<u8>, limit: usize) -> io::Result<Line> {
     buffer.clear();
     let read = reader.take(limit as u64 + 1).read_until(b'\n', buffer)?;
     if read == 0 {
@@ -28,9 +34,12 @@ pub(crate) fn read(reader: &mut impl BufRead, buffer: &mut Vec<u8>, limit: usize
 
 /// Reads the next line of a session into the buffer.
 ///
+/// # Errors
+/// What reading gives.
+///
 /// # Cancel safety
 /// A dropped future has lost what it read of the line.
-pub(crate) async fn read_async(
+pub async fn read_async(
     reader: &mut (impl AsyncBufRead + Unpin),
     buffer: &mut Vec<u8>,
     limit: usize,

@@ -1,20 +1,20 @@
 //! One session: requests in, responses and events out.
 
 use std::io;
+use std::pin::Pin;
 
-use anykv::{Error, Kv, Result};
+use futures_util::Stream;
+use kv_core::{Error, Kv, KvStore, Result};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use super::execute;
-use super::request::Request;
-use super::streams::{self, Streams};
+use super::execute::execute;
+use super::streams::Streams;
 use crate::escape;
-use crate::lines::{self, Line};
-
-/// The longest request line, in bytes.
-const MAX_LINE_BYTES: usize = 32 << 20;
+use crate::line::{self, Line, MAX_LINE_BYTES};
+use crate::request::Request;
+use crate::shape::{Failure, Heard};
 
 /// How many lines may wait for a peer that does not read; then the session waits for it.
 const MAX_WAITING: usize = 16;
@@ -41,7 +41,7 @@ async fn answer_all(kv: &Kv, reader: impl AsyncRead + Send + Unpin, out: Sender<
     let mut session = Session { kv, streams: Streams::default(), out };
     loop {
         let read = tokio::select! {
-            read = lines::read_async(&mut reader, &mut line, MAX_LINE_BYTES) => read?,
+            read = line::read_async(&mut reader, &mut line, MAX_LINE_BYTES) => read?,
             () = session.out.closed() => return Ok(()),
         };
         let peer_is_there = match read {
@@ -96,37 +96,36 @@ impl Session<'_> {
                     Ok(query) => store.watch(&query).await,
                     Err(error) => Err(error),
                 };
-                self.start(id, stream, streams::watch_event).await
+                self.start(id, stream).await
             }
             Request::Subscribe { channels } => {
                 let stream = match self.streams.check(&id).and_then(|()| channels.prefix()) {
                     Ok(channels) => store.subscribe(&channels).await,
                     Err(error) => Err(error),
                 };
-                self.start(id, stream, streams::message_event).await
+                self.start(id, stream).await
             }
             Request::Unwatch { of } | Request::Unsubscribe { of } => {
                 let was_running = self.streams.stop(&of).await;
                 self.send(id, Ok(json!(was_running))).await
             }
             request => {
-                let result = execute::execute(self.kv, request).await;
+                let result = execute(self.kv, request).await;
                 self.send(id, result.map(Option::unwrap_or_default)).await
             }
         }
     }
 
     /// Answers that the stream is live, and only then lets its events out.
-    async fn start<T: Send + 'static>(
-        &mut self,
-        id: Value,
-        stream: Result<std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<T>> + Send>>>,
-        show: fn(&T) -> Value,
-    ) -> bool {
+    async fn start<T>(&mut self, id: Value, stream: Result<Pin<Box<dyn Stream<Item = Result<T>> + Send>>>) -> bool
+    where
+        T: Send + 'static,
+        for<'e> Heard: From<&'e T>,
+    {
         match stream {
             Ok(stream) => {
                 let peer_is_there = self.send(id.clone(), Ok(Value::Null)).await;
-                self.streams.start(id, stream, show, self.out.clone());
+                self.streams.start(id, stream, self.out.clone());
                 peer_is_there
             }
             Err(error) => self.send(id, Err(error)).await,
@@ -136,7 +135,7 @@ impl Session<'_> {
     async fn send(&self, id: Value, result: Result<Value>) -> bool {
         let line = match result {
             Ok(result) => json!({"id": id, "result": result}),
-            Err(error) => json!({"id": id, "error": execute::error(&error)}),
+            Err(error) => json!({"id": id, "error": Failure::from(&error)}),
         };
         self.out.send(escape::json(line.to_string())).await.is_ok()
     }

@@ -1,0 +1,71 @@
+//! One store in two processes: what one writes, the other has. The cases are those of two handles in one process.
+
+use kv_core::Capability;
+
+use super::shared;
+use crate::case::{Need, cases};
+use crate::context::Context;
+use crate::failure::Verdict;
+
+const TWO: Need = Need::SecondProcess;
+const CONDITIONS: Need = Need::Has(Capability::Conditions);
+const COUNTERS: Need = Need::Has(Capability::Counters);
+const LIST: Need = Need::Has(Capability::List);
+const MESSAGES: Need = Need::Has(Capability::Messages);
+const TOUCH: Need = Need::Has(Capability::Touch);
+const TRANSACTIONS: Need = Need::Has(Capability::Transactions);
+const VERSIONS: Need = Need::Has(Capability::Versions);
+const WATCH: Need = Need::Has(Capability::Watch);
+
+cases! { processes, Shared:
+    writes_are_seen_at_once: "G-2" [TWO] "what one process was acknowledged the other reads, in turns and both ways";
+    entries_are_the_same: "G-1" [TWO] "two processes show the same value, version and deadline";
+    expiry_is_the_same: "T-4" [TWO] "an entry that one process wrote expires for the other";
+    batches_are_seen: "G-2" [TWO] "what one process wrote with set_many the other has, and deletes with delete_many";
+    lists_are_the_same: "L-1" [TWO, LIST] "two processes list the same, and one clears what the other wrote";
+    touch_is_seen: "T-5" [TWO, TOUCH] "a touch by one process moves the deadline for the other";
+    conditions_hold_across: "S-2" [TWO, CONDITIONS] "a condition is judged over what the other process wrote";
+    versions_hold_across: "S-3" [TWO, CONDITIONS, VERSIONS] "a version that one process gave fits in the other, until either writes";
+    one_of_all_creators_wins: "S-4" [TWO, CONDITIONS] "of concurrent creators in two processes exactly one stores";
+    swaps_lose_no_update: "S-4" [TWO, CONDITIONS, Need::KeepsAll] "writers in two processes under value conditions count exactly";
+    increments_are_exact: "C-1" [TWO, COUNTERS, Need::KeepsAll] "increments in two processes count exactly";
+    transactions_hold_across: "X-1" [TWO, TRANSACTIONS] "a transaction in one process checks and changes what the other has";
+    transactions_lose_no_update: "X-1" [TWO, TRANSACTIONS, Need::KeepsAll] "transactions in two processes count two keys exactly, and readers see no half";
+    changes_are_heard: "W-1" [TWO, WATCH] "a watcher in one process hears of every write in the other";
+    messages_are_heard: "P-2" [TWO, MESSAGES] "a subscriber in one process gets messages of the other";
+    a_dropped_handle_leaves_the_other: "R-3" [TWO] "dropping the handle of one process leaves the other and all entries";
+    histories_are_linearizable: "G-2" [TWO, Need::KeepsAll] "recorded histories in two processes have an order that explains every answer";
+    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories under conditions in two processes have an order that explains every answer";
+    histories_with_expiry_are_linearizable: "T-4" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of expiring keys in two processes have an order that explains every answer";
+}
+
+/// Each case as it stands in [`shared`], with its second handle in another process.
+macro_rules! across {
+    ($($name:ident)+) => {
+        $(async fn $name(cx: Context) -> Verdict {
+            shared::$name(cx.across_processes()).await
+        })+
+    };
+}
+
+across! {
+    writes_are_seen_at_once
+    entries_are_the_same
+    expiry_is_the_same
+    batches_are_seen
+    lists_are_the_same
+    touch_is_seen
+    conditions_hold_across
+    versions_hold_across
+    one_of_all_creators_wins
+    swaps_lose_no_update
+    increments_are_exact
+    transactions_hold_across
+    transactions_lose_no_update
+    changes_are_heard
+    messages_are_heard
+    a_dropped_handle_leaves_the_other
+    histories_are_linearizable
+    histories_with_conditions_are_linearizable
+    histories_with_expiry_are_linearizable
+}

@@ -1,0 +1,393 @@
+//! Requests as they stand on the line: written by the client, read by the server.
+
+use std::time::Duration;
+
+use kv_core::{
+    Bytes, Check, DeleteOptions, Error, Expiry, IncrementOptions, Initial, Key, ListQuery, Mutation, NewExpiry, Result,
+    SetItem, SetOptions, Transaction, Version, WatchQuery, WatchTarget, When,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::shape::{self, Encoding, Segments, Value};
+
+/// What is asked, without the id.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Request {
+    Info {},
+    Get { key: Segments },
+    Contains { key: Segments },
+    Set(SetRequest),
+    Delete(DeleteRequest),
+    GetMany { keys: Vec<Segments> },
+    SetMany { items: Vec<SetRequest> },
+    DeleteMany { keys: Vec<Segments> },
+    List(ListRequest),
+    Clear { prefix: Segments },
+    Touch { key: Segments, expiry: ExpiryText },
+    Increment(IncrementRequest),
+    Commit(CommitRequest),
+    Watch(WatchRequest),
+    Unwatch { of: serde_json::Value },
+    Publish(PublishRequest),
+    Subscribe { channels: Segments },
+    Unsubscribe { of: serde_json::Value },
+    Ping {},
+    Flush {},
+    Sweep {},
+    Close {},
+}
+
+/// `"never"`, `"keep"`, `{"after_ms": 300000}` or `{"at_ms": 1767225600000}`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ExpiryText {
+    Never,
+    Keep,
+    AfterMs(u64),
+    AtMs(u64),
+}
+
+impl ExpiryText {
+    /// Durations and moments are rounded up to the millisecond, as every store rounds them.
+    fn of(expiry: Expiry) -> Result<Self> {
+        match expiry {
+            Expiry::Never => Ok(Self::Never),
+            Expiry::Keep => Ok(Self::Keep),
+            Expiry::After(duration) => {
+                Ok(Self::AfterMs(u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)))
+            }
+            Expiry::At(moment) => Ok(Self::AtMs(shape::millis(moment))),
+            _ => Err(Error::invalid("an expiry that the protocol has no word for")),
+        }
+    }
+
+    pub(crate) fn of_new(expiry: NewExpiry) -> Result<Self> {
+        Self::of(expiry.into())
+    }
+
+    fn or_default(expiry: Option<Self>, default: Expiry) -> Expiry {
+        match expiry {
+            None => default,
+            Some(Self::Never) => Expiry::Never,
+            Some(Self::Keep) => Expiry::Keep,
+            Some(Self::AfterMs(millis)) => Expiry::After(Duration::from_millis(millis)),
+            Some(Self::AtMs(millis)) => shape::moment(millis),
+        }
+    }
+
+    pub(crate) fn new_expiry(self) -> Result<NewExpiry> {
+        match Self::or_default(Some(self), Expiry::Never) {
+            Expiry::Never => Ok(NewExpiry::Never),
+            Expiry::After(duration) => Ok(NewExpiry::After(duration)),
+            Expiry::At(moment) => Ok(NewExpiry::At(moment)),
+            _ => Err(Error::invalid("a touch that keeps the deadline does nothing")),
+        }
+    }
+}
+
+/// `"always"`, `"absent"`, `"present"`, `{"version": …}` or `{"value": {"value": …, "encoding": …}}`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Condition {
+    #[default]
+    Always,
+    Absent,
+    Present,
+    Version(Version),
+    Value(Value),
+}
+
+impl Condition {
+    fn of(when: &When) -> Result<Self> {
+        match when {
+            When::Always => Ok(Self::Always),
+            When::Absent => Ok(Self::Absent),
+            When::Present => Ok(Self::Present),
+            When::Version(version) => Ok(Self::Version(*version)),
+            When::Value(value) => Ok(Self::Value(Value::compact(value))),
+            _ => Err(Error::invalid("a condition that the protocol has no word for")),
+        }
+    }
+
+    fn when(self) -> Result<When> {
+        Ok(match self {
+            Self::Always => When::Always,
+            Self::Absent => When::Absent,
+            Self::Present => When::Present,
+            Self::Version(version) => When::Version(version),
+            Self::Value(value) => When::Value(value.into_bytes()?),
+        })
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SetRequest {
+    key: Segments,
+    value: String,
+    #[serde(default, skip_serializing_if = "Encoding::is_text")]
+    encoding: Encoding,
+    expiry: Option<ExpiryText>,
+    #[serde(default)]
+    when: Condition,
+    #[serde(default)]
+    return_previous: bool,
+}
+
+impl SetRequest {
+    pub(crate) fn new(key: &Key, value: &[u8], options: &SetOptions) -> Result<Self> {
+        let Value { value, encoding } = Value::compact(value);
+        Ok(Self {
+            key: key.into(),
+            value,
+            encoding,
+            expiry: Some(ExpiryText::of(options.expiry)?),
+            when: Condition::of(&options.when)?,
+            return_previous: options.return_previous,
+        })
+    }
+
+    pub(crate) fn into_item(self, default: Expiry) -> Result<SetItem> {
+        let Self { key, value, encoding, expiry, when, return_previous } = self;
+        let mut options = SetOptions::default();
+        options.expiry = ExpiryText::or_default(expiry, default);
+        options.when = when.when()?;
+        options.return_previous = return_previous;
+        Ok(SetItem::new(key.key()?, Value { value, encoding }.into_bytes()?).with_options(options))
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeleteRequest {
+    key: Segments,
+    #[serde(default)]
+    when: Condition,
+    #[serde(default)]
+    return_previous: bool,
+}
+
+impl DeleteRequest {
+    pub(crate) fn new(key: &Key, options: &DeleteOptions) -> Result<Self> {
+        let when = Condition::of(&options.when)?;
+        Ok(Self { key: key.into(), when, return_previous: options.return_previous })
+    }
+
+    pub(crate) fn into_parts(self) -> Result<(Key, DeleteOptions)> {
+        let Self { key, when, return_previous } = self;
+        let mut options = DeleteOptions::default();
+        options.when = when.when()?;
+        options.return_previous = return_previous;
+        Ok((key.key()?, options))
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListRequest {
+    prefix: Segments,
+    after: Option<Segments>,
+    before: Option<Segments>,
+    #[serde(default)]
+    reverse: bool,
+    limit: Option<usize>,
+    #[serde(default)]
+    keys_only: bool,
+    max_page_bytes: Option<usize>,
+}
+
+impl From<&ListQuery> for ListRequest {
+    fn from(query: &ListQuery) -> Self {
+        Self {
+            prefix: (&query.prefix).into(),
+            after: query.after.as_ref().map(Segments::from),
+            before: query.before.as_ref().map(Segments::from),
+            reverse: query.reverse,
+            limit: query.limit,
+            keys_only: query.keys_only,
+            max_page_bytes: Some(query.max_page_bytes),
+        }
+    }
+}
+
+impl ListRequest {
+    pub(crate) fn query(&self) -> Result<ListQuery> {
+        let Self { prefix, after, before, reverse, limit, keys_only, max_page_bytes } = self;
+        let mut query = ListQuery::new(prefix.prefix()?);
+        query.after = after.as_ref().map(Segments::key).transpose()?;
+        query.before = before.as_ref().map(Segments::key).transpose()?;
+        query.reverse = *reverse;
+        query.limit = *limit;
+        query.keys_only = *keys_only;
+        query.max_page_bytes = max_page_bytes.unwrap_or(query.max_page_bytes);
+        Ok(query)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IncrementRequest {
+    pub(crate) key: Segments,
+    by: Whole,
+    expiry: Option<ExpiryText>,
+}
+
+/// A whole number, or its decimal text for languages whose numbers are doubles.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged, expecting = "`by` is a whole number of 64 bits, or its decimal text")]
+enum Whole {
+    Number(i64),
+    Text(String),
+}
+
+impl IncrementRequest {
+    pub(crate) fn new(key: &Key, by: i64, options: &IncrementOptions) -> Result<Self> {
+        Ok(Self { key: key.into(), by: Whole::Number(by), expiry: Some(ExpiryText::of(options.expiry)?) })
+    }
+
+    pub(crate) fn by(&self) -> Result<i64> {
+        match &self.by {
+            Whole::Number(by) => Ok(*by),
+            Whole::Text(text) => {
+                text.parse().map_err(|_| Error::invalid("`by` is a whole number of 64 bits, or its decimal text"))
+            }
+        }
+    }
+
+    pub(crate) fn options(&self, default: Expiry) -> IncrementOptions {
+        IncrementOptions::default().with_expiry(ExpiryText::or_default(self.expiry, default))
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CommitRequest {
+    #[serde(default)]
+    checks: Vec<CheckRequest>,
+    #[serde(default)]
+    mutations: Vec<MutationRequest>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckRequest {
+    key: Segments,
+    when: Condition,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum MutationRequest {
+    Set {
+        key: Segments,
+        value: String,
+        #[serde(default, skip_serializing_if = "Encoding::is_text")]
+        encoding: Encoding,
+        expiry: Option<ExpiryText>,
+    },
+    Delete {
+        key: Segments,
+    },
+}
+
+impl CommitRequest {
+    pub(crate) fn new(transaction: &Transaction) -> Result<Self> {
+        let check = |check: &Check| Ok(CheckRequest { key: (&check.key).into(), when: Condition::of(&check.when)? });
+        let mutation = |mutation: &Mutation| match mutation {
+            Mutation::Set { key, value, expiry } => {
+                let Value { value, encoding } = Value::compact(value);
+                let expiry = Some(ExpiryText::of(*expiry)?);
+                Ok(MutationRequest::Set { key: key.into(), value, encoding, expiry })
+            }
+            Mutation::Delete { key } => Ok(MutationRequest::Delete { key: key.into() }),
+            _ => Err(Error::invalid("a mutation that the protocol has no word for")),
+        };
+        Ok(Self {
+            checks: transaction.checks.iter().map(check).collect::<Result<_>>()?,
+            mutations: transaction.mutations.iter().map(mutation).collect::<Result<_>>()?,
+        })
+    }
+
+    pub(crate) fn into_transaction(self, default: Expiry) -> Result<Transaction> {
+        let mut transaction = Transaction::new();
+        for CheckRequest { key, when } in self.checks {
+            let (key, when) = (key.key()?, when.when()?);
+            transaction = transaction.check(key, when);
+        }
+        for mutation in self.mutations {
+            transaction.mutations.push(match mutation {
+                MutationRequest::Set { key, value, encoding, expiry } => Mutation::Set {
+                    key: key.key()?,
+                    value: Value { value, encoding }.into_bytes()?,
+                    expiry: ExpiryText::or_default(expiry, default),
+                },
+                MutationRequest::Delete { key } => Mutation::Delete { key: key.key()? },
+            });
+        }
+        Ok(transaction)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WatchRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<Segments>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Segments>,
+    #[serde(default)]
+    snapshot: bool,
+    #[serde(default)]
+    keys_only: bool,
+}
+
+impl WatchRequest {
+    pub(crate) fn new(query: &WatchQuery) -> Result<Self> {
+        let (prefix, key) = match &query.target {
+            WatchTarget::Prefix(prefix) => (Some(prefix.into()), None),
+            WatchTarget::Key(key) => (None, Some(key.into())),
+            _ => return Err(Error::invalid("a watch that the protocol has no word for")),
+        };
+        let snapshot = match query.initial {
+            Initial::None => false,
+            Initial::Snapshot => true,
+            _ => return Err(Error::invalid("a beginning of a watch that the protocol has no word for")),
+        };
+        Ok(Self { prefix, key, snapshot, keys_only: query.keys_only })
+    }
+
+    pub(crate) fn query(&self) -> Result<WatchQuery> {
+        let mut query = match (&self.prefix, &self.key) {
+            (Some(prefix), None) => WatchQuery::prefix(prefix.prefix()?),
+            (None, Some(key)) => WatchQuery::key(key.key()?),
+            _ => return Err(Error::invalid("a watch has either `prefix` or `key`")),
+        };
+        if self.snapshot {
+            query = query.with_snapshot();
+        }
+        query.keys_only = self.keys_only;
+        Ok(query)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PublishRequest {
+    channel: Segments,
+    value: String,
+    #[serde(default, skip_serializing_if = "Encoding::is_text")]
+    encoding: Encoding,
+}
+
+impl PublishRequest {
+    pub(crate) fn new(channel: &Key, message: &[u8]) -> Self {
+        let Value { value, encoding } = Value::compact(message);
+        Self { channel: channel.into(), value, encoding }
+    }
+
+    pub(crate) fn into_parts(self) -> Result<(Key, Bytes)> {
+        let Self { channel, value, encoding } = self;
+        Ok((channel.key()?, Value { value, encoding }.into_bytes()?))
+    }
+}

@@ -1,0 +1,9 @@
+//! The side that has the store.
+
+mod execute;
+mod listen;
+mod session;
+mod streams;
+
+pub use self::listen::{listen, serve};
+pub use self::session::session;

@@ -1,0 +1,245 @@
+//! Entries, their deadlines, and what came of writes.
+
+use std::time::{Duration, SystemTime};
+
+use kv_core::{CommitOutcome, Deadline, DeleteOutcome, Expires, Expiry, Key, ListItem, Result, SetOutcome, Version};
+use serde::{Deserialize, Serialize};
+
+use super::key::Segments;
+use super::value::Value;
+
+/// A deadline: milliseconds since the Unix epoch, `null` for never, `"unknown"` where the store cannot tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ExpiresAt {
+    /// At this moment.
+    Millis(u64),
+    /// Not by time.
+    Never,
+    /// The store cannot tell.
+    Unknown(Unknown),
+}
+
+/// The word `unknown`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unknown {
+    /// `unknown`.
+    Unknown,
+}
+
+impl From<Expires> for ExpiresAt {
+    fn from(expires: Expires) -> Self {
+        match expires {
+            Expires::At(moment) => Self::Millis(millis(moment)),
+            Expires::Never => Self::Never,
+            _ => Self::Unknown(Unknown::Unknown),
+        }
+    }
+}
+
+impl From<ExpiresAt> for Expires {
+    fn from(expires: ExpiresAt) -> Self {
+        match expires {
+            ExpiresAt::Millis(millis) => Deadline::from_millis(millis).into(),
+            ExpiresAt::Never => Self::Never,
+            ExpiresAt::Unknown(Unknown::Unknown) => Self::Unknown,
+        }
+    }
+}
+
+/// An entry as it stands in a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its value.
+    #[serde(flatten)]
+    pub value: Value,
+    /// Its version, where the store has them.
+    pub version: Option<Version>,
+    /// Its deadline.
+    pub expires_at: ExpiresAt,
+}
+
+impl From<&kv_core::Entry> for Entry {
+    fn from(entry: &kv_core::Entry) -> Self {
+        Self { value: Value::of(&entry.value), version: entry.version, expires_at: entry.expires.into() }
+    }
+}
+
+impl Entry {
+    /// The entry that the line shows.
+    ///
+    /// # Errors
+    /// `Invalid` for bad base64.
+    pub fn into_entry(self) -> Result<kv_core::Entry> {
+        let Self { value, version, expires_at } = self;
+        let mut entry = kv_core::Entry::new(value.into_bytes()?).with_expires(expires_at);
+        entry.version = version;
+        Ok(entry)
+    }
+}
+
+/// An entry where there is one, both ways.
+pub(crate) fn shown(entry: Option<&kv_core::Entry>) -> Option<Entry> {
+    entry.map(Entry::from)
+}
+
+pub(crate) fn read(entry: Option<Entry>) -> Result<Option<kv_core::Entry>> {
+    entry.map(Entry::into_entry).transpose()
+}
+
+/// One key of a list, with its entry unless only keys were asked for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Item {
+    #[serde(flatten)]
+    entry: Option<Entry>,
+    key: Segments,
+}
+
+impl From<&ListItem> for Item {
+    fn from(ListItem { key, entry }: &ListItem) -> Self {
+        Self { entry: shown(entry.as_ref()), key: key.into() }
+    }
+}
+
+impl Item {
+    pub(crate) fn into_item(self) -> Result<ListItem> {
+        Ok(ListItem { key: self.key.key()?, entry: read(self.entry)? })
+    }
+}
+
+/// What came of a set.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+pub(crate) enum Set {
+    Stored { version: Option<Version>, previous: Option<Entry> },
+    Refused { current: Option<Entry> },
+}
+
+impl From<&SetOutcome> for Set {
+    fn from(outcome: &SetOutcome) -> Self {
+        match outcome {
+            SetOutcome::Stored { version, previous } => {
+                Self::Stored { version: *version, previous: shown(previous.as_ref()) }
+            }
+            SetOutcome::Refused { current } => Self::Refused { current: shown(current.as_ref()) },
+        }
+    }
+}
+
+impl Set {
+    pub(crate) fn into_outcome(self) -> Result<SetOutcome> {
+        Ok(match self {
+            Self::Stored { version, previous } => SetOutcome::Stored { version, previous: read(previous)? },
+            Self::Refused { current } => SetOutcome::Refused { current: read(current)? },
+        })
+    }
+}
+
+/// What came of a delete.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+pub(crate) enum Delete {
+    Deleted { previous: Option<Entry> },
+    Missing,
+    Refused { current: Option<Entry> },
+}
+
+impl From<&DeleteOutcome> for Delete {
+    fn from(outcome: &DeleteOutcome) -> Self {
+        match outcome {
+            DeleteOutcome::Deleted { previous } => Self::Deleted { previous: shown(previous.as_ref()) },
+            DeleteOutcome::Missing => Self::Missing,
+            DeleteOutcome::Refused { current } => Self::Refused { current: shown(current.as_ref()) },
+        }
+    }
+}
+
+impl Delete {
+    pub(crate) fn into_outcome(self) -> Result<DeleteOutcome> {
+        Ok(match self {
+            Self::Deleted { previous } => DeleteOutcome::Deleted { previous: read(previous)? },
+            Self::Missing => DeleteOutcome::Missing,
+            Self::Refused { current } => DeleteOutcome::Refused { current: read(current)? },
+        })
+    }
+}
+
+/// What came of a transaction.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+pub(crate) enum Commit {
+    Committed { versions: Vec<Option<Version>> },
+    Refused { check: usize },
+}
+
+impl From<CommitOutcome> for Commit {
+    fn from(outcome: CommitOutcome) -> Self {
+        match outcome {
+            CommitOutcome::Committed { versions } => Self::Committed { versions },
+            CommitOutcome::Refused { check } => Self::Refused { check },
+        }
+    }
+}
+
+impl From<Commit> for CommitOutcome {
+    fn from(outcome: Commit) -> Self {
+        match outcome {
+            Commit::Committed { versions } => Self::Committed { versions },
+            Commit::Refused { check } => Self::Refused { check },
+        }
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Page {
+    pub(crate) items: Vec<Item>,
+    pub(crate) next: Option<Segments>,
+}
+
+/// Milliseconds since the Unix epoch, rounded up.
+pub fn millis(moment: SystemTime) -> u64 {
+    let deadline = Deadline::resolve(Expiry::At(moment), SystemTime::UNIX_EPOCH, None);
+    deadline.as_millis().unwrap_or(u64::MAX)
+}
+
+/// The moment that lies this many milliseconds behind the Unix epoch, where the system can represent it.
+pub fn moment(millis: u64) -> Expiry {
+    match SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis)) {
+        Some(moment) => Expiry::At(moment),
+        None => Expiry::Never,
+    }
+}
+
+/// The segments of a key.
+pub fn segments(key: &Key) -> Vec<String> {
+    key.segments().map(std::borrow::Cow::into_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_milliseconds_null_or_unknown() {
+        let shown = |expires: Expires| serde_json::to_string(&ExpiresAt::from(expires)).unwrap();
+        assert_eq!(shown(Deadline::from_millis(1_767_225_600_123).into()), "1767225600123");
+        assert_eq!((shown(Expires::Never).as_str(), shown(Expires::Unknown).as_str()), ("null", r#""unknown""#));
+        assert_eq!(shown(Deadline::from_millis(0).into()), "0");
+        for expires in [Expires::Never, Expires::Unknown, Deadline::from_millis(5).into()] {
+            let read: ExpiresAt = serde_json::from_str(&shown(expires)).unwrap();
+            assert_eq!(Expires::from(read), expires);
+        }
+    }
+
+    #[test]
+    fn an_item_comes_with_its_entry_or_without() {
+        let key = Key::new(["a", "b"]).unwrap();
+        for entry in [None, Some(kv_core::Entry::new(&b"\xff"[..]).with_version(Version::random()))] {
+            let item = ListItem { key: key.clone(), entry };
+            let line = serde_json::to_string(&Item::from(&item)).unwrap();
+            assert_eq!(serde_json::from_str::<Item>(&line).unwrap().into_item().unwrap(), item, "{line}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Values of any bytes as JSON strings.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use kv_core::{Bytes, Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// How a value is written as a JSON string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// The value is UTF-8 and stands as it is.
+    #[default]
+    Text,
+    /// Base64 with padding.
+    Base64,
+}
+
+impl Encoding {
+    /// Whether it is the one that is not said.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub fn is_text(&self) -> bool {
+        *self == Self::Text
+    }
+}
+
+/// A value of any bytes: text where it is UTF-8, else base64, said by `"encoding":"base64"`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Value {
+    /// The text.
+    pub value: String,
+    /// What it is the text of.
+    #[serde(default, skip_serializing_if = "Encoding::is_text")]
+    pub encoding: Encoding,
+}
+
+impl Value {
+    /// The bytes as a person reads them best.
+    pub fn of(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self { value: text.to_owned(), encoding: Encoding::Text },
+            Err(_) => Self { value: STANDARD.encode(bytes), encoding: Encoding::Base64 },
+        }
+    }
+
+    /// The bytes in a length that can be told before: a character that JSON escapes takes up to six times its own length as
+    /// text, base64 takes a third more.
+    pub fn compact(bytes: &[u8]) -> Self {
+        let is_plain = |byte: &u8| (b' '..=b'~').contains(byte) && !matches!(byte, b'"' | b'\\');
+        match std::str::from_utf8(bytes) {
+            Ok(text) if bytes.iter().all(is_plain) => Self { value: text.to_owned(), encoding: Encoding::Text },
+            _ => Self { value: STANDARD.encode(bytes), encoding: Encoding::Base64 },
+        }
+    }
+
+    /// The bytes.
+    ///
+    /// # Errors
+    /// `Invalid` for bad base64.
+    pub fn into_bytes(self) -> Result<Bytes> {
+        match self.encoding {
+            Encoding::Text => Ok(Bytes::from(self.value)),
+            Encoding::Base64 => STANDARD
+                .decode(&self.value)
+                .map(Bytes::from)
+                .map_err(|error| Error::invalid(format!("bad base64: {error}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_bytes_round_trip() {
+        for bytes in [&b""[..], b"text", b"\0\n\"", "é🦀".as_bytes(), b"\xff\xfe", &[0xed, 0xa0, 0x80]] {
+            for value in [Value::of(bytes), Value::compact(bytes)] {
+                let text = serde_json::to_string(&value).unwrap();
+                assert_eq!(serde_json::from_str::<Value>(&text).unwrap().into_bytes().unwrap(), bytes, "{text}");
+            }
+        }
+        assert_eq!(serde_json::to_string(&Value::of(b"\xff")).unwrap(), r#"{"value":"/w==","encoding":"base64"}"#);
+    }
+
+    #[test]
+    fn the_compact_form_is_no_longer_than_told() {
+        for bytes in [vec![0; 3_000], vec![b'"'; 3_000], vec![b'x'; 3_000], "é".repeat(1_500).into_bytes()] {
+            assert!(serde_json::to_string(&Value::compact(&bytes).value).unwrap().len() <= bytes.len() / 3 * 4 + 6);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The conformance suite over a connection, before a store in memory: what gets lost on the line is found here.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use conformance_tests::{Fresh, Suite};
+use kv_core::{Error, Kv, Result};
+use kv_lines::{LinesBuilder, LinesStore};
+use kv_memory::{CAPABILITIES, MemoryStore};
+use tokio::net::TcpListener;
+
+async fn open(fresh: Fresh) -> Result<LinesStore> {
+    let kv = Kv::new(MemoryStore::builder().clock(fresh.clock()).build()?);
+    let failed = |error| Error::unavailable("no listener").with_source(error);
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tokio::spawn(async move { kv_lines::serve(&kv, listener).await });
+    LinesBuilder::new(address).operation_timeout(std::time::Duration::from_secs(60)).open().await
+}
+
+fn main() {
+    Suite::new("lines", CAPABILITIES, open).with_clock().main()
+}
