@@ -7,6 +7,7 @@ mod failure;
 pub mod faulty;
 mod front;
 mod history;
+mod link;
 mod process;
 mod recorder;
 mod report;

@@ -7,19 +7,20 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use kv_core::{Capabilities, Error, Kv, KvStore, Result};
-use kv_lines::{LinesBuilder, LinesStore};
+use kv_lines::LinesBuilder;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use crate::link::blocking;
 use crate::suite::{Fresh, Suite};
 
 /// Tells a program that it is the second process, and where the backend is.
 const BACKEND: &str = "CONFORMANCE_BACKEND";
 
 impl Suite {
-    /// A store on a backend that processes share. `start` brings the backend up, and gives what keeps it up and its address;
-    /// `open` opens the store of a case there. Second handles are then opened by two `open` in one process, and in a second
-    /// process as well, which is this program once more.
+    /// A store on a backend that processes share. `start` brings the backend up before the first case, and gives what keeps it up
+    /// and its address; `open` opens the store of a case there. So the suite has second handles, in this process and in a
+    /// second one, which is this program once more.
     ///
     /// In the second process it does not return: it serves stores until the first process ends. So nothing that should
     /// happen once stands before it in `main`, and `main` is a test program's own (`harness = false`).
@@ -42,7 +43,7 @@ impl Suite {
     pub fn on_backend<B, F, S>(
         name: impl Into<String>,
         capabilities: Capabilities,
-        start: impl FnOnce() -> (B, String),
+        start: impl FnOnce() -> (B, String) + Send + Sync + 'static,
         open: impl Fn(String, Fresh) -> F + Send + Sync + 'static,
     ) -> Self
     where
@@ -55,25 +56,52 @@ impl Suite {
             served.unwrap_or_else(|error| panic!("the second process cannot serve: {error}"));
             std::process::exit(0)
         }
-        let (backend, address) = start();
-        let process = Arc::new(Process { address: address.clone(), running: OnceLock::new() });
-        let open = move |fresh| {
-            // It stays up as long as stores are opened.
-            let _ = &backend;
-            open(address.clone(), fresh)
+        let backend = Arc::new(Backend { start: Mutex::new(Some(start)), started: OnceLock::new() });
+        let process = Arc::new(Process::default());
+        let (open, elsewhere) = (Arc::new(open), Arc::clone(&backend));
+        let open_here = move |fresh| {
+            let (open, backend) = (Arc::clone(&open), Arc::clone(&backend));
+            async move {
+                let address = blocking(move || Ok(backend.address())).await?;
+                open(address, fresh).await
+            }
         };
-        let elsewhere = move |fresh: Fresh| {
-            let process = Arc::clone(&process);
-            async move { process.open(fresh).await }
+        let open_elsewhere = move |fresh: Fresh| {
+            let (process, backend) = (Arc::clone(&process), Arc::clone(&elsewhere));
+            async move {
+                let answer = blocking(move || process.ask(&backend.address(), fresh.name())).await?;
+                let unusable = |_| Error::unavailable(format!("the second process: {answer}"));
+                let address = answer.trim_end().parse().map_err(unusable)?;
+                // The store there has deadlines of its own.
+                LinesBuilder::new(address).operation_timeout(Duration::from_secs(120)).open().await
+            }
         };
-        Self::new(name, capabilities, open).with_second_handle().with_second_process(elsewhere)
+        Self::new(name, capabilities, open_here).with_second_handle().with_second_process(open_elsewhere)
+    }
+}
+
+/// What `start` brought up; started for the first store, so that listing the cases starts nothing.
+struct Backend<B, S> {
+    start: Mutex<Option<S>>,
+    started: OnceLock<(B, String)>,
+}
+
+impl<B, S: FnOnce() -> (B, String)> Backend<B, S> {
+    fn address(&self) -> String {
+        // A start that panicked is not tried again: every case after it says so.
+        let start = || self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let started = self.started.get_or_init(|| match start() {
+            Some(start) => start(),
+            None => panic!("the backend did not start"),
+        });
+        started.1.clone()
     }
 }
 
 /// The second process as the first one sees it; started when the first store is opened in it.
+#[derive(Default)]
 struct Process {
-    address: String,
-    running: OnceLock<Mutex<io::Result<Running>>>,
+    running: Mutex<Option<Running>>,
 }
 
 struct Running {
@@ -83,34 +111,28 @@ struct Running {
 }
 
 impl Process {
-    async fn open(self: Arc<Self>, fresh: Fresh) -> Result<LinesStore> {
-        let asked = tokio::task::spawn_blocking(move || self.ask(fresh.name())).await;
-        let answer = asked.map_err(|error| Error::unavailable(error.to_string()))?;
-        let answer = answer.map_err(|error| Error::unavailable(format!("the second process: {error}")))?;
-        let address = answer.trim_end().parse();
-        let address = address.map_err(|_| Error::unavailable(format!("the second process: {answer}")))?;
-        // The store there has its own deadlines.
-        LinesBuilder::new(address).operation_timeout(Duration::from_secs(120)).open().await
-    }
-
-    fn ask(&self, name: &str) -> io::Result<String> {
-        let mut running =
-            self.running.get_or_init(|| Mutex::new(self.start())).lock().unwrap_or_else(PoisonError::into_inner);
-        let Running { to, from, .. } =
-            running.as_mut().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
+    /// Where the store of this name is served, or why it is not.
+    fn ask(&self, backend: &str, name: &str) -> io::Result<String> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Running { to, from, .. } = match &mut *running {
+            Some(running) => running,
+            none => none.insert(Running::start(backend)?),
+        };
         writeln!(to, "{name}")?;
         to.flush()?;
         let mut answer = String::new();
         from.read_line(&mut answer)?;
         Ok(answer)
     }
+}
 
-    fn start(&self) -> io::Result<Running> {
+impl Running {
+    fn start(backend: &str) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.env(BACKEND, &self.address).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.env(BACKEND, backend).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         match (child.stdin.take(), child.stdout.take()) {
-            (Some(to), Some(from)) => Ok(Running { child, to, from: BufReader::new(from) }),
+            (Some(to), Some(from)) => Ok(Self { child, to, from: BufReader::new(from) }),
             _ => Err(io::Error::other("it has no streams")),
         }
     }

@@ -312,6 +312,9 @@ pub(crate) struct ServeArgs {
     /// Listen on a loopback address such as `127.0.0.1:7070` instead of stdin and stdout; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
+    /// With `--listen`, end when stdin does, so that it does not outlive who started it
+    #[arg(long, requires = "listen")]
+    pub(crate) until_eof: bool,
 }
 
 #[cfg(test)]

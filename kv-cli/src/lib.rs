@@ -10,6 +10,7 @@ mod output;
 mod pages;
 mod progress;
 pub mod replay;
+mod served;
 pub mod transfer;
 
 pub use self::app::main;

@@ -1,6 +1,6 @@
 //! Requests as they stand on the line: written by the client, read by the server.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kv_core::{
     Bytes, Check, DeleteOptions, Error, Expiry, IncrementOptions, Initial, Key, ListQuery, Mutation, NewExpiry, Result,
@@ -38,7 +38,7 @@ pub(crate) enum Request {
     Close {},
 }
 
-/// `"never"`, `"keep"`, `{"after_ms": 300000}` or `{"at_ms": 1767225600000}`.
+/// `"never"`, `"keep"`, `{"after_ms": 300000}` or `{"at_ms": 1767225600000}`; or in nanoseconds, `after_ns` and `at_ns`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ExpiryText {
@@ -46,18 +46,24 @@ pub(crate) enum ExpiryText {
     Keep,
     AfterMs(u64),
     AtMs(u64),
+    AfterNs(u64),
+    AtNs(u64),
 }
 
 impl ExpiryText {
-    /// Durations and moments are rounded up to the millisecond, as every store rounds them.
+    /// As exact as it was said: a moment that has just passed, rounded up to the millisecond, would be to come.
     fn of(expiry: Expiry) -> Result<Self> {
         match expiry {
             Expiry::Never => Ok(Self::Never),
             Expiry::Keep => Ok(Self::Keep),
-            Expiry::After(duration) => {
-                Ok(Self::AfterMs(u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)))
+            Expiry::After(duration) => Ok(match u64::try_from(duration.as_nanos()) {
+                Ok(nanos) => Self::AfterNs(nanos),
+                Err(_) => Self::AfterMs(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
+            }),
+            Expiry::At(moment) => {
+                let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                Ok(u64::try_from(since.as_nanos()).map_or_else(|_| Self::AtMs(shape::millis(moment)), Self::AtNs))
             }
-            Expiry::At(moment) => Ok(Self::AtMs(shape::millis(moment))),
             _ => Err(Error::invalid("an expiry that the protocol has no word for")),
         }
     }
@@ -72,7 +78,9 @@ impl ExpiryText {
             Some(Self::Never) => Expiry::Never,
             Some(Self::Keep) => Expiry::Keep,
             Some(Self::AfterMs(millis)) => Expiry::After(Duration::from_millis(millis)),
-            Some(Self::AtMs(millis)) => shape::moment(millis),
+            Some(Self::AtMs(millis)) => shape::moment(Duration::from_millis(millis)),
+            Some(Self::AfterNs(nanos)) => Expiry::After(Duration::from_nanos(nanos)),
+            Some(Self::AtNs(nanos)) => shape::moment(Duration::from_nanos(nanos)),
         }
     }
 

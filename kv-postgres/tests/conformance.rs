@@ -1,5 +1,6 @@
 //! The conformance suite on a server: each store is a table of its own.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use conformance_tests::{Fresh, Suite};
 use kv_core::{Durability, Survives};
 use kv_postgres::{CAPABILITIES, PostgresStore};
@@ -8,8 +9,12 @@ use test_servers::postgres::Postgres;
 fn main() {
     // The server does not wait for the disk, and the store finds that out.
     let declared = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
-    let server = Postgres::start().unwrap();
-    let url = server.url();
-    let open = move |fresh: Fresh| PostgresStore::builder().url(&url).unwrap().table(fresh.name()).open();
-    Suite::new("postgres", declared, open).with_reopen().with_second_handle().main()
+    let start = || {
+        let server = Postgres::start().unwrap();
+        let url = server.url();
+        (server, url)
+    };
+    let open =
+        |url: String, fresh: Fresh| async move { PostgresStore::builder().url(&url)?.table(fresh.name()).open().await };
+    Suite::on_backend("postgres", declared, start, open).with_reopen().main()
 }

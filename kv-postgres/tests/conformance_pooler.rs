@@ -1,5 +1,6 @@
 //! The conformance suite through a pooler of transactions, with an address of the server itself to listen to.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use conformance_tests::{Fresh, Suite};
 use kv_core::{Durability, Survives};
 use kv_postgres::{CAPABILITIES, PostgresStore};
@@ -7,13 +8,18 @@ use test_servers::pgbouncer::PgBouncer;
 use test_servers::postgres::Postgres;
 
 fn main() {
+    // The server does not wait for the disk, and the store finds that out.
     let declared = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
-    let server = Postgres::start().unwrap();
-    let pooler = PgBouncer::start(&server).unwrap();
-    let (url, listen) = (pooler.url("kv"), server.url());
-    let open = move |fresh: Fresh| {
-        let builder = PostgresStore::builder().url(&url).unwrap().table(fresh.name());
-        builder.pooled(true).listen_url(&listen).open()
+    let start = || {
+        let server = Postgres::start().unwrap();
+        let pooler = PgBouncer::start(&server).unwrap();
+        let addresses = format!("{} {}", pooler.url("kv"), server.url());
+        ((pooler, server), addresses)
     };
-    Suite::new("postgres behind a pooler", declared, open).with_reopen().with_second_handle().main()
+    let open = |addresses: String, fresh: Fresh| async move {
+        let (pooler, server) = addresses.split_once(' ').unwrap();
+        let builder = PostgresStore::builder().url(pooler)?.table(fresh.name());
+        builder.pooled(true).listen_url(server).open().await
+    };
+    Suite::on_backend("postgres-pooler", declared, start, open).with_reopen().main()
 }

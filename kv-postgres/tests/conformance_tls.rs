@@ -1,14 +1,21 @@
 //! The conformance suite over TLS, with the server's certificate verified.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use conformance_tests::{Fresh, Suite};
 use kv_core::{Durability, Survives};
 use kv_postgres::{CAPABILITIES, PostgresStore};
 use test_servers::postgres::Postgres;
 
 fn main() {
+    // The server does not wait for the disk, and the store finds that out.
     let declared = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
-    let server = Postgres::builder().tls().start().unwrap();
-    let url = format!("{}?sslmode=verify-full&sslrootcert={}", server.url(), server.ca_certificate().display());
-    let open = move |fresh: Fresh| PostgresStore::builder().url(&url).unwrap().table(fresh.name()).open();
-    Suite::new("postgres over TLS", declared, open).with_reopen().with_second_handle().main()
+    let start = || {
+        let server = Postgres::builder().tls().start().unwrap();
+        let ca = server.ca_certificate().display().to_string();
+        let url = format!("{}?sslmode=verify-full&sslrootcert={ca}", server.url());
+        (server, url)
+    };
+    let open =
+        |url: String, fresh: Fresh| async move { PostgresStore::builder().url(&url)?.table(fresh.name()).open().await };
+    Suite::on_backend("postgres-tls", declared, start, open).with_reopen().main()
 }

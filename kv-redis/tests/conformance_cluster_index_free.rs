@@ -1,13 +1,13 @@
 //! The conformance suite without an index, on a cluster: each store is a namespace of its own.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
-use conformance_tests::Suite;
+
+use conformance_tests::{Fresh, Suite};
 use kv_redis::{CLUSTER_INDEX_FREE, Index};
 
 mod support;
 
 fn main() {
-    let open = |fresh: conformance_tests::Fresh| {
-        support::at(support::cluster_url()).namespace(fresh.name()).index(Index::None).open()
-    };
-    Suite::new("redis-cluster-index-free", CLUSTER_INDEX_FREE, open).with_reopen().with_second_handle().main()
+    let open = |url: String, fresh: Fresh| support::at(&url).namespace(fresh.name()).index(Index::None).open();
+    let suite = Suite::on_backend("redis-cluster-index-free", CLUSTER_INDEX_FREE, support::start_cluster, open);
+    suite.with_reopen().main()
 }

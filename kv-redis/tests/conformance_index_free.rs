@@ -1,15 +1,12 @@
 //! The conformance suite without an index: each store is a namespace of its own.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
-use conformance_tests::Suite;
+
+use conformance_tests::{Fresh, Suite};
 use kv_redis::{INDEX_FREE, Index};
 
 mod support;
 
 fn main() {
-    Suite::new("redis-index-free", INDEX_FREE, |fresh| {
-        support::at(&support::server().url()).namespace(fresh.name()).index(Index::None).open()
-    })
-    .with_reopen()
-    .with_second_handle()
-    .main()
+    let open = |url: String, fresh: Fresh| support::at(&url).namespace(fresh.name()).index(Index::None).open();
+    Suite::on_backend("redis-index-free", INDEX_FREE, support::start, open).with_reopen().main()
 }

@@ -1,63 +1,58 @@
-//! The cases of the conformance suite in which the server is away: in a black hole, and refusing connections.
+//! The cases of the conformance suite in which the server is away: in a black hole, refusing connections, and killed.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::io;
 use std::time::Duration;
 
 use conformance_tests::{Fresh, Suite};
-use kv_core::{Error, Result};
-use kv_redis::STANDALONE;
+use kv_core::Result;
+use kv_redis::{RedisStore, STANDALONE};
 use test_servers::proxy::Proxy;
+use test_servers::redis::Redis;
 
 mod support;
 
-/// A proxy for each store, by its name.
-#[derive(Clone, Default)]
-struct Proxies(Arc<Mutex<HashMap<String, Arc<Proxy>>>>);
-
-impl Proxies {
-    fn of(&self, fresh: &Fresh) -> Result<Arc<Proxy>> {
-        let mut proxies = self.0.lock().unwrap();
-        if let Some(proxy) = proxies.get(fresh.name()) {
-            return Ok(Arc::clone(proxy));
-        }
-        let proxy = Proxy::start(support::server().address()).map_err(|error| Error::unavailable(error.to_string()))?;
-        let proxy = Arc::new(proxy);
-        proxies.insert(fresh.name().to_owned(), Arc::clone(&proxy));
-        Ok(proxy)
-    }
+async fn open(url: String, fresh: Fresh) -> Result<RedisStore> {
+    let short = Duration::from_secs(1);
+    let builder = support::at(&url).namespace(fresh.name());
+    builder.operation_timeout(short).connect_timeout(short).heartbeat(short / 4).open().await
 }
 
-fn suite(name: &str, cut: impl Fn(&Proxy) + Copy + Send + Sync + 'static) -> Suite {
-    let proxies = Proxies::default();
-    let (opening, cutting, healing) = (proxies.clone(), proxies.clone(), proxies);
-    let open = move |fresh: Fresh| {
-        let proxy = opening.of(&fresh);
-        async move {
-            let builder = support::at(&format!("redis://{}", proxy?.address())).namespace(fresh.name());
-            let short = Duration::from_secs(1);
-            builder.operation_timeout(short).connect_timeout(short).heartbeat(short / 4).open().await
-        }
-    };
-    let cut = move |fresh: Fresh| std::future::ready(cutting.of(&fresh).map(|proxy| cut(&proxy)));
-    let heal = move |fresh: Fresh| std::future::ready(healing.of(&fresh).map(|proxy| proxy.pass()));
-    Suite::new(name, STANDALONE, open).with_second_handle().with_outage(cut, heal)
+/// A proxy for each store.
+fn proxied(name: &str, cut: impl Fn(&Proxy) + Send + Sync + 'static) -> Suite {
+    let lay = || Proxy::start(support::server().address());
+    let open = |proxy: &Proxy, fresh| open(format!("redis://{}", proxy.address()), fresh);
+    let done = |()| io::Result::Ok(());
+    Suite::over_links(name, STANDALONE, lay, open, move |proxy| done(cut(proxy)), move |proxy| done(proxy.pass()))
+}
+
+/// A server for each store, which keeps what it acknowledged when it is killed.
+fn killed() -> Suite {
+    let lay = || Redis::builder().append_only().start();
+    let open = |server: &Redis, fresh| open(server.url(), fresh);
+    let restart = |server: &mut Redis| if server.cli(&["PING"]).is_ok() { Ok(()) } else { server.restart() };
+    Suite::over_links("redis-killed", STANDALONE, lay, open, Redis::kill, restart)
 }
 
 mod black_hole {
-    use super::{Proxy, suite};
+    use super::{Proxy, proxied};
 
-    conformance_tests::outage! { suite("redis-black-hole", Proxy::black_hole) }
+    conformance_tests::outage! { proxied("redis-black-hole", Proxy::black_hole) }
 }
 
 mod refused {
-    use super::suite;
+    use super::proxied;
 
     conformance_tests::outage! {
-        suite("redis-refused", |proxy| {
+        proxied("redis-refused", |proxy| {
             proxy.refuse();
             proxy.close_all();
         })
     }
+}
+
+mod killed_server {
+    use super::killed;
+
+    conformance_tests::outage! { killed() }
 }

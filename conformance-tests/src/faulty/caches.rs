@@ -18,10 +18,10 @@ use super::kept::Kept;
 faults! { caches:
     delete_leaves_a_cached_copy: "D-1" "keeps what was read in a cache that deletes do not reach"
         ["basics/delete_removes", "cancel/get", "injectivity/patterns", "keys/numbers_stay_text",
-         "restart/handles_share", "shared/batches_are_seen", "transactions/all_is_applied"]
+         "restart/handles_share", "shared/batches_are_seen", "processes/batches_are_seen", "transactions/all_is_applied"]
         |inner, clock| Cached { inner, clock, copies: Kept::default() };
     reads_are_stale: "G-2" "answers from what this handle read in the last half second, whatever other handles have written"
-        ["shared/histories_are_linearizable", "shared/histories_with_conditions_are_linearizable"]
+        ["shared/histories_are_linearizable", "processes/histories_are_linearizable", "shared/histories_with_conditions_are_linearizable", "processes/histories_with_conditions_are_linearizable"]
         |inner, clock| Stale { inner, clock, copies: Kept::default() };
     replicas_lag: "G-2" "who wrote reads the primary, and others a replica that is two milliseconds behind"
         ["concurrency/acknowledged_writes_are_seen_by_all", "races/plain_writes_and_swaps_lose_no_update"]

@@ -21,7 +21,7 @@ faults! { concurrency:
         |inner, _clock| EarlyDelete { inner };
     plain_sets_pass_the_lock: "S-2" "judges conditions under a lock that plain sets do not take, as moka's `insert` does not"
         ["restart/handles_judge_together", "atomicity/counts_with_conditional_sets", "races/histories_are_linearizable",
-         "races/one_holder_of_a_version_wins", "shared/one_of_all_creators_wins"]
+         "races/one_holder_of_a_version_wins", "shared/one_of_all_creators_wins", "processes/one_of_all_creators_wins"]
         |inner, _clock| BesideTheLock { inner, lock: tokio::sync::Mutex::default() };
     set_is_delete_and_create: "G-2" "overwrites by a delete and a create: readers see the hole, and a call that is dropped in between leaves it"
         ["concurrency/reads_never_go_back", "cancel/large_set", "concurrency/histories_are_linearizable",

@@ -15,7 +15,7 @@ use super::faults;
 faults! { conditions:
     get_and_then_set: "S-4" "judges a condition by a get and then sets, where Spin fails"
         ["races/one_of_twenty_creators_wins", "races/swaps_by_value_lose_no_update",
-         "races/one_creator_wins_after_each_delete", "races/one_of_many_swappers_wins", "shared/swaps_lose_no_update"]
+         "races/one_creator_wins_after_each_delete", "races/one_of_many_swappers_wins", "shared/swaps_lose_no_update", "processes/swaps_lose_no_update"]
         |inner, _clock| CheckThenSet { inner };
     refusal_is_hidden: "S-2" "says that it stored although no row was changed"
         ["conditions/value_is_refused_over_nothing", "random/conditions"]
@@ -48,7 +48,7 @@ faults! { conditions:
         |inner, _clock| Ignoring { inner, ignored: |when| matches!(when, When::Version(_)) };
     absent_never_holds: "S-2" "refuses to create, whatever is there"
         ["conditions/absent_stores_over_nothing", "conditions/absent_stores_after_a_delete",
-         "conditions/values_swap_four_ways", "shared/conditions_hold_across"]
+         "conditions/values_swap_four_ways", "shared/conditions_hold_across", "processes/conditions_hold_across"]
         |inner, _clock| Refusing { inner, refused: |when| *when == When::Absent };
     present_never_holds: "S-2" "refuses to replace, whatever is there"
         ["conditions/present_stores_over_live"]

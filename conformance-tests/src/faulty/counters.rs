@@ -14,7 +14,7 @@ use super::kept::Kept;
 faults! { counters:
     get_and_then_set: "C-1" "reads, adds and writes, and so loses what is added meanwhile"
         ["counters/a_thousand_at_once", "atomicity/counts_with_increments", "counters/counters_do_not_mix",
-         "counters/up_and_down_at_once", "shared/increments_are_exact"]
+         "counters/up_and_down_at_once", "shared/increments_are_exact", "processes/increments_are_exact"]
         |inner, _clock| Lossy { inner };
     wrap_around: "C-1" "overflows into the negative, as Deno's sum does"
         ["counters/overflow_is_invalid"]

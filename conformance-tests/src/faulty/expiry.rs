@@ -70,7 +70,7 @@ faults! { expiry:
             other => other,
         });
     clock_is_five_seconds_ahead: "T-4" "takes the deadline from the clock of a client that is five seconds ahead"
-        ["deadlines/now_and_the_ttl", "shared/expiry_is_the_same"]
+        ["deadlines/now_and_the_ttl", "shared/expiry_is_the_same", "processes/expiry_is_the_same"]
         |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::After(ttl) if !ttl.is_zero() => Expiry::After(ttl.saturating_add(Duration::from_secs(5))),
             other => other,
@@ -110,7 +110,7 @@ faults! { expiry:
         });
     a_key_keeps_its_ttl: "S-1" "gives the time to live that a key last had to the next write that has none"
         ["expiry/written_again_it_stays", "expiry/overwrite_without_one_clears_it",
-         "shared/histories_with_expiry_are_linearizable"]
+         "shared/histories_with_expiry_are_linearizable", "processes/histories_with_expiry_are_linearizable"]
         |inner, _clock| Habitual { inner, ttls: Kept::default() };
     batch_drops_the_ttl: "B-1" "`set_many` stores without the times to live of its entries"
         ["expiry/each_of_a_batch_its_own", "batch/set_many_expires_one_by_one", "restart/unswept_entries_do_not_return"]

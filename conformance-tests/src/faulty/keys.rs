@@ -49,7 +49,7 @@ faults! { keys:
         ["injectivity/escapes"]
         |inner, _clock| Recoded::by_segment(inner, |segment| segment.replace("%2F", "/").replace("%2f", "/"));
     hashed_without_a_check: "K-2" "takes keys with the same 16-bit hash for one"
-        ["injectivity/every_dangerous_key_is_its_own", "restart/lists_survive", "shared/lists_are_the_same"]
+        ["injectivity/every_dangerous_key_is_its_own", "restart/lists_survive", "shared/lists_are_the_same", "processes/lists_are_the_same"]
         |inner, _clock| Recoded::new(inner, Remembered::new(hashed));
     escapes_run_into_separators: "K-2" "joins segments with `:` and writes `:` as `_:`, so that a segment that ends in `_` meets one with a colon"
         ["injectivity/ends_do_not_run_together"]

@@ -23,14 +23,14 @@ faults! { singles:
         |inner, _clock| FirstWrite { inner };
     deleted_keys_stay_dead: "S-1" "a delete leaves a tombstone that swallows the next write"
         ["basics/set_after_delete", "cancel/clear", "cancel/delete", "cancel/delete_many", "cancel/watch",
-         "expiry/keep_on_absent_is_never", "races/one_of_many_deleters_wins", "shared/writes_are_seen_at_once"]
+         "expiry/keep_on_absent_is_never", "races/one_of_many_deleters_wins", "shared/writes_are_seen_at_once", "processes/writes_are_seen_at_once"]
         |inner, _clock| Tombstones { inner, buried: Kept::default() };
     everything_ends_in_a_minute: "S-1" "gives a default time to live of a minute to what has none, as caches do"
         ["basics/no_deadline_unless_asked", "cancel/set_with_a_deadline", "expiry/without_one_it_stays"]
         |inner, _clock| DefaultTtl { inner };
     reading_writes: "S-3" "a get writes the entry again, as one that counts reads in it does"
         ["versions/conditional_set_gives_a_new_version", "basics/reading_changes_nothing",
-         "shared/entries_are_the_same"]
+         "shared/entries_are_the_same", "processes/entries_are_the_same"]
         |inner, _clock| WritingGet { inner };
     previous_comes_unasked: "S-2" "gives the entry that was replaced although nobody asked"
         ["conditions/previous_is_what_was_replaced", "basics/previous_only_when_asked",

@@ -24,7 +24,7 @@ faults! { touch:
         ["touch/shorter", "random/lives"]
         |inner, clock| TouchLonger { inner, clock };
     only_shortens: "T-5" "`touch` never moves a deadline away"
-        ["touch/longer", "shared/touch_is_seen", "touch/again_and_again", "touch/from_now_on", "touch/never",
+        ["touch/longer", "shared/touch_is_seen", "processes/touch_is_seen", "touch/again_and_again", "touch/from_now_on", "touch/never",
          "touch/reads_back"]
         |inner, clock| TouchShorter { inner, clock };
     sweeper_goes_by_an_old_index: "T-6" "the sweeper removes a key by the deadline that it once had, though it was set again since"

@@ -16,10 +16,10 @@ faults! { transactions:
          "atomicity/readers_never_see_half", "cancel/commit"]
         |inner, _clock| Stepwise { inner, checks_first: true };
     checked_in_steps: "X-1" "judges a check when it gets to it, and leaves what it applied before"
-        ["atomicity/batches_see_no_mixture_backwards", "shared/transactions_lose_no_update"]
+        ["atomicity/batches_see_no_mixture_backwards", "shared/transactions_lose_no_update", "processes/transactions_lose_no_update"]
         |inner, _clock| Stepwise { inner, checks_first: false };
     checks_are_ignored: "X-1" "applies the mutations whatever the checks say"
-        ["transactions/checks_see_what_was_before", "atomicity/one_of_many_wins", "shared/transactions_hold_across",
+        ["transactions/checks_see_what_was_before", "atomicity/one_of_many_wins", "shared/transactions_hold_across", "processes/transactions_hold_across",
          "transactions/absent_is_checked", "transactions/value_is_checked"]
         |inner, _clock| Changed { inner, change: |transaction| transaction.checks.clear() };
     only_the_first_check_counts: "X-1" "judges the first check alone"

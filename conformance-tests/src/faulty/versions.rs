@@ -23,7 +23,7 @@ faults! { versions:
         |inner, _clock| Renamed { inner, names: Arc::new(Counted::default()) };
     are_digests_of_the_value: "S-3" "takes the digest of the value for its version, as an ETag"
         ["versions/increment_gives_a_new_version", "clear/versions_do_not_return",
-         "conditional_deletes/version_is_refused_over_a_newer", "shared/versions_hold_across",
+         "conditional_deletes/version_is_refused_over_a_newer", "shared/versions_hold_across", "processes/versions_hold_across",
          "versions/overwrites_never_repeat_a_version", "versions/recreation_after_expiry_never_repeats_a_version",
          "versions/same_bytes_give_a_new_version", "random/everything"]
         |inner, _clock| Renamed { inner, names: Arc::new(Digest) };

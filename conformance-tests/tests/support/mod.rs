@@ -23,23 +23,26 @@ where
     let capabilities = wrap(good, Arc::new(kv_core::SystemClock)).info().capabilities;
     let (shelf, wrap) = (Arc::new(Shelf::default()), Arc::new(wrap));
     let (cut, heal) = (Arc::clone(&shelf), Arc::clone(&shelf));
-    Suite::new(name, capabilities, move |fresh| {
+    let open = move |fresh: Fresh| {
         let (shelf, wrap) = (Arc::clone(&shelf), Arc::clone(&wrap));
         async move { Ok(wrap(Arc::new(shelf.open(&fresh).await?), fresh.clock())) }
-    })
-    .with_clock()
-    .with_reopen()
-    .with_second_handle()
-    .with_outage(
-        move |fresh| {
-            cut.link(&fresh).cut();
-            async { Ok(()) }
-        },
-        move |fresh| {
-            heal.link(&fresh).heal();
-            async { Ok(()) }
-        },
-    )
+    };
+    // What is broken here is so in every handle; `tests/processes.rs` has a real second process.
+    Suite::new(name, capabilities, open.clone())
+        .with_second_process(open)
+        .with_clock()
+        .with_reopen()
+        .with_second_handle()
+        .with_outage(
+            move |fresh| {
+                cut.link(&fresh).cut();
+                async { Ok(()) }
+            },
+            move |fresh| {
+                heal.link(&fresh).heal();
+                async { Ok(()) }
+            },
+        )
 }
 
 /// The stores of a run, by name.

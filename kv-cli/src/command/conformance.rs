@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anykv::{KvStore, Namespace, Namespaced, StoreUrl, Survives};
-use conformance_tests::{CaseReport, Outcome, Report, Suite, matrix};
+use conformance_tests::{CaseReport, Fresh, Outcome, Report, Suite, matrix};
 
 use crate::args::ConformanceArgs;
 use crate::exit::{Answer, Failure};
 use crate::interrupt::or_interrupted;
 use crate::output::{self, Output};
 use crate::progress::Progress;
+use crate::served::Served;
 
 pub(crate) async fn run(default: String, args: ConformanceArgs, output: &mut Output) -> Result<Answer, Failure> {
     let ConformanceArgs { urls, filter, seed, matrix: wants_matrix, verbose } = args;
@@ -52,8 +53,9 @@ pub(crate) async fn run(default: String, args: ConformanceArgs, output: &mut Out
     Ok(Answer::of(reports.iter().all(Report::is_green)))
 }
 
-/// The suite for a URL. What processes share is opened by each case, for a namespace of its own; what one handle owns alone is
-/// opened by each case in a folder of its own inside the URL's; what is not kept is another store each time anyway.
+/// The suite for a URL. What processes share is opened by each case, for a namespace of its own, and once more in a second
+/// process; what one handle owns alone is opened by each case in a folder of its own inside the URL's; what is not kept is
+/// another store each time anyway.
 async fn suite(url: String, folders: &Folders) -> Result<Suite, Failure> {
     let shown = url.parse::<StoreUrl>()?.to_string();
     let kv = anykv::registry().open(&url).await?;
@@ -63,16 +65,25 @@ async fn suite(url: String, folders: &Folders) -> Result<Suite, Failure> {
     let keeps = capabilities.durability.survives >= Survives::Process;
     let is_owned = keeps && !capabilities.shared;
     let folders = is_owned.then(|| folders.clone());
+    let address = url.clone();
     let suite = Suite::new(shown.clone(), capabilities, move |fresh| {
         let url = match &folders {
-            Some(folders) => folders.inside(&url, fresh.name()),
-            None => Ok(url.clone()),
+            Some(folders) => folders.inside(&address, fresh.name()),
+            None => Ok(address.clone()),
         };
         async move { open(&url?, fresh.name()).await }
     })
     .with_rerun(format!("kv conformance '{shown}' --seed {{seed}} --filter {{case}}"));
     let suite = if keeps || capabilities.shared { suite.with_reopen() } else { suite };
-    Ok(if capabilities.shared { suite.with_second_handle() } else { suite })
+    if !capabilities.shared {
+        return Ok(suite);
+    }
+    let served = Served::new(url);
+    let elsewhere = move |fresh: Fresh| {
+        let served = served.clone();
+        async move { Ok(Namespaced::new(Arc::new(served.open().await?), Namespace::new([fresh.name()])?)) }
+    };
+    Ok(suite.with_second_handle().with_second_process(elsewhere))
 }
 
 async fn open(url: &str, case: &str) -> anykv::Result<impl KvStore + use<>> {

@@ -25,6 +25,16 @@ pub(crate) async fn run(kv: &Kv, args: &ServeArgs) -> Result<Answer, Failure> {
         tokio::net::TcpListener::bind(address).await.map_err(Failure::io(format!("listening on {address}")))?;
     let address = listener.local_addr().map_err(Failure::io("listening"))?;
     output::message(&format!("listening on {address}"));
-    kv_lines::listen(kv, listener).await.map_err(Failure::io("listening"))?;
+    let listening = kv_lines::listen(kv, listener);
+    if args.until_eof {
+        let (mut stdin, mut nowhere) = (tokio::io::stdin(), tokio::io::sink());
+        tokio::select! {
+            listened = listening => listened,
+            read = tokio::io::copy(&mut stdin, &mut nowhere) => read.map(drop),
+        }
+    } else {
+        listening.await
+    }
+    .map_err(Failure::io("listening"))?;
     Ok(Answer::Yes)
 }

@@ -1,5 +1,7 @@
 //! The lines of an export file; the README describes them.
 
+use std::time::Duration;
+
 use anykv::{Entry, Expires, Expiry, Key, SetItem, SetOptions};
 use kv_lines::shape::{self, Encoding, ExpiresAt, Value};
 use serde::{Deserialize, Serialize};
@@ -65,7 +67,7 @@ impl Read {
     pub(super) fn into_item(self) -> Result<SetItem, String> {
         let Self { key, value, encoding, expires_at } = self;
         let value = Value { value, encoding }.into_bytes().map_err(|error| error.message().to_owned())?;
-        let expiry = expires_at.map_or(Expiry::Never, shape::moment);
+        let expiry = expires_at.map_or(Expiry::Never, |millis| shape::moment(Duration::from_millis(millis)));
         Ok(SetItem::new(key, value).with_options(SetOptions::default().with_expiry(expiry)))
     }
 }

@@ -204,9 +204,9 @@ pub fn millis(moment: SystemTime) -> u64 {
     deadline.as_millis().unwrap_or(u64::MAX)
 }
 
-/// The moment that lies this many milliseconds behind the Unix epoch, where the system can represent it.
-pub fn moment(millis: u64) -> Expiry {
-    match SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis)) {
+/// The moment that lies this long behind the Unix epoch, where the system can represent it.
+pub fn moment(since: Duration) -> Expiry {
+    match SystemTime::UNIX_EPOCH.checked_add(since) {
         Some(moment) => Expiry::At(moment),
         None => Expiry::Never,
     }

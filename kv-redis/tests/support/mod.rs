@@ -20,15 +20,18 @@ pub(crate) fn server() -> &'static Redis {
     SERVER.get_or_init(|| Redis::start().unwrap())
 }
 
-/// One cluster for all cases of a test program, started by the first.
-pub(crate) fn cluster_url() -> &'static str {
-    static CLUSTER: OnceLock<(RedisCluster, String)> = OnceLock::new();
-    let (_, url) = CLUSTER.get_or_init(|| {
-        let cluster = RedisCluster::start().unwrap();
-        let url = cluster.url();
-        (cluster, url)
-    });
-    url
+/// A server for the suite, and its address.
+pub(crate) fn start() -> (Redis, String) {
+    let server = Redis::start().unwrap();
+    let url = server.url();
+    (server, url)
+}
+
+/// A cluster for the suite, and its address.
+pub(crate) fn start_cluster() -> (RedisCluster, String) {
+    let cluster = RedisCluster::start().unwrap();
+    let url = cluster.url();
+    (cluster, url)
 }
 
 /// A builder for the store that a URL names.

@@ -1,0 +1,13 @@
+//! The conformance suite on a cluster, with handles in two processes that take turns.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use conformance_tests::{Fresh, Suite};
+use kv_redis::CLUSTER;
+
+mod support;
+
+fn main() {
+    let open = |url: String, fresh: Fresh| support::at(&url).namespace(fresh.name()).open();
+    let suite = Suite::on_backend("redis-cluster-processes", CLUSTER, support::start_cluster, open);
+    suite.with_reopen().in_two_processes().main()
+}
