@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kv_core::{BoxFuture, Capabilities, Capability, Survives, Transactions};
+use kv_core::{BoxFuture, Capabilities, Capability, Reach, Survives, Transactions};
 
 use crate::context::Context;
 use crate::failure::Verdict;
@@ -76,6 +76,10 @@ pub enum Need {
     Shared,
     /// What was acknowledged survives at least this.
     Survives(Survives),
+    /// Watchers in other processes hear of changes.
+    WatchShared,
+    /// Subscribers in other processes get messages.
+    MessagesShared,
     /// The harness can open the same store again after it was closed.
     Reopen,
     /// The harness can open a second handle on the same store.
@@ -109,6 +113,8 @@ impl Need {
             Self::WatchExpiry => capabilities.watch_expiry,
             Self::KeepsAll => !capabilities.may_evict,
             Self::Shared => capabilities.shared,
+            Self::WatchShared => capabilities.watch == Reach::Shared,
+            Self::MessagesShared => capabilities.messages == Reach::Shared,
             Self::Survives(what) => capabilities.durability.survives >= what,
             Self::Reopen => hooks.reopen,
             Self::SecondHandle => hooks.second_handle,
@@ -129,6 +135,8 @@ impl fmt::Display for Need {
             Self::WatchExpiry => f.write_str("watch to tell of expiry"),
             Self::KeepsAll => f.write_str("a store that evicts nothing"),
             Self::Shared => f.write_str("a store that processes share"),
+            Self::WatchShared => f.write_str("watch that reaches other processes"),
+            Self::MessagesShared => f.write_str("messages that reach other processes"),
             Self::Survives(what) => write!(f, "durability {what:?} or better"),
             Self::Reopen => f.write_str("a harness that reopens the store"),
             Self::SecondHandle => f.write_str("a harness that opens a second handle"),

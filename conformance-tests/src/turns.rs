@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use kv_core::{KvStore, Result, StoreInfo, delegate_store};
+use bytes::Bytes;
+use kv_core::{Key, KeyPrefix, KvStore, MessageStream, Reach, Result, StoreInfo, delegate_store};
 
 /// Gives each call to the other of two handles than the call before it.
 #[derive(Debug)]
@@ -18,6 +19,12 @@ impl Turns {
         Self { handles: [here, elsewhere], calls: AtomicUsize::new(0) }
     }
 
+    /// Where messages go: to one handle alone where they do not leave its process.
+    fn messenger(&self) -> &dyn KvStore {
+        let [here, _] = &self.handles;
+        if here.info().capabilities.messages == Reach::Process { here } else { self.next() }
+    }
+
     fn next(&self) -> &dyn KvStore {
         let [here, elsewhere] = &self.handles;
         if self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { here } else { elsewhere }
@@ -26,11 +33,19 @@ impl Turns {
 
 #[async_trait]
 impl KvStore for Turns {
-    delegate_store!(self.next(), except info close);
+    delegate_store!(self.next(), except info publish subscribe close);
 
     fn info(&self) -> &StoreInfo {
         let [here, _] = &self.handles;
         here.info()
+    }
+
+    async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
+        self.messenger().publish(channel, message).await
+    }
+
+    async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
+        self.messenger().subscribe(channels).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -6,6 +6,7 @@ use std::future::ready;
 use std::sync::{LazyLock, Mutex};
 
 use conformance_tests::{Fresh, Outcome, Report, Suite};
+use kv_core::Reach;
 use kv_memory::{CAPABILITIES, MemoryStore};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -17,7 +18,8 @@ fn suite() -> Suite {
         let mut stores = STORES.lock().unwrap();
         ready(Ok(stores.entry(fresh.name().to_owned()).or_default().clone()))
     };
-    Suite::on_backend("each its own", CAPABILITIES.with_shared(), || ((), String::new()), open)
+    let declared = CAPABILITIES.with_shared().with_watch(Reach::Shared).with_messages(Reach::Shared);
+    Suite::on_backend("each its own", declared, || ((), String::new()), open)
 }
 
 fn main() {

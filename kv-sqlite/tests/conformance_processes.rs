@@ -1,4 +1,4 @@
-//! The conformance suite on a file that two processes have open, whose handles take turns; by the system's clock.
+//! The conformance suite on files that two processes have open, whose handles take turns; by the system's clock.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
@@ -9,9 +9,9 @@ use kv_sqlite::{CAPABILITIES, SqliteStore};
 fn main() {
     let start = || {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store.sqlite").display().to_string();
+        let path = folder.path().display().to_string();
         (folder, path)
     };
-    let open = |path: String, fresh: Fresh| SqliteStore::builder().path(Path::new(&path)).table(fresh.name()).open();
+    let open = |path: String, fresh: Fresh| SqliteStore::builder().path(Path::new(&path).join(fresh.name())).open();
     Suite::on_backend("sqlite-processes", CAPABILITIES, start, open).with_reopen().in_two_processes().main()
 }

@@ -11,11 +11,11 @@ const TWO: Need = Need::SecondProcess;
 const CONDITIONS: Need = Need::Has(Capability::Conditions);
 const COUNTERS: Need = Need::Has(Capability::Counters);
 const LIST: Need = Need::Has(Capability::List);
-const MESSAGES: Need = Need::Has(Capability::Messages);
+const MESSAGES: Need = Need::MessagesShared;
 const TOUCH: Need = Need::Has(Capability::Touch);
 const TRANSACTIONS: Need = Need::Has(Capability::Transactions);
 const VERSIONS: Need = Need::Has(Capability::Versions);
-const WATCH: Need = Need::Has(Capability::Watch);
+const WATCH: Need = Need::WatchShared;
 
 cases! { processes, Shared:
     writes_are_seen_at_once: "G-2" [TWO] "what one process was acknowledged the other reads, in turns and both ways";

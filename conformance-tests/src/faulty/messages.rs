@@ -16,7 +16,7 @@ faults! { messages:
     come_twice: "P-1" "delivers a message again, as a retried publish does"
         ["messages/comes_in_order", "messages/dropped_subscription_leaves_the_others",
          "messages/empty_prefix_covers_all", "messages/every_subscriber_gets_it",
-         "messages/publishers_keep_their_own_order", "shared/messages_are_heard", "processes/messages_are_heard"]
+         "messages/publishers_keep_their_own_order", "shared/messages_are_heard"]
         |inner, _clock| Twice { inner };
     come_in_pairs_swapped: "P-1" "delivers the later of two messages first"
         ["messages/comes_in_order", "messages/close_ends_the_stream", "messages/live_when_the_call_returns",

@@ -23,7 +23,7 @@ faults! { watch:
          "watch_loss/dropped_watch_leaves_the_others", "watch_targets/empty_prefix_covers_all"]
         |inner, _clock| Late { inner };
     deletes_are_not_told: "W-1" "reports writes only"
-        ["watch_snapshot/goes_on_with_changes", "shared/changes_are_heard", "processes/changes_are_heard", "watch/clear_is_reported",
+        ["watch_snapshot/goes_on_with_changes", "shared/changes_are_heard", "watch/clear_is_reported",
          "watch/conditional_delete_is_reported", "watch/delete_is_reported", "watch/delete_many_is_reported",
          "watch/expiry_is_reported", "watch_loss/long_keys_are_reported", "watch_targets/two_watchers_hear_both"]
         |inner, _clock| Filtered::new(inner, |event, _| !matches!(event, WatchEvent::Removed { .. }));
