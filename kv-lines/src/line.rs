@@ -12,6 +12,8 @@ pub const MAX_LINE_BYTES: usize = 32 << 20;
 pub enum Line {
     /// A line stands in the buffer, without its end.
     Read,
+    /// The same, of the last line of a session, which has no end: it may have been cut off.
+    Unended,
     /// A line was longer than the limit; it was skipped.
     TooLong,
     /// Nothing is left.
@@ -45,7 +47,7 @@ pub async fn read_async(
     limit: usize,
 ) -> io::Result<Line> {
     buffer.clear();
-    let (mut is_any, mut is_too_long) = (false, false);
+    let (mut is_any, mut is_ended, mut is_too_long) = (false, false, false);
     loop {
         let available = reader.fill_buf().await?;
         if available.is_empty() {
@@ -64,6 +66,7 @@ pub async fn read_async(
         }
         reader.consume(taken);
         if end.is_some() {
+            is_ended = true;
             break;
         }
     }
@@ -71,7 +74,11 @@ pub async fn read_async(
         return Ok(Line::End);
     }
     trim(buffer);
-    Ok(if is_too_long || buffer.len() > limit { Line::TooLong } else { Line::Read })
+    Ok(match (is_too_long || buffer.len() > limit, is_ended) {
+        (true, _) => Line::TooLong,
+        (false, true) => Line::Read,
+        (false, false) => Line::Unended,
+    })
 }
 
 /// Takes the line's end away.
@@ -96,7 +103,7 @@ mod tests {
             let (mut seen, mut buffer) = (Vec::new(), Vec::new());
             loop {
                 match read_async(&mut reader, &mut buffer, 5).await.unwrap() {
-                    Line::Read => seen.push(String::from_utf8(buffer.clone()).unwrap()),
+                    Line::Read | Line::Unended => seen.push(String::from_utf8(buffer.clone()).unwrap()),
                     Line::TooLong => seen.push("-".into()),
                     Line::End => break,
                 }

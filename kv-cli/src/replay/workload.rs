@@ -100,7 +100,7 @@ impl Workload {
             match line::read(&mut reader, &mut text, MAX_LINE_BYTES).map_err(Failure::io("reading the workload"))? {
                 Line::End => break,
                 Line::TooLong => return Err(wrong("the line is too long")),
-                Line::Read => {}
+                Line::Read | Line::Unended => {}
             }
             let record: Record = serde_json::from_slice(&text).map_err(|error| wrong(&error.to_string()))?;
             let step = record.into_step().map_err(|problem| wrong(&problem))?;

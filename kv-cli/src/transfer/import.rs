@@ -65,7 +65,7 @@ impl Reader<'_> {
     fn advance(&mut self) -> Result<bool, Failure> {
         self.number += 1;
         match line::read(&mut self.source, &mut self.line, MAX_LINE_BYTES).map_err(Failure::io("reading the import"))? {
-            Line::Read => Ok(true),
+            Line::Read | Line::Unended => Ok(true),
             Line::End => Ok(false),
             Line::TooLong => Err(self.wrong(&format!("the line is longer than {MAX_LINE_BYTES} bytes"))),
         }

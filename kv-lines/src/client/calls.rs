@@ -40,6 +40,14 @@ pub(super) enum Kind {
     Long,
 }
 
+impl Kind {
+    /// What the caller learns of an answer that came and cannot be understood: the write behind it may have happened.
+    fn unread(self, error: &Error) -> Error {
+        let message = format!("the answer of the served store cannot be read: {}", error.message());
+        if self == Self::Read { Error::corrupt(message) } else { Error::indeterminate(None, message) }
+    }
+}
+
 impl Calls {
     pub(super) async fn connect(endpoint: Endpoint) -> Result<Self> {
         let mut first = endpoint.connect().await?;
@@ -101,7 +109,8 @@ impl Calls {
             Kind::Long => work.await.map_err(Broken::Connection),
             Kind::Read | Kind::Write => self.endpoint.within(work).await,
         };
-        let answer = answer.map_err(|broken| broken.into_error(kind != Kind::Read))??;
+        let answer = answer.map_err(|broken| broken.into_error(kind != Kind::Read))?;
+        let answer = answer.map_err(|error| kind.unread(&error))?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push_front(connection);
         answer.into_result()
     }
@@ -125,6 +134,17 @@ impl Calls {
             self.ask(kind, &request?).await
         };
         asked.await.map_err(|error| self.explained(error, operation, key))
+    }
+
+    /// What an answer says, and what was asked where that cannot be understood.
+    pub(super) fn understood<T>(
+        &self,
+        read: Result<T>,
+        operation: Operation,
+        key: Option<&Key>,
+        kind: Kind,
+    ) -> Result<T> {
+        read.map_err(|error| self.explained(kind.unread(&error), operation, key))
     }
 
     pub(super) fn explained(&self, error: Error, operation: Operation, key: Option<&Key>) -> Error {
@@ -162,7 +182,8 @@ impl Calls {
             match answers {
                 Ok(answers) if answers.len() == part.len() => {
                     outcomes.extend(part.iter().zip(answers).map(|(item, answer)| {
-                        let outcome = answer.into_result().and_then(&read);
+                        let outcome =
+                            answer.into_result().and_then(|each| read(each).map_err(|error| kind.unread(&error)));
                         outcome.map_err(|error| self.explained(error, operation, Some(item.key())))
                     }));
                 }

@@ -49,7 +49,7 @@ impl Connection {
     pub(super) async fn receive(&mut self) -> io::Result<&[u8]> {
         match line::read_async(&mut self.reader, &mut self.line, MAX_ANSWER_BYTES).await? {
             Line::Read => Ok(&self.line),
-            Line::End => Err(io::ErrorKind::UnexpectedEof.into()),
+            Line::End | Line::Unended => Err(io::ErrorKind::UnexpectedEof.into()),
             Line::TooLong => Err(io::Error::other(format!("an answer of more than {MAX_ANSWER_BYTES} bytes"))),
         }
     }

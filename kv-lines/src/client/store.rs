@@ -42,7 +42,7 @@ impl KvStore for LinesStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let found =
             self.calls.call(Operation::Get, Some(key), Kind::Read, Ok(Request::Get { key: key.into() })).await?;
-        read(found).map_err(|error| self.calls.explained(error, Operation::Get, Some(key)))
+        self.calls.understood(read(found), Operation::Get, Some(key), Kind::Read)
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
@@ -57,7 +57,7 @@ impl KvStore for LinesStore {
             SetRequest::new(key, &value, options).map(Request::Set)
         };
         let outcome: Set = self.calls.call(Operation::Set, Some(key), Kind::Write, request()).await?;
-        outcome.into_outcome().map_err(|error| self.calls.explained(error, Operation::Set, Some(key)))
+        self.calls.understood(outcome.into_outcome(), Operation::Set, Some(key), Kind::Write)
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
@@ -66,7 +66,7 @@ impl KvStore for LinesStore {
             DeleteRequest::new(key, options).map(Request::Delete)
         };
         let outcome: Delete = self.calls.call(Operation::Delete, Some(key), Kind::Write, request()).await?;
-        outcome.into_outcome().map_err(|error| self.calls.explained(error, Operation::Delete, Some(key)))
+        self.calls.understood(outcome.into_outcome(), Operation::Delete, Some(key), Kind::Write)
     }
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
@@ -113,7 +113,7 @@ impl KvStore for LinesStore {
             let items = items.into_iter().map(Item::into_item).collect::<Result<_>>()?;
             Ok(ListPage { items, next: next.as_ref().map(Segments::key).transpose()? })
         };
-        read().map_err(|error| self.calls.explained(error, Operation::List, None))
+        self.calls.understood(read(), Operation::List, None, Kind::Read)
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
@@ -131,10 +131,8 @@ impl KvStore for LinesStore {
             IncrementRequest::new(key, by, options).map(Request::Increment)
         };
         let text: String = self.calls.call(Operation::Increment, Some(key), Kind::Write, request()).await?;
-        text.parse().map_err(|_| {
-            let error = Error::corrupt("the served store gave a counter that is no number");
-            self.calls.explained(error, Operation::Increment, Some(key))
-        })
+        let count = text.parse().map_err(|_| Error::invalid("a counter is a whole number of 64 bits"));
+        self.calls.understood(count, Operation::Increment, Some(key), Kind::Write)
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {

@@ -50,8 +50,8 @@ async fn answer_all(kv: &Kv, reader: impl AsyncRead + Send + Unpin, out: Sender<
                 let error = Error::invalid(format!("the line is longer than {MAX_LINE_BYTES} bytes"));
                 session.send(Value::Null, Err(error)).await
             }
-            Line::Read if line.iter().all(u8::is_ascii_whitespace) => true,
-            Line::Read => session.answer(&line).await,
+            Line::Read | Line::Unended if line.iter().all(u8::is_ascii_whitespace) => true,
+            Line::Read | Line::Unended => session.answer(&line).await,
         };
         if !peer_is_there {
             return Ok(());

@@ -1,0 +1,163 @@
+//! Servers that go, come back, answer nonsense or nothing.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use kv_core::{
+    ErrorKind, GapReason, IncrementOptions, Key, KeyPrefix, Kv, KvStore, SetOptions, WatchEvent, WatchQuery,
+};
+use kv_lines::{LinesBuilder, LinesStore};
+use kv_memory::MemoryStore;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+const SOON: Duration = Duration::from_millis(300);
+
+fn key() -> Key {
+    Key::new(["k"]).unwrap()
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Serves the store on a runtime of its own; its end cuts every connection.
+fn serve(store: &MemoryStore, listener: TcpListener) -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = listener.into_std().unwrap();
+    let kv = Kv::new(store.clone());
+    runtime.spawn(async move { kv_lines::listen(&kv, TcpListener::from_std(listener).unwrap()).await });
+    runtime
+}
+
+async fn open(address: SocketAddr) -> LinesStore {
+    LinesBuilder::new(address).operation_timeout(SOON).open().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_found_by_the_same_handle() {
+    let inner = MemoryStore::new();
+    let (first, address) = listener().await;
+    let serving = serve(&inner, first);
+    let store = open(address).await;
+    let mut events = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
+    assert!(store.set(&key(), "v".into(), &SetOptions::default()).await.unwrap().is_stored());
+    assert!(matches!(events.next().await.unwrap().unwrap(), WatchEvent::Set { .. }));
+
+    serving.shutdown_background();
+    let error = loop {
+        // What is under way at the moment of the cut may still be answered.
+        if let Err(error) = store.get(&key()).await {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(error.key(), Some(&key()));
+
+    let again = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    let serving = serve(&inner, again);
+    assert_eq!(store.get(&key()).await.unwrap().unwrap().value, "v");
+    let gap = events.next().await.unwrap().unwrap();
+    assert_eq!(gap, WatchEvent::Gap { reason: GapReason::Reconnected });
+    assert!(store.set(&key(), "w".into(), &SetOptions::default()).await.unwrap().is_stored());
+    assert!(matches!(events.next().await.unwrap().unwrap(), WatchEvent::Set { .. }));
+    serving.shutdown_background();
+}
+
+/// Answers the first question of a connection as a server would, and each later one with these bytes, which may be none.
+fn hostile(listener: TcpListener, answer: &'static [u8], then_close: bool) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let info = MemoryStore::new();
+        let mut held = Vec::new();
+        let mut is_first = true;
+        loop {
+            let (mut peer, _) = listener.accept().await.unwrap();
+            if std::mem::take(&mut is_first) {
+                greet(&mut peer, &info).await;
+                held.push(peer);
+                continue;
+            }
+            let mut request = [0; 4_096];
+            assert!(peer.read(&mut request).await.unwrap() > 0);
+            peer.write_all(answer).await.unwrap();
+            if !then_close {
+                held.push(peer);
+            }
+        }
+    })
+}
+
+/// What a server says of a store in memory.
+async fn greet(peer: &mut TcpStream, store: &MemoryStore) {
+    let (mut input, mut output) = peer.split();
+    let mut request = [0; 4_096];
+    let length = input.read(&mut request).await.unwrap();
+    let (mut there, here) = tokio::io::duplex(1 << 16);
+    let kv = Kv::new(store.clone());
+    kv_lines::session(&kv, &request[..length], here).await.unwrap();
+    let mut answer = Vec::new();
+    there.read_to_end(&mut answer).await.unwrap();
+    output.write_all(&answer).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_write_without_an_answer_is_indeterminate_and_a_read_unavailable() {
+    for (answer, then_close) in [(&b""[..], true), (b"", false), (b"{\"id\":1,\"resu", true), (b"{\"id\":1,", false)] {
+        let (listener, address) = listener().await;
+        let serving = hostile(listener, answer, then_close);
+        let store = open(address).await;
+        let written = store.increment(&key(), 1, &IncrementOptions::default()).await.unwrap_err();
+        assert!(written.maybe_applied(), "{answer:?}: {written}");
+        let read = store.get(&key()).await.unwrap_err();
+        assert_eq!(read.kind(), ErrorKind::Unavailable, "{answer:?}: {read}");
+        serving.abort();
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_is_told_and_shows_nothing_of_itself() {
+    for answer in [&b"canary\n"[..], b"\xff\xfe\n", b"{\"result\":{\"canary\":1}}\n", b"[]\n", b"\n"] {
+        let (listener, address) = listener().await;
+        let serving = hostile(listener, answer, false);
+        let store = open(address).await;
+        let read = store.get(&key()).await.unwrap_err();
+        assert_eq!(read.kind(), ErrorKind::Corrupt, "{answer:?}: {read}");
+        assert!(!format!("{read:#?}").contains("canary"), "{read:#?}");
+        let written = store.set(&key(), "v".into(), &SetOptions::default()).await.unwrap_err();
+        assert!(written.maybe_applied(), "{answer:?}: {written}");
+        serving.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_call_leaves_the_handle_usable() {
+    let (listener, address) = listener().await;
+    let serving = serve(&MemoryStore::new(), listener);
+    let store = open(address).await;
+    for polls in 0..200 {
+        let value = polls.to_string();
+        let (dropped, plain) = (key(), SetOptions::default());
+        let mut call = Box::pin(store.set(&dropped, value.clone().into(), &plain));
+        for _ in 0..polls % 5 {
+            if futures_util::poll!(&mut call).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(call);
+        assert!(store.set(&key(), "after".into(), &SetOptions::default()).await.unwrap().is_stored());
+        let found = store.get(&key()).await.unwrap().unwrap().value;
+        assert!(found == "after" || found == value, "{found:?}");
+    }
+    serving.shutdown_background();
+}
