@@ -77,14 +77,13 @@ impl<L, M: Fn() -> io::Result<L>> Links<L, M> {
     /// Does something with the link of a store, which is laid where it is not there.
     fn with<T>(&self, fresh: &Fresh, act: impl FnOnce(&mut L) -> io::Result<T>) -> io::Result<T> {
         let known = self.laid.lock().unwrap_or_else(PoisonError::into_inner).get(fresh.name()).cloned();
-        let link = match known {
-            Some(link) => link,
-            None => {
-                // Outside of the lock: a server takes its time to start, and others start beside it.
-                let link = Arc::new(Mutex::new((self.lay)()?));
-                let mut laid = self.laid.lock().unwrap_or_else(PoisonError::into_inner);
-                Arc::clone(laid.entry(fresh.name().to_owned()).or_insert(link))
-            }
+        let link = if let Some(link) = known {
+            link
+        } else {
+            // Outside of the lock: a server takes its time to start, and others start beside it.
+            let link = Arc::new(Mutex::new((self.lay)()?));
+            let mut laid = self.laid.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(laid.entry(fresh.name().to_owned()).or_insert(link))
         };
         let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
         act(&mut link)

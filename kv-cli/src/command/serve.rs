@@ -29,7 +29,7 @@ pub(crate) async fn run(kv: &Kv, args: &ServeArgs) -> Result<Answer, Failure> {
     if args.until_eof {
         let (mut stdin, mut nowhere) = (tokio::io::stdin(), tokio::io::sink());
         tokio::select! {
-            listened = listening => listened,
+            done = listening => done,
             read = tokio::io::copy(&mut stdin, &mut nowhere) => read.map(drop),
         }
     } else {

@@ -1,12 +1,12 @@
 //! Calls: a request, and its answer on a connection that nobody else uses meanwhile.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 
 use kv_core::{Error, Key, Operation, Result, SetItem, StoreInfo};
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::answer::{self, Answer};
 use super::connection::Connection;
@@ -24,11 +24,11 @@ const BATCH_BYTES: usize = MAX_LINE_BYTES / 2;
 pub(super) struct Calls {
     info: StoreInfo,
     endpoint: Endpoint,
-    /// Open as long as the handle lives, by which the server knows that it does.
-    _first: Connection,
+    /// Open as long as the handle is, by which the server knows that it is.
+    first: Mutex<Option<Connection>>,
     idle: Mutex<VecDeque<Connection>>,
     room: Semaphore,
-    is_closed: AtomicBool,
+    is_closed: watch::Sender<bool>,
 }
 
 /// Whether a call may have changed something when no answer came.
@@ -61,10 +61,10 @@ impl Calls {
         Ok(Self {
             info: info.into(),
             endpoint,
-            _first: first,
+            first: Mutex::new(Some(first)),
             idle: Mutex::default(),
             room: Semaphore::new(MAX_CALLS),
-            is_closed: AtomicBool::new(false),
+            is_closed: watch::Sender::new(false),
         })
     }
 
@@ -76,20 +76,29 @@ impl Calls {
         self.endpoint.clone()
     }
 
-    /// Closes the store where it is served.
+    /// Comes when the handle is closed, or dropped by all.
+    pub(super) fn closing(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut is_closed = self.is_closed.subscribe();
+        async move {
+            let _ = is_closed.wait_for(|is_closed| *is_closed).await;
+        }
+    }
+
+    /// Closes the handle.
     pub(super) async fn close(&self) -> Result<()> {
         if self.check_open().is_err() {
             return Ok(());
         }
-        let closed = self.ask(Kind::Long, &Request::Close {}).await;
-        self.is_closed.store(true, Ordering::Release);
+        let flushed = self.ask(Kind::Long, &Request::Flush {}).await;
+        self.is_closed.send_replace(true);
+        drop(self.first.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        closed
+        flushed
     }
 
     /// Refuses what comes behind `close`.
     pub(super) fn check_open(&self) -> Result<()> {
-        if self.is_closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
+        if *self.is_closed.borrow() { Err(Error::closed()) } else { Ok(()) }
     }
 
     /// Asks, and reads the answer. The connection of a call that failed or was dropped is not used again.

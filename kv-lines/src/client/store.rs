@@ -152,7 +152,7 @@ impl KvStore for LinesStore {
             let mut later = query.clone();
             later.initial = Initial::None;
             let [first, later] = [query, &later].map(|query| Ok(Request::Watch(WatchRequest::new(query)?)));
-            stream::start(self.calls.endpoint(), first?, later?).await
+            stream::start(self.calls.endpoint(), self.calls.closing(), first?, later?).await
         };
         started.await.map_err(|error| self.calls.explained(error, Operation::Watch, None))
     }
@@ -171,7 +171,7 @@ impl KvStore for LinesStore {
         let started = async {
             self.calls.check_open()?;
             let request = || Request::Subscribe { channels: channels.into() };
-            stream::start(self.calls.endpoint(), request(), request()).await
+            stream::start(self.calls.endpoint(), self.calls.closing(), request(), request()).await
         };
         started.await.map_err(|error| self.calls.explained(error, Operation::Subscribe, None))
     }
@@ -188,7 +188,7 @@ impl KvStore for LinesStore {
         self.calls.call(Operation::Sweep, None, Kind::Long, Ok(Request::Sweep {})).await
     }
 
-    /// Closes the store where it is served, for everybody.
+    /// Closes this handle and its clones; the store goes on where it is served.
     async fn close(&self) -> Result<()> {
         self.calls.close().await.map_err(|error| self.calls.explained(error, Operation::Close, None))
     }

@@ -1,9 +1,10 @@
 //! Watches and subscriptions, each on a connection of its own.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use kv_core::{Clock, Error, ErrorKind, GapReason, MessageEvent, Result, SystemClock, WatchEvent};
 use serde::Deserialize;
 
@@ -41,22 +42,24 @@ impl Gapped for MessageEvent {
 
 /// Starts a stream by the first request. Where its connection breaks, it is started again by the other one, and says so.
 ///
-/// The stream is live when this returns.
+/// The stream is live when this returns, and ends with the handle.
 pub(super) async fn start<T: Gapped>(
     endpoint: Endpoint,
+    closing: impl Future<Output = ()> + Send + 'static,
     first: Request,
     again: Request,
 ) -> Result<Pin<Box<dyn Stream<Item = Result<T>> + Send>>> {
     let connection = begin(&endpoint, &first).await?;
     let state = Running { endpoint, again, connection: Some(connection) };
-    Ok(Box::pin(stream::unfold(Some(state), |state| async move {
+    let events = stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         match state.next().await {
             Some(Ok(event)) => Some((Ok(event), Some(state))),
             Some(Err(error)) => Some((Err(error), None)),
             None => None,
         }
-    })))
+    });
+    Ok(Box::pin(events.take_until(Box::pin(closing))))
 }
 
 struct Running {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use kv_core::{Key, KeyPrefix, Result};
+use kv_core::{Key, KeyPrefix, Namespace, Result};
 use serde::{Deserialize, Serialize};
 
 /// A key or a prefix.
@@ -10,12 +10,20 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Segments(Vec<String>);
 
 impl Segments {
+    /// The key. A client may put a namespace before its keys, as one first segment: that much longer may a key be.
     pub(crate) fn key(&self) -> Result<Key> {
-        Key::new(&self.0)
+        let (whole, parts) = (Key::new(&self.0), self.0.split_first());
+        let (Err(_), Some((namespace, rest))) = (&whole, parts) else { return whole };
+        match (Key::new([namespace]), Key::new(rest)) {
+            (Ok(namespace), Ok(rest)) if namespace.as_str().len() <= Namespace::MAX_BYTES => {
+                Key::parse_stored(&format!("{namespace}#{rest}"))
+            }
+            _ => whole,
+        }
     }
 
     pub(crate) fn prefix(&self) -> Result<KeyPrefix> {
-        KeyPrefix::new(&self.0)
+        if self.0.is_empty() { Ok(KeyPrefix::ALL) } else { self.key().map(KeyPrefix::from) }
     }
 
     pub(crate) fn keys(all: &[Self]) -> Result<Vec<Key>> {
@@ -32,5 +40,31 @@ impl From<&Key> for Segments {
 impl From<&KeyPrefix> for Segments {
     fn from(prefix: &KeyPrefix) -> Self {
         Self(prefix.segments().map(Cow::into_owned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_before_a_key_does_not_count_against_it() {
+        let segments = |lengths: &[usize]| Segments(lengths.iter().map(|&length| "x".repeat(length)).collect());
+        for (lengths, fits) in [
+            (&[Key::MAX_BYTES][..], true),
+            (&[Key::MAX_BYTES + 1], false),
+            (&[Namespace::MAX_BYTES, Key::MAX_BYTES], true),
+            (&[Namespace::MAX_BYTES, Key::MAX_BYTES - 2, 1], true),
+            (&[Namespace::MAX_BYTES, Key::MAX_BYTES + 1], false),
+            (&[Namespace::MAX_BYTES + 1, Key::MAX_BYTES], false),
+        ] {
+            let segments = segments(lengths);
+            assert_eq!((segments.key().is_ok(), segments.prefix().is_ok()), (fits, fits), "{lengths:?}");
+            if let Ok(key) = segments.key() {
+                assert_eq!(Segments::from(&key).0, segments.0);
+            }
+        }
+        assert!(Segments(Vec::new()).key().is_err());
+        assert_eq!(Segments(Vec::new()).prefix().unwrap(), KeyPrefix::ALL);
     }
 }
