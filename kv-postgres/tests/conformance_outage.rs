@@ -1,7 +1,6 @@
 //! The cases of the conformance suite in which the server is away: in a black hole, refusing connections, and killed.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::io;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -31,8 +30,15 @@ fn proxied(name: &str, cut: impl Fn(&Proxy) + Send + Sync + 'static) -> Suite {
         let through = SERVER.url().replace(&format!(":{}/", SERVER.port()), &format!(":{}/", proxy.port()));
         open(through, fresh)
     };
-    let done = |()| io::Result::Ok(());
-    Suite::over_links(name, DECLARED, lay, open, move |proxy| done(cut(proxy)), move |proxy| done(proxy.pass()))
+    let cut = move |proxy: &mut Proxy| {
+        cut(proxy);
+        Ok(())
+    };
+    let heal = |proxy: &mut Proxy| {
+        proxy.pass();
+        Ok(())
+    };
+    Suite::over_links(name, DECLARED, lay, open, cut, heal)
 }
 
 /// A server for each store.

@@ -1,7 +1,6 @@
 //! The cases of the conformance suite in which the server is away: in a black hole, refusing connections, and killed.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::io;
 use std::time::Duration;
 
 use conformance_tests::{Fresh, Suite};
@@ -22,8 +21,15 @@ async fn open(url: String, fresh: Fresh) -> Result<RedisStore> {
 fn proxied(name: &str, cut: impl Fn(&Proxy) + Send + Sync + 'static) -> Suite {
     let lay = || Proxy::start(support::server().address());
     let open = |proxy: &Proxy, fresh| open(format!("redis://{}", proxy.address()), fresh);
-    let done = |()| io::Result::Ok(());
-    Suite::over_links(name, STANDALONE, lay, open, move |proxy| done(cut(proxy)), move |proxy| done(proxy.pass()))
+    let cut = move |proxy: &mut Proxy| {
+        cut(proxy);
+        Ok(())
+    };
+    let heal = |proxy: &mut Proxy| {
+        proxy.pass();
+        Ok(())
+    };
+    Suite::over_links(name, STANDALONE, lay, open, cut, heal)
 }
 
 /// A server for each store, which keeps what it acknowledged when it is killed.
