@@ -4,9 +4,13 @@ mod slots;
 mod view;
 
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 
 use self::view::View;
-use crate::redis::Redis;
+use crate::folder::Folder;
+use crate::redis::{Redis, RedisBuilder};
+use crate::tls::{Certificate, Tls};
 use crate::wait;
 
 /// Short, so that a failover takes two or three seconds, but not so short that a busy machine looks like a dead master.
@@ -26,6 +30,63 @@ pub struct RedisCluster {
     ids: Vec<String>,
     /// A slot of the master that was killed last.
     orphan: Option<u16>,
+    /// The certificate of all nodes, where they speak TLS, and the folder in which it lies.
+    tls: Option<(Arc<Tls>, Folder)>,
+}
+
+/// What a [`RedisCluster`] is started with; each node is started with the same.
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct RedisClusterBuilder {
+    node: RedisBuilder,
+    has_tls: bool,
+}
+
+impl RedisClusterBuilder {
+    /// The password of the default user on every node.
+    pub fn password(mut self, password: &str) -> Self {
+        self.node = self.node.password(password);
+        self
+    }
+
+    /// One more user, on every node, as [`RedisBuilder::acl_user`].
+    pub fn acl_user(mut self, name: &str, password: &str, rules: &str) -> Self {
+        self.node = self.node.acl_user(name, password, rules);
+        self
+    }
+
+    /// Every node speaks TLS too, on a port of its own, and so they speak to each other.
+    pub fn tls(mut self) -> Self {
+        self.has_tls = true;
+        self
+    }
+
+    /// Starts it, and returns when every node says that all is well and each replica has its copy.
+    ///
+    /// # Errors
+    /// The program is missing, or a node did not start.
+    pub fn start(self) -> io::Result<RedisCluster> {
+        let Self { mut node, has_tls } = self;
+        let mut tls = None;
+        if has_tls {
+            let folder = Folder::create(None)?;
+            let shared = Arc::new(Tls::create(Certificate::Good, &folder)?);
+            node = node.tls_shared(Arc::clone(&shared)).setting("tls-cluster", "yes").setting("tls-replication", "yes");
+            tls = Some((shared, folder));
+        }
+        let node = node
+            .setting("cluster-enabled", "yes")
+            .setting("cluster-node-timeout", NODE_TIMEOUT_MS)
+            .setting("cluster-announce-ip", "127.0.0.1")
+            .setting("cluster-replica-validity-factor", "0")
+            .setting("cluster-allow-replica-migration", "no");
+        let nodes: Vec<Redis> = (0..2 * MASTERS).map(|_| node.clone().start()).collect::<io::Result<_>>()?;
+        let ids = nodes.iter().map(|node| node.cli(&["CLUSTER", "MYID"])).collect::<io::Result<_>>()?;
+        let cluster = RedisCluster { nodes, ids, orphan: None, tls };
+        cluster.join()?;
+        cluster.wait_until_whole()?;
+        Ok(cluster)
+    }
 }
 
 impl RedisCluster {
@@ -34,28 +95,42 @@ impl RedisCluster {
     /// # Errors
     /// The program is missing, or a node did not start.
     pub fn start() -> io::Result<Self> {
-        let nodes: Vec<Redis> = (0..2 * MASTERS)
-            .map(|_| {
-                Redis::builder()
-                    .setting("cluster-enabled", "yes")
-                    .setting("cluster-node-timeout", NODE_TIMEOUT_MS)
-                    .setting("cluster-announce-ip", "127.0.0.1")
-                    .setting("cluster-replica-validity-factor", "0")
-                    .setting("cluster-allow-replica-migration", "no")
-                    .start()
-            })
-            .collect::<io::Result<_>>()?;
-        let ids = nodes.iter().map(|node| node.cli(&["CLUSTER", "MYID"])).collect::<io::Result<_>>()?;
-        let cluster = Self { nodes, ids, orphan: None };
-        cluster.join()?;
-        cluster.wait_until_whole()?;
-        Ok(cluster)
+        Self::builder().start()
+    }
+
+    /// What else can be asked for.
+    pub fn builder() -> RedisClusterBuilder {
+        RedisClusterBuilder::default()
     }
 
     /// `redis-cluster://127.0.0.1:P1,127.0.0.1:P2,127.0.0.1:P3`, the first three nodes.
     pub fn url(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().take(MASTERS).map(|node| node.address().to_string()).collect();
         format!("redis-cluster://{}", addresses.join(","))
+    }
+
+    /// `redis-cluster://USER:PASSWORD@127.0.0.1:P1,…`, through TLS.
+    ///
+    /// # Panics
+    /// Where the cluster was not built with TLS.
+    pub fn tls_url_of(&self, user: &str, password: &str) -> String {
+        let addresses: Vec<String> =
+            self.nodes.iter().take(MASTERS).map(|node| node.tls_address().to_string()).collect();
+        format!("redis-cluster://{user}:{password}@{}?tls=true", addresses.join(","))
+    }
+
+    /// The certificate of the authority that vouches for every node.
+    ///
+    /// # Panics
+    /// Where the cluster was not built with TLS.
+    #[expect(clippy::expect_used, reason = "a test that asks for what it did not build is wrong")]
+    pub fn ca_certificate(&self) -> &Path {
+        &self.tls.as_ref().expect("the cluster was built with TLS").0.authority
+    }
+
+    /// By which the nodes know this one.
+    fn port_among_nodes(&self, node: &Redis) -> u16 {
+        if self.tls.is_some() { node.tls_address().port() } else { node.port() }
     }
 
     /// All six; they may be killed, restarted and paused one by one.
@@ -160,7 +235,7 @@ impl RedisCluster {
         // Everybody greets everybody, which is faster than rumours.
         for (index, node) in self.nodes.iter().enumerate() {
             for other in self.nodes.iter().skip(index + 1) {
-                node.cli(&["CLUSTER", "MEET", "127.0.0.1", &other.port().to_string()])?;
+                node.cli(&["CLUSTER", "MEET", "127.0.0.1", &self.port_among_nodes(other).to_string()])?;
             }
         }
         for (replica, master) in self.nodes.iter().skip(MASTERS).zip(&self.ids) {

@@ -5,6 +5,7 @@ mod builder;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::folder::Folder;
 use crate::port::Port;
@@ -23,7 +24,7 @@ const SOCKET: &str = "redis.sock";
 pub struct Redis {
     process: Process,
     port: Port,
-    tls: Option<(Tls, Port)>,
+    tls: Option<(Arc<Tls>, Port)>,
     password: Option<Secret>,
     cli: PathBuf,
     folder: Folder,
@@ -157,7 +158,7 @@ impl Redis {
     }
 
     #[expect(clippy::expect_used, reason = "a test that asks for what it did not build is wrong")]
-    fn tls(&self) -> &(Tls, Port) {
+    fn tls(&self) -> &(Arc<Tls>, Port) {
         self.tls.as_ref().expect("the server was built with TLS")
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use kv_core::{
-    BoxFuture, Capability, DeleteOptions, Error, Expiry, IncrementOptions, KvStore, ListQuery, NewExpiry, SetOptions,
-    Transaction, WatchEvent, WatchQuery,
+    BoxFuture, Capability, DeleteOptions, Error, Expiry, IncrementOptions, KvStore, ListQuery, MessageEvent, NewExpiry,
+    SetOptions, Transaction, WatchEvent, WatchQuery,
 };
 
 use crate::case::{Need, cases};
@@ -13,7 +13,7 @@ use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 use crate::history::{Workload, linearizable};
 use crate::tasks::clients;
-use crate::watcher::Watcher;
+use crate::watcher::{Listener, Watcher};
 
 const AWAY: Need = Need::Outage;
 
@@ -29,6 +29,8 @@ cases! { outage, Shared:
         "over outages, a counter has every increment that was acknowledged, and at most those that may have happened";
     watchers_are_told: "W-3" [AWAY, Need::Has(Capability::Watch)]
         "a watcher that lived through an outage is told of a gap, or goes on hearing of every write";
+    subscribers_are_told: "P-1" [AWAY, Need::Has(Capability::Messages)]
+        "a subscriber that lived through an outage is told of a gap, or goes on getting every message";
     histories_are_linearizable: "G-2" [AWAY, Need::KeepsAll]
         "recorded histories over outages have an order that explains every answer";
 }
@@ -258,6 +260,29 @@ async fn watchers_are_told(cx: Context) -> Verdict {
         }
     }
     Err(Failure::new(format!("after the outage the watcher heard neither of a gap nor of {rounds} writes")))
+}
+
+async fn subscribers_are_told(cx: Context) -> Verdict {
+    let channel = key(["c"]);
+    let mut listener = Listener::start(cx.store(), &channel).await?;
+    cx.store().publish(&channel, "before".into()).await?;
+    listener.hears(&channel, "before").await?;
+    cx.cut().await?;
+    let _ = tokio::time::timeout(PATIENCE, cx.store().publish(&channel, "lost".into())).await;
+    recover(&cx).await?;
+    let rounds = RECOVERY.as_secs();
+    for round in 0..rounds {
+        // What publishes may have to connect again.
+        let _ = cx.store().publish(&channel, format!("after {round}").into()).await;
+        let Ok(heard) = tokio::time::timeout(Duration::from_secs(1), listener.next()).await else { continue };
+        match heard? {
+            Some(MessageEvent::Gap { .. }) => return Ok(()),
+            Some(MessageEvent::Message(message)) if message.payload.starts_with(b"after") => return Ok(()),
+            Some(_) => {}
+            None => return Err(Failure::new("the subscription ended with the outage, and the store is open")),
+        }
+    }
+    Err(Failure::new(format!("after the outage the subscriber got neither a gap nor any of {rounds} messages")))
 }
 
 async fn histories_are_linearizable(cx: Context) -> Verdict {

@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use kv_core::{
-    Clock, DeleteOptions, DeleteOutcome, Entry, Error, ErrorKind, GapReason, IncrementOptions, Key, KvStore, Result,
-    SetOptions, SetOutcome, SystemClock, Version, WatchEvent, WatchQuery, WatchStream, delegate_store,
+    Clock, DeleteOptions, DeleteOutcome, Entry, Error, ErrorKind, GapReason, IncrementOptions, Key, KeyPrefix, KvStore,
+    MessageEvent, MessageStream, Result, SetOptions, SetOutcome, SystemClock, Version, WatchEvent, WatchQuery,
+    WatchStream, delegate_store,
 };
 
 use super::faults;
@@ -51,6 +52,9 @@ faults! { outage:
     watches_end_silently: "W-3" "does not listen again after the connection was lost, and does not say so"
         ["outage/watchers_are_told"]
         |inner, _clock| Deaf { inner };
+    subscriptions_end_silently: "P-1" "does not subscribe again after the connection was lost, and does not say so"
+        ["outage/subscribers_are_told"]
+        |inner, _clock| Unsubscribed { inner };
     writes_wait_in_memory: "E-1" "acknowledges a write that the backend did not take, to send it later, and forgets it"
         ["outage/errors_say_what_to_do", "outage/writes_tell_what_became_of_them"]
         |inner, _clock| Buffering { inner };
@@ -198,6 +202,24 @@ impl KvStore for Deaf {
         let stream = self.inner.watch(query).await?;
         let heard = stream.take_while(|event| {
             let is_lost = matches!(event, Ok(WatchEvent::Gap { reason: GapReason::Reconnected }));
+            std::future::ready(!is_lost)
+        });
+        Ok(Box::pin(heard.chain(futures_util::stream::pending())))
+    }
+}
+
+#[derive(Debug)]
+struct Unsubscribed {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Unsubscribed {
+    delegate_store!(self.inner, except subscribe);
+
+    async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
+        let heard = self.inner.subscribe(channels).await?.take_while(|event| {
+            let is_lost = matches!(event, Ok(MessageEvent::Gap { reason: GapReason::Reconnected }));
             std::future::ready(!is_lost)
         });
         Ok(Box::pin(heard.chain(futures_util::stream::pending())))

@@ -1,14 +1,15 @@
 //! A link between a handle and its store that can be cut.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use kv_core::{
     Bytes, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, GapReason, IncrementOptions, Key, KeyPrefix,
-    KvStore, ListPage, ListQuery, NewExpiry, Result, SetOptions, SetOutcome, Transaction, Version, WatchEvent,
-    WatchQuery, WatchStream, delegate_store,
+    KvStore, ListPage, ListQuery, MessageEvent, MessageStream, NewExpiry, Result, SetOptions, SetOutcome, Transaction,
+    Version, WatchEvent, WatchQuery, WatchStream, delegate_store,
 };
 use tokio::sync::watch;
 
@@ -74,12 +75,34 @@ impl<S: KvStore> Far<S> {
         };
         Err(Error::indeterminate(version.or_else(|| Some(Version::random())), "the backend went away"))
     }
+
+    /// What is heard, and a gap every time that the link is healed.
+    fn with_gaps<T: Clone + Send + 'static>(
+        &self,
+        gap: T,
+        heard: Pin<Box<dyn Stream<Item = Result<T>> + Send>>,
+    ) -> Pin<Box<dyn Stream<Item = Result<T>> + Send>> {
+        let turns = self.link.turns.subscribe();
+        let seen = *turns.borrow();
+        let gaps = stream::unfold((turns, seen), move |(mut turns, seen)| {
+            let gap = gap.clone();
+            async move {
+                let now = *turns.wait_for(|turns| *turns > seen && turns.is_multiple_of(2)).await.ok()?;
+                Some((Ok(gap), (turns, now)))
+            }
+        });
+        // The store decides when the stream ends.
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let heard = heard.chain(stream::once(async move { drop(end) }).filter_map(|()| async { None }));
+        let over = async { drop(ended.await) };
+        Box::pin(stream::select(heard, gaps).take_until(Box::pin(over)))
+    }
 }
 
 #[async_trait]
 impl<S: KvStore> KvStore for Far<S> {
     delegate_store!(self.inner, except
-        get set delete contains get_many set_many delete_many list clear touch increment commit watch ping);
+        get set delete contains get_many set_many delete_many list clear touch increment commit watch publish subscribe ping);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         self.reads()?;
@@ -115,21 +138,18 @@ impl<S: KvStore> KvStore for Far<S> {
         self.writes(self.inner.commit(transaction), |_| None).await
     }
 
-    /// Every time that the link is healed there is a gap.
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         self.reads()?;
-        let turns = self.link.turns.subscribe();
-        let heard = *turns.borrow();
-        let gaps = stream::unfold((turns, heard), |(mut turns, heard)| async move {
-            let now = *turns.wait_for(|turns| *turns > heard && turns.is_multiple_of(2)).await.ok()?;
-            Some((Ok(WatchEvent::Gap { reason: GapReason::Reconnected }), (turns, now)))
-        });
-        let changes = self.inner.watch(query).await?;
-        // The store decides when the stream ends.
-        let (end, ended) = tokio::sync::oneshot::channel::<()>();
-        let changes = changes.chain(stream::once(async move { drop(end) }).filter_map(|()| async { None }));
-        let over = async { drop(ended.await) };
-        Ok(Box::pin(stream::select(changes, gaps).take_until(Box::pin(over))))
+        Ok(self.with_gaps(WatchEvent::Gap { reason: GapReason::Reconnected }, self.inner.watch(query).await?))
+    }
+
+    async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
+        self.writes(self.inner.publish(channel, message), |()| None).await
+    }
+
+    async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
+        self.reads()?;
+        Ok(self.with_gaps(MessageEvent::Gap { reason: GapReason::Reconnected }, self.inner.subscribe(channels).await?))
     }
 
     async fn ping(&self) -> Result<()> {

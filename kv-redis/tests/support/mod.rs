@@ -34,6 +34,21 @@ pub(crate) fn start_cluster() -> (RedisCluster, String) {
     (cluster, url)
 }
 
+/// What the README asks for on a cluster beside the rights on one server.
+pub(crate) const CLUSTER_RIGHTS: &str = "+cluster|slots +asking";
+
+/// The rights that the README asks for, for namespaces of this pattern, and some more.
+pub(crate) fn rights(namespace: &str, more: &str) -> String {
+    let readme = include_str!("../../README.md");
+    let block = readme.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(readme.contains(&format!("and on a cluster `{CLUSTER_RIGHTS}`")), "the rights on a cluster");
+    let rights =
+        block.replace('\n', " ").replace("~kv", &format!("~{namespace}")).replace("&kv", &format!("&{namespace}"));
+    // A pattern of channels is a right to that pattern alone.
+    let rights = if namespace.contains('*') { rights.replace(&format!("&{namespace}!0!*"), "&*") } else { rights };
+    format!("{rights} {more}")
+}
+
 /// A builder for the store that a URL names.
 pub(crate) fn at(url: &str) -> RedisBuilder {
     RedisBuilder::from_url(&url.parse().unwrap()).unwrap()

@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Redis, SOCKET, cli_program, server_program};
 use crate::folder::Folder;
@@ -10,13 +11,22 @@ use crate::secret::Secret;
 use crate::tls::{Certificate, Tls};
 use crate::wait;
 
+/// Where the certificate comes from.
+#[derive(Debug, Clone)]
+enum Source {
+    /// It is made for this server, with an authority of its own.
+    Own(Certificate),
+    /// Several servers have it.
+    Shared(Arc<Tls>),
+}
+
 /// What a [`Redis`] is started with.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct RedisBuilder {
     password: Option<Secret>,
     users: Vec<(String, Secret, String)>,
-    tls: Option<Certificate>,
+    tls: Option<Source>,
     replica: bool,
     settings: Vec<(String, String)>,
 }
@@ -41,7 +51,13 @@ impl RedisBuilder {
 
     /// Speaks TLS too, with a certificate of this kind.
     pub fn tls_with(mut self, certificate: Certificate) -> Self {
-        self.tls = Some(certificate);
+        self.tls = Some(Source::Own(certificate));
+        self
+    }
+
+    /// As [`tls`](Self::tls), with a certificate that others have too, by which they trust each other.
+    pub(crate) fn tls_shared(mut self, tls: Arc<Tls>) -> Self {
+        self.tls = Some(Source::Shared(tls));
         self
     }
 
@@ -74,8 +90,11 @@ impl RedisBuilder {
     pub fn start(self) -> io::Result<Redis> {
         let folder = Folder::create(None)?;
         let port = Port::reserve()?;
-        let files = self.tls.map(|kind| Ok::<_, io::Error>((Tls::create(kind, &folder)?, Port::reserve()?)));
-        let tls = files.transpose()?;
+        let tls = match &self.tls {
+            Some(Source::Own(kind)) => Some((Arc::new(Tls::create(*kind, &folder)?), Port::reserve()?)),
+            Some(Source::Shared(tls)) => Some((Arc::clone(tls), Port::reserve()?)),
+            None => None,
+        };
         let file = folder.write("redis.conf", &self.configuration(folder.path(), &port, tls.as_ref()))?;
         let launch = Launch {
             program: server_program()?,
@@ -96,7 +115,7 @@ impl RedisBuilder {
     }
 
     /// Settings of the caller come last, and so win.
-    fn configuration(&self, folder: &Path, port: &Port, tls: Option<&(Tls, Port)>) -> String {
+    fn configuration(&self, folder: &Path, port: &Port, tls: Option<&(Arc<Tls>, Port)>) -> String {
         let mut text = format!(
             "bind 127.0.0.1\nport {}\nprotected-mode no\nunixsocket {SOCKET}\nunixsocketperm 700\ndir {}\n\
              save \"\"\nappendonly no\nenable-debug-command yes\nrepl-diskless-sync yes\nrepl-diskless-sync-delay 0\n",

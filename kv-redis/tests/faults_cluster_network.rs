@@ -1,0 +1,153 @@
+//! A cluster whose connections break at any byte, and whose masters stand still.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use kv_core::{
+    Clock, ErrorKind, IncrementOptions, Key, KeyPrefix, KvStore, MessageEvent, SetOptions, SystemClock, When,
+};
+use kv_redis::RedisStore;
+use test_servers::cluster::RedisCluster;
+use test_servers::proxy::{Direction, Proxy};
+use tokio::time::Instant;
+
+mod support;
+use support::{at, eventually, key, set, value};
+
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// A cluster of which every master is reached through a proxy.
+struct Proxied {
+    cluster: RedisCluster,
+    proxies: Vec<Proxy>,
+}
+
+impl Proxied {
+    fn start() -> Self {
+        let mut cluster = RedisCluster::start().unwrap();
+        let proxies: Vec<Proxy> =
+            cluster.nodes().iter().take(3).map(|node| Proxy::start(node.address()).unwrap()).collect();
+        for (number, proxy) in proxies.iter().enumerate() {
+            cluster.announce(number, proxy.port()).unwrap();
+        }
+        // Replicas come through the proxies too, and what is cut would be theirs.
+        cluster.nodes().iter_mut().skip(3).for_each(|replica| replica.kill().unwrap());
+        Self { cluster, proxies }
+    }
+
+    /// A store with one bucket, so that every key is on one master, whose heartbeat and sweeper disturb nothing.
+    async fn open(&self) -> RedisStore {
+        let hour = Duration::from_secs(3_600);
+        let builder = at(&self.cluster.url()).buckets(1).heartbeat(hour).sweep_interval(hour);
+        let store = builder.operation_timeout(DEADLINE).connect_timeout(DEADLINE).open().await.unwrap();
+        // The sweeper has looked once, and rests.
+        SystemClock.sleep(Duration::from_millis(500)).await;
+        store
+    }
+
+    /// The proxy before the master of the keys: the one through which a write goes.
+    async fn of_keys(&self, store: &RedisStore) -> &Proxy {
+        let before: Vec<u64> = self.proxies.iter().map(|proxy| proxy.bytes(Direction::ToServer)).collect();
+        for _ in 0..20 {
+            let _ = set(store, "where", "v").await.unwrap();
+        }
+        let sent = |number: usize| self.proxies[number].bytes(Direction::ToServer) - before[number];
+        &self.proxies[(0..3).max_by_key(|number| sent(*number)).unwrap()]
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_whose_answer_is_cut_at_any_byte_are_in_doubt_and_were_applied_once() {
+    let there = Proxied::start();
+    let store = there.open().await;
+    let proxy = there.of_keys(&store).await;
+    let once = IncrementOptions::default();
+    assert_eq!(store.increment(&key("n"), 1, &once).await.unwrap(), 1);
+    let present = SetOptions::default().with_when(When::Present);
+    assert!(set(&store, "k", "v").await.unwrap().is_stored());
+    assert!(store.set(&key("k"), "w".into(), &present).await.unwrap().is_stored());
+
+    // `+OK\r\n`, the answer of a plain set.
+    for bytes in 0..5 {
+        let text = format!("plain {bytes}");
+        proxy.cut_after(Direction::ToClient, bytes);
+        let error = set(&store, "k", &text).await.unwrap_err();
+        assert!(error.maybe_applied(), "{error}");
+        let entry = store.get(&key("k")).await.unwrap().unwrap();
+        assert_eq!((entry.version, entry.value.as_ref()), (error.attempted_version(), text.as_bytes()));
+    }
+    // `*2\r\n:1\r\n_\r\n`, the answer of a set under a condition.
+    for bytes in 0..11 {
+        let held = store.get(&key("k")).await.unwrap().unwrap().version.unwrap();
+        let options = SetOptions::default().with_when(When::Version(held));
+        proxy.cut_after(Direction::ToClient, bytes);
+        let error = store.set(&key("k"), "new".into(), &options).await.unwrap_err();
+        assert!(error.maybe_applied(), "{error}");
+        let entry = store.get(&key("k")).await.unwrap().unwrap();
+        assert_eq!(entry.version, error.attempted_version(), "after {bytes} bytes");
+    }
+    // A counter that were counted twice would show it.
+    for bytes in 0..4 {
+        proxy.cut_after(Direction::ToClient, bytes);
+        let error = store.increment(&key("n"), 1, &once).await.unwrap_err();
+        assert!(error.maybe_applied(), "{error}");
+        assert_eq!(value(&store, "n").await, Some((bytes + 2).to_string()), "after {bytes} bytes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gets_whose_answer_is_cut_at_any_byte_are_unavailable_and_show_nothing() {
+    let there = Proxied::start();
+    let store = there.open().await;
+    let proxy = there.of_keys(&store).await;
+    let _ = set(&store, "k", "canary").await.unwrap();
+    // `$40\r\n`, header, value, `\r\n`
+    for bytes in 0..47 {
+        proxy.cut_after(Direction::ToClient, bytes);
+        let error = store.get(&key("k")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(!format!("{error:?} {error}").contains("anary"), "{error:?}");
+        assert_eq!(value(&store, "k").await.as_deref(), Some("canary"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_stands_still_holds_nobody_beyond_the_deadline() {
+    let mut there = Proxied::start();
+    let store = there.open().await;
+    let keys: Vec<Key> = (0..30).map(|number| key(format!("k{number}"))).collect();
+    for key in &keys {
+        assert!(store.set(key, "v".into(), &SetOptions::default()).await.unwrap().is_stored());
+    }
+    there.cluster.nodes().iter_mut().take(3).for_each(|node| node.pause().unwrap());
+    let started = Instant::now();
+    let (written, read) = tokio::join!(set(&store, "k0", "w"), store.get(&keys[1]));
+    assert!(started.elapsed() < DEADLINE * 3, "{:?}", started.elapsed());
+    assert!(written.unwrap_err().maybe_applied());
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::Unavailable);
+    there.cluster.nodes().iter_mut().take(3).for_each(|node| node.resume().unwrap());
+    eventually(|| async { store.get(&keys[0]).await.is_ok_and(|entry| entry.is_some()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_whose_connections_are_cut_has_a_gap_and_gets_messages_again() {
+    let there = Proxied::start();
+    let store = there.open().await;
+    let mut messages = store.subscribe(&KeyPrefix::ALL).await.unwrap();
+    store.publish(&key("c"), "before".into()).await.unwrap();
+    let next = messages.next().await.unwrap().unwrap();
+    assert!(matches!(&next, MessageEvent::Message(message) if message.payload == "before"), "{next:?}");
+    there.proxies.iter().for_each(Proxy::close_all);
+    let next = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap().unwrap().unwrap();
+    assert!(matches!(next, MessageEvent::Gap { .. }), "{next:?}");
+    eventually(|| async { store.publish(&key("c"), "after".into()).await.is_ok() }).await;
+    loop {
+        let next = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap().unwrap().unwrap();
+        match next {
+            MessageEvent::Message(message) if message.payload == "after" => break,
+            MessageEvent::Gap { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
