@@ -1,0 +1,56 @@
+//! The program on servers of its own: every scheme is opened, and the recording is replayed, by URL alone.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod support;
+
+use serde_json::Value;
+use test_servers::cluster::RedisCluster;
+use test_servers::postgres::Postgres;
+use test_servers::redis::Redis;
+
+use self::support::{kv, workload};
+
+/// Writes and reads an entry, each by a program of its own.
+fn writes_and_reads(url: &str) {
+    kv().args(["--store", url, "set", "users#1", "ada", "--ttl", "1h"]).assert().success();
+    let read = kv().args(["--store", url, "get", "users#1"]).assert().success();
+    assert_eq!(read.get_output().stdout, b"ada", "{url}");
+}
+
+/// Replays with 16 clients over a share of the production prefill, which CONTRIBUTING tells how to make the whole.
+fn replays(url: &str) {
+    let scale = std::env::var("KV_PREFILL_SCALE").unwrap_or_else(|_| "0.01".to_owned());
+    let arguments =
+        ["--store", url, "--format", "json", "replay", "--clients", "16", "--prefill", "--prefill-scale", &scale];
+    let output = kv().args(arguments).arg(workload()).assert().success();
+    let report: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    let found = [&report["wrong"], &report["errors"], &report["unchecked"]];
+    assert!(found.iter().all(|count| **count == 0), "{url}: {report}");
+    assert_eq!(report["rounds"][0]["operations"], 10_714);
+}
+
+#[test]
+fn redis_by_every_scheme_and_a_replay() {
+    let server = Redis::builder().tls().start().unwrap();
+    let through_tls = format!("{}?ca={}", server.tls_url(), server.ca_certificate().display());
+    for url in [server.url(), through_tls, server.unix_url()] {
+        writes_and_reads(&url);
+    }
+    replays(&server.url());
+}
+
+#[test]
+fn a_cluster_and_a_replay() {
+    let cluster = RedisCluster::start().unwrap();
+    writes_and_reads(&cluster.url());
+    replays(&cluster.url());
+}
+
+#[test]
+fn postgres_by_both_schemes_and_a_replay() {
+    let server = Postgres::start().unwrap();
+    for url in [server.url(), server.url().replacen("postgres:", "postgresql:", 1)] {
+        writes_and_reads(&url);
+    }
+    replays(&server.url());
+}
