@@ -12,7 +12,7 @@ pub(super) struct Leaf {
 }
 
 /// How many keys wait for their places.
-const FRESH_KEYS: usize = 32;
+const FRESH_KEYS: usize = 64;
 
 impl Leaf {
     /// How many keys there are; one that was added again while it waited counts twice.
