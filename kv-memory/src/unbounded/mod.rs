@@ -141,6 +141,8 @@ impl Unbounded {
                 shard.and_then(|shard| shard.find(*hash, key))
             };
             let slots: Vec<_> = hashes.iter().zip(keys).map(find).collect();
+            // Cloning a value is such an atomic step, on memory that is as far away: looking at it first fetches many at once.
+            slots.iter().flatten().for_each(|slot| _ = slot.value.is_unique());
             let now = self.context.now();
             found.extend(slots.into_iter().map(|slot| slot.filter(|slot| slot.is_live(&now)).map(&read)));
         }
