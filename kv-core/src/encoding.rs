@@ -54,10 +54,10 @@ impl Encoder {
     }
 
     /// The text so far.
-    pub(crate) fn text(&self) -> Cow<'_, str> {
+    pub(crate) fn text(&self) -> &str {
         let bytes = if self.heap.is_empty() { self.stack.get(..self.length).unwrap_or_default() } else { &self.heap };
-        // Segments are UTF-8 and every escape replaces one ASCII byte by ASCII, so this borrows.
-        String::from_utf8_lossy(bytes)
+        // Segments are UTF-8 and every escape replaces one ASCII byte by ASCII, so this does not fail.
+        str::from_utf8(bytes).unwrap_or_default()
     }
 
     fn extend(&mut self, bytes: &[u8]) {

@@ -5,11 +5,11 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 
+use crate::interest::Interest;
 use crate::key::{Key, KeyPrefix};
 use crate::message::Message;
 use crate::watch::GapReason;
@@ -114,8 +114,8 @@ pub struct Hub<Q: Queue> {
 #[derive(Debug)]
 struct Shared<Q: Queue> {
     subscribers: RwLock<Subscribers<Q>>,
-    /// How many there are, so that telling nobody costs one load.
-    count: AtomicUsize,
+    /// What they ask for, so that telling nobody costs one load.
+    interest: Interest,
 }
 
 #[derive(Debug)]
@@ -142,17 +142,17 @@ impl<Q: Queue> Hub<Q> {
     /// A hub without subscribers.
     pub fn new() -> Self {
         let subscribers = RwLock::new(Subscribers { list: Vec::new(), closed: false });
-        Self { shared: Arc::new(Shared { subscribers, count: AtomicUsize::new(0) }) }
+        Self { shared: Arc::new(Shared { subscribers, interest: Interest::default() }) }
     }
 
     /// Whether anybody would hear. A subscriber that came before the caller took the lock that its write holds is seen.
     pub fn is_heard(&self) -> bool {
-        self.shared.count.load(Ordering::Acquire) > 0
+        self.shared.interest.is_any()
     }
 
     /// Tells every subscriber whose prefix covers the item's key. Never waits for one.
     pub fn tell(&self, item: &Q::Item) {
-        if !self.is_heard() {
+        if !self.shared.interest.may_be_for(Q::key(item)) {
             return;
         }
         for subscriber in &self.read().list {
@@ -179,7 +179,7 @@ impl<Q: Queue> Hub<Q> {
         let state = State { gap: None, queue: Q::default(), closed: subscribers.closed };
         let subscriber = Arc::new(Subscriber { prefix, state: Mutex::new(state), wake: Notify::new() });
         subscribers.list.push(Arc::clone(&subscriber));
-        self.shared.count.store(subscribers.list.len(), Ordering::Release);
+        self.shared.interest.set(subscribers.prefixes());
         Inbox { subscriber, shared: Arc::clone(&self.shared) }
     }
 
@@ -206,6 +206,12 @@ impl<Q: Queue> Default for Hub<Q> {
 impl<Q: Queue> Clone for Hub<Q> {
     fn clone(&self) -> Self {
         Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<Q: Queue> Subscribers<Q> {
+    fn prefixes(&self) -> impl Iterator<Item = &KeyPrefix> + Clone {
+        self.list.iter().map(|subscriber| &subscriber.prefix)
     }
 }
 
@@ -271,7 +277,7 @@ impl<Q: Queue> Drop for Inbox<Q> {
     fn drop(&mut self) {
         let mut subscribers = self.shared.subscribers.write().unwrap_or_else(PoisonError::into_inner);
         subscribers.list.retain(|subscriber| !Arc::ptr_eq(subscriber, &self.subscriber));
-        self.shared.count.store(subscribers.list.len(), Ordering::Release);
+        self.shared.interest.set(subscribers.prefixes());
     }
 }
 

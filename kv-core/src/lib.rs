@@ -12,6 +12,7 @@ mod error;
 mod expiry;
 pub mod hub;
 mod info;
+mod interest;
 mod key;
 pub mod kv;
 mod limits;

@@ -24,7 +24,8 @@ impl Version {
 
     /// Makes a version of 128 random bits from a generator that the operating system seeds.
     pub fn random() -> Self {
-        Self::from(rand::random::<[u8; Self::MAX_BYTES]>())
+        // Not as an array, which the generator would be asked for byte by byte.
+        Self::from(rand::random::<u128>().to_le_bytes())
     }
 
     /// Takes the bytes that a backend stored.

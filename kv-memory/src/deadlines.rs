@@ -8,25 +8,28 @@ use crate::slot::{Now, Slot};
 
 /// Keys by deadline. Sweeping goes by it, so that its cost follows what has expired (clause T-6).
 ///
-/// A place is a deadline and the ticket of the slot that has it; an engine gives no ticket twice. So whoever removes the
-/// place of a slot that is gone cannot hit the place of a later one with the same key and deadline.
+/// A place is a deadline and the version of the slot that has it, which never repeats. So whoever removes the place of a
+/// slot that is gone cannot hit the place of a later one with the same key and deadline. Only `touch` keeps a version: a
+/// slot takes its place after the one that it replaces has left it, for the two may be one.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    places: BTreeMap<(Deadline, u64), Key>,
+    places: BTreeMap<Place, Key>,
 }
+
+type Place = (Deadline, u64);
 
 impl Deadlines {
     /// Adds a slot, unless it never expires.
     pub(crate) fn insert(&mut self, slot: &Slot, key: &Key) {
         if slot.has_deadline() {
-            self.places.insert((slot.deadline, slot.ticket), key.clone());
+            self.places.insert(place(slot), key.clone());
         }
     }
 
     /// Removes a slot.
     pub(crate) fn remove(&mut self, slot: &Slot) {
         if slot.has_deadline() {
-            self.places.remove(&(slot.deadline, slot.ticket));
+            self.places.remove(&place(slot));
         }
     }
 
@@ -40,15 +43,12 @@ impl Deadlines {
     /// The first places whose deadline has passed; they stay.
     pub(crate) fn due(&self, now: &Now<'_>, max: usize) -> Vec<Due> {
         let places = self.places.iter().take_while(|((deadline, _), _)| deadline.has_passed(now.get()));
-        places
-            .take(max)
-            .map(|((deadline, ticket), key)| Due { deadline: *deadline, ticket: *ticket, key: key.clone() })
-            .collect()
+        places.take(max).map(|(place, key)| Due { place: *place, key: key.clone() }).collect()
     }
 
     /// Removes a place.
     pub(crate) fn remove_due(&mut self, due: &Due) {
-        self.places.remove(&(due.deadline, due.ticket));
+        self.places.remove(&due.place);
     }
 
     /// Whether a deadline has passed.
@@ -64,14 +64,17 @@ impl Deadlines {
 /// A place whose deadline has passed.
 #[derive(Debug)]
 pub(crate) struct Due {
-    deadline: Deadline,
-    ticket: u64,
+    place: Place,
     pub(crate) key: Key,
 }
 
 impl Due {
     /// Whether it is the place of this slot.
     pub(crate) fn is_of(&self, slot: &Slot) -> bool {
-        self.ticket == slot.ticket && self.deadline == slot.deadline
+        self.place == place(slot)
     }
+}
+
+fn place(slot: &Slot) -> Place {
+    (slot.deadline, slot.ticket())
 }

@@ -34,11 +34,13 @@ impl<T> Decision<T> {
 }
 
 /// The slot, where it is live: an expired one counts as absent everywhere.
+#[inline]
 fn live<'a>(current: Option<&'a Slot>, now: &Now<'_>) -> Option<&'a Slot> {
     current.filter(|slot| slot.is_live(now))
 }
 
 /// Whether a condition holds over a live slot, or over none.
+#[inline]
 pub(crate) fn holds(when: &When, live: Option<&Slot>) -> bool {
     match (when, live) {
         // The two that need no entry built.
@@ -48,6 +50,7 @@ pub(crate) fn holds(when: &When, live: Option<&Slot>) -> bool {
 }
 
 /// The slot that a write leaves: none where its deadline has passed already (clause T-3).
+#[inline]
 fn written(live: Option<&Slot>, value: Bytes, version: Version, expiry: Expiry, now: &Now<'_>) -> Change {
     // A write that never expires asks no clock.
     let deadline = match expiry {
@@ -58,6 +61,7 @@ fn written(live: Option<&Slot>, value: Bytes, version: Version, expiry: Expiry, 
     if slot.is_live(now) { Change::Put(slot) } else { Change::Remove }
 }
 
+#[inline]
 pub(crate) fn set(
     current: Option<&Slot>,
     value: Bytes,

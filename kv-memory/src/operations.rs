@@ -34,15 +34,6 @@ impl Inner {
         if self.is_closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
     }
 
-    pub(crate) async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        self.check_open()?;
-        // Not by way of the engine: each future around another costs the fastest operation some nanoseconds.
-        match &self.engine {
-            Engine::Unbounded(engine) => Ok(engine.get(key)),
-            Engine::Bounded(engine) => Ok(Box::pin(engine.get(key)).await),
-        }
-    }
-
     pub(crate) async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
         if self.check_open().is_err() {
             return keys.iter().map(|_| Err(Error::closed())).collect();
@@ -55,10 +46,15 @@ impl Inner {
         Ok(self.engine.contains(key).await)
     }
 
-    pub(crate) async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+    /// Whether a write is one that the store takes.
+    pub(crate) fn check_set(&self, value: &Bytes, options: &SetOptions) -> Result<()> {
         self.check_open()?;
         options.check(&self.info.capabilities)?;
-        self.info.limits.check_value(value.len())?;
+        self.info.limits.check_value(value.len())
+    }
+
+    pub(crate) async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        self.check_set(&value, options)?;
         let version = Version::random();
         Ok(self.engine.mutate(key, |current, now| decide::set(current, value, version, options, now)).await)
     }

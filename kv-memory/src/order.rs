@@ -1,5 +1,7 @@
 //! The keys of a store in order, for `list`.
 
+mod leaf;
+
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -8,9 +10,11 @@ use std::ops::Bound;
 use kv_core::Key;
 use parking_lot::{Mutex, RwLock};
 
+use self::leaf::Leaf;
+
 /// An ordered set of keys that threads change side by side.
 ///
-/// It is a tree of two levels. Sorted leaves of keys hang below fences: a leaf holds the keys from its own fence up to the
+/// It is a tree of two levels. Leaves of keys hang below fences: a leaf holds the keys from its own fence up to the
 /// next. Nearly every change takes the outer lock for reading and the lock of one leaf; only splitting a full leaf and
 /// joining sparse ones take it for writing. The lowest fence always stands.
 ///
@@ -20,7 +24,7 @@ pub(crate) struct Order {
     leaves: RwLock<Leaves>,
 }
 
-type Leaves = BTreeMap<Fence, Mutex<Vec<Key>>>;
+type Leaves = BTreeMap<Fence, Mutex<Leaf>>;
 
 /// The lower end of a leaf: a key as it was when the leaf was split, or what is below all keys.
 ///
@@ -80,10 +84,8 @@ impl Order {
             let leaves = self.leaves.read();
             if let Some((_, leaf)) = leaves.range::<str, _>(up_to(&key)).next_back() {
                 let mut leaf = leaf.lock();
-                match leaf.binary_search(&key) {
-                    Ok(_) => return,
-                    Err(place) if leaf.len() < LEAF_KEYS => return leaf.insert(place, key),
-                    Err(_) => {}
+                if leaf.len() < LEAF_KEYS {
+                    return leaf.insert(key);
                 }
             }
         }
@@ -96,10 +98,11 @@ impl Order {
             let leaves = self.leaves.read();
             let Some((_, leaf)) = leaves.range::<str, _>(up_to(key)).next_back() else { return };
             let mut leaf = leaf.lock();
-            let Ok(place) = leaf.binary_search(key) else { return };
-            leaf.remove(place);
+            if !leaf.remove(key) {
+                return;
+            }
             // Not at every removal from a leaf that no neighbour has room for.
-            leaf.is_empty() || (leaf.len() <= SPARSE_KEYS && leaf.len().is_power_of_two())
+            leaf.len() == 0 || (leaf.len() <= SPARSE_KEYS && leaf.len().is_power_of_two())
         };
         if is_sparse {
             join(&mut self.leaves.write(), key);
@@ -114,9 +117,10 @@ impl Order {
         if reverse {
             let last = text_of(end).map_or(Bound::Unbounded, Bound::Included);
             for (_, leaf) in leaves.range::<str, _>((Bound::Unbounded, last)).rev() {
-                let leaf = leaf.lock();
-                let end = leaf.partition_point(|key| is_before_end(key, end));
-                if take(leaf.iter().take(end).rev(), |key| is_behind_start(key, start), max, &mut page) {
+                let mut leaf = leaf.lock();
+                let keys = leaf.keys();
+                let end = keys.partition_point(|key| is_before_end(key, end));
+                if take(keys.iter().take(end).rev(), |key| is_behind_start(key, start), max, &mut page) {
                     break;
                 }
             }
@@ -125,9 +129,10 @@ impl Order {
             let first = leaves.range::<str, _>((Bound::Unbounded, Bound::Included(first))).next_back();
             let first = first.map_or("", |(fence, _)| fence.as_str());
             for (_, leaf) in leaves.range::<str, _>((Bound::Included(first), Bound::Unbounded)) {
-                let leaf = leaf.lock();
-                let start = leaf.partition_point(|key| !is_behind_start(key, start));
-                if take(leaf.iter().skip(start), |key| is_before_end(key, end), max, &mut page) {
+                let mut leaf = leaf.lock();
+                let keys = leaf.keys();
+                let start = keys.partition_point(|key| !is_behind_start(key, start));
+                if take(keys.iter().skip(start), |key| is_before_end(key, end), max, &mut page) {
                     break;
                 }
             }
@@ -137,7 +142,7 @@ impl Order {
 
     /// How many keys there are. Goes through the leaves.
     pub(crate) fn len(&self) -> usize {
-        self.leaves.read().values().map(|leaf| leaf.lock().len()).sum()
+        self.leaves.read().values().map(|leaf| leaf.lock().keys().len()).sum()
     }
 
     pub(crate) fn clear(&self) {
@@ -197,20 +202,21 @@ fn take<'a>(
 fn insert_and_split(leaves: &mut Leaves, key: Key) {
     let Some((_, leaf)) = leaves.range_mut::<str, _>(up_to(&key)).next_back() else { return };
     let leaf = leaf.get_mut();
-    let Err(place) = leaf.binary_search(&key) else { return };
-    if leaf.len() < LEAF_KEYS {
-        return leaf.insert(place, key);
-    }
-    // Keys that come in ascending order leave full leaves behind them.
-    let split = if place == leaf.len() { place } else { leaf.len() / 2 };
-    let mut upper = leaf.split_off(split);
-    if place < split {
-        leaf.insert(place, key);
-    } else {
-        upper.insert(place - split, key);
-    }
-    if let Some(first) = upper.first() {
-        leaves.insert(Fence(Some(first.clone())), Mutex::new(upper));
+    match leaf.keys() {
+        keys if keys.len() < LEAF_KEYS => leaf.insert(key),
+        // Keys that come in ascending order leave full leaves behind them.
+        [.., last] if *last < key => {
+            let mut upper = Leaf::default();
+            upper.insert(key.clone());
+            leaves.insert(Fence(Some(key)), Mutex::new(upper));
+        }
+        _ => {
+            let mut upper = leaf.split_off();
+            let Some(first) = upper.keys().first().cloned() else { return };
+            let half = if key < first { leaf } else { &mut upper };
+            half.insert(key);
+            leaves.insert(Fence(Some(first)), Mutex::new(upper));
+        }
     }
 }
 
@@ -240,12 +246,7 @@ fn join_pair(leaves: &mut Leaves, lower: &str, upper: &str) -> bool {
     }
     let Some(moved) = leaves.remove(upper) else { return false };
     if let Some(leaf) = leaves.get_mut(lower) {
-        let (leaf, mut moved) = (leaf.get_mut(), moved.into_inner());
-        if leaf.is_empty() {
-            *leaf = moved;
-        } else {
-            leaf.append(&mut moved);
-        }
+        leaf.get_mut().append(moved.into_inner());
     }
     true
 }

@@ -12,13 +12,11 @@ pub(crate) struct Slot {
     pub(crate) value: Bytes,
     pub(crate) version: Version,
     pub(crate) deadline: Deadline,
-    /// Names the slot's place in the deadline index among those of the same deadline; the engine gives it.
-    pub(crate) ticket: u64,
 }
 
 impl Slot {
     pub(crate) fn new(value: Bytes, version: Version, deadline: Deadline) -> Self {
-        Self { value, version, deadline, ticket: 0 }
+        Self { value, version, deadline }
     }
 
     #[inline]
@@ -30,6 +28,11 @@ impl Slot {
     #[inline]
     pub(crate) fn is_live(&self, now: &Now<'_>) -> bool {
         !self.has_deadline() || !self.deadline.has_passed(now.get())
+    }
+
+    /// What tells the slot from others of the same deadline: the beginning of its version, which is random.
+    pub(crate) fn ticket(&self) -> u64 {
+        self.version.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
     /// The entry as callers see it. Shares the value.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use smol_str::SmolStr;
+use smol_str::{SmolStr, SmolStrBuilder};
 
 pub use self::namespace::Namespace;
 pub use self::prefix::KeyPrefix;
@@ -99,9 +99,9 @@ impl Key {
     pub fn child(&self, segment: impl AsRef<str>) -> Result<Self> {
         let mut encoder = Encoder::new();
         encoder.segment(segment.as_ref());
-        let text = format!("{}{}{}", self.text, encoding::SEPARATOR, encoder.text());
-        check_bytes(text.len(), Self::MAX_BYTES)?;
-        Ok(Self { text: text.into() })
+        let child = Self::join(&self.text, encoder.text());
+        check_bytes(child.text.len(), Self::MAX_BYTES)?;
+        Ok(child)
     }
 
     /// The key without its last segment, where more than one is left.
@@ -144,7 +144,11 @@ impl Key {
 
     /// Joins text that is canonical already.
     fn join(first: &str, rest: &str) -> Self {
-        Self { text: smol_str::format_smolstr!("{first}{}{rest}", encoding::SEPARATOR) }
+        let mut text = SmolStrBuilder::with_capacity(first.len() + encoding::SEPARATOR.len_utf8() + rest.len());
+        text.push_str(first);
+        text.push(encoding::SEPARATOR);
+        text.push_str(rest);
+        Self { text: text.finish() }
     }
 }
 

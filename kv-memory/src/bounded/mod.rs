@@ -8,8 +8,9 @@ mod turns;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use hashbrown::DefaultHashBuilder;
-use kv_core::{Entry, Key};
+use kv_core::{Entry, Key, SetOptions, SetOutcome, Version};
 use moka::future::Cache;
 use moka::notification::RemovalCause;
 
@@ -39,7 +40,6 @@ pub(crate) struct Bounded {
     turns: Turns,
     shared: Arc<Shared>,
     bounds: Bounds,
-    last_ticket: AtomicU64,
     /// The weight of what was written since maintenance was last asked for.
     written: AtomicU64,
 }
@@ -73,20 +73,16 @@ impl Bounded {
                 }
             })
             .build_with_hasher(DefaultHashBuilder::default());
-        Self {
-            context,
-            cache,
-            turns: Turns::new(),
-            shared,
-            bounds,
-            last_ticket: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-        }
+        Self { context, cache, turns: Turns::new(), shared, bounds, written: AtomicU64::new(0) }
     }
 
     pub(crate) async fn get(&self, key: &Key) -> Option<Entry> {
         let cell = self.cache.get(key).await?;
         cell.read(|slot| slot.is_live(&self.context.now()).then(|| slot.entry()))
+    }
+
+    pub(crate) async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> SetOutcome {
+        self.mutate(key, |current, now| decide::set(current, value, Version::random(), options, now)).await
     }
 
     pub(crate) fn order(&self) -> &Order {
@@ -191,22 +187,22 @@ impl Bounded {
     ) -> (T, Step) {
         let mut current = cell.map(Cell::write);
         let Decision { answer, change } = decide(current.as_deref(), &self.context.now());
-        let mut slot = match change {
+        let slot = match change {
             Change::Keep => return (answer, Step::None),
             Change::Remove => return (answer, if cell.is_some() { Step::Remove } else { Step::None }),
             Change::Put(slot) => slot,
         };
-        slot.ticket = self.last_ticket.fetch_add(1, Ordering::Relaxed);
         let (is_passing, weight) = (slot.has_deadline(), self.bounds.weigh(key, &slot));
-        self.shared.enters(key, &slot);
         match (&mut current, cell) {
             (Some(current), Some(cell)) if cell.weight() == weight => {
                 self.shared.leaves(&std::mem::replace(&mut *current, slot));
+                self.shared.enters(key, current);
                 return (answer, Step::Replaced { is_passing });
             }
             (Some(_), _) => {}
             (None, _) => self.shared.order.insert(key.clone()),
         }
+        self.shared.enters(key, &slot);
         (answer, Step::Insert { cell: Arc::new(Cell::new(slot, weight)), is_passing })
     }
 

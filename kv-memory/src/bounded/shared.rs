@@ -40,14 +40,14 @@ impl Shared {
 
     pub(crate) fn enters(&self, key: &Key, slot: &Slot) {
         if slot.has_deadline() {
-            self.stripe(slot.ticket).lock().insert(slot, key);
+            self.stripe(slot).lock().insert(slot, key);
         }
     }
 
     /// A slot has left the cache, replaced by another or not.
     pub(crate) fn leaves(&self, slot: &Slot) {
         if slot.has_deadline() {
-            self.stripe(slot.ticket).lock().remove(slot);
+            self.stripe(slot).lock().remove(slot);
         }
     }
 
@@ -90,13 +90,13 @@ impl Shared {
         self.departed_count.store(0, Ordering::Release);
     }
 
-    fn stripe(&self, ticket: u64) -> &Mutex<Deadlines> {
+    fn stripe(&self, slot: &Slot) -> &Mutex<Deadlines> {
         #[expect(
             clippy::indexing_slicing,
             clippy::cast_possible_truncation,
             reason = "the remainder is a stripe's place"
         )]
-        &self.deadlines[ticket as usize % STRIPES]
+        &self.deadlines[slot.ticket() as usize % STRIPES]
     }
 }
 

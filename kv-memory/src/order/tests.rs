@@ -20,7 +20,8 @@ fn assert_sound(order: &Order) {
     assert_eq!(leaves.first_key_value().map(|(fence, _)| fence.as_str()), Some(""));
     let fences: Vec<_> = leaves.keys().skip(1).map(Fence::as_str).collect();
     for (place, (fence, leaf)) in leaves.iter().enumerate() {
-        let leaf = leaf.lock();
+        let mut leaf = leaf.lock();
+        let leaf = leaf.keys();
         assert!(leaf.is_sorted_by(|one, other| one < other));
         assert!(leaf.len() <= LEAF_KEYS);
         assert!(place == 0 || !leaf.is_empty());

@@ -5,12 +5,13 @@ mod shard;
 
 use std::sync::Arc;
 
-use kv_core::{Entry, Key};
+use bytes::Bytes;
+use kv_core::{Entry, Key, SetOptions, SetOutcome, Version};
 use parking_lot::RwLock;
 
 use self::shard::{Shard, Shared};
 use crate::context::Context;
-use crate::decide::Decision;
+use crate::decide::{self, Decision};
 use crate::order::Order;
 use crate::slot::{Now, Slot};
 use crate::sweep::{BATCH, yield_now};
@@ -34,13 +35,26 @@ impl Unbounded {
         Self { context, shards: Box::new(std::array::from_fn(|_| RwLock::default())), shared }
     }
 
-    #[inline]
+    /// Out of line, as `set`: then the large answer is made where the caller wants it, and moving it costs as much as
+    /// finding it.
+    #[inline(never)]
     pub(crate) fn get(&self, key: &Key) -> Option<Entry> {
-        self.read(key, Slot::entry)
+        let hash = self.shared.hash(key);
+        let shard = self.shard(hash).read();
+        match shard.find(hash, key) {
+            Some(slot) if slot.is_live(&self.context.now()) => Some(slot.entry()),
+            _ => None,
+        }
+    }
+
+    #[inline(never)]
+    pub(crate) fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> SetOutcome {
+        self.mutate(key, |current, now| decide::set(current, value, Version::random(), options, now))
     }
 
     pub(crate) fn contains(&self, key: &Key) -> bool {
-        self.read(key, |_| ()).is_some()
+        let hash = self.shared.hash(key);
+        self.shard(hash).read().find(hash, key).is_some_and(|slot| slot.is_live(&self.context.now()))
     }
 
     pub(crate) fn get_many(&self, keys: &[Key]) -> Vec<Option<Entry>> {
@@ -108,14 +122,6 @@ impl Unbounded {
             .fold((0, 0), |(entries, deadlines), shard| (entries + shard.len(), deadlines + shard.deadlines()))
     }
 
-    #[inline]
-    fn read<T>(&self, key: &Key, read: impl FnOnce(&Slot) -> T) -> Option<T> {
-        let hash = self.shared.hash(key);
-        let shard = self.shard(hash).read();
-        let slot = shard.find(hash, key)?;
-        slot.is_live(&self.context.now()).then(|| read(slot))
-    }
-
     /// Takes the lock of each shard once, in ascending place, and then finds all slots before it reads any: without an
     /// atomic step in between, the processor waits for the memory of several slots at a time. Among a million entries that
     /// makes a page twice as fast.
@@ -135,6 +141,8 @@ impl Unbounded {
                 shard.and_then(|shard| shard.find(*hash, key))
             };
             let slots: Vec<_> = hashes.iter().zip(keys).map(find).collect();
+            // Cloning a value is such an atomic step, on memory that is as far away: looking at it first fetches many at once.
+            slots.iter().flatten().for_each(|slot| _ = slot.value.is_unique());
             let now = self.context.now();
             found.extend(slots.into_iter().map(|slot| slot.filter(|slot| slot.is_live(&now)).map(&read)));
         }

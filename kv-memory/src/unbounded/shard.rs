@@ -1,6 +1,6 @@
 //! One of the maps that the keys are spread over.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
@@ -17,7 +17,6 @@ use crate::slot::{Now, Slot};
 pub(crate) struct Shard {
     records: HashTable<Record>,
     deadlines: Deadlines,
-    last_ticket: u64,
 }
 
 #[derive(Debug)]
@@ -38,7 +37,9 @@ pub(crate) struct Shared {
 impl Shared {
     #[inline]
     pub(crate) fn hash(&self, key: &Key) -> u64 {
-        self.hasher.hash_one(key)
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.as_str().as_bytes());
+        hasher.finish()
     }
 }
 
@@ -60,19 +61,18 @@ impl Shard {
         key: &Key,
         decide: impl FnOnce(Option<&Slot>) -> Decision<T>,
     ) -> (T, Changed) {
-        let entry = self.records.entry(hash, |record| record.key == *key, |record| shared.hasher.hash_one(&record.key));
+        let entry = self.records.entry(hash, |record| record.key == *key, |record| shared.hash(&record.key));
         match entry {
             Entry::Occupied(mut occupied) => {
                 let Decision { answer, change } = decide(Some(&occupied.get().slot));
                 match change {
                     Change::Keep => (answer, Changed::default()),
-                    Change::Put(mut slot) => {
-                        self.last_ticket += 1;
-                        slot.ticket = self.last_ticket;
+                    Change::Put(slot) => {
                         let is_passing = slot.has_deadline();
-                        self.deadlines.insert(&slot, key);
-                        let left = std::mem::replace(&mut occupied.get_mut().slot, slot);
+                        let current = &mut occupied.get_mut().slot;
+                        let left = std::mem::replace(current, slot);
                         self.deadlines.remove(&left);
+                        self.deadlines.insert(current, key);
                         (answer, Changed { happened: true, is_passing, left: Some(left) })
                     }
                     Change::Remove => {
@@ -86,9 +86,7 @@ impl Shard {
             }
             Entry::Vacant(vacant) => {
                 let Decision { answer, change } = decide(None);
-                let Change::Put(mut slot) = change else { return (answer, Changed::default()) };
-                self.last_ticket += 1;
-                slot.ticket = self.last_ticket;
+                let Change::Put(slot) = change else { return (answer, Changed::default()) };
                 let is_passing = slot.has_deadline();
                 self.deadlines.insert(&slot, key);
                 vacant.insert(Record { key: key.clone(), slot });
@@ -136,7 +134,7 @@ impl Shard {
     fn shrink(&mut self, shared: &Shared) {
         let (used, capacity) = (self.records.len(), self.records.capacity());
         if capacity > SMALL && used < capacity / 8 {
-            self.records.shrink_to(used * 2, |record| shared.hasher.hash_one(&record.key));
+            self.records.shrink_to(used * 2, |record| shared.hash(&record.key));
         }
     }
 }

@@ -1,0 +1,148 @@
+//! The paths.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use kv_core::{Key, KeyPrefix, Kv, ListQuery, SetOptions, WatchQuery, When};
+
+use crate::fixture::{Fixture, MOST, for_an_hour, keys};
+
+macro_rules! paths {
+    ($($path:ident)+) => {
+        /// All of them, in the order of the table.
+        pub(crate) const PATHS: &[&str] = &[$(stringify!($path)),+];
+
+        /// Walks a path so many times.
+        pub(crate) async fn walk(path: &str, times: usize) {
+            assert!(times <= MOST, "at most {MOST} times");
+            match path {
+                $(stringify!($path) => $path(times).await,)+
+                _ => panic!("there is no path {path}"),
+            }
+        }
+    };
+}
+
+paths! {
+    get_hit get_hit_with_ttl get_miss overwrite overwrite_watched_elsewhere insert set_with_ttl compare_and_set list_100
+    publish key_of_three_segments kv_get_bytes namespace_get_bytes bounded_get bounded_overwrite bounded_insert
+}
+
+async fn get(fixture: Fixture, times: usize) {
+    for key in fixture.walks(times) {
+        black_box(fixture.store.get(key).await.unwrap().unwrap());
+    }
+}
+
+async fn set(fixture: Fixture, times: usize, options: SetOptions) {
+    for key in fixture.walks(times) {
+        assert!(fixture.store.set(key, fixture.value.clone(), &options).await.unwrap().is_stored());
+    }
+}
+
+async fn set_fresh(fixture: Fixture, times: usize) {
+    for key in keys("fresh", MOST).iter().take(times) {
+        assert!(fixture.store.set(key, fixture.value.clone(), &SetOptions::default()).await.unwrap().is_stored());
+    }
+}
+
+async fn get_bytes(fixture: Fixture, kv: Kv, times: usize) {
+    for key in &fixture.keys {
+        kv.set_bytes(key, fixture.value.clone()).await.unwrap();
+    }
+    // Built each time, as a caller does; of the same length as those of the other paths.
+    for place in 0..times {
+        let id = [b'0' + u8::try_from(place % 10).unwrap()];
+        let id = std::str::from_utf8(&id).unwrap();
+        black_box(kv.get_bytes(["items", id, "42"]).await.unwrap().unwrap());
+    }
+}
+
+async fn get_hit(times: usize) {
+    get(Fixture::unbounded(&SetOptions::default()).await, times).await;
+}
+
+async fn get_hit_with_ttl(times: usize) {
+    get(Fixture::unbounded(&for_an_hour()).await, times).await;
+}
+
+async fn get_miss(times: usize) {
+    let fixture = Fixture::unbounded(&SetOptions::default()).await;
+    for key in keys("other", MOST).iter().take(times) {
+        assert!(black_box(fixture.store.get(key).await.unwrap()).is_none());
+    }
+}
+
+async fn overwrite(times: usize) {
+    set(Fixture::unbounded(&SetOptions::default()).await, times, SetOptions::default()).await;
+}
+
+async fn overwrite_watched_elsewhere(times: usize) {
+    let fixture = Fixture::unbounded(&SetOptions::default()).await;
+    let elsewhere = WatchQuery::prefix(KeyPrefix::new(["elsewhere"]).unwrap());
+    let _changes = fixture.store.watch(&elsewhere).await.unwrap();
+    set(fixture, times, SetOptions::default()).await;
+}
+
+async fn insert(times: usize) {
+    set_fresh(Fixture::unbounded(&SetOptions::default()).await, times).await;
+}
+
+async fn set_with_ttl(times: usize) {
+    set(Fixture::unbounded(&for_an_hour()).await, times, for_an_hour()).await;
+}
+
+async fn compare_and_set(times: usize) {
+    let fixture = Fixture::unbounded(&SetOptions::default()).await;
+    let key = fixture.keys.first().unwrap();
+    let mut version = fixture.store.get(key).await.unwrap().unwrap().version.unwrap();
+    for _ in 0..times {
+        let options = SetOptions::default().with_when(When::Version(version));
+        version = fixture.store.set(key, fixture.value.clone(), &options).await.unwrap().version().unwrap();
+    }
+}
+
+async fn list_100(times: usize) {
+    let fixture = Fixture::unbounded(&SetOptions::default()).await;
+    let query = ListQuery::new(KeyPrefix::new(["items", "5"]).unwrap());
+    for _ in 0..times {
+        assert_eq!(black_box(fixture.store.list(&query).await.unwrap()).items.len(), 100);
+    }
+}
+
+async fn publish(times: usize) {
+    let fixture = Fixture::unbounded(&SetOptions::default()).await;
+    for key in fixture.walks(times) {
+        fixture.store.publish(key, fixture.value.clone()).await.unwrap();
+    }
+}
+
+async fn key_of_three_segments(times: usize) {
+    for _ in 0..times {
+        black_box(Key::new(black_box(["items", "5", "42"])).unwrap());
+    }
+}
+
+async fn kv_get_bytes(times: usize) {
+    let fixture = Fixture::unbounded(&SetOptions::default()).await;
+    let kv = Kv::new(Arc::clone(fixture.store));
+    get_bytes(fixture, kv, times).await;
+}
+
+async fn namespace_get_bytes(times: usize) {
+    let fixture = Fixture::unbounded(&SetOptions::default()).await;
+    let kv = Kv::new(Arc::clone(fixture.store)).namespace(["app"]).unwrap();
+    get_bytes(fixture, kv, times).await;
+}
+
+async fn bounded_get(times: usize) {
+    get(Fixture::bounded().await, times).await;
+}
+
+async fn bounded_overwrite(times: usize) {
+    set(Fixture::bounded().await, times, SetOptions::default()).await;
+}
+
+async fn bounded_insert(times: usize) {
+    set_fresh(Fixture::bounded().await, times).await;
+}
