@@ -33,6 +33,8 @@ cases! { outage, Shared:
         "a subscriber that lived through an outage is told of a gap, or goes on getting every message";
     histories_are_linearizable: "G-2" [AWAY, Need::KeepsAll]
         "recorded histories over outages have an order that explains every answer";
+    histories_with_conditions_are_linearizable: "G-2" [AWAY, Need::Has(Capability::Conditions), Need::KeepsAll]
+        "recorded histories under conditions over outages have an order that explains every answer";
 }
 
 /// The deadlines of clause E-2 for connecting and for an operation, and room for a busy machine.
@@ -286,10 +288,18 @@ async fn subscribers_are_told(cx: Context) -> Verdict {
 }
 
 async fn histories_are_linearizable(cx: Context) -> Verdict {
+    is_linearizable(&cx, Workload::PLAIN).await
+}
+
+async fn histories_with_conditions_are_linearizable(cx: Context) -> Verdict {
+    is_linearizable(&cx, Workload::PLAIN.with_conditions()).await
+}
+
+async fn is_linearizable(cx: &Context, workload: Workload) -> Verdict {
     let handles = [cx.store().clone()];
     // A fast store is through before the first outage, unless that was there first.
     cx.cut().await?;
-    let (history, outages) = tokio::join!(linearizable(&cx, &handles, Workload::PLAIN), come_and_go(&cx));
+    let (history, outages) = tokio::join!(linearizable(cx, &handles, workload), come_and_go(cx));
     outages?;
     history
 }

@@ -59,7 +59,7 @@ faults! { outage:
         ["outage/errors_say_what_to_do", "outage/writes_tell_what_became_of_them"]
         |inner, _clock| Buffering { inner };
     reads_stay_behind: "G-2" "reads from a copy of its own since the connection was lost, and does not hear of changes any more"
-        ["outage/histories_are_linearizable"]
+        ["outage/histories_are_linearizable", "outage/histories_with_conditions_are_linearizable"]
         |inner, _clock| Remembering { inner, was_away: AtomicBool::new(false), copy: Mutex::default() };
 }
 
