@@ -1,7 +1,7 @@
 //! The handle and the contract.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -41,8 +41,6 @@ pub(crate) struct Shared {
     pub(crate) format: Format,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) ears: Ears,
-    /// How long the longest entry of the last pages was: unknown before the first.
-    pub(crate) longest: AtomicUsize,
     /// How many sets in a row found no entry to overwrite.
     pub(crate) misses: AtomicU32,
     is_closed: AtomicBool,
@@ -66,7 +64,6 @@ impl Shared {
             layout,
             format: config.format,
             scripts,
-            longest: AtomicUsize::new(usize::MAX),
             misses: AtomicU32::new(0),
             is_closed: AtomicBool::new(false),
             sweeper: std::sync::OnceLock::new(),
