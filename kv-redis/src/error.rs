@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     Refused(ServerError),
     /// The server answered with something else than the command gives.
     Strange,
+    /// Slots of the cluster have gone on moving while it was scanned.
+    Moving,
     /// The store was closed.
     Closed,
 }
@@ -54,6 +56,7 @@ impl Failure {
             }
             Self::Refused(error) => refused(&error, effect),
             Self::Strange => effect.in_doubt("the server's answer is not one to this command"),
+            Self::Moving => Error::unavailable("slots went on moving while the cluster was scanned"),
             Self::Closed => Error::closed(),
         }
     }
