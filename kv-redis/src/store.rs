@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use kv_core::{
-    Capability, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, IncrementOptions, Key, KeyPrefix, KvStore,
-    ListPage, ListQuery, MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome, StoreInfo,
-    Transaction, WatchQuery, WatchStream,
+    Capability, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, ErrorKind, IncrementOptions, Key, KeyPrefix,
+    KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome,
+    StoreInfo, Transaction, WatchEvent, WatchQuery, WatchStream,
 };
 use redis::Value;
 use tokio::task::AbortHandle;
@@ -222,7 +223,15 @@ impl KvStore for RedisStore {
             self.shared.check_open()?;
             let inbox = self.shared.ears.changes.subscribe(query.target.prefix());
             Ears::listen(&self.shared, Kind::Changes).await.map_err(read)?;
-            Ok(kv_core::follow(self.clone(), query.clone(), inbox))
+            let events = kv_core::follow(self.clone(), query.clone(), inbox);
+            if !self.shared.layout.data.is_empty() {
+                return Ok(events);
+            }
+            // All keys of the database are heard of, and those of other types are none of ours.
+            let is_ours = |event: &Result<WatchEvent>| {
+                !event.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Corrupt))
+            };
+            Ok(events.filter(move |event| std::future::ready(is_ours(event))).boxed())
         };
         told(Operation::Watch, None, watch.await)
     }
