@@ -128,8 +128,13 @@ async fn look_at(link: &Link, node: &Node) -> Result<Seen> {
         Some("1") => flushes(link, node).await?,
         _ => Durability::VOLATILE,
     };
+    let mut durability = Kept(durability);
+    // Who has a replica may lose against it.
+    if field("connected_slaves").is_some_and(|count| count != "0") {
+        durability = Kept(durability.min_of_failover());
+    }
     let major = field("redis_version").and_then(|version| version.split('.').next()?.parse().ok()).unwrap_or(0);
-    Ok(Seen { evicts, durability: Kept(durability), major })
+    Ok(Seen { evicts, durability, major })
 }
 
 /// What a server with an append-only file flushes before it acknowledges.

@@ -206,6 +206,10 @@ async fn what_a_write_survives_is_read_from_the_server() {
     let server = Redis::builder().append_only().setting("appendfsync", "always").start().unwrap();
     assert_eq!(durability(&server).await, Durability::surviving(Survives::Power));
     server.cli(&["CONFIG", "SET", "appendfsync", "everysec"]).unwrap();
+    let replica = Redis::builder().replica_of(server.port()).start().unwrap();
+    assert_eq!(durability(&server).await, Durability::surviving(Survives::Process), "a failover may lose it");
+    drop(replica);
+    eventually(|| async { server.cli(&["INFO", "replication"]).unwrap().contains("connected_slaves:0") }).await;
     let found = durability(&server).await;
     assert_eq!((found.survives, found.interval.is_zero()), (Survives::Power, false));
     server.cli(&["CONFIG", "SET", "appendonly", "no"]).unwrap();
