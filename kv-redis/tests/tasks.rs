@@ -133,15 +133,10 @@ async fn two_clients_whose_clocks_are_five_seconds_apart_agree() {
     }
 }
 
-/// The rights that the README asks for.
-const RIGHTS: &str = "~kv#* ~kv!* &kv!0!* -@all +hello +auth +select +client +ping +time +info +config|get +get +set \
-                      +exists +mget +pexpire +pexpireat +pexpiretime +persist +unlink +getrange +setrange +strlen +type +incrby \
-                      +zadd +zrem +zrange +scan +evalsha +eval +publish +psubscribe +punsubscribe";
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_with_the_rights_of_the_readme_can_do_everything_and_one_without_is_denied() {
     let server = Redis::builder()
-        .acl_user("ada", "s3cret/@:canary", RIGHTS)
+        .acl_user("ada", "s3cret/@:canary", &format!("~kv#* ~kv!* &kv!0!* {}", support::RIGHTS))
         .acl_user("bob", "canary", "~other* +@all")
         .start()
         .unwrap();

@@ -14,6 +14,11 @@ use kv_redis::{RedisBuilder, RedisStore};
 use test_servers::cluster::RedisCluster;
 use test_servers::redis::Redis;
 
+/// The commands that the README asks for, beside the names of keys and channels.
+pub(crate) const RIGHTS: &str = "-@all +hello +auth +select +client +ping +time +info +config|get +get +set +exists +mget +pexpire \
+    +pexpireat +pexpiretime +persist +unlink +getrange +setrange +strlen +type +incrby +zadd +zrem +zrange +scan +evalsha +eval \
+    +publish +psubscribe +punsubscribe";
+
 /// One server for all cases of a test program, started by the first.
 pub(crate) fn server() -> &'static Redis {
     static SERVER: OnceLock<Redis> = OnceLock::new();
