@@ -277,7 +277,12 @@ fn next(failure: &Failure) -> Next {
             Some("TRYAGAIN" | "CLUSTERDOWN" | "LOADING" | "READONLY" | "MASTERDOWN") => Next::Wait,
             _ => Next::GiveUp,
         },
-        Failure::Late | Failure::Lost(_) | Failure::Strange | Failure::Moving | Failure::Closed => Next::GiveUp,
+        Failure::Late
+        | Failure::Lost(_)
+        | Failure::Strange
+        | Failure::Moving
+        | Failure::Displaced
+        | Failure::Closed => Next::GiveUp,
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) ears: Ears,
     /// How many sets in a row found no entry to overwrite.
     pub(crate) misses: AtomicU32,
+    /// Whether the namespace was found to be laid out otherwise.
+    pub(crate) is_displaced: AtomicBool,
     is_closed: AtomicBool,
     sweeper: std::sync::OnceLock<AbortHandle>,
 }
@@ -66,6 +68,7 @@ impl Shared {
             format: config.format,
             scripts,
             misses: AtomicU32::new(0),
+            is_displaced: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             sweeper: std::sync::OnceLock::new(),
         });
@@ -81,16 +84,21 @@ impl Shared {
         if self.is_closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
     }
 
-    pub(crate) async fn call(&self, request: &Request) -> Result<Value, Failure> {
+    fn check_usable(&self) -> Result<(), Failure> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Failure::Closed);
         }
+        if self.is_displaced.load(Ordering::Acquire) { Err(Failure::Displaced) } else { Ok(()) }
+    }
+
+    pub(crate) async fn call(&self, request: &Request) -> Result<Value, Failure> {
+        self.check_usable()?;
         self.link.call(request).await
     }
 
     pub(crate) async fn call_many(&self, requests: &[Request]) -> Vec<Result<Value, Failure>> {
-        if self.is_closed.load(Ordering::Acquire) {
-            return vec![Err(Failure::Closed); requests.len()];
+        if let Err(failure) = self.check_usable() {
+            return vec![Err(failure); requests.len()];
         }
         match requests {
             [] => Vec::new(),

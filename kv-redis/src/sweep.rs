@@ -1,6 +1,7 @@
 //! Clearing, and taking out of the indexes what has expired.
 
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kv_core::{Capability, Clock, Key, KeyPrefix, ListQuery, Result, SystemClock, Version};
@@ -120,11 +121,14 @@ impl Shared {
         Ok(count)
     }
 
-    /// Records the layout again where somebody has flushed the database, so that it is not laid out otherwise beside us.
+    /// Records the layout again where somebody has flushed the database, so that it is not laid out otherwise beside us; where it
+    /// already is, this handle is of no more use.
     async fn keep_record(&self) -> Result<(), Failure> {
         self.check_open().map_err(|_| Failure::Closed)?;
-        if recorded(&self.link, &self.layout).await?.is_some() {
-            return Ok(());
+        if let Some(found) = recorded(&self.link, &self.layout).await? {
+            let is_other = found != self.layout.record().as_bytes();
+            self.is_displaced.store(is_other, Ordering::Release);
+            return if is_other { Err(Failure::Displaced) } else { Ok(()) };
         }
         match record_anew(&self.link, &self.layout).await {
             // There is room for nothing, and so for no other layout.
@@ -173,6 +177,7 @@ pub(crate) async fn keep_sweeping(shared: Weak<Shared>, interval: Duration) {
         let step = async {
             let store = shared.upgrade()?;
             if !store.holds_lease(&handle, lease).await.unwrap_or(false) {
+                let _ = store.keep_record().await;
                 return Some(lease / 2);
             }
             turn = turn.wrapping_add(1);

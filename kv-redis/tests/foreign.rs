@@ -133,6 +133,25 @@ async fn a_namespace_is_opened_as_it_was_created() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handle_whose_namespace_was_laid_out_anew_says_so() {
+    let server = Redis::start().unwrap();
+    let quick = || at(&server.url()).sweep_interval(Duration::from_millis(5));
+    let (one, other) = (quick().open().await.unwrap(), quick().open().await.unwrap());
+    // At once, so that neither comes between.
+    server
+        .cli(&["EVAL", "redis.call('FLUSHALL') redis.call('SET', KEYS[1], ARGV[1])", "1", "kv!layout", "1 ordered 4 2"])
+        .unwrap();
+    for store in [&one, &other] {
+        support::eventually(|| async {
+            set(store, "k", "v").await.is_err_and(|error| error.kind() == ErrorKind::Invalid)
+        })
+        .await;
+        assert_eq!(store.get(&key("k")).await.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+    let _ = set(&quick().buckets(4).open().await.unwrap(), "k", "v").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_values_are_shared_with_other_programs() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).format(Format::Plain).namespace("").open().await.unwrap();
