@@ -71,6 +71,11 @@ fn nodes(rest: &str, tls: bool) -> Result<Vec<ConnectionInfo>> {
         Some((login, hosts)) => (format!("{login}@"), hosts),
         None => (String::new(), rest),
     };
+    if hosts.contains('/') {
+        return Err(Error::invalid(
+            "a cluster has the database 0 only, and its URL names none: `redis-cluster://HOST:PORT`",
+        ));
+    }
     let scheme = if tls { TLS_SCHEME.name } else { SCHEME.name };
     hosts.split(',').filter(|host| !host.is_empty()).map(|host| parsed(&format!("{scheme}://{login}{host}"))).collect()
 }
@@ -165,7 +170,13 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_without_its_secret() {
-        for url in ["redis:canary", "redis+unix:relative", "redis://ada:canary@", "postgres://canary"] {
+        for url in [
+            "redis:canary",
+            "redis+unix:relative",
+            "redis://ada:canary@",
+            "redis-cluster://a:1/3?pass=canary",
+            "postgres://canary",
+        ] {
             let error = address(url).unwrap_err();
             assert_eq!(error.kind(), kv_core::ErrorKind::Invalid, "{url}");
             assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");

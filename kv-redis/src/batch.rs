@@ -13,6 +13,9 @@ use crate::store::Shared;
 /// How many keys one script writes: the server does nothing else meanwhile.
 const AT_ONCE: usize = 250;
 
+/// How many bytes one script writes, unless a single value is longer: the server gives up who sends a command of a gigabyte.
+const BYTES_AT_ONCE: usize = 4 << 20;
+
 /// Some of many keys, which lie in one bucket.
 #[derive(Debug)]
 pub(crate) struct Group<T> {
@@ -95,7 +98,8 @@ impl Shared {
                 parts.push(Part::Single(number, set.version));
             }
         }
-        for group in by_bucket(fills, AT_ONCE) {
+        let groups = by_bucket(fills, AT_ONCE).into_iter();
+        for group in groups.flat_map(|group| lighter(group, |(_, _, stored, _, _)| stored.len(), BYTES_AT_ONCE)) {
             let mut cmd = self.scripts.fill.call(self.group_keys(&group));
             cmd.arg(self.has_index());
             let mut members = Vec::with_capacity(group.members.len());
@@ -170,6 +174,24 @@ pub(crate) fn by_bucket<T>(members: impl IntoIterator<Item = (T, Place)>, at_mos
     groups
 }
 
+/// Divides a group into ones that are not heavier than this, where they have more than one member.
+fn lighter<T>(group: Group<T>, weight: impl Fn(&T) -> usize, most: usize) -> Vec<Group<T>> {
+    let Group { slot, bucket, members } = group;
+    let (mut groups, mut left): (Vec<Group<T>>, usize) = (Vec::new(), 0);
+    for (member, place) in members {
+        let weight = weight(&member);
+        match groups.last_mut() {
+            Some(group) if weight <= left => group.members.push((member, place)),
+            _ => {
+                left = most;
+                groups.push(Group { slot, bucket, members: vec![(member, place)] });
+            }
+        }
+        left = left.saturating_sub(weight);
+    }
+    groups
+}
+
 /// Which of a group were there.
 pub(crate) fn removed(answer: Result<Value, Failure>, count: usize) -> Result<impl Iterator<Item = bool>, Failure> {
     match answer? {
@@ -221,5 +243,17 @@ mod tests {
         let lengths: Vec<usize> = waves(&keys, |key| key).iter().map(|wave| wave.len()).collect();
         assert_eq!(lengths, [2, 2, 2]);
         assert_eq!(waves(&keys[..0], |key| key).concat().len(), 0);
+    }
+
+    #[test]
+    fn no_script_of_a_batch_is_heavier_than_a_limit_or_one_value() {
+        let place = Place { physical: Vec::new(), slot: 7, bucket: 3 };
+        let members = [4, 6, 1, 20, 5, 5].map(|weight| (weight, place.clone()));
+        let group = Group { slot: 7, bucket: 3, members: members.into() };
+        let groups = lighter(group, |weight| *weight, 10);
+        assert!(groups.iter().all(|group| (group.slot, group.bucket) == (7, 3)));
+        let weights: Vec<Vec<usize>> =
+            groups.iter().map(|group| group.members.iter().map(|(weight, _)| *weight).collect()).collect();
+        assert_eq!(weights, [vec![4, 6], vec![1], vec![20], vec![5, 5]]);
     }
 }

@@ -1,6 +1,6 @@
 //! Which master has which slot.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::Failure;
 use crate::layout::SLOTS;
 use crate::node::{Node, Timing};
+use crate::offset::Now;
 
 /// The masters of a cluster, as one of its nodes told them.
 #[derive(Debug)]
@@ -28,11 +29,24 @@ pub(crate) struct Cluster {
     asked: std::sync::atomic::AtomicU64,
 }
 
+/// Which master has which slot.
 #[derive(Debug, Default)]
-struct Map {
+pub(crate) struct Map {
     /// For each slot the number of its master, or one that none has.
     slots: Vec<u16>,
     masters: Vec<Arc<Node>>,
+}
+
+impl Map {
+    fn master(&self, slot: u16) -> Option<&Arc<Node>> {
+        self.masters.get(usize::from(*self.slots.get(usize::from(slot))?))
+    }
+
+    /// The slots that have another master in the other map.
+    pub(crate) fn changed(&self, other: &Self) -> HashSet<u16> {
+        let owner = |map: &Self, slot| map.master(slot).map(Arc::as_ptr);
+        (0..SLOTS).filter(|&slot| owner(self, slot) != owner(other, slot)).collect()
+    }
 }
 
 impl Cluster {
@@ -51,13 +65,26 @@ impl Cluster {
 
     /// The master of a slot, where it is known.
     pub(crate) fn master(&self, slot: u16) -> Option<Arc<Node>> {
-        let map = self.map.read();
-        let number = *map.slots.get(usize::from(slot))?;
-        map.masters.get(usize::from(number)).map(Arc::clone)
+        self.map.read().master(slot).map(Arc::clone)
     }
 
     pub(crate) fn masters(&self) -> Vec<Arc<Node>> {
         self.map.read().masters.clone()
+    }
+
+    /// Who has which slot, as far as is known.
+    pub(crate) fn map(&self) -> Arc<Map> {
+        Arc::clone(&self.map.read())
+    }
+
+    /// The time of the slot's master; where none is known, that of any other server.
+    pub(crate) fn now(&self, slot: u16) -> Now {
+        if let Some(master) = self.master(slot) {
+            return master.now();
+        }
+        let nodes = self.nodes.lock();
+        let known = nodes.values().chain(&self.seeds).find(|known| known.is_measured());
+        known.map_or_else(|| Now::of(self.clock.now()), |known| known.now())
     }
 
     /// The server at an address that another one named.
@@ -85,7 +112,12 @@ impl Cluster {
         }
         let name = address.to_string();
         let info: ConnectionInfo = like.clone().set_addr(address);
-        let node = Node::new(Client::open(info).ok()?, self.timing, Arc::clone(&self.clock));
+        let client = Client::open(info).ok()?;
+        let node = match nodes.values().chain(&self.seeds).find(|known| known.is_measured()) {
+            // The first deadline on it may be reckoned before it is asked for its time.
+            Some(known) => known.another(client),
+            None => Node::new(client, self.timing, Arc::clone(&self.clock)),
+        };
         nodes.insert(name, Arc::clone(&node));
         Some(node)
     }

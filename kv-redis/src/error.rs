@@ -21,6 +21,10 @@ pub(crate) enum Failure {
     Refused(ServerError),
     /// The server answered with something else than the command gives.
     Strange,
+    /// Slots of the cluster have gone on moving while it was scanned.
+    Moving,
+    /// The namespace is laid out otherwise by now.
+    Displaced,
     /// The store was closed.
     Closed,
 }
@@ -54,6 +58,10 @@ impl Failure {
             }
             Self::Refused(error) => refused(&error, effect),
             Self::Strange => effect.in_doubt("the server's answer is not one to this command"),
+            Self::Moving => Error::unavailable("slots went on moving while the cluster was scanned"),
+            Self::Displaced => {
+                Error::invalid("the namespace was cleared and laid out with other settings: open it with those")
+            }
             Self::Closed => Error::closed(),
         }
     }
@@ -113,6 +121,10 @@ fn refused(error: &ServerError, effect: Effect) -> Error {
         "CROSSSLOT" => (ErrorKind::Invalid, "the keys are in different slots: it is a cluster, open it as one"),
         "EXECABORT" | "NOTBUSY" | "NOGOODSLAVE" | "NOPROTO" => {
             (ErrorKind::Unavailable, "the server does not speak this version of its protocol")
+        }
+        // A script that has failed may have written before.
+        "ERR" if error.details().is_some_and(|words| words.contains("script")) => {
+            return effect.in_doubt("a script has failed").with_source(bare(error));
         }
         // A command that the server does not know, or does not take so: nothing of it was done.
         "ERR" => (ErrorKind::Unavailable, "the server refuses the command"),
@@ -211,6 +223,7 @@ mod tests {
             ("ASK 3999 127.0.0.1:6381", Unavailable),
             ("NOSCRIPT No matching script.", Unavailable),
             ("ERR unknown command 'FOO', with args beginning with: 'canary'", Unavailable),
+            ("ERR user_script:7: attempt to index a nil value script: ab12, on @user_script:7.", in_doubt),
             ("SURPRISE canary", in_doubt),
         ];
         for (line, kind) in table {

@@ -12,12 +12,13 @@ use kv_core::{Clock, SystemClock};
 use redis::{Pipeline, Value};
 use tokio::time::Instant;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Map};
 use crate::error::Failure;
 use crate::node::{Node, Timing};
 use crate::offset::Now;
 use crate::request::Request;
 use crate::script::Scripts;
+use crate::split::Parts;
 
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -62,11 +63,18 @@ impl Link {
 
     /// The time of the server that has the slot.
     pub(crate) fn now(&self, slot: u16) -> Now {
-        let unknown = || {
-            let at = SystemClock.now();
-            Now { at, latest: at }
-        };
-        self.master(slot).map_or_else(unknown, |node| node.now())
+        match &self.servers {
+            Servers::One(node) => node.now(),
+            Servers::Cluster(cluster) => cluster.now(slot),
+        }
+    }
+
+    /// Which master has which slot; a single server has no slots.
+    pub(crate) fn map(&self) -> Option<Arc<Map>> {
+        match &self.servers {
+            Servers::One(_) => None,
+            Servers::Cluster(cluster) => Some(cluster.map()),
+        }
     }
 
     pub(crate) fn master(&self, slot: u16) -> Option<Arc<Node>> {
@@ -202,6 +210,11 @@ impl Link {
                     continue;
                 }
             }
+            if failure.code() == Some("TRYAGAIN")
+                && let Some(parts) = Parts::of(&request.cmd, &self.scripts)
+            {
+                return Box::pin(self.call_parts(cluster, request.slot, parts, until)).await;
+            }
             let elsewhere = || redirection(&failure).and_then(|address| cluster.node(&address));
             match next(&failure) {
                 Next::GiveUp => return Err(failure),
@@ -222,6 +235,24 @@ impl Link {
             }
             pause = (pause * 2).min(Self::LONGEST_PAUSE);
         }
+    }
+
+    /// Reads key by key where some of the keys have been moved and others have not.
+    async fn call_parts(
+        &self,
+        cluster: &Cluster,
+        slot: u16,
+        mut parts: Parts,
+        until: Instant,
+    ) -> Result<Value, Failure> {
+        while let Some(cmds) = parts.next() {
+            let requests: Vec<_> = cmds.into_iter().map(|cmd| Request::new(slot, cmd)).collect();
+            let calls = requests.iter().map(|request| self.call_cluster(cluster, request, until));
+            for answer in join_all(calls).await {
+                parts.answered(answer?)?;
+            }
+        }
+        Ok(parts.whole())
     }
 }
 
@@ -246,7 +277,12 @@ fn next(failure: &Failure) -> Next {
             Some("TRYAGAIN" | "CLUSTERDOWN" | "LOADING" | "READONLY" | "MASTERDOWN") => Next::Wait,
             _ => Next::GiveUp,
         },
-        Failure::Late | Failure::Lost(_) | Failure::Strange | Failure::Closed => Next::GiveUp,
+        Failure::Late
+        | Failure::Lost(_)
+        | Failure::Strange
+        | Failure::Moving
+        | Failure::Displaced
+        | Failure::Closed => Next::GiveUp,
     }
 }
 

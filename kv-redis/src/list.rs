@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use kv_core::{Key, KeyPrefix, ListItem, ListPage, ListQuery, Result};
+use kv_core::{Key, ListItem, ListPage, ListQuery, Result};
 
-use crate::error::{Failure, read};
+use crate::error::read;
 use crate::layout::Shape;
 use crate::runs::Runs;
+use crate::scan::Scan;
 use crate::store::Shared;
 
 /// How many keys a page of an index has at most.
@@ -45,10 +46,22 @@ impl Shared {
     }
 
     async fn list_scan(&self, query: &ListQuery, range: (Bound<String>, Bound<String>)) -> Result<ListPage> {
-        let mut found = BTreeSet::new();
-        self.scan(&query.prefix, |keys| found.extend(keys.into_iter().filter(|key| covers(&range, key)))).await?;
-        let total = found.len();
+        self.check_open()?;
         let wanted = query.limit.unwrap_or(usize::MAX);
+        let mut found = BTreeSet::new();
+        let mut scan = Scan::begin(self, &query.prefix).await.map_err(read)?;
+        while let Some(keys) = scan.next(self).await.map_err(read)? {
+            found.extend(keys.into_iter().filter(|key| covers(&range, key)));
+            // One more than is wanted tells whether there is more.
+            while found.len() > wanted.saturating_add(1) {
+                if query.reverse {
+                    found.pop_first()
+                } else {
+                    found.pop_last()
+                };
+            }
+        }
+        let total = found.len();
         let keys: Vec<Key> = if query.reverse {
             found.into_iter().rev().take(wanted).collect()
         } else {
@@ -97,29 +110,6 @@ impl Shared {
             }
         }
         Ok(true)
-    }
-
-    /// Shows every key under a prefix that any server has, at least once, in no order.
-    pub(crate) async fn scan(&self, prefix: &KeyPrefix, mut show: impl FnMut(Vec<Key>) + Send) -> Result<()> {
-        self.check_open()?;
-        let pattern = self.layout.pattern(prefix);
-        for node in self.link.masters() {
-            let mut cursor = b"0".to_vec();
-            loop {
-                let mut cmd = redis::cmd("SCAN");
-                cmd.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1_000).arg("TYPE").arg("string");
-                let answer = self.link.call_node(&node, &cmd).await.map_err(read)?;
-                let (next, found): (Vec<u8>, Vec<Vec<u8>>) =
-                    redis::from_redis_value(answer).map_err(|_| read(Failure::Strange))?;
-                let keys = found.iter().filter_map(|physical| self.layout.key_at(physical));
-                show(keys.filter(|key| prefix.covers(key)).collect());
-                if next == b"0" {
-                    break;
-                }
-                cursor = next;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -83,12 +83,21 @@ impl Drop for Live {
 
 impl Node {
     pub(crate) fn new(client: Client, timing: Timing, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Self::with_offset(client, timing, clock, Offset::default())
+    }
+
+    /// Another server of the same cluster.
+    pub(crate) fn another(&self, client: Client) -> Arc<Self> {
+        Self::with_offset(client, self.timing, Arc::clone(&self.clock), Offset::of_another(&self.offset))
+    }
+
+    fn with_offset(client: Client, timing: Timing, clock: Arc<dyn Clock>, offset: Offset) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             client,
             timing,
             clock,
-            offset: Offset::default(),
+            offset,
             live: RwLock::new(None),
             turn: tokio::sync::Mutex::new(()),
             failed: Mutex::new((0, None)),
@@ -103,6 +112,11 @@ impl Node {
     /// The server's time.
     pub(crate) fn now(&self) -> Now {
         self.offset.apply(self.clock.now())
+    }
+
+    /// Whether it was ever asked for its time.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.offset.is_measured()
     }
 
     /// Sends a command and waits for its answer. It is sent at most once.
@@ -240,8 +254,9 @@ impl Node {
             Value::ServerError(error) => Err(Failure::Refused(error)),
             answer => {
                 let (seconds, micros): (u64, u64) = redis::from_redis_value(answer).map_err(|_| Failure::Strange)?;
-                let since = Duration::from_secs(seconds) + Duration::from_micros(micros);
-                self.offset.measured(sent, SystemTime::UNIX_EPOCH + since, heard);
+                let since = Duration::from_secs(seconds).checked_add(Duration::from_micros(micros));
+                let server = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+                self.offset.measured(sent, server.ok_or(Failure::Strange)?, heard);
                 Ok(())
             }
         }

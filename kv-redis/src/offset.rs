@@ -23,11 +23,34 @@ struct Sample {
     /// How far that may be off.
     error: i128,
     taken: SystemTime,
+    /// Whether this very server was asked.
+    is_own: bool,
+}
+
+impl Now {
+    /// A moment of a clock that nothing is known to be apart from.
+    pub(crate) fn of(at: SystemTime) -> Self {
+        Self { at, latest: at }
+    }
 }
 
 impl Offset {
     /// How much a measurement may age: clocks drift apart by less than this part of the time that passes.
     const DRIFT: i128 = 10_000;
+
+    /// What is known of another server's clock, which holds for this one until it is asked: servers that belong together agree
+    /// better with each other than with us.
+    pub(crate) fn of_another(other: &Self) -> Self {
+        let sample = *other.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Self(Mutex::new(sample.map(|sample| {
+            let Sample { ahead, error, taken, is_own: _ } = sample;
+            Sample { ahead, error, taken, is_own: false }
+        })))
+    }
+
+    pub(crate) fn is_measured(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|sample| sample.is_own)
+    }
 
     /// What the server said its time was, asked at `sent` and heard at `heard`.
     pub(crate) fn measured(&self, sent: SystemTime, server: SystemTime, heard: SystemTime) {
@@ -36,14 +59,14 @@ impl Offset {
         let error = nanos(took) / 2;
         let ahead = since_epoch(server) - since_epoch(sent) - error;
         let mut best = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let replaces = best.is_none_or(|best| {
+        let replaces = best.filter(|best| best.is_own).is_none_or(|best| {
             let age = heard.duration_since(best.taken).map_or(i128::MAX / Self::DRIFT, nanos);
             let aged = best.error + age / Self::DRIFT;
             // One of the two clocks was set where both cannot be true.
             error <= aged || (ahead - best.ahead).abs() > error + aged + 1_000_000
         });
         if replaces {
-            *best = Some(Sample { ahead, error, taken: heard });
+            *best = Some(Sample { ahead, error, taken: heard, is_own: true });
         }
     }
 
@@ -100,6 +123,19 @@ mod tests {
         assert_eq!(offset.apply(at(2_000)).at, at(2_000));
         offset.measured(at(3_000), at(8_000), at(3_000));
         assert_eq!(offset.apply(at(4_000)).at, at(9_000));
+    }
+
+    #[test]
+    fn a_server_that_was_not_asked_has_the_time_of_another_until_it_is() {
+        let asked = Offset::default();
+        asked.measured(at(0), at(5_000), at(0));
+        let new = Offset::of_another(&asked);
+        assert_eq!(new.apply(at(10)).at, at(5_010));
+        assert!(!new.is_measured() && asked.is_measured());
+        // Its own answer counts, however long it took.
+        new.measured(at(20), at(4_920), at(220));
+        assert_eq!(new.apply(at(220)).at, at(5_020));
+        assert!(new.is_measured());
     }
 
     #[test]

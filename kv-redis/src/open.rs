@@ -11,7 +11,7 @@ use crate::capability::{Found, capabilities};
 use crate::cluster::Cluster;
 use crate::codec::Format;
 use crate::config::{Index, RedisConfig};
-use crate::error::{Effect, Failure, read};
+use crate::error::{Failure, read};
 use crate::layout::{Layout, Shape};
 use crate::link::{Link, Servers};
 use crate::node::{Node, Timing};
@@ -128,8 +128,13 @@ async fn look_at(link: &Link, node: &Node) -> Result<Seen> {
         Some("1") => flushes(link, node).await?,
         _ => Durability::VOLATILE,
     };
+    let mut durability = Kept(durability);
+    // Who has a replica may lose against it.
+    if field("connected_slaves").is_some_and(|count| count != "0") {
+        durability = Kept(durability.min_of_failover());
+    }
     let major = field("redis_version").and_then(|version| version.split('.').next()?.parse().ok()).unwrap_or(0);
-    Ok(Seen { evicts, durability: Kept(durability), major })
+    Ok(Seen { evicts, durability, major })
 }
 
 /// What a server with an append-only file flushes before it acknowledges.
@@ -171,24 +176,43 @@ fn shape(config: &RedisConfig, seen: Seen) -> Result<Shape> {
 
 /// Records the layout where the namespace is new, and refuses one that was laid out otherwise.
 async fn record(link: &Link, layout: &Layout) -> Result<()> {
-    let (key, slot) = layout.own("layout");
     let wanted = layout.record();
-    let mut set = redis::cmd("SET");
-    set.arg(&key).arg(&wanted).arg("NX");
-    // Everybody records the same, so it does not matter whose write it was, or whether a lost one was applied.
-    link.call(&Request::new(slot, set)).await.map_err(|failure| failure.into_error(Effect::Reads))?;
+    let mut found = recorded(link, layout).await.map_err(read)?;
+    if found.is_none() {
+        // Everybody records the same, so it does not matter whose write it was, or whether a lost one was applied.
+        record_anew(link, layout).await.map_err(read)?;
+        found = recorded(link, layout).await.map_err(read)?;
+    }
+    let found =
+        found.ok_or_else(|| Error::unavailable("the layout of the namespace was evicted while it was recorded"))?;
+    if found == wanted.as_bytes() {
+        return Ok(());
+    }
+    let found = String::from_utf8_lossy(&found).into_owned();
+    let known = found.starts_with("1 ") && found.len() < 100;
+    let found = if known { found.as_str() } else { "of another version" };
+    Err(Error::invalid(format!(
+        "the namespace was laid out as `{found}`, and this is `{wanted}`: version, index, buckets, group segments"
+    )))
+}
+
+/// How the namespace is laid out, where that is recorded. It is asked before anything is written, since a server whose memory is
+/// used up refuses also a write that would change nothing.
+pub(crate) async fn recorded(link: &Link, layout: &Layout) -> Result<Option<Vec<u8>>, Failure> {
+    let (key, slot) = layout.own("layout");
     let mut get = redis::cmd("GET");
     get.arg(&key);
-    match link.call(&Request::new(slot, get)).await.map_err(read)? {
-        Value::BulkString(found) if found == wanted.as_bytes() => Ok(()),
-        Value::BulkString(found) => {
-            let found = String::from_utf8_lossy(&found).into_owned();
-            let known = found.starts_with("1 ") && found.len() < 100;
-            let found = if known { found.as_str() } else { "of another version" };
-            Err(Error::invalid(format!(
-                "the namespace was laid out as `{found}`, and this is `{wanted}`: version, index, buckets, group segments"
-            )))
-        }
-        _ => Err(Error::unavailable("the layout of the namespace was evicted while it was recorded")),
+    match link.call(&Request::new(slot, get)).await? {
+        Value::BulkString(found) => Ok(Some(found)),
+        Value::Nil => Ok(None),
+        _ => Err(Failure::Strange),
     }
+}
+
+/// Records the layout where nothing is recorded.
+pub(crate) async fn record_anew(link: &Link, layout: &Layout) -> Result<(), Failure> {
+    let (key, slot) = layout.own("layout");
+    let mut set = redis::cmd("SET");
+    set.arg(&key).arg(layout.record()).arg("NX");
+    link.call(&Request::new(slot, set)).await.map(drop)
 }

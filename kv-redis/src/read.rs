@@ -1,6 +1,6 @@
 //! Reads of keys that are named.
 
-use kv_core::{Entry, Key, Result};
+use kv_core::{Entry, Error, Key, Result};
 use redis::{Cmd, Value};
 
 use crate::batch::by_bucket;
@@ -31,10 +31,14 @@ impl Shared {
 
     pub(crate) async fn contains(&self, key: &Key) -> Result<bool> {
         let place = self.layout.place(key);
-        let mut cmd = redis::cmd("EXISTS");
+        // Where other programs write too, a key may be of a type that is no value of ours.
+        let mut cmd = redis::cmd(if self.is_plain() { "TYPE" } else { "EXISTS" });
         cmd.arg(&place.physical);
         match self.call(&Request::new(place.slot, cmd)).await.map_err(read)? {
             Value::Int(count) => Ok(count == 1),
+            Value::SimpleString(kind) if kind == "none" => Ok(false),
+            Value::SimpleString(kind) if kind == "string" => Ok(true),
+            Value::SimpleString(_) => Err(Error::corrupt("another type is stored under the key, which is not ours")),
             _ => Err(read(Failure::Strange)),
         }
     }
@@ -72,7 +76,36 @@ impl Shared {
                 });
             }
         }
+        self.look_behind_nothing(keys, &mut answers).await;
         answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(read(Failure::Strange)))).collect()
+    }
+
+    /// `MGET` gives nothing for a key of another type, which is not the same as no key. One more round trip tells, and only
+    /// where something is missing: mostly nothing is there.
+    async fn look_behind_nothing(&self, keys: &[Key], answers: &mut [Option<Result<Option<Entry>>>]) {
+        let missing = answers.iter().zip(keys).enumerate().filter(|(_, (answer, _))| matches!(answer, Some(Ok(None))));
+        let missing = missing.map(|(number, (_, key))| ((number, key), self.layout.place(key)));
+        let groups = by_bucket(missing, AT_ONCE);
+        let requests: Vec<_> = groups
+            .iter()
+            .map(|group| {
+                let mut cmd = redis::cmd("EXISTS");
+                group.members.iter().for_each(|(_, place)| {
+                    cmd.arg(&place.physical);
+                });
+                Request::new(group.slot, cmd)
+            })
+            .collect();
+        let exist = self.call_many(&requests).await;
+        // Where that could not be asked, what is known stays.
+        let suspect = groups.iter().zip(exist).filter(|(_, count)| matches!(count, Ok(Value::Int(1..))));
+        let suspect: Vec<_> = suspect.flat_map(|(group, _)| &group.members).map(|(named, _)| *named).collect();
+        let requests: Vec<_> = suspect.iter().map(|(_, key)| self.get_request(key)).collect();
+        for ((number, key), answer) in suspect.into_iter().zip(self.call_many(&requests).await) {
+            if let Some(place) = answers.get_mut(number) {
+                *place = Some(self.read_one(key, answer));
+            }
+        }
     }
 
     fn read_one(&self, key: &Key, answer: Result<Value, Failure>) -> Result<Option<Entry>> {

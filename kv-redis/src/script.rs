@@ -17,6 +17,7 @@ pub(crate) struct Scripts {
     pub(crate) fill: Script,
     pub(crate) remove: Script,
     pub(crate) prune: Script,
+    pub(crate) adopt: Script,
     pub(crate) page: Script,
     pub(crate) get: Script,
 }
@@ -48,14 +49,15 @@ impl Scripts {
             fill: bare(include_str!("lua/fill.lua")),
             remove: bare(include_str!("lua/remove.lua")),
             prune: bare(include_str!("lua/prune.lua")),
+            adopt: bare(include_str!("lua/adopt.lua")),
             page: script(include_str!("lua/page.lua")),
             get: script(include_str!("lua/get.lua")),
         }
     }
 
-    fn all(&self) -> [&Script; 12] {
-        let Self { add, set, delete, touch, increment, count, commit, fill, remove, prune, page, get } = self;
-        [add, set, delete, touch, increment, count, commit, fill, remove, prune, page, get]
+    fn all(&self) -> [&Script; 13] {
+        let Self { add, set, delete, touch, increment, count, commit, fill, remove, prune, adopt, page, get } = self;
+        [add, set, delete, touch, increment, count, commit, fill, remove, prune, adopt, page, get]
     }
 
     /// The same call with the script's text, for a server that does not know it, or not any more.
@@ -69,7 +71,7 @@ impl Scripts {
         if name != b"EVALSHA" {
             return None;
         }
-        let script = self.all().into_iter().find(|script| script.digest.as_bytes() == digest)?;
+        let script = self.all().into_iter().find(|script| script.is(digest))?;
         let mut spelled = redis::cmd("EVAL");
         spelled.arg(&script.text);
         arguments.for_each(|argument| {
@@ -83,6 +85,11 @@ impl Script {
     fn new(text: String) -> Self {
         let digest = redis::Script::new(&text).get_hash().to_owned();
         Self { text, digest }
+    }
+
+    /// Whether the server knows it by this digest.
+    pub(crate) fn is(&self, digest: &[u8]) -> bool {
+        self.digest.as_bytes() == digest
     }
 
     /// A call with these keys; the arguments come behind.

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use kv_core::{
-    Capability, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, IncrementOptions, Key, KeyPrefix, KvStore,
-    ListPage, ListQuery, MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome, StoreInfo,
-    Transaction, WatchQuery, WatchStream,
+    Capability, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, ErrorKind, IncrementOptions, Key, KeyPrefix,
+    KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome,
+    StoreInfo, Transaction, WatchEvent, WatchQuery, WatchStream,
 };
 use redis::Value;
 use tokio::task::AbortHandle;
@@ -41,10 +42,12 @@ pub(crate) struct Shared {
     pub(crate) format: Format,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) ears: Ears,
-    /// How long the longest entry of the last pages was: unknown before the first.
-    pub(crate) longest: AtomicUsize,
     /// How many sets in a row found no entry to overwrite.
     pub(crate) misses: AtomicU32,
+    /// How long the longest value of the last page was, with its header; no page has told yet at first.
+    pub(crate) longest: AtomicUsize,
+    /// Whether the namespace was found to be laid out otherwise.
+    pub(crate) is_displaced: AtomicBool,
     is_closed: AtomicBool,
     sweeper: std::sync::OnceLock<AbortHandle>,
 }
@@ -66,8 +69,9 @@ impl Shared {
             layout,
             format: config.format,
             scripts,
-            longest: AtomicUsize::new(usize::MAX),
             misses: AtomicU32::new(0),
+            longest: AtomicUsize::new(usize::MAX),
+            is_displaced: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             sweeper: std::sync::OnceLock::new(),
         });
@@ -83,16 +87,21 @@ impl Shared {
         if self.is_closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
     }
 
-    pub(crate) async fn call(&self, request: &Request) -> Result<Value, Failure> {
+    fn check_usable(&self) -> Result<(), Failure> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Failure::Closed);
         }
+        if self.is_displaced.load(Ordering::Acquire) { Err(Failure::Displaced) } else { Ok(()) }
+    }
+
+    pub(crate) async fn call(&self, request: &Request) -> Result<Value, Failure> {
+        self.check_usable()?;
         self.link.call(request).await
     }
 
     pub(crate) async fn call_many(&self, requests: &[Request]) -> Vec<Result<Value, Failure>> {
-        if self.is_closed.load(Ordering::Acquire) {
-            return vec![Err(Failure::Closed); requests.len()];
+        if let Err(failure) = self.check_usable() {
+            return vec![Err(failure); requests.len()];
         }
         match requests {
             [] => Vec::new(),
@@ -225,7 +234,15 @@ impl KvStore for RedisStore {
             self.shared.check_open()?;
             let inbox = self.shared.ears.changes.subscribe(query.target.prefix());
             Ears::listen(&self.shared, Kind::Changes).await.map_err(read)?;
-            Ok(kv_core::follow(self.clone(), query.clone(), inbox))
+            let events = kv_core::follow(self.clone(), query.clone(), inbox);
+            if !self.shared.layout.data.is_empty() {
+                return Ok(events);
+            }
+            // All keys of the database are heard of, and those of other types are none of ours.
+            let is_ours = |event: &Result<WatchEvent>| {
+                !event.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Corrupt))
+            };
+            Ok(events.filter(move |event| std::future::ready(is_ours(event))).boxed())
         };
         told(Operation::Watch, None, watch.await)
     }

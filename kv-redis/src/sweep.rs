@@ -1,6 +1,7 @@
 //! Clearing, and taking out of the indexes what has expired.
 
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kv_core::{Capability, Clock, Key, KeyPrefix, ListQuery, Result, SystemClock, Version};
@@ -9,12 +10,18 @@ use redis::Value;
 use crate::batch::{by_bucket, removed};
 use crate::error::{Effect, Failure, read};
 use crate::layout::Shape;
+use crate::open::{record_anew, recorded};
 use crate::request::Request;
 use crate::runs::Runs;
+use crate::scan::Scan;
+use crate::script::Script;
 use crate::store::Shared;
 
 /// How many members of an index are looked at at once.
 const AT_ONCE: usize = 500;
+
+/// How many turns of the sweeper there are between two steps of its walk through the database.
+const BETWEEN_SCANS: u32 = 8;
 
 impl Shared {
     pub(crate) async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
@@ -27,10 +34,10 @@ impl Shared {
                 count += self.remove_all(&runs.drain()).await?;
             }
         } else {
-            let mut found = Vec::new();
-            self.scan(prefix, |keys| found.extend(keys)).await?;
-            for keys in found.chunks(AT_ONCE * 8) {
-                count += self.remove_all(keys).await?;
+            self.check_open()?;
+            let mut scan = Scan::begin(self, prefix).await.map_err(read)?;
+            while let Some(keys) = scan.next(self).await.map_err(read)? {
+                count += self.remove_all(&keys).await?;
             }
         }
         Ok(count)
@@ -48,7 +55,8 @@ impl Shared {
         Ok(count)
     }
 
-    /// Takes out of every index what is not there any more. The server itself frees the entries.
+    /// Takes out of every index what is not there any more, and puts in what is there and is missing. The server itself frees
+    /// the entries.
     pub(crate) async fn sweep(&self) -> Result<u64> {
         self.check_open()?;
         if self.layout.shape != Shape::Ordered {
@@ -58,17 +66,45 @@ impl Shared {
         let mut runs = Runs::new(0..self.layout.buckets().len(), range, false, AT_ONCE);
         let mut count = 0;
         while runs.refill(self).await.map_err(read)? {
-            count += self.prune(&runs.drain()).await.map_err(read)?;
+            count += self.in_index(&self.scripts.prune, &runs.drain()).await.map_err(read)?;
+        }
+        let mut scan = Scan::begin(self, &KeyPrefix::ALL).await.map_err(read)?;
+        while let Some(keys) = scan.next(self).await.map_err(read)? {
+            self.adopt(&keys).await.map_err(read)?;
         }
         Ok(count)
     }
 
-    async fn prune(&self, keys: &[Key]) -> Result<u64, Failure> {
+    /// Puts entries into their indexes that are not there: where another program has written to a key of ours, the set that
+    /// overwrites it takes it for an entry that is listed already.
+    async fn adopt(&self, keys: &[Key]) -> Result<(), Failure> {
+        match self.in_index(&self.scripts.adopt, keys).await {
+            // It is done when there is room again.
+            Err(failure) if failure.code() == Some("OOM") => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    /// One step of a walk through everything in the database.
+    async fn adopt_some(&self, scan: &mut Option<Scan>) -> Result<(), Failure> {
+        let under_way = match scan {
+            Some(scan) => scan,
+            None => scan.insert(Scan::begin(self, &KeyPrefix::ALL).await?),
+        };
+        if let Some(keys) = under_way.next(self).await? {
+            return self.adopt(&keys).await;
+        }
+        *scan = None;
+        Ok(())
+    }
+
+    /// Runs a script that puts members into indexes or takes them out, and tells how many.
+    async fn in_index(&self, script: &Script, keys: &[Key]) -> Result<u64, Failure> {
         let groups = by_bucket(keys.iter().map(|key| (key, self.layout.place(key))), AT_ONCE);
         let requests: Vec<_> = groups
             .iter()
             .map(|group| {
-                let mut cmd = self.scripts.prune.call(self.group_keys(group));
+                let mut cmd = script.call(self.group_keys(group));
                 group.members.iter().for_each(|(key, _)| {
                     cmd.arg(key.as_str());
                 });
@@ -78,19 +114,27 @@ impl Shared {
         let mut count = 0;
         for answer in self.call_many(&requests).await {
             match answer? {
-                Value::Int(pruned) => count += u64::try_from(pruned).unwrap_or(0),
+                Value::Int(changed) => count += u64::try_from(changed).unwrap_or(0),
                 _ => return Err(Failure::Strange),
             }
         }
         Ok(count)
     }
 
-    /// Records the layout again where somebody has flushed the database, so that it is not laid out otherwise beside us.
+    /// Records the layout again where somebody has flushed the database, so that it is not laid out otherwise beside us; where it
+    /// already is, this handle is of no more use.
     async fn keep_record(&self) -> Result<(), Failure> {
-        let (key, slot) = self.layout.own("layout");
-        let mut set = redis::cmd("SET");
-        set.arg(&key).arg(self.layout.record()).arg("NX");
-        self.call(&Request::new(slot, set)).await.map(drop)
+        self.check_open().map_err(|_| Failure::Closed)?;
+        if let Some(found) = recorded(&self.link, &self.layout).await? {
+            let is_other = found != self.layout.record().as_bytes();
+            self.is_displaced.store(is_other, Ordering::Release);
+            return if is_other { Err(Failure::Displaced) } else { Ok(()) };
+        }
+        match record_anew(&self.link, &self.layout).await {
+            // There is room for nothing, and so for no other layout.
+            Err(failure) if failure.code() == Some("OOM") => Ok(()),
+            answer => answer,
+        }
     }
 
     /// Whether this handle is the one that sweeps: of all handles on a namespace one does.
@@ -98,20 +142,26 @@ impl Shared {
         let (key, slot) = self.layout.own("sweeper");
         let name = handle.to_string();
         let millis = lease.as_millis().to_string();
-        let mut take = redis::cmd("SET");
-        take.arg(&key).arg(&name).arg("NX").arg("PX").arg(&millis);
-        if self.call(&Request::new(slot, take)).await? != Value::Nil {
-            return Ok(true);
-        }
         let mut get = redis::cmd("GET");
         get.arg(&key);
-        if self.call(&Request::new(slot, get)).await? != Value::BulkString(name.clone().into_bytes()) {
-            return Ok(false);
+        match self.call(&Request::new(slot, get)).await? {
+            Value::Nil => {
+                let mut take = redis::cmd("SET");
+                take.arg(&key).arg(&name).arg("NX").arg("PX").arg(&millis);
+                match self.call(&Request::new(slot, take)).await {
+                    // A server whose memory is used up has no room for a lease, and needs a sweeper most: everybody is one.
+                    Err(failure) if failure.code() == Some("OOM") => Ok(true),
+                    answer => Ok(answer? != Value::Nil),
+                }
+            }
+            holder if holder == Value::BulkString(name.into_bytes()) => {
+                // Two that sweep for a moment do no harm.
+                let mut renew = redis::cmd("PEXPIRE");
+                renew.arg(&key).arg(&millis);
+                self.call(&Request::new(slot, renew)).await.map(|_| true)
+            }
+            _ => Ok(false),
         }
-        // Two that sweep for a moment do no harm.
-        let mut renew = redis::cmd("PEXPIRE");
-        renew.arg(&key).arg(&millis);
-        self.call(&Request::new(slot, renew)).await.map(|_| true)
     }
 }
 
@@ -122,11 +172,17 @@ pub(crate) async fn keep_sweeping(shared: Weak<Shared>, interval: Duration) {
     let lease = (interval * 20).max(Duration::from_secs(3));
     let whole = || (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
     let (mut bucket, mut runs, mut seen) = (0, None, 0_usize);
+    let (mut scan, mut turn) = (None, 0_u32);
     loop {
         let step = async {
             let store = shared.upgrade()?;
             if !store.holds_lease(&handle, lease).await.unwrap_or(false) {
+                let _ = store.keep_record().await;
                 return Some(lease / 2);
+            }
+            turn = turn.wrapping_add(1);
+            if turn.is_multiple_of(BETWEEN_SCANS) && store.adopt_some(&mut scan).await.is_err() {
+                scan = None;
             }
             // A lease is worth many steps.
             for _ in 0..16 {
@@ -146,7 +202,7 @@ pub(crate) async fn keep_sweeping(shared: Weak<Shared>, interval: Duration) {
                     let is_small = std::mem::take(&mut seen) < AT_ONCE;
                     return Some(if is_small { interval * 10 } else { interval });
                 }
-                let Ok(pruned) = store.prune(&keys).await else { return Some(lease / 2) };
+                let Ok(pruned) = store.in_index(&store.scripts.prune, &keys).await else { return Some(lease / 2) };
                 if pruned * 10 < keys.len() as u64 {
                     return Some(interval);
                 }

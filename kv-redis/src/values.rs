@@ -3,19 +3,25 @@
 use std::sync::atomic::Ordering;
 
 use kv_core::{Entry, Key, Result};
-use redis::{Cmd, Value};
+use redis::Value;
 
 use crate::batch::by_bucket;
+use crate::codec::Format;
 use crate::error::{Failure, read};
-use crate::layout::Place;
 use crate::request::Request;
 use crate::store::Shared;
 
 /// How many keys one command looks at: the server does nothing else meanwhile.
-const AT_ONCE: usize = 500;
+const AT_ONCE: usize = 1_000;
 
-/// How many bytes of each entry are read at least before its length is known.
-const LEAST: usize = 256;
+/// How many keys are read at most without a look at the lengths of their values.
+const MOST_UNSEEN: usize = 128;
+
+/// How often a page is read on before it ends short.
+const ROUNDS: usize = 4;
+
+/// How many bytes of values are read of a group at least, where there are many.
+const LEAST_SHARE: usize = 16 << 10;
 
 impl Shared {
     /// Which of the keys have a live entry.
@@ -54,163 +60,73 @@ impl Shared {
         Ok(live)
     }
 
-    /// The entries of keys, in order, up to the one that fills this many bytes of values. What is not there, of another type or
-    /// damaged is nothing.
+    /// The entries of keys, in order, about as many as fill this many bytes of values, and at least one. What is not there, of
+    /// another type or damaged is nothing.
     pub(crate) async fn entries(&self, keys: &[Key], room: usize) -> Result<Vec<Option<Entry>>> {
-        if self.is_plain() { self.plain_entries(keys, room).await } else { self.whole_entries(keys, room).await }
-    }
-
-    async fn whole_entries(&self, keys: &[Key], room: usize) -> Result<Vec<Option<Entry>>> {
-        let places: Vec<_> = keys.iter().map(|key| self.layout.place(key)).collect();
-        let begin = (room.saturating_mul(2) / keys.len().max(1)).clamp(LEAST, 1 << 20);
-        // Where all entries were short so far, so are most likely these.
-        let stored = if self.longest.load(Ordering::Relaxed) <= begin {
-            self.read_whole(&places).await?
-        } else {
-            self.read_bounded(&places, begin, room).await?
-        };
-        let longest = stored.iter().map(Vec::len).max().unwrap_or(0);
-        let _ = self.longest.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
-            Some(if before == usize::MAX { longest } else { longest.max(before / 2) })
-        });
-        let decode = |(bytes, key): (Vec<u8>, &Key)| match bytes.as_slice() {
-            [] => None,
-            _ => self.format.decode(key, Value::BulkString(bytes)).unwrap_or_default(),
-        };
-        Ok(stored.into_iter().zip(keys).map(decode).collect())
-    }
-
-    /// Reads all of each; nothing where there is none, or one of another type.
-    async fn read_whole(&self, places: &[Place]) -> Result<Vec<Vec<u8>>> {
-        let groups = by_bucket(places.iter().cloned().enumerate(), AT_ONCE);
-        let requests: Vec<_> = groups
-            .iter()
-            .map(|group| {
-                let mut cmd = redis::cmd("MGET");
-                for (_, place) in &group.members {
-                    cmd.arg(&place.physical);
-                }
-                Request::new(group.slot, cmd)
-            })
-            .collect();
-        let mut stored = vec![Vec::new(); places.len()];
-        for (group, answer) in groups.iter().zip(self.call_many(&requests).await) {
-            let Value::Array(values) = answer.map_err(read)? else { return Err(read(Failure::Strange)) };
-            for ((number, _), value) in group.members.iter().zip(values) {
-                if let (Some(place), Value::BulkString(bytes)) = (stored.get_mut(*number), value) {
-                    *place = bytes;
-                }
+        let (mut entries, mut left, mut wanted) = (Vec::with_capacity(keys.len()), room, keys.len());
+        for _ in 0..ROUNDS {
+            let rest = keys.get(entries.len()..).unwrap_or_default();
+            if rest.is_empty() || left == 0 {
+                break;
             }
+            let read = self.some_entries(rest.get(..wanted).unwrap_or(rest), left).await?;
+            let used: usize = read.iter().flatten().map(|entry| entry.value.len()).sum();
+            left = left.saturating_sub(used);
+            // If what follows is as long on average, half of it will fit.
+            wanted = (left.saturating_mul(2) / (used / read.len().max(1)).max(1)).max(1);
+            entries.extend(read);
         }
-        Ok(stored)
+        Ok(entries)
     }
 
-    /// Reads the beginning of each, so that an answer is never much larger than a page; and then what is missing of those that
-    /// still fit.
-    async fn read_bounded(&self, places: &[Place], begin: usize, room: usize) -> Result<Vec<Vec<u8>>> {
-        let requests: Vec<_> = places
-            .iter()
-            .map(|place| {
-                let mut cmd = Cmd::with_capacity(4, place.physical.len() + 24);
-                cmd.arg("GETRANGE").arg(&place.physical).arg(0).arg(begin - 1);
-                Request::new(place.slot, cmd)
-            })
-            .collect();
-        let mut begins = Vec::with_capacity(places.len());
-        for answer in self.call_many(&requests).await {
-            begins.push(match answer {
-                Ok(Value::BulkString(bytes)) => bytes,
-                Ok(_) => return Err(read(Failure::Strange)),
-                // Another type is not ours.
-                Err(failure) if failure.code() == Some("WRONGTYPE") => Vec::new(),
-                Err(failure) => return Err(read(failure)),
-            });
-        }
-        let is_cut = |number: &usize| begins.get(*number).is_some_and(|bytes| bytes.len() == begin);
-        let cut: Vec<usize> = (0..begins.len()).filter(is_cut).collect();
-        if cut.is_empty() {
-            return Ok(begins);
-        }
-        let mut lengths: Vec<usize> = begins.iter().map(Vec::len).collect();
-        for (number, answer) in cut.iter().zip(self.ask("STRLEN", places, &cut).await) {
-            let (Value::Int(length), Some(place)) = (answer.map_err(read)?, lengths.get_mut(*number)) else {
-                return Err(read(Failure::Strange));
-            };
-            *place = usize::try_from(length).unwrap_or(0);
-        }
-        let end = fitting(&lengths, room);
-        begins.truncate(end);
-        let cut: Vec<usize> = cut.into_iter().filter(|&number| number < end).collect();
-        for (number, answer) in cut.iter().zip(self.ask("GET", places, &cut).await) {
-            let whole = match answer.map_err(read)? {
-                Value::BulkString(bytes) => bytes,
-                // It has expired meanwhile.
-                _ => Vec::new(),
-            };
-            if let Some(place) = begins.get_mut(*number) {
-                *place = whole;
-            }
-        }
-        Ok(begins)
-    }
-
-    /// The answers to a command on some of the keys, one each.
-    async fn ask(&self, name: &str, places: &[Place], numbers: &[usize]) -> Vec<Result<Value, Failure>> {
-        let places = numbers.iter().filter_map(|&number| places.get(number));
-        let requests: Vec<_> =
-            places.map(|place| Request::new(place.slot, redis::cmd(name).arg(&place.physical).take())).collect();
-        self.call_many(&requests).await
-    }
-
-    /// A script reads value and deadline of each, as far as a page goes.
-    async fn plain_entries(&self, keys: &[Key], room: usize) -> Result<Vec<Option<Entry>>> {
+    /// A script for each group reads as far as its share of the room goes: what a page reads is bounded by the page, however
+    /// long the values are. The first key is answered in any case; others end the page where they are too long for a share.
+    ///
+    /// It costs the server ten times an `MGET`, so few keys are read by that where they would fit their share if they are as
+    /// long as those of the page before.
+    async fn some_entries(&self, keys: &[Key], room: usize) -> Result<Vec<Option<Entry>>> {
         let groups = by_bucket(keys.iter().map(|key| self.layout.place(key)).enumerate(), AT_ONCE);
+        let share = match groups.len() {
+            0 | 1 => room,
+            many => (room.saturating_mul(2) / many).max(LEAST_SHARE.min(room)),
+        };
+        let expected = self.longest.load(Ordering::Relaxed);
+        let fits =
+            |keys: usize| self.format == Format::Entry && keys <= MOST_UNSEEN && expected.saturating_mul(keys) <= share;
         let requests: Vec<_> = groups
             .iter()
-            .map(|group| {
-                let keys: Vec<&[u8]> = group.members.iter().map(|(_, place)| place.physical.as_slice()).collect();
-                let mut cmd = self.scripts.page.call(keys);
-                cmd.arg(room);
+            .enumerate()
+            .map(|(number, group)| {
+                let keys = group.members.iter().map(|(_, place)| place.physical.as_slice());
+                let cmd = if fits(group.members.len()) {
+                    let mut cmd = redis::cmd("MGET");
+                    keys.for_each(|key| {
+                        cmd.arg(key);
+                    });
+                    cmd
+                } else {
+                    let mut cmd = self.scripts.page.call(keys.collect::<Vec<&[u8]>>());
+                    cmd.arg(share).arg(i32::from(number == 0));
+                    cmd
+                };
                 Request::new(group.slot, cmd)
             })
             .collect();
         let mut answers: Vec<Option<Value>> = vec![None; keys.len()];
+        let mut longest = 0;
         for (group, answer) in groups.iter().zip(self.call_many(&requests).await) {
+            // A page that came to nothing may have been too long: the next one looks at the lengths.
+            let answer = answer.inspect_err(|_| self.longest.store(usize::MAX, Ordering::Relaxed));
             let Value::Array(values) = answer.map_err(read)? else { return Err(read(Failure::Strange)) };
             for ((number, _), value) in group.members.iter().zip(values) {
                 if let Some(place) = answers.get_mut(*number) {
+                    longest = longest.max(if let Value::BulkString(bytes) = &value { bytes.len() } else { 0 });
                     *place = Some(value);
                 }
             }
         }
-        // A slot whose values fill the page answers for no more of its keys.
+        self.longest.store(longest, Ordering::Relaxed);
         let whole = answers.into_iter().map_while(|answer| answer);
         Ok(whole.zip(keys).map(|(value, key)| self.format.decode(key, value).unwrap_or_default()).collect())
-    }
-}
-
-/// How many entries of these stored lengths there are up to the one that fills the room.
-fn fitting(lengths: &[usize], room: usize) -> usize {
-    let mut left = room;
-    for (number, length) in lengths.iter().enumerate() {
-        let value = length.saturating_sub(kv_core::stored::HEADER_BYTES);
-        if value >= left {
-            return number + 1;
-        }
-        left -= value;
-    }
-    lengths.len()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_ends_with_the_entry_that_fills_it() {
-        assert_eq!(fitting(&[34 + 10, 34 + 10, 34 + 10], 10), 1);
-        assert_eq!(fitting(&[34 + 10, 34 + 10, 34 + 10], 11), 2);
-        assert_eq!(fitting(&[34 + 10, 0, 34 + 10], 100), 3);
-        assert_eq!(fitting(&[], 1), 0);
     }
 }

@@ -9,8 +9,9 @@ mod support;
 
 fn main() {
     let start = || {
-        let server = Redis::builder().tls().start().unwrap();
-        let url = format!("{}?ca={}", server.tls_url(), server.ca_certificate().display());
+        let rights = support::rights("ct_*", "");
+        let server = Redis::builder().tls().acl_user("ada", "s3cret", &rights).start().unwrap();
+        let url = format!("{}?ca={}&user=ada&pass=s3cret", server.tls_url(), server.ca_certificate().display());
         (server, url)
     };
     let open = |url: String, fresh: Fresh| support::at(&url).namespace(fresh.name()).open();

@@ -135,8 +135,34 @@ async fn a_full_server_takes_no_writes_and_gives_what_it_has() {
         assert_eq!(store.get(&key(number)).await.unwrap().unwrap().value.len(), 50_000);
     }
     assert!(store.delete(&key(0), &DeleteOptions::default()).await.unwrap().is_deleted());
+    // Who comes now reads and removes as well.
+    let second = open(&server).await;
+    assert_eq!(second.get(&key(1)).await.unwrap().unwrap().value.len(), 50_000);
+    assert!(second.delete(&key(1), &DeleteOptions::default()).await.unwrap().is_deleted());
+    assert_eq!(support::keys(&second).await.len(), written - 2);
+    let new = at(&server.url()).namespace("new").operation_timeout(DEADLINE).open().await.unwrap_err();
+    assert_eq!(new.kind(), ErrorKind::Capacity, "{new}");
     server.cli(&["CONFIG", "SET", "maxmemory", "100mb"]).unwrap();
     let _ = set(&store, "again", "v").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_server_is_swept() {
+    let server = Redis::start().unwrap();
+    // Nobody else sweeps, and no lease is left from before.
+    let first = at(&server.url()).sweep_interval(Duration::from_secs(3_600)).open().await.unwrap();
+    let soon = SetOptions::default().with_expiry(kv_core::Expiry::After(Duration::from_millis(200)));
+    let items: Vec<_> = (0..5_000).map(|at| kv_core::SetItem::new(key(at), "v").with_options(soon.clone())).collect();
+    assert!(first.set_many(&items).await.into_iter().all(|outcome| outcome.unwrap().is_stored()));
+    let _ = set(&first, "kept", "v").await.unwrap();
+    drop(first);
+    server.cli(&["DEL", "kv!sweeper"]).unwrap();
+    server.cli(&["CONFIG", "SET", "maxmemory", "1mb"]).unwrap();
+    let store = open(&server).await;
+    assert_eq!(set(&store, "new", "v").await.unwrap_err().kind(), ErrorKind::Capacity);
+    let size = || server.cli(&["ZCARD", "kv!{0}"]).unwrap().trim().parse::<u64>().unwrap();
+    eventually(|| async { size() == 1 }).await;
+    assert_eq!(value(&store, "kept").await.as_deref(), Some("v"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,6 +206,10 @@ async fn what_a_write_survives_is_read_from_the_server() {
     let server = Redis::builder().append_only().setting("appendfsync", "always").start().unwrap();
     assert_eq!(durability(&server).await, Durability::surviving(Survives::Power));
     server.cli(&["CONFIG", "SET", "appendfsync", "everysec"]).unwrap();
+    let replica = Redis::builder().replica_of(server.port()).start().unwrap();
+    assert_eq!(durability(&server).await, Durability::surviving(Survives::Process), "a failover may lose it");
+    drop(replica);
+    eventually(|| async { server.cli(&["INFO", "replication"]).unwrap().contains("connected_slaves:0") }).await;
     let found = durability(&server).await;
     assert_eq!((found.survives, found.interval.is_zero()), (Survives::Power, false));
     server.cli(&["CONFIG", "SET", "appendonly", "no"]).unwrap();

@@ -133,6 +133,25 @@ async fn a_namespace_is_opened_as_it_was_created() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handle_whose_namespace_was_laid_out_anew_says_so() {
+    let server = Redis::start().unwrap();
+    let quick = || at(&server.url()).sweep_interval(Duration::from_millis(5));
+    let (one, other) = (quick().open().await.unwrap(), quick().open().await.unwrap());
+    // At once, so that neither comes between.
+    server
+        .cli(&["EVAL", "redis.call('FLUSHALL') redis.call('SET', KEYS[1], ARGV[1])", "1", "kv!layout", "1 ordered 4 2"])
+        .unwrap();
+    for store in [&one, &other] {
+        support::eventually(|| async {
+            set(store, "k", "v").await.is_err_and(|error| error.kind() == ErrorKind::Invalid)
+        })
+        .await;
+        assert_eq!(store.get(&key("k")).await.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+    let _ = set(&quick().buckets(4).open().await.unwrap(), "k", "v").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_values_are_shared_with_other_programs() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).format(Format::Plain).namespace("").open().await.unwrap();
@@ -154,6 +173,60 @@ async fn plain_values_are_shared_with_other_programs() {
     let listed = store.list(&ListQuery::default().with_keys_only()).await.unwrap();
     assert_eq!(listed.items.into_iter().map(|item| item.key).collect::<Vec<_>>(), [key("count"), key("session:1")]);
     assert_eq!(store.get(&key("queue")).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(store.contains(&key("queue")).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert!(store.contains(&key("count")).await.unwrap() && !store.contains(&key("nothing")).await.unwrap());
     assert!(store.delete(&Key::new(["count"]).unwrap(), &DeleteOptions::default()).await.unwrap().is_deleted());
     drop(watch.next());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchers_of_a_shared_database_hear_nothing_of_other_types() {
+    let server = Redis::start().unwrap();
+    let store = at(&server.url()).format(Format::Plain).namespace("").open().await.unwrap();
+    let everything = WatchQuery::prefix(KeyPrefix::ALL);
+    for query in [everything.clone(), everything.with_keys_only()] {
+        let mut watch = store.watch(&query).await.unwrap();
+        server.cli(&["RPUSH", "queue", "1"]).unwrap();
+        server.cli(&["HSET", "hash", "f", "v"]).unwrap();
+        server.cli(&["SET", "text", "v"]).unwrap();
+        assert!(matches!(heard(&mut watch).await, WatchEvent::Set { key: heard, .. } if heard == key("text")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_agree_on_what_is_no_entry() {
+    let server = Redis::start().unwrap();
+    for (name, index) in [("kv", Index::Ordered), ("free", Index::None)] {
+        let store = at(&server.url()).namespace(name).index(index).open().await.unwrap();
+        let _ = set(&store, "a", "v").await.unwrap();
+        server.cli(&["RPUSH", &format!("{name}#{{0}}list"), "1"]).unwrap();
+        server.cli(&["SET", &format!("{name}#{{0}}junk"), "not an entry"]).unwrap();
+        let names = ["list", "a", "nothing", "junk", "list", "nothing"].map(key);
+        let found = store.get_many(&names).await;
+        for (name, found) in names.iter().zip(found) {
+            let alone = store.get(name).await;
+            assert_eq!(found.as_ref().ok(), alone.as_ref().ok(), "{name}");
+            assert_eq!(found.err().map(|error| error.kind()), alone.err().map(|error| error.kind()), "{name}");
+        }
+        assert_eq!(store.get(&key("list")).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_over_what_another_program_wrote_is_listed_after_a_sweep() {
+    let server = Redis::start().unwrap();
+    let slow = at(&server.url()).sweep_interval(Duration::from_secs(3_600)).open().await.unwrap();
+    for name in ["x", "junk"] {
+        server.cli(&["SET", &format!("kv#{{0}}{name}"), "not an entry"]).unwrap();
+    }
+    let _ = set(&slow, "x", "v").await.unwrap();
+    assert_eq!(value(&slow, "x").await.as_deref(), Some("v"));
+    slow.sweep().await.unwrap();
+    assert_eq!(keys(&slow).await, [key("x")]);
+    assert_eq!(slow.clear(&KeyPrefix::ALL).await.unwrap(), 1);
+    // Or by itself, after a while.
+    let quick = at(&server.url()).namespace("quick").sweep_interval(Duration::from_millis(5)).open().await.unwrap();
+    server.cli(&["SET", "quick#{0}x", "not an entry"]).unwrap();
+    let _ = set(&quick, "x", "v").await.unwrap();
+    support::eventually(|| async { keys(&quick).await == [key("x")] }).await;
 }

@@ -14,6 +14,9 @@ local function version(stored) return string.sub(stored, 14, 30) end
 
 local function value(stored) return string.sub(stored, HEADER + 1) end
 
+-- How many bytes its value has.
+local function size(stored) return math.max(#stored - HEADER, 0) end
+
 local function is_mine(current, stored) return current and version(current) == version(stored) end
 
 local function holds(current, when, wanted)

@@ -7,6 +7,8 @@ end
 
 local function value(stored) return stored end
 
+local function size(stored) return #stored end
+
 local function is_mine() return false end
 
 local function holds(current, when, wanted)

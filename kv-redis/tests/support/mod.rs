@@ -35,7 +35,7 @@ pub(crate) fn start_cluster() -> (RedisCluster, String) {
 }
 
 /// What the README asks for on a cluster beside the rights on one server.
-pub(crate) const CLUSTER_RIGHTS: &str = "+cluster|slots +asking";
+pub(crate) const CLUSTER_RIGHTS: &str = "+cluster|slots +cluster|nodes +asking";
 
 /// The rights that the README asks for, for namespaces of this pattern, and some more.
 pub(crate) fn rights(namespace: &str, more: &str) -> String {

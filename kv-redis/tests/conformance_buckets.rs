@@ -1,0 +1,12 @@
+//! The conformance suite on one server whose keys are spread over four buckets: each store is a namespace of its own.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use conformance_tests::{Fresh, Suite};
+use kv_redis::STANDALONE;
+
+mod support;
+
+fn main() {
+    let open = |url: String, fresh: Fresh| support::at(&url).namespace(fresh.name()).buckets(4).open();
+    Suite::on_backend("redis-buckets", STANDALONE, support::start, open).with_reopen().main()
+}

@@ -1,0 +1,112 @@
+//! Lists and transactions over several buckets, and pages of values whose lengths are not known before.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use kv_core::{
+    Clock, DeleteOptions, Expiry, Key, KeyPrefix, KvStore, ListQuery, SetItem, SetOptions, SystemClock, Transaction,
+    Transactions,
+};
+use kv_redis::{Format, RedisStore};
+use test_servers::redis::Redis;
+
+mod support;
+use support::{at, key, keys, set};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_over_several_buckets_keeps_the_index_of_each() {
+    let server = Redis::start().unwrap();
+    let store = at(&format!("{}?buckets=4", server.url())).open().await.unwrap();
+    assert_eq!(store.info().capabilities.transactions, Transactions::Any);
+    let names: Vec<Key> = (10..40).map(key).collect();
+    let all = names.iter().fold(Transaction::new(), |all, name| all.set(name.clone(), "1", Expiry::Never));
+    assert!(store.commit(&all).await.unwrap().is_committed());
+    assert_eq!(keys(&store).await, names);
+    // Once more by single sets: nothing is in two indexes.
+    for name in 10..40 {
+        let _ = set(&store, name, "2").await.unwrap();
+    }
+    assert_eq!(keys(&store).await, names);
+    let (gone, kept) = names.split_at(15);
+    let some = gone.iter().fold(Transaction::new(), |some, name| some.delete(name.clone()));
+    assert!(store.commit(&some).await.unwrap().is_committed());
+    assert_eq!(keys(&store).await, kept);
+    assert!(store.delete(&kept[0], &DeleteOptions::default()).await.unwrap().is_deleted());
+    assert_eq!(store.clear(&KeyPrefix::ALL).await.unwrap(), 14);
+    assert_eq!(keys(&store).await, []);
+    // Nothing is left of any index.
+    assert_eq!(server.cli(&["KEYS", "kv!{*"]).unwrap().trim(), "");
+}
+
+/// The numbers of the entries that the pages of a prefix have, and the longest page in bytes of values.
+async fn walk(store: &RedisStore, prefix: &str, room: usize) -> (Vec<String>, usize) {
+    let prefix = KeyPrefix::new([prefix]).unwrap();
+    let (mut query, mut found, mut longest) = (ListQuery::new(prefix).with_max_page_bytes(room), Vec::new(), 0);
+    loop {
+        let page = store.list(&query).await.unwrap();
+        longest = longest.max(page.items.iter().map(|item| item.entry.as_ref().unwrap().value.len()).sum());
+        found.extend(page.items.into_iter().map(|item| item.key.segments().nth(1).unwrap().into_owned()));
+        let Some(next) = page.next else { return (found, longest) };
+        query = query.resume(next);
+    }
+}
+
+async fn fill(store: &RedisStore, prefix: &str, count: usize, bytes: usize) -> Vec<String> {
+    let value = bytes::Bytes::from(vec![b'x'; bytes]);
+    let mut names: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+    for names in names.chunks((8 << 20) / bytes.max(1 << 14)) {
+        let item = |name: &String| SetItem::new(Key::new([prefix, name]).unwrap(), value.clone());
+        let items: Vec<_> = names.iter().map(item).collect();
+        assert!(store.set_many(&items).await.into_iter().all(|outcome| outcome.unwrap().is_stored()));
+    }
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_of_long_values_behind_short_ones_reads_no_more_than_it_holds() {
+    const ROOM: usize = 1 << 20;
+    let server = Redis::start().unwrap();
+    let sent = || {
+        let stats = server.cli(&["INFO", "stats"]).unwrap();
+        let line = stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();
+        line.trim().parse::<usize>().unwrap()
+    };
+    let builders = [
+        at(&server.url()).namespace("one"),
+        at(&server.url()).namespace("four").buckets(4).group_segments(2),
+        at(&server.url()).namespace("plain").format(Format::Plain),
+    ];
+    for builder in builders {
+        let store = builder.open().await.unwrap();
+        let short = fill(&store, "short", 2_000, 10).await;
+        let long = fill(&store, "long", 16, 4 << 20).await;
+        let middling = fill(&store, "middling", 300, 50_000).await;
+        assert_eq!(walk(&store, "short", ROOM).await.0, short);
+        let before = sent();
+        let query = ListQuery::new(KeyPrefix::new(["long"]).unwrap()).with_max_page_bytes(ROOM);
+        let page = store.list(&query).await.unwrap();
+        assert_eq!(page.items.len(), 1);
+        let cost = sent() - before;
+        assert!(cost < (4 << 20) + 3 * ROOM, "{cost} bytes for one entry");
+        assert_eq!(walk(&store, "long", ROOM).await.0, long);
+        let (found, longest) = walk(&store, "middling", ROOM).await;
+        assert_eq!(found, middling);
+        assert!(longest > ROOM / 2 && longest < ROOM + 50_000, "{longest}");
+        assert_eq!(walk(&store, "short", ROOM).await.0, short);
+        store.clear(&KeyPrefix::ALL).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_and_an_expiry_in_other_buckets_are_swept() {
+    let server = Redis::start().unwrap();
+    let store = at(&server.url()).buckets(4).sweep_interval(Duration::from_secs(3_600)).open().await.unwrap();
+    let soon = Expiry::After(Duration::from_millis(50));
+    let all = (0..20).fold(Transaction::new(), |all, name| all.set(key(name), "1", soon));
+    assert!(store.commit(&all).await.unwrap().is_committed());
+    let _ = store.set(&key("kept"), "v".into(), &SetOptions::default()).await.unwrap();
+    SystemClock.sleep(Duration::from_millis(150)).await;
+    assert_eq!(store.sweep().await.unwrap(), 20);
+    assert_eq!(keys(&store).await, [key("kept")]);
+}
