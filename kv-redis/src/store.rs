@@ -1,7 +1,7 @@
 //! The handle and the contract.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -44,8 +44,6 @@ pub(crate) struct Shared {
     pub(crate) ears: Ears,
     /// How many sets in a row found no entry to overwrite.
     pub(crate) misses: AtomicU32,
-    /// How long the longest value of the last page was, with its header; no page has told yet at first.
-    pub(crate) longest: AtomicUsize,
     /// Whether the namespace was found to be laid out otherwise.
     pub(crate) is_displaced: AtomicBool,
     is_closed: AtomicBool,
@@ -70,7 +68,6 @@ impl Shared {
             format: config.format,
             scripts,
             misses: AtomicU32::new(0),
-            longest: AtomicUsize::new(usize::MAX),
             is_displaced: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             sweeper: std::sync::OnceLock::new(),

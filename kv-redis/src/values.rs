@@ -1,21 +1,15 @@
 //! The entries of listed keys, as many as a page holds.
 
-use std::sync::atomic::Ordering;
-
 use kv_core::{Entry, Key, Result};
 use redis::Value;
 
 use crate::batch::by_bucket;
-use crate::codec::Format;
 use crate::error::{Failure, read};
 use crate::request::Request;
 use crate::store::Shared;
 
 /// How many keys one command looks at: the server does nothing else meanwhile.
 const AT_ONCE: usize = 1_000;
-
-/// How many keys are read at most without a look at the lengths of their values.
-const MOST_UNSEEN: usize = 128;
 
 /// How often a page is read on before it ends short.
 const ROUNDS: usize = 4;
@@ -81,51 +75,31 @@ impl Shared {
 
     /// A script for each group reads as far as its share of the room goes: what a page reads is bounded by the page, however
     /// long the values are. The first key is answered in any case; others end the page where they are too long for a share.
-    ///
-    /// It costs the server ten times an `MGET`, so few keys are read by that where they would fit their share if they are as
-    /// long as those of the page before.
     async fn some_entries(&self, keys: &[Key], room: usize) -> Result<Vec<Option<Entry>>> {
         let groups = by_bucket(keys.iter().map(|key| self.layout.place(key)).enumerate(), AT_ONCE);
         let share = match groups.len() {
             0 | 1 => room,
             many => (room.saturating_mul(2) / many).max(LEAST_SHARE.min(room)),
         };
-        let expected = self.longest.load(Ordering::Relaxed);
-        let fits =
-            |keys: usize| self.format == Format::Entry && keys <= MOST_UNSEEN && expected.saturating_mul(keys) <= share;
         let requests: Vec<_> = groups
             .iter()
             .enumerate()
             .map(|(number, group)| {
-                let keys = group.members.iter().map(|(_, place)| place.physical.as_slice());
-                let cmd = if fits(group.members.len()) {
-                    let mut cmd = redis::cmd("MGET");
-                    keys.for_each(|key| {
-                        cmd.arg(key);
-                    });
-                    cmd
-                } else {
-                    let mut cmd = self.scripts.page.call(keys.collect::<Vec<&[u8]>>());
-                    cmd.arg(share).arg(i32::from(number == 0));
-                    cmd
-                };
+                let keys: Vec<&[u8]> = group.members.iter().map(|(_, place)| place.physical.as_slice()).collect();
+                let mut cmd = self.scripts.page.call(keys);
+                cmd.arg(share).arg(i32::from(number == 0));
                 Request::new(group.slot, cmd)
             })
             .collect();
         let mut answers: Vec<Option<Value>> = vec![None; keys.len()];
-        let mut longest = 0;
         for (group, answer) in groups.iter().zip(self.call_many(&requests).await) {
-            // A page that came to nothing may have been too long: the next one looks at the lengths.
-            let answer = answer.inspect_err(|_| self.longest.store(usize::MAX, Ordering::Relaxed));
             let Value::Array(values) = answer.map_err(read)? else { return Err(read(Failure::Strange)) };
             for ((number, _), value) in group.members.iter().zip(values) {
                 if let Some(place) = answers.get_mut(*number) {
-                    longest = longest.max(if let Value::BulkString(bytes) = &value { bytes.len() } else { 0 });
                     *place = Some(value);
                 }
             }
         }
-        self.longest.store(longest, Ordering::Relaxed);
         let whole = answers.into_iter().map_while(|answer| answer);
         Ok(whole.zip(keys).map(|(value, key)| self.format.decode(key, value).unwrap_or_default()).collect())
     }
