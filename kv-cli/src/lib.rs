@@ -2,6 +2,7 @@
 
 mod app;
 mod args;
+pub mod bench;
 mod command;
 mod escape;
 mod exit;
@@ -11,6 +12,7 @@ mod lines;
 mod output;
 mod pages;
 mod progress;
+mod random;
 pub mod replay;
 pub mod serve;
 pub mod transfer;
