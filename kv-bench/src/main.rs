@@ -10,6 +10,7 @@ mod bars;
 mod counters;
 mod drivers;
 mod embedded;
+mod federation;
 mod programs;
 mod raw;
 mod rounds;
@@ -86,6 +87,12 @@ enum What {
         #[arg(long, value_name = "DIR")]
         report: Option<PathBuf>,
     },
+    /// Recorded traffic on our stores and on other layers over the same backends
+    Federation {
+        /// Some of memory, redis, postgres, sqlite, sled; all of them unless said
+        #[arg(value_parser = federation::BACKENDS)]
+        backends: Vec<String>,
+    },
     /// The embedded stores beside each other: rates, space, reopening
     Embedded {
         /// How many entries of 100 bytes are there
@@ -140,6 +147,13 @@ async fn measure(how: &How, what: What) -> bool {
             let operations = Operation::ALL.into_iter().filter(|operation| *operation != Operation::Mixed).collect();
             let settings = Settings { tasks: vec![1], rates: Vec::new(), operations, ..settings };
             scaling::all(&backends, &entries, &how.measuring(settings), report.as_deref()).await;
+        }
+        What::Federation { backends } => {
+            // How long a slow layer plays in each of its turns.
+            let settings = how.settings(Duration::from_secs(4));
+            let bars = federation::run(&backends, &how.measuring(settings)).await;
+            println!("{}", bar::table(&bars));
+            return bars.iter().all(bar::Bar::is_met);
         }
         What::Embedded { entries } => {
             let rounds = Rounds::of(&how.settings(Duration::from_millis(2_800)));

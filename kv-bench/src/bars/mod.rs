@@ -7,10 +7,13 @@ pub(crate) mod postgres;
 pub(crate) mod redis;
 mod watch;
 
+use std::time::Duration;
+
 use kv_cli::Progress;
 use kv_cli::bench::{Closed, Operation, Settings, Side, closed_loop, figure};
 
 use crate::bar::{Bar, Required, table};
+use crate::federation;
 use crate::rounds::Rounds;
 
 /// How the bars are measured.
@@ -83,6 +86,15 @@ pub(crate) async fn run(names: &[String], measuring: &Measuring) -> bool {
     }
     if wants("bar-watch") {
         add(watch::bars(measuring).await);
+    }
+    if wants("bar-federation") {
+        // A turn is a whole replay, or as much of it as a slow layer plays in this time.
+        let settings = Settings {
+            duration: measuring.settings.duration.max(Duration::from_secs(4)),
+            ..measuring.settings.clone()
+        };
+        let longer = Measuring { settings, full: measuring.full, progress: Progress::hidden() };
+        add(federation::run(&[], &longer).await);
     }
     measuring.progress.finish();
     println!("{}", table(&bars));
