@@ -1,6 +1,10 @@
 //! A bar: what is required of a ratio, and what it is.
 
+use std::path::Path;
+
 use kv_cli::bench::{Series, Spread, Table, figure, spread};
+
+use crate::bars::NAMES;
 
 /// What is required.
 #[derive(Debug, Clone, Copy)]
@@ -58,21 +62,45 @@ impl Bar {
     }
 }
 
+/// Cells of the table, from the bar's name on.
+type Row = Vec<String>;
+
+fn row(bar: &Bar) -> Row {
+    let Bar { id, what, required, measured, beside } = bar;
+    let required = match required {
+        Required::AtMost(most) => format!("≤ {}", figure(*most)),
+        Required::AtLeast(least) => format!("≥ {}", figure(*least)),
+    };
+    let measured = match measured {
+        Some(Spread { median, min, max }) if min.to_bits() == max.to_bits() => figure(*median),
+        Some(measured) => spread(*measured),
+        None => "not measured".to_owned(),
+    };
+    let met = if bar.is_met() { "yes" } else { "**no**" };
+    vec![(*id).to_owned(), what.clone(), required, measured, met.to_owned(), beside.clone()]
+}
+
 /// The table, those that are not met included.
 pub(crate) fn table(bars: &[Bar]) -> Table {
+    of(bars.iter().map(row))
+}
+
+fn of(rows: impl IntoIterator<Item = Row>) -> Table {
     let mut table = Table::new(["bar", "what", "required", "measured", "met", "beside it"]);
-    for bar in bars {
-        let Bar { id, what, required, measured, beside } = bar;
-        let required = match required {
-            Required::AtMost(most) => format!("≤ {}", figure(*most)),
-            Required::AtLeast(least) => format!("≥ {}", figure(*least)),
-        };
-        let measured = match measured {
-            Some(Spread { median, min, max }) if min.to_bits() == max.to_bits() => figure(*median),
-            Some(measured) => spread(*measured),
-            None => "not measured".to_owned(),
-        };
-        table.row([*id, what, &required, &measured, if bar.is_met() { "yes" } else { "**no**" }, beside]);
-    }
+    rows.into_iter().for_each(|row| table.row(row));
     table
+}
+
+/// Writes the bars into the table of a file, between these lines; those that were not measured now stay as they were.
+pub(crate) fn keep(file: &Path, bars: &[Bar]) {
+    const LINES: [&str; 2] = ["<!-- bars -->\n", "<!-- /bars -->"];
+    let text = std::fs::read_to_string(file).unwrap();
+    let (before, rest) = text.split_once(LINES[0]).unwrap();
+    let (old, after) = rest.split_once(LINES[1]).unwrap();
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Row>();
+    let is_old = |row: &Row| row[0].starts_with("bar-") && !bars.iter().any(|bar| bar.id == row[0]);
+    let mut rows: Vec<Row> = old.lines().map(cells).filter(is_old).chain(bars.iter().map(row)).collect();
+    rows.sort_by_key(|row| NAMES.iter().position(|name| *name == row[0]));
+    let [begin, end] = LINES;
+    std::fs::write(file, format!("{before}{begin}\n{}\n{end}{after}", of(rows))).unwrap();
 }

@@ -59,6 +59,9 @@ enum What {
         /// Those that have one of these in their names; all of them unless said
         #[arg(value_parser = known_bar)]
         names: Vec<String>,
+        /// Put them into the table of this file, between the lines `<!-- bars -->` and `<!-- /bars -->`
+        #[arg(long, value_name = "FILE")]
+        into: Option<PathBuf>,
     },
     /// Each operation on our stores and the raw drivers
     Drivers {
@@ -133,8 +136,9 @@ fn main() -> ExitCode {
 /// Whether every bar that was asked for is met.
 async fn measure(how: &How, what: What) -> bool {
     match what {
-        What::Bars { names } => {
-            return bars::run(&names, &how.measuring(how.settings(Duration::from_millis(1_400)))).await;
+        What::Bars { names, into } => {
+            return bars::run(&names, into.as_deref(), &how.measuring(how.settings(Duration::from_millis(1_400))))
+                .await;
         }
         What::Drivers { families, entries, value_bytes, report } => {
             let dataset = Arc::new(Dataset::new(entries, value_bytes, 1).unwrap());

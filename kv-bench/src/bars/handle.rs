@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use anykv::memory::MemoryStore;
 use anykv::{Key, Kv, KvStore};
-use kv_cli::bench::{Random, figure};
+use kv_cli::bench::Random;
 
 use super::Measuring;
+use super::memory::times;
 use crate::allocations;
 use crate::bar::{Bar, Required};
 use crate::raw::{Inline, now};
-use crate::rounds::median;
 
 pub(super) fn bars(measuring: &Measuring) -> Vec<Bar> {
     const ENTRIES: u64 = 10_000;
@@ -34,6 +34,6 @@ pub(super) fn bars(measuring: &Measuring) -> Vec<Bar> {
     });
     let what = "kv.get_bytes([\"users\", id]) beside the store's get with a prepared key, in memory: time";
     let bar = Bar::new("bar-kv", what, Required::AtMost(2.0), &handle.over(&called));
-    let bar = bar.beside(format!("{} ns, {} ns", figure(median(&handle)), figure(median(&called))));
+    let bar = bar.beside(times(&handle, &called));
     [bar].into_iter().chain(allocations::bars(&["bar-kv"], &|_| true)).collect()
 }

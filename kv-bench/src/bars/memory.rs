@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anykv::memory::MemoryStore;
 use anykv::{Bytes, Key, KeyPrefix, KvStore, ListQuery};
-use kv_cli::bench::{Dataset, Random, Series, figure};
+use kv_cli::bench::{Dataset, Random, Series, figure, micros};
 
 use super::Measuring;
 use crate::allocations;
@@ -70,7 +70,12 @@ fn slower(id: &'static str, what: &str, entries: u64, most: f64, ours: &Series, 
 /// The other's time is at least three times ours.
 fn faster(id: &'static str, what: &str, entries: u64, ours: &Series, other: &Series) -> Bar {
     Bar::new(id, format!("{what}, {entries} entries: times as fast"), Required::AtLeast(3.0), &other.over(ours))
-        .beside(format!("{} ns, {} ns", figure(median(ours)), figure(median(other))))
+        .beside(times(ours, other))
+}
+
+/// The medians of both.
+pub(super) fn times(ours: &Series, other: &Series) -> String {
+    format!("{}, {}", micros(median(ours) / 1e3), micros(median(other) / 1e3))
 }
 
 /// What is compared, with the same entries in each.

@@ -7,12 +7,13 @@ pub(crate) mod postgres;
 pub(crate) mod redis;
 mod watch;
 
+use std::path::Path;
 use std::time::Duration;
 
 use kv_cli::Progress;
 use kv_cli::bench::{Closed, Operation, Settings, Side, closed_loop, figure};
 
-use crate::bar::{Bar, Required, table};
+use crate::bar::{Bar, Required, keep, table};
 use crate::federation;
 use crate::rounds::Rounds;
 
@@ -60,8 +61,8 @@ impl Measuring {
     }
 }
 
-/// Measures the bars that have one of these in their names; all of them without names.
-pub(crate) async fn run(names: &[String], measuring: &Measuring) -> bool {
+/// Measures the bars that have one of these in their names, all of them without names, and puts them into a file's table.
+pub(crate) async fn run(names: &[String], into: Option<&Path>, measuring: &Measuring) -> bool {
     let wants = |name: &str| names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str()));
     let wants_any = |names: &[&str]| names.iter().any(|name| wants(name));
     let mut bars = Vec::new();
@@ -98,6 +99,9 @@ pub(crate) async fn run(names: &[String], measuring: &Measuring) -> bool {
     }
     measuring.progress.finish();
     println!("{}", table(&bars));
+    if let Some(file) = into {
+        keep(file, &bars);
+    }
     bars.iter().all(Bar::is_met)
 }
 

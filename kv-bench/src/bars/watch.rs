@@ -10,6 +10,7 @@ use anykv::{KeyPrefix, KvStore, WatchQuery};
 use kv_cli::bench::{Dataset, Operation, Side, StoreSubject, figure, load};
 use test_servers::redis::Redis;
 
+use super::memory::times;
 use super::{Measuring, postgres, redis};
 use crate::bar::{Bar, Required};
 use crate::raw::Inline;
@@ -62,11 +63,7 @@ fn unheard(measuring: &Measuring) -> Bar {
         }),
     });
     let what = "kv-memory, unwatched: share of an overwrite that asks whether anybody listens";
-    Bar::new("bar-watch", what, Required::AtMost(0.05), &told.over(&set)).beside(format!(
-        "{} ns of {} ns",
-        figure(median(&told)),
-        figure(median(&set))
-    ))
+    Bar::new("bar-watch", what, Required::AtMost(0.05), &told.over(&set)).beside(times(&told, &set))
 }
 
 /// A watcher on a prefix that nobody writes, in every other turn.
