@@ -17,7 +17,7 @@ use crate::raw::{
 };
 
 /// What is compared with what: the first of each is the one that ratios are to.
-pub(crate) const FAMILIES: [&str; 4] = ["memory", "embedded", "redis", "postgres"];
+pub(crate) const FAMILIES: [&str; 5] = ["stores", "memory", "embedded", "redis", "postgres"];
 
 /// Measures the families and writes a folder of tables and plots for each, where they are wanted.
 pub(crate) async fn all(families: &[String], dataset: &Arc<Dataset>, measuring: &Measuring, into: Option<&Path>) {
@@ -39,6 +39,20 @@ async fn one(family: &str, dataset: &Arc<Dataset>, measuring: &Measuring) -> Rep
     let side = |subject: Arc<dyn Subject>| Side::new(subject, Arc::clone(dataset));
     let ours = |name: &str, store: Arc<dyn KvStore>| side(Arc::new(StoreSubject::new(name, store)));
     match family {
+        "stores" => {
+            let sqlite = anykv::sqlite::SqliteStore::open(path.join("kv.db")).await.unwrap();
+            let sled = anykv::sled::SledStore::open(path.join("kv.sled")).await.unwrap();
+            let (redis_server, postgres_server) = (Redis::start().unwrap(), postgres::server());
+            let redis = redis::open(&redis_server.url(), "kv", Index::Auto).await;
+            let sides = [
+                ours("kv-memory", Arc::new(MemoryStore::new())),
+                ours("kv-sqlite", Arc::new(sqlite)),
+                ours("kv-sled", Arc::new(sled)),
+                ours("kv-redis", Arc::new(redis)),
+                ours("kv-postgres", postgres::open(&postgres_server, "kv").await),
+            ];
+            measured(measuring, &sides).await
+        }
         "memory" => {
             let bounded = MemoryStore::builder().max_bytes(1 << 40).build().unwrap();
             measured(
@@ -107,7 +121,7 @@ async fn measured(measuring: &Measuring, sides: &[Side]) -> Report {
 /// Tables, figures and plots of a report.
 pub(crate) fn write(folder: &Path, report: &Report) {
     std::fs::create_dir_all(folder).unwrap();
-    let json = serde_json::to_string_pretty(report).unwrap();
+    let json = serde_json::to_string(report).unwrap();
     std::fs::write(folder.join("report.json"), json + "\n").unwrap();
     std::fs::write(folder.join("report.md"), report.to_string()).unwrap();
     for chart in charts(report) {

@@ -65,9 +65,12 @@ enum What {
     },
     /// Each operation on our stores and the raw drivers
     Drivers {
-        /// Some of memory, embedded, redis, postgres; all of them unless said
+        /// Some of stores (all of ours), memory, embedded, redis, postgres; all of them unless said
         #[arg(value_parser = drivers::FAMILIES)]
         families: Vec<String>,
+        /// How many tasks look for the highest rate
+        #[arg(long, value_delimiter = ',', default_value = "1,16,256")]
+        tasks: Vec<usize>,
         /// How many entries there are
         #[arg(long, default_value_t = 100_000)]
         entries: u64,
@@ -140,9 +143,10 @@ async fn measure(how: &How, what: What) -> bool {
             return bars::run(&names, into.as_deref(), &how.measuring(how.settings(Duration::from_millis(1_400))))
                 .await;
         }
-        What::Drivers { families, entries, value_bytes, report } => {
+        What::Drivers { families, tasks, entries, value_bytes, report } => {
             let dataset = Arc::new(Dataset::new(entries, value_bytes, 1).unwrap());
-            let measuring = how.measuring(how.settings(Duration::from_millis(700)));
+            let settings = Settings { tasks, ..how.settings(Duration::from_millis(700)) };
+            let measuring = how.measuring(settings);
             drivers::all(&families, &dataset, &measuring, report.as_deref()).await;
         }
         What::Scaling { backends, entries, report } => {

@@ -1,7 +1,7 @@
 //! Figures over rounds.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// One figure a round, in the order of the rounds.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -11,10 +11,13 @@ pub struct Series(pub Vec<f64>);
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
     /// Half of the rounds were below.
+    #[serde(serialize_with = "rounded")]
     pub median: f64,
     /// The least.
+    #[serde(serialize_with = "rounded")]
     pub min: f64,
     /// The most.
+    #[serde(serialize_with = "rounded")]
     pub max: f64,
 }
 
@@ -41,14 +44,19 @@ pub struct Percentiles {
     /// How many were taken.
     pub samples: u64,
     /// Half were faster.
+    #[serde(serialize_with = "rounded")]
     pub p50_us: f64,
     /// 9 in 10 were faster.
+    #[serde(serialize_with = "rounded")]
     pub p90_us: f64,
     /// 99 in 100 were faster.
+    #[serde(serialize_with = "rounded")]
     pub p99_us: f64,
     /// 999 in 1,000 were faster.
+    #[serde(serialize_with = "rounded")]
     pub p999_us: f64,
     /// The slowest.
+    #[serde(serialize_with = "rounded")]
     pub max_us: f64,
 }
 
@@ -92,6 +100,11 @@ impl Default for Latencies {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Four digits: what follows is noise, and would be most of a report.
+fn rounded<S: Serializer>(figure: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(format!("{figure:.3e}").parse().unwrap_or(*figure))
 }
 
 #[cfg(test)]

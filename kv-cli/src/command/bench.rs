@@ -105,7 +105,7 @@ impl Stores {
 }
 
 fn write(folder: &Path, report: &Report) -> Result<(), Failure> {
-    let json = serde_json::to_string_pretty(report).map_err(|error| Failure::output(error.into()))?;
+    let json = serde_json::to_string(report).map_err(|error| Failure::output(error.into()))?;
     let texts = [("report.json", format!("{json}\n")), ("report.md", report.to_string())];
     let plots = charts(report);
     let files =
