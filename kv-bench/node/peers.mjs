@@ -1,6 +1,7 @@
 // Plays recorded traffic on Keyv and on Fedify's stores: `node peers.mjs LAYER URL RECORDING CLIENTS`, and orders on standard
 // input, a line of JSON each: {"prefill": SHARE} or {"play": SECONDS}. It does what `player` does in Rust.
 
+import { randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 import { createGunzip } from "node:zlib";
@@ -63,11 +64,16 @@ async function fedify() {
     },
   }[scheme];
   const [kv, bulk] = await open();
+  // Its table on PostgreSQL refuses JSON's null, which the recording has for keys that are known to be missing.
+  const nothing = scheme === "postgres" ? { nothing: true } : null;
   const { Temporal } = globalThis.Temporal === undefined ? await import("@js-temporal/polyfill") : globalThis;
   return {
-    get: async (key) => await kv.get(key),
+    get: async (key) => {
+      const found = await kv.get(key);
+      return found?.nothing === true ? null : found;
+    },
     set: async (key, value, ttl) => {
-      await kv.set(key, value, ttl == null ? undefined : { ttl: Temporal.Duration.from({ milliseconds: ttl }) });
+      await kv.set(key, value === null ? nothing : value, ttl == null ? undefined : { ttl: Temporal.Duration.from({ milliseconds: ttl }) });
     },
     remove: async (key) => { await kv.delete(key); },
     bulk,
@@ -120,18 +126,17 @@ async function play(peer, parts, seconds) {
       operations += 1;
     }
   };
-  await Promise.all(parts.map(client));
+  // Again and again for a tenth of the time at least.
+  do await Promise.all(parts.map(client)); while (performance.now() - start < seconds * 100);
   return { operations, seconds: (performance.now() - start) / 1000, wrong };
 }
 
 const FAMILIES = [["publicKey", 200_000, 600, 1_000], ["httpMessageSignaturesSpec", 15_000, 9, 30], ["remoteDocument", 100_000, 5_700, 6_300]];
 
-function value(random, least, most) {
+const value = (random, least, most) => {
   const length = least + Math.floor(random() * (most - least + 1)) - 2;
-  let made = "";
-  while (made.length < length) made += Math.floor(random() * 36 ** 8).toString(36);
-  return made.slice(0, length);
-}
+  return randomBytes(length).toString("base64").slice(0, length);
+};
 
 async function prefill(peer, share) {
   const start = performance.now();

@@ -22,12 +22,12 @@ pub struct Played {
     pub wrong: u64,
 }
 
-/// Plays the trace, all clients at once. A peer that is slow stops when the time is over, and is rated by what it did.
+/// Plays the trace, all clients at once: again and again for a tenth of the time at least. A peer that is slow stops when the time
+/// is over, and is rated by what it did.
 ///
 /// # Panics
 /// The peer failed.
 pub async fn play(peer: &Arc<dyn Peer>, trace: &Arc<Trace>, at_most: Duration) -> Played {
-    // What an earlier turn has left would be a right answer then, and a wrong one now.
     let start = Instant::now();
     let mut running = JoinSet::new();
     for client in 0..trace.clients.len() {
@@ -41,6 +41,19 @@ pub async fn play(peer: &Arc<dyn Peer>, trace: &Arc<Trace>, at_most: Duration) -
 }
 
 async fn run(peer: &dyn Peer, steps: &[Step], start: Instant, at_most: Duration) -> (u64, u64) {
+    let (mut operations, mut wrong) = (0, 0);
+    while start.elapsed() < at_most / 10 || operations == 0 {
+        let pass = once(peer, steps, start, at_most).await;
+        operations += pass.0;
+        wrong += pass.1;
+        if steps.is_empty() {
+            break;
+        }
+    }
+    (operations, wrong)
+}
+
+async fn once(peer: &dyn Peer, steps: &[Step], start: Instant, at_most: Duration) -> (u64, u64) {
     // Nothing is known of a key before its first write of this turn, because turns before have left entries.
     let mut known: HashMap<&[String], Option<&Bytes>> = HashMap::new();
     let (mut operations, mut wrong) = (0, 0);
