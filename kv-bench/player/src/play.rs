@@ -29,28 +29,19 @@ pub struct Played {
 /// The peer failed.
 pub async fn play(peer: &Arc<dyn Peer>, trace: &Arc<Trace>, at_most: Duration) -> Played {
     let start = Instant::now();
-    let mut running = JoinSet::new();
-    for client in 0..trace.clients.len() {
-        let (peer, trace) = (Arc::clone(peer), Arc::clone(trace));
-        running.spawn(async move { run(&*peer, &trace.clients[client], start, at_most).await });
-    }
-    let parts = running.join_all().await;
-    let seconds = start.elapsed().as_secs_f64();
-    let (operations, wrong) = parts.iter().fold((0, 0), |(done, wrong), part| (done + part.0, wrong + part.1));
-    Played { operations, seconds, wrong }
-}
-
-async fn run(peer: &dyn Peer, steps: &[Step], start: Instant, at_most: Duration) -> (u64, u64) {
     let (mut operations, mut wrong) = (0, 0);
-    while start.elapsed() < at_most / 10 || operations == 0 {
-        let pass = once(peer, steps, start, at_most).await;
-        operations += pass.0;
-        wrong += pass.1;
-        if steps.is_empty() {
-            break;
+    while operations == 0 || start.elapsed() < at_most / 10 {
+        let mut running = JoinSet::new();
+        for client in 0..trace.clients.len() {
+            let (peer, trace) = (Arc::clone(peer), Arc::clone(trace));
+            running.spawn(async move { once(&*peer, &trace.clients[client], start, at_most).await });
+        }
+        for (done, mistaken) in running.join_all().await {
+            operations += done;
+            wrong += mistaken;
         }
     }
-    (operations, wrong)
+    Played { operations, seconds: start.elapsed().as_secs_f64(), wrong }
 }
 
 async fn once(peer: &dyn Peer, steps: &[Step], start: Instant, at_most: Duration) -> (u64, u64) {
@@ -108,5 +99,66 @@ fn is_same(one: Option<&Bytes>, other: Option<&Bytes>) -> bool {
             one == other || decode(one).is_some_and(|value| decode(other) == Some(value))
         }
         (one, other) => one.is_none() && other.is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// A map that forgets what it is told about every so many keys.
+    #[derive(Debug, Default)]
+    struct Map {
+        entries: Mutex<HashMap<Vec<String>, Bytes>>,
+        forgets: bool,
+    }
+
+    #[async_trait]
+    impl Peer for Map {
+        async fn get(&self, key: &[String]) -> Option<Bytes> {
+            self.entries.lock().unwrap().get(key).cloned()
+        }
+
+        async fn set(&self, key: &[String], value: Bytes, _: Option<Duration>) {
+            if !(self.forgets && key.join("").len().is_multiple_of(7)) {
+                self.entries.lock().unwrap().insert(key.to_vec(), value);
+            }
+        }
+
+        async fn delete(&self, key: &[String]) {
+            self.entries.lock().unwrap().remove(key);
+        }
+
+        async fn list(&self, _: &[String]) -> Option<usize> {
+            None
+        }
+    }
+
+    async fn played(map: Map) -> Played {
+        let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../workloads/federation.jsonl.gz");
+        let peer: Arc<dyn Peer> = Arc::new(map);
+        play(&peer, &Arc::new(Trace::read(&recording, 16)), Duration::from_secs(10)).await
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_map_answers_rightly_and_one_that_forgets_is_found_out() {
+        let right = played(Map::default()).await;
+        assert_eq!((right.operations % 10_714, right.wrong), (0, 0), "{right:?}");
+        assert!(played(Map { forgets: true, ..Map::default() }).await.wrong > 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_loaded_is_the_share_that_was_asked_for() {
+        let map: Arc<dyn Peer> = Arc::new(Map::default());
+        assert_eq!(crate::prefill(&map, 0.001).await, 315);
+        let key = ["_fedify", "publicKey", "https://h7.prefill.example/0000007"].map(str::to_owned);
+        let value = map.get(&key).await.unwrap();
+        assert!((600..=1_000).contains(&value.len()) && serde_json::from_slice::<String>(&value).is_ok());
     }
 }
