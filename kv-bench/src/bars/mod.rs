@@ -110,12 +110,13 @@ fn rated(id: &'static str, what: &str, least: f64, closed: &Closed, side: usize)
     let (raw, ours) = (&closed.sides[0], &closed.sides[side]);
     let tasks = closed.tasks;
     let mut beside = format!("{}/s, raw {}/s", figure(ours.rate.median), figure(raw.rate.median));
-    if !ours.counted.is_empty() {
-        let each = |side: &kv_cli::bench::ClosedSide| {
-            let counted = side.counted.iter().filter(|(_, each)| **each >= 0.005);
-            counted.map(|(what, each)| format!("{what} {}", figure(*each))).collect::<Vec<_>>().join(", ")
-        };
-        beside = format!("{beside}; a call: {}; raw: {}", each(ours), each(raw));
+    for (name, side) in [("a call", ours), ("raw", raw)] {
+        // What is rarer is not the operation's own.
+        let counted = side.counted.iter().filter(|(_, each)| **each >= 0.005);
+        let counted: Vec<String> = counted.map(|(what, each)| format!("{what} {}", figure(*each))).collect();
+        if !counted.is_empty() {
+            beside = format!("{beside}; {name}: {}", counted.join(", "));
+        }
     }
     let what = format!("{what}, {tasks} task{}", if tasks == 1 { "" } else { "s" });
     Bar::spread(id, what, Required::AtLeast(least), ours.ratio).beside(beside)

@@ -12,6 +12,7 @@ use super::{Measuring, rated};
 use crate::bar::{Bar, Required};
 use crate::counters::Flushes;
 use crate::raw::{CONNECTIONS, RawPostgres, RemoteSubject};
+use crate::rounds::median;
 
 /// A server whose acknowledged writes survive a loss of power.
 pub(crate) fn server() -> Arc<Postgres> {
@@ -72,20 +73,24 @@ async fn flat(server: &Postgres, measuring: &Measuring) -> Vec<Bar> {
     let mut bars = Vec::new();
     for operation in [Operation::Get, Operation::Overwrite, Operation::SetTtl] {
         let rounds = measuring.rounds();
-        let [small, large]: [Series; 2] = rounds
-            .run(async |side| {
-                let (side, traffic) = &mut sides[side];
-                let (start, mut times) = (Instant::now(), Vec::new());
-                while start.elapsed() < rounds.turn || times.len() < 50 {
+        let mut figures = [Series::default(), Series::default()];
+        for round in 0..=rounds.count {
+            // Call by call in turns: what the disk does meanwhile is then the same for both.
+            let (start, mut times) = (Instant::now(), [Series::default(), Series::default()]);
+            while start.elapsed() < 2 * rounds.turn || times[0].0.len() < 50 {
+                for ((side, traffic), times) in sides.iter_mut().zip(&mut times) {
                     let issued = Instant::now();
                     side.subject.operate(operation, traffic, 1).await.unwrap();
-                    times.push(issued.elapsed().as_secs_f64() * 1e6);
+                    times.0.push(issued.elapsed().as_secs_f64() * 1e6);
                 }
-                Series(times).spread().unwrap().median
-            })
-            .await;
+            }
+            for (figures, times) in figures.iter_mut().zip(&times).filter(|_| round > 0) {
+                figures.0.push(median(times));
+            }
+        }
+        let [small, large] = figures;
         let what = format!("{operation}: median of 1,000,000 rows beside that of 1,000: time");
-        let [micros, beside] = [&large, &small].map(crate::rounds::median);
+        let [micros, beside] = [&large, &small].map(median);
         let bar = Bar::new("bar-pg-flat", what, Required::AtMost(1.5), &large.over(&small));
         bars.push(bar.beside(format!("{micros:.0} µs, {beside:.0} µs")));
     }
@@ -105,13 +110,11 @@ async fn churn(server: &Postgres) -> Vec<Bar> {
     };
     write((0..KEYS).collect()).await;
     let size = || server.psql("kv", "SELECT pg_total_relation_size('churn')").unwrap().trim().parse::<u64>().unwrap();
-    let mut largest_of = [size(), 0];
-    let mut picks = Random::new(5);
-    for batch in 0..100 {
+    let loaded = size();
+    let (mut largest, mut picks) = (loaded, Random::new(5));
+    for _ in 0..100 {
         write((0..10_000).map(|_| picks.below(KEYS)).collect()).await;
-        // The second half must not need more room than the first did.
-        let half = &mut largest_of[usize::from(batch >= 50)];
-        *half = size().max(*half);
+        largest = largest.max(size());
     }
     // The counters of a session are told when it has been idle for a while.
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -119,7 +122,6 @@ async fn churn(server: &Postgres) -> Vec<Bar> {
     let counted = server.psql("kv", counted).unwrap();
     let (updates, hot) = counted.trim().split_once('|').unwrap();
     let (updates, hot): (f64, f64) = (updates.parse().unwrap(), hot.parse().unwrap());
-    let [first, second] = largest_of;
     vec![
         Bar::once(
             "bar-pg-flat",
@@ -128,12 +130,13 @@ async fn churn(server: &Postgres) -> Vec<Bar> {
             hot / updates,
         )
         .beside(format!("{updates} overwrites")),
+        // Rows that nothing cleans away would make it some eighty times as large.
         Bar::once(
             "bar-pg-flat",
-            "1,000,000 overwrites of 10,000 keys: the table at most, second half beside first",
-            Required::AtMost(1.5),
-            second as f64 / first as f64,
+            "1,000,000 overwrites of 10,000 keys: the table at most, beside loaded",
+            Required::AtMost(4.0),
+            largest as f64 / loaded as f64,
         )
-        .beside(format!("{:.1} MB, {:.1} MB", second as f64 / 1e6, first as f64 / 1e6)),
+        .beside(format!("{:.1} MB, {:.1} MB", largest as f64 / 1e6, loaded as f64 / 1e6)),
     ]
 }
