@@ -34,14 +34,13 @@ impl Batch {
     /// Looks at the clock after each, as is right where nothing is known.
     pub(super) const ONE: Self = Self(1);
 
-    /// So many that looking at the clock costs nothing, and that a turn still ends in time.
-    pub(super) fn after(turn: &Turn, tasks: usize) -> Self {
-        const SPAN: f64 = 50e-6;
+    /// So many that what is around them costs nothing, and that a turn of this length still ends in time.
+    pub(super) fn after(turn: &Turn, tasks: usize, length: Duration) -> Self {
         const MOST: f64 = 64.0;
         #[expect(clippy::cast_precision_loss, reason = "a count of tasks")]
-        let wanted = SPAN * turn.rate() / tasks.max(1) as f64;
+        let each = turn.rate() / tasks.max(1) as f64;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 1 and 64")]
-        Self(wanted.clamp(1.0, MOST) as usize)
+        Self((length.as_secs_f64() / 20.0 * each).clamp(1.0, MOST) as usize)
     }
 }
 

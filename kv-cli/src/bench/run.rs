@@ -130,7 +130,7 @@ pub async fn closed_loop(
             let before = side.counted();
             let turn = closed::turn(side, operation, tasks, settings.turn(), measured.batch).await?;
             if round == 0 {
-                measured.batch = Batch::after(&turn, tasks);
+                measured.batch = Batch::after(&turn, tasks, settings.turn());
             } else {
                 measured.take(turn, &before, &side.counted());
             }
