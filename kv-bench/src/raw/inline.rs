@@ -46,12 +46,17 @@ pub(super) fn range(prefix: &KeyPrefix) -> (String, String) {
     (from.to_owned(), format!("{from}$"))
 }
 
-/// A future that waits for nothing, unless two threads meet at one key of a cache.
+/// A future that waits for nothing, unless a cache tidies up, or two threads meet at one key of it.
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
+    const POLLS: u32 = 256;
     let mut future = pin!(future);
     loop {
-        if let Some(output) = future.as_mut().now_or_never() {
-            return output;
+        // A thread that gives way on a busy machine comes back late, and the cache would pay for it.
+        for _ in 0..POLLS {
+            if let Some(output) = future.as_mut().now_or_never() {
+                return output;
+            }
+            std::hint::spin_loop();
         }
         std::thread::yield_now();
     }
