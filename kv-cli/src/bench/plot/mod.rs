@@ -19,7 +19,7 @@ fn colour(series: usize) -> &'static str {
 fn legend(svg: &mut svg::Svg, series: &[String], top: f64) -> f64 {
     let (mut left, mut line) = (16.0, 0.0);
     for (place, name) in series.iter().enumerate() {
-        let width = 26.0 + 6.6 * f64::from(u16::try_from(name.chars().count()).unwrap_or(u16::MAX));
+        let width = 30.0 + 7.0 * f64::from(u16::try_from(name.chars().count()).unwrap_or(u16::MAX));
         if left + width > svg::WIDTH && left > 16.0 {
             (left, line) = (16.0, line + 18.0);
         }
