@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use player::{Order, Peer, Played, Prefilled, Trace, play, prefill};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
 
 /// One side of a comparison.
 pub(super) enum Player {
@@ -51,6 +52,9 @@ impl fmt::Debug for Player {
     }
 }
 
+/// A program that has not answered after this time never will: openkeyv's store on sled stands still in a flush now and then.
+const PATIENCE: Duration = Duration::from_mins(5);
+
 /// A program that takes orders; see the crate `player`.
 pub(super) struct Program {
     child: Child,
@@ -77,9 +81,13 @@ impl Program {
         if self.orders.write_all(line.as_bytes()).await.is_err() {
             return Err(self.complaint().await);
         }
-        match self.answers.next_line().await {
-            Ok(Some(answer)) => serde_json::from_str(&answer).map_err(|error| format!("{error}: {answer}")),
-            _ => Err(self.complaint().await),
+        match timeout(PATIENCE, self.answers.next_line()).await {
+            Ok(Ok(Some(answer))) => serde_json::from_str(&answer).map_err(|error| format!("{error}: {answer}")),
+            Ok(_) => Err(self.complaint().await),
+            Err(_) => {
+                let _ = self.child.start_kill();
+                Err(format!("no answer for {} s", PATIENCE.as_secs()))
+            }
         }
     }
 
