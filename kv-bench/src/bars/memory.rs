@@ -14,7 +14,7 @@ use crate::bar::{Bar, Required};
 use crate::raw::{Inline, RawDashMap, RawMoka, now};
 use crate::rounds::{Rounds, median};
 
-pub(super) fn bars(measuring: &Measuring, wants: &dyn Fn(&str) -> bool) -> Vec<Bar> {
+pub(super) fn bars(measuring: &Measuring, wants: &(dyn Fn(&str) -> bool + Sync)) -> Vec<Bar> {
     let mut bars = Vec::new();
     for entries in [10_000, 1_000_000] {
         let unbounded = || Arc::new(MemoryStore::new()) as Arc<dyn KvStore>;
