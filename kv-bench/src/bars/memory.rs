@@ -60,11 +60,8 @@ pub(super) fn bars(measuring: &Measuring, wants: &(dyn Fn(&str) -> bool + Sync))
 
 /// Our time is at most so many times the other's.
 fn slower(id: &'static str, what: &str, entries: u64, most: f64, ours: &Series, other: &Series) -> Bar {
-    Bar::new(id, format!("{what}, {entries} entries: time"), Required::AtMost(most), &ours.over(other)).beside(format!(
-        "{} ns, {} ns",
-        figure(median(ours)),
-        figure(median(other))
-    ))
+    Bar::new(id, format!("{what}, {entries} entries: time"), Required::AtMost(most), &ours.over(other))
+        .beside(times(ours, other))
 }
 
 /// The other's time is at least three times ours.
