@@ -7,7 +7,8 @@ use clap::Parser;
 
 use crate::args::{Cli, Command, StoreCommand};
 use crate::command::{
-    completions, conformance, copy, delete, export, get, import, list, replay, schemes, serve, set, ttl, verify, watch,
+    bench, completions, conformance, copy, delete, export, get, import, list, replay, schemes, serve, set, ttl, verify,
+    watch,
 };
 use crate::exit::{self, Answer, Failure};
 use crate::output::{self, Output};
@@ -47,6 +48,7 @@ async fn run(cli: Cli, output: &mut Output) -> Result<Answer, Failure> {
         Command::Verify { salvage } => verify::run(&store, salvage, output).await,
         Command::Copy(args) => copy::run(args, output).await,
         Command::Conformance(args) => conformance::run(store, args, output).await,
+        Command::Bench(args) => bench::run(store, args, output).await,
         Command::Completions { shell } => completions::run(shell, output),
         Command::Schemes => schemes::run(output),
     }

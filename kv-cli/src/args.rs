@@ -8,6 +8,8 @@ use anykv::{Key, NewExpiry, Version, When};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::bench::{Dataset, Operation};
+
 /// The store where neither `--store` nor `KV_STORE` names one: the embedded store to take when data matters.
 const DEFAULT_STORE: &str = "sqlite:./kv-data/kv.db";
 
@@ -55,6 +57,8 @@ pub(crate) enum Command {
     },
     /// Run the conformance suite against stores, each case in a namespace of its own
     Conformance(ConformanceArgs),
+    /// Measure stores beside one another, in turns, in a namespace that is cleared at the end
+    Bench(BenchArgs),
     /// Write a completion script for a shell
     Completions {
         /// The shell
@@ -262,6 +266,43 @@ pub(crate) struct ConformanceArgs {
     /// Tell each case as it ends; with `--format json` a line each, and no report behind them
     #[arg(long, short)]
     pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// The stores; that of `--store` unless said
+    #[arg(value_name = "URL")]
+    pub(crate) urls: Vec<String>,
+    /// What is measured, with commas between; everything unless said
+    #[arg(long, value_enum, value_name = "OPERATION", value_delimiter = ',', hide_possible_values = true)]
+    pub(crate) operations: Vec<Operation>,
+    /// How many tasks look for the highest rate side by side
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,16,256")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) tasks: Vec<u16>,
+    /// Operations a second at which latencies are taken; 0 takes none
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1000")]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub(crate) rate: Vec<u32>,
+    /// How long each figure is measured, over all rounds
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
+    pub(crate) duration: Duration,
+    /// How many rounds count; one more goes before them
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) rounds: u16,
+    /// How many entries there are; several numbers tell how costs grow
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100000")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=Dataset::MAX_ENTRIES))]
+    pub(crate) entries: Vec<u64>,
+    /// How long each value is
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) value_bytes: usize,
+    /// What keys and values are made from
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Write report.json, report.md and plots into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

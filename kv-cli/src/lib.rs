@@ -2,6 +2,7 @@
 
 mod app;
 mod args;
+pub mod bench;
 mod command;
 mod escape;
 mod exit;
@@ -9,6 +10,7 @@ mod interrupt;
 mod output;
 mod pages;
 mod progress;
+mod random;
 pub mod replay;
 mod served;
 pub mod transfer;

@@ -1,5 +1,6 @@
 //! The commands, one file each: from parsed arguments to output and answer.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod conformance;
 pub(crate) mod copy;

@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
 
 use crate::progress::Progress;
+use crate::random::Random;
 
 /// What is loaded: the numbers and sizes that production stores behind the recorded framework hold. The keys are of the
 /// same families as those of the recording, and of hosts that are not in it.
@@ -170,7 +171,7 @@ impl Prefill {
 
     /// The JSON text of an entry: random characters, so that no two are alike and none compresses well.
     fn value(self, family: Family, index: u64) -> Bytes {
-        let mut random = Random(self.seed ^ (index << 2) ^ family as u64);
+        let mut random = Random::new(self.seed ^ (index << 2) ^ family as u64);
         let bytes = match family {
             Family::PublicKeys => 600 + random.next() % 401,
             Family::SmallStrings => return Bytes::from_static(small_string(random.next())),
@@ -180,7 +181,7 @@ impl Prefill {
         // Writing to a string does not fail.
         let _ = write!(text, r#"{{"@id":"{}","content":""#, family.last_segment(index));
         let room = bytes.saturating_sub(text.len() as u64 + 2);
-        random.write_characters(&mut text, room);
+        write_characters(&mut random, &mut text, room);
         text.push_str("\"}");
         Bytes::from(text)
     }
@@ -190,27 +191,14 @@ fn small_string(random: u64) -> &'static [u8] {
     if random.is_multiple_of(2) { br#""rfc9421""# } else { br#""draft-cavage-http-signatures-12""# }
 }
 
-/// `SplitMix64`: the same numbers on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// So many of the 64 characters of base64, ten from each number.
-    fn write_characters(&mut self, text: &mut String, count: u64) {
-        const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut bits = 0;
-        for place in 0..count {
-            bits = if place % 10 == 0 { self.next() } else { bits >> 6 };
-            let character = CHARACTERS.get((bits & 63) as usize);
-            text.push(character.copied().map_or('A', char::from));
-        }
+/// So many of the 64 characters of base64, ten from each number.
+fn write_characters(random: &mut Random, text: &mut String, count: u64) {
+    const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bits = 0;
+    for place in 0..count {
+        bits = if place % 10 == 0 { random.next() } else { bits >> 6 };
+        let character = CHARACTERS.get((bits & 63) as usize);
+        text.push(character.copied().map_or('A', char::from));
     }
 }
 

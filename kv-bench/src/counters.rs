@@ -1,0 +1,35 @@
+//! What servers count.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use kv_cli::bench::Counters;
+use test_servers::postgres::Postgres;
+use test_servers::redis::Redis;
+
+/// Commands that a Redis server ran, those inside of scripts too.
+#[derive(Debug, Clone)]
+pub(crate) struct Commands(pub(crate) Arc<Redis>);
+
+impl Counters for Commands {
+    fn read(&self) -> BTreeMap<String, u64> {
+        let stats = self.0.cli(&["INFO", "commandstats"]).unwrap();
+        let line = |line: &str| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+        };
+        stats.lines().filter_map(line).filter(|(name, _)| !name.contains("info")).collect()
+    }
+}
+
+/// Flushes of a PostgreSQL server's log to the disk. What sessions count, such as commits, is told too late to be of a turn.
+#[derive(Debug, Clone)]
+pub(crate) struct Flushes(pub(crate) Arc<Postgres>);
+
+impl Counters for Flushes {
+    fn read(&self) -> BTreeMap<String, u64> {
+        let syncs = self.0.psql("kv", "SELECT wal_sync FROM pg_stat_wal").unwrap();
+        BTreeMap::from([("syncs".to_owned(), syncs.trim().parse().unwrap())])
+    }
+}
