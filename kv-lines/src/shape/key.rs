@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use kv_core::{Key, KeyPrefix, Result};
 use serde::{Deserialize, Serialize};
 
-/// A key or a prefix.
+/// A key or a prefix. As a box it has no room to spare: most have one or two segments, and a batch has many.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Segments(Vec<String>);
+pub(crate) struct Segments(Box<[String]>);
 
 impl Segments {
     pub(crate) fn key(&self) -> Result<Key> {

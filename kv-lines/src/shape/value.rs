@@ -18,7 +18,6 @@ pub enum Encoding {
 
 impl Encoding {
     /// Whether it is the one that is not said.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     pub fn is_text(&self) -> bool {
         *self == Self::Text
     }
