@@ -65,6 +65,7 @@ pub(super) fn parse(line: &[u8]) -> (Value, Result<Request>) {
         id => serde_json::from_str(id).unwrap_or_default(),
     };
     let request = match op {
+        Some(op) if !OPERATIONS.contains(&op.as_ref()) => Err(serde_json::Error::unknown_variant(&op, OPERATIONS)),
         Some(op) => serde_json::Deserializer::from_slice(line).deserialize_map(Arguments(&op)),
         None => Err(serde_json::Error::missing_field("op")),
     };
