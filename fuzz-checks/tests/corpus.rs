@@ -74,3 +74,23 @@ fn json_lines() {
 fn transactions() {
     run("transactions", 3_000, fuzz_checks::transactions);
 }
+
+#[test]
+fn config() {
+    run("config", 10_000, fuzz_checks::config);
+}
+
+#[test]
+fn lines_answers() {
+    run("lines_answers", 200, fuzz_checks::lines_answers);
+}
+
+#[test]
+fn sqlite_row() {
+    run("sqlite_row", 500, fuzz_checks::sqlite_row);
+}
+
+#[test]
+fn sled_files() {
+    run("sled_files", 300, fuzz_checks::sled_files);
+}

@@ -56,6 +56,10 @@ impl StoreUrl {
     /// `Invalid` for an option that is unknown, given twice or not of its type.
     pub fn options<C: DeserializeOwned>(&self) -> Result<C> {
         let bad = |error: &dyn fmt::Display| Error::invalid(format!("bad option for `{}:`: {error}", self.scheme));
+        if self.options.iter().any(|(name, _)| !is_name(name)) {
+            // It is not shown: it may be a secret that was typed in the wrong place.
+            return Err(bad(&"a name has letters, digits, `_` and `-` only"));
+        }
         let query = serde_html_form::to_string(&self.options).map_err(|error| bad(&error))?;
         serde_html_form::from_str(&query).map_err(|error| bad(&error))
     }
@@ -81,6 +85,7 @@ impl FromStr for StoreUrl {
         let options: Vec<(String, String)> = serde_html_form::from_str(query).map_err(|_| shape())?;
         for (place, (name, _)) in options.iter().enumerate() {
             if options.iter().take(place).any(|(earlier, _)| earlier == name) {
+                let name = if is_name(name) { name } else { "***" };
                 return Err(Error::invalid(format!("the option `{name}` is given twice")));
             }
         }
@@ -96,11 +101,14 @@ impl fmt::Display for StoreUrl {
         };
         write!(f, "{}:{shown}", self.scheme)?;
         self.options.iter().enumerate().try_for_each(|(place, (name, _))| {
-            // What is no name of an option may be a secret that was typed in the wrong place.
-            let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-            write!(f, "{}{}=***", if place == 0 { '?' } else { '&' }, if is_name { name } else { "***" })
+            write!(f, "{}{}=***", if place == 0 { '?' } else { '&' }, if is_name(name) { name } else { "***" })
         })
     }
+}
+
+/// What is no name of an option may be a secret that was typed in the wrong place.
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 impl fmt::Debug for StoreUrl {
@@ -287,5 +295,7 @@ mod tests {
         assert!(!format!("{url:?}").contains("canary"));
         let url: StoreUrl = "redis://host?password:canary".parse().unwrap();
         assert_eq!(format!("{url}"), "redis://host?***=***");
+        assert!(!url.options::<Options>().unwrap_err().to_string().contains("canary"));
+        assert!(!"redis://host?p:canary&p:canary".parse::<StoreUrl>().unwrap_err().to_string().contains("canary"));
     }
 }

@@ -7,6 +7,12 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 /// The longest request of the protocol, in bytes.
 pub const MAX_LINE_BYTES: usize = 32 << 20;
 
+/// How many bytes the values of one answer have together, unless the first alone has more.
+pub(crate) const MAX_VALUES_BYTES: usize = 16 << 20;
+
+/// How much memory is kept for the next line, in bytes.
+const KEPT_BYTES: usize = 64 << 10;
+
 /// One read of a bounded line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
@@ -47,6 +53,7 @@ pub async fn read_async(
     limit: usize,
 ) -> io::Result<Line> {
     buffer.clear();
+    buffer.shrink_to(KEPT_BYTES);
     let (mut is_any, mut is_ended, mut is_too_long) = (false, false, false);
     loop {
         let available = reader.fill_buf().await?;

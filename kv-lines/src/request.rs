@@ -8,20 +8,21 @@ use kv_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::shape::{self, Encoding, Segments, Value};
+use crate::line::MAX_VALUES_BYTES;
+use crate::shape::{self, Encoding, Many, Segments, Value, Whole};
 
-/// What is asked, without the id.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+/// What is asked, without the id. `server::parse` reads it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Request {
     Info {},
     Get { key: Segments },
     Contains { key: Segments },
     Set(SetRequest),
     Delete(DeleteRequest),
-    GetMany { keys: Vec<Segments> },
-    SetMany { items: Vec<SetRequest> },
-    DeleteMany { keys: Vec<Segments> },
+    GetMany { keys: Many<Segments> },
+    SetMany { items: Many<SetRequest> },
+    DeleteMany { keys: Many<Segments> },
     List(ListRequest),
     Clear { prefix: Segments },
     Touch { key: Segments, expiry: ExpiryText },
@@ -220,15 +221,19 @@ impl From<&ListQuery> for ListRequest {
 }
 
 impl ListRequest {
+    /// How many items a page has at most.
+    const MAX_ITEMS: usize = 8_192;
+
     pub(crate) fn query(&self) -> Result<ListQuery> {
         let Self { prefix, after, before, reverse, limit, keys_only, max_page_bytes } = self;
         let mut query = ListQuery::new(prefix.prefix()?);
         query.after = after.as_ref().map(Segments::key).transpose()?;
         query.before = before.as_ref().map(Segments::key).transpose()?;
         query.reverse = *reverse;
-        query.limit = *limit;
+        // A page that is asked for in a few bytes is written as one line.
+        query.limit = Some(limit.unwrap_or(Self::MAX_ITEMS).min(Self::MAX_ITEMS));
         query.keys_only = *keys_only;
-        query.max_page_bytes = max_page_bytes.unwrap_or(query.max_page_bytes);
+        query.max_page_bytes = max_page_bytes.unwrap_or(query.max_page_bytes).min(MAX_VALUES_BYTES);
         Ok(query)
     }
 }
@@ -241,26 +246,13 @@ pub(crate) struct IncrementRequest {
     expiry: Option<ExpiryText>,
 }
 
-/// A whole number, or its decimal text for languages whose numbers are doubles.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(untagged, expecting = "`by` is a whole number of 64 bits, or its decimal text")]
-enum Whole {
-    Number(i64),
-    Text(String),
-}
-
 impl IncrementRequest {
     pub(crate) fn new(key: &Key, by: i64, options: &IncrementOptions) -> Result<Self> {
-        Ok(Self { key: key.into(), by: Whole::Number(by), expiry: Some(ExpiryText::of(options.expiry)?) })
+        Ok(Self { key: key.into(), by: Whole(by), expiry: Some(ExpiryText::of(options.expiry)?) })
     }
 
-    pub(crate) fn by(&self) -> Result<i64> {
-        match &self.by {
-            Whole::Number(by) => Ok(*by),
-            Whole::Text(text) => {
-                text.parse().map_err(|_| Error::invalid("`by` is a whole number of 64 bits, or its decimal text"))
-            }
-        }
+    pub(crate) fn by(&self) -> i64 {
+        self.by.0
     }
 
     pub(crate) fn options(&self, default: Expiry) -> IncrementOptions {
@@ -272,9 +264,9 @@ impl IncrementRequest {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CommitRequest {
     #[serde(default)]
-    checks: Vec<CheckRequest>,
+    checks: Many<CheckRequest>,
     #[serde(default)]
-    mutations: Vec<MutationRequest>,
+    mutations: Many<MutationRequest>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -317,13 +309,17 @@ impl CommitRequest {
         })
     }
 
+    pub(crate) fn mutations(&self) -> usize {
+        self.mutations.len()
+    }
+
     pub(crate) fn into_transaction(self, default: Expiry) -> Result<Transaction> {
         let mut transaction = Transaction::new();
-        for CheckRequest { key, when } in self.checks {
+        for CheckRequest { key, when } in self.checks.into_vec() {
             let (key, when) = (key.key()?, when.when()?);
             transaction = transaction.check(key, when);
         }
-        for mutation in self.mutations {
+        for mutation in self.mutations.into_vec() {
             transaction.mutations.push(match mutation {
                 MutationRequest::Set { key, value, encoding, expiry } => Mutation::Set {
                     key: key.key()?,

@@ -8,12 +8,12 @@ use kv_core::{Error, Key, Operation, Result, SetItem, StoreInfo};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, BRIEF_BYTES};
 use super::connection::Connection;
 use super::endpoint::{Broken, Endpoint, line};
 use crate::line::MAX_LINE_BYTES;
 use crate::request::Request;
-use crate::shape::Info;
+use crate::shape::{Info, Many};
 
 /// How many calls are under way at a time, each on a connection of its own; more wait.
 const MAX_CALLS: usize = 64;
@@ -54,7 +54,7 @@ impl Calls {
         let request = line(&Request::Info {})?;
         let asked = endpoint.within(async {
             first.send(&request).await?;
-            first.receive().await.map(<[u8]>::to_vec)
+            first.receive(BRIEF_BYTES).await.map(<[u8]>::to_vec)
         });
         let answer = asked.await.map_err(|broken| broken.into_error(false))?;
         let info: Info = answer::read::<Answer<Info>>(&answer)?.into_result()?;
@@ -103,6 +103,7 @@ impl Calls {
 
     /// Asks, and reads the answer. The connection of a call that failed or was dropped is not used again.
     async fn ask<T: DeserializeOwned>(&self, kind: Kind, request: &Request) -> Result<T> {
+        let most = self.longest_answer(request);
         let request = line(request)?;
         // The semaphore is never closed.
         let _permit = self.room.acquire().await.map_err(|_| Error::closed())?;
@@ -112,7 +113,7 @@ impl Calls {
         };
         let work = async {
             connection.send(&request).await?;
-            connection.receive().await.map(answer::read::<Answer<T>>)
+            connection.receive(most).await.map(answer::read::<Answer<T>>)
         };
         let answer = match kind {
             Kind::Long => work.await.map_err(Broken::Connection),
@@ -122,6 +123,21 @@ impl Calls {
         let answer = answer.map_err(|error| kind.unread(&error))?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push_front(connection);
         answer.into_result()
+    }
+
+    /// How long an answer can be, in bytes, so that a server cannot use up the memory here.
+    fn longest_answer(&self, request: &Request) -> usize {
+        match request {
+            Request::Get { .. } | Request::Set(_) | Request::Delete(_) => {
+                answer::bytes_with(self.info.limits.max_value_bytes)
+            }
+            Request::GetMany { .. } | Request::SetMany { .. } | Request::DeleteMany { .. } | Request::List(_) => {
+                answer::MOST_BYTES
+            }
+            // A version for each mutation, in hex.
+            Request::Commit(commit) => BRIEF_BYTES + 64 * commit.mutations(),
+            _ => BRIEF_BYTES,
+        }
     }
 
     /// A connection of an earlier call that is still good.
@@ -185,7 +201,8 @@ impl Calls {
                 bytes += item.bytes();
                 bytes <= BATCH_BYTES
             };
-            let (part, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            let count = rest.iter().take(Many::<I>::MAX).take_while(fits).count();
+            let (part, later) = rest.split_at(count.max(1));
             rest = later;
             let answers: Result<Vec<Answer<T>>> = self.call(operation, None, kind, request(part)).await;
             match answers {

@@ -9,9 +9,6 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::line::{self, Line};
 
-/// The longest answer that is read, in bytes.
-const MAX_ANSWER_BYTES: usize = 1 << 30;
-
 #[derive(Debug)]
 pub(super) struct Connection {
     reader: BufReader<OwnedReadHalf>,
@@ -42,15 +39,15 @@ impl Connection {
         self.writer.flush().await
     }
 
-    /// The next line that comes.
+    /// The next line that comes, if it has at most so many bytes.
     ///
     /// # Cancel safety
     /// As [`Connection::send`].
-    pub(super) async fn receive(&mut self) -> io::Result<&[u8]> {
-        match line::read_async(&mut self.reader, &mut self.line, MAX_ANSWER_BYTES).await? {
+    pub(super) async fn receive(&mut self, most: usize) -> io::Result<&[u8]> {
+        match line::read_async(&mut self.reader, &mut self.line, most).await? {
             Line::Read => Ok(&self.line),
             Line::End | Line::Unended => Err(io::ErrorKind::UnexpectedEof.into()),
-            Line::TooLong => Err(io::Error::other(format!("an answer of more than {MAX_ANSWER_BYTES} bytes"))),
+            Line::TooLong => Err(io::Error::other(format!("an answer of more than {most} bytes"))),
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The store: each method a request.
 
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use kv_core::{
-    Bytes, Capability, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, IncrementOptions, Initial, Key,
-    KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions,
+    Bytes, Capability, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, ErrorKind, IncrementOptions, Initial,
+    Key, KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions,
     SetOutcome, StoreInfo, Transaction, WatchQuery, WatchStream,
 };
 
+use super::answer;
 use super::calls::{Calls, Kind};
 use super::endpoint::Endpoint;
 use super::stream;
@@ -71,7 +73,15 @@ impl KvStore for LinesStore {
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
         let request = |keys: &[Key]| Ok(Request::GetMany { keys: keys.iter().map(Segments::from).collect() });
-        self.calls.batch(Operation::GetMany, Kind::Read, keys, request, read).await
+        let mut found = Vec::with_capacity(keys.len());
+        while let Some(rest @ [_, ..]) = keys.get(found.len()..) {
+            let part = self.calls.batch(Operation::GetMany, Kind::Read, rest, request, read).await;
+            // What one answer had no room for is asked for again.
+            let is_left = |one: &Result<_>| one.as_ref().is_err_and(|error| error.kind() == ErrorKind::Capacity);
+            let told = part.iter().position(is_left).filter(|&place| place > 0).unwrap_or(part.len());
+            found.extend(part.into_iter().take(told));
+        }
+        found
     }
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
@@ -111,7 +121,9 @@ impl KvStore for LinesStore {
         let Page { items, next } = self.calls.call(Operation::List, None, Kind::Read, request()).await?;
         let read = || {
             let items = items.into_iter().map(Item::into_item).collect::<Result<_>>()?;
-            Ok(ListPage { items, next: next.as_ref().map(Segments::key).transpose()? })
+            let page = ListPage { items, next: next.as_ref().map(Segments::key).transpose()? };
+            check_page(query, &page)?;
+            Ok(page)
         };
         self.calls.understood(read(), Operation::List, None, Kind::Read)
     }
@@ -152,7 +164,8 @@ impl KvStore for LinesStore {
             let mut later = query.clone();
             later.initial = Initial::None;
             let [first, later] = [query, &later].map(|query| Ok(Request::Watch(WatchRequest::new(query)?)));
-            stream::start(self.calls.endpoint(), self.calls.closing(), first?, later?).await
+            let longest = answer::bytes_with(self.calls.info().limits.max_value_bytes);
+            stream::start(self.calls.endpoint(), self.calls.closing(), longest, first?, later?).await
         };
         started.await.map_err(|error| self.calls.explained(error, Operation::Watch, None))
     }
@@ -171,7 +184,8 @@ impl KvStore for LinesStore {
         let started = async {
             self.calls.check_open()?;
             let request = || Request::Subscribe { channels: channels.into() };
-            stream::start(self.calls.endpoint(), self.calls.closing(), request(), request()).await
+            let longest = answer::bytes_with(self.calls.info().limits.max_message_bytes);
+            stream::start(self.calls.endpoint(), self.calls.closing(), longest, request(), request()).await
         };
         started.await.map_err(|error| self.calls.explained(error, Operation::Subscribe, None))
     }
@@ -192,4 +206,11 @@ impl KvStore for LinesStore {
     async fn close(&self) -> Result<()> {
         self.calls.close().await.map_err(|error| self.calls.explained(error, Operation::Close, None))
     }
+}
+
+/// Refuses a page after which a listing would not come to its end.
+fn check_page(query: &ListQuery, page: &ListPage) -> Result<()> {
+    let Some(next) = &page.next else { return Ok(()) };
+    let leads_on = query.range().is_some_and(|range| range.contains(&next.as_str().to_owned()));
+    if leads_on { Ok(()) } else { Err(Error::corrupt("the served store gave a page that leads nowhere")) }
 }

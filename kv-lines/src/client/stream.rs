@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt, stream};
 use kv_core::{Clock, Error, ErrorKind, GapReason, MessageEvent, Result, SystemClock, WatchEvent};
 use serde::Deserialize;
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, BRIEF_BYTES};
 use super::connection::Connection;
 use super::endpoint::{Endpoint, line};
 use crate::request::Request;
@@ -42,15 +42,16 @@ impl Gapped for MessageEvent {
 
 /// Starts a stream by the first request. Where its connection breaks, it is started again by the other one, and says so.
 ///
-/// The stream is live when this returns, and ends with the handle.
+/// The stream is live when this returns, and ends with the handle. Its events have at most `longest` bytes.
 pub(super) async fn start<T: Gapped>(
     endpoint: Endpoint,
     closing: impl Future<Output = ()> + Send + 'static,
+    longest: usize,
     first: Request,
     again: Request,
 ) -> Result<Pin<Box<dyn Stream<Item = Result<T>> + Send>>> {
     let connection = begin(&endpoint, &first).await?;
-    let state = Running { endpoint, again, connection: Some(connection) };
+    let state = Running { endpoint, longest, again, connection: Some(connection), has_heard: false };
     let events = stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         match state.next().await {
@@ -64,16 +65,20 @@ pub(super) async fn start<T: Gapped>(
 
 struct Running {
     endpoint: Endpoint,
+    longest: usize,
     again: Request,
     /// None while it is broken.
     connection: Option<Connection>,
+    /// Whether anything came since the stream was started or started again.
+    has_heard: bool,
 }
 
 impl Running {
     async fn next<T: Gapped>(&mut self) -> Option<Result<T>> {
         if let Some(connection) = &mut self.connection {
-            match connection.receive().await {
+            match connection.receive(self.longest).await {
                 Ok(line) => {
+                    self.has_heard = true;
                     return match answer::read::<Told>(line) {
                         Ok(told) => T::hear(told.event),
                         Err(error) => Some(Err(error)),
@@ -87,6 +92,10 @@ impl Running {
 
     /// Connects again, however long that takes: who does not want to wait drops the stream.
     async fn resume<T: Gapped>(&mut self) -> Option<Result<T>> {
+        // A server that starts streams and breaks them at once is not asked without a pause.
+        if !std::mem::take(&mut self.has_heard) {
+            SystemClock.sleep(RETRY).await;
+        }
         loop {
             match begin(&self.endpoint, &self.again).await {
                 Ok(connection) => {
@@ -106,7 +115,7 @@ async fn begin(endpoint: &Endpoint, request: &Request) -> Result<Connection, Err
     let request = line(request)?;
     let asked = endpoint.within(async {
         connection.send(&request).await?;
-        connection.receive().await.map(answer::read::<Answer<()>>)
+        connection.receive(BRIEF_BYTES).await.map(answer::read::<Answer<()>>)
     });
     asked.await.map_err(|broken| broken.into_error(false))??.into_result()?;
     Ok(connection)

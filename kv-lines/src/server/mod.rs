@@ -2,6 +2,8 @@
 
 mod execute;
 mod listen;
+mod parse;
+mod room;
 mod session;
 mod streams;
 

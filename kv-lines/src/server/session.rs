@@ -5,16 +5,19 @@ use std::pin::Pin;
 
 use futures_util::Stream;
 use kv_core::{Error, Kv, KvStore, Result};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::execute::execute;
+use super::parse::parse;
+use super::room::Each;
 use super::streams::Streams;
 use crate::escape;
 use crate::line::{self, Line, MAX_LINE_BYTES};
 use crate::request::Request;
-use crate::shape::{Failure, Heard};
+use crate::shape::Heard;
 
 /// How many lines may wait for a peer that does not read; then the session waits for it.
 const MAX_WAITING: usize = 16;
@@ -48,7 +51,7 @@ async fn answer_all(kv: &Kv, reader: impl AsyncRead + Send + Unpin, out: Sender<
             Line::End => return Ok(()),
             Line::TooLong => {
                 let error = Error::invalid(format!("the line is longer than {MAX_LINE_BYTES} bytes"));
-                session.send(Value::Null, Err(error)).await
+                session.send(Value::Null, Err::<(), _>(error)).await
             }
             Line::Read | Line::Unended if line.iter().all(u8::is_ascii_whitespace) => true,
             Line::Read | Line::Unended => session.answer(&line).await,
@@ -84,7 +87,7 @@ impl Session<'_> {
         let (id, request) = parse(line);
         match request {
             Ok(request) => self.run(id, request).await,
-            Err(error) => self.send(id, Err(error)).await,
+            Err(error) => self.send(id, Err::<(), _>(error)).await,
         }
     }
 
@@ -107,11 +110,11 @@ impl Session<'_> {
             }
             Request::Unwatch { of } | Request::Unsubscribe { of } => {
                 let was_running = self.streams.stop(&of).await;
-                self.send(id, Ok(json!(was_running))).await
+                self.send(id, Ok(was_running)).await
             }
             request => {
                 let result = execute(self.kv, request).await;
-                self.send(id, result.map(Option::unwrap_or_default)).await
+                self.send(id, result).await
             }
         }
     }
@@ -128,28 +131,21 @@ impl Session<'_> {
                 self.streams.start(id, stream, self.out.clone());
                 peer_is_there
             }
-            Err(error) => self.send(id, Err(error)).await,
+            Err(error) => self.send(id, Err::<(), _>(error)).await,
         }
     }
 
-    async fn send(&self, id: Value, result: Result<Value>) -> bool {
-        let line = match result {
-            Ok(result) => json!({"id": id, "result": result}),
-            Err(error) => json!({"id": id, "error": Failure::from(&error)}),
-        };
-        self.out.send(escape::json(line.to_string())).await.is_ok()
+    async fn send(&self, id: Value, result: Result<impl Serialize>) -> bool {
+        let response = Response { id: &id, outcome: Each::of(result, |result| result) };
+        // What has string keys and no numbers out of range is JSON.
+        let line = serde_json::to_string(&response).unwrap_or_default();
+        self.out.send(escape::json(line)).await.is_ok()
     }
 }
 
-/// The id, as far as the line has one, and the request.
-fn parse(line: &[u8]) -> (Value, Result<Request>) {
-    let malformed = |error: &serde_json::Error| Error::invalid(format!("malformed request: {error}"));
-    let mut object = match serde_json::from_slice::<Value>(line) {
-        Ok(Value::Object(object)) => object,
-        Ok(_) => return (Value::Null, Err(Error::invalid("malformed request: a request is an object"))),
-        Err(error) => return (Value::Null, Err(malformed(&error))),
-    };
-    let id = object.remove("id").unwrap_or_default();
-    let request = serde_json::from_value(Value::Object(object)).map_err(|error| malformed(&error));
-    (id, request)
+#[derive(Serialize)]
+struct Response<'r, T> {
+    id: &'r Value,
+    #[serde(flatten)]
+    outcome: Each<T>,
 }

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use kv_core::{Key, KeyPrefix, Namespace, Result};
 use serde::{Deserialize, Serialize};
 
-/// A key or a prefix.
+/// A key or a prefix. As a box it has no room to spare: most have one or two segments, and a batch has many.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Segments(Vec<String>);
+pub(crate) struct Segments(Box<[String]>);
 
 impl Segments {
     /// The key. A client may put a namespace before its keys, as one first segment: that much longer may a key be.
@@ -64,7 +64,7 @@ mod tests {
                 assert_eq!(Segments::from(&key).0, segments.0);
             }
         }
-        assert!(Segments(Vec::new()).key().is_err());
-        assert_eq!(Segments(Vec::new()).prefix().unwrap(), KeyPrefix::ALL);
+        assert!(Segments(Box::default()).key().is_err());
+        assert_eq!(Segments(Box::default()).prefix().unwrap(), KeyPrefix::ALL);
     }
 }

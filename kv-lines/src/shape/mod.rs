@@ -5,7 +5,9 @@ mod error;
 mod event;
 mod info;
 mod key;
+mod many;
 mod value;
+mod whole;
 
 pub use self::entry::{Entry, ExpiresAt, Unknown, millis, moment, segments};
 pub use self::event::{Event, Reason};
@@ -16,3 +18,5 @@ pub(crate) use self::error::Failure;
 pub(crate) use self::event::{Hear, Heard};
 pub(crate) use self::info::Info;
 pub(crate) use self::key::Segments;
+pub(crate) use self::many::Many;
+pub(crate) use self::whole::Whole;
