@@ -1,5 +1,5 @@
 //! The program on servers of its own: every scheme is opened, and the recording is replayed, by URL alone.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! A cluster whose connections break at any byte, and whose masters stand still.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::time::Duration;
 

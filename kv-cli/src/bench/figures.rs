@@ -103,6 +103,7 @@ impl Default for Latencies {
 }
 
 /// Four digits: what follows is noise, and would be most of a report.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn rounded<S: Serializer>(figure: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(format!("{figure:.3e}").parse().unwrap_or(*figure))
 }
