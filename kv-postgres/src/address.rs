@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kv_core::{Error, Result, StoreUrl};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio_postgres::config::Host;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::PostgresConfig;
@@ -82,10 +83,17 @@ impl Address {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             config.host("localhost");
         }
+        // The driver connects to the addresses where there are some, and the host is then only the name to be verified.
+        let addresses: Vec<_> = config.get_hostaddrs().iter().map(|address| Host::Tcp(address.to_string())).collect();
+        if config.get_hosts().is_empty() {
+            for address in config.get_hostaddrs().to_vec() {
+                config.host(address.to_string());
+            }
+        }
         let mode = match mode {
             Some(text) => SslMode::parse(&text)?,
-            None if config.get_hosts().is_empty() => SslMode::VerifyFull,
-            None => SslMode::default_for(config.get_hosts()),
+            None if addresses.is_empty() => SslMode::default_for(config.get_hosts()),
+            None => SslMode::default_for(&addresses),
         };
         config.ssl_mode(mode.of_driver());
         let tls = tls::connector(mode, &files)?;
@@ -121,8 +129,6 @@ fn query(options: &BTreeMap<String, String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tokio_postgres::config::Host;
-
     use super::*;
 
     fn parse(url: &str) -> Result<(Address, PostgresConfig)> {
@@ -165,6 +171,24 @@ mod tests {
         assert_eq!(driver_mode("postgres://db.example.org/db?sslmode=require"), Require);
         assert!(parse("postgres://localhost/db?sslmode=verify_full").is_err());
         assert!(parse("postgres://localhost/db?sslmode=verify-full&sslrootcert=/none").is_err());
+    }
+
+    #[test]
+    fn an_address_decides_what_is_local_whatever_the_host_is_called() {
+        use tokio_postgres::config::SslMode::{Disable, Require};
+        assert_eq!(driver_mode("postgres://u:p@localhost/db?hostaddr=203.0.113.5"), Require);
+        assert_eq!(driver_mode("postgres://u:p@%2Ftmp/db?hostaddr=203.0.113.5"), Require);
+        assert_eq!(driver_mode("postgres:///db?host=localhost,localhost&hostaddr=127.0.0.1,203.0.113.5"), Require);
+        assert_eq!(driver_mode("postgres://u:p@db.example.org/db?hostaddr=127.0.0.1"), Disable);
+        assert_eq!(driver_mode("postgres:///db?hostaddr=127.0.0.1"), Disable);
+    }
+
+    #[test]
+    fn an_address_alone_is_the_name_to_be_verified() {
+        let (address, _) = parse("postgres:///db?hostaddr=203.0.113.5,::1").unwrap();
+        assert_eq!(address.config.get_hosts(), [Host::Tcp("203.0.113.5".into()), Host::Tcp("::1".into())]);
+        assert_eq!(address.config.get_hostaddrs().len(), 2);
+        assert_eq!(address.config.get_ssl_mode(), tokio_postgres::config::SslMode::Require);
     }
 
     #[test]
