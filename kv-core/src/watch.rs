@@ -223,7 +223,7 @@ impl<S: KvStore> Follower<S> {
                     None
                 }
                 // The change is lost to this watcher, and it is told so.
-                ErrorKind::Unavailable => Some(Ok(WatchEvent::Gap { reason: GapReason::Reconnected })),
+                _ if error.is_retryable() => Some(Ok(WatchEvent::Gap { reason: GapReason::Reconnected })),
                 _ => Some(Err(error)),
             },
         }

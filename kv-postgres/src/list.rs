@@ -23,19 +23,38 @@ const CLEARED: i64 = 2_000;
 /// A page ends in front of a damaged row, so that everything before it is told; the page that would begin with it is the
 /// error. Its key is the row's, and behind that key the list goes on.
 pub(crate) async fn page(core: &Core, query: &ListQuery) -> Result<ListPage> {
-    let Some((start, end)) = query.range() else { return Ok(ListPage::default()) };
+    let Some((mut start, mut end)) = query.range() else { return Ok(ListPage::default()) };
     let most = if query.keys_only { MOST_KEYS } else { MOST_ROWS };
     let most = query.limit.unwrap_or(most).min(most);
     let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
     let bytes = i64::try_from(query.max_page_bytes.max(1)).unwrap_or(i64::MAX);
-    let sql = statement(&core.table.qualified(), query, &start, &end);
-    let (start, end) = (text(&start), text(&end));
-    let rows = if query.keys_only {
-        core.read(&sql, &[&start, &end, &limit]).await?
-    } else {
-        core.read(&sql, &[&start, &end, &limit, &bytes]).await?
-    };
-    assemble(&rows, query.keys_only, most)
+    loop {
+        let sql = statement(&core.table.qualified(), query, &start, &end);
+        let (from, to) = (text(&start), text(&end));
+        let rows = if query.keys_only {
+            core.read(&sql, &[&from, &to, &limit]).await?
+        } else {
+            core.read(&sql, &[&from, &to, &limit, &bytes]).await?
+        };
+        let behind = match assemble(&rows, query.keys_only, most)? {
+            Looked::Page(page) => return Ok(page),
+            Looked::Foreign { last } => Bound::Excluded(last),
+        };
+        if query.reverse {
+            end = behind;
+        } else {
+            start = behind;
+        }
+    }
+}
+
+/// What came of a look at some rows.
+enum Looked {
+    Page(ListPage),
+    /// None of them was ours, and there are more behind this one.
+    Foreign {
+        last: String,
+    },
 }
 
 fn text(bound: &Bound<String>) -> Option<&str> {
@@ -72,8 +91,8 @@ fn statement(t: &str, query: &ListQuery, start: &Bound<String>, end: &Bound<Stri
     Sql::new(text, &[Type::TEXT, Type::TEXT, Type::INT8, Type::INT8])
 }
 
-fn assemble(rows: &[Row], keys_only: bool, most: usize) -> Result<ListPage> {
-    let Some(first) = rows.first() else { return Ok(ListPage::default()) };
+fn assemble(rows: &[Row], keys_only: bool, most: usize) -> Result<Looked> {
+    let Some(first) = rows.first() else { return Ok(Looked::Page(ListPage::default())) };
     let found: i64 = column(first, 2)?;
     let told = rows.get(..most.min(rows.len())).unwrap_or(rows);
     let has_more = usize::try_from(found).unwrap_or(usize::MAX) > told.len();
@@ -86,12 +105,15 @@ fn assemble(rows: &[Row], keys_only: bool, most: usize) -> Result<ListPage> {
             match entry.transpose() {
                 Ok(entry) => items.push(ListItem { key: key.clone(), entry }),
                 Err(error) if last.is_none() => return Err(error),
-                Err(_) => return Ok(ListPage { items, next: last }),
+                Err(_) => return Ok(Looked::Page(ListPage { items, next: last })),
             }
         }
         last = Some(key);
     }
-    Ok(ListPage { items, next: last.filter(|_| has_more) })
+    match (last, told.last()) {
+        (None, Some(row)) if has_more => Ok(Looked::Foreign { last: column(row, 0)? }),
+        (last, _) => Ok(Looked::Page(ListPage { items, next: last.filter(|_| has_more) })),
+    }
 }
 
 /// Removes everything that a prefix covers.

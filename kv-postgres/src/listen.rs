@@ -170,7 +170,12 @@ impl Keeper {
         if self.is_lost {
             // Others watch and were not asked.
             if self.core.changes.is_heard() {
-                self.tell_changes().await?;
+                // A session that tells nothing would pass for one that does.
+                let told = self.tell_changes().await;
+                if told.is_err() {
+                    self.lose();
+                }
+                told?;
             }
             self.is_lost = false;
             self.core.changes.gap(GapReason::Reconnected);

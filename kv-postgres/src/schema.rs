@@ -189,14 +189,14 @@ fn creation(table: &Table, sync: SyncMode) -> String {
         CREATE INDEX {sweep} ON {t} (sweep_after) WHERE sweep_after IS NOT NULL;
         COMMENT ON TABLE {t} IS '{MARK}{LAYOUT}';
 
-        CREATE UNLOGGED TABLE {letters} (
+        CREATE UNLOGGED TABLE IF NOT EXISTS {letters} (
             id bytea PRIMARY KEY,
             payload bytea NOT NULL,
             sent_at timestamptz NOT NULL DEFAULT clock_timestamp()
         );
-        CREATE INDEX {sent} ON {letters} (sent_at);
+        CREATE INDEX IF NOT EXISTS {sent} ON {letters} (sent_at);
 
-        CREATE FUNCTION {crc}(state int8, bytes bytea) RETURNS int4 LANGUAGE plpgsql IMMUTABLE STRICT AS $body$
+        CREATE OR REPLACE FUNCTION {crc}(state int8, bytes bytea) RETURNS int4 LANGUAGE plpgsql IMMUTABLE STRICT AS $body$
         DECLARE crc int8 := state # 4294967295;
         BEGIN
             FOR i IN 0 .. length(bytes) - 1 LOOP
@@ -209,7 +209,7 @@ fn creation(table: &Table, sync: SyncMode) -> String {
             RETURN CASE WHEN crc > 2147483647 THEN crc - 4294967296 ELSE crc END;
         END $body$;
 
-        CREATE FUNCTION {tell}() RETURNS trigger LANGUAGE plpgsql AS $body$
+        CREATE OR REPLACE FUNCTION {tell}() RETURNS trigger LANGUAGE plpgsql AS $body$
         BEGIN
             IF TG_OP = 'TRUNCATE' THEN
                 PERFORM pg_notify('{channel}', 'f');

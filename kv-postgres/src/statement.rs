@@ -147,8 +147,9 @@ impl Statements {
             ),
             inspect: Sql::new(
                 format!(
-                    "SELECT e.key, e.version, CASE WHEN e.key = any($2) THEN e.value END FROM {t} e \
-                     WHERE e.key = any($1) AND {LIVE}"
+                    "WITH n AS MATERIALIZED (SELECT clock_timestamp() AS now) \
+                     SELECT n.now, e.key, e.version, CASE WHEN e.key = any($2) THEN e.value END FROM n \
+                     LEFT JOIN {t} e ON e.key = any($1) AND (e.expires_at IS NULL OR e.expires_at > n.now)"
                 ),
                 &[Type::TEXT_ARRAY, Type::TEXT_ARRAY],
             ),
@@ -279,13 +280,14 @@ fn set_many(t: &str, is_relative: bool) -> Sql {
     Sql::new(text, &[Type::TEXT_ARRAY, Type::BYTEA_ARRAY, Type::BYTEA_ARRAY, Type::INT4_ARRAY, last])
 }
 
-/// The writes of a transaction, over rows that it has locked.
+/// The writes of a transaction, over rows that it has locked. What is kept is judged by the moment of the checks, where there
+/// are any: what they saw as live is live to the end.
 fn apply(t: &str) -> Sql {
     let (anew, kept) = (deadline("b.at", "b.millis"), moment("b.at"));
     let text = format!(
         "UPDATE {t} AS e SET value = b.value, version = b.version, checksum = b.checksum, \
          expires_at = CASE WHEN NOT b.keep THEN {anew} \
-         WHEN coalesce(b.at, e.expires_at) <= clock_timestamp() THEN NULL ELSE coalesce({kept}, e.expires_at) END, \
+         WHEN coalesce(b.at, e.expires_at) <= coalesce($8, clock_timestamp()) THEN NULL ELSE coalesce({kept}, e.expires_at) END, \
          sweep_after = CASE WHEN b.keep AND b.at IS NULL THEN e.sweep_after ELSE least(e.sweep_after, {anew}) END \
          FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::int4[], $5::timestamptz[], $6::int8[], $7::bool[]) \
          AS b(key, value, version, checksum, at, millis, keep) WHERE e.key = b.key"
@@ -298,33 +300,35 @@ fn apply(t: &str) -> Sql {
         Type::TIMESTAMPTZ_ARRAY,
         Type::INT8_ARRAY,
         Type::BOOL_ARRAY,
+        Type::TIMESTAMPTZ,
     ];
     Sql::new(text, &types)
 }
 
 /// Adds to the decimal text of a counter in exact arithmetic. Nothing is written, and no row comes back, where the value is
-/// no counter or the sum fits no `i64`. The checksum goes on over the new text from what it is before it.
+/// no counter or the sum fits no `i64`. The clock is asked once for all that a write changes. The checksum goes on over the new text from what it is before it.
 fn increment(table: &Table) -> Sql {
     let (t, crc) = (table.qualified(), table.checksum_function());
     let text = "encode(e.value, 'escape')";
-    let sum = format!("CASE WHEN e.expires_at <= clock_timestamp() THEN 0 ELSE {text}::numeric END + $2::int8");
-    let sum = format!("({sum})::int8::text");
     let by = "$2::int8::text";
     let bytes = |number: &str| format!("convert_to({number}, 'UTF8')");
     let anew = deadline("$5", "$6");
     let is_over = "e.expires_at <= clock_timestamp()";
     let statement = format!(
         "INSERT INTO {t} AS e {FIELDS} VALUES ($1, {by_bytes}, $3, {crc}($4, {by_bytes}), {anew}, {anew}) \
-         ON CONFLICT (key) DO UPDATE SET value = {sum_bytes}, version = excluded.version, \
-         checksum = {crc}($4, {sum_bytes}), \
-         expires_at = CASE WHEN {is_over} THEN {anew} ELSE e.expires_at END, \
-         sweep_after = CASE WHEN {is_over} THEN least(e.sweep_after, {anew}) ELSE e.sweep_after END \
+         ON CONFLICT (key) DO UPDATE SET (value, version, checksum, expires_at, sweep_after) = \
+         (SELECT {sum_bytes}, excluded.version, {crc}($4, {sum_bytes}), \
+         CASE WHEN s.is_over THEN {anew} ELSE e.expires_at END, \
+         CASE WHEN s.is_over THEN least(e.sweep_after, {anew}) ELSE e.sweep_after END \
+         FROM (SELECT n.is_over, \
+         ((CASE WHEN n.is_over THEN 0 ELSE {text}::numeric END) + $2::int8)::int8::text AS sum \
+         FROM (SELECT {is_over} AS is_over OFFSET 0) n OFFSET 0) s) \
          WHERE {is_over} OR CASE WHEN length(e.value) <= 20 AND {text} ~ '^(0|-?[1-9][0-9]*)$' \
          THEN {text}::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 \
          AND {text}::numeric + $2::int8 BETWEEN -9223372036854775808 AND 9223372036854775807 ELSE false END \
          RETURNING encode(e.value, 'escape')::int8",
         by_bytes = bytes(by),
-        sum_bytes = bytes(&sum),
+        sum_bytes = bytes("s.sum"),
     );
     Sql::new(statement, &[Type::TEXT, Type::INT8, Type::BYTEA, Type::INT8, Type::TIMESTAMPTZ, Type::INT8])
 }

@@ -5,8 +5,10 @@
 //! each other in a circle.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::SystemTime;
 
 use kv_core::{CommitOutcome, Key, Mutation, Result, Transaction, Version, When};
+use tokio_postgres::types::ToSql;
 
 use crate::codec::{self, Lifetime};
 use crate::error::{Effect, Fault};
@@ -99,11 +101,12 @@ impl Commit {
         let keys: BTreeSet<&str> = self.transaction.keys().map(Key::as_str).collect();
         let keys: Vec<_> = keys.into_iter().collect();
         link.query(&core.sql.lock, &[&keys]).await?;
-        if let Some(check) = self.judge(core, link).await? {
-            return Ok(Some(check));
+        let (refused, judged_at) = self.judge(core, link).await?;
+        if refused.is_some() {
+            return Ok(refused);
         }
         let left = self.left();
-        self.apply(core, link, &left).await?;
+        self.apply(core, link, &left, judged_at).await?;
         let removed: Vec<_> =
             left.iter().filter(|(_, left)| matches!(left, Left::Nothing)).map(|(key, _)| key.as_str()).collect();
         let checked: Vec<_> = self
@@ -119,11 +122,11 @@ impl Commit {
         Ok(None)
     }
 
-    /// The first check that does not hold.
-    async fn judge(&self, core: &Core, link: &mut Link<'_>) -> Result<Option<usize>, Fault> {
+    /// The first check that does not hold, and the moment by which they were judged, where there are any.
+    async fn judge(&self, core: &Core, link: &mut Link<'_>) -> Result<(Option<usize>, Option<SystemTime>), Fault> {
         let checks = &self.transaction.checks;
         if checks.is_empty() {
-            return Ok(None);
+            return Ok((None, None));
         }
         let keys: Vec<_> = checks.iter().map(|check| check.key.as_str()).collect();
         let by_value: Vec<_> = checks
@@ -133,13 +136,17 @@ impl Commit {
             .collect();
         let rows = link.query(&core.sql.inspect, &[&keys, &by_value]).await?;
         let mut found: HashMap<&str, (&[u8], Option<&[u8]>)> = HashMap::with_capacity(rows.len());
+        let mut judged_at = None;
         for row in &rows {
-            match (row.try_get(0), row.try_get(1), row.try_get(2)) {
-                (Ok(key), Ok(version), Ok(value)) => drop(found.insert(key, (version, value))),
+            judged_at = Some(row.try_get(0).map_err(|_| Fault::Shape)?);
+            match (row.try_get(1), row.try_get(2), row.try_get(3)) {
+                (Ok(Some(key)), Ok(Some(version)), Ok(value)) => drop(found.insert(key, (version, value))),
+                // None of the keys is there.
+                (Ok(None), _, _) => {}
                 _ => return Err(Fault::Shape),
             }
         }
-        Ok(checks.iter().position(|check| {
+        let refused = checks.iter().position(|check| {
             let current = found.get(check.key.as_str());
             !match (&check.when, current) {
                 (When::Always, _) | (When::Absent, None) | (When::Present, Some(_)) => true,
@@ -147,7 +154,8 @@ impl Commit {
                 (When::Value(value), Some((_, current))) => *current == Some(value.as_ref()),
                 _ => false,
             }
-        }))
+        });
+        Ok((refused, judged_at))
     }
 
     /// What is left under each key when all mutations were done in their order.
@@ -176,7 +184,13 @@ impl Commit {
         left
     }
 
-    async fn apply(&self, core: &Core, link: &mut Link<'_>, left: &BTreeMap<&Key, Left<'_>>) -> Result<(), Fault> {
+    async fn apply(
+        &self,
+        core: &Core,
+        link: &mut Link<'_>,
+        left: &BTreeMap<&Key, Left<'_>>,
+        judged_at: Option<SystemTime>,
+    ) -> Result<(), Fault> {
         let (mut keys, mut values, mut versions, mut checksums) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut moments, mut millis, mut keeps) = (Vec::new(), Vec::new(), Vec::new());
         for (key, left) in left {
@@ -192,6 +206,8 @@ impl Commit {
         if keys.is_empty() {
             return Ok(());
         }
-        link.query(&core.sql.apply, &[&keys, &values, &versions, &checksums, &moments, &millis, &keeps]).await.map(drop)
+        let apply: [&(dyn ToSql + Sync); 8] =
+            [&keys, &values, &versions, &checksums, &moments, &millis, &keeps, &judged_at];
+        link.query(&core.sql.apply, &apply).await.map(drop)
     }
 }

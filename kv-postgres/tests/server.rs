@@ -5,8 +5,8 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use kv_core::{
-    Clock, Error, ErrorKind, Expiry, Key, KeyPrefix, Kv, KvStore, ListQuery, Reach, SetItem, SetOptions, SystemClock,
-    WatchQuery,
+    Clock, Error, ErrorKind, Expires, Expiry, IncrementOptions, Key, KeyPrefix, Kv, KvStore, ListQuery, Reach, SetItem,
+    SetOptions, SystemClock, WatchQuery,
 };
 use kv_postgres::{CAPABILITIES, POOLED_CAPABILITIES, PostgresStore};
 use test_servers::pgbouncer::PgBouncer;
@@ -31,6 +31,9 @@ fn main() {
             test("a_pooler_that_was_not_declared_is_refused_and_a_declared_one_hears_nothing", pooler),
             test("the_time_zone_of_a_session_does_not_matter", time_zones),
             test("a_damaged_row_is_corrupt_and_the_others_are_fine", damaged_row),
+            test("rows_of_others_do_not_end_a_list", foreign_rows),
+            test("a_counter_at_its_deadline_is_the_old_one_or_a_new_one", expiring_counter),
+            test("a_table_that_was_dropped_is_made_again", dropped_table),
             test("truncating_the_table_is_told_to_watchers", truncated),
             test("plans_follow_the_index_however_the_table_grew", plans),
             test("every_form_of_url_opens", urls),
@@ -242,6 +245,59 @@ async fn damaged_row() {
     assert_eq!(store.list(&ListQuery::default().resume(key("b"))).await.unwrap().items.len(), 1);
     set(&store, "b", "healed").await.unwrap();
     assert_eq!(store.list(&ListQuery::default()).await.unwrap().items.len(), 3);
+}
+
+async fn foreign_rows() {
+    let server = Postgres::start().unwrap();
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    for name in ["a", "z"] {
+        set(&store, name, "v").await.unwrap();
+    }
+    // `$7a` is not canonical, so no key of ours.
+    let foreign = "INSERT INTO kv SELECT 'b$7a' || lpad(n::text, 5, '0'), 'x', 'x', 0, NULL, NULL FROM generate_series(1, 4500) n";
+    server.psql("kv", foreign).unwrap();
+    for (query, first, last) in [(ListQuery::default(), "a", "z"), (ListQuery::default().with_reverse(), "z", "a")] {
+        for query in [query.clone(), query.clone().with_limit(1), query.clone().with_keys_only()] {
+            let (mut query, mut found) = (query, Vec::new());
+            loop {
+                let page = store.list(&query).await.unwrap();
+                found.extend(page.items.into_iter().map(|item| item.key));
+                let Some(next) = page.next else { break };
+                query = query.resume(next);
+            }
+            assert_eq!(found, [key(first), key(last)]);
+        }
+    }
+}
+
+/// Increments of a counter that lives for a moment: each finds it whole, or begins anew with a new deadline.
+async fn expiring_counter() {
+    let server = Postgres::start().unwrap();
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    let options = IncrementOptions::default().with_expiry(Expiry::After(Duration::from_millis(3)));
+    let (mut reached, mut begun) = (0, 0);
+    for _ in 0..3_000 {
+        let count = store.increment(&key("n"), 1, &options).await.unwrap();
+        assert!(count == 1 || count == reached + 1, "{count} behind {reached}");
+        begun += u32::from(count == 1);
+        reached = count;
+        if let Some(entry) = store.get(&key("n")).await.unwrap() {
+            assert!(matches!(entry.expires, Expires::At(_)), "{entry:?}");
+        }
+    }
+    assert!(begun > 100, "{begun}");
+}
+
+async fn dropped_table() {
+    let server = Postgres::start().unwrap();
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    set(&store, "k", "v").await.unwrap();
+    store.close().await.unwrap();
+    server.psql("kv", "DROP TABLE kv").unwrap();
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    assert_eq!(get(&store, "k").await.unwrap(), None);
+    set(&store, "k", "w").await.unwrap();
+    assert_eq!(get(&store, "k").await.unwrap().as_deref(), Some("w"));
 }
 
 async fn truncated() {
