@@ -1,12 +1,13 @@
 //! Servers that go, come back, answer nonsense or nothing.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use kv_core::{
-    ErrorKind, GapReason, IncrementOptions, Key, KeyPrefix, Kv, KvStore, SetOptions, WatchEvent, WatchQuery,
+    Clock, ErrorKind, GapReason, IncrementOptions, Key, KeyPrefix, Kv, KvStore, SetOptions, SystemClock, WatchEvent,
+    WatchQuery,
 };
 use kv_lines::{LinesBuilder, LinesStore};
 use kv_memory::MemoryStore;
@@ -62,7 +63,7 @@ async fn a_server_that_comes_back_is_found_by_the_same_handle() {
     let again = loop {
         match TcpListener::bind(address).await {
             Ok(listener) => break listener,
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(_) => SystemClock.sleep(Duration::from_millis(20)).await,
         }
     };
     let serving = serve(&inner, again);
