@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     Before(Cause),
     /// The server answered with an error, which undid the statement.
     Answered(SqlState, Arc<tokio_postgres::Error>),
+    /// The server took no connection, or prepared nothing: no statement was run, and others would fare alike.
+    Refused(SqlState, Arc<tokio_postgres::Error>),
     /// Something was sent, and no answer came.
     Unanswered(Cause),
     /// The answer is not what the statement gives.
@@ -54,7 +56,7 @@ impl Fault {
     pub(crate) fn connecting(error: tokio_postgres::Error) -> Self {
         match error.code() {
             Some(code) if !ends_connection(code) || *code == SqlState::PROTOCOL_VIOLATION => {
-                Self::Answered(code.clone(), Arc::new(error))
+                Self::Refused(code.clone(), Arc::new(error))
             }
             _ => Self::Before(Cause::Driver(Arc::new(error))),
         }
@@ -83,7 +85,7 @@ impl Fault {
     /// Whether the connection's prepared statements are not what they were, so that another connection is to be taken.
     pub(crate) fn is_stale_statement(&self) -> bool {
         match self {
-            Self::Answered(code, _) => {
+            Self::Answered(code, _) | Self::Refused(code, _) => {
                 *code == SqlState::INVALID_SQL_STATEMENT_NAME || *code == SqlState::FEATURE_NOT_SUPPORTED
             }
             _ => false,
@@ -92,7 +94,11 @@ impl Fault {
 
     /// Whether the connection can be used again.
     pub(crate) fn spares_connection(&self) -> bool {
-        matches!(self, Self::Answered(code, _) if !ends_connection(code)) && !self.is_stale_statement()
+        let answered = match self {
+            Self::Answered(code, _) | Self::Refused(code, _) => !ends_connection(code),
+            _ => false,
+        };
+        answered && !self.is_stale_statement()
     }
 
     /// Whether the server has said that nothing was changed.
@@ -118,7 +124,7 @@ impl Fault {
                 Effect::None => ErrorKind::Unavailable,
                 Effect::Write(version) => ErrorKind::Indeterminate { version },
             }),
-            Self::Answered(code, error) => {
+            Self::Answered(code, error) | Self::Refused(code, error) => {
                 let (kind, message) = kind_of(&code);
                 Error::new(kind, message).with_source(source(&code, error))
             }

@@ -6,12 +6,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use kv_core::Result;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use crate::error::Effect;
+use crate::error::{Cause, Effect, Fault};
 use crate::home::lost;
 use crate::state::Core;
 
@@ -51,6 +53,7 @@ struct State<C: Call> {
 struct Waiting<C: Call> {
     call: C,
     reply: oneshot::Sender<Result<C::Answer>>,
+    since: Instant,
 }
 
 impl<C: Call> Lane<C> {
@@ -62,9 +65,14 @@ impl<C: Call> Lane<C> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The calls of the next statement; where none wait, the flight ends.
-    fn next(&self) -> Option<Vec<Waiting<C>>> {
+    /// The calls of the next statement; where none wait, the flight ends. One that has waited for longer than a statement may
+    /// take is not sent any more.
+    fn next(&self, limit: Duration) -> Option<Vec<Waiting<C>>> {
         let mut state = self.state();
+        while state.waiting.front().is_some_and(|waiting| waiting.since.elapsed() > limit) {
+            let Some(Waiting { call, reply, .. }) = state.waiting.pop_front() else { break };
+            let _ = reply.send(Err(Fault::Before(Cause::Timeout).into_error(call.effect())));
+        }
         if state.waiting.is_empty() {
             state.flights -= 1;
             return None;
@@ -100,7 +108,7 @@ pub(crate) async fn call<C: Call>(core: &Arc<Core>, call: C) -> Result<C::Answer
             (Some(call), None)
         } else {
             let (reply, answer) = oneshot::channel();
-            state.waiting.push_back(Waiting { call, reply });
+            state.waiting.push_back(Waiting { call, reply, since: Instant::now() });
             (None, Some(answer))
         }
     };
@@ -134,7 +142,7 @@ impl<C: Call> Flight<C> {
             }
             // Whoever got an answer and has a next call goes with the next statement, not alone behind it.
             tokio::task::yield_now().await;
-            next = C::lane(&self.core).next();
+            next = C::lane(&self.core).next(self.core.links.limit);
         }
         self.is_landed = true;
     }
@@ -145,7 +153,7 @@ impl<C: Call> Drop for Flight<C> {
         if self.is_landed {
             return;
         }
-        if let Some(batch) = C::lane(&self.core).next() {
+        if let Some(batch) = C::lane(&self.core).next(self.core.links.limit) {
             let next = Self { core: Arc::clone(&self.core), is_landed: false, kind: std::marker::PhantomData };
             self.core.home.spawn(next.carry(batch));
         }

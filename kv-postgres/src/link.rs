@@ -43,10 +43,17 @@ impl Links {
         } else {
             // A pool that was given may have no deadlines of its own.
             let got = tokio::time::timeout(self.limit, self.pool.get()).await;
-            got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait)))
+            got.unwrap_or_else(|_| Err(self.out_of_time()))
         };
         let object = got.map_err(Fault::pool)?;
         Ok(Link { links: self, object: Some(object), is_busy: false, is_held: false })
+    }
+
+    /// Why a pool gave no connection in time: all are in use, or it could not make one.
+    pub(crate) fn out_of_time(&self) -> PoolError {
+        let status = self.pool.status();
+        let is_full = status.size >= status.max_size;
+        PoolError::Timeout(if is_full { TimeoutType::Wait } else { TimeoutType::Create })
     }
 
     /// One statement in a transaction of its own. What the server undid because it met others is sent again.

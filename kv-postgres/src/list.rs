@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use kv_core::{Key, KeyPrefix, ListItem, ListPage, ListQuery, Result};
+use kv_core::{Error, Key, KeyPrefix, ListItem, ListPage, ListQuery, Result};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -122,7 +122,10 @@ pub(crate) async fn clear(core: &Core, prefix: &KeyPrefix) -> Result<u64> {
     let mut start = start.to_owned();
     let mut cleared = 0;
     loop {
-        let rows = core.write(core.sql.clear(end.is_some()), &[&start, &end, &CLEARED], Effect::Write(None)).await?;
+        let rows = core.write(core.sql.clear(end.is_some()), &[&start, &end, &CLEARED], Effect::Write(None)).await;
+        // Behind a part that is gone, nothing that fails has done nothing.
+        let in_doubt = |error: Error| Error::indeterminate(None, error.message().to_owned()).with_source(error);
+        let rows = rows.map_err(|error| if cleared > 0 && error.is_retryable() { in_doubt(error) } else { error })?;
         let Some(row) = rows.first() else { return Ok(cleared) };
         let (live, found, last): (i64, i64, Option<&str>) = (column(row, 0)?, column(row, 1)?, column(row, 2)?);
         cleared += live.unsigned_abs();

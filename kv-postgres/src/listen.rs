@@ -98,7 +98,8 @@ impl Drop for Session {
 /// Keeps the connection until the store is closed or dropped.
 pub(crate) async fn keep_listening(core: Arc<Core>, address: Address, requests: Requests) {
     let stopped = until_stopped(core.home.stopped());
-    let keeper = Keeper { core: Arc::clone(&core), address, session: None, is_lost: false, idle_beats: 0 };
+    let keeper =
+        Keeper { core: Arc::clone(&core), address, session: None, is_lost: false, idle_beats: 0, unwatched_beats: 0 };
     tokio::select! {
         () = stopped => {}
         () = keeper.run(requests) => {}
@@ -111,7 +112,9 @@ struct Keeper {
     session: Option<Session>,
     /// Whether there was a connection of which somebody still waits to hear.
     is_lost: bool,
+    /// How often in a row nobody listened to anything, and nobody to changes.
     idle_beats: u32,
+    unwatched_beats: u32,
 }
 
 impl Keeper {
@@ -139,6 +142,7 @@ impl Keeper {
     /// Replies to who asked, who may have given up.
     async fn serve(&mut self, Wanted { changes, reply }: Wanted) {
         self.idle_beats = 0;
+        self.unwatched_beats = 0;
         let listening = async {
             self.connect().await?;
             if changes { self.tell_changes().await } else { self.catch_up().await }
@@ -215,8 +219,14 @@ impl Keeper {
             self.session = None;
             return;
         }
-        if within(self.core.links.limit, session.client.batch_execute("")).await.is_err() {
+        self.unwatched_beats = if self.core.changes.is_heard() { 0 } else { self.unwatched_beats + 1 };
+        // Writers pay as long as the lock of watchers is held. It is the only one of this session.
+        let is_unwatched = session.tells_changes && self.unwatched_beats >= IDLE_BEATS;
+        let sql = if is_unwatched { "SELECT pg_advisory_unlock_all()" } else { "" };
+        if within(self.core.links.limit, session.client.batch_execute(sql)).await.is_err() {
             self.lose();
+        } else if let (true, Some(session)) = (is_unwatched, &mut self.session) {
+            session.tells_changes = false;
         }
     }
 

@@ -107,8 +107,11 @@ fn links(origin: Origin, config: &PostgresConfig) -> Result<(Links, Option<Addre
 
 /// Makes sure of the table, on one connection and within one deadline.
 async fn prepare(links: &Links, table: &Table, config: &PostgresConfig) -> Result<()> {
-    let object = links.pool.get().await.map_err(|error| Fault::pool(error).into_error(Effect::None))?;
     let limit = config.connect_timeout.saturating_add(config.operation_timeout);
+    // A pool that was given may have no deadlines of its own.
+    let got = tokio::time::timeout(limit, links.pool.get()).await;
+    let got = got.unwrap_or_else(|_| Err(links.out_of_time()));
+    let object = got.map_err(|error| Fault::pool(error).into_error(Effect::None))?;
     if let Ok(prepared) = tokio::time::timeout(limit, schema::prepare(&object, table, config.sync)).await {
         return prepared;
     }

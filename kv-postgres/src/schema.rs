@@ -108,8 +108,12 @@ pub(crate) async fn prepare(client: &Client, table: &Table, sync: SyncMode) -> R
     if is_set_up(client, table).await? {
         return Ok(());
     }
-    // One after another: a name that two sessions create at once fails for one of them, `IF NOT EXISTS` or not.
-    let locked = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({SCHEMA_LOCK}, 0)");
+    // One after another: a name that two sessions create at once fails for one of them, `IF NOT EXISTS` or not. Each waits for
+    // those before it as long as opening may take, however short the wait for a row is.
+    let locked = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 0; \
+         SELECT pg_advisory_xact_lock({SCHEMA_LOCK}, 0)"
+    );
     let created = async {
         client.batch_execute(&locked).await.map_err(read)?;
         if !is_set_up(client, table).await? {

@@ -343,7 +343,7 @@ fn sweep(t: &str) -> Sql {
          gone AS (DELETE FROM {t} AS e WHERE e.ctid = any(array(SELECT place FROM due WHERE is_over)) RETURNING true), \
          moved AS (UPDATE {t} AS e SET sweep_after = e.expires_at \
          WHERE e.ctid = any(array(SELECT place FROM due WHERE is_over IS NOT TRUE)) RETURNING true) \
-         SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM moved)"
+         SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM due)"
     );
     Sql::new(text, &[Type::INT8])
 }

@@ -22,6 +22,7 @@ fn main() {
             test("a_server_that_is_killed_under_load_loses_nothing", killed_under_load),
             test("one_killed_process_of_the_server_is_survived", one_killed_process),
             test("a_paused_server_is_given_up_in_time", paused_server),
+            test("calls_that_wait_for_a_server_that_stands_still_are_not_sent_for_ever", waiting_calls_end),
             test("a_full_disk_is_told_and_survived", full_disk),
             test("a_server_that_takes_no_writes_is_read", read_only_server),
             test("a_locked_row_holds_up_no_other", locked_row),
@@ -103,6 +104,34 @@ async fn paused_server() {
     server.resume().unwrap();
     recovers(&store, Duration::from_secs(10)).await;
     assert_eq!(get(&store, "k").await.unwrap().as_deref(), Some("v"));
+}
+
+async fn waiting_calls_end() {
+    let mut server = Postgres::start().unwrap();
+    let store = impatient(&server).open().await.unwrap();
+    set(&store, "k", "v").await.unwrap();
+    server.pause().unwrap();
+    // Each fills a statement, and two are under way at a time.
+    let large = "x".repeat(4 << 20);
+    let calls = (0..40).map(|number| {
+        let (store, large) = (store.clone(), large.clone());
+        tokio::spawn(async move {
+            let started = now();
+            let error = set(&store, number, &large).await.unwrap_err();
+            (error, now().duration_since(started).unwrap())
+        })
+    });
+    let calls: Vec<_> = calls.collect();
+    let mut unsent = 0;
+    for call in calls {
+        let (error, took) = call.await.unwrap();
+        assert!(took < Duration::from_secs(12), "{took:?}: {error:?}");
+        assert!(error.maybe_applied() || error.kind() == ErrorKind::Unavailable, "{error:?}");
+        unsent += u32::from(error.kind() == ErrorKind::Unavailable);
+    }
+    assert!(unsent >= 30, "{unsent}");
+    server.resume().unwrap();
+    recovers(&store, Duration::from_secs(10)).await;
 }
 
 async fn locked_row() {

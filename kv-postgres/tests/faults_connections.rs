@@ -1,6 +1,7 @@
 //! Connections that are cut, taken, held or given up, each for real.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,7 +14,7 @@ use test_servers::postgres::Postgres;
 use test_servers::proxy::{Direction, Proxy};
 
 mod support;
-use support::{get, impatient, key, lock_row, now, pool, recovers, set, test};
+use support::{Killed, get, impatient, key, lock_row, now, pool, recovers, set, test};
 
 fn main() {
     support::main(
@@ -21,6 +22,7 @@ fn main() {
         vec![
             test("every_terminated_connection_is_made_anew", terminated_connections),
             test("a_watcher_hears_of_a_gap_when_its_connection_was_terminated", terminated_listener),
+            test("a_watcher_is_told_although_the_table_was_locked_when_its_connection_was_lost", locked_table),
             test("a_write_whose_answer_was_cut_is_in_doubt", cut_answers),
             test("a_commit_whose_answer_was_cut_is_in_doubt", cut_commit),
             test("a_pool_without_a_free_connection_is_waited_for_in_bounds", exhausted_pool),
@@ -145,6 +147,27 @@ async fn cut_commit() {
         }
     }
     assert!(doubtful > 0 && applied > 0, "{doubtful} doubtful, {applied} applied");
+}
+
+async fn locked_table() {
+    let server = Postgres::start().unwrap();
+    let store = impatient(&server).open().await.unwrap();
+    let mut watch = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
+    // As if all watchers had gone; and then nobody can make the table tell of changes for some seconds.
+    server.psql("kv", "ALTER TABLE kv DISABLE TRIGGER USER").unwrap();
+    let listener = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' \
+                    AND pid <> pg_backend_pid()";
+    let mut holder = Command::new("psql");
+    holder
+        .arg(server.url())
+        .arg("-c")
+        .arg(format!("BEGIN; LOCK TABLE kv IN SHARE MODE; {listener}; SELECT pg_sleep(10)"));
+    let _holder = Killed(holder.stdout(Stdio::null()).spawn().unwrap());
+    let gap = tokio::time::timeout(Duration::from_secs(40), watch.next()).await.unwrap().unwrap().unwrap();
+    assert!(matches!(gap, WatchEvent::Gap { .. }), "{gap:?}");
+    set(&store, "after", "v").await.unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap().unwrap().unwrap();
+    assert!(matches!(heard, WatchEvent::Set { .. }), "{heard:?}");
 }
 
 async fn exhausted_pool() {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -26,6 +26,8 @@ fn main() {
             test("increments_of_four_processes_are_exact", increments),
             test("one_of_the_creators_in_four_processes_wins", creators),
             test("nobody_pays_for_watchers_that_are_gone", trigger_is_disabled),
+            test("nobody_pays_for_a_watch_that_was_dropped_beside_a_subscription", trigger_beside_a_subscription),
+            test("opening_waits_for_others_that_open_however_short_the_wait_for_a_row_is", opening_waits),
         ],
     );
 }
@@ -204,4 +206,50 @@ async fn trigger_is_disabled() {
         pause(Duration::from_millis(50)).await;
         store.sweep().await.unwrap();
     }
+}
+
+/// How many of the triggers are enabled.
+fn enabled(server: &Postgres) -> String {
+    let sql = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'anykv%' AND tgenabled <> 'D'";
+    server.psql("kv", sql).unwrap().trim().to_owned()
+}
+
+async fn trigger_beside_a_subscription() {
+    let server = Postgres::start().unwrap();
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    let mut messages = store.subscribe(&KeyPrefix::ALL).await.unwrap();
+    drop(store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap());
+    assert_eq!(enabled(&server), "2");
+    // The connection stays for the subscriber, and after half a minute without watchers it holds no lock of theirs.
+    for _ in 0..600 {
+        pause(Duration::from_millis(100)).await;
+        store.sweep().await.unwrap();
+        if enabled(&server) == "0" {
+            break;
+        }
+    }
+    assert_eq!(enabled(&server), "0");
+    store.publish(&key("c"), "still here".into()).await.unwrap();
+    let heard = messages.next().await.unwrap().unwrap();
+    assert!(matches!(heard, MessageEvent::Message(message) if message.payload == "still here"));
+    // Who watches again is told of every change.
+    let mut watch = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
+    assert_eq!(enabled(&server), "2");
+    set(&store, "k", "v").await.unwrap();
+    assert!(matches!(watch.next().await.unwrap().unwrap(), WatchEvent::Set { .. }));
+}
+
+async fn opening_waits() {
+    let server = Postgres::start().unwrap();
+    // The lock under which tables are created.
+    let mut holder = Command::new("psql");
+    holder.arg(server.url()).arg("-c").arg("BEGIN; SELECT pg_advisory_xact_lock(1634432561, 0); SELECT pg_sleep(2)");
+    let _holder = Killed(holder.stdout(Stdio::null()).spawn().unwrap());
+    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
+    while server.psql("kv", held).unwrap().trim() != "1" {
+        pause(Duration::from_millis(20)).await;
+    }
+    let builder = PostgresStore::builder().url(&server.url()).unwrap().lock_timeout(Duration::from_millis(50));
+    let store = builder.open().await.unwrap();
+    set(&store, "k", "v").await.unwrap();
 }
