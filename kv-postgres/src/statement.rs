@@ -157,7 +157,7 @@ impl Statements {
             remove: Sql::new(
                 format!(
                     "DELETE FROM {t} AS e WHERE e.key = any($1) \
-                     OR (e.key = any($2) AND e.expires_at = '-infinity' AND e.version = '')"
+                     AND (NOT e.key = any($2) OR (e.expires_at = '-infinity' AND e.version = ''))"
                 ),
                 &[Type::TEXT_ARRAY, Type::TEXT_ARRAY],
             ),

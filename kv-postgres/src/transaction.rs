@@ -107,8 +107,8 @@ impl Commit {
         }
         let left = self.left();
         self.apply(core, link, &left, judged_at).await?;
-        let removed: Vec<_> =
-            left.iter().filter(|(_, left)| matches!(left, Left::Nothing)).map(|(key, _)| key.as_str()).collect();
+        let removed = left.iter().filter(|(_, left)| matches!(left, Left::Nothing)).map(|(key, _)| key.as_str());
+        // Of these only what was put there to be locked.
         let checked: Vec<_> = self
             .transaction
             .checks
@@ -116,8 +116,9 @@ impl Commit {
             .filter(|check| !left.contains_key(&check.key))
             .map(|check| check.key.as_str())
             .collect();
-        if !removed.is_empty() || !checked.is_empty() {
-            link.query(&core.sql.remove, &[&removed, &checked]).await?;
+        let gone: Vec<_> = removed.chain(checked.iter().copied()).collect();
+        if !gone.is_empty() {
+            link.query(&core.sql.remove, &[&gone, &checked]).await?;
         }
         Ok(None)
     }
