@@ -25,9 +25,12 @@ fn alone<'f, T>(
     Box::pin(async move { (key, call.await) })
 }
 
-/// Reads one key.
+/// Reads one key, whose value is about so long.
 #[derive(Debug)]
-pub(crate) struct Get(pub(crate) Key);
+pub(crate) struct Get {
+    pub(crate) key: Key,
+    pub(crate) expected: usize,
+}
 
 impl Call for Get {
     type Answer = Option<Entry>;
@@ -37,7 +40,7 @@ impl Call for Get {
     }
 
     fn bytes(&self) -> usize {
-        self.0.as_str().len()
+        self.key.as_str().len() + self.expected
     }
 
     fn effect(&self) -> Effect {
@@ -46,10 +49,10 @@ impl Call for Get {
 
     fn send(core: Arc<Core>, calls: Vec<Self>) -> BoxFuture<'static, Vec<Result<Option<Entry>>>> {
         Box::pin(async move {
-            if let [Self(key)] = calls.as_slice() {
+            if let [Self { key, .. }] = calls.as_slice() {
                 return vec![get(&core, key).await];
             }
-            let keys: Vec<_> = calls.iter().map(|Self(key)| key).collect();
+            let keys: Vec<_> = calls.iter().map(|Self { key, .. }| key).collect();
             get_many(&core, &keys).await
         })
     }
@@ -66,8 +69,13 @@ pub(crate) async fn get_many(core: &Core, keys: &[&Key]) -> Vec<Result<Option<En
     let texts: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
     let rows = match core.links.read(&core.sql.get_many, &[&texts]).await {
         Ok(rows) => rows,
-        Err(fault) => return keys.iter().map(|_| Err(fault.clone().into_error(Effect::None))).collect(),
+        Err(fault) => {
+            core.answers.came(None);
+            return keys.iter().map(|_| Err(fault.clone().into_error(Effect::None))).collect();
+        }
     };
+    let lengths = rows.iter().map(|row| row.try_get::<_, &[u8]>(1).map_or(0, <[u8]>::len));
+    core.answers.came(Some(lengths.max().unwrap_or(0)));
     let found: HashMap<&str, _> = rows.iter().filter_map(|row| Some((row.try_get::<_, &str>(0).ok()?, row))).collect();
     keys.iter().map(|key| found.get(key.as_str()).map(|row| codec::entry(key, row, 1)).transpose()).collect()
 }

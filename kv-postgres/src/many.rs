@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use kv_core::{DeleteOutcome, Entry, Error, Expiry, Key, Result, SetItem, SetOutcome, Version};
 
 use crate::batch::{self, Set};
-use crate::state::Core;
+use crate::state::{Answers, Core};
 use crate::store::plain;
 use crate::write::SetAlone;
 
@@ -16,8 +16,9 @@ const MOST_BYTES: usize = 4 << 20;
 /// Reads several keys.
 pub(crate) async fn get(core: &Core, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
     let mut answers = Vec::with_capacity(keys.len());
-    for chunk in keys.chunks(MOST_KEYS) {
-        let chunk: Vec<_> = chunk.iter().collect();
+    while let Some(rest) = keys.get(answers.len()..).filter(|rest| !rest.is_empty()) {
+        let most = (Answers::MOST_BYTES / core.answers.expected()).clamp(1, MOST_KEYS);
+        let chunk: Vec<_> = rest.iter().take(most).collect();
         answers.extend(batch::get_many(core, &chunk).await);
     }
     answers

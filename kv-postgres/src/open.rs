@@ -17,7 +17,7 @@ use crate::lane::Lane;
 use crate::link::Links;
 use crate::listen::{Listener, keep_listening};
 use crate::schema::{self, Table};
-use crate::state::{Core, column};
+use crate::state::{Answers, Core, column};
 use crate::statement::{Sql, Statements};
 use crate::store::{CAPABILITIES, PostgresStore};
 use crate::{sweep, watch};
@@ -48,6 +48,7 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
         links,
         home,
         gets: Lane::new(),
+        answers: Answers::new(),
         sets: Lane::new(),
         deletes: Lane::new(),
         changes: Hub::new(),

@@ -160,7 +160,10 @@ impl KvStore for PostgresStore {
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let (core, own) = (Arc::clone(self.core()), key.clone());
-        self.run(Operation::Get, Some(key), Effect::None, async move { lane::call(&core, Get(own)).await }).await
+        self.run(Operation::Get, Some(key), Effect::None, async move {
+            lane::call(&core, Get { key: own, expected: core.answers.expected() }).await
+        })
+        .await
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
