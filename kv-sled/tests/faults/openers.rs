@@ -156,13 +156,12 @@ fn without_descriptors_nothing_hangs() {
         drop(child);
         let answer = answer.unwrap_or_else(|| panic!("with {limit} descriptors it hangs"));
         match answer.as_str() {
-            // Too few even for the test program, or for the store.
+            // Too few even for the test program.
             "ended without an answer" if opened == 0 => {}
-            "error Capacity" => {}
+            // Too few for the store; or enough, as sled gave one back after the rest were used up.
+            "error Capacity" | "opened stored stored stored" => {}
             // A value in a file of its own needs a descriptor; what it leaves nobody knows.
             "opened stored Indeterminate Unavailable" | "opened stored Indeterminate Capacity" => refused += 1,
-            // One of sled's threads gave a descriptor back after the rest were used up, and the value has it.
-            "opened stored stored stored" => {}
             other => panic!("with {limit} descriptors: {other}"),
         }
         // What was acknowledged is there, and the folder is fit for use.
