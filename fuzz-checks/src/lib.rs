@@ -3,10 +3,15 @@
 
 mod answers;
 mod config;
+mod harmless;
 mod header;
+mod heard;
 mod key;
 mod lines;
+mod postgres;
+mod redis;
 mod sled;
+mod sled_records;
 mod sqlite;
 mod transaction;
 mod url;
@@ -16,7 +21,10 @@ pub use self::config::config;
 pub use self::header::stored_header;
 pub use self::key::key_text;
 pub use self::lines::json_lines;
+pub use self::postgres::postgres_row;
+pub use self::redis::redis_entry;
 pub use self::sled::sled_files;
+pub use self::sled_records::sled_records;
 pub use self::sqlite::sqlite_row;
 pub use self::transaction::transactions;
 pub use self::url::store_url;

@@ -94,3 +94,18 @@ fn sqlite_row() {
 fn sled_files() {
     run("sled_files", 300, fuzz_checks::sled_files);
 }
+
+#[test]
+fn sled_records() {
+    run("sled_records", 60, fuzz_checks::sled_records);
+}
+
+#[test]
+fn redis_entry() {
+    run("redis_entry", 600, fuzz_checks::redis_entry);
+}
+
+#[test]
+fn postgres_row() {
+    run("postgres_row", 300, fuzz_checks::postgres_row);
+}

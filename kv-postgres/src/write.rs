@@ -163,9 +163,14 @@ pub(crate) async fn delete(core: &Core, key: &Key, options: &DeleteOptions) -> R
 async fn remove(core: &Core, key: &Key, wants_previous: bool) -> Result<Option<Option<Entry>>> {
     let rows = core.write(&core.sql.delete, &[&key.as_str(), &wants_previous], Effect::Write(None)).await?;
     match rows.first() {
-        Some(row) if column(row, 0)? => Ok(Some(if wants_previous { Some(codec::entry(key, row, 1)?) } else { None })),
+        Some(row) if column(row, 0)? => Ok(Some(previous(key, row, wants_previous))),
         _ => Ok(None),
     }
+}
+
+/// What was removed, where it is asked for and can be read: it is gone by now, which no error may hide.
+fn previous(key: &Key, row: &tokio_postgres::Row, is_wanted: bool) -> Option<Entry> {
+    is_wanted.then(|| codec::entry(key, row, 1).ok()).flatten()
 }
 
 async fn remove_over(
@@ -181,9 +186,7 @@ async fn remove_over(
     let rows = core.write(core.sql.delete_over(over), &params, Effect::Write(None)).await?;
     match rows.first() {
         None => Ok(Judged::Refused(None)),
-        Some(row) if column(row, 0)? => {
-            Ok(Judged::Done(if wants_previous { Some(codec::entry(key, row, 1)?) } else { None }))
-        }
+        Some(row) if column(row, 0)? => Ok(Judged::Done(previous(key, row, wants_previous))),
         Some(row) => Ok(Judged::Refused(Some(codec::entry(key, row, 1)?))),
     }
 }
