@@ -199,16 +199,24 @@ impl Context {
     /// Fails unless the key has this value, by `get` and by `contains`.
     pub(crate) async fn expect(&self, key: impl IntoKey, value: impl AsRef<[u8]>) -> Verdict {
         let key = key.into_key()?;
-        ensure_eq!(self.get(&key).await?, Some(Bytes::copy_from_slice(value.as_ref())), "the value of {key}");
-        ensure!(self.store.contains(&key).await?, "`contains` says that {key} is absent, `get` finds it");
+        ensure_eq!(self.get(&key).await?, Some(Bytes::copy_from_slice(value.as_ref())), "the value of {}", named(&key));
+        ensure!(
+            self.store.contains(&key).await?,
+            "`contains` says that {} is absent, and `get` finds it (clause T-1: every operation judges alike)",
+            named(&key)
+        );
         Ok(())
     }
 
     /// Fails unless the key is absent, by `get` and by `contains`.
     pub(crate) async fn expect_absent(&self, key: impl IntoKey) -> Verdict {
         let key = key.into_key()?;
-        ensure_eq!(self.get(&key).await?, None, "the value of {key}, which should be absent");
-        ensure!(!self.store.contains(&key).await?, "`contains` says that {key} is there, `get` finds nothing");
+        ensure_eq!(self.get(&key).await?, None, "the value of {}, which should be absent", named(&key));
+        ensure!(
+            !self.store.contains(&key).await?,
+            "`contains` says that {} is there, and `get` finds nothing (clause T-1: every operation judges alike)",
+            named(&key)
+        );
         Ok(())
     }
 
@@ -256,6 +264,16 @@ impl Context {
     pub(crate) fn last_operations(&self) -> Vec<String> {
         self.store.last_operations()
     }
+}
+
+/// A key as its canonical text; as an array where that text would be nothing, or has other signs than letters and digits.
+pub(crate) fn named(key: &Key) -> String {
+    let text = key.as_str();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.#".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("{:?}", key.segments().collect::<Vec<_>>())
 }
 
 /// A key whose segments are known to be fine.

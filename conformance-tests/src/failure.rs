@@ -24,7 +24,12 @@ impl Failure {
 
     /// Two things that should be equal and are not.
     pub(crate) fn unequal(what: &str, found: &dyn Debug, expected: &dyn Debug) -> Self {
-        Self::new(format!("{what}: expected {}, found {}", shortened(expected), shortened(found)))
+        let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
+        let text = match parting(&expected, &found) {
+            Some((at, expected, found)) => format!("from character {at} on: expected {expected}, found {found}"),
+            None => format!("expected {}, found {}", shortened(&expected), shortened(&found)),
+        };
+        Self::new(format!("{what}: {text}"))
     }
 }
 
@@ -47,14 +52,29 @@ impl fmt::Display for Failure {
     }
 }
 
+/// How much of a text is shown.
+const MOST: usize = 400;
+
 /// Large values would bury the rest.
-fn shortened(value: &dyn Debug) -> String {
-    const MOST: usize = 400;
-    let text = format!("{value:?}");
+fn shortened(text: &str) -> String {
     match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}… ({} bytes in all)", text.get(..end).unwrap_or_default(), text.len()),
-        None => text,
+        Some((end, _)) => format!("{}… ({} characters in all)", text.get(..end).unwrap_or_default(), text.len()),
+        None => text.to_owned(),
     }
+}
+
+/// Where two long texts first differ, and what each has there: what is shown of them from the start would be the same.
+fn parting(expected: &str, found: &str) -> Option<(usize, String, String)> {
+    const BEFORE: usize = 20;
+    let at = expected.chars().zip(found.chars()).take_while(|(one, other)| one == other).count();
+    if at < MOST {
+        return None;
+    }
+    let from = |text: &str| {
+        let part: String = text.chars().skip(at - BEFORE).take(MOST / 4).collect();
+        format!("…{part}… ({} characters in all)", text.len())
+    };
+    Some((at, from(expected), from(found)))
 }
 
 /// Fails the case unless the condition holds: `ensure!(condition, "text {}", …)`.
@@ -80,3 +100,21 @@ macro_rules! ensure_eq {
 }
 
 pub(crate) use {ensure, ensure_eq};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_shown_however_long_the_rest() {
+        let mut expected = vec![b'a'; 5_000];
+        let mut found = expected.clone();
+        expected[3_000] = b'x';
+        found.truncate(4_000);
+        let (expected, found) = (String::from_utf8(expected).unwrap(), String::from_utf8(found).unwrap());
+        let text = Failure::unequal("it", &found, &expected).to_string();
+        assert!(text.contains("from character 3001 on") && text.contains("xaaa") && text.len() < 500, "{text}");
+        let text = Failure::unequal("it", &1, &2).to_string();
+        assert_eq!(text, "it: expected 2, found 1");
+    }
+}

@@ -1,10 +1,15 @@
 //! The suite as a test program, and as single tests.
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libtest_mimic::{Arguments, Trial};
 
 use crate::case::{Applies, Case};
-use crate::report::Outcome;
+use crate::report::{Outcome, headlines};
 use crate::suite::Suite;
+
+/// What failed, for the summary behind all.
+type Failed = Arc<Mutex<Vec<String>>>;
 
 impl Suite {
     /// Runs the cases as a test program, for a `[[test]]` with `harness = false`: `cargo test` and `cargo nextest` list
@@ -15,14 +20,20 @@ impl Suite {
         // Cases of one store share its backend: a few at a time is plenty.
         arguments.test_threads.get_or_insert(4);
         let unreachable = if self.optional && !arguments.list { self.unreachable() } else { None };
+        let failed = Failed::default();
         let trials = match unreachable {
             Some(reason) => vec![Trial::test(format!("NOT RUN: {reason}"), || Ok(())).with_ignored_flag(true)],
-            None => self.trials(),
+            None => self.trials(&failed),
         };
-        libtest_mimic::run(&arguments, trials).exit()
+        let conclusion = libtest_mimic::run(&arguments, trials);
+        let texts = failed.lock().unwrap_or_else(PoisonError::into_inner);
+        for (headline, cases) in headlines(texts.iter().map(String::as_str)) {
+            println!("{cases} cases say: {headline}");
+        }
+        conclusion.exit()
     }
 
-    fn trials(&self) -> Vec<Trial> {
+    fn trials(&self, failed: &Failed) -> Vec<Trial> {
         Case::all()
             .filter_map(|case| match case.applies(&self.capabilities, self.hooks) {
                 Applies::Omit => None,
@@ -30,8 +41,13 @@ impl Suite {
                     Some(Trial::test(case.id, || Ok(())).with_kind(reason).with_ignored_flag(true))
                 }
                 Applies::Run => {
-                    let suite = self.clone();
-                    Some(Trial::test(case.id, move || suite.run_blocking(case).map_err(Failed::from)))
+                    let (suite, failed) = (self.clone(), Arc::clone(failed));
+                    Some(Trial::test(case.id, move || {
+                        suite.run_blocking(case).map_err(|text| {
+                            failed.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone());
+                            text.into()
+                        })
+                    }))
                 }
             })
             .collect()

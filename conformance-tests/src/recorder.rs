@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 use std::fmt::{self, Debug, Display, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    CommitOutcome, DeleteOptions, DeleteOutcome, Entry, IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery,
-    MessageStream, NewExpiry, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery, WatchStream,
+    CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Expiry, IncrementOptions, Key, KeyPrefix, KvStore, ListPage,
+    ListQuery, MessageStream, NewExpiry, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery,
+    WatchStream, When,
 };
 
 /// A store that remembers the last operations and their results; clones remember together.
@@ -17,6 +19,8 @@ pub(crate) struct Recorder {
     inner: Arc<dyn KvStore>,
     label: &'static str,
     log: Arc<Mutex<VecDeque<String>>>,
+    /// Whether it was closed, whatever it says of that.
+    is_closed: Arc<AtomicBool>,
 }
 
 impl Recorder {
@@ -24,17 +28,21 @@ impl Recorder {
     const MOST: usize = 12;
 
     pub(crate) fn new(inner: Arc<dyn KvStore>) -> Self {
-        Self { inner, label: "", log: Arc::default() }
+        Self { inner, label: "", log: Arc::default(), is_closed: Arc::default() }
     }
 
     /// Another store that writes into the same memory, marked.
     pub(crate) fn beside(&self, inner: Arc<dyn KvStore>, label: &'static str) -> Self {
-        Self { inner, label, log: Arc::clone(&self.log) }
+        Self { inner, label, log: Arc::clone(&self.log), is_closed: Arc::default() }
     }
 
     /// The store itself, for what it says of itself.
     pub(crate) fn inner(&self) -> &Arc<dyn KvStore> {
         &self.inner
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
     }
 
     pub(crate) fn last_operations(&self) -> Vec<String> {
@@ -81,6 +89,36 @@ fn shortened(text: impl Display) -> String {
     head.0
 }
 
+/// The options of a set that are not as ever.
+struct Unusual<'o>(&'o SetOptions);
+
+impl Display for Unusual<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SetOptions { expiry, when, return_previous, .. } = self.0;
+        match expiry {
+            Expiry::Never => {}
+            Expiry::After(ttl) => write!(f, " for {ttl:?}")?,
+            other => write!(f, " {other:?}")?,
+        }
+        write!(f, "{}", Judged { when, return_previous: *return_previous })
+    }
+}
+
+/// A condition where there is one, and whether the entry before is asked for.
+struct Judged<'o> {
+    when: &'o When,
+    return_previous: bool,
+}
+
+impl Display for Judged<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self.when != When::Always {
+            write!(f, " when {:?}", self.when)?;
+        }
+        f.write_str(if self.return_previous { " giving back the previous" } else { "" })
+    }
+}
+
 /// Values beyond a few bytes tell nothing.
 fn brief(value: &Bytes) -> String {
     if value.len() <= 40 { format!("{value:?}") } else { format!("<{} bytes>", value.len()) }
@@ -103,7 +141,7 @@ impl KvStore for Recorder {
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let call = shortened(format_args!("set {key} {} {options:?}", brief(&value)));
+        let call = shortened(format_args!("set {key} {}{}", brief(&value), Unusual(options)));
         let result = self.inner.set(key, value, options).await;
         self.note(call, &result);
         result
@@ -111,7 +149,9 @@ impl KvStore for Recorder {
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
         let result = self.inner.delete(key, options).await;
-        self.note(format_args!("delete {key} {options:?}"), &result);
+        let DeleteOptions { when, return_previous, .. } = options;
+        let unusual = Judged { when, return_previous: *return_previous };
+        self.note(format_args!("delete {key}{unusual}"), &result);
         result
     }
 
@@ -212,6 +252,7 @@ impl KvStore for Recorder {
 
     async fn close(&self) -> Result<()> {
         let result = self.inner.close().await;
+        self.is_closed.store(true, Ordering::Release);
         self.note("close", &result);
         result
     }

@@ -99,7 +99,7 @@ impl Suite {
         let fresh = Fresh::new(case.id, self.seed);
         let store = self.open(&fresh).await.map_err(|error| {
             let failure = Failure::from(error);
-            self.explain(case, &Failure::new(format!("the store could not be opened: {failure}")), &[])
+            self.explain(case, rule_of(case), &Failure::new(format!("the store could not be opened: {failure}")), &[])
         })?;
         let context = Context::new(self.clone(), fresh.clone(), Recorder::new(store));
 
@@ -113,27 +113,29 @@ impl Suite {
                 Err(Failure::new(format!("it was not through after {:?}", self.time_limit)))
             }
         };
-        let result = verdict.map_err(|failure| self.explain(case, &failure, &context.last_operations()));
+        let result = verdict.map_err(|failure| self.explain(case, rule_of(case), &failure, &context.last_operations()));
         // A case that failed may have left the link cut.
         let _ = self.heal(&fresh).await;
         self.tidy(case, &context).await.and(result)
     }
 
-    /// Leaves nothing behind in a backend that others use. A case may have closed its store: then it is opened again.
+    /// Leaves nothing behind in a backend that others use. Where a case has closed its store, nothing is left to be done.
     async fn tidy(&self, case: &Case, context: &Context) -> Result<(), String> {
-        let is_closed = context.store().ping().await.is_err();
-        let result = if is_closed || !self.capabilities.has(Capability::List) {
+        let result = if context.store().is_closed() || !self.capabilities.has(Capability::List) {
             Ok(())
         } else {
-            context.clean_up().await.map_err(|failure| self.explain(case, &failure, &context.last_operations()))
+            context.clean_up().await.map_err(|failure| {
+                let failure = Failure::new(format!("behind the case, when the suite cleared the store: {failure}"));
+                self.explain(case, CLEAN_UP, &failure, &context.last_operations())
+            })
         };
         let _ = context.store().close().await;
         result
     }
 
     /// The whole story of a failure: rule, clause, what went wrong, what was done last, and how to run it again.
-    fn explain(&self, case: &Case, failure: &Failure, operations: &[String]) -> String {
-        let mut lines = vec![format!("{}: {failure}", case.id), format!("clause {}: {}", case.clause, case.rule)];
+    fn explain(&self, case: &Case, (clause, rule): (&str, &str), failure: &Failure, operations: &[String]) -> String {
+        let mut lines = vec![format!("{}: {failure}", case.id), format!("clause {clause}: {rule}")];
         if !operations.is_empty() {
             lines.push("last operations:".to_owned());
             lines.extend(operations.iter().map(|operation| format!("  {operation}")));
@@ -146,6 +148,14 @@ impl Suite {
         lines.join("\n  ")
     }
 }
+
+/// The clause that a case proves, and what it says there.
+fn rule_of(case: &Case) -> (&'static str, &'static str) {
+    (case.clause, case.rule)
+}
+
+/// What a store breaks that cannot be cleared, whatever the case was about.
+const CLEAN_UP: (&str, &str) = ("L-5", "`clear` removes all that was there at the call, however many pages that are");
 
 fn panic_text(error: tokio::task::JoinError) -> String {
     let Ok(payload) = error.try_into_panic() else { return "the task was cancelled".to_owned() };

@@ -7,7 +7,7 @@ pub fn stored_header(data: &[u8]) {
     let keys = [Key::new(["a"]), Key::new(["a", "b"])];
     for key in keys.into_iter().flatten() {
         let bytes = Bytes::copy_from_slice(data);
-        if let Ok((entry, deadline)) = stored::decode(&key, &bytes) {
+        if let Ok((entry, deadline)) = stored::decode(&key, bytes) {
             let version = entry.version.expect("what was decoded has a version");
             let again = stored::encode(&key, &version, deadline, &entry.value);
             assert_eq!(again, data, "what was decoded is encoded as something else");

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-/// How long a written entry lives (clauses S-1, T-1 to T-3).
+/// How long a written entry lives (clauses S-1, T-1 to T-3). An adapter that does not know a kind answers `Invalid` to it, and
+/// never passes it over (clause I-2); [`Deadline::resolve`] knows all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Expiry {

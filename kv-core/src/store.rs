@@ -305,7 +305,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
         Err(lacking(self.info(), Operation::Subscribe, Capability::Messages))
     }
 
-    /// Asks whether the backend answers.
+    /// Asks whether the backend answers. The default body says yes, also after `close`: a store that can be closed has its own.
     ///
     /// # Errors
     /// `Unavailable` where it does not.
@@ -313,12 +313,14 @@ pub trait KvStore: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Waits until every write acknowledged before is as safe as the backend can make it.
+    /// Waits until every write acknowledged before is as safe as the backend can make it. The default body has nothing to wait
+    /// for, also after `close`: a store that can be closed has its own.
     async fn flush(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Frees the space of expired entries now and tells how many there were. What has expired is absent without it.
+    /// Frees the space of expired entries now and tells how many there were. What has expired is absent without it. The
+    /// default body frees nothing, also after `close`: a store that can be closed has its own.
     ///
     /// # Contract
     /// - T-6: it goes by deadline, not over everything.

@@ -20,7 +20,8 @@ pub struct Check {
     pub when: When,
 }
 
-/// One change of a transaction.
+/// One change of a transaction. An adapter that does not know a kind answers `Invalid` to the whole, and never passes it over
+/// (clause I-2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mutation {

@@ -77,7 +77,7 @@ impl Format {
     pub(crate) fn decode(self, key: &Key, reply: Value) -> Result<Option<Entry>> {
         match (self, reply) {
             (_, Value::Nil) => Ok(None),
-            (Self::Entry, Value::BulkString(bytes)) => Ok(Some(stored::decode(key, &Bytes::from(bytes))?.0)),
+            (Self::Entry, Value::BulkString(bytes)) => Ok(Some(stored::decode(key, Bytes::from(bytes))?.0)),
             (Self::Plain, Value::Array(parts)) => plain(parts).map(Some),
             _ => Err(Error::corrupt("the server's reply is no entry")),
         }

@@ -9,6 +9,7 @@ mod codec;
 mod commit;
 mod config;
 mod error;
+mod gather;
 mod layout;
 mod link;
 mod list;

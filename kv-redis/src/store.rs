@@ -18,6 +18,7 @@ use crate::builder::RedisBuilder;
 use crate::codec::Format;
 use crate::config::RedisConfig;
 use crate::error::{Effect, Failure, read};
+use crate::gather::{self, Gather};
 use crate::layout::{Layout, Shape};
 use crate::link::Link;
 use crate::request::Request;
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) format: Format,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) ears: Ears,
+    pub(crate) gather: Gather,
     /// How many sets in a row found no entry to overwrite.
     pub(crate) misses: AtomicU32,
     /// Whether the namespace was found to be laid out otherwise.
@@ -67,6 +69,7 @@ impl Shared {
             layout,
             format: config.format,
             scripts,
+            gather: Gather::default(),
             misses: AtomicU32::new(0),
             is_displaced: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
@@ -173,7 +176,7 @@ impl KvStore for RedisStore {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        told(Operation::Get, Some(key), self.shared.get(key).await)
+        told(Operation::Get, Some(key), gather::get(&self.shared, key).await)
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {

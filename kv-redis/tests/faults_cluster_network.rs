@@ -141,12 +141,14 @@ async fn a_subscriber_whose_connections_are_cut_has_a_gap_and_gets_messages_agai
     there.proxies.iter().for_each(Proxy::close_all);
     let next = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap().unwrap().unwrap();
     assert!(matches!(next, MessageEvent::Gap { .. }), "{next:?}");
-    eventually(|| async { store.publish(&key("c"), "after".into()).await.is_ok() }).await;
+    let publish = || async { store.publish(&key("c"), "after".into()).await.is_ok() };
+    eventually(publish).await;
     loop {
         let next = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap().unwrap().unwrap();
         match next {
             MessageEvent::Message(message) if message.payload == "after" => break,
-            MessageEvent::Gap { .. } => {}
+            // On a busy machine a connection may have been late, and be given up; what was sent meanwhile is lost then.
+            MessageEvent::Gap { .. } => eventually(publish).await,
             other => panic!("{other:?}"),
         }
     }

@@ -9,17 +9,7 @@ use kv_redis::{Index, RedisStore};
 use test_servers::redis::Redis;
 
 mod support;
-use support::{at, key, set};
-
-/// How often the server has run each command, also inside of scripts.
-fn commands(server: &Redis) -> BTreeMap<String, u64> {
-    let stats = server.cli(&["INFO", "commandstats"]).unwrap();
-    let line = |line: &str| {
-        let (name, rest) = line.trim().strip_prefix("cmdstat_")?.split_once(":calls=")?;
-        Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
-    };
-    stats.lines().filter_map(line).filter(|(name, _)| !["info", "ping", "time"].contains(&name.as_str())).collect()
-}
+use support::{at, commands, key, set};
 
 /// What was run meanwhile.
 async fn during(server: &Redis, work: impl Future<Output = ()>) -> BTreeMap<String, u64> {

@@ -108,7 +108,7 @@ pub(crate) fn share(stored: IVec) -> Bytes {
 
 /// The entry and its deadline, whether that has passed or not.
 pub(crate) fn entry(key: &Key, stored: IVec) -> Result<(Entry, Deadline)> {
-    stored::decode(key, &share(stored))
+    stored::decode(key, share(stored))
 }
 
 #[cfg(test)]

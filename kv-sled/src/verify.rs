@@ -114,7 +114,7 @@ fn read(path: &Path, mut take: impl FnMut(Key, Entry) -> Result<()>) -> Result<V
             }
             Physical::Data(key) => {
                 found.add(physical, &value);
-                match stored::decode(&key, &value.into()) {
+                match stored::decode(&key, value.into()) {
                     Ok((entry, _)) => {
                         entries += 1;
                         take(key, entry)?;

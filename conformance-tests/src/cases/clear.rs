@@ -20,6 +20,7 @@ cases! { clear, List:
     written_again: "L-5" [Need::Has(Capability::List)] "what was cleared can be written again, permanently";
     versions_do_not_return: "S-3" [Need::Has(Capability::List), Need::Has(Capability::Versions)] "a key that was cleared and written again has a new version";
     five_thousand: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "5,000 entries are cleared and counted";
+    longer_than_a_page: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "more values than fit into a page of a list are cleared by one call";
     while_others_write: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "what was there at the call and not written since is gone, whatever is written meanwhile";
     of_one_namespace: "L-5" [Need::Has(Capability::List)] "clearing a namespace leaves its neighbours";
     of_one_store: "L-5" [Need::Has(Capability::List)] "clearing a store leaves another one on the same backend";
@@ -147,6 +148,18 @@ async fn five_thousand(cx: Context) -> Verdict {
     cx.set(["kept"], "v").await?;
     cx.set_many(&items).await?;
     ensure_eq!(clear(&cx, key(["many"]).into()).await?, 5_000, "how many entries went");
+    ensure_eq!(cx.keys(()).await?, [key(["kept"])], "what is left");
+    Ok(())
+}
+
+async fn longer_than_a_page(cx: Context) -> Verdict {
+    let size = (1 << 20).min(cx.limits().max_value_bytes);
+    let count = 2 * kv_core::ListQuery::DEFAULT_PAGE_BYTES / size.max(1) + 1;
+    for at in 0..count.min(100) {
+        cx.set(["long", &at.to_string()], vec![b'v'; size]).await?;
+    }
+    cx.set(["kept"], "v").await?;
+    ensure_eq!(clear(&cx, key(["long"]).into()).await?, count.min(100) as u64, "how many entries went");
     ensure_eq!(cx.keys(()).await?, [key(["kept"])], "what is left");
     Ok(())
 }

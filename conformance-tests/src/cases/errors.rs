@@ -1,5 +1,8 @@
 //! What errors say, and what they must not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use kv_core::{
     Capability, DeleteOptions, Error, ErrorKind, Expiry, IncrementOptions, Key, KeyPrefix, KvStore, ListQuery,
@@ -61,28 +64,34 @@ async fn close_closes_every_clone(cx: Context) -> Verdict {
 }
 
 async fn close_under_load(cx: Context) -> Verdict {
+    let is_closed = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
     for task in 0..8 {
-        let cx = cx.clone();
+        let (cx, is_closed) = (cx.clone(), Arc::clone(&is_closed));
         tasks.push(tokio::spawn(async move {
             let key = key(["k", &task.to_string()]);
             loop {
+                let was_closed = is_closed.load(Ordering::Acquire);
                 let ended = match cx.store().set(&key, "v".into(), &SetOptions::default()).await {
                     Ok(_) => cx.store().get(&key).await.err(),
                     Err(error) => Some(error),
                 };
-                if let Some(error) = ended {
-                    return error;
+                match ended {
+                    Some(error) => return Ok(error),
+                    None if was_closed => {
+                        return Err(Failure::new("a `set` that began after `close` had returned was stored"));
+                    }
+                    None => tokio::task::yield_now().await,
                 }
-                tokio::task::yield_now().await;
             }
         }));
     }
     cx.set(["started"], "v").await?;
     tokio::task::yield_now().await;
     cx.store().close().await?;
+    is_closed.store(true, Ordering::Release);
     for task in tasks {
-        let error = task.await.map_err(|error| Failure::new(format!("a task ended: {error}")))?;
+        let error = task.await.map_err(|error| Failure::new(format!("a task ended: {error}")))??;
         ensure_eq!(
             error.kind(),
             ErrorKind::Closed,

@@ -6,7 +6,7 @@ use kv_core::{Capability, Key, KvStore};
 
 use super::keys::{number, read_all, segments, stay_apart, write_all};
 use crate::case::{Need, cases};
-use crate::context::{Context, key};
+use crate::context::{Context, key, named};
 use crate::failure::{Verdict, ensure, ensure_eq};
 
 cases! { injectivity, Core:
@@ -35,7 +35,7 @@ async fn every_dangerous_key_is_its_own(cx: Context) -> Verdict {
         ensure!(outcome?.is_deleted(), "a key that was written is not there to be deleted");
     }
     for (at, key) in kept {
-        ensure_eq!(cx.get(&key).await?.as_deref(), Some(number(at).as_bytes()), "what is left under {key}");
+        ensure_eq!(cx.get(&key).await?, Some(number(at).into()), "what is left under {}", named(&key));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use kv_core::{Capability, ErrorKind, IntoKey, Key, KvStore, ListQuery, Namespace, Namespaced, SetItem};
 
 use crate::case::{Need, cases};
-use crate::context::{Context, key};
+use crate::context::{Context, key, named};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { keys, Core:
@@ -327,7 +327,7 @@ pub(super) async fn stay_apart(cx: &Context, keys: impl IntoIterator<Item = impl
     write_all(cx, &keys).await?;
     read_all(cx, &keys).await?;
     for (at, key) in keys.iter().enumerate() {
-        ensure!(cx.delete(key).await?, "{key} was taken away with another key");
+        ensure!(cx.delete(key).await?, "{} was taken away with another key", named(key));
         cx.expect_absent(key).await?;
         if let Some(next) = keys.get(at + 1) {
             cx.expect(next, number(at + 1)).await?;
@@ -345,7 +345,7 @@ pub(super) async fn write_all(cx: &Context, keys: &[Key]) -> Verdict {
 /// Fails unless each key has its own number.
 pub(super) async fn read_all(cx: &Context, keys: &[Key]) -> Verdict {
     for (at, key) in keys.iter().enumerate() {
-        ensure_eq!(cx.get(key).await?.as_deref(), Some(number(at).as_bytes()), "what is under {key}");
+        ensure_eq!(cx.get(key).await?, Some(number(at).into()), "what is under {}", named(key));
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kv_core::{
-    Capability, DeleteOptions, ErrorKind, Expires, Expiry, IncrementOptions, KvStore, SetItem, SetOptions, SetOutcome,
-    Survives, Transaction, When,
+    Capability, DeleteOptions, ErrorKind, Expires, Expiry, IncrementOptions, KvStore, NewExpiry, SetItem, SetOptions,
+    SetOutcome, Survives, Transaction, When,
 };
 
 use crate::case::{Need, cases};
@@ -16,6 +16,10 @@ cases! { restart, Durable:
     the_last_write_survives: "R-3" [Need::Reopen] "a write that was acknowledged right before the close is there";
     deletes_survive: "R-3" [Need::Reopen] "what was deleted stays deleted";
     large_values_survive: "R-3" [Need::Reopen] "values of mebibytes are there, byte for byte";
+    bytes_of_every_kind_survive: "R-3" [Need::Reopen] "a value of any bytes is there: none, zeros, tabs, ends of lines, backslashes, what is no text";
+    touches_survive: "R-3" [Need::Reopen, Need::Has(Capability::Touch)] "a deadline that was moved stays where it was moved to";
+    clears_survive: "R-3" [Need::Reopen, Need::Has(Capability::List)] "what was cleared stays cleared";
+    sets_in_the_past_survive: "R-3" [Need::Reopen, Need::Has(Capability::Deadlines)] "what was there before a set with a time to live of zero does not come back";
     odd_keys_survive: "K-2" [Need::Reopen] "keys of dangerous segments are there, each with its own value";
     deadlines_survive: "T-4" [Need::Reopen] "an entry ends at its deadline, as if the store had not been closed";
     deadlines_read_back: "T-4" [Need::Reopen, Need::Has(Capability::Deadlines)] "the deadline reads back the same, not counted anew";
@@ -99,6 +103,73 @@ async fn large_values_survive(mut cx: Context) -> Verdict {
     cx.reopen().await?;
     cx.expect(["large"], large).await?;
     cx.expect(["small"], "v").await
+}
+
+async fn bytes_of_every_kind_survive(mut cx: Context) -> Verdict {
+    let values: [&[u8]; 12] = [
+        b"",
+        b"\0",
+        b"a\tb",
+        b"a\nb",
+        b"a\r\nb\r\n",
+        b"\\n",
+        b"\"quoted\" 'twice'",
+        b" spaces ",
+        b"a=b;c,d:e",
+        &[0x80],
+        &[0xff, 0xfe, 0x00],
+        "\u{feff}é\u{10ffff}".as_bytes(),
+    ];
+    for (at, value) in values.iter().enumerate() {
+        cx.set(["k", &at.to_string()], *value).await?;
+    }
+    let all: Vec<u8> = (0..=255).collect();
+    cx.set(["all"], all.clone()).await?;
+    cx.reopen().await?;
+    for (at, value) in values.iter().enumerate() {
+        cx.expect(["k", &at.to_string()], value).await?;
+    }
+    cx.expect(["all"], all).await
+}
+
+async fn touches_survive(mut cx: Context) -> Verdict {
+    cx.set_ttl(["longer"], "v", Duration::from_secs(3_600)).await?;
+    cx.set(["shorter"], "v").await?;
+    cx.set_ttl(["never"], "v", Duration::from_secs(3_600)).await?;
+    let touches = [
+        ("longer", NewExpiry::After(Duration::from_secs(7_200))),
+        ("shorter", NewExpiry::After(Duration::from_secs(1_800))),
+        ("never", NewExpiry::Never),
+    ];
+    let mut before = Vec::new();
+    for (name, expiry) in touches {
+        ensure!(cx.store().touch(&key([name]), expiry).await?, "touch found no entry of {name}");
+        before.push((name, cx.entry([name]).await?.expires));
+    }
+    cx.reopen().await?;
+    for (name, expires) in before {
+        ensure_eq!(cx.entry([name]).await?.expires, expires, "the deadline of {name}, which was moved");
+    }
+    Ok(())
+}
+
+async fn clears_survive(mut cx: Context) -> Verdict {
+    for at in 0..20 {
+        cx.set(["gone", &at.to_string()], "v").await?;
+    }
+    cx.set(["kept"], "v").await?;
+    cx.store().clear(&key(["gone"]).into()).await?;
+    cx.reopen().await?;
+    ensure_eq!(cx.keys(()).await?, [key(["kept"])], "what is there after a clear");
+    cx.expect(["kept"], "v").await
+}
+
+async fn sets_in_the_past_survive(mut cx: Context) -> Verdict {
+    cx.set(["k"], "before").await?;
+    cx.set_ttl(["k"], "never there", Duration::ZERO).await?;
+    cx.expect_absent(["k"]).await?;
+    cx.reopen().await?;
+    cx.expect_absent(["k"]).await
 }
 
 async fn odd_keys_survive(mut cx: Context) -> Verdict {

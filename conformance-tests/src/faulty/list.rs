@@ -25,6 +25,9 @@ faults! { list:
     clear_takes_everything: "L-5" "clears with FLUSHALL, whatever the prefix"
         ["clear/a_prefix", "clear/five_thousand", "clear/while_others_write"]
         |inner, _clock| Flush { inner };
+    clear_takes_one_page: "L-5" "clears what the first page of a list shows, and leaves the rest"
+        ["clear/longer_than_a_page"]
+        |inner, _clock| PageClear { inner };
     clear_of_nothing_fails: "L-5" "makes an error of clearing where there is nothing"
         ["clear/of_nothing", "clear/every_prefix", "clear/of_no_match"]
         |inner, _clock| StrictClear { inner };
@@ -95,6 +98,26 @@ impl KvStore for Matched {
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         scan::clear(&*self.inner, |key| self.covers(prefix, key)).await
+    }
+}
+
+#[derive(Debug)]
+struct PageClear {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for PageClear {
+    delegate_store!(self.inner, except clear);
+
+    async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        let page = self.inner.list(&ListQuery::new(prefix.clone())).await?;
+        let keys: Vec<Key> = page.items.into_iter().map(|item| item.key).collect();
+        let mut removed = 0;
+        for outcome in self.inner.delete_many(&keys).await {
+            removed += u64::from(outcome?.is_deleted());
+        }
+        Ok(removed)
     }
 }
 

@@ -52,6 +52,25 @@ faults! { restart:
     hangs_without_its_runtime: "R-3" "works on the runtime that opened it, and waits for ever when that has ended"
         ["restart/a_runtime_that_ended"]
         |inner, _clock| Tied { inner, runtime: tokio::runtime::Handle::try_current().ok() };
+    pings_when_closed: "R-3" "leaves `ping`, `flush` and `sweep` as the trait has them, which know nothing of `close`"
+        ["errors/closed_after_close"]
+        |inner, _clock| Chirping { inner };
+    stores_text_only: "R-3" "writes values into its file as text"
+        ["restart/bytes_of_every_kind_survive", "restart/large_values_survive"]
+        |inner, _clock| AtClose { inner, change: |entry| {
+            let text = String::from_utf8_lossy(&entry.value).into_owned();
+            let expiry = entry.expires.into();
+            (text.as_bytes() != entry.value).then(|| (Entry::new(text), expiry))
+        } };
+    forgets_touches: "R-3" "moves a deadline in memory, and not in its file"
+        ["restart/touches_survive"]
+        |inner, _clock| Undone { inner, what: Forgotten::Touch, undo: Kept::default() };
+    cleared_entries_return: "R-3" "clears what is in memory, and not its file"
+        ["restart/clears_survive"]
+        |inner, _clock| Undone { inner, what: Forgotten::Clear, undo: Kept::default() };
+    entries_return_behind_the_past: "R-3" "does not write a set whose deadline has passed, and the entry before it comes back"
+        ["restart/sets_in_the_past_survive"]
+        |inner, _clock| Undone { inner, what: Forgotten::SetInThePast, undo: Kept::default() };
     streams_outlive_the_store: "R-3" "closing leaves watchers waiting"
         ["watch_loss/close_ends_the_stream"]
         |inner, _clock| Endless { inner };
@@ -183,6 +202,91 @@ impl KvStore for AtClose {
             }
         }
         self.inner.close().await
+    }
+}
+
+/// What does not reach the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Forgotten {
+    Touch,
+    Clear,
+    SetInThePast,
+}
+
+/// Writes again what was there before, when it is closed.
+#[derive(Debug)]
+struct Undone {
+    inner: Arc<dyn KvStore>,
+    what: Forgotten,
+    undo: Kept<HashMap<Key, Entry>>,
+}
+
+impl Undone {
+    async fn remember(&self, key: &Key) -> Result<()> {
+        if let Some(entry) = self.inner.get(key).await? {
+            self.undo.lock().insert(key.clone(), entry);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl KvStore for Undone {
+    delegate_store!(self.inner, except set touch clear close);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        self.undo.lock().remove(key);
+        if self.what == Forgotten::SetInThePast && options.expiry == Expiry::After(Duration::ZERO) {
+            self.remember(key).await?;
+        }
+        self.inner.set(key, value, options).await
+    }
+
+    async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
+        if self.what == Forgotten::Touch {
+            self.remember(key).await?;
+        }
+        self.inner.touch(key, expiry).await
+    }
+
+    async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        if self.what == Forgotten::Clear {
+            for item in scan::everything(&*self.inner, prefix, true).await? {
+                self.remember(&item.key).await?;
+            }
+        }
+        self.inner.clear(prefix).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        let undo = std::mem::take(&mut *self.undo.lock());
+        for (key, entry) in undo {
+            let options = SetOptions::default().with_expiry(entry.expires.into());
+            let _ = self.inner.set(&key, entry.value, &options).await?;
+        }
+        self.inner.close().await
+    }
+}
+
+#[derive(Debug)]
+struct Chirping {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for Chirping {
+    delegate_store!(self.inner, except ping flush sweep);
+
+    async fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn sweep(&self) -> Result<u64> {
+        Ok(0)
     }
 }
 

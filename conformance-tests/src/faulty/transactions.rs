@@ -14,10 +14,13 @@ faults! { transactions:
     applied_in_steps: "X-1" "applies one mutation after the other, so that a reader sees half"
         ["atomicity/batches_see_no_mixture_backwards", "atomicity/deletions_are_seen_together",
          "atomicity/readers_never_see_half", "cancel/commit"]
-        |inner, _clock| Stepwise { inner, checks_first: true };
+        |inner, _clock| Stepwise { inner, checks_first: true, pauses: true };
+    applied_without_a_lock: "X-1" "applies its mutations without a pause, and without a lock over all of them"
+        ["atomicity/readers_never_see_half"]
+        |inner, _clock| Stepwise { inner, checks_first: true, pauses: false };
     checked_in_steps: "X-1" "judges a check when it gets to it, and leaves what it applied before"
         ["atomicity/batches_see_no_mixture_backwards", "shared/transactions_lose_no_update", "processes/transactions_lose_no_update"]
-        |inner, _clock| Stepwise { inner, checks_first: false };
+        |inner, _clock| Stepwise { inner, checks_first: false, pauses: true };
     checks_are_ignored: "X-1" "applies the mutations whatever the checks say"
         ["transactions/checks_see_what_was_before", "atomicity/one_of_many_wins", "shared/transactions_hold_across", "processes/transactions_hold_across",
          "transactions/absent_is_checked", "transactions/value_is_checked"]
@@ -101,6 +104,8 @@ faults! { transactions:
 struct Stepwise {
     inner: Arc<dyn KvStore>,
     checks_first: bool,
+    /// Whether others come in between however few threads there are.
+    pauses: bool,
 }
 
 #[async_trait]
@@ -127,7 +132,9 @@ impl KvStore for Stepwise {
             }
         }
         for mutation in rest.drain(..) {
-            stall().await;
+            if self.pauses {
+                stall().await;
+            }
             let mut step = Transaction::new();
             step.mutations.push(mutation);
             if let CommitOutcome::Committed { versions: more } = self.inner.commit(&step).await? {

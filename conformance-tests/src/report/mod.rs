@@ -3,6 +3,7 @@
 mod markdown;
 mod text;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kv_core::Capabilities;
@@ -107,6 +108,14 @@ impl Report {
         self.cases.iter().filter(|case| matches!(case.outcome, Outcome::Failed { .. }))
     }
 
+    /// What several cases failed with alike, and how many: most often one mistake, and not so many.
+    pub fn headlines(&self) -> Vec<(String, usize)> {
+        headlines(self.failures().filter_map(|case| match &case.outcome {
+            Outcome::Failed { text } => Some(text.as_str()),
+            Outcome::Passed | Outcome::Skipped { .. } => None,
+        }))
+    }
+
     /// The whole report as JSON: `store`, `seed`, and `cases` with `id`, `level`, `clause`, `rule`, `outcome`, `duration`
     /// in seconds and, where there is one, `reason` or `text`.
     pub fn to_json(&self) -> serde_json::Value {
@@ -119,6 +128,24 @@ impl CaseReport {
         let Case { id, level, clause, rule, needs: _, run: _ } = *case;
         Self { id, level, clause, rule, outcome, duration }
     }
+}
+
+/// What several of these failures say in their first line behind the name of the case, the head of it, most often first.
+pub(crate) fn headlines<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<(String, usize)> {
+    const MOST: usize = 200;
+    let mut counted: BTreeMap<&str, usize> = BTreeMap::new();
+    for text in texts {
+        let first = text.lines().next().unwrap_or_default();
+        *counted.entry(first.split_once(": ").map_or(first, |(_, headline)| headline)).or_default() += 1;
+    }
+    let short = |text: &str| match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    };
+    let mut several: Vec<_> =
+        counted.into_iter().filter(|(_, cases)| *cases > 1).map(|(text, cases)| (short(text), cases)).collect();
+    several.sort_by_key(|(_, cases)| std::cmp::Reverse(*cases));
+    several
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

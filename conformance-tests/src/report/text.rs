@@ -17,11 +17,14 @@ impl fmt::Display for CaseReport {
     }
 }
 
-/// The failures, the reasons of skips, a line for each level, and one for all.
+/// The failures, what several of them say alike, the reasons of skips, a line for each level, and one for all.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for failure in self.failures() {
             writeln!(f, "{failure}\n")?;
+        }
+        for (headline, cases) in self.headlines() {
+            writeln!(f, "{cases} cases say: {headline}")?;
         }
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         for case in &self.cases {

@@ -73,7 +73,7 @@ impl Journal {
                 entries.remove(&key);
                 continue;
             }
-            let (entry, deadline) = stored::decode(&key, &Bytes::from(stored))?;
+            let (entry, deadline) = stored::decode(&key, Bytes::from(stored))?;
             let version = entry.version.ok_or_else(|| Error::corrupt("an entry in the file has no version"))?;
             entries.insert(key, Held { value: entry.value, version, deadline });
         }

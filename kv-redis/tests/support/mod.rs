@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -47,6 +48,21 @@ pub(crate) fn rights(namespace: &str, more: &str) -> String {
     // A pattern of channels is a right to that pattern alone.
     let rights = if namespace.contains('*') { rights.replace(&format!("&{namespace}!0!*"), "&*") } else { rights };
     format!("{rights} {more}")
+}
+
+/// How often the server has run each command, also inside of scripts.
+pub(crate) fn commands(server: &Redis) -> BTreeMap<String, u64> {
+    let stats = server.cli(&["INFO", "commandstats"]).unwrap();
+    let line = |line: &str| {
+        let (name, rest) = line.trim().strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+    };
+    stats.lines().filter_map(line).filter(|(name, _)| !["info", "ping", "time"].contains(&name.as_str())).collect()
+}
+
+/// How often the server has run any of these commands.
+pub(crate) fn calls(server: &Redis, names: &[&str]) -> u64 {
+    commands(server).into_iter().filter(|(name, _)| names.contains(&name.as_str())).map(|(_, calls)| calls).sum()
 }
 
 /// A builder for the store that a URL names.

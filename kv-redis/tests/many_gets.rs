@@ -1,0 +1,107 @@
+//! Hundreds of gets at the same time, which go to the server together.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use kv_core::{ErrorKind, KvStore, SetItem};
+use test_servers::redis::Redis;
+
+mod support;
+use support::{at, calls, key, set, value};
+
+const MANY: usize = 256;
+
+/// The futures, each polled once; what is ready by then is left out.
+async fn begun<F: Future + Unpin>(futures: impl IntoIterator<Item = F>) -> Vec<F> {
+    let mut pending = Vec::new();
+    for mut future in futures {
+        if futures_util::poll!(&mut future).is_pending() {
+            pending.push(future);
+        }
+    }
+    pending
+}
+
+#[tokio::test]
+async fn each_gets_its_own_answer_in_few_commands() {
+    let server = Redis::start().unwrap();
+    let store = at(&server.url()).open().await.unwrap();
+    let items: Vec<_> = (0..MANY).map(|number| SetItem::new(key(number), number.to_string())).collect();
+    assert!(store.set_many(&items).await.into_iter().all(|outcome| outcome.unwrap().is_stored()));
+    server.cli(&["RPUSH", "kv#{0}list", "of others"]).unwrap();
+    server.cli(&["SET", "kv#{0}foreign", "of others"]).unwrap();
+
+    let before = calls(&server, &["get", "mget"]);
+    let names = (0..MANY).map(|number| number.to_string()).chain(["none", "list", "foreign"].map(String::from));
+    let (found, rest): (Vec<_>, _) = {
+        let answers = join_all(names.map(|name| {
+            let store = store.clone();
+            async move { (store.get(&key(&name)).await, name) }
+        }));
+        let mut answers = answers.await;
+        let rest = answers.split_off(MANY);
+        (answers, rest)
+    };
+    for (answer, name) in found {
+        assert_eq!(answer.unwrap().unwrap().value, name);
+    }
+    let kinds: Vec<_> =
+        rest.iter().map(|(answer, _)| answer.as_ref().map(Option::is_some).map_err(kv_core::Error::kind)).collect();
+    assert_eq!(kinds, [Ok(false), Err(ErrorKind::Corrupt), Err(ErrorKind::Corrupt)]);
+    let commands = calls(&server, &["get", "mget"]) - before;
+    assert!(commands < 50, "{commands} commands for {MANY} gets");
+}
+
+#[tokio::test]
+async fn whoever_comes_first_may_be_dropped() {
+    let server = Redis::start().unwrap();
+    let store = at(&server.url()).open().await.unwrap();
+    let _ = set(&store, "k", "v").await.unwrap();
+    let name = key("k");
+    for dropped in [33, 34, 40, 200] {
+        let mut gets = begun((0..MANY).map(|_| store.get(&name))).await;
+        // All that are sent alone, and some of those that wait for company.
+        drop(gets.drain(..dropped.min(gets.len())));
+        for found in join_all(gets).await {
+            assert_eq!(found.unwrap().unwrap().value, "v");
+        }
+    }
+}
+
+#[test]
+fn those_whose_runtime_ends_are_in_nobodys_way() {
+    let server = Redis::start().unwrap();
+    let stays = tokio::runtime::Runtime::new().unwrap();
+    let ends = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = stays.block_on(at(&server.url()).open()).unwrap();
+    let _ = stays.block_on(set(&store, "k", "v")).unwrap();
+    let name = key("k");
+    let gone = ends.block_on(begun((0..MANY).map(|_| store.get(&name))));
+    // They wait for the task that the other runtime has not run yet, and never will.
+    let gets = stays.block_on(begun((0..MANY).map(|_| store.get(&name))));
+    drop(gone);
+    drop(ends);
+    stays.block_on(async {
+        for found in tokio::time::timeout(Duration::from_secs(10), join_all(gets)).await.unwrap() {
+            assert_eq!(found.unwrap().unwrap().value, "v");
+        }
+        let others = join_all((0..MANY).map(|_| value(&store, "k")));
+        assert!(tokio::time::timeout(Duration::from_secs(10), others).await.unwrap().iter().all(Option::is_some));
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_values_are_not_asked_for_together() {
+    let server = Redis::start().unwrap();
+    let store = at(&server.url()).open().await.unwrap();
+    let long = "x".repeat(2 << 20);
+    let _ = set(&store, "long", &long).await.unwrap();
+    // One answer tells how long values are.
+    assert_eq!(value(&store, "long").await.unwrap().len(), long.len());
+    let before = calls(&server, &["mget"]);
+    for found in join_all((0..64).map(|_| value(&store, "long"))).await {
+        assert_eq!(found.unwrap().len(), long.len());
+    }
+    assert_eq!(calls(&server, &["mget"]), before);
+}
