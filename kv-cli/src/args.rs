@@ -266,6 +266,9 @@ pub(crate) struct ConformanceArgs {
     /// Tell each case as it ends; with `--format json` a line each, and no report behind them
     #[arg(long, short)]
     pub(crate) verbose: bool,
+    /// Play the same random scripts on all the stores, with what every one of them can do, and compare their answers
+    #[arg(long, conflicts_with_all = ["filter", "matrix", "verbose"])]
+    pub(crate) compare: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use kv_core::{KvStore, Limits, Opening, Result, Scheme, StoreUrl};
+use kv_core::{Error, KvStore, Limits, Opening, Result, Scheme, StoreUrl};
 use serde::{Deserialize, Serialize};
 
 use crate::builder::PostgresBuilder;
@@ -82,12 +82,25 @@ impl PostgresConfig {
     /// The limits that follow from the settings.
     ///
     /// # Errors
-    /// `Invalid` for a largest value out of range.
+    /// `Invalid` for a setting out of range.
     pub(crate) fn limits(&self) -> Result<Limits> {
+        // The server and libpq take zero for a wait without end.
+        let durations = [
+            ("connect_timeout", self.connect_timeout),
+            ("operation_timeout", self.operation_timeout),
+            ("lock_timeout", self.lock_timeout),
+            ("sweep_interval", self.sweep_interval),
+        ];
+        if let Some((name, _)) = durations.into_iter().find(|(_, duration)| duration.as_millis() == 0) {
+            return Err(Error::invalid(format!("`{name}` is a millisecond at least")));
+        }
+        if self.connections == 0 {
+            return Err(Error::invalid("`connections` is one at least"));
+        }
         let (least, most) = (Limits::MIN_VALUE_BYTES, 512 << 20);
         match usize::try_from(self.max_value.as_u64()) {
             Ok(bytes) if (least..=most).contains(&bytes) => Ok(Limits::DEFAULT.with_max_value_bytes(bytes)),
-            _ => Err(kv_core::Error::invalid("`max_value` is at least 8 MiB and at most 512 MiB")),
+            _ => Err(Error::invalid("`max_value` is at least 8 MiB and at most 512 MiB")),
         }
     }
 
@@ -198,5 +211,23 @@ mod tests {
         assert!(config(ByteSize::mib(7)).limits().is_err());
         assert!(config(ByteSize::gib(1)).limits().is_err());
         assert_eq!(PostgresConfig::default().limits().unwrap(), Limits::DEFAULT);
+    }
+
+    #[test]
+    fn nothing_waits_without_end() {
+        for option in [
+            "connect_timeout=0",
+            "connect_timeout=0s",
+            "operation_timeout=100us",
+            "lock_timeout=0s",
+            "sweep_interval=0s",
+            "connections=0",
+        ] {
+            let (name, _) = option.split_once('=').unwrap();
+            let url: StoreUrl = format!("postgres://localhost/kv?{option}").parse().unwrap();
+            let (_, config) = crate::address::Address::parse(&url).unwrap();
+            let error = config.limits().unwrap_err();
+            assert!(error.message().contains(name), "{option}: {error}");
+        }
     }
 }

@@ -54,7 +54,7 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
         changes: Hub::new(),
         letters: Hub::new(),
         listener: None,
-        sweep_interval: config.sweep_interval.max(Duration::from_millis(1)),
+        sweep_interval: config.sweep_interval,
     };
     let address = match address {
         Some(address) if watch::is_heard(&core, &address).await? => Some(address),
@@ -94,7 +94,7 @@ fn links(origin: Origin, config: &PostgresConfig) -> Result<(Links, Option<Addre
             let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
             let manager = Manager::from_config(address.config, address.tls, recycling);
             let pool = Pool::builder(manager)
-                .max_size(config.connections.max(1))
+                .max_size(config.connections)
                 .wait_timeout(Some(config.operation_timeout))
                 .create_timeout(Some(config.connect_timeout))
                 .runtime(Runtime::Tokio1)

@@ -84,7 +84,7 @@ pub(crate) fn connector(mode: SslMode, files: &Files) -> Result<MakeRustlsConnec
         .map_err(|error| Error::invalid("TLS cannot be set up").with_source(error))?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
-    let config = match (&files.certificate, &files.key) {
+    let mut config = match (&files.certificate, &files.key) {
         (Some(certificate), Some(key)) => {
             let key = PrivateKeyDer::from_pem_file(Path::new(key)).map_err(|error| unread("sslkey", error))?;
             config
@@ -94,6 +94,8 @@ pub(crate) fn connector(mode: SslMode, files: &Files) -> Result<MakeRustlsConnec
         (None, None) => config.with_no_client_auth(),
         _ => return Err(Error::invalid("`sslcert` and `sslkey` are given together")),
     };
+    // By this name the server knows the protocol where a connection begins with TLS (`sslnegotiation=direct`).
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok(MakeRustlsConnect::new(config))
 }
 

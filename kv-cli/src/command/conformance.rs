@@ -15,8 +15,11 @@ use crate::progress::Progress;
 use crate::served::Served;
 
 pub(crate) async fn run(default: String, args: ConformanceArgs, output: &mut Output) -> Result<Answer, Failure> {
-    let ConformanceArgs { urls, filter, seed, matrix: wants_matrix, verbose } = args;
+    let ConformanceArgs { urls, filter, seed, matrix: wants_matrix, verbose, compare: wants_comparison } = args;
     let urls = if urls.is_empty() { vec![default] } else { urls };
+    if wants_comparison {
+        return compare(urls, seed, output).await;
+    }
     let mut reports = Vec::new();
     for url in urls {
         let folders = Folders::default();
@@ -51,6 +54,29 @@ pub(crate) async fn run(default: String, args: ConformanceArgs, output: &mut Out
         output.line(matrix(&reports).trim_end())?;
     }
     Ok(Answer::of(reports.iter().all(Report::is_green)))
+}
+
+/// Plays the same scripts on all stores.
+async fn compare(urls: Vec<String>, seed: Option<u32>, output: &mut Output) -> Result<Answer, Failure> {
+    if urls.len() < 2 {
+        return Err(Failure::Usage("`--compare` takes two stores or more".into()));
+    }
+    let (folders, mut suites) = (Folders::default(), Vec::new());
+    for url in urls {
+        let suite = suite(url, &folders).await?;
+        suites.push(match seed {
+            Some(seed) => suite.with_seed(seed.into()),
+            None => suite,
+        });
+    }
+    let compared = or_interrupted(async { Ok(Suite::compare(&suites).await) }).await;
+    folders.remove();
+    let compared = compared?;
+    match &compared {
+        Ok(()) => output.line(&format!("{} stores give the same answers", suites.len()))?,
+        Err(failure) => output.line(&failure.to_string())?,
+    }
+    Ok(Answer::of(compared.is_ok()))
 }
 
 /// The suite for a URL. What processes share is opened by each case, for a namespace of its own, and once more in a second
