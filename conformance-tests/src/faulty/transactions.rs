@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use kv_core::{Capability, CommitOutcome, Error, Expiry, KvStore, Mutation, Result, Transaction, When, delegate_store};
@@ -15,7 +16,7 @@ faults! { transactions:
         ["atomicity/batches_see_no_mixture_backwards", "atomicity/deletions_are_seen_together",
          "atomicity/readers_never_see_half", "cancel/commit"]
         |inner, _clock| Stepwise { inner, checks_first: true, pauses: true };
-    applied_without_a_lock: "X-1" "applies its mutations without a pause, and without a lock over all of them"
+    applied_without_a_lock: "X-1" "writes its mutations into a file one after the other, without a lock over all of them"
         ["atomicity/readers_never_see_half"]
         |inner, _clock| Stepwise { inner, checks_first: true, pauses: false };
     checked_in_steps: "X-1" "judges a check when it gets to it, and leaves what it applied before"
@@ -134,6 +135,8 @@ impl KvStore for Stepwise {
         for mutation in rest.drain(..) {
             if self.pauses {
                 stall().await;
+            } else {
+                written();
             }
             let mut step = Transaction::new();
             step.mutations.push(mutation);
@@ -143,6 +146,12 @@ impl KvStore for Stepwise {
         }
         Ok(CommitOutcome::Committed { versions })
     }
+}
+
+/// Takes as long as a write does. No other task of this thread comes in between.
+#[expect(clippy::disallowed_methods, reason = "the whole thread waits, as in a call of the system")]
+fn written() {
+    std::thread::sleep(Duration::from_micros(50));
 }
 
 /// Changes the transaction before it is applied.
