@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::model::{Operation, State};
+use super::model::{Answer, Call, Operation, Over, State, Value};
 use super::timeline::Violation;
 
 /// How many operations of a key may be open at the same time; more would take too long to order.
@@ -14,14 +14,17 @@ type Order = (State, u64);
 /// Fails unless each operation can be given a moment between its call and its return such that one after the other they
 /// would have been answered as they were. A write without return may have such a moment, or none.
 pub(crate) fn check(operations: &[Operation]) -> Result<(), Box<Violation>> {
-    let mut open: Vec<Option<&Operation>> = Vec::new();
+    let seen = seen_values(operations);
+    let mut open: Vec<Option<Open<'_>>> = Vec::new();
     let mut orders = HashSet::from([(None, 0)]);
     for (is_return, operation) in events(operations) {
         if !is_return {
-            open_slot(&mut open, operation);
+            open_slot(&mut open, Open { operation, alike: alike(operation, &seen) });
             continue;
         }
-        let Some(slot) = open.iter().position(|open| open.is_some_and(|open| std::ptr::eq(open, operation))) else {
+        let Some(slot) =
+            open.iter().position(|open| open.as_ref().is_some_and(|open| std::ptr::eq(open.operation, operation)))
+        else {
             continue;
         };
         let next = with(&orders, &open, 1 << slot);
@@ -36,6 +39,43 @@ pub(crate) fn check(operations: &[Operation]) -> Result<(), Box<Violation>> {
     Ok(())
 }
 
+/// An operation that was called and has not returned.
+struct Open<'o> {
+    operation: &'o Operation,
+    alike: Option<Alike>,
+}
+
+/// Writes without return that nothing can tell from one another: those of values that nobody ever saw, and deletes. Whatever
+/// order holds one of them, the one that was called first would do as well; so an order takes them as they were called, and
+/// there are as many to look at as there are of them, and not two to the power of that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Alike {
+    Set(Over),
+    Delete(Over),
+}
+
+fn alike(operation: &Operation, seen: &HashSet<Value>) -> Option<Alike> {
+    match operation.call {
+        _ if operation.returned.is_some() => None,
+        Call::Set { value, over, ttl: None } if !seen.contains(&value) => Some(Alike::Set(over)),
+        Call::Delete { over } => Some(Alike::Delete(over)),
+        _ => None,
+    }
+}
+
+/// The values that an answer tells, or a condition names.
+fn seen_values(operations: &[Operation]) -> HashSet<Value> {
+    let told = operations.iter().filter_map(|operation| match operation.returned?.1 {
+        Answer::Found(value) | Answer::Refused(value) => value,
+        Answer::Stored | Answer::Deleted | Answer::Missing => None,
+    });
+    let named = operations.iter().filter_map(|operation| match operation.call {
+        Call::Set { over: Over::This(value), .. } | Call::Delete { over: Over::This(value) } => Some(value),
+        _ => None,
+    });
+    told.chain(named).collect()
+}
+
 /// Calls and returns, in their order.
 fn events(operations: &[Operation]) -> Vec<(bool, &Operation)> {
     let calls = operations.iter().map(|operation| (operation.called.tick, false, operation));
@@ -48,7 +88,7 @@ fn events(operations: &[Operation]) -> Vec<(bool, &Operation)> {
     events.into_iter().map(|(_, is_return, operation)| (is_return, operation)).collect()
 }
 
-fn open_slot<'a>(open: &mut Vec<Option<&'a Operation>>, operation: &'a Operation) {
+fn open_slot<'o>(open: &mut Vec<Option<Open<'o>>>, operation: Open<'o>) {
     match open.iter_mut().find(|slot| slot.is_none()) {
         Some(slot) => *slot = Some(operation),
         None => open.push(Some(operation)),
@@ -57,7 +97,7 @@ fn open_slot<'a>(open: &mut Vec<Option<&'a Operation>>, operation: &'a Operation
 }
 
 /// The orders that go on from these just as far as to hold the operation of this slot, which then leaves its slot.
-fn with(orders: &HashSet<Order>, open: &[Option<&Operation>], wanted: u64) -> HashSet<Order> {
+fn with(orders: &HashSet<Order>, open: &[Option<Open<'_>>], wanted: u64) -> HashSet<Order> {
     let mut next = HashSet::new();
     let mut seen = HashSet::new();
     let mut left: Vec<Order> = orders.iter().copied().collect();
@@ -69,12 +109,27 @@ fn with(orders: &HashSet<Order>, open: &[Option<&Operation>], wanted: u64) -> Ha
         if !seen.insert((state, held)) {
             continue;
         }
-        for (slot, operation) in open.iter().enumerate() {
-            let bit = 1_u64 << slot;
-            if let Some(operation) = operation.filter(|_| held & bit == 0) {
-                left.extend(operation.effects(state).map(|state| (state, held | bit)));
+        let free = || {
+            let slots = open.iter().enumerate().map(|(slot, open)| (1_u64 << slot, open.as_ref()));
+            slots.filter_map(move |(bit, open)| open.filter(|_| held & bit == 0).map(|open| (bit, open)))
+        };
+        for (bit, Open { operation, alike }) in free() {
+            let called = operation.called.tick;
+            let is_later = |other: &Open<'_>| other.alike == *alike && other.operation.called.tick < called;
+            if alike.is_some() && free().any(|(_, other)| is_later(other)) {
+                continue;
             }
+            let told = |state: State| if alike.is_some() { unseen(state, operation) } else { state };
+            left.extend(operation.effects(state).map(|state| (told(state), held | bit)));
         }
     }
     next
+}
+
+/// A state that the operation left with a value which nobody sees: it is like any other such state.
+fn unseen(state: State, operation: &Operation) -> State {
+    state.map(|live| match operation.call {
+        Call::Set { value, .. } if value == live.value => live.unseen(),
+        _ => live,
+    })
 }

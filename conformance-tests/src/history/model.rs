@@ -63,6 +63,13 @@ pub(crate) struct Live {
     lapses: Option<(SystemTime, SystemTime)>,
 }
 
+impl Live {
+    /// The same with a value that no client writes.
+    pub(crate) fn unseen(self) -> Self {
+        Self { value: Value { client: usize::MAX, number: 0 }, ..self }
+    }
+}
+
 impl Operation {
     /// The states that the operation may leave, with its answer, where it finds the key in this one. None: it cannot
     /// have been answered so.
