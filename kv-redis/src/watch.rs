@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use kv_core::hub::{Changes, Hub, Letters};
 use kv_core::{Clock, GapReason, Key, Message, SystemClock};
@@ -20,6 +21,10 @@ use crate::error::Failure;
 use crate::layout::{Layout, globbed, slot_of};
 use crate::node::{self, Node};
 use crate::store::Shared;
+
+/// How long to wait at most before a connection that was lost is made again, however seldom servers are asked whether they
+/// are there.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// What there is to hear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -339,8 +344,8 @@ async fn keep_listening(shared: Weak<Shared>, was_heard: (bool, bool)) {
         if is_well {
             let _ = timeout(rest, bell.notified()).await;
         } else {
-            // A server that is down is not asked without a pause.
-            SystemClock.sleep(rest / 10).await;
+            // A server that is down is not asked without a pause; a connection that was lost within the round is missed by somebody.
+            SystemClock.sleep((rest / 10).min(LONGEST_PAUSE)).await;
         }
     }
 }

@@ -147,7 +147,7 @@ async fn a_subscriber_whose_connections_are_cut_has_a_gap_and_gets_messages_agai
         let next = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap().unwrap().unwrap();
         match next {
             MessageEvent::Message(message) if message.payload == "after" => break,
-            // On a busy machine a connection may have been late, and be given up; what was sent meanwhile is lost then.
+            // Another connection was lost while the first was made again; what was sent meanwhile is lost.
             MessageEvent::Gap { .. } => eventually(publish).await,
             other => panic!("{other:?}"),
         }
