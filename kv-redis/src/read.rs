@@ -53,9 +53,7 @@ impl Shared {
         let requests: Vec<_> = groups
             .iter()
             .map(|group| {
-                let bytes: usize = group.members.iter().map(|(_, place)| place.physical.len()).sum();
-                let mut cmd = Cmd::with_capacity(group.members.len() + 1, bytes + 4);
-                cmd.arg("MGET");
+                let mut cmd = redis::cmd("MGET");
                 group.members.iter().for_each(|(_, place)| {
                     cmd.arg(&place.physical);
                 });

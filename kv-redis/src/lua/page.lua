@@ -1,7 +1,7 @@
 -- KEYS: the entries. ARGV: for how many bytes of values there is room, and whether the entry that fills it belongs to the page.
 -- Gives an answer for each entry, up to the one that fills the room.
 --
--- Entries are read some at a time, more as long as what was read was short: a call for each would cost as much as all the rest.
+-- Entries are read some at a time, more as long as what was read was short: a call for each costs a sixth more.
 local MOST_AT_ONCE = 16
 local page = {}
 local room, takes = tonumber(ARGV[1]), ARGV[2] == '1'
