@@ -7,46 +7,53 @@
 
 use std::borrow::Cow;
 
+use arrayvec::ArrayString;
+
 use crate::error::{Error, Result};
 
 /// Joins segments.
 pub(crate) const SEPARATOR: char = '#';
+const SEPARATOR_TEXT: &str = "#";
 /// Starts an escape; also the first text behind everything that a prefix covers.
 pub(crate) const ESCAPE: char = '$';
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// Builds canonical text segment by segment, on the stack while it is short.
+/// Builds canonical text segment by segment.
+#[derive(Default)]
 pub(crate) struct Encoder {
-    stack: [u8; Self::STACK_BYTES],
-    length: usize,
-    heap: Vec<u8>,
+    text: Text,
     segments: usize,
 }
 
 impl Encoder {
-    const STACK_BYTES: usize = 192;
-
     pub(crate) fn new() -> Self {
-        Self { stack: [0; Self::STACK_BYTES], length: 0, heap: Vec::new(), segments: 0 }
+        Self::default()
     }
 
     /// Appends one segment, with the separator where it is not the first.
     pub(crate) fn segment(&mut self, segment: &str) {
         if self.segments > 0 {
-            self.extend(&[SEPARATOR as u8]);
+            self.text.push(SEPARATOR_TEXT);
         }
         self.segments += 1;
-        let mut rest = segment.as_bytes();
-        while let Some(at) = rest.iter().position(|&byte| byte <= ESCAPE as u8) {
-            let (plain, escaped) = rest.split_at(at);
-            self.extend(plain);
-            if let Some((&byte, after)) = escaped.split_first() {
-                self.extend(&escape(byte));
-                rest = after;
-            }
+        if is_plain(segment) {
+            self.text.push(segment);
+        } else {
+            self.escaped(segment);
         }
-        self.extend(rest);
+    }
+
+    fn escaped(&mut self, mut rest: &str) {
+        while let Some(at) = rest.bytes().position(must_be_escaped) {
+            // Both ends of the byte are ends of characters, for it is ASCII.
+            let (plain, escaped) = rest.split_at(at);
+            let (byte, after) = escaped.split_at(1);
+            self.text.push(plain);
+            self.text.push(&escape(byte.bytes().next().unwrap_or_default()));
+            rest = after;
+        }
+        self.text.push(rest);
     }
 
     pub(crate) fn segments(&self) -> usize {
@@ -55,29 +62,67 @@ impl Encoder {
 
     /// The text so far.
     pub(crate) fn text(&self) -> &str {
-        let bytes = if self.heap.is_empty() { self.stack.get(..self.length).unwrap_or_default() } else { &self.heap };
-        // Segments are UTF-8 and every escape replaces one ASCII byte by ASCII, so this does not fail.
-        str::from_utf8(bytes).unwrap_or_default()
-    }
-
-    fn extend(&mut self, bytes: &[u8]) {
-        let end = self.length + bytes.len();
-        if self.heap.is_empty() {
-            if let Some(room) = self.stack.get_mut(self.length..end) {
-                room.copy_from_slice(bytes);
-                self.length = end;
-                return;
-            }
-            self.heap.extend_from_slice(self.stack.get(..self.length).unwrap_or_default());
-        }
-        self.heap.extend_from_slice(bytes);
-        self.length = end;
+        self.text.as_str()
     }
 }
 
-fn escape(byte: u8) -> [u8; 3] {
-    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    [ESCAPE as u8, digit(byte >> 4), digit(byte & 0xF)]
+/// Joins two texts that are canonical already.
+pub(crate) fn join(first: &str, rest: &str) -> Text {
+    let mut text = Text::default();
+    for piece in [first, SEPARATOR_TEXT, rest] {
+        text.push(piece);
+    }
+    text
+}
+
+/// Text that grows piece by piece, on the stack while it is short.
+#[derive(Default)]
+pub(crate) struct Text {
+    stack: ArrayString<STACK_BYTES>,
+    /// Everything, once there is more than the stack holds.
+    heap: String,
+}
+
+const STACK_BYTES: usize = 192;
+
+impl Text {
+    pub(crate) fn as_str(&self) -> &str {
+        if self.heap.is_empty() { &self.stack } else { &self.heap }
+    }
+
+    #[inline]
+    fn push(&mut self, piece: &str) {
+        if !self.heap.is_empty() || self.stack.try_push_str(piece).is_err() {
+            self.push_on_heap(piece);
+        }
+    }
+
+    #[cold]
+    fn push_on_heap(&mut self, piece: &str) {
+        if self.heap.is_empty() {
+            self.heap.push_str(&self.stack);
+        }
+        self.heap.push_str(piece);
+    }
+}
+
+fn must_be_escaped(byte: u8) -> bool {
+    byte <= ESCAPE as u8
+}
+
+/// Whether a segment is its own text, as most are. Looks at every byte, so that it looks at many at a time.
+#[inline]
+fn is_plain(segment: &str) -> bool {
+    !segment.bytes().fold(false, |found, byte| found | must_be_escaped(byte))
+}
+
+fn escape(byte: u8) -> ArrayString<3> {
+    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().map_or('0', char::from);
+    let mut text = ArrayString::new();
+    for piece in [ESCAPE, digit(byte >> 4), digit(byte & 0xF)] {
+        text.push(piece);
+    }
+    text
 }
 
 /// Splits canonical text into its decoded segments.
@@ -114,7 +159,7 @@ pub(crate) fn check(text: &str) -> Result<()> {
             let digits = bytes.get(at + 1..at + 3).and_then(|pair| std::str::from_utf8(pair).ok()).unwrap_or_default();
             let value = u8::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 2);
             match value {
-                Some(value) if value <= ESCAPE as u8 && escape(value).get(1..) == Some(digits.as_bytes()) => at += 3,
+                Some(value) if value <= ESCAPE as u8 && escape(value).get(1..) == Some(digits) => at += 3,
                 _ => return Err(Error::invalid(format!("key text is not canonical at byte {at}: bad escape"))),
             }
         } else if byte < ESCAPE as u8 && byte != SEPARATOR as u8 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use kv_core::{Clock, CommitOutcome, ErrorKind, Expiry, Key, Kv, ManualClock, MessageEvent, WatchEvent};
+use kv_core::{Clock, CommitOutcome, ErrorKind, Expiry, Key, Kv, KvStore, ManualClock, MessageEvent, WatchEvent};
 use kv_memory::MemoryStore;
 
 fn kv() -> Kv {
@@ -114,6 +114,13 @@ async fn sixteen_tasks_lose_no_update_in_memory_either() {
         task.await.unwrap();
     }
     assert_eq!(kv.get::<u64>(["n"]).await.unwrap(), Some(1_600));
+}
+
+#[test]
+fn a_store_that_is_shared_already_is_not_wrapped_again() {
+    let store: Arc<dyn KvStore> = Arc::new(MemoryStore::new());
+    assert!(Arc::ptr_eq(Kv::new(Arc::clone(&store)).store(), &store));
+    assert!(Arc::ptr_eq(Kv::from(Arc::clone(&store)).store(), &store));
 }
 
 #[tokio::test]

@@ -1,16 +1,19 @@
 //! The contract.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    CommitOutcome, DeleteOptions, DeleteOutcome, Entry, IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery,
-    MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery,
-    WatchStream,
+    BoxFuture, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, IncrementOptions, Key, KeyPrefix, KvStore, ListPage,
+    ListQuery, MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction,
+    WatchQuery, WatchStream,
 };
 
 use crate::engine::Engine;
 use crate::memory::MemoryStore;
-use crate::named::{named, named_key};
+use crate::named::{named, named_key, refused};
 
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
@@ -19,24 +22,51 @@ impl KvStore for MemoryStore {
         &self.inner.info
     }
 
-    // What is asked for most goes to the engines by no way: each future around another costs it some nanoseconds.
-    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        if let Err(error) = self.inner.check_open() {
-            return named_key(Operation::Get, key, Err(error));
-        }
-        match &self.inner.engine {
-            Engine::Unbounded(engine) => Ok(engine.get(key)),
-            Engine::Bounded(engine) => Ok(Box::pin(engine.get(key)).await),
+    // What is asked for most goes to the engines by no way: each future around another costs it some nanoseconds. An `async`
+    // block would move the entry once more, in pieces across its words.
+    fn get<'store, 'key, 'call>(&'store self, key: &'key Key) -> BoxFuture<'call, Result<Option<Entry>>>
+    where
+        'store: 'call,
+        'key: 'call,
+    {
+        let inner = &*self.inner;
+        match &inner.engine {
+            Engine::Unbounded(engine) => Box::pin(poll_fn(move |_| match inner.check_open() {
+                Ok(()) => Poll::Ready(Ok(engine.get(key))),
+                Err(error) => Poll::Ready(refused(Operation::Get, key, error)),
+            })),
+            Engine::Bounded(engine) => Box::pin(async move {
+                match inner.check_open() {
+                    Ok(()) => Ok(engine.get(key).await),
+                    Err(error) => refused(Operation::Get, key, error),
+                }
+            }),
         }
     }
 
-    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        if let Err(error) = self.inner.check_set(&value, options) {
-            return named_key(Operation::Set, key, Err(error));
-        }
-        match &self.inner.engine {
-            Engine::Unbounded(engine) => Ok(engine.set(key, value, options)),
-            Engine::Bounded(engine) => Ok(Box::pin(engine.set(key, value, options)).await),
+    fn set<'store, 'key, 'options, 'call>(
+        &'store self,
+        key: &'key Key,
+        value: Bytes,
+        options: &'options SetOptions,
+    ) -> BoxFuture<'call, Result<SetOutcome>>
+    where
+        'store: 'call,
+        'key: 'call,
+        'options: 'call,
+    {
+        let (inner, mut value) = (&*self.inner, value);
+        match &inner.engine {
+            Engine::Unbounded(engine) => Box::pin(poll_fn(move |_| match inner.check_set(&value, options) {
+                Ok(()) => Poll::Ready(Ok(engine.set(key, std::mem::take(&mut value), options))),
+                Err(error) => Poll::Ready(refused(Operation::Set, key, error)),
+            })),
+            Engine::Bounded(engine) => Box::pin(async move {
+                match inner.check_set(&value, options) {
+                    Ok(()) => Ok(engine.set(key, value, options).await),
+                    Err(error) => refused(Operation::Set, key, error),
+                }
+            }),
         }
     }
 

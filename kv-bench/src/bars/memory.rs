@@ -40,14 +40,19 @@ pub(super) fn bars(measuring: &Measuring, wants: &(dyn Fn(&str) -> bool + Sync))
         if wants("bar-mem-bounded") {
             let bounded = MemoryStore::builder().max_bytes(1 << 40).build().unwrap();
             let bounded: Arc<dyn KvStore> = Arc::new(bounded);
-            let targets: [Box<dyn Inline>; 2] = [Box::new(bounded), Box::new(RawMoka::new())];
+            let targets: [Box<dyn Inline>; 3] =
+                [Box::new(bounded), Box::new(RawMoka::new()), Box::new(RawMoka::telling())];
             let filled = Filled::new(targets, entries);
-            for (what, [ours, cache]) in [
-                ("bounded: get beside moka", filled.gets(measuring.rounds())),
-                ("bounded: overwrite beside moka", filled.overwrites(measuring.rounds())),
-                ("bounded: fresh insert beside moka", filled.inserts(measuring.rounds())),
+            let rounds = measuring.rounds();
+            let ([gets, get, _], [overwrites, overwrite, _]) = (filled.gets(rounds), filled.overwrites(rounds));
+            let [inserts, insert, telling] = filled.inserts(rounds);
+            for (what, ours, cache) in [
+                ("bounded: get beside moka", &gets, &get),
+                ("bounded: overwrite beside moka", &overwrites, &overwrite),
+                ("bounded: fresh insert beside moka", &inserts, &insert),
+                ("bounded: fresh insert beside moka with a listener", &inserts, &telling),
             ] {
-                bars.push(slower("bar-mem-bounded", what, entries, 1.5, &ours, &cache));
+                bars.push(slower("bar-mem-bounded", what, entries, 1.5, ours, cache));
             }
         }
     }

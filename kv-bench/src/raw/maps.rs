@@ -1,7 +1,8 @@
 //! Maps and caches in memory.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::hint::black_box;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use anykv::{Bytes, DeleteOptions, Key, KvStore, SetOptions};
@@ -64,9 +65,19 @@ pub(crate) struct RawMoka(moka::future::Cache<Key, Bytes>);
 
 impl RawMoka {
     pub(crate) fn new() -> Self {
+        Self(Self::builder().build())
+    }
+
+    /// One that tells of what it evicts, as a store has to that watchers follow. moka then takes a lock for each key.
+    pub(crate) fn telling() -> Self {
+        let heard = |key: Arc<Key>, value: Bytes, _| drop(black_box((key, value)));
+        Self(Self::builder().eviction_listener(heard).build())
+    }
+
+    fn builder() -> moka::future::CacheBuilder<Key, Bytes, moka::future::Cache<Key, Bytes>> {
         let weigh = |_: &Key, value: &Bytes| u32::try_from(value.len()).unwrap();
         let policy = moka::policy::EvictionPolicy::lru();
-        Self(moka::future::Cache::builder().max_capacity(1 << 40).weigher(weigh).eviction_policy(policy).build())
+        moka::future::Cache::builder().max_capacity(1 << 40).weigher(weigh).eviction_policy(policy)
     }
 }
 
@@ -117,7 +128,7 @@ impl Inline for RawQuickCache {
 }
 
 /// A store of anykv that answers at once, beside the maps: through `Arc<dyn KvStore>`, as applications hold it.
-impl Inline for std::sync::Arc<dyn KvStore> {
+impl Inline for Arc<dyn KvStore> {
     fn name(&self) -> &'static str {
         "anykv"
     }

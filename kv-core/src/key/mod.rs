@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use smol_str::{SmolStr, SmolStrBuilder};
+use smol_str::SmolStr;
 
 pub use self::namespace::Namespace;
 pub use self::prefix::KeyPrefix;
@@ -144,11 +144,7 @@ impl Key {
 
     /// Joins text that is canonical already.
     fn join(first: &str, rest: &str) -> Self {
-        let mut text = SmolStrBuilder::with_capacity(first.len() + encoding::SEPARATOR.len_utf8() + rest.len());
-        text.push_str(first);
-        text.push(encoding::SEPARATOR);
-        text.push_str(rest);
-        Self { text: text.finish() }
+        Self { text: SmolStr::new(encoding::join(first, rest).as_str()) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The handle that applications hold.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -54,7 +55,7 @@ pub struct Kv {
 impl Kv {
     /// A handle over a store, with JSON values that never expire unless said.
     pub fn new(store: impl KvStore) -> Self {
-        let store: Arc<dyn KvStore> = Arc::new(store);
+        let store = shared(store);
         Self {
             root: Arc::clone(&store),
             store,
@@ -180,6 +181,15 @@ impl Kv {
 
     pub(super) fn can(&self, capability: Capability) -> bool {
         self.store.info().capabilities.has(capability)
+    }
+}
+
+/// The store behind one pointer. One that is shared already is not wrapped again, which would cost every call a step.
+fn shared(store: impl KvStore) -> Arc<dyn KvStore> {
+    let given: &dyn Any = &store;
+    match given.downcast_ref::<Arc<dyn KvStore>>() {
+        Some(shared) => Arc::clone(shared),
+        None => Arc::new(store),
     }
 }
 

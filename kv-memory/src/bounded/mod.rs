@@ -64,11 +64,10 @@ impl Bounded {
             })
             .eviction_listener(move |key: Arc<Key>, cell: Arc<Cell>, cause| {
                 cell.read(|slot| indexed.leaves(slot));
-                if cause != RemovalCause::Replaced {
+                // Who removes a key, or all of them, takes it out of the order; who replaces it leaves it there.
+                if cause == RemovalCause::Size {
                     // Not out of the order at once: the key may have come back already.
                     indexed.depart(Key::clone(&key));
-                }
-                if cause == RemovalCause::Size {
                     watched.changes.tell(&key);
                 }
             })
@@ -149,7 +148,8 @@ impl Bounded {
         decide: impl FnOnce(Option<&Slot>, &Now<'_>) -> Decision<T> + Send,
     ) -> (T, u64) {
         let _turn = self.turns.of(key).await;
-        let cell = self.cache.get(key).await;
+        // A miss of `get` is bookkeeping for the cache, which costs more than looking first.
+        let cell = if self.cache.contains_key(key) { self.cache.get(key).await } else { None };
         let mut aftermath = Aftermath { engine: self, key, has_changed: false, is_passing: false, is_unsettled: false };
         let (answer, step) = self.step(key, cell.as_deref(), decide);
         let weight = match step {
@@ -168,7 +168,10 @@ impl Bounded {
             }
             Step::Remove => {
                 aftermath.has_changed = true;
+                aftermath.is_unsettled = true;
                 self.cache.invalidate(key).await;
+                self.shared.order.remove(key);
+                aftermath.is_unsettled = false;
                 0
             }
         };
@@ -252,7 +255,7 @@ struct Aftermath<'a> {
     key: &'a Key,
     has_changed: bool,
     is_passing: bool,
-    /// Whether the key is in the order and may never have come into the cache.
+    /// Whether the key is in the order and may not be in the cache.
     is_unsettled: bool,
 }
 
