@@ -30,6 +30,7 @@ use crate::watch::{WatchQuery, WatchStream};
 /// - E-1: an error's kind says what to do; a write that may have happened is `Indeterminate`, never `Unavailable`.
 /// - E-2: nothing hangs: each round trip to a backend has a deadline.
 /// - dropping any future leaves store and key usable; the write behind it is not applied, applied, or will be.
+/// - a call that has begun and is polled no further holds up no other.
 /// - after `close`, every call is `Closed`.
 /// - T-1: from its deadline on, an entry is absent for every operation.
 ///

@@ -34,6 +34,8 @@ pub(crate) struct Get {
 
 impl Call for Get {
     type Answer = Option<Entry>;
+    // Two processes of the server read side by side.
+    const FLIGHTS: usize = 2;
 
     fn lane(core: &Core) -> &Lane<Self> {
         &core.gets
@@ -112,6 +114,8 @@ impl Set {
 
 impl Call for Set {
     type Answer = SetOutcome;
+    // The disk takes as long for many as for few: a second statement would halve both.
+    const FLIGHTS: usize = 1;
 
     fn lane(core: &Core) -> &Lane<Self> {
         &core.sets
@@ -179,6 +183,8 @@ pub(crate) struct Delete(pub(crate) Key);
 
 impl Call for Delete {
     type Answer = DeleteOutcome;
+    // As for sets.
+    const FLIGHTS: usize = 1;
 
     fn lane(core: &Core) -> &Lane<Self> {
         &core.deletes

@@ -1,15 +1,19 @@
 //! Concurrent single calls of one kind, put together into statements over many keys.
 //!
-//! A call that finds less than two statements under way is sent at once, alone, by its own caller. One that finds two waits and
-//! goes with the next statement, together with all that wait. So nothing is delayed in the hope of company, no call joins a
-//! statement that was sent already, and a busy store sends few, large statements.
+//! A call that finds room in the lane is sent at once, alone, by its own caller. One that finds none waits and goes with the
+//! next statement, together with all that wait. So nothing is delayed in the hope of company, no call joins a statement that was
+//! sent already, and a busy store sends few, large statements.
+//!
+//! A statement that takes long makes room for another: it may wait for a row that somebody has locked, or its caller may be a
+//! future that nobody polls. Neither stops the calls behind it.
 
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use kv_core::Result;
+use kv_core::{Clock, Result, SystemClock};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -17,8 +21,15 @@ use crate::error::{Cause, Effect, Fault};
 use crate::home::lost;
 use crate::state::Core;
 
-/// How many statements of a kind are under way at most.
-const FLIGHTS: usize = 2;
+/// How many statements of a kind are under way at most, late ones included.
+const MOST_FLIGHTS: usize = 4;
+/// From when on a statement is late: longer than a good disk takes. With a slower one, or a server far away, more of them are
+/// under way.
+const PATIENCE: Duration = Duration::from_millis(3);
+/// So many calls that wait give the processors of the server more to do than the disk: they are worth a second statement.
+const CROWD: usize = 64;
+/// How often a flight gives way to those whom it answered, which go with the next statement as far as they have a next call.
+const TURNS: usize = 4;
 /// How many calls go into one statement at most, and how many bytes, unless one call alone has more.
 const MOST_CALLS: usize = 1_000;
 const MOST_BYTES: usize = 4 << 20;
@@ -26,6 +37,8 @@ const MOST_BYTES: usize = 4 << 20;
 /// A kind of call that can be put together with others of its kind.
 pub(crate) trait Call: Send + Sized + 'static {
     type Answer: Send + 'static;
+    /// How many statements of the kind are under way that are not late, one at least. A crowd is worth two.
+    const FLIGHTS: usize;
 
     /// The lane of this kind.
     fn lane(core: &Core) -> &Lane<Self>;
@@ -45,9 +58,12 @@ pub(crate) struct Lane<C: Call> {
 }
 
 struct State<C: Call> {
-    flights: usize,
-    /// Empty unless all flights are taken.
+    /// Since when the statement of each flight is under way.
+    flights: [Option<Instant>; MOST_FLIGHTS],
+    /// Empty unless there was no room for a flight.
     waiting: VecDeque<Waiting<C>>,
+    /// Whether a task looks after those that wait.
+    is_watched: bool,
 }
 
 struct Waiting<C: Call> {
@@ -56,106 +72,188 @@ struct Waiting<C: Call> {
     since: Instant,
 }
 
+/// A place among the flights, and the calls to be sent.
+type Batch<C> = (usize, Vec<Waiting<C>>);
+
 impl<C: Call> Lane<C> {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State { flights: 0, waiting: VecDeque::new() }) }
+        let state = State { flights: [None; MOST_FLIGHTS], waiting: VecDeque::new(), is_watched: false };
+        Self { state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State<C>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// The calls of the next statement; where none wait, the flight ends. One that has waited for longer than a statement may
-    /// take is not sent any more.
-    fn next(&self, limit: Duration) -> Option<Vec<Waiting<C>>> {
-        let mut state = self.state();
-        while state.waiting.front().is_some_and(|waiting| waiting.since.elapsed() > limit) {
-            let Some(Waiting { call, reply, .. }) = state.waiting.pop_front() else { break };
-            let _ = reply.send(Err(Fault::Before(Cause::Timeout).into_error(call.effect())));
-        }
-        if state.waiting.is_empty() {
-            state.flights -= 1;
+impl<C: Call> State<C> {
+    /// Whether a flight is late.
+    fn is_late(&self) -> bool {
+        self.flights.iter().flatten().any(|since| since.elapsed() >= PATIENCE)
+    }
+
+    /// The place of another flight, where there is room for one.
+    fn take_off(&mut self) -> Option<usize> {
+        let now = Instant::now();
+        let in_time = self.flights.iter().flatten().filter(|since| now.duration_since(**since) < PATIENCE).count();
+        let is_crowded = self.waiting.len() >= CROWD;
+        if in_time >= C::FLIGHTS.max(1 + usize::from(is_crowded)) {
             return None;
         }
-        let (mut batch, mut bytes) = (Vec::with_capacity(state.waiting.len().min(MOST_CALLS)), 0_usize);
-        while let Some(waiting) = state.waiting.pop_front() {
+        let (place, flight) = self.flights.iter_mut().enumerate().find(|(_, flight)| flight.is_none())?;
+        *flight = Some(now);
+        Some(place)
+    }
+
+    fn land(&mut self, place: usize) {
+        if let Some(flight) = self.flights.get_mut(place) {
+            *flight = None;
+        }
+    }
+
+    /// The calls of the next statement, where any wait and there is room for it. One that has waited for longer than a statement
+    /// may take is not sent any more.
+    fn next(&mut self, limit: Duration) -> Option<Batch<C>> {
+        while self.waiting.front().is_some_and(|waiting| waiting.since.elapsed() > limit) {
+            let Some(Waiting { call, reply, .. }) = self.waiting.pop_front() else { break };
+            let _ = reply.send(Err(Fault::Before(Cause::Timeout).into_error(call.effect())));
+        }
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let place = self.take_off()?;
+        let (mut batch, mut bytes) = (Vec::with_capacity(self.waiting.len().min(MOST_CALLS)), 0_usize);
+        while let Some(waiting) = self.waiting.pop_front() {
             let size = waiting.call.bytes();
             if !batch.is_empty() && (batch.len() == MOST_CALLS || bytes.saturating_add(size) > MOST_BYTES) {
-                state.waiting.push_front(waiting);
+                self.waiting.push_front(waiting);
                 break;
             }
             bytes = bytes.saturating_add(size);
             batch.push(waiting);
         }
-        Some(batch)
+        Some((place, batch))
     }
 }
 
 impl<C: Call> std::fmt::Debug for Lane<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.state();
-        f.debug_struct("Lane").field("flights", &state.flights).field("waiting", &state.waiting.len()).finish()
+        let flights = state.flights.iter().flatten().count();
+        f.debug_struct("Lane").field("flights", &flights).field("waiting", &state.waiting.len()).finish()
     }
 }
 
 /// Makes a call by its lane.
 pub(crate) async fn call<C: Call>(core: &Arc<Core>, call: C) -> Result<C::Answer> {
     let effect = call.effect();
-    let (call, waits) = {
-        let mut state = C::lane(core).state();
-        if state.flights < FLIGHTS {
-            state.flights += 1;
-            (Some(call), None)
-        } else {
-            let (reply, answer) = oneshot::channel();
-            state.waiting.push_back(Waiting { call, reply, since: Instant::now() });
-            (None, Some(answer))
+    let answer = match enter(core, call) {
+        Turn::Now(call, flight) => {
+            let answer = C::send(Arc::clone(core), vec![call]).await.pop();
+            drop(flight);
+            answer
         }
+        Turn::Later(answer) => answer.await.ok(),
     };
-    if let Some(answer) = waits {
-        return answer.await.unwrap_or_else(|_| Err(lost(effect)));
+    answer.unwrap_or_else(|| Err(lost(effect)))
+}
+
+enum Turn<C: Call> {
+    /// The call is sent by who makes it.
+    Now(C, Flight<C>),
+    /// Somebody sends it, and the answer comes here.
+    Later(oneshot::Receiver<Result<C::Answer>>),
+}
+
+fn enter<C: Call>(core: &Arc<Core>, call: C) -> Turn<C> {
+    let mut state = C::lane(core).state();
+    // Behind a late one a task takes over: a caller that leaves its call alone keeps a connection, and more of them all.
+    if !state.is_late()
+        && let Some(place) = state.take_off()
+    {
+        return Turn::Now(call, Flight::new(core, place));
     }
-    let flight = Flight::<C> { core: Arc::clone(core), is_landed: false, kind: std::marker::PhantomData };
-    let mut answers = C::send(Arc::clone(core), call.into_iter().collect()).await;
-    drop(flight);
-    answers.pop().unwrap_or_else(|| Err(lost(effect)))
+    let (reply, answer) = oneshot::channel();
+    state.waiting.push_back(Waiting { call, reply, since: Instant::now() });
+    Flight::pass_on(core, state.next(core.links.limit));
+    if !std::mem::replace(&mut state.is_watched, true) {
+        core.home.spawn(watch::<C>(Arc::clone(core)));
+    }
+    Turn::Later(answer)
+}
+
+/// As long as calls wait, lets them take off when all that is under way is late. The flights cannot: who drives one may stand
+/// still.
+async fn watch<C: Call>(core: Arc<Core>) {
+    let mut is_watched = true;
+    while is_watched {
+        SystemClock.sleep(PATIENCE).await;
+        let batch = {
+            let mut state = C::lane(&core).state();
+            let batch = state.next(core.links.limit);
+            is_watched = !state.waiting.is_empty();
+            state.is_watched = is_watched;
+            batch
+        };
+        Flight::pass_on(&core, batch);
+    }
 }
 
 /// The right to have a statement under way. It is passed on to those who wait, whatever becomes of who holds it.
 struct Flight<C: Call> {
     core: Arc<Core>,
-    is_landed: bool,
-    kind: std::marker::PhantomData<fn() -> C>,
+    /// Where it stands among the flights; nowhere, once it has landed.
+    place: Option<usize>,
+    kind: PhantomData<fn() -> C>,
 }
 
 impl<C: Call> Flight<C> {
+    fn new(core: &Arc<Core>, place: usize) -> Self {
+        Self { core: Arc::clone(core), place: Some(place), kind: PhantomData }
+    }
+
+    /// Lands, and takes off again where calls wait that nobody else carries.
+    fn next(&mut self) -> Option<Vec<Waiting<C>>> {
+        let mut state = C::lane(&self.core).state();
+        state.land(self.place.take()?);
+        let (place, batch) = state.next(self.core.links.limit)?;
+        self.place = Some(place);
+        Some(batch)
+    }
+
     /// Sends what waits, until nothing does.
     async fn carry(mut self, batch: Vec<Waiting<C>>) {
         let mut next = Some(batch);
         while let Some(batch) = next {
             let (calls, replies): (Vec<_>, Vec<_>) =
                 batch.into_iter().map(|waiting| (waiting.call, waiting.reply)).unzip();
+            let answered = calls.len();
             let answers = C::send(Arc::clone(&self.core), calls).await;
             for (reply, answer) in replies.into_iter().zip(answers) {
                 // A caller that is gone needs no answer.
                 let _ = reply.send(answer);
             }
-            // Whoever got an answer and has a next call goes with the next statement, not alone behind it.
-            tokio::task::yield_now().await;
-            next = C::lane(&self.core).next(self.core.links.limit);
+            for _ in 0..TURNS {
+                tokio::task::yield_now().await;
+                if C::lane(&self.core).state().waiting.len() >= answered {
+                    break;
+                }
+            }
+            next = self.next();
         }
-        self.is_landed = true;
+    }
+
+    /// Another flight, where there is something to carry.
+    fn pass_on(core: &Arc<Core>, batch: Option<Batch<C>>) {
+        if let Some((place, batch)) = batch {
+            core.home.spawn(Self::new(core, place).carry(batch));
+        }
     }
 }
 
 impl<C: Call> Drop for Flight<C> {
     fn drop(&mut self) {
-        if self.is_landed {
-            return;
-        }
-        if let Some(batch) = C::lane(&self.core).next(self.core.links.limit) {
-            let next = Self { core: Arc::clone(&self.core), is_landed: false, kind: std::marker::PhantomData };
-            self.core.home.spawn(next.carry(batch));
-        }
+        let batch = self.next();
+        Self::pass_on(&self.core, self.place.take().zip(batch));
     }
 }

@@ -10,7 +10,7 @@ use kv_core::{
 use kv_postgres::{PostgresStore, SyncMode};
 use test_servers::postgres::Postgres;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, poll};
 
 mod support;
 use support::{get, impatient, key, lock_row, now, pause, recovers, set, test};
@@ -26,6 +26,8 @@ fn main() {
             test("a_full_disk_is_told_and_survived", full_disk),
             test("a_server_that_takes_no_writes_is_read", read_only_server),
             test("a_locked_row_holds_up_no_other", locked_row),
+            test("writes_go_on_beside_one_that_waits_for_a_lock", beside_a_lock),
+            test("a_call_that_nobody_polls_holds_up_no_other", unpolled_calls),
             test("an_unlogged_table_is_declared_as_one", unlogged_table),
             test("entries_written_together_with_other_sessions_are_never_in_a_deadlock", no_deadlocks),
         ],
@@ -164,6 +166,58 @@ async fn locked_row() {
     drop(lock);
     server.psql("kv", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").unwrap();
     set(&store, "locked", "new").await.unwrap();
+}
+
+async fn beside_a_lock() {
+    let server = Postgres::start().unwrap();
+    let store = impatient(&server).operation_timeout(Duration::from_secs(20)).lock_timeout(Duration::from_secs(10));
+    let store = store.open().await.unwrap();
+    set(&store, "locked", "old").await.unwrap();
+    let lock = lock_row(&server, "locked").await;
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { set(&store, "locked", "new").await }
+    });
+    pause(Duration::from_millis(50)).await;
+    let started = now();
+    for number in 0..100 {
+        set(&store, &format!("free{number}"), "new").await.unwrap();
+    }
+    assert!(now().duration_since(started).unwrap() < Duration::from_secs(5));
+    assert!(!waiting.is_finished());
+    drop(lock);
+    server.psql("kv", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").unwrap();
+    waiting.await.unwrap().unwrap();
+}
+
+/// As a loop does that awaits one call in a branch of `select!`, and keeps another for later.
+async fn unpolled_calls() {
+    let server = Postgres::start().unwrap();
+    let store = impatient(&server).open().await.unwrap();
+    let (mut sets, mut gets) = (Vec::new(), Vec::new());
+    for number in 0..3 {
+        let name = format!("kept{number}");
+        let mut kept = Box::pin(async { (set(&store, &name, "v").await, name) });
+        assert!(poll!(&mut kept).is_pending());
+        sets.push(kept);
+        let mut kept = Box::pin(get(&store, "k"));
+        assert!(poll!(&mut kept).is_pending());
+        gets.push(kept);
+    }
+    let others = async {
+        set(&store, "k", "v").await.unwrap();
+        get(&store, "k").await.unwrap().unwrap()
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(5), others).await.unwrap();
+    assert_eq!(answer, "v");
+    for kept in sets {
+        let (done, name) = kept.await;
+        done.unwrap();
+        assert_eq!(get(&store, &name).await.unwrap().as_deref(), Some("v"));
+    }
+    for kept in gets {
+        kept.await.unwrap();
+    }
 }
 
 async fn full_disk() {

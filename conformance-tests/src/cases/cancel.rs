@@ -1,10 +1,11 @@
-//! Futures that are dropped before they are through.
+//! Futures that are dropped before they are through, or polled no further.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::poll;
 use kv_core::{
     Capability, DeleteOptions, Expiry, IncrementOptions, Key, KeyPrefix, KvStore, ListQuery, NewExpiry, SetItem,
@@ -33,6 +34,7 @@ cases! { cancel, Core:
     set_at_every_point: "A-1" [] "a set that is dropped at any of its await points has written the whole entry or nothing";
     commit_at_every_point: "A-1" [Need::Has(Capability::Transactions)] "a commit that is dropped at any of its await points has applied all or nothing";
     many_at_random: "A-1" [] "hundreds of calls that are dropped at different points leave answers with those who asked";
+    left_alone: "A-2" [] "calls that are begun and polled no further hold up no other, and are done when somebody polls on";
 }
 
 /// How often a future is polled before it is dropped, in turn: not at all, and up to where every store is through.
@@ -43,7 +45,10 @@ const MOST_POLLS: usize = 64;
 
 /// Polls a future so often, a moment apart, and drops it. Tells whether it was through.
 async fn abandon(polls: usize, future: impl Future<Output: Sized> + Send) -> bool {
-    let mut future = pin!(future);
+    poll_for_a_while(polls, pin!(future)).await
+}
+
+async fn poll_for_a_while(polls: usize, mut future: Pin<&mut (impl Future<Output: Sized> + Send + ?Sized)>) -> bool {
     for at in 0..polls {
         if poll!(future.as_mut()).is_ready() {
             return true;
@@ -318,6 +323,45 @@ async fn commit_at_every_point(cx: Context) -> Verdict {
         goes_on(&cx).await?;
         if is_through {
             break;
+        }
+    }
+    Ok(())
+}
+
+/// As a loop does that awaits one call in a branch of `select!`, and keeps others for later.
+async fn left_alone(cx: Context) -> Verdict {
+    const OF_EACH: usize = 3;
+    const LONGEST: Duration = Duration::from_secs(10);
+    for polls in [1, 2, 3, 5] {
+        let (old, new) = (Bytes::from("old"), Bytes::from("new"));
+        let keys: Vec<Key> = (0..OF_EACH).map(|at| own(polls).child(at.to_string())).collect::<Result<_, _>>()?;
+        let gone: Vec<Key> = keys.iter().map(|key| key.child("gone")).collect::<Result<_, _>>()?;
+        for key in &gone {
+            cx.set(key, old.clone()).await?;
+        }
+        let (set, delete) = (SetOptions::default(), DeleteOptions::default());
+        let mut begun: Vec<BoxFuture<'_, kv_core::Result<()>>> = Vec::new();
+        for (key, gone) in keys.iter().zip(&gone) {
+            let value = new.clone();
+            begun.push(Box::pin(async { cx.store().set(key, value, &set).await.map(drop) }));
+            begun.push(Box::pin(async { cx.store().get(key).await.map(drop) }));
+            begun.push(Box::pin(async { cx.store().delete(gone, &delete).await.map(drop) }));
+        }
+        let mut kept = Vec::new();
+        for mut call in begun {
+            if !poll_for_a_while(polls, call.as_mut()).await {
+                kept.push(call);
+            }
+        }
+        let others = tokio::time::timeout(LONGEST, goes_on(&cx)).await;
+        ensure!(others.is_ok(), "calls wait behind {} that were begun and are polled by nobody", kept.len());
+        others.unwrap_or(Ok(()))?;
+        for call in kept {
+            call.await?;
+        }
+        for (key, gone) in keys.iter().zip(&gone) {
+            cx.expect(key, new.clone()).await?;
+            cx.expect_absent(gone).await?;
         }
     }
     Ok(())

@@ -39,6 +39,9 @@ faults! { concurrency:
     dropped_calls_keep_their_connection: "A-1" "a write that is dropped halfway never gives its connection back to the pool"
         ["cancel/many_at_random", "cancel/conditional_set", "cancel/set", "cancel/set_many"]
         |inner, _clock| Leaking { inner, pool: Arc::new(Semaphore::new(4)) };
+    a_call_left_alone_keeps_the_lock: "A-2" "writes one after the other, under a lock that a call keeps while it waits"
+        ["cancel/left_alone"]
+        |inner, _clock| InLine { inner, lock: tokio::sync::Mutex::default() };
     first_uses_collide: "R-1" "creates its table on the first write, and clients that come together fail, as two `CREATE TABLE`s do"
         ["concurrency/a_hundred_first_uses", "basics/many_keys_at_first", "batch/batches_at_once",
          "concurrency/clients_on_their_own_keys_do_not_meet", "concurrency/racing_writers_leave_one_of_them"]
@@ -66,6 +69,23 @@ impl KvStore for EarlyDelete {
             let _ = inner.delete(&key, &DeleteOptions::default().with_when(when)).await;
         });
         Ok(DeleteOutcome::Deleted { previous: Some(entry).filter(|_| options.return_previous) })
+    }
+}
+
+#[derive(Debug)]
+struct InLine {
+    inner: Arc<dyn KvStore>,
+    lock: tokio::sync::Mutex<()>,
+}
+
+#[async_trait]
+impl KvStore for InLine {
+    delegate_store!(self.inner, except set);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let _turn = self.lock.lock().await;
+        tokio::task::yield_now().await;
+        self.inner.set(key, value, options).await
     }
 }
 
