@@ -47,14 +47,21 @@ impl Interest {
 
 /// The place of these bytes in the set.
 fn bit(head: &[u8]) -> u64 {
-    let mut bytes = [0; MAX_BYTES];
-    bytes.iter_mut().zip(head).for_each(|(byte, from)| *byte = *from);
-    let (words, _) = bytes.as_chunks();
-    let mix = |hash: u64, word: &[u8; 8]| {
-        (hash.rotate_left(32) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-    };
-    let hash = words.iter().fold(0, mix) >> 32;
+    let mix = |hash: u64, word: u64| (hash.rotate_left(32) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let hash = words(head).into_iter().fold(0, mix) >> 32;
     1 << (hash % HASHES + u64::from(LENGTH_BITS))
+}
+
+/// All of up to sixteen bytes, the middle ones twice: whole words are read from where they are, for bytes that were put together
+/// into a word have to be waited for.
+fn words(head: &[u8]) -> [u64; 2] {
+    if let (Some(first), Some(last)) = (head.first_chunk::<8>(), head.last_chunk::<8>()) {
+        [*first, *last].map(u64::from_le_bytes)
+    } else if let (Some(first), Some(last)) = (head.first_chunk::<4>(), head.last_chunk::<4>()) {
+        [*first, *last].map(|word| u32::from_le_bytes(word).into())
+    } else {
+        [0, head.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))]
+    }
 }
 
 #[cfg(test)]

@@ -257,3 +257,107 @@ impl<C: Call> Drop for Flight<C> {
         Self::pass_on(&self.core, self.place.take().zip(batch));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call of so many bytes.
+    struct Fake(usize);
+
+    impl Call for Fake {
+        type Answer = ();
+        const FLIGHTS: usize = 1;
+
+        fn lane(_: &Core) -> &Lane<Self> {
+            unreachable!("nothing is sent here")
+        }
+
+        fn bytes(&self) -> usize {
+            self.0
+        }
+
+        fn effect(&self) -> Effect {
+            Effect::None
+        }
+
+        fn send(_: Arc<Core>, _: Vec<Self>) -> BoxFuture<'static, Vec<Result<()>>> {
+            unreachable!("nothing is sent here")
+        }
+    }
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn state() -> State<Fake> {
+        State { flights: [None; MOST_FLIGHTS], waiting: VecDeque::new(), is_watched: false }
+    }
+
+    fn wait(state: &mut State<Fake>, bytes: usize) -> oneshot::Receiver<Result<()>> {
+        let (reply, answer) = oneshot::channel();
+        state.waiting.push_back(Waiting { call: Fake(bytes), reply, since: Instant::now() });
+        answer
+    }
+
+    fn sent(state: &mut State<Fake>) -> Option<usize> {
+        state.next(LIMIT).map(|(_, batch)| batch.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_is_under_way_and_a_late_one_makes_room_for_another() {
+        let mut state = state();
+        let first = state.take_off().unwrap();
+        let _answers = [wait(&mut state, 1), wait(&mut state, 1)];
+        assert_eq!(sent(&mut state), None);
+        state.land(first);
+        assert_eq!(sent(&mut state), Some(2));
+        for at in 1..MOST_FLIGHTS {
+            let _answer = wait(&mut state, 1);
+            assert_eq!(sent(&mut state), None, "{at}");
+            tokio::time::advance(PATIENCE).await;
+            assert!(state.is_late());
+            assert_eq!(sent(&mut state), Some(1), "{at}");
+        }
+        // All places are taken by what is late.
+        tokio::time::advance(PATIENCE).await;
+        let _answer = wait(&mut state, 1);
+        assert_eq!(sent(&mut state), None);
+        state.land(2);
+        assert_eq!(sent(&mut state), Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_is_worth_a_second_one() {
+        let mut state = state();
+        state.take_off().unwrap();
+        let mut answers: Vec<_> = (1..CROWD).map(|_| wait(&mut state, 1)).collect();
+        assert_eq!(sent(&mut state), None);
+        answers.push(wait(&mut state, 1));
+        assert_eq!(sent(&mut state), Some(CROWD));
+        answers.extend((0..CROWD).map(|_| wait(&mut state, 1)));
+        assert_eq!(sent(&mut state), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_statement_takes_what_fits_and_one_that_is_too_large_goes_alone() {
+        let mut state = state();
+        let most = 2 * MOST_BYTES;
+        let _large: Vec<_> = [most, 1, MOST_BYTES - 1, 1].into_iter().map(|bytes| wait(&mut state, bytes)).collect();
+        for calls in [1, 2, 1] {
+            assert_eq!(sent(&mut state), Some(calls));
+            (0..MOST_FLIGHTS).for_each(|place| state.land(place));
+        }
+        let _many: Vec<_> = (0..=MOST_CALLS).map(|_| wait(&mut state, 1)).collect();
+        assert_eq!(sent(&mut state), Some(MOST_CALLS));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_for_too_long_is_told_that_nothing_happened() {
+        let mut state = state();
+        let mut early = wait(&mut state, 1);
+        tokio::time::advance(LIMIT + Duration::from_millis(1)).await;
+        let mut late = wait(&mut state, 1);
+        assert_eq!(sent(&mut state), Some(1));
+        assert_eq!(early.try_recv().unwrap().unwrap_err().kind(), kv_core::ErrorKind::Unavailable);
+        assert!(late.try_recv().is_err());
+    }
+}

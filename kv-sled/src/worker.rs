@@ -113,9 +113,7 @@ impl Worker {
 
     /// Judges writes, applies them together, makes them safe and acknowledges them. Gives back what came behind them.
     fn write(&mut self, first: Message, inbox: &mut mpsc::Receiver<Message>) -> Option<Message> {
-        // Where no flush is shared, nobody is waited for.
-        let expected = if matches!(self.config.durability, SledDurability::Interval(_)) { 0 } else { self.last_writes };
-        let mut group = Group::new(first, expected, inbox);
+        let mut group = Group::new(first, self.last_writes, inbox);
         if let Err(failure) = self.may_write() {
             while group.next().is_some() {}
             return group.end(Some(&failure));
