@@ -55,9 +55,14 @@ impl Bar {
 
     /// Whether the median is as required; a figure that was not taken meets nothing.
     pub(crate) fn is_met(&self) -> bool {
+        self.is_within(1.0)
+    }
+
+    /// Whether the median is so many times as bad as required at most.
+    pub(crate) fn is_within(&self, margin: f64) -> bool {
         self.measured.is_some_and(|Spread { median, .. }| match self.required {
-            Required::AtMost(most) => median <= most,
-            Required::AtLeast(least) => median >= least,
+            Required::AtMost(most) => median <= most * margin,
+            Required::AtLeast(least) => median >= least / margin,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kv_core::{Expiry, Key, KvStore, SetOptions};
+use kv_core::{Expiry, Key, KvStore, ManualClock, SetOptions};
 use kv_memory::MemoryStore;
 
 /// How many entries a store has: few, for instructions do not follow the caches.
@@ -26,6 +26,12 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) async fn unbounded(options: &SetOptions) -> Self {
         Self::over(MemoryStore::new(), options).await
+    }
+
+    /// An unbounded one, whose time is moved by hand.
+    pub(crate) async fn on_clock(clock: &ManualClock) -> Self {
+        let store = MemoryStore::builder().clock(Arc::new(clock.clone())).build().unwrap();
+        Self::over(store, &SetOptions::default()).await
     }
 
     pub(crate) async fn bounded() -> Self {

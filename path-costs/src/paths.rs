@@ -2,8 +2,9 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
-use kv_core::{Key, KeyPrefix, Kv, ListQuery, SetOptions, WatchQuery, When};
+use kv_core::{Key, KeyPrefix, Kv, ListQuery, ManualClock, SetOptions, WatchQuery, When};
 
 use crate::fixture::{Fixture, MOST, for_an_hour, keys};
 
@@ -25,7 +26,7 @@ macro_rules! paths {
 
 paths! {
     get_hit get_hit_with_ttl get_miss overwrite overwrite_watched_elsewhere insert set_with_ttl compare_and_set list_100
-    publish key_of_three_segments kv_get_bytes namespace_get_bytes bounded_get bounded_overwrite bounded_insert
+    insert_with_ttl insert_with_ttl_and_sweep publish key_of_three_segments kv_get_bytes namespace_get_bytes bounded_get bounded_overwrite bounded_insert
 }
 
 async fn get(fixture: Fixture, times: usize) {
@@ -40,9 +41,9 @@ async fn set(fixture: Fixture, times: usize, options: SetOptions) {
     }
 }
 
-async fn set_fresh(fixture: Fixture, times: usize) {
+async fn set_fresh(fixture: Fixture, times: usize, options: &SetOptions) {
     for key in keys("fresh", MOST).iter().take(times) {
-        assert!(fixture.store.set(key, fixture.value.clone(), &SetOptions::default()).await.unwrap().is_stored());
+        assert!(fixture.store.set(key, fixture.value.clone(), options).await.unwrap().is_stored());
     }
 }
 
@@ -85,11 +86,25 @@ async fn overwrite_watched_elsewhere(times: usize) {
 }
 
 async fn insert(times: usize) {
-    set_fresh(Fixture::unbounded(&SetOptions::default()).await, times).await;
+    set_fresh(Fixture::unbounded(&SetOptions::default()).await, times, &SetOptions::default()).await;
 }
 
 async fn set_with_ttl(times: usize) {
     set(Fixture::unbounded(&for_an_hour()).await, times, for_an_hour()).await;
+}
+
+async fn insert_with_ttl(times: usize) {
+    set_fresh(Fixture::unbounded(&SetOptions::default()).await, times, &for_an_hour()).await;
+}
+
+/// Beside the path before it, what the sweeper costs for each entry.
+async fn insert_with_ttl_and_sweep(times: usize) {
+    let clock = ManualClock::new();
+    let fixture = Fixture::on_clock(&clock).await;
+    let store = fixture.store;
+    set_fresh(fixture, times, &for_an_hour()).await;
+    clock.advance(Duration::from_secs(7_200));
+    assert_eq!(store.sweep().await.unwrap(), times as u64);
 }
 
 async fn compare_and_set(times: usize) {
@@ -144,5 +159,5 @@ async fn bounded_overwrite(times: usize) {
 }
 
 async fn bounded_insert(times: usize) {
-    set_fresh(Fixture::bounded().await, times).await;
+    set_fresh(Fixture::bounded().await, times, &SetOptions::default()).await;
 }
