@@ -26,7 +26,8 @@ macro_rules! paths {
 
 paths! {
     get_hit get_hit_with_ttl get_miss overwrite overwrite_watched_elsewhere insert set_with_ttl compare_and_set list_100
-    insert_with_ttl insert_with_ttl_and_sweep publish key_of_three_segments kv_get_bytes namespace_get_bytes bounded_get bounded_overwrite bounded_insert
+    insert_with_ttl insert_with_ttl_and_sweep publish key_of_three_segments kv_get_bytes namespace_get_bytes
+    bounded_get bounded_overwrite bounded_insert
 }
 
 async fn get(fixture: Fixture, times: usize) {
