@@ -33,11 +33,15 @@ fn fill(url: &str) {
     kv().args(["--store", url, "import", "-"]).write_stdin(export).assert().success();
 }
 
-/// Flips a bit in the last copy of a text.
+/// Flips a bit in every copy of a text.
 fn damage(file: &Path, text: &[u8]) {
     let mut bytes = fs::read(file).unwrap();
-    let place = bytes.windows(text.len()).rposition(|window| window == text).unwrap();
-    *bytes.get_mut(place).unwrap() ^= 1;
+    let copies: Vec<_> =
+        (0..bytes.len()).filter(|&place| bytes.get(place..).is_some_and(|rest| rest.starts_with(text))).collect();
+    assert!(!copies.is_empty());
+    for place in copies {
+        *bytes.get_mut(place).unwrap() ^= 1;
+    }
     fs::write(file, bytes).unwrap();
 }
 

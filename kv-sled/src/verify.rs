@@ -26,8 +26,9 @@ pub struct Verification {
     /// How many pages of the tree, or changes to them, could not be read.
     pub damaged_pages: u64,
     /// Whether what is there adds up to a state that the store has had, by its own sum over all records. Without damaged
-    /// parts of the log that is the last one that was acknowledged, unless the file was cut off at its end or the damage hit
-    /// the last batch of writes, which look like a crash. With some, they hit what is not in use any more, or the end of the log, and then it may be an earlier one.
+    /// parts of the log that is the last one that was acknowledged, unless the file was cut off at its end, or the store was
+    /// not closed and the damage hit its last batch of writes: both look like a crash. With some, they hit what is not in use
+    /// any more, or the end of the log, and then it may be an earlier one.
     pub is_whole: bool,
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv_core::{BoxFuture, Clock, Error, ErrorKind, Key, Result, SystemClock};
-use sled::Db;
+use sled::{Batch, Db};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{SledConfig, SledDurability};
@@ -39,6 +39,8 @@ pub(crate) struct Worker {
     medium: Medium,
     /// Whether something was applied that was not flushed.
     is_dirty: bool,
+    /// Whether something was applied since opening.
+    has_written: bool,
     /// How many writes the last batch had.
     last_writes: usize,
     /// Whether sled has failed in a way after which it must not be asked for anything.
@@ -55,7 +57,19 @@ impl Worker {
         ledger: Ledger,
         medium: Medium,
     ) -> Self {
-        Self { config, path, shared, pulse, db, ledger, medium, is_dirty: false, last_writes: 0, is_unfit: false }
+        Self {
+            config,
+            path,
+            shared,
+            pulse,
+            db,
+            ledger,
+            medium,
+            is_dirty: false,
+            has_written: false,
+            last_writes: 0,
+            is_unfit: false,
+        }
     }
 
     /// Works until the store is closed or its last handle is gone.
@@ -175,16 +189,25 @@ impl Worker {
     /// Applies what was judged, and gives the keys that changed.
     fn apply(&mut self, judged: Applicable) -> Result<Vec<Key>, Stop> {
         let Applicable { batch, changed, ledger } = judged;
-        let patience = self.config.operation_timeout / 2;
-        let Some(alone) = gate::exclusive(patience) else {
-            return Err(Stop::NotBegun(Error::unavailable("another sled store of this process stands still")));
-        };
-        self.db.apply_batch(batch).map_err(|error| Stop::Unknown(from_sled(error)))?;
-        drop(alone);
+        self.enter(batch)?;
         count(&self.shared.counts.batches, 1);
         self.ledger = ledger;
-        self.is_dirty = true;
+        (self.is_dirty, self.has_written) = (true, true);
         Ok(changed)
+    }
+
+    /// Enters a batch into the log.
+    fn enter(&self, batch: Batch) -> Result<(), Stop> {
+        let Some(_alone) = gate::exclusive(self.config.operation_timeout / 2) else {
+            return Err(Stop::NotBegun(Error::unavailable("another sled store of this process stands still")));
+        };
+        self.db.apply_batch(batch).map_err(|error| Stop::Unknown(from_sled(error)))
+    }
+
+    /// Puts a mark behind the last write, which tells one that was damaged later from one that a crash has torn: a batch of
+    /// nothing is a message in the log.
+    fn seal(&self) -> Result<(), Stop> {
+        if self.has_written && self.shared.health.is_open() { self.enter(Batch::default()) } else { Ok(()) }
     }
 
     /// Makes what was applied as safe as declared.
@@ -280,13 +303,16 @@ impl Worker {
         }
     }
 
-    /// Flushes, gives the files back and answers whoever still waits.
+    /// Seals, flushes, gives the files back and answers whoever still waits.
     async fn end(mut self, closing: Option<oneshot::Sender<Result<()>>>, mut inbox: mpsc::Receiver<Message>) {
         if !self.is_unfit {
             let pulse = Arc::clone(&self.pulse);
             let _busy = pulse.begin(self.config.operation_timeout);
             // Also where the store was given up for standing still: it has come back.
-            let _ = self.attempt(Self::hand_over);
+            let _ = self.attempt(|worker| {
+                worker.seal()?;
+                worker.hand_over()
+            });
         }
         self.shared.health.close();
         inbox.close();
@@ -299,7 +325,19 @@ impl Worker {
         }
         self.shared.changes.close();
         self.shared.letters.close();
-        let Self { config, path, shared, pulse, db, ledger: _, medium, is_dirty: _, last_writes: _, is_unfit } = self;
+        let Self {
+            config,
+            path,
+            shared,
+            pulse,
+            db,
+            ledger: _,
+            medium,
+            is_dirty: _,
+            has_written: _,
+            last_writes: _,
+            is_unfit,
+        } = self;
         let _busy = pulse.begin(config.operation_timeout);
         // Readers that are inside have let go of the tree when this lock is had.
         drop(shared.tree.write().take());
