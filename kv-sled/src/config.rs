@@ -130,7 +130,8 @@ pub enum SledDurability {
     /// that wait at the same time.
     #[default]
     Process,
-    /// The sudden end of this process, but **the writes of the last stretch of this length can be lost**.
+    /// The sudden end of this process, but **the writes of the last stretch of this length can be lost**: they wait in memory, and
+    /// are read and written over there.
     Interval(Duration),
     /// Loss of power, as far as an fsync of every file that changed can promise it on top of sled; see the crate's
     /// documentation for what sled does not order.

@@ -1,52 +1,42 @@
 //! A batch that is being made: what it changes, seen over what the tree holds.
 
-use std::collections::BTreeSet;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as Place;
 use kv_core::{Deadline, Entry, Error, Key, Result, stored};
-use sled::{Batch, IVec, Tree};
+use sled::{IVec, Tree};
 
-use crate::codec::{LEDGER, Physical, data_key, entry, index_key, index_range};
+use crate::changes::{Changes, Record};
+use crate::codec::{Physical, data_key, entry, index_range};
 use crate::decide;
 use crate::error::{from_sled, is_fatal};
 use crate::health::Trouble;
-use crate::ledger::Ledger;
 
-/// Judged changes that are not applied yet. The worker is the only writer, so the tree stands still meanwhile.
+/// Judged changes that are not applied yet. Whoever judges has them for itself, so the tree stands still meanwhile.
 pub(crate) struct Draft<'t> {
     tree: &'t Tree,
     now: SystemTime,
-    records: HashMap<Key, Record>,
-    /// The order in which keys were changed first, for whoever watches.
+    changes: Changes,
+    /// What is just being written, over the tree.
+    going: Option<Arc<Changes>>,
+    /// The keys that were changed since it was begun or gone on with, in order, for whoever watches.
     changed: Vec<Key>,
-    /// Entries of the index that no record stands behind.
-    strays: BTreeSet<IVec>,
     /// What the tree has met that makes it unfit for more.
     trouble: Option<Trouble>,
 }
 
-/// One key's stored bytes, in the tree and after the batch.
-#[derive(Debug)]
-struct Record {
-    before: Option<IVec>,
-    after: Option<IVec>,
-    is_changed: bool,
-}
-
-/// What is to be applied.
-#[derive(Debug)]
-pub(crate) struct Applicable {
-    pub(crate) batch: Batch,
-    pub(crate) changed: Vec<Key>,
-    pub(crate) ledger: Ledger,
-}
-
 impl<'t> Draft<'t> {
-    pub(crate) fn new(tree: &'t Tree, now: SystemTime) -> Self {
-        Self { tree, now, records: HashMap::new(), changed: Vec::new(), strays: BTreeSet::new(), trouble: None }
+    /// Goes on with changes; with none it is a new one.
+    pub(crate) fn over(tree: &'t Tree, now: SystemTime, mut changes: Changes, going: Option<Arc<Changes>>) -> Self {
+        changes.turn += 1;
+        Self { tree, now, changes, going, changed: Vec::new(), trouble: None }
+    }
+
+    /// The changes, those included that it went on with, and the keys of its own.
+    pub(crate) fn end(self) -> (Changes, Vec<Key>) {
+        (self.changes, self.changed)
     }
 
     /// Takes out what makes the tree unfit for this batch and every other.
@@ -89,11 +79,16 @@ impl<'t> Draft<'t> {
 
     /// Changes what stands under a key.
     pub(crate) fn put(&mut self, key: &Key, stored: Option<Vec<u8>>) -> Result<()> {
+        let turn = self.changes.turn;
         let record = self.record(key)?;
-        record.after = stored.map(IVec::from);
-        if !std::mem::replace(&mut record.is_changed, true) {
+        let after = stored.map(IVec::from);
+        let bytes = |stored: Option<&IVec>| stored.map_or(0, |stored| stored.len());
+        let (less, more) = (bytes(record.after.as_ref()), bytes(after.as_ref()));
+        record.after = after;
+        if record.changed.replace(turn) != Some(turn) {
             self.changed.push(key.clone());
         }
+        self.changes.bytes = (self.changes.bytes + more).saturating_sub(less);
         Ok(())
     }
 
@@ -107,7 +102,7 @@ impl<'t> Draft<'t> {
             let (physical, _) = item.map_err(|error| self.failed(error))?;
             seen += 1;
             let Physical::Index(deadline, key) = Physical::read(&physical) else {
-                self.strays.insert(physical);
+                self.changes.strays.insert(physical);
                 continue;
             };
             // The index follows the record. Where they do not agree, the record is right.
@@ -116,7 +111,7 @@ impl<'t> Draft<'t> {
                 self.put(&key, None)?;
                 removed += 1;
             } else if self.before_deadline(&key)? != Some(deadline) {
-                self.strays.insert(physical);
+                self.changes.strays.insert(physical);
             }
         }
         Ok((seen, removed))
@@ -148,7 +143,8 @@ impl<'t> Draft<'t> {
     /// Removes what only this batch has put into a range: a walk over the tree does not meet it.
     fn clear_pending(&mut self, range: &(Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Result<u64> {
         let is_pending = |record: &Record| record.before.is_none() && record.after.is_some();
-        let pending = self.records.iter().filter(|(key, record)| is_pending(record) && range.contains(&data_key(key)));
+        let pending =
+            self.changes.records.iter().filter(|(key, record)| is_pending(record) && range.contains(&data_key(key)));
         let pending: Vec<Key> = pending.map(|(key, _)| key.clone()).collect();
         let mut removed = 0;
         for key in pending {
@@ -163,58 +159,21 @@ impl<'t> Draft<'t> {
         Ok(record.before.as_ref().and_then(|stored| stored::deadline(key, stored).ok()))
     }
 
-    /// The batch, and the ledger behind it. Nothing where nothing changes.
-    pub(crate) fn finish(self, mut ledger: Ledger) -> Option<Applicable> {
-        let Self { tree: _, now: _, records, changed, strays, trouble: _ } = self;
-        if changed.is_empty() && strays.is_empty() {
-            return None;
-        }
-        let mut batch = Batch::default();
-        for (key, Record { before, after, is_changed }) in records {
-            if !is_changed {
-                continue;
-            }
-            let physical = data_key(&key);
-            let (old, new) = (indexed(&key, before.as_ref()), indexed(&key, after.as_ref()));
-            if old != new {
-                if let Some(old) = old {
-                    ledger.remove(&old, &[]);
-                    batch.remove(old);
-                }
-                if let Some(new) = new {
-                    ledger.add(&new, &[]);
-                    batch.insert(new, &[]);
-                }
-            }
-            if let Some(before) = before {
-                ledger.remove(&physical, &before);
-                if after.is_none() {
-                    batch.remove(physical.as_slice());
-                }
-            }
-            if let Some(after) = after {
-                ledger.add(&physical, &after);
-                batch.insert(physical, after);
-            }
-        }
-        for stray in strays {
-            ledger.remove(&stray, &[]);
-            batch.remove(stray);
-        }
-        batch.insert(LEDGER, ledger.encode());
-        Some(Applicable { batch, changed, ledger })
-    }
-
     fn failed(&mut self, error: sled::Error) -> Error {
         note(&mut self.trouble, error)
     }
 
     fn record(&mut self, key: &Key) -> Result<&mut Record> {
-        match self.records.entry(key.clone()) {
+        match self.changes.records.entry(key.clone()) {
             Place::Occupied(place) => Ok(place.into_mut()),
             Place::Vacant(place) => {
-                let before = self.tree.get(data_key(key)).map_err(|error| note(&mut self.trouble, error))?;
-                Ok(place.insert(Record { after: before.clone(), before, is_changed: false }))
+                let going = self.going.as_ref().and_then(|going| going.records.get(key));
+                let before = match going {
+                    Some(record) => record.after.clone(),
+                    None => self.tree.get(data_key(key)).map_err(|error| note(&mut self.trouble, error))?,
+                };
+                self.changes.bytes += key.as_str().len() + before.as_ref().map_or(0, |stored| stored.len());
+                Ok(place.insert(Record { after: before.clone(), before, changed: None }))
             }
         }
     }
@@ -228,11 +187,6 @@ fn note(trouble: &mut Option<Trouble>, error: sled::Error) -> Error {
     error
 }
 
-/// Where the index names a record.
-fn indexed(key: &Key, stored: Option<&IVec>) -> Option<Vec<u8>> {
-    index_key(stored::deadline(key, stored?).ok()?, key)
-}
-
 #[cfg(test)]
 mod tests {
     use kv_core::{ListQuery, Version};
@@ -243,7 +197,7 @@ mod tests {
     #[test]
     fn a_clear_takes_what_was_written_earlier_in_its_batch() {
         let db = sled::Config::new().temporary(true).open().unwrap();
-        let mut draft = Draft::new(&db, SystemTime::UNIX_EPOCH);
+        let mut draft = Draft::over(&db, SystemTime::UNIX_EPOCH, Changes::default(), None);
         let (inside, outside) = (Key::new(["k", "1"]).unwrap(), Key::new(["l"]).unwrap());
         for key in [&inside, &outside] {
             let stored = stored::encode(key, &Version::random(), Deadline::NEVER, b"value");

@@ -11,7 +11,9 @@ use kv_core::{Clock, Result, StoreInfo};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
+use crate::behind::Behind;
 use crate::builder::SledStoreBuilder;
+use crate::config::SledDurability;
 use crate::health::Health;
 use crate::request::Message;
 use crate::stats::{Counts, SledStats};
@@ -80,10 +82,13 @@ pub(crate) struct Shared {
     pub(crate) changes: Hub<Changes>,
     pub(crate) letters: Hub<Letters>,
     pub(crate) counts: Counts,
+    /// Where writes may be acknowledged before sled has them.
+    pub(crate) behind: Option<Behind>,
 }
 
 impl Shared {
-    pub(crate) fn new(clock: Arc<dyn Clock>, operation_timeout: Duration) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>, operation_timeout: Duration, durability: SledDurability) -> Self {
+        let is_behind = matches!(durability, SledDurability::Interval(_));
         Self {
             health: Health::new(),
             tree: RwLock::new(None),
@@ -93,6 +98,7 @@ impl Shared {
             changes: Hub::new(),
             letters: Hub::new(),
             counts: Counts::default(),
+            behind: is_behind.then(Behind::new),
         }
     }
 }
@@ -100,7 +106,8 @@ impl Shared {
 /// Without the tree, whose `Debug` shows everything that is stored.
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { health, tree: _, settings: _, clock, operation_timeout, changes: _, letters: _, counts } = self;
+        let Self { health, tree: _, settings: _, clock, operation_timeout, changes: _, letters: _, counts, behind: _ } =
+            self;
         f.debug_struct("Shared")
             .field("health", health)
             .field("clock", clock)

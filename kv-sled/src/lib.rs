@@ -1,9 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod behind;
 mod builder;
 mod capabilities;
+mod changes;
 mod codec;
 mod config;
+mod database;
 mod decide;
 mod draft;
 mod error;

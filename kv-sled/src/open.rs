@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::codec::LEDGER;
 use crate::config::{SledCheck, SledConfig, SledDurability};
+use crate::database::Database;
 use crate::error::{from_io, from_sled, is_locked};
 use crate::folder;
 use crate::handle::Shared;
@@ -41,7 +42,7 @@ pub(crate) async fn open(
     clock: Arc<dyn Clock>,
     path: PathBuf,
 ) -> Result<(Arc<Shared>, mpsc::Sender<Message>)> {
-    let shared = Arc::new(Shared::new(clock, config.operation_timeout));
+    let shared = Arc::new(Shared::new(clock, config.operation_timeout, config.durability));
     let pulse = Arc::new(Pulse::default());
     let (ended, watched) = std::sync::mpsc::channel();
     let (messages, inbox) = mpsc::channel(WAITING_WRITES);
@@ -96,7 +97,8 @@ fn work(
         let opened = opening.map(|(db, settings, ledger, medium)| {
             *shared.tree.write() = Some((*db).clone());
             let _ = shared.settings.set(settings);
-            Worker::new(config, path.to_owned(), shared, pulse, db, ledger, medium)
+            let database = Database::new(db, ledger, medium, Arc::clone(&shared), config.durability);
+            Worker::new(config, path.to_owned(), shared, pulse, database)
         });
         match opened {
             Ok(worker) => {

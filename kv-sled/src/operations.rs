@@ -11,10 +11,11 @@ use kv_core::{
     Message as Letter, MessageStream, NewExpiry, Result, SetItem, SetOptions, SetOutcome, Transaction, Version,
     deliver, stored,
 };
-use sled::Tree;
+use sled::{IVec, Tree};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::behind::Found;
 use crate::codec::{data_key, data_range, entry};
 use crate::decide;
 use crate::draft::Draft;
@@ -22,29 +23,55 @@ use crate::error::{from_sled, is_fatal};
 use crate::gate;
 use crate::handle::{Inner, Shared};
 use crate::health::Trouble;
-use crate::request::{Message, Waiting, request};
+use crate::request::{About, Message, Order, Sent, request};
 use crate::worker::SWEEP_LIMIT;
 
-/// How long a read waits for a batch on the caller's own thread. A batch takes far less, as a rule.
-const BRIEF: Duration = Duration::from_millis(2);
+/// How long a call waits for another on the caller's own thread.
+pub(crate) const BRIEF: Duration = Duration::from_millis(2);
 
 /// How many records, and about how many bytes of them, `clear` removes in one batch.
 const CLEAR_LIMIT: usize = 1_000;
 const CLEAR_BYTES: usize = 8 << 20;
 
 impl Shared {
-    /// Reads on the caller's thread. While a batch takes long, a thread that may block waits for its end.
+    /// Reads the tree on the caller's thread. While a batch takes long, a thread that may block waits for its end.
     pub(crate) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl Fn(&Tree) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        if let Some(answer) = self.try_read(BRIEF, &read) {
+        self.patiently(move |shared, patience| shared.try_read(patience, &read)).await
+    }
+
+    /// Reads what is stored under a key, or will be when what waits to be written is.
+    async fn look<T: Send + 'static>(
+        self: &Arc<Self>,
+        key: &Key,
+        read: impl Fn(&Self, &Key, Option<IVec>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let key = key.clone();
+        self.patiently(move |shared, patience| {
+            if let Some(behind) = &shared.behind
+                && let Found::Stored(stored) = behind.look(&key, patience)?
+            {
+                return Some(shared.health.check().and_then(|()| read(shared, &key, stored)));
+            }
+            shared.try_read(patience, &|tree| read(shared, &key, tree.get(data_key(&key)).map_err(from_sled)?))
+        })
+        .await
+    }
+
+    /// Tries on the caller's thread, and where that takes long on one that may block.
+    pub(crate) async fn patiently<T: Send + 'static>(
+        self: &Arc<Self>,
+        attempt: impl Fn(&Self, Duration) -> Option<Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        if let Some(answer) = attempt(self, BRIEF) {
             return answer;
         }
         let shared = Arc::clone(self);
         let patient = move || {
             let stuck = || Err(Error::unavailable("a write stands still, and reads wait behind it"));
-            shared.try_read(shared.operation_timeout, &read).unwrap_or_else(stuck)
+            attempt(&shared, shared.operation_timeout).unwrap_or_else(stuck)
         };
         match Handle::try_current() {
             Ok(runtime) => match runtime.spawn_blocking(patient).await {
@@ -82,11 +109,10 @@ impl Shared {
 
 impl Inner {
     pub(crate) async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        let (shared, key) = (Arc::clone(&self.shared), key.clone());
         self.shared
-            .read(move |tree| {
-                let Some(stored) = tree.get(data_key(&key)).map_err(from_sled)? else { return Ok(None) };
-                let (entry, deadline) = entry(&key, stored)?;
+            .look(key, |shared, key, stored| {
+                let Some(stored) = stored else { return Ok(None) };
+                let (entry, deadline) = entry(key, stored)?;
                 // What never expires asks no clock.
                 let is_live = deadline.as_millis().is_none() || !deadline.has_passed(shared.clock.now());
                 Ok(is_live.then_some(entry))
@@ -95,11 +121,10 @@ impl Inner {
     }
 
     pub(crate) async fn contains(&self, key: &Key) -> Result<bool> {
-        let (shared, key) = (Arc::clone(&self.shared), key.clone());
         self.shared
-            .read(move |tree| {
-                let Some(stored) = tree.get(data_key(&key)).map_err(from_sled)? else { return Ok(false) };
-                Ok(!stored::deadline(&key, &stored)?.has_passed(shared.clock.now()))
+            .look(key, |shared, key, stored| {
+                let Some(stored) = stored else { return Ok(false) };
+                Ok(!stored::deadline(key, &stored)?.has_passed(shared.clock.now()))
             })
             .await
     }
@@ -110,20 +135,21 @@ impl Inner {
     }
 
     pub(crate) async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        self.send_set(key, value, options).await?.wait(self).await
+        self.send_set(key, value, options, Order::Any).await?.wait(self).await
     }
 
     /// Several writes at once: they wait in the same batch.
     pub(crate) async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
         let mut sent = Vec::with_capacity(items.len());
         for item in items {
-            sent.push(self.send_set(&item.key, item.value.clone(), &item.options).await);
+            let order = Order::behind(&sent);
+            sent.push(self.send_set(&item.key, item.value.clone(), &item.options, order).await);
         }
         self.wait_for(sent).await
     }
 
     pub(crate) async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        self.send_delete(key, options).await?.wait(self).await
+        self.send_delete(key, options, Order::Any).await?.wait(self).await
     }
 
     /// As [`Inner::set_many`].
@@ -131,21 +157,22 @@ impl Inner {
         let options = DeleteOptions::default();
         let mut sent = Vec::with_capacity(keys.len());
         for key in keys {
-            sent.push(self.send_delete(key, &options).await);
+            let order = Order::behind(&sent);
+            sent.push(self.send_delete(key, &options, order).await);
         }
         self.wait_for(sent).await
     }
 
     pub(crate) async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        let key = key.clone();
-        self.write(None, key.as_str().len(), move |draft| decide::touch(draft, &key, expiry)).await
+        let own = key.clone();
+        self.write(About::key(key, None, 0), move |draft| decide::touch(draft, &own, expiry)).await
     }
 
     pub(crate) async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
         options.check(&self.info.capabilities)?;
-        let (key, options, version) = (key.clone(), options.clone(), Version::random());
-        let judge = move |draft: &mut Draft<'_>| decide::increment(draft, &key, by, version, &options);
-        self.write(Some(version), 64, judge).await
+        let (own, options, version) = (key.clone(), options.clone(), Version::random());
+        let judge = move |draft: &mut Draft<'_>| decide::increment(draft, &own, by, version, &options);
+        self.write(About::key(key, Some(version), 64), judge).await
     }
 
     pub(crate) async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
@@ -153,8 +180,8 @@ impl Inner {
         let transaction = transaction.clone();
         let versions: Vec<_> = transaction.mutations.iter().map(|_| Version::random()).collect();
         let bytes = transaction.mutations.iter().map(mutation_bytes).sum();
-        let first = versions.first().copied();
-        self.write(first, bytes, move |draft| decide::commit(draft, &transaction, &versions)).await
+        let about = About { key: None, version: versions.first().copied(), bytes };
+        self.write(about, move |draft| decide::commit(draft, &transaction, &versions)).await
     }
 
     pub(crate) async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
@@ -163,7 +190,7 @@ impl Inner {
         loop {
             let asked = range.clone();
             let judge = move |draft: &mut Draft<'_>| draft.clear(&asked, CLEAR_LIMIT, CLEAR_BYTES);
-            let (went, last) = self.write(None, CLEAR_BYTES, judge).await?;
+            let (went, last) = self.write(About::long(CLEAR_BYTES), judge).await?;
             removed += went;
             match last {
                 Some(last) => range.0 = Bound::Excluded(last.to_vec()),
@@ -175,7 +202,7 @@ impl Inner {
     pub(crate) async fn sweep(&self) -> Result<u64> {
         let mut removed = 0;
         loop {
-            let (seen, went) = self.write(None, CLEAR_BYTES, |draft| draft.sweep(SWEEP_LIMIT)).await?;
+            let (seen, went) = self.write(About::long(CLEAR_BYTES), |draft| draft.sweep(SWEEP_LIMIT)).await?;
             removed += went;
             if seen < SWEEP_LIMIT {
                 return Ok(removed);
@@ -228,44 +255,50 @@ impl Inner {
         }
     }
 
-    async fn send_set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<Waiting<SetOutcome>> {
+    async fn send_set(&self, key: &Key, value: Bytes, options: &SetOptions, order: Order) -> Result<Sent<SetOutcome>> {
         options.check(&self.info.capabilities)?;
         self.info.limits.check_value(value.len())?;
-        let (key, options, version) = (key.clone(), options.clone(), Version::random());
-        let bytes = key.as_str().len() + value.len();
-        self.send(Some(version), bytes, move |draft| decide::set(draft, &key, &value, version, &options)).await
+        let (own, options, version) = (key.clone(), options.clone(), Version::random());
+        let about = About::key(key, Some(version), value.len());
+        self.send(about, order, move |draft| decide::set(draft, &own, &value, version, &options)).await
     }
 
-    async fn send_delete(&self, key: &Key, options: &DeleteOptions) -> Result<Waiting<DeleteOutcome>> {
+    async fn send_delete(&self, key: &Key, options: &DeleteOptions, order: Order) -> Result<Sent<DeleteOutcome>> {
         options.check(&self.info.capabilities)?;
-        let (key, options) = (key.clone(), options.clone());
-        self.send(None, key.as_str().len(), move |draft| decide::delete(draft, &key, &options)).await
+        let (own, options) = (key.clone(), options.clone());
+        self.send(About::key(key, None, 0), order, move |draft| decide::delete(draft, &own, &options)).await
     }
 
-    /// Gives a write to the worker and waits for its answer.
+    /// Gives a write away and waits for its answer.
     async fn write<T: Send + 'static>(
         &self,
-        version: Option<Version>,
-        bytes: usize,
+        about: About<'_>,
         judge: impl FnOnce(&mut Draft<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.send(version, bytes, judge).await?.wait(self).await
+        self.send(about, Order::Any, judge).await?.wait(self).await
     }
 
-    /// Gives a write to the worker.
+    /// Judges a write at once where it may be written behind, and gives it to the worker otherwise.
     async fn send<T: Send + 'static>(
         &self,
-        version: Option<Version>,
-        bytes: usize,
+        about: About<'_>,
+        order: Order,
         judge: impl FnOnce(&mut Draft<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<Waiting<T>> {
+    ) -> Result<Sent<T>> {
         self.shared.health.check_write()?;
-        let (job, waiting) = request(version, bytes, judge);
+        let judge = match order {
+            Order::Any => match self.shared.judge_here(&about, judge) {
+                Ok(answer) => return Ok(Sent::Answered(answer)),
+                Err(judge) => judge,
+            },
+            Order::Behind => judge,
+        };
+        let (job, waiting) = request(about.version, about.bytes, judge);
         self.post(Message::Write(job)).await?;
-        Ok(waiting)
+        Ok(Sent::Waiting(waiting))
     }
 
-    async fn wait_for<T: Send>(&self, sent: Vec<Result<Waiting<T>>>) -> Vec<Result<T>> {
+    async fn wait_for<T: Send>(&self, sent: Vec<Result<Sent<T>>>) -> Vec<Result<T>> {
         let mut outcomes = Vec::with_capacity(sent.len());
         for waiting in sent {
             outcomes.push(match waiting {
@@ -299,14 +332,18 @@ impl Inner {
     }
 }
 
-impl<T> Waiting<T> {
-    async fn wait(mut self, store: &Inner) -> Result<T> {
+impl<T> Sent<T> {
+    async fn wait(self, store: &Inner) -> Result<T> {
+        let mut waiting = match self {
+            Self::Answered(answer) => return answer,
+            Self::Waiting(waiting) => waiting,
+        };
         let answer = tokio::select! {
             biased;
-            answer = &mut self.answer => answer.ok(),
+            answer = &mut waiting.answer => answer.ok(),
             () = store.shared.health.poisoned() => None,
         };
-        answer.unwrap_or_else(|| Err(self.lost(store.gone())))
+        answer.unwrap_or_else(|| Err(waiting.lost(store.gone())))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kv_core::{Error, Result, Version};
+use kv_core::{Error, Key, Result, Version};
 use tokio::sync::oneshot;
 
 use crate::draft::Draft;
@@ -43,6 +43,48 @@ pub(crate) enum Failure {
     NotBegun(fn(String) -> Error, String),
     /// It may have been applied.
     Unknown(String),
+}
+
+/// What is known of a write before it is judged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About<'k> {
+    /// The one key that it looks at, where it is one.
+    pub(crate) key: Option<&'k Key>,
+    pub(crate) version: Option<Version>,
+    /// How much it adds to a batch.
+    pub(crate) bytes: usize,
+}
+
+impl<'k> About<'k> {
+    pub(crate) fn key(key: &'k Key, version: Option<Version>, value_bytes: usize) -> Self {
+        Self { key: Some(key), version, bytes: key.as_str().len() + value_bytes }
+    }
+
+    /// One that walks over the tree.
+    pub(crate) fn long(bytes: usize) -> Self {
+        Self { key: None, version: None, bytes }
+    }
+}
+
+/// Where a write stands among those of the same call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Any,
+    /// Behind one that the worker judges.
+    Behind,
+}
+
+impl Order {
+    pub(crate) fn behind<T>(sent: &[Result<Sent<T>>]) -> Self {
+        let last = sent.iter().rev().find_map(|sent| sent.as_ref().ok());
+        if matches!(last, Some(Sent::Waiting(_))) { Self::Behind } else { Self::Any }
+    }
+}
+
+/// A write that was given away.
+pub(crate) enum Sent<T> {
+    Answered(Result<T>),
+    Waiting(Waiting<T>),
 }
 
 /// The caller's end.
@@ -146,5 +188,15 @@ mod tests {
         let error = waiting.lost(Error::unavailable("gone"));
         assert_eq!(error.attempted_version(), Some(version));
         assert!(error.maybe_applied());
+    }
+
+    #[test]
+    fn a_write_stays_behind_one_of_its_call_that_the_worker_has() {
+        let (_job, waiting) = request(None, 0, |_: &mut Draft<'_>| Ok(()));
+        let mut sent = vec![Ok(Sent::Answered(Ok(())))];
+        assert_eq!(Order::behind(&sent), Order::Any);
+        sent.push(Ok(Sent::Waiting(waiting)));
+        sent.push(Err(Error::invalid("no options")));
+        assert_eq!(Order::behind(&sent), Order::Behind);
     }
 }

@@ -105,10 +105,12 @@ mod tests {
     use kv_core::{ErrorKind, ManualClock};
 
     use super::*;
+    use crate::config::SledDurability;
 
     #[tokio::test]
     async fn what_moves_is_left_alone_and_what_stands_still_is_given_up() {
-        let shared = Arc::new(Shared::new(Arc::new(ManualClock::new()), Duration::from_secs(1)));
+        let shared =
+            Arc::new(Shared::new(Arc::new(ManualClock::new()), Duration::from_secs(1), SledDurability::Process));
         let pulse = Arc::new(Pulse::default());
         let (ended, watched) = std::sync::mpsc::channel();
         let dog = thread::spawn({

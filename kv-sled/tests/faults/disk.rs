@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use kv_core::{Clock, ErrorKind, Key, KvStore, SetOptions, SystemClock};
-use kv_sled::SledStore;
+use kv_sled::{SledDurability, SledStore};
 
 /// A small file system, unmounted when it is dropped.
 pub(crate) struct Mount {
@@ -73,14 +73,23 @@ fn value(number: u32) -> bytes::Bytes {
 
 #[tokio::test]
 async fn at_the_floor_writes_are_refused_reads_go_on_and_freed_space_ends_it() {
-    for mount in [Mount::tmpfs("32m"), Mount::ext4(40)].into_iter().flatten() {
-        meet_the_floor(mount).await;
+    let interval = SledDurability::Interval(Duration::from_millis(200));
+    for (mount, durability) in [
+        (Mount::tmpfs("32m"), SledDurability::Process),
+        (Mount::tmpfs("32m"), interval),
+        (Mount::ext4(40), SledDurability::Process),
+        (Mount::ext4(40), interval),
+    ] {
+        if let Some(mount) = mount {
+            meet_the_floor(mount, durability).await;
+        }
     }
 }
 
-async fn meet_the_floor(mount: Mount) {
+async fn meet_the_floor(mount: Mount, durability: SledDurability) {
     std::fs::write(mount.path().join("other"), vec![1; 12 << 20]).unwrap();
-    let store = SledStore::builder().min_free_bytes(8 << 20).open(mount.path().join("store")).await.unwrap();
+    let builder = SledStore::builder().min_free_bytes(8 << 20).durability(durability);
+    let store = builder.open(mount.path().join("store")).await.unwrap();
     let mut stored = 0;
     let error = loop {
         match store.set(&key(stored), value(stored), &SetOptions::default()).await {

@@ -1,0 +1,22 @@
+//! The whole contract where writes are acknowledged before sled has them.
+
+mod scratch;
+
+use std::time::Duration;
+
+use conformance_tests::Suite;
+use kv_core::Durability;
+use kv_sled::{CAPABILITIES, SledDurability, SledStore};
+
+/// So short that stores write what waits while a case still runs, and so long that cases find some of it waiting.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+fn main() {
+    let open = |fresh: conformance_tests::Fresh| {
+        let builder = SledStore::builder().durability(SledDurability::Interval(INTERVAL)).clock(fresh.clock());
+        builder.open(scratch::folder().join(fresh.name()))
+    };
+    let capabilities =
+        CAPABILITIES.with_durability(Durability::surviving(kv_core::Survives::Process).with_interval(INTERVAL));
+    Suite::new("sled, interval", capabilities, open).with_clock().with_reopen().main()
+}
