@@ -1,11 +1,12 @@
 //! sled's database as the worker has it: changes go in as batches with their ledger, and are made as safe as declared.
 
+use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use kv_core::{Error, ErrorKind, Key, Result};
-use sled::{Batch, Db};
+use sled::Db;
 
 use crate::behind::Behind;
 use crate::changes::{Applicable, Changes};
@@ -18,6 +19,7 @@ use crate::health::Trouble;
 use crate::ledger::Ledger;
 use crate::medium::Medium;
 use crate::request::Failure;
+use crate::seal;
 use crate::stats::count;
 
 /// The database, its ledger and its files.
@@ -78,27 +80,34 @@ impl Database {
 
     fn apply(&mut self, changes: &Changes) -> Result<(), Stop> {
         let Some(Applicable { batch, ledger }) = changes.applicable(self.ledger) else { return Ok(()) };
-        self.enter(batch)?;
+        if !self.has_written {
+            let taken = seal::take_off(self.medium.folder());
+            taken.map_err(|error| self.refused(from_io(error, "the seal of the store cannot be taken off")))?;
+        }
+        let Some(alone) = gate::exclusive(self.shared.operation_timeout / 2) else {
+            return Err(self.refused(Error::unavailable("another sled store of this process stands still")));
+        };
+        self.db.apply_batch(batch).map_err(|error| Stop::Unknown(from_sled(error)))?;
+        drop(alone);
         count(&self.shared.counts.batches, 1);
         self.ledger = ledger;
         (self.is_dirty, self.has_written) = (true, true);
         Ok(())
     }
 
-    /// Enters a batch into the log.
-    pub(crate) fn enter(&self, batch: Batch) -> Result<(), Stop> {
-        let Some(_alone) = gate::exclusive(self.shared.operation_timeout / 2) else {
-            let stuck = Error::unavailable("another sled store of this process stands still");
-            // What was acknowledged already can be told to nobody any more.
-            return Err(if self.shared.behind.is_some() { Stop::Unknown(stuck) } else { Stop::NotBegun(stuck) });
-        };
-        self.db.apply_batch(batch).map_err(|error| Stop::Unknown(from_sled(error)))
+    /// Nothing was begun. But what was acknowledged already can be told to nobody any more.
+    fn refused(&self, error: Error) -> Stop {
+        if self.shared.behind.is_some() { Stop::Unknown(error) } else { Stop::NotBegun(error) }
     }
 
-    /// Puts a mark behind the last write, which tells one that was damaged later from one that a crash has torn: a batch of
-    /// nothing is a message in the log.
-    pub(crate) fn seal(&self) -> Result<(), Stop> {
-        if self.has_written && self.shared.health.is_open() { self.enter(Batch::default()) } else { Ok(()) }
+    /// Says in the files that they are whole, once everything was handed over.
+    pub(crate) fn seal(&mut self) -> io::Result<()> {
+        let folder = self.medium.folder().to_owned();
+        if self.is_unfit || !self.shared.health.is_open() || seal::read(&folder) == Some(self.ledger) {
+            return Ok(());
+        }
+        self.medium.sync_all()?;
+        seal::put(&folder, self.ledger)
     }
 
     /// Makes what was applied as safe as declared.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kv_core::{Clock, Error, Result, SystemClock};
 
 use crate::error::from_io;
+use crate::seal;
 
 /// Makes the folder where there is none, and refuses what sled would overwrite or silently start anew.
 ///
@@ -25,14 +26,14 @@ pub(crate) fn prepare(folder: &Path) -> Result<()> {
         }
         Err(error) => return Err(from_io(error, "the path cannot be read")),
     }
-    let (mut has_log, mut has_settings, mut has_snapshot, mut has_other) = (false, false, false, false);
+    let (mut has_log, mut has_settings, mut has_remains, mut has_other) = (false, false, false, false);
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name();
         match name.to_str() {
             Some("db") => has_log = true,
             Some("conf") => has_settings = true,
             Some("blobs") => {}
-            Some(name) if name.starts_with("snap.") => has_snapshot = true,
+            Some(name) if name.starts_with("snap.") || name == seal::NAME => has_remains = true,
             _ => has_other = true,
         }
     }
@@ -40,9 +41,7 @@ pub(crate) fn prepare(folder: &Path) -> Result<()> {
         (true, false) => Err(Error::corrupt(
             "the folder has a file `db` without sled's settings beside it: it is damaged, or no store",
         )),
-        (false, _) if has_snapshot => {
-            Err(Error::corrupt("the folder has a snapshot of sled's, but its log `db` is gone"))
-        }
+        (false, _) if has_remains => Err(Error::corrupt("the folder was a store's, but sled's log `db` is gone")),
         (false, false) if has_other => {
             Err(Error::invalid("the folder holds files that are not a store's; a store needs a folder of its own"))
         }
@@ -95,6 +94,7 @@ mod tests {
             ("foreign", &["notes.txt"][..], Err(ErrorKind::Invalid)),
             ("half", &["db"], Err(ErrorKind::Corrupt)),
             ("lost", &["conf", "snap.0000000000000001"], Err(ErrorKind::Corrupt)),
+            ("sealed", &["conf", "sealed"], Err(ErrorKind::Corrupt)),
             ("begun", &["conf", "blobs"], Ok(())),
             ("ours", &["conf", "db", "blobs"], Ok(())),
         ] {

@@ -23,6 +23,7 @@ mod open;
 mod operations;
 mod request;
 mod salvage;
+mod seal;
 mod stats;
 mod store;
 mod verify;

@@ -26,6 +26,10 @@ impl Medium {
         Ok(Self { folder: folder.to_owned(), db, blobs, synced: None })
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Brings everything to the medium, the folders included.
     pub(crate) fn sync_all(&mut self) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {

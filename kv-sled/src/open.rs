@@ -20,6 +20,7 @@ use crate::handle::Shared;
 use crate::ledger::Ledger;
 use crate::medium::Medium;
 use crate::request::Message;
+use crate::seal;
 use crate::watchdog::{self, Pulse};
 use crate::worker::Worker;
 
@@ -160,6 +161,11 @@ fn open_once(config: &SledConfig, path: &Path, pulse: &Pulse) -> Result<Opened, 
             SledCheck::Nothing => trust(&db).and_then(|ledger| ledger.map_or_else(|| check(&db, pulse), Ok)),
         };
         let ledger = ledger.map_err(Attempt::Failed)?;
+        if seal::read(path).is_some_and(|sealed| sealed != ledger) {
+            return Err(Attempt::Failed(Error::corrupt(
+                "the files are damaged: they do not hold what they held when the store was closed",
+            )));
+        }
         let mut medium = Medium::open(path).map_err(unsynced)?;
         if config.durability == SledDurability::Power {
             db.flush().map_err(|error| Attempt::Failed(from_sled(error)))?;

@@ -8,6 +8,7 @@ use crate::codec::Physical;
 use crate::ledger::Ledger;
 use crate::named::named;
 use crate::salvage::{Damage, Files, for_each_record};
+use crate::seal;
 
 /// What is in the files of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +26,11 @@ pub struct Verification {
     pub damaged_log_parts: u64,
     /// How many pages of the tree, or changes to them, could not be read.
     pub damaged_pages: u64,
-    /// Whether what is there adds up to a state that the store has had, by its own sum over all records. Without damaged
-    /// parts of the log that is the last one that was acknowledged, unless the file was cut off at its end, or the store was
-    /// not closed and the damage hit its last batch of writes: both look like a crash. With some, they hit what is not in use
-    /// any more, or the end of the log, and then it may be an earlier one.
+    /// Whether what is there adds up to the state in which the store was closed, by its own sum over all records.
+    ///
+    /// Where it was not closed in order, to a state that it has had. Without damaged parts of the log that is the last one
+    /// that was acknowledged, unless the file was cut off at its end or the damage hit its last batch of writes: both look like
+    /// a crash. With some, they hit what is not in use any more, or the end of the log, and then it may be an earlier one.
     pub is_whole: bool,
 }
 
@@ -55,7 +57,7 @@ impl From<Verification> for kv_core::Verification {
                 problems.push(format!("{records} records are there, index included, and {expected} should be"));
             }
             Some(_) if !is_whole => {
-                problems.push("the records do not add up to a state that the store has had".to_owned());
+                problems.push("the records do not add up to what they should".to_owned());
             }
             None => problems.push("the count of all records is missing".to_owned()),
             Some(_) => {}
@@ -106,6 +108,7 @@ pub fn export(path: impl AsRef<Path>, take: impl FnMut(Key, Entry) -> Result<()>
 
 fn read(path: &Path, mut take: impl FnMut(Key, Entry) -> Result<()>) -> Result<Verification> {
     let files = Files::open(path)?;
+    let sealed = seal::read(path);
     let (mut entries, mut damaged_entries, mut found, mut ledger) = (0, 0, Ledger::default(), None);
     let damage = for_each_record(&files, |physical, value| {
         match Physical::read(physical) {
@@ -128,16 +131,16 @@ fn read(path: &Path, mut take: impl FnMut(Key, Entry) -> Result<()>) -> Result<V
         Ok(())
     })?;
     let Damage { log_parts: damaged_log_parts, pages: damaged_pages } = damage;
-    if ledger.is_none() && entries == 0 && damaged_log_parts == 0 && damaged_pages == 0 {
+    if sealed.or(ledger).is_none() && entries == 0 && damaged_log_parts == 0 && damaged_pages == 0 {
         return Err(Error::corrupt("the folder holds no store of anykv, and nothing of one"));
     }
     Ok(Verification {
         entries,
         damaged_entries,
-        expected_records: ledger.map(|ledger| ledger.records()),
+        expected_records: sealed.or(ledger).map(|ledger| ledger.records()),
         records: found.records(),
         damaged_log_parts,
         damaged_pages,
-        is_whole: damaged_entries == 0 && ledger == Some(found),
+        is_whole: damaged_entries == 0 && ledger == Some(found) && sealed.is_none_or(|sealed| sealed == found),
     })
 }

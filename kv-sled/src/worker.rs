@@ -217,7 +217,7 @@ impl Worker {
         }
     }
 
-    /// Seals, flushes, gives the files back and answers whoever still waits.
+    /// Flushes, seals, gives the files back and answers whoever still waits.
     async fn end(mut self, closing: Option<oneshot::Sender<Result<()>>>, mut inbox: mpsc::Receiver<Message>) {
         if self.database.is_fit() {
             let pulse = Arc::clone(&self.pulse);
@@ -228,10 +228,11 @@ impl Worker {
             // Also where the store was given up for standing still: it has come back.
             let _ = self.database.attempt(|database| {
                 database.catch_up()?;
-                database.seal()?;
                 database.hand_over()
             });
         }
+        // As long as the medium takes. Without a seal the files are as after a crash.
+        let _ = self.database.seal();
         self.shared.health.close();
         inbox.close();
         while let Ok(message) = inbox.try_recv() {
