@@ -8,7 +8,7 @@ use kv_core::{ErrorKind, KvStore, ManualClock};
 use kv_sqlite::{SqliteStore, SyncMode};
 
 use super::model::{State, found, is_same, moment, plan, told};
-use super::step::{Step, perform};
+use super::step::{Condition, Item, Step, perform};
 
 /// Each task owns its keys, so that the order of what happens to a key is the order of its lines.
 pub const TASKS: usize = 4;
@@ -222,9 +222,25 @@ impl Account {
 }
 
 impl Task {
-    /// The step may have happened, wholly or, where it is not atomic, in part.
+    /// The step may have happened, wholly or, where it is not atomic, in part. Of several writes at once each is for itself: one
+    /// that was lost with its batch does not keep the next ones from being there.
     fn doubt(&mut self, step: &Step, now: u64) {
-        let after: Vec<State> = self.possible.iter().flat_map(|state| plan(state, step, now).after).collect();
-        self.possible.extend(after);
+        let parts: Vec<Step> = match step {
+            Step::SetMany(items) => {
+                items.iter().map(|item| Step::Set(Item { when: Condition::Always, ..item.clone() })).collect()
+            }
+            Step::DeleteMany(keys) => {
+                keys.iter().map(|key| Step::Delete { key: key.clone(), when: Condition::Always }).collect()
+            }
+            whole => vec![whole.clone()],
+        };
+        for part in parts {
+            let after: Vec<State> = self.possible.iter().flat_map(|state| plan(state, &part, now).after).collect();
+            for state in after {
+                if !self.possible.contains(&state) {
+                    self.possible.push(state);
+                }
+            }
+        }
     }
 }

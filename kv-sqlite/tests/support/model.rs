@@ -10,7 +10,7 @@ use kv_sqlite::SqliteStore;
 use super::step::{Condition, Item, Life, Step, shown};
 
 /// What is known of an entry; no version is one that nobody was told.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Known {
     pub value: Bytes,
     pub deadline: Option<u64>,
