@@ -2,7 +2,7 @@
 // input, a line of JSON each: {"prefill": SHARE} or {"play": SECONDS}. It does what `player` does in Rust.
 
 import { randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createReadStream, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { createGunzip } from "node:zlib";
 import { isDeepStrictEqual } from "node:util";
@@ -59,6 +59,11 @@ async function fedify() {
     },
     sqlite: async () => {
       const { DatabaseSync } = await import("node:sqlite");
+      // As published it has a polyfill of its own inside, without the file by which Node finds it.
+      const modules = new URL("./node_modules/", import.meta.url);
+      const own = "@fedify/sqlite/dist/node_modules/.pnpm/@js-temporal_polyfill@0.5.1/node_modules/@js-temporal/polyfill/index.js";
+      const polyfill = new URL("@js-temporal/polyfill/dist/index.esm.js", modules);
+      writeFileSync(new URL(own, modules), `export * from ${JSON.stringify(polyfill.href)};\n`);
       const { SqliteKvStore } = await import("@fedify/sqlite");
       return [new SqliteKvStore(new DatabaseSync(path)), null];
     },

@@ -111,33 +111,41 @@ impl Backend {
         if self.name != "sled" {
             for (name, layer) in [("Keyv", "keyv"), ("Fedify", "fedify")] {
                 let url = url(&format!("{layer}.db"));
-                let start = |script: PathBuf| {
+                let start = |Node { program, script }: Node| {
                     let script = script.display().to_string();
-                    Program::start(Path::new("node"), &["--no-warnings", &script, layer, &url, &file, &clients])
+                    Program::start(&program, &["--no-warnings", &script, layer, &url, &file, &clients])
                 };
-                add(name, node().and_then(start));
+                add(name, Node::installed().and_then(start));
             }
         }
         players
     }
 }
 
-/// The script for Node, with what it imports beside it.
-fn node() -> Result<PathBuf, String> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("node");
-    let folder = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("node");
-    std::fs::create_dir_all(&folder).unwrap();
-    for file in ["package.json", "peers.mjs"] {
-        std::fs::copy(here.join(file), folder.join(file)).unwrap();
-    }
-    if !folder.join("node_modules").is_dir() {
-        eprintln!("installing what Node needs ...");
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&folder);
-        let status = npm.stdout(std::process::Stdio::null()).status().map_err(|error| format!("npm: {error}"))?;
-        if !status.success() {
-            return Err(format!("npm install: {status}"));
+/// The script for Node with what it imports beside it, and a Node that is new enough for all of that.
+struct Node {
+    program: PathBuf,
+    script: PathBuf,
+}
+
+impl Node {
+    fn installed() -> Result<Self, String> {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("node");
+        let folder = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("node");
+        std::fs::create_dir_all(&folder).unwrap();
+        for file in ["package.json", "peers.mjs"] {
+            std::fs::copy(here.join(file), folder.join(file)).unwrap();
         }
+        let program = folder.join("node_modules/.bin/node");
+        if !program.exists() {
+            eprintln!("installing what Node needs ...");
+            let mut npm = Command::new("npm");
+            npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&folder);
+            let status = npm.stdout(std::process::Stdio::null()).status().map_err(|error| format!("npm: {error}"))?;
+            if !status.success() {
+                return Err(format!("npm install: {status}"));
+            }
+        }
+        Ok(Self { program, script: folder.join("peers.mjs") })
     }
-    Ok(folder.join("peers.mjs"))
 }
