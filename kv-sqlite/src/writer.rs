@@ -218,6 +218,9 @@ impl Writer {
             // Where even this fails, SQLite has rolled back by itself.
             let _ = connection.execute_batch("ROLLBACK");
         }
+        if matches!(outcome, Err((_, Stage::Commit))) {
+            let _ = rewrite_a_page(&connection);
+        }
         drop(connection);
         self.relied.end();
         let changed = outcome?;
@@ -334,6 +337,15 @@ fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 /// Commits a page that does not change, with a sync.
 fn sync_log(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", SyncMode::EveryCommit.pragma())?;
+    rewrite_a_page(connection)
+}
+
+/// Commits a page that does not change.
+///
+/// A commit whose sync has failed is rolled back, but stands in the log, behind its end; whoever recovers the log before the
+/// next commit takes it for one that came through, although calls have seen that it did not. This one takes its place there,
+/// whether or not it can be synced.
+fn rewrite_a_page(connection: &Connection) -> rusqlite::Result<()> {
     let layout: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     connection.pragma_update(None, "user_version", layout)
 }

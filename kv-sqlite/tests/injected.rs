@@ -19,6 +19,15 @@ fn main() {
         |name| block_on(live(Life::from_name(name))),
         vec![
             test("a_sync_that_fails", || faults("fsync,fdatasync", "EIO", 60)),
+            test("what_was_seen_not_to_have_happened_stays_so", || {
+                // A commit whose sync fails is followed by no other before the store is opened again.
+                let cases = (20..36).flat_map(|first| [(first, ""), (first, "+")]);
+                run_all(
+                    "fsync,fdatasync",
+                    "EIO",
+                    cases.map(|(first, onwards)| (first, onwards, 5_021_741_940_341_045)),
+                );
+            }),
             test("a_write_that_fails", || faults("pwrite64", "EIO", 250)),
             test("a_write_for_which_there_is_no_room", || faults("pwrite64", "ENOSPC", 250)),
             test("a_cut_that_fails", || faults("ftruncate", "EIO", 3)),
@@ -27,12 +36,22 @@ fn main() {
 }
 
 fn faults(calls: &str, error: &str, most: u64) {
-    let (mut random, mut failed, mut acknowledged) = (Random::new(), 0, 0);
+    let mut random = Random::new();
     let count: u64 = std::env::var("CRASH_FAULTS").map_or(4, |count| count.parse().unwrap());
-    for number in 0..count * 2 {
-        let (first, onwards) = (1 + random.below(most), if number % 2 == 0 { "" } else { "+" });
+    let cases = (0..count * 2).map(|number| {
+        let onwards = if number % 2 == 0 { "" } else { "+" };
+        (1 + random.below(most), onwards, random.below(u64::MAX))
+    });
+    run_all(calls, error, cases);
+}
+
+/// Runs children whose n-th call fails, or all from it on, each with its seed.
+fn run_all<'a>(calls: &str, error: &str, cases: impl Iterator<Item = (u64, &'a str, u64)>) {
+    let (mut runs, mut failed, mut acknowledged) = (0, 0, 0);
+    for (first, onwards, seed) in cases {
+        runs += 1;
         let what = format!("{calls}:error={error}:when={first}{onwards}");
-        let life = Life { seed: random.below(u64::MAX), round: 0, steps: 40, sync: SyncMode::EveryCommit };
+        let life = Life { seed, round: 0, steps: 40, sync: SyncMode::EveryCommit };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.sqlite");
         let (trace, inject) = (format!("trace={calls}"), format!("inject={what}"));
@@ -60,7 +79,7 @@ fn faults(calls: &str, error: &str, most: u64) {
             store.close().await.unwrap();
         });
     }
-    eprintln!("{calls} {error}: {} runs, {failed} calls failed, {acknowledged} acknowledged, as told each", count * 2);
+    eprintln!("{calls} {error}: {runs} runs, {failed} calls failed, {acknowledged} acknowledged, as told each");
     // A cut that fails is nothing that a caller needs to hear of.
     assert!(acknowledged > 0 && (failed > 0 || calls == "ftruncate"), "{failed} failed");
 }
