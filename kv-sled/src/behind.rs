@@ -40,7 +40,7 @@ const LONG_BYTES: usize = 64 << 10;
 /// What waits to be written. It is locked before the tree and the gate.
 #[derive(Debug)]
 pub(crate) struct Behind {
-    waiting: RwLock<Waiting>,
+    waiting: RwLock<Layers>,
     /// How many bytes may wait: none without room on the file system, and none in a store that is closing.
     room: AtomicU64,
     wake: Notify,
@@ -48,13 +48,13 @@ pub(crate) struct Behind {
 
 /// Changes in two layers, the upper one judged over the lower.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting {
+pub(crate) struct Layers {
     pub(crate) changes: Changes,
     /// What is just being written.
     pub(crate) going: Option<Arc<Changes>>,
 }
 
-impl Waiting {
+impl Layers {
     fn record(&self, key: &Key) -> Option<&Record> {
         let going = || self.going.as_ref().and_then(|going| going.records.get(key));
         self.changes.records.get(key).or_else(going)
@@ -96,7 +96,7 @@ impl Behind {
     }
 
     /// What waits, for whoever writes it together with more: nothing comes here and nothing is read here meanwhile.
-    pub(crate) fn lock(&self) -> RwLockWriteGuard<'_, Waiting> {
+    pub(crate) fn lock(&self) -> RwLockWriteGuard<'_, Layers> {
         self.waiting.write()
     }
 

@@ -197,7 +197,7 @@ impl From<Error> for Stop {
     }
 }
 
-pub(crate) fn fit(trouble: Option<Trouble>) -> Result<(), Stop> {
+fn fit(trouble: Option<Trouble>) -> Result<(), Stop> {
     trouble.map_or(Ok(()), |trouble| Err(Stop::Unfit(trouble)))
 }
 
