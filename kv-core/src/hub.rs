@@ -1,6 +1,6 @@
 //! A bounded hub inside one process: what an adapter tells, every subscriber gets, or is told that it missed something.
 //!
-//! Adapters own one [`Hub`] of [`Changes`] for `watch` and one of [`Letters`] for `subscribe`. Telling never waits: a
+//! Adapters own one [`Hub`] of [`Changes`] for `watch` and one of [`Messages`] for `subscribe`. Telling never waits: a
 //! subscriber that does not keep up loses its queue and gets a gap in its place (clause W-3).
 
 use std::collections::{HashSet, VecDeque};
@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 
-use crate::interest::Interest;
 use crate::key::{Key, KeyPrefix};
 use crate::message::Message;
+use crate::prefix_filter::PrefixFilter;
 use crate::watch::GapReason;
 
 /// What waits for one subscriber, bounded.
@@ -69,19 +69,19 @@ impl Queue for Changes {
 
 /// Messages in the order in which they were published.
 #[derive(Debug, Default)]
-pub struct Letters {
+pub struct Messages {
     order: VecDeque<Message>,
     bytes: usize,
 }
 
-impl Letters {
+impl Messages {
     /// How many messages wait for one subscriber before it has a gap.
     pub const MAX_MESSAGES: usize = 4_096;
     /// How many bytes of messages wait for one subscriber before it has a gap.
     pub const MAX_BYTES: usize = 32 << 20;
 }
 
-impl Queue for Letters {
+impl Queue for Messages {
     type Item = Message;
 
     fn key(item: &Message) -> &Key {
@@ -115,7 +115,7 @@ pub struct Hub<Q: Queue> {
 struct Shared<Q: Queue> {
     subscribers: RwLock<Subscribers<Q>>,
     /// What they ask for, so that telling nobody costs one load.
-    interest: Interest,
+    filter: PrefixFilter,
 }
 
 #[derive(Debug)]
@@ -142,17 +142,17 @@ impl<Q: Queue> Hub<Q> {
     /// A hub without subscribers.
     pub fn new() -> Self {
         let subscribers = RwLock::new(Subscribers { list: Vec::new(), closed: false });
-        Self { shared: Arc::new(Shared { subscribers, interest: Interest::default() }) }
+        Self { shared: Arc::new(Shared { subscribers, filter: PrefixFilter::default() }) }
     }
 
     /// Whether anybody would hear. A subscriber that came before the caller took the lock that its write holds is seen.
-    pub fn is_heard(&self) -> bool {
-        self.shared.interest.is_any()
+    pub fn has_subscribers(&self) -> bool {
+        self.shared.filter.is_any()
     }
 
     /// Tells every subscriber whose prefix covers the item's key. Never waits for one.
-    pub fn tell(&self, item: &Q::Item) {
-        if !self.shared.interest.may_be_for(Q::key(item)) {
+    pub fn notify(&self, item: &Q::Item) {
+        if !self.shared.filter.may_be_for(Q::key(item)) {
             return;
         }
         for subscriber in &self.read().list {
@@ -179,7 +179,7 @@ impl<Q: Queue> Hub<Q> {
         let state = State { gap: None, queue: Q::default(), closed: subscribers.closed };
         let subscriber = Arc::new(Subscriber { prefix, state: Mutex::new(state), wake: Notify::new() });
         subscribers.list.push(Arc::clone(&subscriber));
-        self.shared.interest.set(subscribers.prefixes());
+        self.shared.filter.set(subscribers.prefixes());
         Inbox { subscriber, shared: Arc::clone(&self.shared) }
     }
 
@@ -277,7 +277,7 @@ impl<Q: Queue> Drop for Inbox<Q> {
     fn drop(&mut self) {
         let mut subscribers = self.shared.subscribers.write().unwrap_or_else(PoisonError::into_inner);
         subscribers.list.retain(|subscriber| !Arc::ptr_eq(subscriber, &self.subscriber));
-        self.shared.interest.set(subscribers.prefixes());
+        self.shared.filter.set(subscribers.prefixes());
     }
 }
 
@@ -294,7 +294,7 @@ mod tests {
         let hub = Hub::<Changes>::new();
         let mut inbox = hub.subscribe(KeyPrefix::ALL);
         for number in [1, 2, 1] {
-            hub.tell(&key(number));
+            hub.notify(&key(number));
         }
         hub.close();
         assert_eq!(inbox.next().await, Some(Delivery::Item(key(1))));
@@ -306,8 +306,8 @@ mod tests {
     async fn who_does_not_keep_up_has_a_gap_and_then_goes_on() {
         let hub = Hub::<Changes>::new();
         let mut inbox = hub.subscribe(KeyPrefix::ALL);
-        (0..=Changes::MAX_KEYS).for_each(|number| hub.tell(&key(number)));
-        hub.tell(&key(7));
+        (0..=Changes::MAX_KEYS).for_each(|number| hub.notify(&key(number)));
+        hub.notify(&key(7));
         assert_eq!(inbox.next().await, Some(Delivery::Gap(GapReason::Lagged)));
         assert_eq!(inbox.next().await, Some(Delivery::Item(key(7))));
     }
@@ -316,8 +316,8 @@ mod tests {
     async fn a_dropped_inbox_is_forgotten() {
         let hub = Hub::<Changes>::new();
         let inbox = hub.subscribe(KeyPrefix::ALL);
-        assert!(hub.is_heard());
+        assert!(hub.has_subscribers());
         drop(inbox);
-        assert!(!hub.is_heard());
+        assert!(!hub.has_subscribers());
     }
 }

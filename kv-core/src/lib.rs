@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod adapter;
 mod capability;
 mod clock;
 mod codec;
@@ -12,7 +13,6 @@ mod error;
 mod expiry;
 pub mod hub;
 mod info;
-mod interest;
 mod key;
 pub mod kv;
 mod limits;
@@ -20,6 +20,7 @@ mod list;
 mod message;
 mod namespaced;
 mod options;
+mod prefix_filter;
 mod store;
 pub mod stored;
 mod transaction;

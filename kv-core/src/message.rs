@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 
 use crate::error::Result;
-use crate::hub::{Delivery, Inbox, Letters};
+use crate::hub::{Delivery, Inbox, Messages};
 use crate::key::Key;
 use crate::watch::GapReason;
 
@@ -36,7 +36,7 @@ pub enum MessageEvent {
 pub type MessageStream = Pin<Box<dyn Stream<Item = Result<MessageEvent>> + Send>>;
 
 /// The stream of an in-process subscription.
-pub fn deliver(inbox: Inbox<Letters>) -> MessageStream {
+pub fn deliver(inbox: Inbox<Messages>) -> MessageStream {
     Box::pin(stream::unfold(inbox, |mut inbox| async move {
         let event = match inbox.next().await? {
             Delivery::Item(message) => MessageEvent::Message(message),

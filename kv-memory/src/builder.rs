@@ -19,12 +19,12 @@ use crate::unbounded::Unbounded;
 /// Chooses how a [`MemoryStore`] is made. Without a bound it is unbounded.
 #[derive(Debug, Clone)]
 #[must_use = "`build` makes the store"]
-pub struct MemoryStoreBuilder {
+pub struct MemoryBuilder {
     config: MemoryConfig,
     clock: Arc<dyn Clock>,
 }
 
-impl MemoryStoreBuilder {
+impl MemoryBuilder {
     /// Takes everything but the clock from a configuration.
     pub fn config(mut self, config: MemoryConfig) -> Self {
         self.config = config;
@@ -98,7 +98,7 @@ impl MemoryStoreBuilder {
     }
 }
 
-impl Default for MemoryStoreBuilder {
+impl Default for MemoryBuilder {
     fn default() -> Self {
         Self { config: MemoryConfig::default(), clock: Arc::new(SystemClock) }
     }

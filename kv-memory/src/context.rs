@@ -24,7 +24,7 @@ impl Context {
     /// Tells the watchers and, for a slot with a deadline, the sweeper. To be called after every change, when its lock was
     /// released, and before anything can drop the future.
     pub(crate) fn changed(&self, key: &Key, is_passing: bool) {
-        self.changes.tell(key);
+        self.changes.notify(key);
         if is_passing {
             self.sweeper.wake();
         }

@@ -19,7 +19,7 @@ mod store;
 mod sweep;
 mod unbounded;
 
-pub use self::builder::MemoryStoreBuilder;
+pub use self::builder::MemoryBuilder;
 pub use self::capabilities::{BOUNDED_CAPABILITIES, CAPABILITIES};
 pub use self::config::{EvictionPolicy, MemoryConfig, SCHEME};
 pub use self::memory::MemoryStore;

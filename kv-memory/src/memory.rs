@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kv_core::{Result, StoreUrl};
 
-use crate::builder::MemoryStoreBuilder;
+use crate::builder::MemoryBuilder;
 use crate::config::MemoryConfig;
 use crate::operations::Inner;
 use crate::stats::MemoryStats;
@@ -33,8 +33,8 @@ impl MemoryStore {
     }
 
     /// Chooses bounds, clock and the rest first.
-    pub fn builder() -> MemoryStoreBuilder {
-        MemoryStoreBuilder::default()
+    pub fn builder() -> MemoryBuilder {
+        MemoryBuilder::default()
     }
 
     /// The store that a `memory:` URL describes, each time a new one. Its options are the fields of [`MemoryConfig`].

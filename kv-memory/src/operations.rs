@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use kv_core::hub::{Hub, Letters};
+use kv_core::hub::{Hub, Messages};
 use kv_core::{
     Capability, Clock, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, IncrementOptions, Key, KeyPrefix,
     Message, MessageStream, NewExpiry, Result, SetOptions, SetOutcome, StoreInfo, Transaction, Version, WatchQuery,
@@ -20,7 +20,7 @@ use crate::memory::MemoryStore;
 pub(crate) struct Inner {
     pub(crate) info: StoreInfo,
     pub(crate) engine: Engine,
-    pub(crate) letters: Hub<Letters>,
+    pub(crate) letters: Hub<Messages>,
     pub(crate) is_closed: AtomicBool,
 }
 
@@ -90,7 +90,7 @@ impl Inner {
     pub(crate) fn publish(&self, channel: &Key, payload: Bytes) -> Result<()> {
         self.check_open()?;
         self.info.limits.check_message(payload.len())?;
-        self.letters.tell(&Message { channel: channel.clone(), payload });
+        self.letters.notify(&Message { channel: channel.clone(), payload });
         Ok(())
     }
 

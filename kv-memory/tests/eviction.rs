@@ -203,7 +203,7 @@ async fn values_over_the_bound_are_refused_and_the_old_value_stays() {
 
 #[tokio::test]
 async fn bounds_are_checked_when_the_store_is_made() {
-    let refused = |builder: kv_memory::MemoryStoreBuilder| builder.build().unwrap_err().to_string();
+    let refused = |builder: kv_memory::MemoryBuilder| builder.build().unwrap_err().to_string();
     let error = refused(MemoryStore::builder().max_bytes(8 << 20));
     assert!(error.contains("8388608") && error.contains(&MemoryConfig::MIN_BYTES.to_string()), "{error}");
     assert!(refused(MemoryStore::builder().max_entries(0)).contains("max_entries"));

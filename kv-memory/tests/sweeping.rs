@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use kv_core::{
     Expiry, Key, KeyPrefix, KvStore, ManualClock, NewExpiry, SetOptions, Transaction, WatchEvent, WatchQuery,
 };
-use kv_memory::{MemoryStore, MemoryStoreBuilder};
+use kv_memory::{MemoryBuilder, MemoryStore};
 
 use self::common::{put, ttl};
 
@@ -25,7 +25,7 @@ fn engines() -> [(MemoryStore, ManualClock); 2] {
     [MemoryStore::builder(), MemoryStore::builder().max_bytes(1 << 30)].map(on_a_manual_clock)
 }
 
-fn on_a_manual_clock(builder: MemoryStoreBuilder) -> (MemoryStore, ManualClock) {
+fn on_a_manual_clock(builder: MemoryBuilder) -> (MemoryStore, ManualClock) {
     let clock = ManualClock::new();
     (builder.sweep_interval(INTERVAL).clock(Arc::new(clock.clone())).build().unwrap(), clock)
 }

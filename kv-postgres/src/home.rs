@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::error::Effect;
 
 /// How many calls may be under way.
-const MOST_CALLS: u32 = 1 << 20;
+const MAX_CALLS: u32 = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Home {
@@ -45,7 +45,7 @@ impl Home {
             let _sentinel = sentinel;
             until_stopped(stopped).await;
         });
-        let calls = Arc::new(Semaphore::new(MOST_CALLS as usize));
+        let calls = Arc::new(Semaphore::new(MAX_CALLS as usize));
         Ok(Self { handle, is_alive, is_closed: AtomicBool::new(false), calls, stop })
     }
 
@@ -101,7 +101,7 @@ impl Home {
             return true;
         }
         let calls = Arc::clone(&self.calls);
-        let drained = async move { calls.acquire_many_owned(MOST_CALLS).await.is_ok() };
+        let drained = async move { calls.acquire_many_owned(MAX_CALLS).await.is_ok() };
         let waited = self.handle.spawn(async move { tokio::time::timeout(limit, drained).await.unwrap_or(false) });
         let is_drained = waited.await.unwrap_or(true);
         self.stop();

@@ -22,7 +22,7 @@ use crate::home::lost;
 use crate::state::Core;
 
 /// How many statements of a kind are under way at most, late ones included.
-const MOST_FLIGHTS: usize = 4;
+const MAX_FLIGHTS: usize = 4;
 /// From when on a statement is late: longer than a good disk takes. With a slower one, or a server far away, more of them are
 /// under way.
 const PATIENCE: Duration = Duration::from_millis(3);
@@ -31,8 +31,8 @@ const CROWD: usize = 64;
 /// How often a flight gives way to those whom it answered, which go with the next statement as far as they have a next call.
 const TURNS: usize = 4;
 /// How many calls go into one statement at most, and how many bytes, unless one call alone has more.
-const MOST_CALLS: usize = 1_000;
-const MOST_BYTES: usize = 4 << 20;
+const MAX_CALLS: usize = 1_000;
+const MAX_BYTES: usize = 4 << 20;
 
 /// A kind of call that can be put together with others of its kind.
 pub(crate) trait Call: Send + Sized + 'static {
@@ -59,7 +59,7 @@ pub(crate) struct Lane<C: Call> {
 
 struct State<C: Call> {
     /// Since when the statement of each flight is under way.
-    flights: [Option<Instant>; MOST_FLIGHTS],
+    flights: [Option<Instant>; MAX_FLIGHTS],
     /// Empty unless there was no room for a flight.
     waiting: VecDeque<Waiting<C>>,
     /// Whether a task looks after those that wait.
@@ -77,7 +77,7 @@ type Batch<C> = (usize, Vec<Waiting<C>>);
 
 impl<C: Call> Lane<C> {
     pub(crate) fn new() -> Self {
-        let state = State { flights: [None; MOST_FLIGHTS], waiting: VecDeque::new(), is_watched: false };
+        let state = State { flights: [None; MAX_FLIGHTS], waiting: VecDeque::new(), is_watched: false };
         Self { state: Mutex::new(state) }
     }
 
@@ -122,10 +122,10 @@ impl<C: Call> State<C> {
             return None;
         }
         let place = self.take_off()?;
-        let (mut batch, mut bytes) = (Vec::with_capacity(self.waiting.len().min(MOST_CALLS)), 0_usize);
+        let (mut batch, mut bytes) = (Vec::with_capacity(self.waiting.len().min(MAX_CALLS)), 0_usize);
         while let Some(waiting) = self.waiting.pop_front() {
             let size = waiting.call.bytes();
-            if !batch.is_empty() && (batch.len() == MOST_CALLS || bytes.saturating_add(size) > MOST_BYTES) {
+            if !batch.is_empty() && (batch.len() == MAX_CALLS || bytes.saturating_add(size) > MAX_BYTES) {
                 self.waiting.push_front(waiting);
                 break;
             }
@@ -289,7 +289,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     fn state() -> State<Fake> {
-        State { flights: [None; MOST_FLIGHTS], waiting: VecDeque::new(), is_watched: false }
+        State { flights: [None; MAX_FLIGHTS], waiting: VecDeque::new(), is_watched: false }
     }
 
     fn wait(state: &mut State<Fake>, bytes: usize) -> oneshot::Receiver<Result<()>> {
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(sent(&mut state), None);
         state.land(first);
         assert_eq!(sent(&mut state), Some(2));
-        for at in 1..MOST_FLIGHTS {
+        for at in 1..MAX_FLIGHTS {
             let _answer = wait(&mut state, 1);
             assert_eq!(sent(&mut state), None, "{at}");
             tokio::time::advance(PATIENCE).await;
@@ -340,14 +340,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_statement_takes_what_fits_and_one_that_is_too_large_goes_alone() {
         let mut state = state();
-        let most = 2 * MOST_BYTES;
-        let _large: Vec<_> = [most, 1, MOST_BYTES - 1, 1].into_iter().map(|bytes| wait(&mut state, bytes)).collect();
+        let most = 2 * MAX_BYTES;
+        let _large: Vec<_> = [most, 1, MAX_BYTES - 1, 1].into_iter().map(|bytes| wait(&mut state, bytes)).collect();
         for calls in [1, 2, 1] {
             assert_eq!(sent(&mut state), Some(calls));
-            (0..MOST_FLIGHTS).for_each(|place| state.land(place));
+            (0..MAX_FLIGHTS).for_each(|place| state.land(place));
         }
-        let _many: Vec<_> = (0..=MOST_CALLS).map(|_| wait(&mut state, 1)).collect();
-        assert_eq!(sent(&mut state), Some(MOST_CALLS));
+        let _many: Vec<_> = (0..=MAX_CALLS).map(|_| wait(&mut state, 1)).collect();
+        assert_eq!(sent(&mut state), Some(MAX_CALLS));
     }
 
     #[tokio::test(start_paused = true)]

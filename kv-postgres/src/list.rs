@@ -12,8 +12,8 @@ use crate::state::{Core, column};
 use crate::statement::{Sql, end_of_range};
 
 /// How many rows one page looks at, at most.
-const MOST_ROWS: usize = 2_000;
-const MOST_KEYS: usize = 10_000;
+const MAX_ROWS: usize = 2_000;
+const MAX_KEYS: usize = 10_000;
 
 /// How many rows go in one statement of a clear.
 const CLEARED: i64 = 2_000;
@@ -24,7 +24,7 @@ const CLEARED: i64 = 2_000;
 /// error. Its key is the row's, and behind that key the list goes on.
 pub(crate) async fn page(core: &Core, query: &ListQuery) -> Result<ListPage> {
     let Some((mut start, mut end)) = query.range() else { return Ok(ListPage::default()) };
-    let most = if query.keys_only { MOST_KEYS } else { MOST_ROWS };
+    let most = if query.keys_only { MAX_KEYS } else { MAX_ROWS };
     let most = query.limit.unwrap_or(most).min(most);
     let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
     let bytes = i64::try_from(query.max_page_bytes.max(1)).unwrap_or(i64::MAX);

@@ -26,7 +26,7 @@ const BEAT: Duration = Duration::from_secs(5);
 /// After so many beats without anybody the connection is given up.
 const IDLE_BEATS: u32 = 6;
 /// How many messages wait for the one before them to be fetched.
-const MOST_POSTED: usize = 10_000;
+const MAX_POSTED: usize = 10_000;
 /// How long to wait before a lost connection is made again, at first and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
@@ -173,7 +173,7 @@ impl Keeper {
         self.session = Some(session);
         if self.is_lost {
             // Others watch and were not asked.
-            if self.core.changes.is_heard() {
+            if self.core.changes.has_subscribers() {
                 // A session that tells nothing would pass for one that does.
                 let told = self.tell_changes().await;
                 if told.is_err() {
@@ -203,7 +203,7 @@ impl Keeper {
     }
 
     async fn restore(&mut self) -> Result<()> {
-        if !self.is_heard() {
+        if !self.has_subscribers() {
             self.is_lost = false;
             return Ok(());
         }
@@ -213,13 +213,13 @@ impl Keeper {
     /// Asks the server whether it is there, and gives up what nobody needs any more.
     async fn beat(&mut self) {
         let Some(session) = &self.session else { return };
-        self.idle_beats = if self.is_heard() { 0 } else { self.idle_beats + 1 };
+        self.idle_beats = if self.has_subscribers() { 0 } else { self.idle_beats + 1 };
         if self.idle_beats >= IDLE_BEATS {
             // The lock of watchers goes with it.
             self.session = None;
             return;
         }
-        self.unwatched_beats = if self.core.changes.is_heard() { 0 } else { self.unwatched_beats + 1 };
+        self.unwatched_beats = if self.core.changes.has_subscribers() { 0 } else { self.unwatched_beats + 1 };
         // Writers pay as long as the lock of watchers is held. It is the only one of this session.
         let is_unwatched = session.tells_changes && self.unwatched_beats >= IDLE_BEATS;
         let sql = if is_unwatched { "SELECT pg_advisory_unlock_all()" } else { "" };
@@ -235,8 +235,8 @@ impl Keeper {
         self.is_lost = true;
     }
 
-    fn is_heard(&self) -> bool {
-        self.core.changes.is_heard() || self.core.letters.is_heard()
+    fn has_subscribers(&self) -> bool {
+        self.core.changes.has_subscribers() || self.core.letters.has_subscribers()
     }
 }
 
@@ -252,7 +252,7 @@ async fn ended(session: Option<&mut Session>) {
 /// Connects and listens.
 async fn connect(core: Arc<Core>, address: &Address) -> Result<Session> {
     let limit = core.links.limit;
-    let (posted, post) = mpsc::channel(MOST_POSTED);
+    let (posted, post) = mpsc::channel(MAX_POSTED);
     let channel = core.table.channel();
     let postman = tokio::spawn(deliver(Arc::clone(&core), post));
     let telling = posted.clone();
@@ -312,13 +312,13 @@ fn tell(core: &Core, payload: &str, posted: &mpsc::Sender<Post>) {
     match kind.as_bytes() {
         [b's', ..] | b"d" => {
             if let Ok(key) = Key::parse_stored(rest) {
-                core.changes.tell(&key);
+                core.changes.notify(&key);
             }
         }
         b"f" => core.changes.gap(GapReason::Flushed),
         _ => {
             let Some(message) = Posted::parse(kind, rest) else { return };
-            if core.letters.is_heard() && posted.try_send(Post::Posted(message)).is_err() {
+            if core.letters.has_subscribers() && posted.try_send(Post::Posted(message)).is_err() {
                 core.letters.gap(GapReason::Lagged);
             }
         }
@@ -336,9 +336,9 @@ async fn deliver(core: Arc<Core>, mut post: mpsc::Receiver<Post>) {
             }
         };
         match posted {
-            Posted::Message(message) => core.letters.tell(&message),
+            Posted::Message(message) => core.letters.notify(&message),
             Posted::Letter { channel, id } => match message::fetch(&core, &id).await {
-                Ok(Some(payload)) => core.letters.tell(&kv_core::Message { channel, payload }),
+                Ok(Some(payload)) => core.letters.notify(&kv_core::Message { channel, payload }),
                 Ok(None) => core.letters.gap(GapReason::Lagged),
                 Err(_) => core.letters.gap(GapReason::Reconnected),
             },

@@ -10,14 +10,14 @@ use crate::store::plain;
 use crate::write::SetAlone;
 
 /// How many keys go in one statement, and how many bytes, unless one value alone has more.
-const MOST_KEYS: usize = 1_000;
-const MOST_BYTES: usize = 4 << 20;
+const MAX_KEYS: usize = 1_000;
+const MAX_BYTES: usize = 4 << 20;
 
 /// Reads several keys.
 pub(crate) async fn get(core: &Core, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
     let mut answers = Vec::with_capacity(keys.len());
     while let Some(rest) = keys.get(answers.len()..).filter(|rest| !rest.is_empty()) {
-        let most = (Answers::MOST_BYTES / core.answers.expected()).clamp(1, MOST_KEYS);
+        let most = (Answers::MAX_BYTES / core.answers.expected()).clamp(1, MAX_KEYS);
         let chunk: Vec<_> = rest.iter().take(most).collect();
         answers.extend(batch::get_many(core, &chunk).await);
     }
@@ -27,7 +27,7 @@ pub(crate) async fn get(core: &Core, keys: &[Key]) -> Vec<Result<Option<Entry>>>
 /// Removes several keys.
 pub(crate) async fn delete(core: &Core, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
     let mut outcomes = Vec::with_capacity(keys.len());
-    for chunk in keys.chunks(MOST_KEYS) {
+    for chunk in keys.chunks(MAX_KEYS) {
         let chunk: Vec<_> = chunk.iter().collect();
         outcomes.extend(batch::delete_many(core, &chunk).await);
     }
@@ -102,7 +102,7 @@ fn chunks<'s>(sets: impl Iterator<Item = (usize, &'s Set)>) -> Vec<Vec<(usize, &
     let (mut chunks, mut chunk, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
     for (at, set) in sets {
         let size = set.key.as_str().len() + set.value.len();
-        if !chunk.is_empty() && (chunk.len() == MOST_KEYS || bytes.saturating_add(size) > MOST_BYTES) {
+        if !chunk.is_empty() && (chunk.len() == MAX_KEYS || bytes.saturating_add(size) > MAX_BYTES) {
             chunks.push(std::mem::take(&mut chunk));
             bytes = 0;
         }

@@ -12,7 +12,7 @@ use crate::state::{Core, column};
 use crate::statement::Sql;
 
 /// The server takes 7,999 bytes.
-const MOST_BYTES: usize = 7_999;
+const MAX_BYTES: usize = 7_999;
 
 /// What a notification tells of a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ fn from_hex(text: &str) -> Option<Bytes> {
 
 /// Sends a message.
 pub(crate) async fn publish(core: &Core, channel: &Key, payload: &Bytes) -> Result<()> {
-    let room = MOST_BYTES.saturating_sub(channel.as_str().len() + 3);
+    let room = MAX_BYTES.saturating_sub(channel.as_str().len() + 3);
     let own = core.table.channel();
     let text = std::str::from_utf8(payload).ok().filter(|text| text.len() <= room && !text.contains('\0'));
     if let Some(text) = text {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kv_core::hub::{Changes, Hub, Letters};
+use kv_core::hub::{Changes, Hub, Messages};
 use kv_core::{Error, Result, StoreInfo};
 
 use crate::batch::{Delete, Get, Set};
@@ -21,7 +21,7 @@ pub(crate) struct Answers(AtomicUsize);
 
 impl Answers {
     /// How many bytes an answer has, about, unless one value alone has more.
-    pub(crate) const MOST_BYTES: usize = 4 << 20;
+    pub(crate) const MAX_BYTES: usize = 4 << 20;
     /// What a value counts for at least, and before the first was read.
     const LEAST: usize = 256;
     const FIRST: usize = 16 << 10;
@@ -55,7 +55,7 @@ pub(crate) struct Core {
     pub(crate) sets: Lane<Set>,
     pub(crate) deletes: Lane<Delete>,
     pub(crate) changes: Hub<Changes>,
-    pub(crate) letters: Hub<Letters>,
+    pub(crate) letters: Hub<Messages>,
     pub(crate) listener: Option<Listener>,
     pub(crate) sweep_interval: Duration,
 }

@@ -17,8 +17,8 @@ use crate::store::Shared;
 const MANY: usize = 32;
 
 /// How many keys go into one command at most, and about how many bytes come back.
-const MOST_KEYS: usize = 128;
-const MOST_BYTES: usize = 1 << 20;
+const MAX_KEYS: usize = 128;
+const MAX_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Default)]
 pub(crate) struct Gather {
@@ -62,7 +62,7 @@ impl Gather {
 
     /// How many keys one command may have.
     fn room(&self) -> usize {
-        (MOST_BYTES / self.value_bytes.load(Ordering::Relaxed).max(1)).min(MOST_KEYS)
+        (MAX_BYTES / self.value_bytes.load(Ordering::Relaxed).max(1)).min(MAX_KEYS)
     }
 }
 

@@ -3,7 +3,7 @@
 mod address;
 mod batch;
 mod builder;
-mod capability;
+mod capabilities;
 mod cluster;
 mod codec;
 mod commit;
@@ -31,7 +31,10 @@ mod write;
 pub use redis;
 
 pub use self::builder::RedisBuilder;
-pub use self::capability::{CLUSTER, CLUSTER_INDEX_FREE, CLUSTER_PLAIN, INDEX_FREE, PLAIN, STANDALONE};
+pub use self::capabilities::{
+    CAPABILITIES, CLUSTER_CAPABILITIES, CLUSTER_INDEX_FREE_CAPABILITIES, CLUSTER_PLAIN_CAPABILITIES,
+    INDEX_FREE_CAPABILITIES, PLAIN_CAPABILITIES,
+};
 pub use self::codec::Format;
 pub use self::config::{CLUSTER_SCHEME, Index, RedisConfig, SCHEME, SCHEMES, Secret, TLS_SCHEME, UNIX_SCHEME};
 pub use self::store::RedisStore;

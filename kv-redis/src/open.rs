@@ -7,7 +7,7 @@ use kv_core::{Capabilities, Clock, Durability, Error, Result, StoreInfo, Survive
 use redis::Value;
 
 use crate::address::Address;
-use crate::capability::{Found, capabilities};
+use crate::capabilities::{Found, capabilities};
 use crate::cluster::Cluster;
 use crate::codec::Format;
 use crate::config::{Index, RedisConfig};

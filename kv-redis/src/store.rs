@@ -266,7 +266,7 @@ impl KvStore for RedisStore {
             // What was published before the call is told to nobody new: the second inbox begins behind it.
             let hub = &self.shared.ears.letters;
             let first = hub.subscribe(channels.clone());
-            Ears::listen(&self.shared, Kind::Letters).await.map_err(read)?;
+            Ears::listen(&self.shared, Kind::Messages).await.map_err(read)?;
             let inbox = hub.subscribe(channels.clone());
             drop(first);
             Ok(kv_core::deliver(inbox))

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use kv_core::hub::{Changes, Hub, Letters};
+use kv_core::hub::{Changes, Hub, Messages};
 use kv_core::{Clock, GapReason, Key, Message, SystemClock};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
@@ -30,7 +30,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Changes,
-    Letters,
+    Messages,
 }
 
 /// What is heard without a gap from now on.
@@ -49,7 +49,7 @@ impl State {
     fn hears(&self, kind: Kind) -> bool {
         match kind {
             Kind::Changes => self.changes,
-            Kind::Letters => self.letters,
+            Kind::Messages => self.letters,
         }
     }
 }
@@ -57,7 +57,7 @@ impl State {
 #[derive(Debug)]
 pub(crate) struct Ears {
     pub(crate) changes: Hub<Changes>,
-    pub(crate) letters: Hub<Letters>,
+    pub(crate) letters: Hub<Messages>,
     layout: Arc<Layout>,
     /// What the names of channels begin with.
     channels: String,
@@ -134,8 +134,8 @@ impl Ears {
 
     fn is_wanted(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Changes => self.changes.is_heard(),
-            Kind::Letters => self.letters.is_heard(),
+            Kind::Changes => self.changes.has_subscribers(),
+            Kind::Messages => self.letters.has_subscribers(),
         }
     }
 
@@ -148,7 +148,7 @@ impl Ears {
         }
         self.state.send_modify(|state| match kind {
             Kind::Changes => state.changes = false,
-            Kind::Letters => state.letters = false,
+            Kind::Messages => state.letters = false,
         });
         true
     }
@@ -179,7 +179,7 @@ impl Ears {
 /// What takes the server's pushes to the hubs.
 struct Teller {
     changes: Hub<Changes>,
-    letters: Hub<Letters>,
+    letters: Hub<Messages>,
     layout: Arc<Layout>,
     channels: String,
 }
@@ -193,7 +193,7 @@ impl Teller {
                         if let Value::BulkString(physical) = key
                             && let Some(key) = self.layout.key_at(&physical)
                         {
-                            self.changes.tell(&key);
+                            self.changes.notify(&key);
                         }
                     }
                 }
@@ -201,7 +201,7 @@ impl Teller {
             },
             PushKind::PMessage => {
                 if let Some(message) = self.message(data) {
-                    self.letters.tell(&message);
+                    self.letters.notify(&message);
                 }
             }
             _ => {}
@@ -300,11 +300,11 @@ async fn keep_listening(shared: Weak<Shared>, was_heard: (bool, bool)) {
         let hub = &store.ears;
         let wants = Wants {
             changes: hub.is_wanted(Kind::Changes) || !hub.retire(Kind::Changes),
-            letters: hub.is_wanted(Kind::Letters) || !hub.retire(Kind::Letters),
+            letters: hub.is_wanted(Kind::Messages) || !hub.retire(Kind::Messages),
         };
         if !wants.changes && !wants.letters && !is_first {
             let mut task = hub.task.lock();
-            if !hub.is_wanted(Kind::Changes) && !hub.is_wanted(Kind::Letters) {
+            if !hub.is_wanted(Kind::Changes) && !hub.is_wanted(Kind::Messages) {
                 *task = None;
                 return;
             }

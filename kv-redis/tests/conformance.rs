@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};
-use kv_redis::STANDALONE;
+use kv_redis::CAPABILITIES;
 
 mod support;
 
 fn main() {
     let open = |url: String, fresh: Fresh| support::at(&url).namespace(fresh.name()).open();
-    Suite::on_backend("redis", STANDALONE, support::start, open).with_reopen().main()
+    Suite::on_backend("redis", CAPABILITIES, support::start, open).with_reopen().main()
 }

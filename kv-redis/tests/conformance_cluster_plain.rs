@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};
-use kv_redis::{CLUSTER_PLAIN, Format};
+use kv_redis::{CLUSTER_PLAIN_CAPABILITIES, Format};
 
 mod support;
 
 fn main() {
     let open = |url: String, fresh: Fresh| support::at(&url).namespace(fresh.name()).format(Format::Plain).open();
-    let suite = Suite::on_backend("redis-cluster-plain", CLUSTER_PLAIN, support::start_cluster, open);
+    let suite = Suite::on_backend("redis-cluster-plain", CLUSTER_PLAIN_CAPABILITIES, support::start_cluster, open);
     suite.with_reopen().main()
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};
-use kv_redis::CLUSTER;
+use kv_redis::CLUSTER_CAPABILITIES;
 use test_servers::cluster::RedisCluster;
 
 mod support;
@@ -16,5 +16,5 @@ fn main() {
         (cluster, url)
     };
     let open = |url: String, fresh: Fresh| support::at(&url).namespace(fresh.name()).open();
-    Suite::on_backend("redis-cluster-tls", CLUSTER, start, open).with_reopen().main()
+    Suite::on_backend("redis-cluster-tls", CLUSTER_CAPABILITIES, start, open).with_reopen().main()
 }

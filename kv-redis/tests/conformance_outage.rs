@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use conformance_tests::{Fresh, Suite};
 use kv_core::Result;
-use kv_redis::{RedisStore, STANDALONE};
+use kv_redis::{CAPABILITIES, RedisStore};
 use test_servers::proxy::Proxy;
 use test_servers::redis::Redis;
 
@@ -29,7 +29,7 @@ fn proxied(name: &str, cut: impl Fn(&Proxy) + Send + Sync + 'static) -> Suite {
         proxy.pass();
         Ok(())
     };
-    Suite::over_links(name, STANDALONE, lay, open, cut, heal)
+    Suite::over_links(name, CAPABILITIES, lay, open, cut, heal)
 }
 
 /// A server for each store, which keeps what it acknowledged when it is killed.
@@ -37,7 +37,7 @@ fn killed() -> Suite {
     let lay = || Redis::builder().append_only().start();
     let open = |server: &Redis, fresh| open(server.url(), fresh);
     let restart = |server: &mut Redis| if server.cli(&["PING"]).is_ok() { Ok(()) } else { server.restart() };
-    Suite::over_links("redis-killed", STANDALONE, lay, open, Redis::kill, restart)
+    Suite::over_links("redis-killed", CAPABILITIES, lay, open, Redis::kill, restart)
 }
 
 mod black_hole {

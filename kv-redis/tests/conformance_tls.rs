@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};
-use kv_redis::STANDALONE;
+use kv_redis::CAPABILITIES;
 use test_servers::redis::Redis;
 
 mod support;
@@ -15,5 +15,5 @@ fn main() {
         (server, url)
     };
     let open = |url: String, fresh: Fresh| support::at(&url).namespace(fresh.name()).open();
-    Suite::on_backend("redis-tls", STANDALONE, start, open).with_reopen().main()
+    Suite::on_backend("redis-tls", CAPABILITIES, start, open).with_reopen().main()
 }

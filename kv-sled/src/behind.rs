@@ -179,7 +179,7 @@ impl Shared {
         waiting.changes = changes;
         count(&self.counts.writes, 1);
         for key in &keys {
-            self.changes.tell(key);
+            self.changes.notify(key);
         }
         if was_empty || waiting.is_much(1) {
             behind.wake.notify_one();

@@ -15,12 +15,12 @@ use crate::open;
 /// Chooses how a [`SledStore`] is opened.
 #[derive(Debug, Clone)]
 #[must_use = "`open` opens the store"]
-pub struct SledStoreBuilder {
+pub struct SledBuilder {
     config: SledConfig,
     clock: Arc<dyn Clock>,
 }
 
-impl SledStoreBuilder {
+impl SledBuilder {
     /// Takes everything but the clock from a configuration.
     pub fn config(mut self, config: SledConfig) -> Self {
         self.config = config;
@@ -78,7 +78,7 @@ impl SledStoreBuilder {
     /// Opens the store in this folder, and makes folder and store where there are none.
     ///
     /// Everything that is stored is read once and compared with what should be there, so opening takes time in proportion to
-    /// it, unless [`SledStoreBuilder::check`] says otherwise. The store works on threads of its own; it does not need the
+    /// it, unless [`SledBuilder::check`] says otherwise. The store works on threads of its own; it does not need the
     /// runtime that it was opened on.
     ///
     /// # Errors
@@ -102,7 +102,7 @@ impl SledStoreBuilder {
     }
 }
 
-impl Default for SledStoreBuilder {
+impl Default for SledBuilder {
     fn default() -> Self {
         Self { config: SledConfig::default(), clock: Arc::new(SystemClock) }
     }

@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use kv_core::{Error, KvStore, Result, Scheme, StoreUrl};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::builder::SledStoreBuilder;
+use crate::builder::SledBuilder;
 use crate::verify;
 
 /// The scheme `sled:PATH`.
@@ -18,7 +18,7 @@ pub const SCHEME: Scheme = Scheme::new(
     "sled:PATH?durability=process&cache=256MiB&min_free=64MiB&sweep_interval=500ms&operation_timeout=10s&check=everything",
     |url| {
         Box::pin(async move {
-            let store = SledStoreBuilder::default().config(SledConfig::from_url(&url)?).open(url.path()?).await?;
+            let store = SledBuilder::default().config(SledConfig::from_url(&url)?).open(url.path()?).await?;
             Ok(Arc::new(store) as Arc<dyn KvStore>)
         })
     },

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use kv_core::hub::{Changes, Hub, Letters};
+use kv_core::hub::{Changes, Hub, Messages};
 use kv_core::{Clock, Result, StoreInfo};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
 use crate::behind::Behind;
-use crate::builder::SledStoreBuilder;
+use crate::builder::SledBuilder;
 use crate::config::SledDurability;
 use crate::health::Health;
 use crate::request::Message;
@@ -46,14 +46,14 @@ impl SledStore {
     /// Opens the store in this folder as it is by default, and makes it where there is none.
     ///
     /// # Errors
-    /// As [`SledStoreBuilder::open`].
+    /// As [`SledBuilder::open`].
     pub async fn open(path: impl AsRef<Path> + Send) -> Result<Self> {
         Self::builder().open(path).await
     }
 
     /// Chooses how a store is opened.
-    pub fn builder() -> SledStoreBuilder {
-        SledStoreBuilder::default()
+    pub fn builder() -> SledBuilder {
+        SledBuilder::default()
     }
 
     /// What the store has done since it was opened.
@@ -80,7 +80,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) operation_timeout: Duration,
     pub(crate) changes: Hub<Changes>,
-    pub(crate) letters: Hub<Letters>,
+    pub(crate) letters: Hub<Messages>,
     pub(crate) counts: Counts,
     /// Where writes may be acknowledged before sled has them.
     pub(crate) behind: Option<Behind>,

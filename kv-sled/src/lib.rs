@@ -30,7 +30,7 @@ mod verify;
 mod watchdog;
 mod worker;
 
-pub use self::builder::SledStoreBuilder;
+pub use self::builder::SledBuilder;
 pub use self::capabilities::CAPABILITIES;
 pub use self::config::{SCHEME, SledCheck, SledConfig, SledDurability};
 pub use self::handle::SledStore;

@@ -213,7 +213,7 @@ impl Inner {
     pub(crate) fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
         self.info.limits.check_message(message.len())?;
         self.shared.health.check()?;
-        self.shared.letters.tell(&Letter { channel: channel.clone(), payload: message });
+        self.shared.letters.notify(&Letter { channel: channel.clone(), payload: message });
         Ok(())
     }
 

@@ -213,7 +213,7 @@ impl Worker {
 
     fn tell(&self, changed: &[Key]) {
         for key in changed {
-            self.shared.changes.tell(key);
+            self.shared.changes.notify(key);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use kv_core::hub::{Hub, Letters};
+use kv_core::hub::{Hub, Messages};
 use kv_core::{KeyPrefix, Message, MessageStream};
 
 use crate::commons::Commons;
@@ -15,13 +15,13 @@ type Name = (PathBuf, String);
 static BOARDS: Commons<Name, Board> = Commons::new();
 
 /// Every handle's hub, by the handle's number.
-type Board = RwLock<Vec<(i64, Hub<Letters>)>>;
+type Board = RwLock<Vec<(i64, Hub<Messages>)>>;
 
 /// One handle's place at the board; its subscriptions end with it.
 #[derive(Debug)]
 pub(crate) struct Letterbox {
     handle: i64,
-    hub: Hub<Letters>,
+    hub: Hub<Messages>,
     board: Arc<Board>,
 }
 
@@ -36,7 +36,7 @@ impl Letterbox {
     /// Tells every handle's subscribers, those of one publisher in order.
     pub(crate) fn publish(&self, message: &Message) {
         for (_, hub) in self.board.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            hub.tell(message);
+            hub.notify(message);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::statement::Statements;
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
 /// How many changes are kept for watchers that come late; who comes later has a gap.
-pub(crate) const MOST_CHANGES: i64 = 10_000;
+pub(crate) const MAX_CHANGES: i64 = 10_000;
 
 /// How many changes a watcher reads at once.
 const PAGE: i64 = 1_000;
@@ -54,7 +54,7 @@ pub(crate) fn log(connection: &Connection, sql: &Statements, handle: i64, keys: 
     for key in keys.iter().filter(|key| logged.insert(*key)) {
         statement.execute(params![key.as_str(), handle])?;
     }
-    connection.prepare_cached(&sql.prune)?.execute([connection.last_insert_rowid() - MOST_CHANGES])?;
+    connection.prepare_cached(&sql.prune)?.execute([connection.last_insert_rowid() - MAX_CHANGES])?;
     Ok(())
 }
 

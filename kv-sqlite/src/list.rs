@@ -10,7 +10,7 @@ use crate::sweep::end_text;
 
 /// A page ends when it has looked at this many rows, so that the caller's thread is not kept where most of them have
 /// expired and are not swept yet.
-const MOST_ROWS: usize = 10_000;
+const MAX_ROWS: usize = 10_000;
 
 /// Tells live entries from expired ones, by the time after they were read, and keeps which were expired.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ pub(crate) fn page(
     let text = sql.list(ListShape { reverse: query.reverse, columns }, &start, &end);
     let mut statement = connection.prepare_cached(&text).map_err(error::read)?;
     let mut rows = statement
-        .query(params![end_text(&start), end_text(&end), i64::try_from(MOST_ROWS).unwrap_or(i64::MAX)])
+        .query(params![end_text(&start), end_text(&end), i64::try_from(MAX_ROWS).unwrap_or(i64::MAX)])
         .map_err(error::read)?;
     let most = query.limit.unwrap_or(usize::MAX);
     let (mut items, mut bytes, mut count) = (Vec::new(), 0, 0);
@@ -100,7 +100,7 @@ pub(crate) fn page(
     let failure = loop {
         let found = match rows.next() {
             Ok(Some(row)) => found(row, query.keys_only, liveness),
-            Ok(None) if count < MOST_ROWS => return Ok(ListPage { items, next: None }),
+            Ok(None) if count < MAX_ROWS => return Ok(ListPage { items, next: None }),
             Ok(None) => break None,
             Err(error) => Err(error::read(error)),
         };

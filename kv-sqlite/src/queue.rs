@@ -13,7 +13,7 @@ use crate::keeper::Timer;
 use crate::write::Write;
 
 /// How many calls wait for the writer at most; more wait for room, as long as their deadlines let them.
-const MOST_WAITING: usize = 4_096;
+const MAX_WAITING: usize = 4_096;
 
 /// What the writer is given.
 pub(crate) enum Job {
@@ -115,7 +115,7 @@ impl WeakQueue {
 
 impl Queue {
     pub(crate) fn new(timer: Timer, timeout: Duration) -> (Self, mpsc::Receiver<Job>) {
-        let (jobs, waiting) = mpsc::channel(MOST_WAITING);
+        let (jobs, waiting) = mpsc::channel(MAX_WAITING);
         (Self { jobs, timer, timeout }, waiting)
     }
 

@@ -16,13 +16,13 @@ use crate::statement::{Columns, ListShape, Statements};
 use crate::write::Write;
 
 /// How many rows one batch removes.
-const MOST_ROWS: usize = 1_000;
+const MAX_ROWS: usize = 1_000;
 
 /// A batch ends when it has removed this many bytes of values: freeing a value walks all its pages.
-const MOST_BYTES: i64 = 16 << 20;
+const MAX_BYTES: i64 = 16 << 20;
 
 /// How many free pages one batch gives back to the file system.
-const MOST_PAGES: i64 = 2_000;
+const MAX_PAGES: i64 = 2_000;
 
 /// So many free pages are kept whatever the size of the file is.
 const FEW_PAGES: i64 = 256;
@@ -59,7 +59,7 @@ impl Write for Sweep {
             {
                 removed += 1;
             }
-            if bytes >= MOST_BYTES || place + 1 == MOST_ROWS {
+            if bytes >= MAX_BYTES || place + 1 == MAX_ROWS {
                 next = Some((deadline, key));
                 break;
             }
@@ -73,7 +73,7 @@ impl Sweep {
         let (deadline, key) = &self.from;
         let mut statement = batch.connection.prepare_cached(&batch.sql.due)?;
         let rows = statement
-            .query_map(params![now_column(batch.now), deadline, key, i64::try_from(MOST_ROWS).unwrap_or(1)], |row| {
+            .query_map(params![now_column(batch.now), deadline, key, i64::try_from(MAX_ROWS).unwrap_or(1)], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -94,7 +94,7 @@ impl Write for GiveBack {
         if free <= FEW_PAGES || free <= all / 4 {
             return Ok(false);
         }
-        let mut statement = batch.connection.prepare(&format!("PRAGMA incremental_vacuum({MOST_PAGES})"))?;
+        let mut statement = batch.connection.prepare(&format!("PRAGMA incremental_vacuum({MAX_PAGES})"))?;
         let mut steps = statement.query([])?;
         while steps.next()?.is_some() {}
         drop(steps);
@@ -177,7 +177,7 @@ impl Write for Clear {
             if let Ok(key) = Key::parse_stored(&key) {
                 live += u64::from(batch.remove(&key)?);
             }
-            if bytes >= MOST_BYTES || place + 1 == MOST_ROWS {
+            if bytes >= MAX_BYTES || place + 1 == MAX_ROWS {
                 next = Some(key);
                 break;
             }
@@ -190,7 +190,7 @@ impl Clear {
     fn keys(&self, batch: &Batch<'_>) -> Result<Vec<(String, i64)>, Abort> {
         let shape = ListShape { reverse: false, columns: Columns::Length };
         let mut statement = batch.connection.prepare_cached(&batch.sql.list(shape, &self.start, &self.end))?;
-        let limit = i64::try_from(MOST_ROWS).unwrap_or(1);
+        let limit = i64::try_from(MAX_ROWS).unwrap_or(1);
         let rows = statement.query_map(params![end_text(&self.start), end_text(&self.end), limit], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;

@@ -14,7 +14,7 @@ use crate::sweep::end_text;
 const PAGE: i64 = 1_000;
 
 /// The most problems of the structure that are told.
-const MOST_PROBLEMS: i64 = 100;
+const MAX_PROBLEMS: i64 = 100;
 
 /// What a check of the whole store has found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -64,7 +64,7 @@ pub(crate) fn verify(connection: &Connection, sql: &Statements, take: TakeEntry)
 }
 
 fn structure(connection: &Connection, sql: &Statements, found: &mut Verification) -> Result<()> {
-    let pragma = format!("PRAGMA integrity_check({MOST_PROBLEMS})");
+    let pragma = format!("PRAGMA integrity_check({MAX_PROBLEMS})");
     let mut statement = connection.prepare(&pragma).map_err(error::read)?;
     let mut lines = statement.query([]).map_err(error::read)?;
     while let Some(line) = lines.next().map_err(error::read)? {

@@ -93,7 +93,7 @@ impl Write for Renew {
 
     fn apply(&self, batch: &Batch<'_>) -> Result<Renewed, Abort> {
         // Asked inside the writer, through which every watcher comes after it subscribed.
-        if !self.0.hub.is_heard() {
+        if !self.0.hub.has_subscribers() {
             changes::deregister(batch.connection, batch.sql, self.0.handle)?;
             return Ok(Renewed::GivenUp);
         }
@@ -152,7 +152,7 @@ async fn poll(watchers: &Watchers, place: &Place, queue: &WeakQueue, sql: &Arc<S
         let Ok(back) = told.await else { return };
         reading = back;
         let now = SystemClock.now();
-        if !watchers.hub.is_heard() {
+        if !watchers.hub.has_subscribers() {
             renew_at = renew_at.min(now + LINGER);
         }
         if now >= renew_at || is_far(renew_at, now) {
@@ -205,7 +205,7 @@ impl Reading {
             watchers.hub.gap(GapReason::Lagged);
         }
         for key in &logged.keys {
-            watchers.hub.tell(key);
+            watchers.hub.notify(key);
         }
         self.seen = logged.last.unwrap_or(self.seen);
         Ok(logged.is_full)

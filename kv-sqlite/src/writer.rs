@@ -24,10 +24,10 @@ use crate::turn::Turn;
 use crate::watch::Watchers;
 
 /// A batch ends with this many writes.
-const MOST_WRITES: usize = 1_024;
+const MAX_WRITES: usize = 1_024;
 
 /// A batch ends with this many bytes of values.
-const MOST_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 8 << 20;
 
 /// How long to wait before the lock of another process is tried again.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 const TURN_CHECK: Duration = Duration::from_secs(1);
 
 /// How often a writer lets other threads go first, to have more writes in one batch.
-const MOST_YIELDS: u32 = 64;
+const MAX_YIELDS: u32 = 64;
 
 /// What the writer shares with the handles.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Gathered {
 
     /// Takes what waits, until the batch is full.
     fn top_up(&mut self, jobs: &mut mpsc::Receiver<Job>) {
-        while !self.is_last && self.writes.len() < MOST_WRITES && self.bytes < MOST_BYTES {
+        while !self.is_last && self.writes.len() < MAX_WRITES && self.bytes < MAX_BYTES {
             let Ok(job) = jobs.try_recv() else { return };
             self.add(job);
         }
@@ -121,7 +121,7 @@ impl Writer {
     /// Lets the callers that the last batch has woken come back with their next writes, where there were more of them. Otherwise
     /// a batch is what the first of them brought, and there are twice as many syncs.
     fn wait_for_company(&mut self, batch: &mut Gathered) {
-        for _ in 0..MOST_YIELDS {
+        for _ in 0..MAX_YIELDS {
             if batch.is_last || batch.writes.len() >= self.last_batch {
                 break;
             }
@@ -225,7 +225,7 @@ impl Writer {
         self.relied.end();
         let changed = outcome?;
         for key in &changed {
-            self.watchers.hub.tell(key);
+            self.watchers.hub.notify(key);
         }
         Ok(())
     }

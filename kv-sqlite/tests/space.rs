@@ -22,7 +22,7 @@ fn items(round: usize) -> Vec<SetItem> {
 }
 
 /// What the log is cut back to, and what one batch may add to it.
-const MOST_LOG: u64 = (16 << 20) + (16 << 20);
+const MAX_LOG: u64 = (16 << 20) + (16 << 20);
 
 fn size(path: &Path) -> u64 {
     path.metadata().unwrap().len()
@@ -47,7 +47,7 @@ async fn ten_rounds_of_fill_expire_and_sweep_keep_the_file_small() {
     }
     eprintln!("payload {payload}, file when full {filled:?}, log {logs:?}");
     assert!(filled.iter().all(|size| *size < 2 * payload), "{filled:?}");
-    assert!(logs.iter().all(|size| *size < MOST_LOG), "{logs:?}");
+    assert!(logs.iter().all(|size| *size < MAX_LOG), "{logs:?}");
     store.close().await.unwrap();
     let rest = path.metadata().unwrap().len();
     assert!(rest < 2 << 20, "{rest} bytes are left of an empty store");

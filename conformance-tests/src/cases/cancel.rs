@@ -41,7 +41,7 @@ cases! { cancel, Core:
 const POLLS: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 8, 12, 20];
 
 /// Where a case that goes through every await point stops at the latest.
-const MOST_POLLS: usize = 64;
+const MAX_POLLS: usize = 64;
 
 /// Polls a future so often, a moment apart, and drops it. Tells whether it was through.
 async fn abandon(polls: usize, future: impl Future<Output: Sized> + Send) -> bool {
@@ -295,7 +295,7 @@ async fn watch(cx: Context) -> Verdict {
 
 async fn set_at_every_point(cx: Context) -> Verdict {
     let (old, new) = (Bytes::from("old"), Bytes::from("new"));
-    for polls in 0..MOST_POLLS {
+    for polls in 0..MAX_POLLS {
         let k = own(polls);
         cx.set(&k, old.clone()).await?;
         let is_through = abandon(polls, cx.store().set(&k, new.clone(), &SetOptions::default())).await;
@@ -308,7 +308,7 @@ async fn set_at_every_point(cx: Context) -> Verdict {
 }
 
 async fn commit_at_every_point(cx: Context) -> Verdict {
-    for polls in 0..MOST_POLLS {
+    for polls in 0..MAX_POLLS {
         let (a, b) = (own(polls).child("a")?, own(polls).child("a")?.child("b")?);
         cx.set(&a, "old").await?;
         cx.set(&b, "old").await?;

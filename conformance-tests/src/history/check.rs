@@ -6,7 +6,7 @@ use super::model::{Answer, Call, Operation, Over, State, Value};
 use super::timeline::Violation;
 
 /// How many operations of a key may be open at the same time; more would take too long to order.
-const MOST_OPEN: usize = 64;
+const MAX_OPEN: usize = 64;
 
 /// An order of operations so far: what it leaves in the key, and which of the open ones it holds already, a bit a slot.
 type Order = (State, u64);
@@ -93,7 +93,7 @@ fn open_slot<'o>(open: &mut Vec<Option<Open<'o>>>, operation: Open<'o>) {
         Some(slot) => *slot = Some(operation),
         None => open.push(Some(operation)),
     }
-    assert!(open.len() <= MOST_OPEN, "a history with more than {MOST_OPEN} open operations is too much to check");
+    assert!(open.len() <= MAX_OPEN, "a history with more than {MAX_OPEN} open operations is too much to check");
 }
 
 /// The orders that go on from these just as far as to hold the operation of this slot, which then leaves its slot.

@@ -12,7 +12,7 @@ use kv_core::{Bytes, Error, Key, Result, stored};
 use crate::entries::{Entries, Held};
 
 /// A larger record is damage: its length is not believed, and no memory is taken for it.
-const MOST_BYTES: u32 = 32 << 20;
+const MAX_BYTES: u32 = 32 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -82,14 +82,14 @@ impl Journal {
 }
 
 fn length(bytes: &[u8]) -> Result<[u8; 4]> {
-    let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= MOST_BYTES);
+    let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= MAX_BYTES);
     length.map(u32::to_be_bytes).ok_or_else(|| Error::invalid("the record is too long"))
 }
 
 /// The next record, unless the file ends, be it in the middle of one.
 fn record(reader: &mut impl Read) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
     let (Some(key), Some(stored)) = (number(reader)?, number(reader)?) else { return Ok(None) };
-    if key > MOST_BYTES || stored > MOST_BYTES {
+    if key > MAX_BYTES || stored > MAX_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a record in the file has no length that it can have"));
     }
     let (Some(key), Some(stored)) = (bytes(reader, key)?, bytes(reader, stored)?) else { return Ok(None) };

@@ -13,12 +13,12 @@ use crate::shape::Failure;
 pub(super) const BRIEF_BYTES: usize = 64 << 10;
 /// The longest answer of all, in bytes. A server writes [`MAX_VALUES_BYTES`] of values into one, or one value; as text a byte
 /// takes up to six, and there are keys, versions and deadlines beside it.
-pub(super) const MOST_BYTES: usize = 256 << 20;
-const _: () = assert!(6 * 2 * MAX_VALUES_BYTES <= MOST_BYTES / 4 * 3);
+pub(super) const MAX_BYTES: usize = 256 << 20;
+const _: () = assert!(6 * 2 * MAX_VALUES_BYTES <= MAX_BYTES / 4 * 3);
 
 /// The longest answer that has so many bytes of values.
 pub(super) fn bytes_with(values: usize) -> usize {
-    values.saturating_mul(6).saturating_add(BRIEF_BYTES).min(MOST_BYTES)
+    values.saturating_mul(6).saturating_add(BRIEF_BYTES).min(MAX_BYTES)
 }
 
 /// A response, or one element of a batch.

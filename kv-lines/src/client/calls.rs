@@ -132,7 +132,7 @@ impl Calls {
                 answer::bytes_with(self.info.limits.max_value_bytes)
             }
             Request::GetMany { .. } | Request::SetMany { .. } | Request::DeleteMany { .. } | Request::List(_) => {
-                answer::MOST_BYTES
+                answer::MAX_BYTES
             }
             // A version for each mutation, in hex.
             Request::Commit(commit) => BRIEF_BYTES + 64 * commit.mutations(),

@@ -68,7 +68,7 @@ impl Bounded {
                 if cause == RemovalCause::Size {
                     // Not out of the order at once: the key may have come back already.
                     indexed.depart(Key::clone(&key));
-                    watched.changes.tell(&key);
+                    watched.changes.notify(&key);
                 }
             })
             .build_with_hasher(DefaultHashBuilder::default());

@@ -14,7 +14,7 @@ use super::step::{Condition, Item, Step, perform};
 pub const TASKS: usize = 4;
 
 /// How many errors a task takes before it ends.
-const MOST_ERRORS: u32 = 3;
+const MAX_ERRORS: u32 = 3;
 
 /// Which part of which history a child lives through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ async fn task_of_child(store: SqliteStore, life: Life, task: usize, numbers: std
                 assert_ne!(error.kind(), ErrorKind::Corrupt, "{error:?}");
                 say(&format!("{} {task} {number}", if error.maybe_applied() { "doubt" } else { "err" }));
                 errors += 1;
-                if errors == MOST_ERRORS {
+                if errors == MAX_ERRORS {
                     return;
                 }
             }
