@@ -18,7 +18,7 @@ pub use kv_sqlite as sqlite;
 
 pub use self::open::{open, registry};
 
-/// The examples of the workspace's README, as tests.
+/// Runs the examples of the workspace's README as documentation tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct WorkspaceReadme;

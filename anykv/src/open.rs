@@ -1,8 +1,8 @@
-//! Stores by URL, over the adapters that were built in.
+//! Opening stores by URL with the adapters of the enabled features.
 
 use kv_core::{Kv, Registry, Result};
 
-/// Opens a handle to the store that the URL names, such as `memory:`.
+/// Opens the store of a URL such as `memory:` and returns a handle.
 ///
 /// # Errors
 /// As [`Registry::open`].
@@ -10,7 +10,7 @@ pub async fn open(url: &str) -> Result<Kv> {
     registry().open(url).await
 }
 
-/// The schemes of the adapters that were built in, by the facade's features.
+/// Returns a registry with the schemes of all adapters whose features are enabled.
 pub fn registry() -> Registry {
     let registry = Registry::new();
     #[cfg(feature = "memory")]

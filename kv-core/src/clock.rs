@@ -1,4 +1,4 @@
-//! Where time comes from, so that a test can move it.
+//! Clocks: the source of time for stores and handles, which tests can replace.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-/// The time, as a store or a handle sees it.
+/// A source of time for a store or a handle.
 #[async_trait]
 pub trait Clock: Debug + Send + Sync + 'static {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> SystemTime;
 
     /// Waits until `duration` has passed on this clock. Dropping the future only ends the wait.
@@ -23,18 +23,18 @@ pub struct SystemClock;
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the system clock")]
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place that waits for the system's clock")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that sleeps on the system clock")]
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
 }
 
-/// A clock that stands still until it is moved; clones are one clock.
+/// A clock that moves only when told to. Clones share the same time.
 ///
 /// # Examples
 /// ```
@@ -52,17 +52,17 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that stands at the first moment of the year 2026.
+    /// Creates a clock that shows the start of the year 2026, UTC.
     pub fn new() -> Self {
         Self::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600))
     }
 
-    /// A clock that stands at `now`.
+    /// Creates a clock that shows `now`.
     pub fn at(now: SystemTime) -> Self {
         Self { now: Arc::new(watch::Sender::new(now)) }
     }
 
-    /// Moves the clock forward and wakes who sleeps until then.
+    /// Moves the clock forward and wakes the sleepers whose wait is over.
     pub fn advance(&self, by: Duration) {
         self.now.send_modify(|now| *now = now.checked_add(by).unwrap_or(*now));
     }
@@ -83,7 +83,7 @@ impl Clock for ManualClock {
     async fn sleep(&self, duration: Duration) {
         let mut now = self.now.subscribe();
         let Some(until) = self.now().checked_add(duration) else { return std::future::pending().await };
-        // The sender lives as long as `self`, so waiting does not fail.
+        // `self` keeps the sender alive, so waiting cannot fail.
         let _ = now.wait_for(|now| *now >= until).await;
     }
 }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_sleeper_wakes_when_the_clock_reaches_its_moment() {
+    async fn a_sleeper_wakes_when_the_clock_reaches_its_time() {
         let clock = ManualClock::new();
         let sleeper = tokio::spawn({
             let clock = clock.clone();

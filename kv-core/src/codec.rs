@@ -1,4 +1,4 @@
-//! How typed values become bytes.
+//! Codecs between typed values and bytes.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 
-/// How a [`Kv`](crate::Kv) writes and reads typed values.
+/// The format in which a [`Kv`](crate::Kv) stores typed values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 #[non_exhaustive]
 pub enum Codec {
@@ -16,16 +16,16 @@ pub enum Codec {
     /// MessagePack with named fields (feature `msgpack`).
     #[cfg(feature = "msgpack")]
     MessagePack,
-    /// postcard: the smallest, for types that never change shape (feature `postcard`).
+    /// postcard: the most compact format, for types whose shape never changes (feature `postcard`).
     #[cfg(feature = "postcard")]
     Postcard,
 }
 
 impl Codec {
-    /// The value as bytes.
+    /// Encodes a value.
     ///
     /// # Errors
-    /// `Invalid` where the type cannot be written in this format.
+    /// `Invalid` if the format cannot represent the value.
     pub fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes> {
         let encoded = match self {
             Self::Json => serde_json::to_vec(value).ok(),
@@ -34,18 +34,18 @@ impl Codec {
             #[cfg(feature = "postcard")]
             Self::Postcard => postcard::to_allocvec(value).ok(),
         };
-        // The libraries' messages may hold parts of the value: they are not passed on.
-        let refused = || Error::invalid(format!("{} cannot be written as {}", std::any::type_name::<T>(), self.name()));
+        // The source error is dropped: its text may contain parts of the value.
+        let refused = || Error::invalid(format!("{} cannot be encoded as {}", std::any::type_name::<T>(), self.name()));
         encoded.map(Bytes::from).ok_or_else(refused)
     }
 
-    /// The value that the bytes stand for.
+    /// Decodes a value.
     ///
     /// # Contract
     /// - V-4: bytes that do not decode are an error, never "absent".
     ///
     /// # Errors
-    /// `Corrupt`, with the type and, for JSON, the place.
+    /// `Corrupt`, with the type and, for JSON, the line and column.
     pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T> {
         let (decoded, place) = match self {
             Self::Json => match serde_json::from_slice(bytes) {
@@ -60,15 +60,15 @@ impl Codec {
                 _ => (None, String::new()),
             },
         };
-        // The libraries' messages may hold parts of the value: they are not passed on.
+        // The source error is dropped: its text may contain parts of the value.
         let refused = || {
             let (bytes, name, wanted) = (bytes.len(), self.name(), std::any::type_name::<T>());
-            Error::corrupt(format!("the stored {bytes} bytes do not decode as {name} to {wanted}{place}"))
+            Error::corrupt(format!("the {bytes} stored bytes do not decode as {name} to {wanted}{place}"))
         };
         decoded.ok_or_else(refused)
     }
 
-    /// The name of the format.
+    /// Returns the name of the format.
     pub fn name(self) -> &'static str {
         match self {
             Self::Json => "JSON",
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_decode_is_an_error_that_shows_no_value() {
+    fn a_decoding_error_does_not_show_the_value() {
         for codec in every() {
             let bytes = codec.encode("hunter2").unwrap();
             let error = codec.decode::<(bool, u64, u64, u64)>(&bytes).unwrap_err();

@@ -1,19 +1,19 @@
-//! The arithmetic of counters, for adapters that do it themselves.
+//! Arithmetic of counters, for adapters that compute them outside the backend.
 
 use crate::error::{Error, Result};
 
-/// What a counter that holds `value` holds after `by` was added.
+/// Adds `by` to the counter stored as `value` and returns the sum.
 ///
 /// # Contract
-/// - C-1: exact over the whole range of `i64`. A counter is the text that this function's result has in decimal and nothing
-///   else: no plus sign, no space, no leading zero, no `-0`.
+/// - C-1: exact over the whole range of `i64`. A counter is the decimal text of an `i64` as this library writes it: no
+///   plus sign, no space, no leading zero, no `-0`.
 ///
 /// # Errors
-/// `Invalid` for a value that is no counter, and for a sum that does not fit.
+/// `Invalid` if the value is not a counter or the sum overflows `i64`.
 pub fn add(value: &[u8], by: i64) -> Result<i64> {
-    let count =
-        parse(value).ok_or_else(|| Error::invalid("the value is no counter: not the decimal text of an i64"))?;
-    count.checked_add(by).ok_or_else(|| Error::invalid("the counter and the amount together do not fit an i64"))
+    let count = parse(value)
+        .ok_or_else(|| Error::invalid("the value is not a counter: it is not the decimal text of an i64"))?;
+    count.checked_add(by).ok_or_else(|| Error::invalid("the sum of the counter and the amount overflows an i64"))
 }
 
 fn parse(value: &[u8]) -> Option<i64> {
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_that_does_not_fit_is_refused() {
+    fn a_sum_that_overflows_is_refused() {
         assert_eq!(add(b"9223372036854775806", 1).unwrap(), i64::MAX);
         assert!(add(b"9223372036854775807", 1).is_err());
         assert!(add(b"-9223372036854775808", -1).is_err());

@@ -1,9 +1,9 @@
-//! Forwarding of the whole contract, for wrappers.
+//! A macro that forwards the whole trait, for wrappers.
 
-/// Forwards every method of [`KvStore`](crate::KvStore) to an inner store, except those that are named.
+/// Forwards every method of [`KvStore`](crate::KvStore) to an inner store, except the methods listed.
 ///
-/// It stands inside an `#[async_trait] impl KvStore`; the futures are the inner store's own, not boxed again. A method that
-/// the contract gains later is forwarded too, so a wrapper never falls back to a default body.
+/// Use it inside an `#[async_trait] impl KvStore`. The wrapper returns the inner store's futures without boxing them
+/// again. A method that the trait gains later is forwarded too, so that a wrapper never falls back to a default body.
 ///
 /// # Examples
 /// ```
@@ -31,7 +31,7 @@ macro_rules! delegate_store {
         $crate::delegate_store! { @methods $self [$self.$inner $(($($argument)*))?] [$($($skip)+)?] }
     };
 
-    // `async_trait` leaves macros inside an impl alone, so the methods stand here in the form that it would give them.
+    // `async_trait` does not expand macros inside an impl, so the methods have the signatures that it would generate.
     (@methods $self:ident [$($inner:tt)+] $skip:tt) => {
         $crate::delegate_store! { @unless info $skip
             fn info(&$self) -> &$crate::StoreInfo {

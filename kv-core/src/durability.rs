@@ -1,19 +1,19 @@
-//! What an acknowledged write survives.
+//! Durability of acknowledged writes.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What an acknowledged write survives (clause R-2); each level includes those before it.
+/// The worst failure that an acknowledged write survives (clause R-2). Each level includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Survives {
-    /// Nothing is promised beyond the life of the store.
+    /// No guarantee beyond the life of the store.
     Volatile,
-    /// The sudden end of this process (`kill -9`).
+    /// An abrupt end of this process (`kill -9`).
     Process,
-    /// The sudden end of the server.
+    /// An abrupt end of the server.
     Server,
-    /// Loss of power: it was flushed to the medium before the acknowledgement.
+    /// Loss of power: the write was flushed to the medium before the acknowledgement.
     Power,
 }
 
@@ -21,22 +21,22 @@ pub enum Survives {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Durability {
-    /// What an acknowledged write survives.
+    /// The worst failure that an acknowledged write survives.
     pub survives: Survives,
-    /// At most the writes of this last stretch of time are lost all the same; zero: none.
+    /// The time span before the failure in which acknowledged writes may still be lost; zero for none.
     pub interval: Duration,
 }
 
 impl Durability {
-    /// Nothing is promised.
+    /// No guarantee.
     pub const VOLATILE: Self = Self::surviving(Survives::Volatile);
 
-    /// Every acknowledged write survives this.
+    /// Every acknowledged write survives this failure.
     pub const fn surviving(survives: Survives) -> Self {
         Self { survives, interval: Duration::ZERO }
     }
 
-    /// At most the writes of the last `interval` are lost.
+    /// Allows the loss of writes from the last `interval` before a failure.
     #[must_use]
     pub const fn with_interval(mut self, interval: Duration) -> Self {
         self.interval = interval;

@@ -1,9 +1,9 @@
-//! The one place that escapes: segments to canonical text and back.
+//! Encoding of segments as canonical text, and decoding. No other file escapes.
 //!
-//! Segments are joined by `#`; inside a segment every byte up to `0x24` (`$`) is written `$HH` in upper-case hex.
-//! The separator sorts below every byte that a segment can hold, and the escape right above it, so that the byte order
-//! of the text is the order of the segments with a parent before its children (clause K-3), and the descendants of a
-//! prefix `p` are one range, `p` to `p$` (clause K-4).
+//! Segments are joined by `#`. Inside a segment, every byte up to `0x24` (`$`) is written as `$HH` in upper-case hex.
+//! The separator sorts below every byte that a segment can contain, and the escape character directly above the
+//! separator. Therefore the byte order of the text is the order of the segments with a parent before its children
+//! (clause K-3), and the keys under a prefix `p` form one range, from `p` to `p$` (clause K-4).
 
 use std::borrow::Cow;
 
@@ -11,10 +11,10 @@ use arrayvec::ArrayString;
 
 use crate::error::{Error, Result};
 
-/// Joins segments.
+/// The separator between two segments.
 pub(crate) const SEPARATOR: char = '#';
 const SEPARATOR_TEXT: &str = "#";
-/// Starts an escape; also the first text behind everything that a prefix covers.
+/// The first character of an escape. A prefix followed by it is the exclusive upper bound of the keys under the prefix.
 pub(crate) const ESCAPE: char = '$';
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
@@ -31,7 +31,7 @@ impl Encoder {
         Self::default()
     }
 
-    /// Appends one segment, with the separator where it is not the first.
+    /// Appends one segment, preceded by a separator unless it is the first.
     pub(crate) fn segment(&mut self, segment: &str) {
         if self.segments > 0 {
             self.text.push(SEPARATOR_TEXT);
@@ -46,7 +46,7 @@ impl Encoder {
 
     fn escaped(&mut self, mut rest: &str) {
         while let Some(at) = rest.bytes().position(must_be_escaped) {
-            // Both ends of the byte are ends of characters, for it is ASCII.
+            // `split_at` cannot panic: the byte is ASCII, so both of its ends are character boundaries.
             let (plain, escaped) = rest.split_at(at);
             let (byte, after) = escaped.split_at(1);
             self.text.push(plain);
@@ -60,13 +60,13 @@ impl Encoder {
         self.segments
     }
 
-    /// The text so far.
+    /// Returns the text built so far.
     pub(crate) fn text(&self) -> &str {
         self.text.as_str()
     }
 }
 
-/// Joins two texts that are canonical already.
+/// Joins two canonical texts.
 pub(crate) fn join(first: &str, rest: &str) -> Text {
     let mut text = Text::default();
     for piece in [first, SEPARATOR_TEXT, rest] {
@@ -75,11 +75,11 @@ pub(crate) fn join(first: &str, rest: &str) -> Text {
     text
 }
 
-/// Text that grows piece by piece, on the stack while it is short.
+/// A string builder that stays on the stack while the text is short.
 #[derive(Default)]
 pub(crate) struct Text {
     stack: ArrayString<STACK_BYTES>,
-    /// Everything, once there is more than the stack holds.
+    /// The whole text, once it exceeds the stack buffer; empty before.
     heap: String,
 }
 
@@ -110,7 +110,7 @@ fn must_be_escaped(byte: u8) -> bool {
     byte <= ESCAPE as u8
 }
 
-/// Whether a segment is its own text, as most are. Looks at every byte, so that it looks at many at a time.
+/// True if the segment needs no escapes, which is the common case. Without an early exit the loop vectorises.
 #[inline]
 fn is_plain(segment: &str) -> bool {
     !segment.bytes().fold(false, |found, byte| found | must_be_escaped(byte))
@@ -130,7 +130,7 @@ pub(crate) fn segments(text: &str) -> impl DoubleEndedIterator<Item = Cow<'_, st
     text.split(SEPARATOR).map(decode_segment)
 }
 
-/// Decodes one segment of text that is known to be canonical.
+/// Decodes one segment of canonical text.
 fn decode_segment(segment: &str) -> Cow<'_, str> {
     if !segment.contains(ESCAPE) {
         return Cow::Borrowed(segment);
@@ -139,7 +139,7 @@ fn decode_segment(segment: &str) -> Cow<'_, str> {
     let mut pieces = segment.split(ESCAPE);
     decoded.push_str(pieces.next().unwrap_or_default());
     for piece in pieces {
-        // Every piece starts with the two hex digits of an ASCII byte: `check` let nothing else in.
+        // `check` accepts only pieces that start with the two hex digits of an ASCII byte.
         let (digits, plain) = piece.split_at_checked(2).unwrap_or((piece, ""));
         decoded.push(u8::from_str_radix(digits, 16).map_or(char::REPLACEMENT_CHARACTER, char::from));
         decoded.push_str(plain);
@@ -147,10 +147,10 @@ fn decode_segment(segment: &str) -> Cow<'_, str> {
     Cow::Owned(decoded)
 }
 
-/// Accepts exactly the texts that [`Encoder`] writes.
+/// Accepts exactly the texts that [`Encoder`] produces.
 ///
 /// # Errors
-/// `Invalid`, with the byte offset of the first thing that is not canonical.
+/// `Invalid`, with the byte offset of the first violation.
 pub(crate) fn check(text: &str) -> Result<()> {
     let bytes = text.as_bytes();
     let mut at = 0;

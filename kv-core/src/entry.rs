@@ -1,28 +1,29 @@
-//! What a store holds under a key.
+//! Entries: the values that a store holds, with version and deadline.
 
 use bytes::Bytes;
 
 use crate::expiry::Expires;
 use crate::version::Version;
 
-/// A live entry: value, version and deadline of one and the same write (clause G-1).
+/// A live entry: value, version and deadline of one write (clause G-1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-// Every read moves an entry through some enums. In this order the field that tells their variants apart lies behind the
-// value and not in front of it, where it makes the compiler move the value in pieces across its words: a fifth of a hit in
-// memory.
+// The field order matters for speed. Every read moves an entry through several enums. With `value` first, the niche
+// that stores their discriminants lies behind it. With a niche in front, the compiler copies `value` in misaligned
+// pieces, which costs a fifth of the time of a read from memory.
 #[repr(C)]
 pub struct Entry {
-    /// The bytes that were written. Shared: a clone copies nothing.
+    /// The value. It is reference-counted: a clone copies no bytes.
     pub value: Bytes,
-    /// The version that the write gave; `None` only without [`Capabilities::versions`](crate::Capabilities::versions).
+    /// The version of the write. It is `None` only in stores without
+    /// [`Capabilities::versions`](crate::Capabilities::versions).
     pub version: Option<Version>,
-    /// When the entry expires.
+    /// The deadline of the entry.
     pub expires: Expires,
 }
 
 impl Entry {
-    /// An entry without version that never expires.
+    /// Creates an entry without a version that never expires.
     pub fn new(value: impl Into<Bytes>) -> Self {
         Self { value: value.into(), version: None, expires: Expires::Never }
     }

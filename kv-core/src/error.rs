@@ -1,4 +1,4 @@
-//! One error for every operation of every store; its kind says what the caller should do.
+//! The error type of every store. Its kind tells the caller how to react.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -8,41 +8,41 @@ use crate::capability::Capability;
 use crate::key::Key;
 use crate::version::Version;
 
-/// The result of every operation.
+/// The result of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, named by what the caller should do about it (clause E-1).
+/// The kind of an error. It tells the caller how to react (clause E-1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The call itself is wrong: fix it. Nothing happened.
+    /// The call is wrong and must be fixed. Nothing happened.
     Invalid,
-    /// This store cannot do that and says so in its [`Capabilities`](crate::Capabilities). Nothing happened.
+    /// The store lacks a feature, as its [`Capabilities`](crate::Capabilities) declare. Nothing happened.
     Unsupported {
-        /// What is missing.
+        /// The missing capability.
         capability: Capability,
     },
-    /// The backend cannot be reached or is not ready. Nothing happened: try again later.
+    /// The backend is unreachable or not ready. Nothing happened; a later retry may succeed.
     Unavailable,
-    /// A write may or may not have happened: it timed out, or the connection broke after it was sent.
+    /// A write may have happened: it timed out, or the connection broke after it was sent.
     Indeterminate {
-        /// The version that the write would have given: a `get` that shows it tells that the write happened.
+        /// The version that the write gives to the entry. If a `get` returns it, the write happened.
         version: Option<Version>,
     },
-    /// Disk, memory or connections are used up. Nothing happened.
+    /// Disk, memory or connections are exhausted. Nothing happened.
     Capacity,
-    /// Credentials or rights are missing. Nothing happened.
+    /// Credentials or permissions are missing. Nothing happened.
     Denied,
-    /// What is stored under the key is damaged, foreign, or not what the caller asked to decode. It is left as it is.
+    /// The stored bytes are damaged, foreign, or of another type than requested. They are left unchanged.
     Corrupt,
     /// The store was closed.
     Closed,
 }
 
-/// The operation that an [`Error`] came from.
+/// The operation that caused an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "each is the method of the same name")]
+#[allow(missing_docs, reason = "each variant names the method")]
 pub enum Operation {
     Open,
     Get,
@@ -66,10 +66,10 @@ pub enum Operation {
     Close,
 }
 
-/// Why an operation of a store failed.
+/// The error of an operation.
 ///
-/// `Display` and `Debug` show no value, no credential, and the key only as a fingerprint; [`Error::key`] and the alternate
-/// `{:#?}` give the key itself.
+/// `Display` and `Debug` show no value and no credential, and the key only as a fingerprint. [`Error::key`] and the
+/// alternate form `{:#?}` show the key itself.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -82,116 +82,116 @@ struct Inner {
 }
 
 impl Error {
-    /// Makes an error of any kind; the constructors below are shorter.
+    /// Creates an error of any kind. The constructors below are shorter.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         let message = message.into();
         Self(Box::new(Inner { kind, message, operation: None, backend: None, key: None, source: None }))
     }
 
-    /// The call is wrong.
+    /// Creates an `Invalid` error: the call is wrong.
     pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Invalid, message)
     }
 
-    /// The store lacks a capability.
+    /// Creates an `Unsupported` error for a missing capability.
     pub fn unsupported(capability: Capability) -> Self {
         Self::new(ErrorKind::Unsupported { capability }, format!("the store does not support {capability}"))
     }
 
-    /// The backend is not there, and nothing happened.
+    /// Creates an `Unavailable` error: the backend cannot be reached, and nothing happened.
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Unavailable, message)
     }
 
-    /// A write that may have happened, with the version that it would have given.
+    /// Creates an `Indeterminate` error for a write that may have happened, with the version that it attempted.
     pub fn indeterminate(version: Option<Version>, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Indeterminate { version }, message)
     }
 
-    /// Disk, memory or connections are used up.
+    /// Creates a `Capacity` error: disk, memory or connections are exhausted.
     pub fn capacity(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Capacity, message)
     }
 
-    /// Credentials or rights are missing.
+    /// Creates a `Denied` error: credentials or permissions are missing.
     pub fn denied(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Denied, message)
     }
 
-    /// Stored bytes are damaged or foreign.
+    /// Creates a `Corrupt` error: stored bytes are damaged or foreign.
     pub fn corrupt(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Corrupt, message)
     }
 
-    /// The store was closed.
+    /// Creates a `Closed` error.
     pub fn closed() -> Self {
         Self::new(ErrorKind::Closed, "the store is closed")
     }
 
-    /// Says which operation failed; the innermost to say so wins.
+    /// Adds the operation. An operation that was added earlier stays.
     #[must_use]
     pub fn with_operation(mut self, operation: Operation) -> Self {
         self.0.operation.get_or_insert(operation);
         self
     }
 
-    /// Says which backend failed; the innermost to say so wins.
+    /// Adds the name of the backend. A name that was added earlier stays.
     #[must_use]
     pub fn with_backend(mut self, backend: impl Into<Cow<'static, str>>) -> Self {
         self.0.backend.get_or_insert_with(|| backend.into());
         self
     }
 
-    /// Says which key it was about, as the caller knows it: the outermost to say so wins.
+    /// Sets the key. A later call replaces it, so that the error ends with the key that the caller passed.
     #[must_use]
     pub fn with_key(mut self, key: &Key) -> Self {
         self.0.key = Some(key.clone());
         self
     }
 
-    /// Keeps the driver's error; it still downcasts from [`source`](StdError::source).
+    /// Adds the driver's error. It can be downcast from [`source`](StdError::source).
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// What the caller should do.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The operation that failed, where known.
+    /// Returns the operation that failed, if known.
     pub fn operation(&self) -> Option<Operation> {
         self.0.operation
     }
 
-    /// The name of the backend that failed, where known.
+    /// Returns the name of the backend that failed, if known.
     pub fn backend(&self) -> Option<&str> {
         self.0.backend.as_deref()
     }
 
-    /// The key that the operation was about, where there is one.
+    /// Returns the key of the operation, if there is one.
     pub fn key(&self) -> Option<&Key> {
         self.0.key.as_ref()
     }
 
-    /// The message alone: lower case, no secrets, not part of the API.
+    /// Returns the message alone. It is lower case, contains no secrets and is not part of the API.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// Whether the same call may succeed later, and repeating it cannot apply it twice.
+    /// True if the same call may succeed later and a retry cannot apply it twice.
     pub fn is_retryable(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Capacity)
     }
 
-    /// Whether a write may have happened although it failed.
+    /// True if a write may have happened although the call failed.
     pub fn maybe_applied(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Indeterminate { .. })
     }
 
-    /// The capability that is missing, for an `Unsupported` error.
+    /// Returns the missing capability of an `Unsupported` error.
     pub fn capability(&self) -> Option<Capability> {
         match self.0.kind {
             ErrorKind::Unsupported { capability } => Some(capability),
@@ -199,7 +199,7 @@ impl Error {
         }
     }
 
-    /// The version that an `Indeterminate` write would have given.
+    /// Returns the version that an `Indeterminate` write attempted.
     pub fn attempted_version(&self) -> Option<Version> {
         match self.0.kind {
             ErrorKind::Indeterminate { version } => version,
@@ -250,7 +250,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// `set on memory: unavailable: … (key ~1a2b3c4d)`, with the parts that are known.
+/// Writes `set on memory: unavailable: … (key ~1a2b3c4d)`, with the parts that are known.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { kind, message, operation, backend, key, source: _ } = &*self.0;

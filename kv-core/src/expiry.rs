@@ -1,33 +1,35 @@
-//! Time to live: what a caller asks for, and the deadline that a store keeps.
+//! Time to live: the expiry that a caller asks for, and the deadline that a store keeps.
 
 use std::time::{Duration, SystemTime};
 
-/// How long a written entry lives (clauses S-1, T-1 to T-3). An adapter that does not know a kind answers `Invalid` to it, and
-/// never passes it over (clause I-2); [`Deadline::resolve`] knows all of them.
+use crate::error::{Error, Result};
+
+/// The expiry of a written entry (clauses S-1, T-1 to T-3). An adapter refuses a variant that it does not know with
+/// `Invalid` and never ignores it (clause I-2). [`Deadline::resolve`] handles all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Expiry {
-    /// Until it is deleted or overwritten.
+    /// The entry lives until it is deleted or overwritten.
     #[default]
     Never,
-    /// For this long from the write on. Zero: the entry is absent at once.
+    /// The entry lives for this long after the write. With zero it is absent at once.
     After(Duration),
-    /// Until this moment. In the past: the entry is absent at once.
+    /// The entry lives until this time. If the time has passed, it is absent at once.
     At(SystemTime),
-    /// As long as the entry that it replaces; for ever where there is none.
+    /// The entry takes over the deadline of the entry that it replaces. Without one it never expires.
     Keep,
 }
 
-/// The deadline that `touch` gives an entry: [`Expiry`] without `Keep`.
+/// The new expiry that `touch` gives an entry: [`Expiry`] without `Keep`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum NewExpiry {
-    /// Until it is deleted or overwritten.
+    /// The entry lives until it is deleted or overwritten.
     #[default]
     Never,
-    /// For this long from now on. Zero: the entry is absent at once.
+    /// The entry lives for this long from now. With zero it is absent at once.
     After(Duration),
-    /// Until this moment. In the past: the entry is absent at once.
+    /// The entry lives until this time. If the time has passed, it is absent at once.
     At(SystemTime),
 }
 
@@ -41,20 +43,21 @@ impl From<NewExpiry> for Expiry {
     }
 }
 
-/// When a stored entry expires, as far as the store can tell.
+/// The expiry of a stored entry, as far as the store knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Expires {
-    /// Not by time.
+    /// The entry does not expire.
     Never,
-    /// From this moment on the entry is absent.
+    /// The entry is absent from this time on.
     At(SystemTime),
-    /// The store cannot tell; only without [`Capabilities::deadlines`](crate::Capabilities::deadlines).
+    /// The store does not know; only in stores without [`Capabilities::deadlines`](crate::Capabilities::deadlines).
     Unknown,
 }
 
 impl Expires {
-    /// The time left at `now`, where the entry has a deadline; zero where it has passed.
+    /// Returns the time left at `now`, or zero after the deadline. Returns `None` for an entry without a known
+    /// deadline.
     pub fn remaining(self, now: SystemTime) -> Option<Duration> {
         match self {
             Self::At(deadline) => Some(deadline.duration_since(now).unwrap_or_default()),
@@ -65,8 +68,8 @@ impl Expires {
 
 /// The deadline of a stored entry: whole milliseconds since the Unix epoch, or never.
 ///
-/// Its order is the order in time, with `NEVER` last. Adapters compute it with the one arithmetic of [`Deadline::resolve`],
-/// so that rounding, zero, the past and overflow are the same on every backend (clause T-3).
+/// Deadlines are ordered by time, with `NEVER` last. Adapters compute them with [`Deadline::resolve`], so that
+/// rounding, zero, past times and overflow are the same on every backend (clause T-3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Deadline(u64);
 
@@ -74,13 +77,13 @@ impl Deadline {
     /// No deadline.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// The last moment that a deadline can name, the end of the year 9999; what lies behind it is never.
+    /// The last representable deadline: the end of the year 9999. A later one becomes `NEVER`.
     const LAST_MILLIS: u64 = 253_402_300_799_999;
 
-    /// The deadline that `expiry` means for a write at `now` over an entry that has the deadline `current`, where there is
-    /// a live one.
+    /// Returns the deadline of a write at `now` with this expiry. `current` is the deadline of the live entry that the
+    /// write replaces, if there is one.
     ///
-    /// Durations and moments are rounded up to the millisecond, except where nothing is left: zero and the past give a
+    /// Durations and times are rounded up to whole milliseconds. Zero and past times are the exception: they give a
     /// deadline that has passed at `now`.
     pub fn resolve(expiry: Expiry, now: SystemTime, current: Option<Self>) -> Self {
         match expiry {
@@ -93,22 +96,22 @@ impl Deadline {
         }
     }
 
-    /// A moment as stored, in milliseconds since the Unix epoch. Behind the year 9999 it is [`Deadline::NEVER`].
+    /// Converts from milliseconds since the Unix epoch. A time after the year 9999 becomes [`Deadline::NEVER`].
     pub fn from_millis(millis: u64) -> Self {
         if millis > Self::LAST_MILLIS { Self::NEVER } else { Self(millis) }
     }
 
-    /// Milliseconds since the Unix epoch, unless it is never.
+    /// Returns the milliseconds since the Unix epoch, or `None` for never.
     pub fn as_millis(self) -> Option<u64> {
         (self != Self::NEVER).then_some(self.0)
     }
 
-    /// Whether an entry with this deadline is absent at `now`.
+    /// True if an entry with this deadline is absent at `now`.
     pub fn has_passed(self, now: SystemTime) -> bool {
         self != Self::NEVER && self.0 <= floor_millis(now)
     }
 
-    /// Rounds a moment up to the millisecond.
+    /// Rounds a time up to whole milliseconds.
     fn at(moment: SystemTime) -> Self {
         let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self::from_millis(u64::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
@@ -124,7 +127,7 @@ impl From<Deadline> for Expires {
     }
 }
 
-/// The expiry that gives a copy the deadline of the original.
+/// Converts to the expiry that gives a copy of an entry the same deadline.
 impl From<Expires> for Expiry {
     fn from(expires: Expires) -> Self {
         match expires {
@@ -132,6 +135,12 @@ impl From<Expires> for Expiry {
             Expires::Never | Expires::Unknown => Self::Never,
         }
     }
+}
+
+/// Parses a time to live such as `5m` or `7days 30min`.
+pub(crate) fn parse_ttl(text: &str) -> Result<Duration> {
+    humantime::parse_duration(text)
+        .map_err(|error| Error::invalid(format!("`{text}` is not a duration such as `5m` or `1day 2h`: {error}")))
 }
 
 fn floor_millis(moment: SystemTime) -> u64 {
@@ -152,7 +161,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_entry_is_there_for_its_ttl_and_at_most_a_millisecond_longer(now in moment(), nanos in 1..10_000_000_000_u64) {
+        fn an_entry_lives_for_its_ttl_and_at_most_a_millisecond_longer(now in moment(), nanos in 1..10_000_000_000_u64) {
             let ttl = Duration::from_nanos(nanos);
             let deadline = Deadline::resolve(Expiry::After(ttl), now, None);
             prop_assert!(!deadline.has_passed(now + ttl - Duration::from_nanos(1)));
@@ -161,7 +170,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_left_has_passed_at_once(now in moment(), back in 0..10_000_000_000_u64) {
+        fn zero_and_past_times_have_passed_at_once(now in moment(), back in 0..10_000_000_000_u64) {
             prop_assert!(Deadline::resolve(Expiry::After(Duration::ZERO), now, None).has_passed(now));
             let past = now.checked_sub(Duration::from_nanos(back)).unwrap_or(SystemTime::UNIX_EPOCH);
             prop_assert!(Deadline::resolve(Expiry::At(past), now, None).has_passed(now));
@@ -169,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_represented_means_never() {
+    fn a_deadline_that_cannot_be_represented_means_never() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
         for ttl in [Duration::MAX, Duration::from_secs(u64::MAX / 1_000), Duration::from_secs(300_000_000_000)] {
             assert_eq!(Deadline::resolve(Expiry::After(ttl), now, None), Deadline::NEVER);
@@ -180,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn keep_takes_the_deadline_that_is_there() {
+    fn keep_takes_over_the_current_deadline() {
         let now = SystemTime::UNIX_EPOCH;
         let current = Deadline::from_millis(5);
         assert_eq!(Deadline::resolve(Expiry::Keep, now, Some(current)), current);

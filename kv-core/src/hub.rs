@@ -1,7 +1,7 @@
-//! A bounded hub inside one process: what an adapter tells, every subscriber gets, or is told that it missed something.
+//! A publish-subscribe hub inside one process, with a bounded queue for each subscriber.
 //!
-//! Adapters own one [`Hub`] of [`Changes`] for `watch` and one of [`Messages`] for `subscribe`. Telling never waits: a
-//! subscriber that does not keep up loses its queue and gets a gap in its place (clause W-3).
+//! An adapter owns one [`Hub`] of [`Changes`] for `watch` and one of [`Messages`] for `subscribe`. Notifying never
+//! blocks: a subscriber whose queue is full loses the queue and receives a gap instead (clause W-3).
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt::Debug;
@@ -14,30 +14,30 @@ use crate::message::Message;
 use crate::prefix_filter::PrefixFilter;
 use crate::watch::GapReason;
 
-/// What waits for one subscriber, bounded.
+/// The bounded queue of one subscriber.
 pub trait Queue: Debug + Default + Send + 'static {
-    /// What is told.
+    /// The item type.
     type Item: Clone + Send;
 
-    /// The key by which subscribers choose.
+    /// Returns the key that subscribed prefixes are compared with.
     fn key(item: &Self::Item) -> &Key;
 
-    /// Takes one more, or says by `false` that there is no room.
+    /// Appends an item. Returns false if the queue is full.
     fn push(&mut self, item: Self::Item) -> bool;
 
-    /// Gives the oldest.
+    /// Removes and returns the oldest item.
     fn pop(&mut self) -> Option<Self::Item>;
 }
 
-/// The keys that changed, each once: who hears of a key reads what is there now.
+/// A queue of changed keys without duplicates. The watcher reads the current entry of each key that it receives.
 #[derive(Debug, Default)]
 pub struct Changes {
     order: VecDeque<Key>,
-    waiting: HashSet<Key>,
+    queued: HashSet<Key>,
 }
 
 impl Changes {
-    /// How many keys wait for one watcher before it has a gap.
+    /// The maximum number of keys in the queue of one watcher. One more causes a gap.
     pub const MAX_KEYS: usize = 4_096;
 }
 
@@ -49,25 +49,25 @@ impl Queue for Changes {
     }
 
     fn push(&mut self, key: Key) -> bool {
-        if self.waiting.contains(&key) {
+        if self.queued.contains(&key) {
             return true;
         }
         if self.order.len() >= Self::MAX_KEYS {
             return false;
         }
-        self.waiting.insert(key.clone());
+        self.queued.insert(key.clone());
         self.order.push_back(key);
         true
     }
 
     fn pop(&mut self) -> Option<Key> {
         let key = self.order.pop_front()?;
-        self.waiting.remove(&key);
+        self.queued.remove(&key);
         Some(key)
     }
 }
 
-/// Messages in the order in which they were published.
+/// A queue of messages in the order in which they were published.
 #[derive(Debug, Default)]
 pub struct Messages {
     order: VecDeque<Message>,
@@ -75,9 +75,9 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// How many messages wait for one subscriber before it has a gap.
+    /// The maximum number of messages in the queue of one subscriber. One more causes a gap.
     pub const MAX_MESSAGES: usize = 4_096;
-    /// How many bytes of messages wait for one subscriber before it has a gap.
+    /// The maximum size of the payloads in the queue of one subscriber, in bytes. One more byte causes a gap.
     pub const MAX_BYTES: usize = 32 << 20;
 }
 
@@ -105,7 +105,7 @@ impl Queue for Messages {
     }
 }
 
-/// Tells every subscriber; clones are one hub.
+/// A hub that passes items to its subscribers. Clones share the same subscribers.
 #[derive(Debug)]
 pub struct Hub<Q: Queue> {
     shared: Arc<Shared<Q>>,
@@ -114,7 +114,7 @@ pub struct Hub<Q: Queue> {
 #[derive(Debug)]
 struct Shared<Q: Queue> {
     subscribers: RwLock<Subscribers<Q>>,
-    /// What they ask for, so that telling nobody costs one load.
+    /// A filter over the subscribed prefixes, so that a notification without subscribers costs one atomic load.
     filter: PrefixFilter,
 }
 
@@ -139,41 +139,42 @@ struct State<Q: Queue> {
 }
 
 impl<Q: Queue> Hub<Q> {
-    /// A hub without subscribers.
+    /// Creates a hub without subscribers.
     pub fn new() -> Self {
         let subscribers = RwLock::new(Subscribers { list: Vec::new(), closed: false });
         Self { shared: Arc::new(Shared { subscribers, filter: PrefixFilter::default() }) }
     }
 
-    /// Whether anybody would hear. A subscriber that came before the caller took the lock that its write holds is seen.
+    /// True if there is a subscriber. A writer that calls this under the lock of its write sees every subscriber that
+    /// was added before it took that lock.
     pub fn has_subscribers(&self) -> bool {
-        self.shared.filter.is_any()
+        self.shared.filter.has_prefixes()
     }
 
-    /// Tells every subscriber whose prefix covers the item's key. Never waits for one.
+    /// Queues the item for every subscriber whose prefix covers the item's key. Never blocks on a subscriber.
     pub fn notify(&self, item: &Q::Item) {
-        if !self.shared.filter.may_be_for(Q::key(item)) {
+        if !self.shared.filter.may_cover(Q::key(item)) {
             return;
         }
         for subscriber in &self.read().list {
             if subscriber.prefix.covers(Q::key(item)) {
                 subscriber.change(|state| {
                     if !state.queue.push(item.clone()) {
-                        state.miss(GapReason::Lagged);
+                        state.replace_by_gap(GapReason::Lagged);
                     }
                 });
             }
         }
     }
 
-    /// Tells every subscriber that it may have missed something; what waits for it is dropped.
+    /// Empties the queue of every subscriber and reports a gap to it.
     pub fn gap(&self, reason: GapReason) {
         for subscriber in &self.read().list {
-            subscriber.change(|state| state.miss(reason));
+            subscriber.change(|state| state.replace_by_gap(reason));
         }
     }
 
-    /// Subscribes to the keys of a prefix, from now on.
+    /// Subscribes to the keys under a prefix. Items that are notified after this call arrive in the inbox.
     pub fn subscribe(&self, prefix: KeyPrefix) -> Inbox<Q> {
         let mut subscribers = self.shared.subscribers.write().unwrap_or_else(PoisonError::into_inner);
         let state = State { gap: None, queue: Q::default(), closed: subscribers.closed };
@@ -183,7 +184,7 @@ impl<Q: Queue> Hub<Q> {
         Inbox { subscriber, shared: Arc::clone(&self.shared) }
     }
 
-    /// Ends every subscription, also those to come, behind what waits for it.
+    /// Ends all subscriptions, also later ones, after their queued items were received.
     pub fn close(&self) {
         let mut subscribers = self.shared.subscribers.write().unwrap_or_else(PoisonError::into_inner);
         subscribers.closed = true;
@@ -227,18 +228,18 @@ impl<Q: Queue> Subscriber<Q> {
 }
 
 impl<Q: Queue> State<Q> {
-    fn miss(&mut self, reason: GapReason) {
+    fn replace_by_gap(&mut self, reason: GapReason) {
         self.gap = Some(reason);
         self.queue = Q::default();
     }
 }
 
-/// What an [`Inbox`] gives.
+/// An item or a gap, as returned by [`Inbox::next`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery<T> {
-    /// Something was told.
+    /// An item.
     Item(T),
-    /// Something may have been missed; what follows is whole again.
+    /// Items may have been lost before this point. No later item is lost without another gap.
     Gap(GapReason),
 }
 
@@ -250,10 +251,10 @@ pub struct Inbox<Q: Queue> {
 }
 
 impl<Q: Queue> Inbox<Q> {
-    /// Waits for the next delivery; `None` when the hub was closed and nothing is left.
+    /// Waits for the next delivery. Returns `None` when the hub is closed and the queue is empty.
     ///
     /// # Cancel safety
-    /// A dropped future has taken nothing.
+    /// A dropped future removes nothing from the queue.
     pub async fn next(&mut self) -> Option<Delivery<Q::Item>> {
         loop {
             {
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_that_changes_again_before_it_was_heard_is_told_once() {
+    async fn a_queued_key_that_changes_again_is_delivered_once() {
         let hub = Hub::<Changes>::new();
         let mut inbox = hub.subscribe(KeyPrefix::ALL);
         for number in [1, 2, 1] {
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_keep_up_has_a_gap_and_then_goes_on() {
+    async fn a_slow_subscriber_gets_a_gap_and_then_later_items() {
         let hub = Hub::<Changes>::new();
         let mut inbox = hub.subscribe(KeyPrefix::ALL);
         (0..=Changes::MAX_KEYS).for_each(|number| hub.notify(&key(number)));
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dropped_inbox_is_forgotten() {
+    async fn a_dropped_inbox_unsubscribes() {
         let hub = Hub::<Changes>::new();
         let inbox = hub.subscribe(KeyPrefix::ALL);
         assert!(hub.has_subscribers());

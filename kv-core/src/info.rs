@@ -1,24 +1,24 @@
-//! What a store says of itself.
+//! The name, capabilities and limits of a store.
 
 use std::borrow::Cow;
 
-use crate::capability::Capabilities;
+use crate::capabilities::Capabilities;
 use crate::limits::Limits;
 
-/// What a store says of itself: constant after it was opened, and free to ask.
+/// The name, capabilities and limits of a store. They are constant after opening, and reading them costs no I/O.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreInfo {
     /// The name of the backend, such as `memory`.
     pub name: Cow<'static, str>,
-    /// What it can do.
+    /// The capabilities beyond Core.
     pub capabilities: Capabilities,
-    /// How much it takes.
+    /// The size limits.
     pub limits: Limits,
 }
 
 impl StoreInfo {
-    /// A store of this name and these capabilities, with [`Limits::DEFAULT`].
+    /// Creates the information of a store with this name, these capabilities and [`Limits::DEFAULT`].
     pub fn new(name: impl Into<Cow<'static, str>>, capabilities: Capabilities) -> Self {
         Self { name: name.into(), capabilities, limits: Limits::DEFAULT }
     }

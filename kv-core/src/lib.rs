@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod adapter;
+mod capabilities;
 mod capability;
 mod clock;
 mod codec;
@@ -18,6 +19,7 @@ pub mod kv;
 mod limits;
 mod list;
 mod message;
+mod message_stream;
 mod namespaced;
 mod options;
 mod prefix_filter;
@@ -28,11 +30,13 @@ mod url;
 mod verification;
 mod version;
 mod watch;
+mod watch_stream;
 
 pub use bytes::Bytes;
 pub use futures_util::future::BoxFuture;
 
-pub use self::capability::{Capabilities, Capability, List, Reach, Transactions};
+pub use self::capabilities::{Capabilities, List, Reach, Transactions};
+pub use self::capability::Capability;
 pub use self::clock::{Clock, ManualClock, SystemClock};
 pub use self::codec::Codec;
 pub use self::durability::{Durability, Survives};
@@ -44,7 +48,8 @@ pub use self::key::{IntoKey, IntoPrefix, Key, KeyPrefix, Namespace};
 pub use self::kv::handle::Kv;
 pub use self::limits::Limits;
 pub use self::list::{ListItem, ListPage, ListQuery};
-pub use self::message::{Message, MessageEvent, MessageStream, deliver};
+pub use self::message::{Message, MessageEvent, MessageStream};
+pub use self::message_stream::deliver;
 pub use self::namespaced::Namespaced;
 pub use self::options::{DeleteOptions, DeleteOutcome, IncrementOptions, SetItem, SetOptions, SetOutcome, When};
 pub use self::store::KvStore;
@@ -52,4 +57,5 @@ pub use self::transaction::{Check, CommitOutcome, Mutation, Transaction};
 pub use self::url::{Opening, Registry, Scheme, StoreUrl, Verifying};
 pub use self::verification::{TakeEntry, Verification};
 pub use self::version::Version;
-pub use self::watch::{GapReason, Initial, WatchEvent, WatchQuery, WatchStream, WatchTarget, follow};
+pub use self::watch::{GapReason, Initial, WatchEvent, WatchQuery, WatchStream, WatchTarget};
+pub use self::watch_stream::follow;

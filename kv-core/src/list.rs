@@ -2,28 +2,29 @@
 
 use std::ops::Bound;
 
-use crate::capability::{Capabilities, Capability};
+use crate::capabilities::Capabilities;
+use crate::capability::Capability;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyPrefix};
 
-/// What to list: the keys of a prefix between two bounds, in order (clauses L-1 to L-3).
+/// A query for the keys of a prefix between two bounds, in order (clauses L-1 to L-3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListQuery {
-    /// Only what this covers, the prefix key itself included.
+    /// The prefix. Its own key is included.
     pub prefix: KeyPrefix,
-    /// Only keys behind this one, which need not exist.
+    /// The exclusive lower bound. The key need not exist.
     pub after: Option<Key>,
-    /// Only keys before this one, which need not exist.
+    /// The exclusive upper bound. The key need not exist.
     pub before: Option<Key>,
-    /// From the last key to the first.
+    /// True to list from the last key to the first.
     pub reverse: bool,
-    /// At most this many items a page; not zero.
+    /// The maximum number of items in a page; not zero.
     pub limit: Option<usize>,
-    /// Whether items come without entries, which are then not read.
+    /// True for items without entries. The store then reads no values.
     pub keys_only: bool,
-    /// A page ends when its values have this many bytes together; it holds one item at least.
+    /// The size of the values, in bytes, at which a page ends. A page has at least one item.
     pub max_page_bytes: usize,
 }
 
@@ -31,7 +32,7 @@ impl ListQuery {
     /// The default of [`ListQuery::max_page_bytes`]: 4 MiB.
     pub const DEFAULT_PAGE_BYTES: usize = 4 << 20;
 
-    /// Everything under the prefix, with values.
+    /// Creates a query for all entries under the prefix.
     pub fn new(prefix: impl Into<KeyPrefix>) -> Self {
         Self {
             prefix: prefix.into(),
@@ -44,49 +45,49 @@ impl ListQuery {
         }
     }
 
-    /// Only keys behind this one.
+    /// Sets the exclusive lower bound.
     #[must_use]
     pub fn with_after(mut self, key: Key) -> Self {
         self.after = Some(key);
         self
     }
 
-    /// Only keys before this one.
+    /// Sets the exclusive upper bound.
     #[must_use]
     pub fn with_before(mut self, key: Key) -> Self {
         self.before = Some(key);
         self
     }
 
-    /// From the last key to the first.
+    /// Lists from the last key to the first.
     #[must_use]
     pub fn with_reverse(mut self) -> Self {
         self.reverse = true;
         self
     }
 
-    /// At most this many items a page.
+    /// Sets the maximum number of items in a page.
     #[must_use]
     pub fn with_limit(mut self, limit: usize) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    /// Without entries.
+    /// Lists keys without entries.
     #[must_use]
     pub fn with_keys_only(mut self) -> Self {
         self.keys_only = true;
         self
     }
 
-    /// A page ends when its values have this many bytes together.
+    /// Sets the size of the values, in bytes, at which a page ends.
     #[must_use]
     pub fn with_max_page_bytes(mut self, bytes: usize) -> Self {
         self.max_page_bytes = bytes;
         self
     }
 
-    /// The query for what comes behind `next` in the direction of this one.
+    /// Returns the query that continues after `next` in the same direction.
     #[must_use]
     pub fn resume(mut self, next: Key) -> Self {
         if self.reverse {
@@ -97,7 +98,7 @@ impl ListQuery {
         self
     }
 
-    /// The texts of the keys that the query covers, `prefix ∩ after ∩ before`, as one range; `None` where that is empty.
+    /// Returns the canonical texts of `prefix ∩ after ∩ before` as one range, or `None` if it is empty.
     pub fn range(&self) -> Option<(Bound<String>, Bound<String>)> {
         let (start, end) = self.prefix.range();
         let start = match &self.after {
@@ -117,14 +118,14 @@ impl ListQuery {
         (!is_empty).then_some((start, end))
     }
 
-    /// Refuses what the store cannot do, or what means nothing. Every adapter calls it first.
+    /// Checks that the store can answer this query. Every adapter calls it first.
     ///
     /// # Errors
-    /// `Unsupported` without list, `Invalid` for a limit of zero.
+    /// `Unsupported` without the list capability, `Invalid` for a limit of zero.
     pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
         capabilities.require(Capability::List)?;
         if self.limit == Some(0) {
-            return Err(Error::invalid("a page holds at least one item: the limit is zero"));
+            return Err(Error::invalid("the limit is zero: a page needs at least one item"));
         }
         Ok(())
     }
@@ -141,16 +142,16 @@ impl Default for ListQuery {
 pub struct ListItem {
     /// The key.
     pub key: Key,
-    /// Its entry, unless the query wanted keys only.
+    /// The entry, unless the query asked for keys only.
     pub entry: Option<Entry>,
 }
 
-/// Some of what a query covers. It may be short, or empty: only `next: None` ends the list.
+/// One page of a listing. It may be short or empty; the listing ends only at `next: None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListPage {
     /// The items, in the query's order.
     pub items: Vec<ListItem>,
-    /// Where to go on, for [`ListQuery::resume`].
+    /// The key to pass to [`ListQuery::resume`] for the next page; `None` at the end.
     pub next: Option<Key>,
 }
 
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn resuming_goes_on_in_the_direction_of_the_query() {
+    fn resuming_continues_in_the_direction_of_the_query() {
         assert_eq!(query().resume(key("b#1")).after, Some(key("b#1")));
         assert_eq!(query().with_reverse().resume(key("b#1")).before, Some(key("b#1")));
     }

@@ -1,4 +1,4 @@
-//! A store inside a store: the keys of one namespace.
+//! A view of a store that is limited to one namespace.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,10 +16,10 @@ use crate::store::KvStore;
 use crate::transaction::{Check, CommitOutcome, Mutation, Transaction};
 use crate::watch::{WatchEvent, WatchQuery, WatchStream, WatchTarget};
 
-/// The part of a store that belongs to one [`Namespace`]: a whole store of its own, channels included.
+/// The part of a store that belongs to one [`Namespace`]. It is a complete store, including channels.
 ///
-/// The namespace owns its first segment of the inner store; who holds the inner store sees everything. Capabilities and
-/// limits are the inner store's. Closing it closes the inner store.
+/// The namespace owns its first segment of the inner store. A holder of the inner store still sees all namespaces.
+/// Capabilities and limits are those of the inner store. Closing this store closes the inner store.
 #[derive(Debug, Clone)]
 pub struct Namespaced<S> {
     inner: S,
@@ -27,22 +27,22 @@ pub struct Namespaced<S> {
 }
 
 impl<S: KvStore> Namespaced<S> {
-    /// The namespace's part of `inner`.
+    /// Creates the view of `inner` for a namespace.
     pub fn new(inner: S, namespace: Namespace) -> Self {
         Self { inner, namespace }
     }
 
-    /// The namespace.
+    /// Returns the namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// The inner store.
+    /// Returns the inner store.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// Gives the inner store back.
+    /// Returns the inner store and drops the view.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -52,13 +52,13 @@ impl<S: KvStore> Namespaced<S> {
     }
 }
 
-/// Names the key as the caller knows it.
-fn named<T>(key: &Key, result: Result<T>) -> Result<T> {
+/// Sets the key of an error to the key that the caller passed.
+fn with_key<T>(key: &Key, result: Result<T>) -> Result<T> {
     result.map_err(|error| error.with_key(key))
 }
 
-fn all_named<'k, T>(keys: impl IntoIterator<Item = &'k Key>, results: Vec<Result<T>>) -> Vec<Result<T>> {
-    keys.into_iter().zip(results).map(|(key, result)| named(key, result)).collect()
+fn with_keys<'k, T>(keys: impl IntoIterator<Item = &'k Key>, results: Vec<Result<T>>) -> Vec<Result<T>> {
+    keys.into_iter().zip(results).map(|(key, result)| with_key(key, result)).collect()
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -68,23 +68,23 @@ impl<S: KvStore> KvStore for Namespaced<S> {
         get set delete contains get_many set_many delete_many list clear touch increment commit watch publish subscribe);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        named(key, self.inner.get(&self.namespace.wrap(key)).await)
+        with_key(key, self.inner.get(&self.namespace.wrap(key)).await)
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        named(key, self.inner.set(&self.namespace.wrap(key), value, options).await)
+        with_key(key, self.inner.set(&self.namespace.wrap(key), value, options).await)
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        named(key, self.inner.delete(&self.namespace.wrap(key), options).await)
+        with_key(key, self.inner.delete(&self.namespace.wrap(key), options).await)
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
-        named(key, self.inner.contains(&self.namespace.wrap(key)).await)
+        with_key(key, self.inner.contains(&self.namespace.wrap(key)).await)
     }
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
-        all_named(keys, self.inner.get_many(&self.wrap_all(keys)).await)
+        with_keys(keys, self.inner.get_many(&self.wrap_all(keys)).await)
     }
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
@@ -94,17 +94,18 @@ impl<S: KvStore> KvStore for Namespaced<S> {
             options: options.clone(),
         };
         let wrapped: Vec<SetItem> = items.iter().map(wrap).collect();
-        all_named(items.iter().map(|item| &item.key), self.inner.set_many(&wrapped).await)
+        with_keys(items.iter().map(|item| &item.key), self.inner.set_many(&wrapped).await)
     }
 
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
-        all_named(keys, self.inner.delete_many(&self.wrap_all(keys)).await)
+        with_keys(keys, self.inner.delete_many(&self.wrap_all(keys)).await)
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let ListQuery { prefix, after, before, reverse, limit, keys_only, max_page_bytes } = query;
         let prefix = self.namespace.wrap_prefix(prefix);
-        // The key that is the namespace's own segment is not in it, and it is the first that the wrapped prefix covers.
+        // The wrapped prefix also covers the key that consists of the namespace's segment alone. It is outside the
+        // namespace and sorts first, so listing starts after it.
         let after = match after {
             Some(after) => Some(self.namespace.wrap(after)),
             None => self.namespace.wrap_prefix(&KeyPrefix::ALL).to_key(),
@@ -134,11 +135,11 @@ impl<S: KvStore> KvStore for Namespaced<S> {
     }
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        named(key, self.inner.touch(&self.namespace.wrap(key), expiry).await)
+        with_key(key, self.inner.touch(&self.namespace.wrap(key), expiry).await)
     }
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
-        named(key, self.inner.increment(&self.namespace.wrap(key), by, options).await)
+        with_key(key, self.inner.increment(&self.namespace.wrap(key), by, options).await)
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
@@ -172,7 +173,7 @@ impl<S: KvStore> KvStore for Namespaced<S> {
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
-        named(channel, self.inner.publish(&self.namespace.wrap(channel), message).await)
+        with_key(channel, self.inner.publish(&self.namespace.wrap(channel), message).await)
     }
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
@@ -185,7 +186,7 @@ impl<S: KvStore> KvStore for Namespaced<S> {
     }
 }
 
-/// The event as the namespace's watcher knows it; `None` for the key that is the namespace's own segment.
+/// Removes the namespace from an event. Returns `None` for the key that consists of the namespace's segment alone.
 fn strip_event(namespace: &Namespace, event: WatchEvent) -> Option<WatchEvent> {
     Some(match event {
         WatchEvent::Set { key, entry } => WatchEvent::Set { key: namespace.strip(&key)?, entry },

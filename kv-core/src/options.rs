@@ -1,33 +1,34 @@
-//! How a single key is written or deleted, and what came of it.
+//! Options and outcomes of writing or deleting a single key.
 
 use bytes::Bytes;
 
-use crate::capability::{Capabilities, Capability};
+use crate::capabilities::Capabilities;
+use crate::capability::Capability;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::expiry::Expiry;
 use crate::key::Key;
 use crate::version::Version;
 
-/// The condition under which a write happens, judged in the same atomic step (clause S-2).
+/// The condition of a write. The backend evaluates it in the same atomic step (clause S-2).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum When {
-    /// Whatever is there.
+    /// No condition.
     #[default]
     Always,
-    /// No live entry is there.
+    /// The key has no live entry.
     Absent,
-    /// A live entry is there.
+    /// The key has a live entry.
     Present,
-    /// A live entry of exactly this version is there.
+    /// The key has a live entry of exactly this version.
     Version(Version),
-    /// A live entry with exactly these bytes is there.
+    /// The key has a live entry with exactly these bytes.
     Value(Bytes),
 }
 
 impl When {
-    /// Whether the condition holds over this live entry, or over none.
+    /// True if the condition holds for the live entry of the key, or for its absence.
     pub fn holds(&self, current: Option<&Entry>) -> bool {
         match (self, current) {
             (Self::Always, _) | (Self::Absent, None) | (Self::Present, Some(_)) => true,
@@ -37,7 +38,7 @@ impl When {
         }
     }
 
-    /// Refuses a condition that the store cannot judge.
+    /// Checks that the store can evaluate the condition.
     ///
     /// # Errors
     /// `Unsupported`.
@@ -53,20 +54,20 @@ impl When {
     }
 }
 
-/// How `set` writes.
+/// The options of a `set`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SetOptions {
-    /// How long the entry lives; for ever unless said.
+    /// The expiry of the entry; never by default.
     pub expiry: Expiry,
-    /// Under which condition it is written; always unless said.
+    /// The condition; `Always` by default.
     pub when: When,
-    /// Whether the outcome brings the entry that was replaced.
+    /// True to return the replaced entry in the outcome.
     pub return_previous: bool,
 }
 
 impl SetOptions {
-    /// Sets how long the entry lives.
+    /// Sets the expiry of the entry.
     #[must_use]
     pub fn with_expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = expiry;
@@ -80,14 +81,15 @@ impl SetOptions {
         self
     }
 
-    /// Asks for the entry that is replaced.
+    /// Asks for the replaced entry.
     #[must_use]
     pub fn with_previous(mut self) -> Self {
         self.return_previous = true;
         self
     }
 
-    /// Refuses what the store cannot do. Every adapter calls it first, so that no option is ever ignored.
+    /// Checks that the store supports these options. Every adapter calls it first, so that no option is silently
+    /// ignored.
     ///
     /// # Errors
     /// `Unsupported`.
@@ -98,13 +100,13 @@ impl SetOptions {
     }
 }
 
-/// How `delete` deletes.
+/// The options of a `delete`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct DeleteOptions {
-    /// Under which condition it is deleted; always unless said.
+    /// The condition; `Always` by default.
     pub when: When,
-    /// Whether the outcome brings the entry that was deleted.
+    /// True to return the deleted entry in the outcome.
     pub return_previous: bool,
 }
 
@@ -116,14 +118,15 @@ impl DeleteOptions {
         self
     }
 
-    /// Asks for the entry that is deleted.
+    /// Asks for the deleted entry.
     #[must_use]
     pub fn with_previous(mut self) -> Self {
         self.return_previous = true;
         self
     }
 
-    /// Refuses what the store cannot do. Every adapter calls it first, so that no option is ever ignored.
+    /// Checks that the store supports these options. Every adapter calls it first, so that no option is silently
+    /// ignored.
     ///
     /// # Errors
     /// `Unsupported`.
@@ -138,62 +141,62 @@ fn check_previous(asked: bool, capabilities: &Capabilities) -> Result<()> {
     if asked { capabilities.require(Capability::Previous) } else { Ok(()) }
 }
 
-/// How `increment` creates a counter that is not there.
+/// The options of an `increment` that creates the counter.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct IncrementOptions {
-    /// How long a counter lives that this call creates; one that is there keeps its deadline.
+    /// The expiry of a counter that this call creates. An existing counter keeps its deadline.
     pub expiry: Expiry,
 }
 
 impl IncrementOptions {
-    /// Sets how long a counter lives that this call creates.
+    /// Sets the expiry of a counter that this call creates.
     #[must_use]
     pub fn with_expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = expiry;
         self
     }
 
-    /// Refuses what the store cannot do, or what means nothing. Every adapter calls it first.
+    /// Checks that the store supports these options and that they make sense. Every adapter calls it first.
     ///
     /// # Errors
-    /// `Unsupported` without counters, `Invalid` for [`Expiry::Keep`].
+    /// `Unsupported` without the counters capability, `Invalid` for [`Expiry::Keep`].
     pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
         let Self { expiry } = self;
         if *expiry == Expiry::Keep {
             return Err(Error::invalid(
-                "a counter that is there always keeps its deadline, and a new one has none to keep",
+                "an increment cannot use `Keep`: an existing counter always keeps its deadline",
             ));
         }
         capabilities.require(Capability::Counters)
     }
 }
 
-/// What came of a `set`.
+/// The outcome of a `set`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a refused write changed nothing"]
 pub enum SetOutcome {
     /// The entry was written.
     Stored {
-        /// The version that it has now; `None` only without versions.
+        /// The version of the entry; `None` only in a store without versions.
         version: Option<Version>,
-        /// The live entry that it replaced, where the options asked for it.
+        /// The replaced live entry, if the options asked for it.
         previous: Option<Entry>,
     },
-    /// The condition did not hold, and nothing was changed.
+    /// The condition did not hold; nothing changed.
     Refused {
-        /// The live entry that is there.
+        /// The current live entry.
         current: Option<Entry>,
     },
 }
 
 impl SetOutcome {
-    /// Whether the entry was written.
+    /// True if the entry was written.
     pub fn is_stored(&self) -> bool {
         matches!(self, Self::Stored { .. })
     }
 
-    /// The version that the entry has now, where it was written.
+    /// Returns the version of the entry if it was written.
     pub fn version(&self) -> Option<Version> {
         match self {
             Self::Stored { version, .. } => *version,
@@ -202,26 +205,26 @@ impl SetOutcome {
     }
 }
 
-/// What came of a `delete`.
+/// The outcome of a `delete`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a refused delete removed nothing"]
 pub enum DeleteOutcome {
     /// A live entry was removed.
     Deleted {
-        /// The entry, where the options asked for it.
+        /// The removed entry, if the options asked for it.
         previous: Option<Entry>,
     },
-    /// There was no live entry, and the condition did not ask for one.
+    /// There was no live entry, and the condition did not require one.
     Missing,
-    /// The condition did not hold, and nothing was changed.
+    /// The condition did not hold; nothing changed.
     Refused {
-        /// The live entry that is there.
+        /// The current live entry.
         current: Option<Entry>,
     },
 }
 
 impl DeleteOutcome {
-    /// Whether a live entry was removed.
+    /// True if a live entry was removed.
     pub fn is_deleted(&self) -> bool {
         matches!(self, Self::Deleted { .. })
     }
@@ -231,16 +234,16 @@ impl DeleteOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SetItem {
-    /// Where to write.
+    /// The key to write.
     pub key: Key,
-    /// What to write.
+    /// The value to store.
     pub value: Bytes,
-    /// How to write.
+    /// The options of the write.
     pub options: SetOptions,
 }
 
 impl SetItem {
-    /// A write without condition that never expires.
+    /// Creates a write without a condition that never expires.
     pub fn new(key: Key, value: impl Into<Bytes>) -> Self {
         Self { key, value: value.into(), options: SetOptions::default() }
     }

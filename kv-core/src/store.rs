@@ -1,4 +1,4 @@
-//! The contract that every backend keeps.
+//! The trait that every backend implements.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -21,21 +21,24 @@ use crate::watch::{WatchQuery, WatchStream};
 
 /// A key–value store with array-style keys and optional time to live.
 ///
-/// This is what an adapter implements; applications hold a [`Kv`](crate::Kv) over it. Four methods make a store of the Core
-/// level. The others either are built from those, and overridden for speed, or answer `Unsupported` until the adapter
-/// implements them and declares the [`Capability`].
+/// Adapters implement this trait; applications use a [`Kv`](crate::Kv) on top of it. Four methods make a store of the
+/// Core level. The other methods have default bodies. A default body either uses the four methods, so that an adapter
+/// only overrides it for speed, or returns `Unsupported` until the adapter implements the method and declares the
+/// [`Capability`].
 ///
-/// Every method keeps the clauses that it names, word by word in `CONTRACT.md` at the root of the workspace; the crate
-/// `conformance-tests` proves them one by one. Common to all:
-/// - E-1: an error's kind says what to do; a write that may have happened is `Indeterminate`, never `Unavailable`.
-/// - E-2: nothing hangs: each round trip to a backend has a deadline.
-/// - A-1: dropping any future leaves store and key usable; the write behind it is not applied, applied, or will be.
-/// - A-2: a call that has begun and is polled no further holds up no other.
-/// - R-3: after `close`, every call is `Closed`.
+/// Every method keeps the clauses that its documentation names. `CONTRACT.md` at the root of the workspace has their
+/// full text, and the crate `anykv-conformance` tests each of them. All methods keep these clauses:
+/// - E-1: the kind of an error tells the caller how to react. A write that may have happened is `Indeterminate`, never
+///   `Unavailable`.
+/// - E-2: no call hangs; each round trip to a backend has a timeout.
+/// - A-1: dropping a future leaves store and key usable. A dropped write is not applied, was applied, or will be
+///   applied.
+/// - A-2: a started call that is no longer polled does not block other calls.
+/// - R-3: after `close`, every call fails with `Closed`.
 /// - T-1: from its deadline on, an entry is absent for every operation.
 ///
 /// # Examples
-/// The smallest store that is one:
+/// A minimal store:
 /// ```
 /// use std::collections::BTreeMap;
 /// use std::sync::Mutex;
@@ -94,43 +97,47 @@ use crate::watch::{WatchQuery, WatchStream};
 /// ```
 #[async_trait]
 pub trait KvStore: Debug + Send + Sync + 'static {
-    /// Name, capabilities and limits: constant after the store was opened, and without I/O.
+    /// Returns name, capabilities and limits. They are constant after opening, and the call does no I/O.
     fn info(&self) -> &StoreInfo;
 
     /// Reads the live entry of a key.
     ///
     /// # Contract
-    /// - G-1: value, version and deadline are of one and the same write.
-    /// - G-2: per key the store is linearizable: what was acknowledged to anyone is seen, or something newer.
-    /// - V-1: the bytes that were written; an empty value is not an absent one.
+    /// - G-1: value, version and deadline come from the same write.
+    /// - G-2: per key the store is linearizable: a read returns the latest write that was acknowledged to any caller,
+    ///   or a newer one.
+    /// - V-1: the value has the bytes that were written. An empty value is not an absent one.
     /// - T-5: reading never extends the deadline.
     ///
     /// # Errors
-    /// `Corrupt` where what is stored is damaged or foreign; other keys work.
+    /// `Corrupt` if the stored bytes are damaged or foreign; other keys still work.
     async fn get(&self, key: &Key) -> Result<Option<Entry>>;
 
-    /// Writes value and deadline of a key together.
+    /// Writes the value and the deadline of a key together.
     ///
     /// # Contract
-    /// - S-1: without expiry the entry becomes permanent; with one the clock starts at this write; `Keep` keeps the old deadline.
-    /// - S-2: the condition is judged and applied as one atomic step; refused is an outcome that changes nothing and
-    ///   brings the current entry.
-    /// - S-3: every write gives a new version, also of the same bytes; it never repeats for the key.
-    /// - T-3: with a deadline that has passed, the condition is judged, the outcome is as stored, and the key is absent.
-    /// - V-2: nothing that the caller does to its buffer later changes the store.
-    /// - V-3: above the declared limit: `Invalid`, and the old value stays.
+    /// - S-1: without an expiry the entry never expires. With one, its time starts at this write. `Keep` keeps the old
+    ///   deadline.
+    /// - S-2: the condition is evaluated and the write applied in one atomic step. A refused write is an outcome, not
+    ///   an error. It changes nothing and returns the current entry.
+    /// - S-3: every write gives the entry a new version, even if the bytes are the same. A version never repeats for a
+    ///   key.
+    /// - T-3: a write with a deadline in the past evaluates its condition, reports `Stored`, and leaves the key absent.
+    /// - V-2: later changes to the caller's buffer do not affect the store.
+    /// - V-3: a value above the declared limit is `Invalid`, and the old value stays.
     ///
     /// # Errors
-    /// `Invalid`, `Unsupported` for an option that the store does not know, `Capacity`, `Indeterminate`.
+    /// `Invalid`; `Unsupported` for an option that the store does not support; `Capacity`; `Indeterminate`.
     ///
     /// # Cancel safety
-    /// After a dropped future the write is not applied, applied, or still to be applied.
+    /// If the future is dropped, the write is not applied, was applied, or will be applied.
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome>;
 
-    /// Removes a key.
+    /// Removes the entry of a key.
     ///
     /// # Contract
-    /// - D-1: tells whether a live entry was removed; idempotent, not recursive, under the same conditions as `set`.
+    /// - D-1: the outcome says if a live entry was removed. The call is idempotent, not recursive, and takes the same
+    ///   conditions as `set`.
     ///
     /// # Errors
     /// As [`KvStore::set`].
@@ -139,10 +146,10 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// As [`KvStore::set`].
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome>;
 
-    /// Whether the key has a live entry.
+    /// Returns true if the key has a live entry.
     ///
     /// # Contract
-    /// - G-2: as a `get`, without the value.
+    /// - G-2: linearizable like `get`.
     async fn contains(&self, key: &Key) -> Result<bool> {
         Ok(self.get(key).await?.is_some())
     }
@@ -150,7 +157,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// Reads several keys.
     ///
     /// # Contract
-    /// - B-1: one answer a key, in input order, duplicates included. Not a snapshot.
+    /// - B-1: one result for each key, in input order, including duplicates. The results are not a snapshot.
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
         let mut answers = Vec::with_capacity(keys.len());
         for key in keys {
@@ -159,13 +166,13 @@ pub trait KvStore: Debug + Send + Sync + 'static {
         answers
     }
 
-    /// Writes several keys, in input order where a key stands twice.
+    /// Writes several keys. Writes of the same key apply in input order.
     ///
     /// # Contract
-    /// - B-1: not atomic; one outcome a write, in input order, and each failure for itself.
+    /// - B-1: not atomic. There is one outcome for each write, in input order, and each write can fail separately.
     ///
     /// # Cancel safety
-    /// After a dropped future each write for itself is not applied, applied, or still to be applied.
+    /// If the future is dropped, each write separately is not applied, was applied, or will be applied.
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
         let mut outcomes = Vec::with_capacity(items.len());
         for SetItem { key, value, options } in items {
@@ -177,7 +184,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// Removes several keys.
     ///
     /// # Contract
-    /// - B-1: not atomic; one outcome a key, in input order, and each failure for itself.
+    /// - B-1: not atomic. There is one outcome for each key, in input order, and each removal can fail separately.
     ///
     /// # Cancel safety
     /// As [`KvStore::set_many`].
@@ -189,40 +196,42 @@ pub trait KvStore: Debug + Send + Sync + 'static {
         outcomes
     }
 
-    /// Lists live entries in key order, one page.
+    /// Returns one page of live entries in key order.
     ///
     /// # Contract
-    /// - L-1: `prefix ∩ after ∩ before`, the prefix key included, in order or reversed, no duplicate.
-    /// - L-2: what is present during the whole listing appears exactly once. Pages are not a snapshot.
-    /// - L-3: a page ends at `limit` or `max_page_bytes`; its cost follows what is returned where the list is `Native`.
+    /// - L-1: the result is `prefix ∩ after ∩ before`, including the prefix's own key, in key order or reversed,
+    ///   without duplicates.
+    /// - L-2: an entry that is present during the whole listing appears exactly once. Pages are not a snapshot.
+    /// - L-3: a page ends at `limit` or `max_page_bytes`. With a `Native` list its cost grows with the result, not with
+    ///   the store.
     /// - L-4: foreign data in the same database is ignored.
     ///
     /// # Errors
-    /// `Unsupported` without [`Capability::List`], `Invalid` for a limit of zero.
+    /// `Unsupported` without [`Capability::List`]; `Invalid` for a limit of zero.
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let _ = query;
-        Err(lacking(self.info(), Operation::List, Capability::List))
+        Err(unsupported(self.info(), Operation::List, Capability::List))
     }
 
-    /// Removes everything that a prefix covers and tells how many live entries went.
+    /// Removes everything that a prefix covers and returns the number of live entries removed.
     ///
     /// # Contract
-    /// - L-5: not atomic: what was there at the call and not written since is gone.
+    /// - L-5: not atomic. Entries that existed at the call and were not written since are removed.
     ///
     /// # Errors
     /// `Unsupported` without [`Capability::List`].
     ///
     /// # Cancel safety
-    /// A dropped future has removed some, all or nothing.
+    /// If the future is dropped, none, some or all of the entries are removed.
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         let _ = prefix;
-        Err(lacking(self.info(), Operation::Clear, Capability::List))
+        Err(unsupported(self.info(), Operation::Clear, Capability::List))
     }
 
-    /// Moves the deadline of a live entry and tells whether there was one.
+    /// Changes the deadline of a live entry. Returns false if there is none.
     ///
     /// # Contract
-    /// - T-5: longer, shorter or never; value and version stay.
+    /// - T-5: the new deadline may be later, earlier or never. Value and version stay.
     ///
     /// # Errors
     /// `Unsupported` without [`Capability::Touch`].
@@ -231,115 +240,119 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// As [`KvStore::set`].
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
         let _ = (key, expiry);
-        Err(lacking(self.info(), Operation::Touch, Capability::Touch))
+        Err(unsupported(self.info(), Operation::Touch, Capability::Touch))
     }
 
-    /// Adds to a counter, kept as decimal text, and gives its new value.
+    /// Adds to a counter, which is stored as decimal text, and returns the sum.
     ///
     /// # Contract
-    /// - C-1: creates at `by`, is exact over the whole range of `i64`, keeps the deadline; overflow or a value that is no
-    ///   number is `Invalid` and changes nothing.
+    /// - C-1: a missing counter is created with `by`. The arithmetic is exact over the whole range of `i64`, and the
+    ///   deadline stays. Overflow or a value that is not a number is `Invalid` and changes nothing.
     ///
     /// # Errors
-    /// `Unsupported` without [`Capability::Counters`], `Invalid`, `Indeterminate`.
+    /// `Unsupported` without [`Capability::Counters`]; `Invalid`; `Indeterminate`.
     ///
     /// # Cancel safety
     /// As [`KvStore::set`].
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
         let _ = (key, by, options);
-        Err(lacking(self.info(), Operation::Increment, Capability::Counters))
+        Err(unsupported(self.info(), Operation::Increment, Capability::Counters))
     }
 
     /// Applies checks and mutations of several keys, all or nothing.
     ///
     /// # Contract
-    /// - X-1: in the order given, also across a crash; once any read has returned one of its effects, every later read
-    ///   returns all of them or newer.
+    /// - X-1: checks and mutations apply in order, all or nothing, also across a crash. After any read has returned one
+    ///   of the effects, every later read returns all of them or newer data.
     ///
     /// # Errors
-    /// `Unsupported` without [`Capability::Transactions`] or for keys of two groups, `Invalid`, `Indeterminate`.
+    /// `Unsupported` without [`Capability::Transactions`] or for keys that the store cannot change together; `Invalid`;
+    /// `Indeterminate`.
     ///
     /// # Cancel safety
-    /// As [`KvStore::set`], for all of it together.
+    /// As [`KvStore::set`], for the transaction as a whole.
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         let _ = transaction;
-        Err(lacking(self.info(), Operation::Commit, Capability::Transactions))
+        Err(unsupported(self.info(), Operation::Commit, Capability::Transactions))
     }
 
-    /// Watches keys change.
+    /// Watches the changes of keys.
     ///
     /// # Contract
-    /// - W-1: live when the call returns: a later write through any path is reported, or superseded by a later report.
-    /// - W-2: per key, reports never go back in time and carry the version that `get` shows.
-    /// - W-3: possible loss is a `Gap`; memory is bounded; a slow watcher never blocks a writer.
-    /// - W-4: values of any size.
+    /// - W-1: the watch is active when the call returns. Every later write is reported, whatever operation makes it,
+    ///   unless a later report of the same key supersedes it.
+    /// - W-2: the reports of a key never go back in time, and they carry the version that `get` returns.
+    /// - W-3: possible loss is reported as a `Gap`. Memory is bounded, and a slow watcher never blocks a writer.
+    /// - W-4: values of any size are reported.
     ///
     /// # Errors
     /// `Unsupported` without [`Capability::Watch`].
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         let _ = query;
-        Err(lacking(self.info(), Operation::Watch, Capability::Watch))
+        Err(unsupported(self.info(), Operation::Watch, Capability::Watch))
     }
 
-    /// Sends a message, which is not stored, to whoever subscribes now.
+    /// Sends a message to the current subscribers of a channel. The message is not stored.
     ///
     /// # Contract
-    /// - P-1: every live subscriber gets it once and in order per publisher; none is fine.
+    /// - P-1: every live subscriber receives the message once, and the messages of one publisher in order. A channel
+    ///   without subscribers is not an error.
     ///
     /// # Errors
-    /// `Unsupported` without [`Capability::Messages`], `Invalid` for a message over the limit.
+    /// `Unsupported` without [`Capability::Messages`]; `Invalid` for a message over the limit.
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
         let _ = (channel, message);
-        Err(lacking(self.info(), Operation::Publish, Capability::Messages))
+        Err(unsupported(self.info(), Operation::Publish, Capability::Messages))
     }
 
     /// Subscribes to the channels under a prefix.
     ///
     /// # Contract
-    /// - P-1: live when the call returns; possible loss is a `Gap`.
-    /// - P-2: dropping the stream frees what it holds.
+    /// - P-1: the subscription is active when the call returns. Possible loss is reported as a `Gap`.
+    /// - P-2: dropping the stream frees its resources, also on the server.
     ///
     /// # Errors
     /// `Unsupported` without [`Capability::Messages`].
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
         let _ = channels;
-        Err(lacking(self.info(), Operation::Subscribe, Capability::Messages))
+        Err(unsupported(self.info(), Operation::Subscribe, Capability::Messages))
     }
 
-    /// Asks whether the backend answers. The default body says yes, also after `close`: a store that can be closed has its own.
+    /// Checks that the backend answers. The default body always succeeds, also after `close`; a store that can be
+    /// closed overrides it.
     ///
     /// # Errors
-    /// `Unavailable` where it does not.
+    /// `Unavailable` if the backend does not answer.
     async fn ping(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Waits until every write acknowledged before is as safe as the backend can make it. The default body has nothing to wait
-    /// for, also after `close`: a store that can be closed has its own.
+    /// Waits until all acknowledged writes are as durable as the backend can make them. The default body returns at
+    /// once, also after `close`; a store that can be closed overrides it.
     async fn flush(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Frees the space of expired entries now and tells how many there were. What has expired is absent without it. The
-    /// default body frees nothing, also after `close`: a store that can be closed has its own.
+    /// Frees the space of expired entries and returns their number. Reads do not depend on it: expired entries are
+    /// absent anyway. The default body frees nothing, also after `close`; a store that can be closed overrides it.
     ///
     /// # Contract
-    /// - T-6: it goes by deadline, not over everything.
+    /// - T-6: the sweep finds expired entries through an index by deadline, without a full scan.
     async fn sweep(&self) -> Result<u64> {
         Ok(0)
     }
 
-    /// Flushes, and closes the store for every clone of the handle; again is fine.
+    /// Flushes and closes the store for all clones of the handle. Closing again succeeds.
     ///
     /// # Contract
-    /// - R-3: pending work is flushed, calls afterwards are `Closed`, streams end.
+    /// - R-3: pending work is flushed, later calls fail with `Closed`, and streams end.
     async fn close(&self) -> Result<()> {
         self.flush().await
     }
 }
 
-/// What the default bodies answer.
-fn lacking(info: &StoreInfo, operation: Operation, capability: Capability) -> Error {
+/// The error of a default body.
+fn unsupported(info: &StoreInfo, operation: Operation, capability: Capability) -> Error {
     Error::unsupported(capability).with_operation(operation).with_backend(info.name.clone())
 }
 

@@ -1,19 +1,19 @@
-//! The header in front of every stored value, for adapters whose backend keeps nothing but bytes.
+//! The header in front of every stored value, for backends that store only bytes.
 //!
-//! It tells damage and foreign data from values in any backend, and carries version and deadline with the value.
+//! It carries version and deadline, and its checksums detect damaged and foreign data.
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
 //! | 0 | format, `0xA1` |
-//! | 1–8 | deadline: milliseconds since the Unix epoch, big-endian; all ones: never |
+//! | 1–8 | deadline in milliseconds since the Unix epoch, big-endian; all ones for never |
 //! | 9–12 | CRC-32C of the key's text and the deadline, big-endian |
 //! | 13 | length of the version, 1 to 16 |
-//! | 14–29 | version, zeros behind it |
+//! | 14–29 | version, padded with zeros |
 //! | 30–33 | CRC-32C of the key's text, bytes 13–29 and the value, big-endian |
 //! | 34– | value |
 //!
-//! The deadline has a check of its own, outside that of the value, so that it can be moved without reading the value. Both
-//! checks cover the key, so that a value that lands under another key is told from one that belongs there.
+//! The deadline has a checksum of its own, so that it can change without a read of the value. Both checksums include
+//! the key, so that a value under the wrong key is detected.
 
 use bytes::{Buf, Bytes};
 
@@ -26,52 +26,52 @@ use crate::version::Version;
 /// The length of the header, in bytes.
 pub const HEADER_BYTES: usize = 34;
 
-/// The first byte of this format. A later format has another.
+/// The first byte of this format. A later format will use another byte.
 const FORMAT: u8 = 0xA1;
 
 const NEVER: u64 = u64::MAX;
 
-/// The fields of a header, found by their places.
+/// The fields of a header.
 struct Header<'b> {
     deadline: [u8; 8],
-    deadline_check: [u8; 4],
+    deadline_crc: [u8; 4],
     version: &'b [u8; 17],
-    value_check: [u8; 4],
+    value_crc: [u8; 4],
 }
 
 impl<'b> Header<'b> {
     fn read(stored: &'b [u8]) -> Result<Self> {
         let (&format, rest) =
-            stored.split_first().ok_or_else(|| Error::corrupt("nothing is stored, not even a header"))?;
+            stored.split_first().ok_or_else(|| Error::corrupt("the stored bytes are empty, without a header"))?;
         if format != FORMAT {
-            return Err(Error::corrupt(format!("the stored bytes have the format 0x{format:02X}, which is not ours")));
+            return Err(Error::corrupt(format!("the stored bytes have the unknown format 0x{format:02X}")));
         }
-        let short = || Error::corrupt(format!("{} stored bytes are too few for the header", stored.len()));
+        let short = || Error::corrupt(format!("{} stored bytes are too short for the header", stored.len()));
         let (&deadline, rest) = rest.split_first_chunk().ok_or_else(short)?;
-        let (&deadline_check, rest) = rest.split_first_chunk().ok_or_else(short)?;
+        let (&deadline_crc, rest) = rest.split_first_chunk().ok_or_else(short)?;
         let (version, rest) = rest.split_first_chunk().ok_or_else(short)?;
-        let (&value_check, _) = rest.split_first_chunk().ok_or_else(short)?;
-        Ok(Self { deadline, deadline_check, version, value_check })
+        let (&value_crc, _) = rest.split_first_chunk().ok_or_else(short)?;
+        Ok(Self { deadline, deadline_crc, version, value_crc })
     }
 }
 
-/// Header and value as they are stored under the key.
+/// Encodes a header and a value for storage under the key.
 pub fn encode(key: &Key, version: &Version, deadline: Deadline, value: &[u8]) -> Vec<u8> {
     let mut stored = Vec::with_capacity(HEADER_BYTES + value.len());
     stored.push(FORMAT);
     stored.extend_from_slice(&deadline_fields(key, deadline));
     let version = version_field(version);
     stored.extend_from_slice(&version);
-    stored.extend_from_slice(&value_check(key, &version, value).to_be_bytes());
+    stored.extend_from_slice(&value_crc(key, &version, value).to_be_bytes());
     stored.extend_from_slice(value);
     stored
 }
 
-/// The entry that the bytes stand for, whether its deadline has passed or not, and the deadline. The value shares the
-/// bytes' memory.
+/// Decodes stored bytes and returns the entry, live or expired, and its deadline. The value shares the memory of
+/// `stored`.
 ///
 /// # Contract
-/// - E-4: what is damaged, foreign or of a newer format is `Corrupt`.
+/// - E-4: damaged bytes, foreign bytes and bytes of a newer format are `Corrupt`.
 ///
 /// # Errors
 /// `Corrupt`.
@@ -79,24 +79,25 @@ pub fn decode(key: &Key, mut stored: Bytes) -> Result<(Entry, Deadline)> {
     let deadline = deadline(key, &stored)?;
     let header = Header::read(&stored)?;
     let value = stored.get(HEADER_BYTES..).unwrap_or_default();
-    if value_check(key, header.version, value) != u32::from_be_bytes(header.value_check) {
+    if value_crc(key, header.version, value) != u32::from_be_bytes(header.value_crc) {
         return Err(Error::corrupt("the stored value does not match its checksum"));
     }
-    let (&[length], bytes) = header.version.split_first_chunk().ok_or_else(|| Error::corrupt("no version"))?;
+    let (&[length], bytes) =
+        header.version.split_first_chunk().ok_or_else(|| Error::corrupt("the version is missing"))?;
     let bytes = bytes.get(..usize::from(length)).ok_or_else(|| Error::corrupt("the stored version is too long"))?;
     let version = Version::from_bytes(bytes).map_err(|_| Error::corrupt("the stored version is empty"))?;
-    // Moved on in place: a slice would be a second owner, which costs an allocation.
+    // `advance` reuses the handle; a slice would be a second owner, which costs an allocation.
     stored.advance(HEADER_BYTES);
     Ok((Entry::new(stored).with_version(version).with_expires(deadline), deadline))
 }
 
-/// The deadline alone, without looking at the value. The header is enough.
+/// Decodes only the deadline. The header alone is enough input.
 ///
 /// # Errors
 /// `Corrupt`.
 pub fn deadline(key: &Key, stored: &[u8]) -> Result<Deadline> {
     let header = Header::read(stored)?;
-    if deadline_check(key, header.deadline) != u32::from_be_bytes(header.deadline_check) {
+    if deadline_crc(key, header.deadline) != u32::from_be_bytes(header.deadline_crc) {
         return Err(Error::corrupt("the stored deadline does not match its checksum"));
     }
     Ok(match u64::from_be_bytes(header.deadline) {
@@ -105,44 +106,44 @@ pub fn deadline(key: &Key, stored: &[u8]) -> Result<Deadline> {
     })
 }
 
-/// Moves the deadline inside stored bytes; value and version stay.
+/// Replaces the deadline inside stored bytes. Value and version stay.
 ///
 /// # Errors
-/// `Corrupt` where there is no header to change.
+/// `Corrupt` if the bytes do not start with a header.
 pub fn set_deadline(key: &Key, stored: &mut [u8], deadline: Deadline) -> Result<()> {
     Header::read(stored)?;
-    if let Some(room) = stored.get_mut(1..13) {
-        room.copy_from_slice(&deadline_fields(key, deadline));
+    if let Some(target) = stored.get_mut(1..13) {
+        target.copy_from_slice(&deadline_fields(key, deadline));
     }
     Ok(())
 }
 
-/// Bytes 1 to 12.
+/// Encodes bytes 1 to 12 of the header.
 fn deadline_fields(key: &Key, deadline: Deadline) -> [u8; 12] {
     let millis = deadline.as_millis().unwrap_or(NEVER).to_be_bytes();
     let mut fields = [0; 12];
     let (first, second) = fields.split_at_mut(8);
     first.copy_from_slice(&millis);
-    second.copy_from_slice(&deadline_check(key, millis).to_be_bytes());
+    second.copy_from_slice(&deadline_crc(key, millis).to_be_bytes());
     fields
 }
 
-/// Bytes 13 to 29.
+/// Encodes bytes 13 to 29 of the header.
 fn version_field(version: &Version) -> [u8; 17] {
     let mut field = [0; 17];
     let bytes = version.as_bytes();
-    let [length, room @ ..] = &mut field;
-    // A version has at most 16 bytes.
+    let [length, target @ ..] = &mut field;
+    // The conversion cannot fail: a version has at most 16 bytes.
     *length = u8::try_from(bytes.len()).unwrap_or_default();
-    room.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+    target.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
     field
 }
 
-fn deadline_check(key: &Key, millis: [u8; 8]) -> u32 {
+fn deadline_crc(key: &Key, millis: [u8; 8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(key.as_str().as_bytes()), &millis)
 }
 
-fn value_check(key: &Key, version: &[u8; 17], value: &[u8]) -> u32 {
+fn value_crc(key: &Key, version: &[u8; 17], value: &[u8]) -> u32 {
     let check = crc32c::crc32c_append(crc32c::crc32c(key.as_str().as_bytes()), version);
     crc32c::crc32c_append(check, value)
 }
@@ -159,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_is_decoded(value in proptest::collection::vec(any::<u8>(), 0..200), millis in any::<u64>(), version in proptest::collection::vec(any::<u8>(), 1..=16)) {
+        fn decoding_reverses_encoding(value in proptest::collection::vec(any::<u8>(), 0..200), millis in any::<u64>(), version in proptest::collection::vec(any::<u8>(), 1..=16)) {
             let (version, deadline) = (Version::from_bytes(&version).unwrap(), Deadline::from_millis(millis));
             let stored = Bytes::from(encode(&key(), &version, deadline, &value));
             let (entry, found) = decode(&key(), stored).unwrap();
@@ -167,7 +168,7 @@ mod tests {
         }
 
         #[test]
-        fn every_flipped_bit_is_found(value in proptest::collection::vec(any::<u8>(), 0..40), bit in any::<prop::sample::Index>()) {
+        fn every_flipped_bit_is_detected(value in proptest::collection::vec(any::<u8>(), 0..40), bit in any::<prop::sample::Index>()) {
             let mut stored = encode(&key(), &Version::random(), Deadline::from_millis(5), &value);
             let bit = bit.index(stored.len() * 8);
             stored[bit / 8] ^= 1 << (bit % 8);
@@ -176,7 +177,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(stored in proptest::collection::vec(any::<u8>(), 0..60), ours in any::<bool>()) {
+        fn arbitrary_bytes_do_not_panic(stored in proptest::collection::vec(any::<u8>(), 0..60), ours in any::<bool>()) {
             let mut stored = stored;
             if let (true, Some(first)) = (ours, stored.first_mut()) {
                 *first = FORMAT;
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deadline_moves_without_the_value() {
+    fn the_deadline_changes_without_the_value() {
         let version = Version::random();
         let mut stored = encode(&key(), &version, Deadline::NEVER, b"value");
         set_deadline(&key(), &mut stored, Deadline::from_millis(7)).unwrap();
@@ -202,7 +203,7 @@ mod tests {
         assert!(decode(&Key::new(["a", "c"]).unwrap(), Bytes::from(stored)).is_err());
     }
 
-    /// Written by the first version of this format; every later version reads it.
+    /// The fixture was written by the first version of this format; every later version must read it.
     #[test]
     fn the_first_format_is_read() {
         let fixture = b"\xA1\x00\x00\x01\x9B\x76\xDA\xA8\x00\xE5\x3E\xEC\x70\x100123456789abcdef\x96\xCF\x85\xDDada";

@@ -1,8 +1,9 @@
-//! Checks and mutations of several keys, all or nothing.
+//! Transactions: checks and mutations of several keys that apply together or not at all.
 
 use bytes::Bytes;
 
-use crate::capability::{Capabilities, Capability, Transactions};
+use crate::capabilities::{Capabilities, Transactions};
+use crate::capability::Capability;
 use crate::error::{Error, Result};
 use crate::expiry::Expiry;
 use crate::key::Key;
@@ -10,39 +11,39 @@ use crate::limits::Limits;
 use crate::options::When;
 use crate::version::Version;
 
-/// A condition on one key that a transaction needs.
+/// A condition on one key that a transaction requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Check {
     /// The key.
     pub key: Key,
-    /// What must hold.
+    /// The condition.
     pub when: When,
 }
 
-/// One change of a transaction. An adapter that does not know a kind answers `Invalid` to the whole, and never passes it over
-/// (clause I-2).
+/// One change of a transaction. An adapter refuses a transaction that contains a kind it does not know with `Invalid`;
+/// it never skips the mutation (clause I-2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mutation {
     /// Writes an entry.
     Set {
-        /// Where.
+        /// The key to write.
         key: Key,
-        /// What.
+        /// The value to store.
         value: Bytes,
-        /// How long it lives.
+        /// The expiry of the entry.
         expiry: Expiry,
     },
     /// Removes an entry.
     Delete {
-        /// Which.
+        /// The key to remove.
         key: Key,
     },
 }
 
 impl Mutation {
-    /// The key that changes.
+    /// Returns the key that the mutation changes.
     pub fn key(&self) -> &Key {
         match self {
             Self::Set { key, .. } | Self::Delete { key } => key,
@@ -50,7 +51,7 @@ impl Mutation {
     }
 }
 
-/// Checks and mutations that `commit` applies in the order given, all or nothing (clause X-1).
+/// Checks and mutations that `commit` applies in order, all or nothing (clause X-1).
 ///
 /// # Examples
 /// ```
@@ -64,49 +65,49 @@ impl Mutation {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Transaction {
-    /// What must hold before anything changes.
+    /// The conditions that must hold before anything changes.
     pub checks: Vec<Check>,
-    /// What changes, in order.
+    /// The changes, in order.
     pub mutations: Vec<Mutation>,
 }
 
 impl Transaction {
-    /// A transaction of nothing.
+    /// Creates an empty transaction.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Needs a condition to hold.
+    /// Adds a condition.
     #[must_use]
     pub fn check(mut self, key: Key, when: When) -> Self {
         self.checks.push(Check { key, when });
         self
     }
 
-    /// Writes an entry.
+    /// Adds a write.
     #[must_use]
     pub fn set(mut self, key: Key, value: impl Into<Bytes>, expiry: Expiry) -> Self {
         self.mutations.push(Mutation::Set { key, value: value.into(), expiry });
         self
     }
 
-    /// Removes an entry.
+    /// Adds a removal.
     #[must_use]
     pub fn delete(mut self, key: Key) -> Self {
         self.mutations.push(Mutation::Delete { key });
         self
     }
 
-    /// Every key that is checked or changed, in order, repeated where it stands more than once.
+    /// Returns the keys of all checks, then of all mutations, with repetitions.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         self.checks.iter().map(|check| &check.key).chain(self.mutations.iter().map(Mutation::key))
     }
 
-    /// Refuses what the store cannot do. Every adapter calls it first.
+    /// Checks that the store can commit this transaction. Every adapter calls it first.
     ///
     /// # Errors
-    /// `Unsupported` without transactions, for conditions that the store cannot judge, or for keys of two groups;
-    /// `Invalid` for a value over the limit.
+    /// `Unsupported` if the store has no transactions, cannot evaluate a condition, or cannot change these keys
+    /// together; `Invalid` for a value over the limit.
     pub fn validate(&self, capabilities: &Capabilities, limits: &Limits) -> Result<()> {
         capabilities.require(Capability::Transactions)?;
         for check in &self.checks {
@@ -135,24 +136,25 @@ impl Transaction {
     }
 }
 
-/// What came of a `commit`.
+/// The outcome of a `commit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a refused transaction changed nothing"]
 pub enum CommitOutcome {
-    /// Everything was applied.
+    /// All mutations were applied.
     Committed {
-        /// One for each mutation, in order: the version that a set gave; `None` for a delete, or without versions.
+        /// One item for each mutation, in order: the version of a set; `None` for a delete or in a store without
+        /// versions.
         versions: Vec<Option<Version>>,
     },
-    /// A check did not hold, and nothing was changed.
+    /// A check did not hold; nothing changed.
     Refused {
-        /// The place of the first such check in [`Transaction::checks`].
+        /// The index of the first such check in [`Transaction::checks`].
         check: usize,
     },
 }
 
 impl CommitOutcome {
-    /// Whether everything was applied.
+    /// True if the transaction was applied.
     pub fn is_committed(&self) -> bool {
         matches!(self, Self::Committed { .. })
     }

@@ -1,25 +1,24 @@
-//! Stores by URL: what a URL says, and which adapters know its scheme.
+//! Store URLs, the schemes that adapters register, and the registry that opens stores.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use crate::BoxFuture;
 use crate::error::{Error, Operation, Result};
-use crate::expiry::Expiry;
+use crate::expiry::{Expiry, parse_ttl};
 use crate::key::{Key, Namespace};
 use crate::kv::Kv;
 use crate::store::KvStore;
 use crate::verification::{TakeEntry, Verification};
 
-/// The address of a store: `scheme:rest?option=value&…`.
+/// The URL of a store: `scheme:rest?option=value&…`.
 ///
-/// `Debug` and `Display` hide what may be a secret: the user information and the values of all options.
+/// `Debug` and `Display` hide the user information and the values of all options, because both may be secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
     scheme: String,
@@ -28,44 +27,44 @@ pub struct StoreUrl {
 }
 
 impl StoreUrl {
-    /// The part before the first colon, in lower case.
+    /// Returns the part before the first colon, in lower case.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// The part between the scheme's colon and the options, as it was written.
+    /// Returns the part between the scheme's colon and the options, as written.
     pub fn rest(&self) -> &str {
         &self.rest
     }
 
-    /// The rest as the path of a file, percent-decoded.
+    /// Returns the rest as a percent-decoded file path.
     ///
     /// # Errors
-    /// `Invalid` where it does not decode to UTF-8, or is empty.
+    /// `Invalid` if the rest is empty or does not decode to UTF-8.
     pub fn path(&self) -> Result<String> {
         let decoded = percent_decode_str(&self.rest).decode_utf8();
         match decoded {
             Ok(path) if !path.is_empty() => Ok(path.into_owned()),
-            _ => Err(Error::invalid(format!("`{}:` needs a path in UTF-8 behind the colon", self.scheme))),
+            _ => Err(Error::invalid(format!("`{}:` needs a path in UTF-8 after the colon", self.scheme))),
         }
     }
 
-    /// The options as an adapter's configuration. Give it `#[serde(default, deny_unknown_fields)]`, so that an unknown
-    /// option is refused by an error that names the known ones.
+    /// Deserializes the options into an adapter's configuration. The configuration type needs the attribute
+    /// `#[serde(default, deny_unknown_fields)]`, so that the error for an unknown option lists the known ones.
     ///
     /// # Errors
-    /// `Invalid` for an option that is unknown, given twice or not of its type.
+    /// `Invalid` for an option that is unknown, repeated or of the wrong type.
     pub fn options<C: DeserializeOwned>(&self) -> Result<C> {
         let bad = |error: &dyn fmt::Display| Error::invalid(format!("bad option for `{}:`: {error}", self.scheme));
         if self.options.iter().any(|(name, _)| !is_name(name)) {
-            // It is not shown: it may be a secret that was typed in the wrong place.
+            // The name is not shown: it may be a secret that was typed in the wrong place.
             return Err(bad(&"a name has letters, digits, `_` and `-` only"));
         }
         let query = serde_html_form::to_string(&self.options).map_err(|error| bad(&error))?;
         serde_html_form::from_str(&query).map_err(|error| bad(&error))
     }
 
-    /// Takes out an option that is not the adapter's.
+    /// Removes and returns an option that the registry handles itself.
     fn take(&mut self, name: &str) -> Option<String> {
         let at = self.options.iter().position(|(option, _)| option == name)?;
         Some(self.options.remove(at).1)
@@ -83,7 +82,7 @@ impl FromStr for StoreUrl {
             return Err(shape());
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        // Not as a form: a plus sign is one, as in the passwords that stand in such URLs.
+        // Percent-decoding, not form-decoding, because passwords in such URLs contain plus signs.
         let decoded = |text: &str| percent_decode_str(text).decode_utf8().map(Cow::into_owned).map_err(|_| shape());
         let option = |pair: &str| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -114,7 +113,7 @@ impl fmt::Display for StoreUrl {
     }
 }
 
-/// What is no name of an option may be a secret that was typed in the wrong place.
+/// True for a valid option name. Any other text is not shown: it may be a secret that was typed in the wrong place.
 fn is_name(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
@@ -125,34 +124,34 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-/// A store that is being opened.
+/// The future that opens a store.
 pub type Opening = BoxFuture<'static, Result<Arc<dyn KvStore>>>;
 
-/// A store that is being checked.
+/// The future that verifies a store.
 pub type Verifying = BoxFuture<'static, Result<Verification>>;
 
-/// A scheme of store URLs and how it is opened; each adapter has one as a constant.
+/// A scheme of store URLs, and the function that opens its stores. Each adapter exports it as a constant.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Scheme {
     /// The part of the URL before the colon.
     pub name: &'static str,
-    /// A URL of this scheme with its options, for help texts.
+    /// An example URL with the scheme's options, for help texts.
     pub usage: &'static str,
     /// Opens the store.
     pub open: fn(StoreUrl) -> Opening,
-    /// Checks all that is stored, where the store keeps something that can be checked.
+    /// Verifies everything that is stored; `None` if the adapter has nothing to verify.
     pub verify: Option<fn(StoreUrl, TakeEntry) -> Verifying>,
 }
 
 impl Scheme {
-    /// A scheme that opens stores.
+    /// Creates a scheme that opens stores.
     pub const fn new(name: &'static str, usage: &'static str, open: fn(StoreUrl) -> Opening) -> Self {
         Self { name, usage, open, verify: None }
     }
 
-    /// The same, with a way to check all that is stored. It makes no store where there is none, and opens files that no store
-    /// opens any more.
+    /// Adds a function that verifies everything that is stored. It does not create a missing store, and it reads files
+    /// that are too damaged to be opened as a store.
     #[must_use]
     pub const fn with_verify(mut self, verify: fn(StoreUrl, TakeEntry) -> Verifying) -> Self {
         self.verify = Some(verify);
@@ -160,7 +159,7 @@ impl Scheme {
     }
 }
 
-/// The schemes that a program knows.
+/// The schemes that a program can open.
 ///
 /// # Examples
 /// ```
@@ -178,12 +177,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A registry without schemes.
+    /// Creates a registry without schemes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a scheme; the last of a name wins.
+    /// Adds a scheme. It replaces an earlier one of the same name.
     #[must_use]
     pub fn with(mut self, scheme: Scheme) -> Self {
         self.schemes.retain(|known| known.name != scheme.name);
@@ -191,16 +190,16 @@ impl Registry {
         self
     }
 
-    /// The schemes, in the order in which they were added.
+    /// Returns the schemes in the order in which they were added.
     pub fn schemes(&self) -> &[Scheme] {
         &self.schemes
     }
 
-    /// Opens a handle. Beside the adapter's own options it knows two: `prefix`, a namespace as canonical key text, and
-    /// `ttl`, the default time to live as humantime text.
+    /// Opens the store of a URL and returns a handle. The registry handles two options itself: `prefix`, a namespace as
+    /// canonical key text, and `ttl`, the default time to live as humantime text. All others go to the adapter.
     ///
     /// # Errors
-    /// `Invalid` for a URL that no adapter takes, and whatever opening the store gives.
+    /// `Invalid` for a URL that no adapter accepts, and the error of opening the store.
     pub async fn open(&self, url: &str) -> Result<Kv> {
         let mut url: StoreUrl = url.parse()?;
         let namespace = match url.take("prefix") {
@@ -221,7 +220,7 @@ impl Registry {
         }
     }
 
-    /// Opens a store, with the adapter's own options alone.
+    /// Opens the store of a URL that has only options of the adapter.
     ///
     /// # Errors
     /// As [`Registry::open`].
@@ -230,22 +229,23 @@ impl Registry {
         (scheme.open)(url).await.map_err(|error| error.with_operation(Operation::Open).with_backend(scheme.name))
     }
 
-    /// Checks all that is stored where the URL says, and gives every sound entry to `take`. Nobody else should have the
-    /// store open meanwhile; a store in the files of one process cannot be checked while it is.
+    /// Verifies everything that the store of a URL holds, and passes every sound entry to `take`. No other process
+    /// should have the store open meanwhile. A store whose files belong to one process cannot be verified while it is
+    /// open.
     ///
     /// # Errors
-    /// `Invalid` for a URL that no adapter takes, for one with a `prefix`, as a whole store is checked, and for a store that
-    /// keeps nothing that could be checked; whatever keeps the check from reading; the first error that `take` gives.
-    /// Damage is no error, unless nothing can be read at all.
+    /// `Invalid` for a URL that no adapter accepts, for a URL with a `prefix` (only whole stores can be verified), and
+    /// for a store that has nothing to verify. The error that prevents reading, and the first error that `take`
+    /// returns. Damage is not an error unless nothing at all can be read.
     pub async fn verify(&self, url: &str, take: TakeEntry) -> Result<Verification> {
         let mut url: StoreUrl = url.parse()?;
         if url.take("prefix").is_some() {
-            return Err(Error::invalid("a whole store is checked: leave out `prefix`"));
+            return Err(Error::invalid("only a whole store can be verified: leave out `prefix`"));
         }
         url.take("ttl");
         let scheme = self.scheme(&url)?;
         let Some(verify) = scheme.verify else {
-            return Err(Error::invalid(format!("`{}:` keeps no files that could be checked", scheme.name)));
+            return Err(Error::invalid(format!("`{}:` keeps no files that can be verified", scheme.name)));
         };
         verify(url, take).await.map_err(|error| error.with_operation(Operation::Open).with_backend(scheme.name))
     }
@@ -257,12 +257,6 @@ impl Registry {
             Error::invalid(format!("no store knows `{}:`; known are {known}", url.scheme))
         })
     }
-}
-
-/// Reads a time to live such as `5m` or `7days 30min`.
-pub(crate) fn parse_ttl(text: &str) -> Result<Duration> {
-    humantime::parse_duration(text)
-        .map_err(|error| Error::invalid(format!("`{text}` is no duration such as `5m` or `1day 2h`: {error}")))
 }
 
 #[cfg(test)]
@@ -279,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_has_scheme_rest_and_options() {
+    fn a_url_has_a_scheme_a_rest_and_options() {
         let plus: StoreUrl = "a:?name=s3cret+%2b".parse().unwrap();
         assert_eq!(plus.options::<Options>().unwrap().name.as_deref(), Some("s3cret++"));
         let url: StoreUrl = "SLED:./my%20data?size=5&name=a%26b".parse().unwrap();
@@ -291,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_option_is_named_beside_the_known_ones() {
+    fn the_error_for_a_bad_option_lists_the_known_options() {
         let error = |url: &str| url.parse::<StoreUrl>().unwrap().options::<Options>().unwrap_err().to_string();
         let unknown = error("memory:?sise=5");
         assert!(unknown.contains("sise") && unknown.contains("size") && unknown.contains("name"), "{unknown}");
@@ -299,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn display_and_errors_hide_secrets() {
         let url: StoreUrl = "redis://ada:canary@host/0?password=canary".parse().unwrap();
         assert_eq!(format!("{url}"), "redis://***@host/0?password=***");
         assert!(!format!("{url:?}").contains("canary"));

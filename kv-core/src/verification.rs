@@ -1,39 +1,40 @@
-//! Checking a whole store, for whoever doubts its files.
+//! Results of verifying a whole store.
 
 use crate::entry::Entry;
 use crate::error::Result;
 use crate::key::Key;
 
-/// What a check of a whole store has found.
+/// The result of verifying a whole store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verification {
-    /// How many entries are sound, those included whose deadline has passed and that were not swept yet.
+    /// The number of sound entries, including expired ones that were not swept yet.
     pub entries: u64,
-    /// How many entries are there and do not match their checksums.
+    /// The number of entries that do not match their checksums.
     pub damaged_entries: u64,
-    /// What else is wrong, a sentence each, without keys and values. Entries may be missing.
+    /// Other problems, one sentence each, without keys and values. Entries may be missing.
     pub problems: Vec<String>,
 }
 
 impl Verification {
-    /// A store of so many sound and so many damaged entries.
+    /// Creates a result with the numbers of sound and of damaged entries.
     pub fn new(entries: u64, damaged_entries: u64) -> Self {
         Self { entries, damaged_entries, problems: Vec::new() }
     }
 
-    /// Adds what else is wrong.
+    /// Adds other problems.
     #[must_use]
     pub fn with_problems(mut self, problems: impl IntoIterator<Item = String>) -> Self {
         self.problems.extend(problems);
         self
     }
 
-    /// Whether nothing is wrong.
+    /// True if there are no damaged entries and no other problems.
     pub fn is_sound(&self) -> bool {
         self.damaged_entries == 0 && self.problems.is_empty()
     }
 }
 
-/// Takes the sound entries of a store that is checked, each once. An error ends the check, which gives it back.
+/// A callback that receives each sound entry of a store under verification once. An error ends the verification, which
+/// returns it.
 pub type TakeEntry = Box<dyn FnMut(Key, Entry) -> Result<()> + Send>;

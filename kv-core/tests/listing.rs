@@ -5,7 +5,7 @@ mod support;
 
 use futures_util::{StreamExt, TryStreamExt};
 use kv_core::{Capability, ErrorKind, Key, Kv, List};
-use support::{CORE, DAMAGED, FULL, OUT_OF_REACH, SCANNING, Tiny};
+use support::{CORE, DAMAGED, FULL, SCANNING, Tiny, UNREACHABLE};
 
 async fn filled(store: &Tiny, count: usize) -> Kv {
     let kv = store.kv().namespace(["app"]).unwrap();
@@ -33,7 +33,7 @@ async fn nothing_happens_before_the_first_poll() {
 }
 
 #[tokio::test]
-async fn a_list_goes_over_many_pages_in_order() {
+async fn a_listing_spans_many_pages_in_order() {
     let store = Tiny::new(FULL);
     let kv = filled(&store, 100).await;
     let all = kv.list(["n"]).page_size(7).all().await.unwrap();
@@ -45,7 +45,7 @@ async fn a_list_goes_over_many_pages_in_order() {
 }
 
 #[tokio::test]
-async fn bounds_and_limit_hold_over_pages_and_directions() {
+async fn bounds_and_limit_hold_across_pages_and_directions() {
     for capabilities in [FULL, SCANNING] {
         let store = Tiny::new(capabilities);
         let kv = filled(&store, 50).await;
@@ -62,7 +62,7 @@ async fn bounds_and_limit_hold_over_pages_and_directions() {
 }
 
 #[tokio::test]
-async fn a_limit_asks_the_store_for_no_more_than_that() {
+async fn a_limit_caps_the_request_to_the_store() {
     let store = Tiny::new(FULL);
     let kv = filled(&store, 20).await;
     assert_eq!(kv.entries(["n"]).limit(5).all().await.unwrap().len(), 5);
@@ -70,7 +70,7 @@ async fn a_limit_asks_the_store_for_no_more_than_that() {
 }
 
 #[tokio::test]
-async fn a_store_that_scans_is_scanned_once_a_list() {
+async fn a_scanning_store_is_scanned_once_per_listing() {
     let store = Tiny::new(SCANNING);
     let kv = filled(&store, 20).await;
     let all = kv.list(["n"]).page_size(8).all().await.unwrap();
@@ -83,19 +83,19 @@ async fn a_store_that_scans_is_scanned_once_a_list() {
 }
 
 #[tokio::test]
-async fn a_key_that_goes_after_the_scan_is_left_out_and_does_not_count() {
+async fn a_key_removed_after_the_scan_is_skipped_and_does_not_count_for_the_limit() {
     let store = Tiny::new(SCANNING);
     let kv = filled(&store, 10).await;
     let mut list = kv.list::<usize>(["n"]).page_size(2).limit(4);
     assert_eq!(list.next().await.unwrap().unwrap().1, 0);
-    for gone in ["002", "003", "004"] {
-        assert!(kv.delete(["n", gone]).await.unwrap());
+    for removed in ["002", "003", "004"] {
+        assert!(kv.delete(["n", removed]).await.unwrap());
     }
     assert_eq!(numbers(list.all().await.unwrap()), [1, 5, 6]);
 }
 
 #[tokio::test]
-async fn a_value_that_does_not_decode_is_one_error_among_the_others() {
+async fn a_value_that_does_not_decode_is_one_error_between_items() {
     for capabilities in [FULL, SCANNING] {
         let kv = filled(&Tiny::new(capabilities), 3).await;
         kv.set(["n", "001"], "text").await.unwrap();
@@ -108,7 +108,7 @@ async fn a_value_that_does_not_decode_is_one_error_among_the_others() {
 }
 
 #[tokio::test]
-async fn a_list_that_cannot_be_is_an_error_and_then_the_end() {
+async fn an_impossible_listing_yields_an_error_and_ends() {
     let kv = Tiny::new(CORE).kv();
     let mut list = kv.keys(());
     assert_eq!(list.next().await.unwrap().unwrap_err().capability(), Some(Capability::List));
@@ -121,10 +121,10 @@ async fn a_list_that_cannot_be_is_an_error_and_then_the_end() {
 }
 
 #[tokio::test]
-async fn a_damaged_entry_is_passed_over_with_an_error_and_a_lost_store_ends_the_list() {
+async fn a_listing_continues_after_a_damaged_entry_and_ends_when_the_store_is_unavailable() {
     let kv = filled(&Tiny::new(SCANNING), 5).await;
     kv.set_bytes(["n", "001"], DAMAGED).await.unwrap();
-    kv.set_bytes(["n", "003"], OUT_OF_REACH).await.unwrap();
+    kv.set_bytes(["n", "003"], UNREACHABLE).await.unwrap();
     let items: Vec<_> = kv.entries(["n"]).collect().await;
     let kinds: Vec<_> = items.iter().map(|item| item.as_ref().err().map(kv_core::Error::kind)).collect();
     assert_eq!(kinds, [None, Some(ErrorKind::Corrupt), None, Some(ErrorKind::Unavailable)]);

@@ -12,7 +12,7 @@ use support::{CORE, FULL, Tiny};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// What an application's own loader fails with.
+/// The error type of an application's own loader.
 #[derive(Debug, PartialEq)]
 enum Failure {
     NotThere,
@@ -31,7 +31,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Loads `value` when `go` says so, and tells by `runs` that it began.
+/// Starts a load of `value`. It increments `runs` when the loader starts, and waits for `go`.
 fn load(
     kv: &Kv,
     value: Result<u32, Failure>,
@@ -55,7 +55,7 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Long enough for every task to come to rest.
+/// Yields often enough that every task reaches a point where it waits.
 async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
@@ -66,7 +66,7 @@ async fn settle() {
 async fn a_hundred_callers_run_one_loader() {
     let root = Tiny::new(FULL).kv();
     let (runs, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-    // Clones and namespaces that were made apart are all the same handle.
+    // Namespaces that were created separately share the loads of the root handle.
     let callers: Vec<_> =
         (0..100).map(|number| load(&root.namespace(["app"]).unwrap(), Ok(number), &runs, &go)).collect();
     settle().await;
@@ -82,7 +82,7 @@ async fn a_hundred_callers_run_one_loader() {
 }
 
 #[tokio::test]
-async fn keys_and_namespaces_load_beside_each_other() {
+async fn different_keys_and_namespaces_load_concurrently() {
     let root = Tiny::new(FULL).kv();
     let (runs, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let callers = ["a", "b"].map(|name| load(&root.namespace([name]).unwrap(), Ok(1), &runs, &go));
@@ -94,38 +94,38 @@ async fn keys_and_namespaces_load_beside_each_other() {
 }
 
 #[tokio::test]
-async fn a_dropped_leader_hands_over_to_the_next() {
+async fn after_a_dropped_load_the_next_caller_loads() {
     let kv = Tiny::new(FULL).kv();
     let (runs, go, never) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let leader = load(&kv, Ok(1), &runs, &never);
+    let first = load(&kv, Ok(1), &runs, &never);
     until(|| runs.load(Ordering::SeqCst) == 1).await;
     let next = load(&kv, Ok(2), &runs, &go);
     settle().await;
     assert_eq!(runs.load(Ordering::SeqCst), 1);
-    leader.abort();
+    first.abort();
     go.notify_one();
     assert_eq!(next.await.unwrap(), Ok(2));
     assert_eq!(runs.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
-async fn an_erring_leader_hands_over_and_keeps_its_error() {
+async fn after_a_failed_load_the_next_caller_loads() {
     let kv = Tiny::new(FULL).kv();
     let (runs, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-    let leader = load(&kv, Err(Failure::NotThere), &runs, &go);
+    let first = load(&kv, Err(Failure::NotThere), &runs, &go);
     until(|| runs.load(Ordering::SeqCst) == 1).await;
     let next = load(&kv, Ok(2), &runs, &go);
     settle().await;
     go.notify_one();
-    assert_eq!(leader.await.unwrap(), Err(Failure::NotThere));
+    assert_eq!(first.await.unwrap(), Err(Failure::NotThere));
     until(|| runs.load(Ordering::SeqCst) == 2).await;
     go.notify_one();
     assert_eq!(next.await.unwrap(), Ok(2));
-    assert!(format!("{kv:?}").contains("Flights { len: 0, .. }"), "{kv:?}");
+    assert!(format!("{kv:?}").contains("SingleFlight { len: 0, .. }"), "{kv:?}");
 }
 
 #[tokio::test]
-async fn what_is_there_is_read_in_one_call_and_nothing_is_loaded() {
+async fn an_existing_value_is_read_in_one_call_without_a_load() {
     let store = Tiny::new(FULL);
     let kv = store.kv();
     kv.set(["k"], &7).await.unwrap();
@@ -140,41 +140,41 @@ async fn what_is_there_is_read_in_one_call_and_nothing_is_loaded() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_stored_meanwhile_wins() {
+async fn a_value_stored_meanwhile_wins_over_the_loaded_one() {
     let store = Tiny::new(FULL);
     let (runs, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let caller = load(&store.kv(), Ok(1), &runs, &go);
     until(|| runs.load(Ordering::SeqCst) == 1).await;
-    let elsewhere = store.set(&Key::new(["k"]).unwrap(), "2".into(), &SetOptions::default()).await;
-    assert!(elsewhere.unwrap().is_stored());
+    let stored = store.set(&Key::new(["k"]).unwrap(), "2".into(), &SetOptions::default()).await;
+    assert!(stored.unwrap().is_stored());
     go.notify_one();
     assert_eq!(caller.await.unwrap(), Ok(2));
 }
 
 #[tokio::test]
-async fn who_missed_the_end_of_a_load_does_not_load_again() {
+async fn a_caller_that_missed_the_end_of_a_load_does_not_load_again() {
     let store = Tiny::new(FULL);
     let (runs, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-    let answer = store.pause_next_get();
+    let resume = store.pause_next_get();
     let caller = load(&store.kv(), Ok(2), &runs, &go);
     until(|| store.calls() == ["get"]).await;
-    // Its read has found nothing; before it gets on, another load comes to its end.
+    // The caller's read has found nothing. Another load ends before the caller continues.
     store.kv().set(["k"], &1).await.unwrap();
-    answer.notify_one();
+    resume.notify_one();
     go.notify_one();
     assert_eq!(caller.await.unwrap(), Ok(1));
     assert_eq!(runs.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
-async fn a_store_without_conditions_is_loaded_all_the_same() {
+async fn loading_works_without_conditions() {
     let kv = Tiny::new(CORE).kv();
     assert_eq!(kv.get_or_insert_with(["k"], async || Ok::<_, Error>(1)).await.unwrap(), 1);
     assert_eq!(kv.get_or_insert_with(["k"], async || Ok::<_, Error>(2)).await.unwrap(), 1);
 }
 
 #[tokio::test]
-async fn a_loaded_value_lives_as_said_with_jitter_only_shorter() {
+async fn jitter_only_shortens_the_time_to_live_of_a_loaded_value() {
     let store = Tiny::new(FULL);
     let (kv, ttl) = (store.kv(), Duration::from_secs(100));
     for number in 0..50 {
@@ -187,7 +187,7 @@ async fn a_loaded_value_lives_as_said_with_jitter_only_shorter() {
 }
 
 #[tokio::test]
-async fn a_loaded_nothing_is_kept_as_null() {
+async fn a_loaded_none_is_stored_as_null() {
     let kv = Tiny::new(FULL).kv();
     assert_eq!(kv.get_or_insert_with(["k"], async || Ok::<_, Error>(None::<u8>)).await.unwrap(), None);
     assert_eq!(kv.get_or_insert_with(["k"], async || Ok::<_, Error>(Some(1_u8))).await.unwrap(), None);

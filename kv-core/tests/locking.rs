@@ -9,7 +9,7 @@ use support::{BY_VALUE, CORE, FULL, Tiny};
 
 const TTL: Duration = Duration::from_secs(10);
 
-/// Long enough for what goes on in the background.
+/// Yields often enough for background tasks to finish.
 async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
@@ -17,7 +17,7 @@ async fn settle() {
 }
 
 #[tokio::test]
-async fn one_holds_the_lock_until_it_releases_it() {
+async fn a_lock_has_one_holder_until_it_is_released() {
     let kv = Tiny::new(FULL).kv();
     let lock = kv.lock(["l"], TTL).await.unwrap().unwrap();
     assert!(kv.lock(["l"], TTL).await.unwrap().is_none());
@@ -29,23 +29,23 @@ async fn one_holds_the_lock_until_it_releases_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_twenty_who_ask_at_once_one_gets_it() {
+async fn one_of_twenty_concurrent_callers_gets_the_lock() {
     let kv = Tiny::new(FULL).kv();
-    let askers: Vec<_> = (0..20)
+    let callers: Vec<_> = (0..20)
         .map(|_| {
             let kv = kv.clone();
             tokio::spawn(async move { kv.lock(["l"], TTL).await.unwrap() })
         })
         .collect();
     let mut held = Vec::new();
-    for asker in askers {
-        held.extend(asker.await.unwrap());
+    for caller in callers {
+        held.extend(caller.await.unwrap());
     }
     assert_eq!(held.len(), 1);
 }
 
 #[tokio::test]
-async fn a_renewed_lock_is_held_longer_and_still_released_as_its_own() {
+async fn a_renewed_lock_is_held_longer_and_can_be_released() {
     let store = Tiny::new(FULL);
     let kv = store.kv();
     let mut lock = kv.lock(["l"], TTL).await.unwrap().unwrap();
@@ -59,7 +59,7 @@ async fn a_renewed_lock_is_held_longer_and_still_released_as_its_own() {
 }
 
 #[tokio::test]
-async fn an_expired_lock_is_lost_and_neither_renewed_nor_released_over_the_next_holder() {
+async fn an_expired_lock_is_lost_and_does_not_affect_the_next_holder() {
     let store = Tiny::new(FULL);
     let kv = store.kv();
     let (mut first, second) =
@@ -79,7 +79,7 @@ async fn an_expired_lock_is_lost_and_neither_renewed_nor_released_over_the_next_
 }
 
 #[tokio::test]
-async fn a_dropped_lock_is_released_in_the_background_and_only_if_it_is_its_own() {
+async fn a_dropped_lock_is_released_in_the_background_only_if_it_is_still_held() {
     let store = Tiny::new(FULL);
     let kv = store.kv();
     drop(kv.lock(["l"], TTL).await.unwrap());
@@ -93,7 +93,7 @@ async fn a_dropped_lock_is_released_in_the_background_and_only_if_it_is_its_own(
 }
 
 #[tokio::test]
-async fn who_waits_gets_the_lock_when_it_is_free_or_gives_up() {
+async fn a_waiting_caller_gets_the_lock_when_it_is_free_or_times_out() {
     let store = Tiny::new(FULL);
     let (kv, clock) = (store.kv(), store.clock());
     let held = kv.lock(["l"], TTL).await.unwrap().unwrap();
@@ -117,7 +117,7 @@ async fn who_waits_gets_the_lock_when_it_is_free_or_gives_up() {
 }
 
 #[tokio::test]
-async fn pauses_grow_so_that_a_long_wait_asks_seldom() {
+async fn growing_pauses_limit_the_polls_of_a_long_wait() {
     let store = Tiny::new(FULL);
     let (kv, clock) = (store.kv(), store.clock());
     let _held = kv.lock(["l"], TTL * 10).await.unwrap().unwrap();
@@ -131,13 +131,13 @@ async fn pauses_grow_so_that_a_long_wait_asks_seldom() {
         clock.advance(Duration::from_millis(5));
     }
     assert!(waiting.await.unwrap().is_none());
-    let asked = store.calls().len();
-    // Pauses of 250 to 500 ms after a few short ones.
-    assert!((40..=95).contains(&asked), "{asked}");
+    let polls = store.calls().len();
+    // Pauses of 250 to 500 ms follow a few short ones.
+    assert!((40..=95).contains(&polls), "{polls}");
 }
 
 #[tokio::test]
-async fn after_a_renewal_in_doubt_the_lock_is_still_its_own() {
+async fn after_an_indeterminate_renewal_the_lock_is_still_held() {
     let store = Tiny::new(FULL);
     let kv = store.kv();
     let mut lock = kv.lock(["l"], TTL).await.unwrap().unwrap();
@@ -149,7 +149,7 @@ async fn after_a_renewal_in_doubt_the_lock_is_still_its_own() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_hold_a_lock_says_so() {
+async fn a_store_without_locks_answers_unsupported() {
     for capabilities in [CORE, BY_VALUE, FULL.with_may_evict()] {
         let store = Tiny::new(capabilities);
         let error = store.kv().lock(["l"], TTL).await.unwrap_err();

@@ -13,7 +13,7 @@ struct User {
     name: String,
 }
 
-/// A value that no codec writes.
+/// A value that no codec can encode.
 struct Unwritable;
 
 impl Serialize for Unwritable {
@@ -27,7 +27,7 @@ fn too_long() -> [String; 1] {
 }
 
 #[tokio::test]
-async fn a_read_is_one_call_of_the_store_and_so_is_a_write() {
+async fn a_read_and_a_write_each_make_one_call_to_the_store() {
     let store = Tiny::new(CORE);
     let kv = store.kv().namespace(["app"]).unwrap();
     kv.set(["users", "1"], &User { name: "ada".into() }).ttl(Duration::from_secs(5)).await.unwrap();
@@ -55,7 +55,7 @@ async fn a_stored_null_is_not_an_absent_key() {
 }
 
 #[tokio::test]
-async fn a_bad_key_or_value_surfaces_when_it_is_awaited_and_sends_nothing() {
+async fn awaiting_a_call_with_an_invalid_key_or_value_fails_and_sends_nothing() {
     let store = Tiny::new(FULL).with_limits(Limits::DEFAULT.with_max_value_bytes(8));
     let kv = store.kv();
     kv.set(["k"], "old").await.unwrap();
@@ -92,7 +92,7 @@ async fn a_bad_key_or_value_surfaces_when_it_is_awaited_and_sends_nothing() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_store_names_the_key_as_the_caller_knows_it() {
+async fn an_error_of_the_store_has_the_key_that_the_caller_passed() {
     let kv = Tiny::new(CORE).kv().namespace(["app"]).unwrap();
     let error = kv.set(["k"], "v").if_absent().await.unwrap_err();
     assert_eq!(error.capability(), Some(Capability::Conditions));
@@ -100,7 +100,7 @@ async fn an_error_of_the_store_names_the_key_as_the_caller_knows_it() {
 }
 
 #[tokio::test]
-async fn a_condition_makes_the_outcome_tell_whether_it_held() {
+async fn a_conditional_write_returns_the_outcome_of_its_condition() {
     let kv = Tiny::new(FULL).kv();
     let first = kv.set(["k"], "a").await.unwrap().unwrap();
     assert!(!kv.set(["k"], "b").if_absent().await.unwrap().is_stored());
@@ -119,7 +119,7 @@ async fn a_condition_makes_the_outcome_tell_whether_it_held() {
 }
 
 #[tokio::test]
-async fn how_long_an_entry_lives_is_said_by_the_write_or_else_by_the_handle() {
+async fn the_expiry_of_an_entry_comes_from_the_write_or_from_the_handle() {
     let store = Tiny::new(FULL);
     let (clock, minute) = (store.clock(), Duration::from_secs(60));
     let kv = store.kv().with_default_expiry(Expiry::After(minute));
@@ -128,17 +128,17 @@ async fn how_long_an_entry_lives_is_said_by_the_write_or_else_by_the_handle() {
         kv.get_entry([key]).await.unwrap().unwrap().expires.remaining(clock.now())
     };
     kv.set(["default"], "").await.unwrap();
-    kv.set(["said"], "").ttl_text("1h").unwrap().await.unwrap();
+    kv.set(["explicit"], "").ttl_text("1h").unwrap().await.unwrap();
     kv.set(["forever"], "").forever().await.unwrap();
     kv.set_many([(["many"], "")]).await.all().unwrap();
     assert_eq!(left("default").await, Some(minute));
     assert_eq!(left("many").await, Some(minute));
-    assert_eq!(left("said").await, Some(minute * 60));
+    assert_eq!(left("explicit").await, Some(minute * 60));
     assert_eq!(left("forever").await, None);
 
     clock.advance(minute / 2);
-    kv.set(["said"], "again").keep_ttl().await.unwrap();
-    assert_eq!(left("said").await, Some(minute / 2 * 119));
+    kv.set(["explicit"], "again").keep_ttl().await.unwrap();
+    assert_eq!(left("explicit").await, Some(minute / 2 * 119));
     assert!(kv.expire_after(["forever"], minute).await.unwrap());
     assert_eq!(left("forever").await, Some(minute));
     assert!(kv.persist(["default"]).await.unwrap());
@@ -149,7 +149,7 @@ async fn how_long_an_entry_lives_is_said_by_the_write_or_else_by_the_handle() {
 }
 
 #[tokio::test]
-async fn a_batch_answers_in_place_and_each_key_fails_for_itself() {
+async fn a_batch_has_results_in_input_order_and_each_key_fails_separately() {
     let store = Tiny::new(FULL);
     let kv = store.kv().namespace(["app"]).unwrap();
     let batch = kv.set_many([(vec!["a".into()], "1"), (too_long().into(), "2"), (vec!["b".to_owned()], "3")]).await;
@@ -171,7 +171,7 @@ async fn a_batch_answers_in_place_and_each_key_fails_for_itself() {
 }
 
 #[tokio::test]
-async fn a_value_is_taken_by_exactly_one() {
+async fn exactly_one_caller_takes_a_value() {
     for capabilities in [FULL, BY_VALUE, CORE.with_previous(), FULL.with_list(kv_core::List::None)] {
         let kv = Tiny::new(capabilities).kv();
         for round in 0..20_u64 {
@@ -199,7 +199,7 @@ async fn a_value_is_taken_by_exactly_one() {
 }
 
 #[tokio::test]
-async fn what_does_not_decode_is_not_taken() {
+async fn a_value_that_does_not_decode_is_not_taken() {
     let kv = Tiny::new(FULL).kv();
     kv.set(["k"], "text").await.unwrap();
     assert_eq!(kv.take::<u8>(["k"]).await.unwrap_err().kind(), ErrorKind::Corrupt);
@@ -217,7 +217,7 @@ async fn taking_needs_conditions_or_previous_values() {
 }
 
 #[tokio::test]
-async fn any_store_is_a_handle_and_namespaces_of_handles_nest() {
+async fn any_store_converts_to_a_handle_and_namespaces_nest() {
     fn framework(kv: impl Into<Kv>) -> Kv {
         kv.into()
     }
@@ -237,10 +237,10 @@ async fn any_store_is_a_handle_and_namespaces_of_handles_nest() {
 }
 
 #[tokio::test]
-async fn codec_and_transaction_are_those_of_the_handle() {
+async fn missing_features_are_errors_of_the_store() {
     let kv = Tiny::new(FULL).kv().with_codec(Codec::Json);
     assert_eq!(kv.decode::<Vec<u8>>(&kv.encode(&[1, 2]).unwrap()).unwrap(), [1, 2]);
-    // The store has no transactions, and it is the one to say so.
+    // The error comes from the store, which has no transactions.
     let error = kv.transaction().check_absent(["a"]).set(["a"], "1").commit().await.unwrap_err();
     assert_eq!(error.capability(), Some(Capability::Transactions));
     assert!(When::Absent.holds(None));

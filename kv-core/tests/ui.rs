@@ -1,6 +1,6 @@
-//! What the compiler says to who forgets something.
+//! Compiler errors for builders and outcomes that are ignored.
 
 #[test]
-fn a_forgotten_write_or_outcome_is_a_warning() {
+fn ignored_writes_and_outcomes_are_reported() {
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
 }

@@ -43,7 +43,7 @@ async fn an_update_creates_changes_and_removes() {
 }
 
 #[tokio::test]
-async fn an_update_keeps_the_deadline_unless_another_is_said() {
+async fn an_update_keeps_the_deadline_unless_it_sets_another() {
     let store = Tiny::new(FULL);
     let (clock, minute) = (store.clock(), Duration::from_secs(60));
     let kv = store.kv().with_default_expiry(Expiry::After(minute));
@@ -61,7 +61,7 @@ async fn an_update_keeps_the_deadline_unless_another_is_said() {
 }
 
 #[tokio::test]
-async fn an_update_that_may_have_happened_is_not_tried_again() {
+async fn an_indeterminate_update_is_not_retried() {
     let store = Tiny::new(FULL);
     let kv = store.kv();
     store.fail_next_write(Error::indeterminate(None, "cut"));
@@ -83,7 +83,7 @@ async fn an_update_without_conditions_is_unsupported_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_swap_goes_from_absent_to_present_to_absent_and_refuses_all_else() {
+async fn a_swap_succeeds_only_if_the_current_value_is_expected() {
     let values = [None, Some(1), Some(2)];
     for capabilities in [FULL, BY_VALUE] {
         for current in values {
@@ -104,7 +104,7 @@ async fn a_swap_goes_from_absent_to_present_to_absent_and_refuses_all_else() {
 }
 
 #[tokio::test]
-async fn a_swap_compares_values_and_not_bytes() {
+async fn a_swap_compares_values_instead_of_bytes() {
     for capabilities in [FULL, BY_VALUE] {
         let kv = Tiny::new(capabilities).kv();
         kv.set_bytes(["k"], "{ \"b\": [1, 2],\n \"a\": null }").await.unwrap();
@@ -117,7 +117,7 @@ async fn a_swap_compares_values_and_not_bytes() {
 }
 
 #[tokio::test]
-async fn a_stored_null_is_a_value_to_a_swap() {
+async fn a_swap_treats_a_stored_null_as_a_value() {
     let kv = Tiny::new(FULL).kv();
     kv.set(["k"], &None::<u8>).await.unwrap();
     assert!(!kv.compare_and_swap(["k"], None, Some(&Some(1_u8))).await.unwrap());
@@ -126,7 +126,7 @@ async fn a_stored_null_is_a_value_to_a_swap() {
 }
 
 #[tokio::test]
-async fn a_swap_that_was_overtaken_by_an_equal_value_tries_again() {
+async fn a_swap_retries_if_an_equal_value_was_written_meanwhile() {
     let store = Tiny::new(FULL);
     let kv = store.kv();
     kv.set(["k"], &1).await.unwrap();
@@ -135,7 +135,7 @@ async fn a_swap_that_was_overtaken_by_an_equal_value_tries_again() {
         let kv = kv.clone();
         async move { kv.compare_and_swap(["k"], Some(&1), Some(&2)).await.unwrap() }
     });
-    // The store gives way after a read, so this write comes between the swap's read and its write.
+    // The store yields after a read, so this write happens between the swap's read and its write.
     while store.calls() != ["get"] {
         tokio::task::yield_now().await;
     }
@@ -146,7 +146,7 @@ async fn a_swap_that_was_overtaken_by_an_equal_value_tries_again() {
 }
 
 #[tokio::test]
-async fn a_swap_writes_with_the_time_to_live_that_is_said() {
+async fn a_swap_writes_with_the_requested_time_to_live() {
     let store = Tiny::new(FULL);
     let kv = store.kv();
     assert!(kv.compare_and_swap(["k"], None, Some(&1)).ttl(Duration::from_secs(1)).await.unwrap());

@@ -1,4 +1,4 @@
-//! What needs a store with every capability: transactions, counters, watching, messages.
+//! Features that need a store with every capability: transactions, counters, watching and messages.
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ fn key(segments: &[&str]) -> Key {
 }
 
 #[tokio::test]
-async fn a_transaction_applies_everything_or_nothing_and_names_the_check() {
+async fn a_transaction_applies_all_or_nothing_and_returns_the_failed_check() {
     let kv = kv();
     let version = kv.set(["from"], &10).await.unwrap().unwrap();
     let move_it = || {
@@ -44,7 +44,7 @@ async fn a_transaction_applies_everything_or_nothing_and_names_the_check() {
 }
 
 #[tokio::test]
-async fn what_a_transaction_writes_lives_as_the_handle_says() {
+async fn a_transaction_uses_the_default_expiry_of_the_handle() {
     let clock = ManualClock::new();
     let store = MemoryStore::builder().clock(Arc::new(clock.clone())).build().unwrap();
     let ttl = Duration::from_secs(60);
@@ -61,7 +61,7 @@ async fn what_a_transaction_writes_lives_as_the_handle_says() {
 }
 
 #[tokio::test]
-async fn a_watch_tells_what_is_there_and_then_what_changes() {
+async fn a_watch_sends_the_snapshot_and_then_changes() {
     let kv = kv();
     kv.set(["users", "1"], "ada").await.unwrap();
     let mut all = kv.watch(["users"]).with_snapshot().await.unwrap();
@@ -85,7 +85,7 @@ async fn a_watch_tells_what_is_there_and_then_what_changes() {
 }
 
 #[tokio::test]
-async fn a_message_reaches_the_subscribers_of_its_channel_in_the_same_namespace() {
+async fn a_message_reaches_subscribers_of_its_channel_in_the_same_namespace() {
     let kv = kv();
     let mut inbox = kv.subscribe(["rooms"]).await.unwrap();
     kv.publish(["hall"], "no").await.unwrap();
@@ -102,7 +102,7 @@ async fn a_message_reaches_the_subscribers_of_its_channel_in_the_same_namespace(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixteen_tasks_lose_no_update_in_memory_either() {
+async fn sixteen_tasks_lose_no_update_in_memory() {
     let kv = kv();
     let add = |kv: Kv| async move {
         for _ in 0..100 {
@@ -117,14 +117,14 @@ async fn sixteen_tasks_lose_no_update_in_memory_either() {
 }
 
 #[test]
-fn a_store_that_is_shared_already_is_not_wrapped_again() {
+fn a_shared_store_is_not_wrapped_again() {
     let store: Arc<dyn KvStore> = Arc::new(MemoryStore::new());
     assert!(Arc::ptr_eq(Kv::new(Arc::clone(&store)).store(), &store));
     assert!(Arc::ptr_eq(Kv::from(Arc::clone(&store)).store(), &store));
 }
 
 #[tokio::test]
-async fn closing_a_handle_closes_the_store_for_all_of_them() {
+async fn closing_a_handle_closes_the_store_for_all_handles() {
     let kv = kv();
     let other = kv.namespace(["inner"]).unwrap();
     kv.ping().await.unwrap();

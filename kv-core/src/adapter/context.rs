@@ -5,8 +5,8 @@ use crate::key::Key;
 
 /// Adds backend, operation and key to the errors of one adapter (clause E-1).
 ///
-/// An adapter keeps one as a constant and passes the result of every method of [`KvStore`](crate::KvStore) through it. A
-/// result that is `Ok` is returned as it is.
+/// An adapter keeps one as a constant and passes the result of every method of [`KvStore`](crate::KvStore) through it.
+/// A result that is `Ok` is returned as it is.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorContext {
     backend: &'static str,

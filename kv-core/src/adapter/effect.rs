@@ -15,8 +15,8 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// The error of a request that was sent and not answered: `Unavailable` for a read, `Indeterminate` with the attempted
-    /// version for a write (clause E-1).
+    /// The error of a request that was sent and not answered: `Unavailable` for a read, `Indeterminate` with the
+    /// attempted version for a write (clause E-1).
     pub fn unanswered(self, message: impl Into<Cow<'static, str>>) -> Error {
         match self {
             Self::Read => Error::unavailable(message),

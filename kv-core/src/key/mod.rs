@@ -1,4 +1,4 @@
-//! Array-style keys, the prefixes that list them and the namespaces that keep them apart.
+//! Array-style keys, prefixes and namespaces.
 
 mod namespace;
 mod prefix;
@@ -19,14 +19,14 @@ use crate::error::{Error, Result};
 
 /// One or more segments, each any UTF-8 string.
 ///
-/// A key is kept as its canonical text: the segments joined by `#`, with `$HH` for every byte up to `$` inside a segment.
-/// The same text is the key in memory, in a file, on a server and on the command line. Texts compare as the segments do,
-/// segment by segment by UTF-8 bytes and a parent before its children. A clone copies no text.
+/// A key holds its canonical text: the segments joined by `#`, with `$HH` for every byte up to `$` inside a segment.
+/// Memory, files, servers and the command line all use this text. Keys are ordered segment by segment, by UTF-8 bytes,
+/// with a parent before its children. Cloning does not copy the text.
 ///
 /// # Contract
-/// - K-1: any UTF-8 segment, empty ones included; nothing is normalised, folded or trimmed.
-/// - K-2: equal iff the segments are equal, one by one, byte for byte.
-/// - K-5: at most [`Key::MAX_BYTES`] bytes of canonical text, and at least one segment.
+/// - K-1: a segment is any UTF-8 string, also an empty one. Nothing is normalised, case-folded or trimmed.
+/// - K-2: two keys are equal if and only if their segments are equal, pair by pair and byte for byte.
+/// - K-5: at least one segment, and at most [`Key::MAX_BYTES`] bytes of canonical text.
 ///
 /// # Examples
 /// ```
@@ -47,13 +47,16 @@ pub struct Key {
 }
 
 impl Key {
-    /// The longest canonical text of a key, in bytes, without a namespace.
+    /// The maximum length of a key's canonical text without a namespace, in bytes.
     pub const MAX_BYTES: usize = 2_048;
 
-    /// Builds a key from its segments.
+    /// The value of [`Namespace::MAX_KEY_BYTES`], defined here so that this file does not depend on namespaces.
+    const MAX_STORED_BYTES: usize = 2_400;
+
+    /// Creates a key from its segments.
     ///
     /// # Errors
-    /// `Invalid` for no segment, or for more than [`Key::MAX_BYTES`] bytes of canonical text.
+    /// `Invalid` if there is no segment, or if the canonical text is longer than [`Key::MAX_BYTES`].
     pub fn new<S: AsRef<str>>(segments: impl IntoIterator<Item = S>) -> Result<Self> {
         let mut encoder = Encoder::new();
         for segment in segments {
@@ -62,40 +65,40 @@ impl Key {
         Self::from_encoder(&encoder)
     }
 
-    /// Reads canonical text, as [`Key::as_str`] gives it. The empty text is the key `[""]`.
+    /// Parses canonical text, as returned by [`Key::as_str`]. The empty text is the key `[""]`.
     ///
     /// # Errors
-    /// `Invalid` for text that is not canonical, or too long.
+    /// `Invalid` if the text is not canonical, or longer than [`Key::MAX_BYTES`].
     pub fn parse(text: &str) -> Result<Self> {
         check_bytes(text.len(), Self::MAX_BYTES)?;
         encoding::check(text)?;
         Ok(Self { text: text.into() })
     }
 
-    /// Reads the canonical text of a stored key, which a [`Namespace`] may have made longer than [`Key::MAX_BYTES`].
+    /// Parses the canonical text of a stored key. A [`Namespace`] can make it longer than [`Key::MAX_BYTES`].
     ///
     /// # Errors
-    /// `Invalid` for text that is not canonical, or longer than [`Namespace::MAX_KEY_BYTES`].
+    /// `Invalid` if the text is not canonical, or longer than [`Namespace::MAX_KEY_BYTES`].
     pub fn parse_stored(text: &str) -> Result<Self> {
-        check_bytes(text.len(), Namespace::MAX_KEY_BYTES)?;
+        check_bytes(text.len(), Self::MAX_STORED_BYTES)?;
         encoding::check(text)?;
         Ok(Self { text: text.into() })
     }
 
-    /// The canonical text.
+    /// Returns the canonical text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The decoded segments, in order. Never empty.
+    /// Returns the decoded segments in order; there is at least one.
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = Cow<'_, str>> + Clone {
         encoding::segments(&self.text)
     }
 
-    /// The key with one more segment behind.
+    /// Returns the key with one more segment at the end.
     ///
     /// # Errors
-    /// `Invalid` where the result is too long.
+    /// `Invalid` if the result is longer than [`Key::MAX_BYTES`].
     pub fn child(&self, segment: impl AsRef<str>) -> Result<Self> {
         let mut encoder = Encoder::new();
         encoder.segment(segment.as_ref());
@@ -104,23 +107,23 @@ impl Key {
         Ok(child)
     }
 
-    /// The key without its last segment, where more than one is left.
+    /// Returns the key without its last segment, or `None` if it has only one.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         self.text.rsplit_once(encoding::SEPARATOR).map(|(parent, _)| Self { text: parent.into() })
     }
 
-    /// A short digest for logs and error texts: it tells keys apart and gives none away.
+    /// Returns a short digest of the key for logs and error texts, which does not contain the key itself.
     ///
-    /// `~` and eight hex digits of the FNV-1a hash of the canonical text. It is no secret-keeping hash: who can guess a key
-    /// can check the guess.
+    /// The digest is `~` and eight hex digits of the FNV-1a hash of the canonical text. It is not a cryptographic hash:
+    /// a guessed key can be checked against it.
     pub fn fingerprint(&self) -> String {
         let hash =
             self.text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         format!("~{hash:08x}")
     }
 
-    /// A number as a segment that sorts as numbers do: sixteen lower-case hex digits.
+    /// Formats a number as a segment that sorts numerically: sixteen lower-case hex digits.
     ///
     /// # Examples
     /// ```
@@ -142,7 +145,7 @@ impl Key {
         Ok(Self { text: SmolStr::new(text) })
     }
 
-    /// Joins text that is canonical already.
+    /// Joins two canonical texts.
     fn join(first: &str, rest: &str) -> Self {
         Self { text: SmolStr::new(encoding::join(first, rest).as_str()) }
     }
@@ -155,7 +158,7 @@ fn check_bytes(bytes: usize, limit: usize) -> Result<()> {
     Ok(())
 }
 
-/// The canonical text.
+/// Writes the canonical text.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -182,14 +185,14 @@ impl AsRef<str> for Key {
     }
 }
 
-/// Maps of keys can be asked with canonical text, which compares and hashes alike.
+/// Allows look-ups by canonical text: a key and its text compare and hash alike.
 impl std::borrow::Borrow<str> for Key {
     fn borrow(&self) -> &str {
         &self.text
     }
 }
 
-/// The canonical text.
+/// Serializes as the canonical text.
 impl Serialize for Key {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
@@ -210,7 +213,7 @@ mod tests {
     use super::*;
 
     fn keys() -> impl Strategy<Value = Vec<String>> {
-        // Few characters, all of them dangerous ones, so that near misses are common.
+        // Few characters, all of them special in some backend, so that near misses are common.
         let segment = prop_oneof![
             4 => proptest::collection::vec(prop::sample::select(vec!['\0', '\n', ' ', '"', '#', '$', '%', '0', '2', '4', 'A', 'a', '\u{7f}', 'é', '🦀']), 0..4)
                 .prop_map(String::from_iter),

@@ -1,4 +1,4 @@
-//! Namespaces: several sets of keys in one store.
+//! Namespaces: separate sets of keys in one store.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use super::{Key, KeyPrefix};
 use crate::encoding::{self, Encoder};
 use crate::error::{Error, Result};
 
-/// A set of keys of its own inside a store.
+/// A separate set of keys inside a store.
 ///
-/// A namespace is a list of segments. All of them together are encoded as **one** segment in front of the key, so that the
+/// A namespace is a list of segments. They are encoded together as **one** segment in front of the key, so that the
 /// namespaces `["app"]` and `["app", "eu"]` share no key although one is a prefix of the other.
 ///
 /// # Examples
@@ -24,46 +24,46 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Namespace {
-    /// The segments as one key, and that key's text as one segment.
+    /// The namespace's segments, as a key.
     path: Key,
     segment: SmolStr,
 }
 
 impl Namespace {
-    /// The longest canonical text of a key with its namespace, in bytes.
-    pub const MAX_KEY_BYTES: usize = 2_400;
+    /// The maximum length of a key's canonical text including its namespace, in bytes.
+    pub const MAX_KEY_BYTES: usize = Key::MAX_STORED_BYTES;
 
-    /// The longest encoded namespace, in bytes.
+    /// The maximum length of an encoded namespace, in bytes.
     pub const MAX_BYTES: usize = Self::MAX_KEY_BYTES - Key::MAX_BYTES - 1;
 
-    /// Builds a namespace from its segments.
+    /// Creates a namespace from its segments.
     ///
     /// # Errors
-    /// `Invalid` for no segment, or more than [`Namespace::MAX_BYTES`] encoded bytes.
+    /// `Invalid` if there is no segment, or if the encoded namespace is longer than [`Namespace::MAX_BYTES`].
     pub fn new<S: AsRef<str>>(segments: impl IntoIterator<Item = S>) -> Result<Self> {
         Self::from_path(Key::new(segments)?)
     }
 
-    /// The namespace inside this one: the segments of both.
+    /// Returns a namespace inside this one, with the segments of both.
     ///
     /// # Errors
-    /// `Invalid` where the result is too long.
+    /// `Invalid` if the encoded result is longer than [`Namespace::MAX_BYTES`].
     pub fn nested(&self, inner: &Self) -> Result<Self> {
         Self::from_path(Key::join(self.path.as_str(), inner.path.as_str()))
     }
 
-    /// The canonical text of the namespace's own segments, as [`Key::parse`] reads it.
+    /// Returns the canonical text of the namespace's segments, which [`Key::parse`] accepts.
     pub fn as_str(&self) -> &str {
         self.path.as_str()
     }
 
-    /// The key as it is stored.
+    /// Returns the stored key of a key in this namespace.
     #[must_use]
     pub fn wrap(&self, key: &Key) -> Key {
         Key::join(&self.segment, key.as_str())
     }
 
-    /// The prefix as it is stored.
+    /// Returns the stored prefix of a prefix in this namespace.
     #[must_use]
     pub fn wrap_prefix(&self, prefix: &KeyPrefix) -> KeyPrefix {
         match prefix.to_key() {
@@ -72,7 +72,7 @@ impl Namespace {
         }
     }
 
-    /// The key as its user knows it, where the stored key is of this namespace.
+    /// Returns the key without the namespace, or `None` if the stored key belongs to another namespace.
     #[must_use]
     pub fn strip(&self, stored: &Key) -> Option<Key> {
         let rest = stored.as_str().strip_prefix(self.segment.as_str())?.strip_prefix(encoding::SEPARATOR)?;

@@ -9,11 +9,11 @@ use super::Key;
 use crate::encoding;
 use crate::error::Result;
 
-/// Zero or more whole segments that keys start with.
+/// A prefix of keys: zero or more whole segments.
 ///
 /// # Contract
-/// - K-4: `["a"]` covers `["a"]`, `["a", "b"]` and `["a", ""]`, never `["ab"]`. The empty prefix covers every key; it is
-///   not the prefix `[""]`.
+/// - K-4: `["a"]` covers `["a"]`, `["a", "b"]` and `["a", ""]`, but not `["ab"]`. The empty prefix covers every key; it
+///   differs from the prefix `[""]`.
 ///
 /// # Examples
 /// ```
@@ -31,13 +31,13 @@ pub struct KeyPrefix {
 }
 
 impl KeyPrefix {
-    /// The prefix of every key.
+    /// The empty prefix, which covers every key.
     pub const ALL: Self = Self { text: None };
 
-    /// Builds a prefix from its segments; none is [`KeyPrefix::ALL`].
+    /// Creates a prefix from its segments; without segments it is [`KeyPrefix::ALL`].
     ///
     /// # Errors
-    /// `Invalid` where the prefix is longer than a key can be.
+    /// `Invalid` if the canonical text is longer than [`Key::MAX_BYTES`].
     pub fn new<S: AsRef<str>>(segments: impl IntoIterator<Item = S>) -> Result<Self> {
         let mut segments = segments.into_iter().peekable();
         if segments.peek().is_none() {
@@ -46,28 +46,29 @@ impl KeyPrefix {
         Key::new(segments).map(Self::from)
     }
 
-    /// Whether the prefix covers every key.
+    /// True if the prefix is empty and so covers every key.
     pub fn is_all(&self) -> bool {
         self.text.is_none()
     }
 
-    /// The canonical text, where there is a segment.
+    /// Returns the canonical text, or `None` for the empty prefix.
     pub fn as_str(&self) -> Option<&str> {
         self.text.as_deref()
     }
 
-    /// The prefix as a key: its own first key in order, where there is a segment.
+    /// Returns the key with the same segments, which is the first key that the prefix covers, or `None` for the empty
+    /// prefix.
     #[must_use]
     pub fn to_key(&self) -> Option<Key> {
         self.text.clone().map(|text| Key { text })
     }
 
-    /// The decoded segments, in order.
+    /// Returns the decoded segments in order.
     pub fn segments(&self) -> impl Iterator<Item = Cow<'_, str>> + Clone {
         self.text.as_deref().into_iter().flat_map(encoding::segments)
     }
 
-    /// Whether the key starts with these segments.
+    /// True if the key starts with the segments of the prefix.
     pub fn covers(&self, key: &Key) -> bool {
         let Some(prefix) = self.as_str() else { return true };
         match key.as_str().strip_prefix(prefix) {
@@ -76,8 +77,8 @@ impl KeyPrefix {
         }
     }
 
-    /// The one range of canonical texts that holds exactly what the prefix covers: from the first text, included, to the
-    /// second, excluded; `None` is unbounded.
+    /// Returns the range of canonical texts that contains exactly the covered keys: the inclusive start, and the
+    /// exclusive end or `None` for an unbounded range.
     pub fn range(&self) -> (&str, Option<String>) {
         match self.as_str() {
             Some(text) => (text, Some(format!("{text}{}", encoding::ESCAPE))),
@@ -86,7 +87,7 @@ impl KeyPrefix {
     }
 }
 
-/// The prefix that covers the key and its descendants.
+/// Creates the prefix that covers the key and its descendants.
 impl From<Key> for KeyPrefix {
     fn from(key: Key) -> Self {
         Self { text: Some(key.text) }
@@ -99,7 +100,7 @@ impl From<&Key> for KeyPrefix {
     }
 }
 
-/// The canonical text, or `*` for the empty prefix.
+/// Writes the canonical text, or `*` for the empty prefix.
 impl fmt::Display for KeyPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str().unwrap_or("*"))

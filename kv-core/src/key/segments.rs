@@ -1,11 +1,12 @@
-//! What can stand for a key or a prefix in a call.
+//! Conversions of call arguments to keys and prefixes.
 
 use super::{Key, KeyPrefix};
 use crate::error::Result;
 
-/// What the handle takes as a key: a [`Key`], or its segments as an array, a slice, a `Vec` or a tuple.
+/// A value that the handle accepts as a key: a [`Key`], or its segments as an array, slice, `Vec` or tuple.
 ///
-/// A lone string is not taken: `["users"]` is a key, and `"users#1"` could be meant as one segment or as two.
+/// A single string is not accepted, because `"users#1"` could mean one segment or two. Write `["users"]` for one
+/// segment.
 ///
 /// # Examples
 /// ```
@@ -18,16 +19,17 @@ use crate::error::Result;
 /// # Ok::<(), kv_core::Error>(())
 /// ```
 pub trait IntoKey {
-    /// Builds the key.
+    /// Converts the value to a key.
     ///
     /// # Errors
     /// As [`Key::new`].
     fn into_key(self) -> Result<Key>;
 }
 
-/// What the handle takes as a prefix: all that [`IntoKey`] takes, with zero segments allowed, and a [`KeyPrefix`].
+/// A value that the handle accepts as a prefix: a [`KeyPrefix`], or everything that [`IntoKey`] accepts, also without
+/// segments.
 pub trait IntoPrefix {
-    /// Builds the prefix.
+    /// Converts the value to a prefix.
     ///
     /// # Errors
     /// As [`KeyPrefix::new`].
@@ -70,7 +72,7 @@ impl IntoPrefix for &Key {
     }
 }
 
-/// Everything in the store's namespace.
+/// The empty prefix, which covers everything in the namespace.
 impl IntoPrefix for () {
     fn into_prefix(self) -> Result<KeyPrefix> {
         Ok(KeyPrefix::ALL)
@@ -103,7 +105,7 @@ segments! {
 
 macro_rules! tuples {
     ($(($($name:ident)+))+) => {$(
-        #[allow(non_snake_case, reason = "each segment is named as its type")]
+        #[allow(non_snake_case, reason = "each segment has the name of its type parameter")]
         impl<$($name: AsRef<str>),+> IntoKey for ($($name,)+) {
             fn into_key(self) -> Result<Key> {
                 let ($($name,)+) = &self;
@@ -111,7 +113,7 @@ macro_rules! tuples {
             }
         }
 
-        #[allow(non_snake_case, reason = "each segment is named as its type")]
+        #[allow(non_snake_case, reason = "each segment has the name of its type parameter")]
         impl<$($name: AsRef<str>),+> IntoPrefix for ($($name,)+) {
             fn into_prefix(self) -> Result<KeyPrefix> {
                 let ($($name,)+) = &self;

@@ -1,41 +1,41 @@
-//! What came of a call over several keys.
+//! Results of calls with several keys.
 
 use crate::error::{Error, Result};
 use crate::key::Key;
 
-/// One result a key, in the order in which the keys were given: each can fail for itself (clause B-1).
+/// One result for each key, in the order of the keys. Each key can fail separately (clause B-1).
 #[derive(Debug)]
-#[must_use = "each key of a batch can fail for itself: `.all()?` gives the values or the first error"]
+#[must_use = "each key of a batch can fail separately: `.all()?` returns the values or the first error"]
 pub struct Batch<T> {
     results: Vec<Result<T>>,
 }
 
 impl<T> Batch<T> {
-    /// Every value, or the first error; it names its key.
+    /// Returns all values, or the first error. The error contains its key.
     ///
     /// # Errors
-    /// The first in the order of the keys.
+    /// The first error in the order of the keys.
     pub fn all(self) -> Result<Vec<T>> {
         self.results.into_iter().collect()
     }
 
-    /// The errors, in the order of the keys; each names its key, unless that itself was bad.
+    /// Returns the errors in the order of the keys. Each contains its key, unless the key itself was invalid.
     pub fn errors(&self) -> impl Iterator<Item = &Error> {
         self.results.iter().filter_map(|result| result.as_ref().err())
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.results.len()
     }
 
-    /// Whether there are no keys.
+    /// True if there are no keys.
     pub fn is_empty(&self) -> bool {
         self.results.is_empty()
     }
 }
 
-/// One result a key.
+/// Iterates over the results, one for each key.
 impl<T> IntoIterator for Batch<T> {
     type Item = Result<T>;
     type IntoIter = std::vec::IntoIter<Result<T>>;
@@ -45,33 +45,33 @@ impl<T> IntoIterator for Batch<T> {
     }
 }
 
-/// The places of a batch, with the errors of those that were never sent.
-pub(super) struct Plan {
-    bad: Vec<Option<Error>>,
+/// The input positions of a batch, with the errors of the inputs that are not sent to the store.
+pub(super) struct Slots {
+    errors: Vec<Option<Error>>,
 }
 
-impl Plan {
-    /// Sets the bad ones aside; what is to be sent stands in the list.
-    pub(super) fn of<G>(given: impl IntoIterator<Item = Result<G>>) -> (Self, Vec<G>) {
-        let mut good = Vec::new();
-        let bad = given.into_iter().map(|one| one.map(|one| good.push(one)).err()).collect();
-        (Self { bad }, good)
+impl Slots {
+    /// Separates invalid inputs from those to send.
+    pub(super) fn split<G>(inputs: impl IntoIterator<Item = Result<G>>) -> (Self, Vec<G>) {
+        let mut valid = Vec::new();
+        let errors = inputs.into_iter().map(|input| input.map(|input| valid.push(input)).err()).collect();
+        (Self { errors }, valid)
     }
 
-    /// The batch, with the results of what was sent in the places that are not bad.
-    pub(super) fn fill<T>(self, sent: impl IntoIterator<Item = Result<T>>) -> Batch<T> {
-        let mut sent = sent.into_iter();
-        let short = || Err(Error::corrupt("the store gave fewer results than there were keys"));
-        let place = |bad: Option<Error>| match bad {
+    /// Creates the batch: the results of the sent inputs fill the positions without an error.
+    pub(super) fn fill<T>(self, results: impl IntoIterator<Item = Result<T>>) -> Batch<T> {
+        let mut results = results.into_iter();
+        let missing = || Err(Error::corrupt("the store returned fewer results than there were keys"));
+        let slot = |error: Option<Error>| match error {
             Some(error) => Err(error),
-            None => sent.next().unwrap_or_else(short),
+            None => results.next().unwrap_or_else(missing),
         };
-        Batch { results: self.bad.into_iter().map(place).collect() }
+        Batch { results: self.errors.into_iter().map(slot).collect() }
     }
 }
 
-/// Names the key of each error.
-pub(super) fn named<'k, T>(
+/// Sets the key of each error.
+pub(super) fn with_keys<'k, T>(
     results: Vec<Result<T>>,
     keys: impl IntoIterator<Item = &'k Key>,
 ) -> impl Iterator<Item = Result<T>> {

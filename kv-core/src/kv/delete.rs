@@ -1,4 +1,4 @@
-//! Removing one key.
+//! Removal of one key.
 
 use std::marker::PhantomData;
 
@@ -13,13 +13,13 @@ use crate::options::{DeleteOptions, DeleteOutcome, When};
 use crate::version::Version;
 
 impl Kv {
-    /// Removes a key: awaited, it tells whether a live entry was removed.
+    /// Removes a key. Awaiting it returns true if a live entry was removed.
     ///
     /// # Errors
-    /// `Invalid` for a bad key, `Indeterminate` where the removal may have happened.
+    /// `Invalid` for an invalid key; `Indeterminate` if the removal may have happened.
     ///
     /// # Cancel safety
-    /// After a dropped future the removal is not applied, applied, or still to be applied.
+    /// If the future is dropped, the removal is not applied, was applied, or will be applied.
     ///
     /// # Examples
     /// ```
@@ -40,34 +40,34 @@ impl Kv {
     }
 }
 
-/// A removal of one key that happens when it is awaited.
+/// A removal of one key, sent when it is awaited.
 ///
-/// It tells whether a live entry was removed. Once it has a condition it is a [`ConditionalDelete`], whose outcome tells
-/// whether the condition held.
+/// The result is true if a live entry was removed. With a condition it becomes a [`ConditionalDelete`], which returns
+/// the outcome of the condition.
 #[derive(Debug)]
 #[must_use = "nothing is removed until the delete is awaited"]
 pub struct Delete<'kv, Outcome = bool> {
     kv: &'kv Kv,
-    /// What to remove, or why it cannot be.
+    /// The key and the options, or the error that prevents the removal.
     removal: Result<(Key, DeleteOptions)>,
     outcome: PhantomData<fn() -> Outcome>,
 }
 
-/// A [`Delete`] that tells what came of it: deleted, missing, or refused by its condition.
+/// A [`Delete`] that returns its outcome: deleted, missing, or refused by the condition.
 pub type ConditionalDelete<'kv> = Delete<'kv, DeleteOutcome>;
 
 impl<'kv> Delete<'kv> {
-    /// Removes only the entry of this version.
+    /// Removes the entry only if it has this version.
     pub fn if_version(self, version: Version) -> ConditionalDelete<'kv> {
         self.when(|_, _| Ok(When::Version(version)))
     }
 
-    /// Removes only an entry that has exactly the bytes that this value is encoded to.
+    /// Removes the entry only if its bytes equal the encoding of this value.
     pub fn if_value<T: Serialize + ?Sized>(self, value: &T) -> ConditionalDelete<'kv> {
         self.when(|kv, key| kv.write_as(key, value).map(When::Value))
     }
 
-    /// Removes only an entry that has exactly these bytes.
+    /// Removes the entry only if it has exactly these bytes.
     pub fn if_bytes(self, bytes: impl Into<Bytes>) -> ConditionalDelete<'kv> {
         self.when(|_, _| Ok(When::Value(bytes.into())))
     }
@@ -79,7 +79,7 @@ impl<'kv> Delete<'kv> {
 }
 
 impl<'kv, Outcome> Delete<'kv, Outcome> {
-    /// Asks for the entry that is removed: the outcome brings it.
+    /// Asks for the removed entry in the outcome.
     pub fn with_previous(self) -> ConditionalDelete<'kv> {
         self.map(|_, options| Ok(options.with_previous()))
     }

@@ -1,4 +1,4 @@
-//! The handle that applications hold.
+//! The handle that applications use.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::flights::Flights;
+use super::single_flight::SingleFlight;
 use crate::capability::Capability;
 use crate::clock::{Clock, SystemClock};
 use crate::codec::Codec;
@@ -18,11 +18,11 @@ use crate::key::{IntoKey, Key, Namespace};
 use crate::namespaced::Namespaced;
 use crate::store::KvStore;
 
-/// A cheap handle over any store: what an application holds, and what a framework takes as its `kv` option.
+/// A cheap handle over any store, for applications and for the `kv` option of frameworks.
 ///
-/// It is not generic, and a clone copies a few pointers. Keys are anything that [`IntoKey`] takes, values are written and
-/// read through serde as the handle's [`Codec`] says. What writes is a builder that does nothing until it is awaited;
-/// what a store cannot do is the `Unsupported` error of that store.
+/// The type is not generic, and a clone copies a few pointers. Keys are anything that implements [`IntoKey`]. Values
+/// are encoded and decoded through serde with the handle's [`Codec`]. Most writes are builders that do nothing until
+/// they are awaited. A call that needs a missing feature of the store fails with `Unsupported`.
 ///
 /// # Examples
 /// ```
@@ -40,7 +40,7 @@ use crate::store::KvStore;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Kv {
-    /// The store that keys of this handle go to, its namespace applied.
+    /// The store within this handle's namespace.
     pub(super) store: Arc<dyn KvStore>,
     /// The store without the namespace.
     root: Arc<dyn KvStore>,
@@ -48,14 +48,14 @@ pub struct Kv {
     pub(super) codec: Codec,
     pub(super) default_expiry: Expiry,
     pub(super) clock: Arc<dyn Clock>,
-    /// The loads under way, of all clones and all their namespaces.
-    pub(super) flights: Flights,
+    /// The running loads of all clones and their namespaces.
+    pub(super) loads: SingleFlight,
 }
 
 impl Kv {
-    /// A handle over a store, with JSON values that never expire unless said.
+    /// Creates a handle over a store. Values are JSON and never expire by default.
     pub fn new(store: impl KvStore) -> Self {
-        let store = shared(store);
+        let store = into_shared(store);
         Self {
             root: Arc::clone(&store),
             store,
@@ -63,44 +63,44 @@ impl Kv {
             codec: Codec::Json,
             default_expiry: Expiry::Never,
             clock: Arc::new(SystemClock),
-            flights: Flights::default(),
+            loads: SingleFlight::default(),
         }
     }
 
-    /// Sets how long entries live that are written without a word about it.
+    /// Sets the expiry of entries whose write sets none.
     #[must_use]
     pub fn with_default_expiry(mut self, expiry: Expiry) -> Self {
         self.default_expiry = expiry;
         self
     }
 
-    /// Sets how values are written and read.
+    /// Sets the codec of typed values.
     #[must_use]
     pub fn with_codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// Sets the clock by which a [`Lock`](super::Lock) is waited for and lost; the system's unless said. What has expired
-    /// is the store's to tell.
+    /// Sets the clock that measures the waiting time and the expiry of a [`Lock`](super::Lock). The default is the
+    /// system clock. The expiry of entries depends on the clock of the store.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// A handle to the namespace of these segments, inside this handle's own. The two share no key.
+    /// Returns a handle to a namespace inside this handle's namespace. The two handles share no key.
     ///
     /// # Errors
-    /// `Invalid` for no segment, or where the namespaces together are too long.
+    /// `Invalid` if there is no segment, or if the combined namespace is too long.
     pub fn namespace(&self, segments: impl IntoKey) -> Result<Self> {
         self.in_namespace(&Namespace::try_from(segments.into_key()?)?)
     }
 
-    /// A handle to the namespace inside this handle's own.
+    /// Returns a handle to a namespace inside this handle's namespace.
     ///
     /// # Errors
-    /// `Invalid` where the namespaces together are too long.
+    /// `Invalid` if the combined namespace is too long.
     pub fn in_namespace(&self, namespace: &Namespace) -> Result<Self> {
         let namespace = match &self.namespace {
             Some(outer) => outer.nested(namespace)?,
@@ -110,31 +110,31 @@ impl Kv {
         Ok(Self { store, namespace: Some(namespace), ..self.clone() })
     }
 
-    /// The store, as this handle sees it: keys are those of its namespace.
+    /// Returns the store as this handle sees it: its keys are those of the handle's namespace.
     pub fn store(&self) -> &Arc<dyn KvStore> {
         &self.store
     }
 
-    /// The store's name, capabilities and limits, without I/O.
+    /// Returns the store's name, capabilities and limits, without I/O.
     pub fn info(&self) -> &StoreInfo {
         self.store.info()
     }
 
-    /// How long entries live that are written without a word about it.
+    /// Returns the expiry of entries whose write sets none.
     pub fn default_expiry(&self) -> Expiry {
         self.default_expiry
     }
 
-    /// How values are written and read.
+    /// Returns the codec of typed values.
     pub fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// Reads bytes that a handle of the same codec wrote: the value of an [`Entry`](crate::Entry), the payload of a
-    /// [`Message`](crate::Message).
+    /// Decodes bytes that a handle with the same codec wrote: the value of an [`Entry`](crate::Entry) or the payload of
+    /// a [`Message`](crate::Message).
     ///
     /// # Errors
-    /// `Corrupt` where they do not decode to the type.
+    /// `Corrupt` if the bytes do not decode to the type.
     ///
     /// # Examples
     /// ```
@@ -153,25 +153,25 @@ impl Kv {
         self.codec.decode(bytes)
     }
 
-    /// Writes a value as the bytes that [`Kv::decode`] reads.
+    /// Encodes a value to bytes that [`Kv::decode`] reads.
     ///
     /// # Errors
-    /// `Invalid` where the type cannot be written in the handle's codec.
+    /// `Invalid` if the handle's codec cannot represent the value.
     pub fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Bytes> {
         self.codec.encode(value)
     }
 
-    /// Decodes what was read under `key`.
+    /// Decodes the value of `key`.
     pub(super) fn read_as<T: DeserializeOwned>(&self, key: &Key, bytes: &[u8]) -> Result<T> {
         self.codec.decode(bytes).map_err(|error| error.with_operation(Operation::Get).with_key(key))
     }
 
-    /// Encodes what is to be written under `key`.
+    /// Encodes a value for `key`.
     pub(super) fn write_as<T: Serialize + ?Sized>(&self, key: &Key, value: &T) -> Result<Bytes> {
         self.codec.encode(value).map_err(|error| error.with_operation(Operation::Set).with_key(key))
     }
 
-    /// The key as the store without the namespace knows it.
+    /// Returns the key with the handle's namespace.
     pub(super) fn stored_key(&self, key: &Key) -> Key {
         match &self.namespace {
             Some(namespace) => namespace.wrap(key),
@@ -184,8 +184,9 @@ impl Kv {
     }
 }
 
-/// The store behind one pointer. One that is shared already is not wrapped again, which would cost every call a step.
-fn shared(store: impl KvStore) -> Arc<dyn KvStore> {
+/// Puts the store behind a shared pointer. A store that is one already is not wrapped again, which saves an indirection
+/// in every call.
+fn into_shared(store: impl KvStore) -> Arc<dyn KvStore> {
     let given: &dyn Any = &store;
     match given.downcast_ref::<Arc<dyn KvStore>>() {
         Some(shared) => Arc::clone(shared),
@@ -193,7 +194,7 @@ fn shared(store: impl KvStore) -> Arc<dyn KvStore> {
     }
 }
 
-/// Every store is a handle in waiting, so that a framework takes `impl Into<Kv>`.
+/// Lets a framework take `impl Into<Kv>` for any store.
 impl<S: KvStore> From<S> for Kv {
     fn from(store: S) -> Self {
         Self::new(store)

@@ -9,17 +9,17 @@ use crate::key::{IntoKey, Key};
 use crate::options::IncrementOptions;
 
 impl Kv {
-    /// Adds to a counter: awaited, it gives the new value. A counter that is not there starts at zero.
+    /// Adds to a counter. Awaiting it returns the new value. A missing counter starts at zero.
     ///
-    /// A counter is decimal text, which [`Kv::get`] reads as a number with JSON values. What is said about its life
-    /// applies where this call creates it; one that is there keeps its deadline.
+    /// A counter is stored as decimal text, which [`Kv::get`] reads as a number if the codec is JSON. The expiry
+    /// applies only if this call creates the counter. An existing counter keeps its deadline.
     ///
     /// # Errors
-    /// `Unsupported` without the counters capability; `Invalid` where the sum leaves `i64` or the value is no number, which
-    /// then stays; `Indeterminate` where the addition may have happened.
+    /// `Unsupported` without the counters capability. `Invalid` if the sum overflows `i64` or the value is not a
+    /// number; the value then stays. `Indeterminate` if the addition may have happened.
     ///
     /// # Cancel safety
-    /// After a dropped future the addition is not applied, applied, or still to be applied.
+    /// If the future is dropped, the addition is not applied, was applied, or will be applied.
     ///
     /// # Examples
     /// ```
@@ -39,7 +39,7 @@ impl Kv {
     }
 }
 
-/// An addition to a counter that happens when it is awaited.
+/// An addition to a counter, sent when it is awaited.
 #[derive(Debug)]
 #[must_use = "nothing is added until the increment is awaited"]
 pub struct Increment<'kv> {
@@ -50,7 +50,7 @@ pub struct Increment<'kv> {
 }
 
 impl Increment<'_> {
-    /// Sets how long a counter lives that this call creates.
+    /// Sets the expiry of a counter that this call creates.
     pub fn expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = expiry;
         self

@@ -1,29 +1,30 @@
-//! The store behind the handle, as a whole.
+//! Operations on the store as a whole.
 
 use super::handle::Kv;
 use crate::error::Result;
 
 impl Kv {
-    /// Asks whether the backend answers.
+    /// Checks that the backend answers.
     ///
     /// # Errors
-    /// `Unavailable` where it does not.
+    /// `Unavailable` if the backend does not answer.
     pub async fn ping(&self) -> Result<()> {
         self.store.ping().await
     }
 
-    /// Waits until every write acknowledged before is as safe as the backend can make it.
+    /// Waits until all acknowledged writes are as durable as the backend can make them.
     ///
     /// # Errors
-    /// What the store gives; the writes stay acknowledged.
+    /// The error of the store. The writes stay acknowledged.
     pub async fn flush(&self) -> Result<()> {
         self.store.flush().await
     }
 
-    /// Flushes and closes the store for every handle on it, whatever its namespace; again is fine.
+    /// Flushes and closes the store for all its handles, in every namespace. Closing again succeeds. Later calls fail
+    /// with `Closed`, and streams end.
     ///
     /// # Errors
-    /// What the store gives. Calls afterwards are `Closed`, and streams end.
+    /// The error of the store.
     pub async fn close(&self) -> Result<()> {
         self.store.close().await
     }

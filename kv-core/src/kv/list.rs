@@ -1,4 +1,4 @@
-//! Listing as a stream.
+//! Listing as a stream of items.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,7 +11,7 @@ use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 
 use super::handle::Kv;
-use crate::capability::List;
+use crate::capabilities::List;
 use crate::codec::Codec;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Operation, Result};
@@ -20,11 +20,11 @@ use crate::list::{ListItem, ListQuery};
 use crate::store::KvStore;
 
 impl Kv {
-    /// Lists the values under a prefix in key order, the prefix key included; `()` is everything in the namespace.
+    /// Lists the values under a prefix in key order, including the prefix's own key. `()` lists the whole namespace.
     ///
     /// # Errors
-    /// The stream gives `Unsupported` without the list capability, `Invalid` for a bad prefix or bound, and what the store
-    /// gives. A value that does not decode is one `Corrupt` item among the others.
+    /// The stream yields `Unsupported` without the list capability, `Invalid` for an invalid prefix or bound, and
+    /// errors of the store. A value that does not decode yields a `Corrupt` error in its place.
     ///
     /// # Examples
     /// ```
@@ -47,21 +47,21 @@ impl Kv {
     /// ```
     pub fn list<T: DeserializeOwned>(&self, prefix: impl IntoPrefix) -> Listing<(Key, T)> {
         Listing::new(self, prefix, false, |codec, key, entry| {
-            let named = |error: Error| error.with_operation(Operation::List).with_key(&key);
-            let value = codec.decode(&there(entry)?.value).map_err(named)?;
+            let context = |error: Error| error.with_operation(Operation::List).with_key(&key);
+            let value = codec.decode(&require_entry(entry)?.value).map_err(context)?;
             Ok((key, value))
         })
     }
 
-    /// Lists the entries under a prefix, undecoded; the rest is as [`Kv::list`].
+    /// Lists the entries under a prefix without decoding them. Otherwise it works as [`Kv::list`].
     ///
     /// # Errors
     /// As [`Kv::list`].
     pub fn entries(&self, prefix: impl IntoPrefix) -> Listing<(Key, Entry)> {
-        Listing::new(self, prefix, false, |_, key, entry| Ok((key, there(entry)?)))
+        Listing::new(self, prefix, false, |_, key, entry| Ok((key, require_entry(entry)?)))
     }
 
-    /// Lists the keys under a prefix without reading values; the rest is as [`Kv::list`].
+    /// Lists the keys under a prefix without reading values. Otherwise it works as [`Kv::list`].
     ///
     /// # Errors
     /// As [`Kv::list`].
@@ -70,25 +70,25 @@ impl Kv {
     }
 }
 
-fn there(entry: Option<Entry>) -> Result<Entry> {
+fn require_entry(entry: Option<Entry>) -> Result<Entry> {
     entry.ok_or_else(|| Error::corrupt("the store listed a key without its entry"))
 }
 
-/// What a listing makes of a listed key.
+/// Converts a listed key to the item type.
 type Read<T> = fn(Codec, Key, Option<Entry>) -> Result<T>;
 
-/// A list in key order: a [`Stream`] that reads page by page, and nothing before it is asked for its first item.
+/// A [`Stream`] of items in key order. It reads page by page and does nothing before it is polled.
 ///
-/// What is there during the whole listing appears exactly once. It is not a snapshot: what is written or removed meanwhile
-/// may appear or not. A store that lists by scanning everything is scanned once: all keys first, then values in batches.
-/// After an error other than `Corrupt` the stream ends.
+/// An entry that exists during the whole listing appears exactly once. The listing is not a snapshot: an entry that is
+/// written or removed meanwhile may appear or not. A store that lists by a full scan is scanned once, for all keys; the
+/// values follow in batches. After an error other than `Corrupt` the stream ends.
 #[must_use = "nothing is listed until the stream is polled"]
 pub struct Listing<T> {
     state: State<T>,
 }
 
 enum State<T> {
-    /// `None` only while it is being started.
+    /// `None` only while the stream is being started.
     Planned(Option<Plan<T>>),
     Running(BoxStream<'static, Result<T>>),
 }
@@ -97,13 +97,13 @@ struct Plan<T> {
     store: Arc<dyn KvStore>,
     codec: Codec,
     query: Result<ListQuery>,
-    left: Option<usize>,
+    remaining: Option<usize>,
     page_size: usize,
     read: Read<T>,
 }
 
 impl<T> Listing<T> {
-    /// How many keys a page asks for unless said.
+    /// The default number of keys in a page.
     pub const DEFAULT_PAGE_SIZE: usize = 256;
 
     fn new(kv: &Kv, prefix: impl IntoPrefix, keys_only: bool, read: Read<T>) -> Self {
@@ -112,30 +112,31 @@ impl<T> Listing<T> {
             if keys_only { query.with_keys_only() } else { query }
         });
         let (store, codec, page_size) = (Arc::clone(&kv.store), kv.codec, Self::DEFAULT_PAGE_SIZE);
-        Self { state: State::Planned(Some(Plan { store, codec, query, left: None, page_size, read })) }
+        Self { state: State::Planned(Some(Plan { store, codec, query, remaining: None, page_size, read })) }
     }
 
-    /// Only keys behind this one, which need not exist.
+    /// Sets the exclusive lower bound. The key need not exist.
     pub fn after(self, key: impl IntoKey) -> Self {
         self.query(|query| Ok(query.with_after(key.into_key()?)))
     }
 
-    /// Only keys before this one, which need not exist.
+    /// Sets the exclusive upper bound. The key need not exist.
     pub fn before(self, key: impl IntoKey) -> Self {
         self.query(|query| Ok(query.with_before(key.into_key()?)))
     }
 
-    /// From the last key to the first.
+    /// Lists from the last key to the first.
     pub fn reverse(self) -> Self {
         self.query(|query| Ok(query.with_reverse()))
     }
 
-    /// At most this many items in all.
+    /// Sets the maximum number of items in total.
     pub fn limit(self, items: usize) -> Self {
-        self.plan(|plan| plan.left = Some(items))
+        self.plan(|plan| plan.remaining = Some(items))
     }
 
-    /// At most this many keys a call of the store; [`Self::DEFAULT_PAGE_SIZE`] unless said. Zero is `Invalid`.
+    /// Sets the maximum number of keys per call to the store, [`Self::DEFAULT_PAGE_SIZE`] by default. Zero is
+    /// `Invalid`.
     pub fn page_size(self, keys: usize) -> Self {
         self.plan(|plan| plan.page_size = keys)
     }
@@ -156,18 +157,18 @@ impl<T> Listing<T> {
 }
 
 impl<T: Send + 'static> Listing<T> {
-    /// The next item; `None` at the end.
+    /// Returns the next item, or `None` at the end.
     ///
     /// # Errors
     /// As [`Kv::list`].
     ///
     /// # Cancel safety
-    /// A dropped future has taken nothing.
+    /// A dropped future loses no item.
     pub async fn next(&mut self) -> Option<Result<T>> {
         StreamExt::next(self).await
     }
 
-    /// Every item, or the first error.
+    /// Returns all items, or the first error.
     ///
     /// # Errors
     /// As [`Kv::list`].
@@ -205,7 +206,7 @@ impl<T> fmt::Debug for Listing<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut fields = f.debug_struct("Listing");
         if let State::Planned(Some(plan)) = &self.state {
-            fields.field("query", &plan.query).field("limit", &plan.left).field("page_size", &plan.page_size);
+            fields.field("query", &plan.query).field("limit", &plan.remaining).field("page_size", &plan.page_size);
         }
         fields.finish_non_exhaustive()
     }
@@ -213,9 +214,9 @@ impl<T> fmt::Debug for Listing<T> {
 
 impl<T: Send + 'static> Plan<T> {
     fn start(self) -> BoxStream<'static, Result<T>> {
-        let Self { store, codec, query, left, page_size, read } = self;
+        let Self { store, codec, query, remaining, page_size, read } = self;
         let query = match query {
-            Ok(_) if page_size == 0 => Err(Error::invalid("a page holds at least one item: the page size is zero")),
+            Ok(_) if page_size == 0 => Err(Error::invalid("the page size is zero: a page needs at least one item")),
             query => query,
         };
         let query = match query {
@@ -224,7 +225,7 @@ impl<T: Send + 'static> Plan<T> {
         };
         let scans = !matches!(store.info().capabilities.list, List::Native);
         let source = if scans { Source::Scan(query) } else { Source::Pages(query) };
-        let pages = Pages { store, left, page_size, source, ready: VecDeque::new() };
+        let pages = Pages { store, remaining, page_size, source, ready: VecDeque::new() };
         let items = stream::unfold(pages, |mut pages| async move { Some((pages.next().await?, pages)) });
         items.map(move |item| item.and_then(|ListItem { key, entry }| read(codec, key, entry))).boxed()
     }
@@ -232,18 +233,18 @@ impl<T: Send + 'static> Plan<T> {
 
 struct Pages {
     store: Arc<dyn KvStore>,
-    /// How many items may still be given.
-    left: Option<usize>,
+    /// The number of items that may still be returned; `None` is unlimited.
+    remaining: Option<usize>,
     page_size: usize,
     source: Source,
     ready: VecDeque<Result<ListItem>>,
 }
 
-/// Where the next items come from.
+/// The source of the next items.
 enum Source {
     /// A page of the store.
     Pages(ListQuery),
-    /// All keys are to be scanned first.
+    /// A scan of all keys, which has not started.
     Scan(ListQuery),
     /// The values of these keys.
     Values(std::vec::IntoIter<Key>),
@@ -252,21 +253,21 @@ enum Source {
 
 impl Pages {
     async fn next(&mut self) -> Option<Result<ListItem>> {
-        while self.left != Some(0) {
+        while self.remaining != Some(0) {
             if let Some(item) = self.ready.pop_front() {
                 if item.as_ref().is_err_and(|error| error.kind() != ErrorKind::Corrupt) {
                     (self.source, self.ready) = (Source::End, VecDeque::new());
                 }
-                self.left = self.left.map(|left| left - 1);
+                self.remaining = self.remaining.map(|remaining| remaining - 1);
                 return Some(item);
             }
-            let turned = match std::mem::replace(&mut self.source, Source::End) {
+            let filled = match std::mem::replace(&mut self.source, Source::End) {
                 Source::Pages(query) => self.page(query).await,
                 Source::Scan(query) => self.scan(query).await,
                 Source::Values(keys) => self.values(keys).await,
                 Source::End => return None,
             };
-            if let Err(error) = turned {
+            if let Err(error) = filled {
                 self.source = Source::End;
                 return Some(Err(error));
             }
@@ -275,7 +276,7 @@ impl Pages {
     }
 
     async fn page(&mut self, query: ListQuery) -> Result<()> {
-        let query = query.with_limit(self.left.map_or(self.page_size, |left| left.min(self.page_size)));
+        let query = query.with_limit(self.remaining.map_or(self.page_size, |remaining| remaining.min(self.page_size)));
         let page = self.store.list(&query).await?;
         self.ready.extend(page.items.into_iter().map(Ok));
         self.source = page.next.map_or(Source::End, |next| Source::Pages(query.resume(next)));
@@ -284,16 +285,16 @@ impl Pages {
 
     async fn scan(&mut self, query: ListQuery) -> Result<()> {
         let only_keys = query.keys_only;
-        // A key may lose its value before that is read, so only a list of keys knows how many it needs.
-        let wanted = if only_keys { self.left } else { None };
+        // A value may disappear between the scan and its read, so only a listing of keys can limit the scan.
+        let needed = if only_keys { self.remaining } else { None };
         let mut query = query.with_keys_only();
-        query.limit = wanted;
+        query.limit = needed;
         let mut items = Vec::new();
         loop {
             let page = self.store.list(&query).await?;
             items.extend(page.items);
             match page.next {
-                Some(next) if wanted.is_none_or(|wanted| items.len() < wanted) => query = query.resume(next),
+                Some(next) if needed.is_none_or(|needed| items.len() < needed) => query = query.resume(next),
                 _ => break,
             }
         }
@@ -306,14 +307,14 @@ impl Pages {
     }
 
     async fn values(&mut self, mut keys: std::vec::IntoIter<Key>) -> Result<()> {
-        let chunk: Vec<Key> = keys.by_ref().take(self.page_size.min(self.left.unwrap_or(usize::MAX))).collect();
+        let chunk: Vec<Key> = keys.by_ref().take(self.page_size.min(self.remaining.unwrap_or(usize::MAX))).collect();
         if chunk.is_empty() {
             return Ok(());
         }
         let answers = self.store.get_many(&chunk).await;
         let item = |(key, answer): (Key, Result<Option<Entry>>)| match answer {
             Ok(Some(entry)) => Some(Ok(ListItem { key, entry: Some(entry) })),
-            // It went after the scan.
+            // The entry disappeared after the scan.
             Ok(None) => None,
             Err(error) => Some(Err(error.with_key(&key))),
         };

@@ -1,4 +1,4 @@
-//! Values that are loaded once and then read.
+//! Loading and storing missing values.
 
 use std::time::Duration;
 
@@ -16,20 +16,21 @@ use crate::key::{IntoKey, Key};
 use crate::options::{SetOptions, SetOutcome, When};
 
 impl Kv {
-    /// Reads a value; where there is none, awaited, it runs the loader and stores what that gives.
+    /// Reads a value. If it is absent, awaiting the builder runs the loader and stores the loaded value.
     ///
-    /// One loader runs for a key at a time, among all clones of the handle and all its namespaces in this process; the
-    /// others wait and get its value. Where it fails or its future is dropped, the next who waits runs its own. What
-    /// another process stored meanwhile wins over what was loaded; a store without conditions is overwritten.
+    /// Only one loader runs for a key at a time, among all clones of the handle and all their namespaces in this
+    /// process. Other callers wait and get its value. If the loader fails or its future is dropped, the next waiting
+    /// caller runs its own loader. If another process stores a value meanwhile, that value wins over the loaded one; a
+    /// store without conditions overwrites it.
     ///
-    /// The error is the loader's own type, which takes in the handle's errors by `From`: a boxed `dyn Error`,
-    /// `anyhow::Error`, an application's own type or [`Error`] itself.
+    /// The error type is the loader's own. It must implement `From<Error>`, as a boxed `dyn Error`, `anyhow::Error`,
+    /// [`Error`] itself or an application's own type can.
     ///
     /// # Errors
-    /// What the loader gives, and as [`Kv::get`] and [`Kv::set`].
+    /// The errors of the loader, of [`Kv::get`] and of [`Kv::set`].
     ///
     /// # Cancel safety
-    /// After a dropped future the loaded value is stored, not stored, or still to be stored.
+    /// If the future is dropped, the loaded value is not stored, was stored, or will be stored.
     ///
     /// # Examples
     /// ```
@@ -65,7 +66,7 @@ impl Kv {
     }
 }
 
-/// A read that loads what is missing, when it is awaited.
+/// A read that loads a missing value, run when it is awaited.
 #[must_use = "nothing is read or loaded until it is awaited"]
 pub struct GetOrInsertWith<'kv, F> {
     kv: &'kv Kv,
@@ -76,7 +77,7 @@ pub struct GetOrInsertWith<'kv, F> {
 }
 
 impl<F> GetOrInsertWith<'_, F> {
-    /// Sets how long a loaded value lives.
+    /// Sets the expiry of a loaded value.
     pub fn expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = expiry;
         self
@@ -84,8 +85,8 @@ impl<F> GetOrInsertWith<'_, F> {
 
     expiry_methods!();
 
-    /// Shortens the time to live by a random part of itself, up to `fraction` (0.0 to 1.0), so that values which were
-    /// loaded together do not all expire together. A moment to expire at stays as it is.
+    /// Shortens the time to live by a random part of it, up to `fraction` (0.0 to 1.0), so that values that were loaded
+    /// together do not expire together. An expiry at a fixed time is not shortened.
     pub fn ttl_jitter(mut self, fraction: f64) -> Self {
         self.jitter = fraction.clamp(0.0, 1.0);
         self
@@ -104,22 +105,22 @@ impl<F> GetOrInsertWith<'_, F> {
             entry.value
         } else {
             let load = async {
-                // Another load may have ended between that read and this turn.
+                // Another load may have ended after the first read and before this one started.
                 if let Some(entry) = kv.read(&key).await? {
                     return Ok(entry.value);
                 }
                 let loaded = kv.write_as(&key, &loader().await?)?;
-                Ok(kv.insert(&key, loaded, shortened(expiry, jitter)).await?)
+                Ok(kv.insert(&key, loaded, with_jitter(expiry, jitter)).await?)
             };
-            kv.flights.join(kv.stored_key(&key)).land::<E>(load).await?
+            kv.loads.join(kv.stored_key(&key)).run::<E>(load).await?
         };
-        // Also who loaded gets what a later read will give.
+        // The caller that loaded also decodes the stored bytes, so that it gets the same value as later readers.
         Ok(kv.read_as(&key, &bytes)?)
     }
 }
 
 impl Kv {
-    /// Stores a loaded value, unless one is there by now, and gives the one that stays.
+    /// Stores a loaded value unless the key has one by now. Returns the bytes that are stored.
     async fn insert(&self, key: &Key, loaded: Bytes, expiry: Expiry) -> Result<Bytes> {
         let when = if self.can(Capability::Conditions) { When::Absent } else { When::Always };
         let options = SetOptions::default().with_when(when).with_expiry(expiry);
@@ -131,7 +132,7 @@ impl Kv {
     }
 }
 
-fn shortened(expiry: Expiry, jitter: f64) -> Expiry {
+fn with_jitter(expiry: Expiry, jitter: f64) -> Expiry {
     match expiry {
         Expiry::After(ttl) if jitter > 0.0 => {
             let part = ttl.as_secs_f64() * jitter * rand::random::<f64>();
@@ -171,14 +172,14 @@ mod tests {
     #[test]
     fn jitter_only_shortens_and_by_no_more_than_its_fraction() {
         let ttl = Duration::from_secs(100);
-        let drawn: Vec<_> = (0..1_000).map(|_| shortened(Expiry::After(ttl), 0.2)).collect();
+        let drawn: Vec<_> = (0..1_000).map(|_| with_jitter(Expiry::After(ttl), 0.2)).collect();
         for expiry in &drawn {
             let Expiry::After(shorter) = *expiry else { panic!("{expiry:?}") };
             assert!(shorter <= ttl && shorter >= Duration::from_secs(80), "{shorter:?}");
         }
         assert!(drawn.iter().any(|expiry| *expiry != drawn[0]));
-        assert_eq!(shortened(Expiry::After(ttl), 0.0), Expiry::After(ttl));
-        assert_eq!(shortened(Expiry::Never, 0.5), Expiry::Never);
-        assert!(matches!(shortened(Expiry::After(Duration::MAX), 1.0), Expiry::After(_)));
+        assert_eq!(with_jitter(Expiry::After(ttl), 0.0), Expiry::After(ttl));
+        assert_eq!(with_jitter(Expiry::Never, 0.5), Expiry::Never);
+        assert!(matches!(with_jitter(Expiry::After(Duration::MAX), 1.0), Expiry::After(_)));
     }
 }

@@ -1,4 +1,4 @@
-//! Locks that expire.
+//! Locks with a time to live.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,18 +17,18 @@ use crate::store::KvStore;
 use crate::version::Version;
 
 impl Kv {
-    /// Takes a lock for `ttl`: awaited, it gives the [`Lock`], or `None` where another holds it.
+    /// Takes a lock for `ttl`. Awaiting it returns the [`Lock`], or `None` if another holder has it.
     ///
-    /// The lock is an entry of its own under the key, which expires: a holder that ends without releasing it keeps others
-    /// out for `ttl` at most. **It is no fence.** A holder that was paused for longer than `ttl` does not know that
-    /// another holds the lock by now; what must not be done twice is written under a condition as well.
+    /// The lock is an entry under the key, and it expires. A holder that ends without releasing it blocks others for at
+    /// most `ttl`. **The lock is not a fencing token.** A holder that is paused for longer than `ttl` does not notice
+    /// that another holder has taken the lock. Protect critical writes with a condition as well.
     ///
     /// # Errors
-    /// `Unsupported` without the locks capability: the store may evict the lock, or has no conditions or versions.
-    /// `Indeterminate` where the lock may have been taken; it then frees itself after `ttl`.
+    /// `Unsupported` without the locks capability: the store may evict entries, or lacks conditions or versions.
+    /// `Indeterminate` if the lock may have been taken; it then expires after `ttl`.
     ///
     /// # Cancel safety
-    /// After a dropped future the lock may have been taken; it then frees itself after `ttl`.
+    /// If the future is dropped, the lock may have been taken; it then expires after `ttl`.
     ///
     /// # Examples
     /// ```
@@ -50,7 +50,7 @@ impl Kv {
     }
 }
 
-/// The taking of a lock, which happens when it is awaited.
+/// An attempt to take a lock, made when it is awaited.
 #[derive(Debug)]
 #[must_use = "no lock is taken until this is awaited"]
 pub struct Acquire<'kv> {
@@ -61,12 +61,12 @@ pub struct Acquire<'kv> {
 }
 
 impl Acquire<'_> {
-    /// The first pause between two tries; each is twice as long as the one before, up to [`Self::LONGEST_PAUSE`].
-    const FIRST_PAUSE: Duration = Duration::from_millis(10);
-    const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+    /// The pause after the first failed attempt. Each further pause is twice as long, up to [`Self::MAX_PAUSE`].
+    const INITIAL_PAUSE: Duration = Duration::from_millis(10);
+    const MAX_PAUSE: Duration = Duration::from_millis(500);
 
-    /// Waits for this long at most, by the handle's clock, while another holds the lock. It asks again after growing
-    /// pauses; who waits longest is not served first.
+    /// Waits for at most this long, by the handle's clock, while another holder has the lock. It polls with growing
+    /// pauses; waiting callers are not served in order.
     pub fn wait(mut self, max: Duration) -> Self {
         self.wait = max;
         self
@@ -76,22 +76,22 @@ impl Acquire<'_> {
         let Self { kv, key, ttl, wait } = self;
         let key = key?;
         kv.info().capabilities.require(Capability::Locks)?;
-        let give_up = kv.clock.now().checked_add(wait);
-        let mut pause = Self::FIRST_PAUSE;
+        let deadline = kv.clock.now().checked_add(wait);
+        let mut pause = Self::INITIAL_PAUSE;
         loop {
             if let Some(lock) = Lock::take(kv, &key, ttl).await? {
                 return Ok(Some(lock));
             }
-            let left = match give_up {
-                Some(moment) => moment.duration_since(kv.clock.now()).unwrap_or_default(),
+            let remaining = match deadline {
+                Some(deadline) => deadline.duration_since(kv.clock.now()).unwrap_or_default(),
                 None => Duration::MAX,
             };
-            if left.is_zero() {
+            if remaining.is_zero() {
                 return Ok(None);
             }
-            // A random part, so that those who wait do not keep asking at the same moment.
-            kv.clock.sleep(pause.mul_f64(0.5 + 0.5 * rand::random::<f64>()).min(left)).await;
-            pause = (pause * 2).min(Self::LONGEST_PAUSE);
+            // Jitter keeps waiting callers from polling at the same time.
+            kv.clock.sleep(pause.mul_f64(0.5 + 0.5 * rand::random::<f64>()).min(remaining)).await;
+            pause = (pause * 2).min(Self::MAX_PAUSE);
         }
     }
 }
@@ -105,10 +105,10 @@ impl<'kv> IntoFuture for Acquire<'kv> {
     }
 }
 
-/// A lock that is held until it is released or expires. It is no fence: see [`Kv::lock`].
+/// A lock that is held until it is released or expires. It is not a fencing token: see [`Kv::lock`].
 ///
-/// Dropping it releases it in the background where a tokio runtime is running, and leaves it to expire where none is;
-/// [`Lock::release`] waits for the release and tells what came of it.
+/// Dropping the lock releases it in the background if a tokio runtime is running; otherwise it stays until it expires.
+/// [`Lock::release`] waits for the release and returns its result.
 #[derive(Debug)]
 #[must_use = "a dropped lock is released"]
 pub struct Lock {
@@ -116,9 +116,9 @@ pub struct Lock {
     clock: Arc<dyn Clock>,
     key: Key,
     token: Bytes,
-    /// The version of our last write; `None` when that write is indeterminate.
+    /// The version of this holder's last write; `None` if that write is indeterminate.
     version: Option<Version>,
-    /// When the lock expires at the earliest, counted from before the write; `None` is never.
+    /// The earliest time at which the lock expires, counted from before the write; `None` for never.
     expires_at: Option<SystemTime>,
     state: State,
 }
@@ -126,44 +126,46 @@ pub struct Lock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Held,
-    /// A renewal found that it is another's or nobody's.
+    /// A renewal found that the lock was no longer held.
     Lost,
     Released,
 }
 
 impl Lock {
-    /// The key of the lock.
+    /// Returns the key of the lock.
     pub fn key(&self) -> &Key {
         &self.key
     }
 
-    /// The random text that is stored as the lock's value and tells this holder from every other.
+    /// Returns the random text that is stored as the lock's value and identifies this holder.
     pub fn token(&self) -> &str {
         std::str::from_utf8(&self.token).unwrap_or_default()
     }
 
-    /// Whether the lock has expired by the handle's clock, or a renewal found it lost. `false` is no promise: the store's
-    /// clock may run ahead, and the next moment may be too late.
+    /// True if the lock has expired by the handle's clock, or if a renewal found it lost. `false` is not a guarantee:
+    /// the store's clock may be ahead, and the lock may expire right after the call.
     pub fn is_lost(&self) -> bool {
         self.state == State::Lost || self.expires_at.is_some_and(|moment| moment <= self.clock.now())
     }
 
-    /// Holds the lock for `ttl` from now on, and tells whether it was still held. Once it was not, it never is again.
+    /// Extends the lock to `ttl` from now. Returns false if the lock was no longer held; it then stays lost.
     ///
     /// # Errors
-    /// What the store gives; the lock is held until its old deadline then. `Indeterminate` where it may have been renewed.
+    /// The error of the store; the lock then stays held until its old deadline. `Indeterminate` if the renewal may have
+    /// happened.
     ///
     /// # Cancel safety
-    /// After a dropped future the lock is held until its old deadline at least, or the new one where that is sooner.
+    /// If the future is dropped, the lock is held at least until the earlier of its old and its new deadline.
     pub async fn renew(&mut self, ttl: Duration) -> Result<bool> {
         if self.state != State::Held {
             return Ok(false);
         }
-        let options = SetOptions::default().with_expiry(Expiry::After(ttl)).with_when(self.is_ours());
+        let options = SetOptions::default().with_expiry(Expiry::After(ttl)).with_when(self.ownership());
         let (before, renewed) = (self.expires_at, self.clock.now().checked_add(ttl));
-        // Whatever becomes of this future or its write, the token tells what is ours and the sooner deadline is safe.
+        // If the future is dropped or the write fails, the token still proves ownership, and the earlier deadline is
+        // safe.
         self.version = None;
-        self.expires_at = sooner(before, renewed);
+        self.expires_at = earlier(before, renewed);
         match self.store.set(&self.key, self.token.clone(), &options).await {
             Ok(SetOutcome::Stored { version, previous: _ }) => {
                 (self.version, self.expires_at) = (version, renewed);
@@ -182,18 +184,18 @@ impl Lock {
         }
     }
 
-    /// Releases the lock if it is still held, and tells whether it was. A lock that another took meanwhile stays.
+    /// Releases the lock. Returns false if it was no longer held; a lock that another holder has taken stays.
     ///
     /// # Errors
-    /// What the store gives; the lock frees itself at its deadline then.
+    /// The error of the store; the lock then expires at its deadline.
     ///
     /// # Cancel safety
-    /// After a dropped future the lock is released in the background, as when it is dropped.
+    /// If the future is dropped, the lock is released in the background, as when the lock is dropped.
     pub async fn release(mut self) -> Result<bool> {
         if self.state != State::Held {
             return Ok(false);
         }
-        let options = DeleteOptions::default().with_when(self.is_ours());
+        let options = DeleteOptions::default().with_when(self.ownership());
         let outcome = self.store.delete(&self.key, &options).await;
         self.state = State::Released;
         Ok(outcome.map_err(|error| error.with_key(&self.key))?.is_deleted())
@@ -209,8 +211,8 @@ impl Lock {
         Ok(Some(Self { store, clock, key, token, version, expires_at, state: State::Held }))
     }
 
-    /// The condition that the entry is this lock's: its last version or, after a write in doubt, its token.
-    fn is_ours(&self) -> When {
+    /// The condition that this holder owns the entry: its last version or, after an indeterminate write, its token.
+    fn ownership(&self) -> When {
         match self.version {
             Some(version) => When::Version(version),
             None => When::Value(self.token.clone()),
@@ -218,10 +220,10 @@ impl Lock {
     }
 }
 
-fn sooner(one: Option<SystemTime>, other: Option<SystemTime>) -> Option<SystemTime> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
+fn earlier(first: Option<SystemTime>, second: Option<SystemTime>) -> Option<SystemTime> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(first.min(second)),
+        (first, second) => first.or(second),
     }
 }
 
@@ -231,9 +233,9 @@ impl Drop for Lock {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let options = DeleteOptions::default().with_when(self.is_ours());
+        let options = DeleteOptions::default().with_when(self.ownership());
         let (store, key) = (Arc::clone(&self.store), self.key.clone());
-        // Nobody is there to hear of a failure: the lock frees itself at its deadline.
+        // The result is ignored: after a failure the lock expires at its deadline.
         runtime.spawn(async move { store.delete(&key, &options).await });
     }
 }

@@ -1,4 +1,4 @@
-//! Messages that are not stored.
+//! Publishing and subscribing.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -9,22 +9,23 @@ use crate::key::{IntoKey, IntoPrefix, Key};
 use crate::message::MessageStream;
 
 impl Kv {
-    /// Sends a value to whoever subscribes to the channel now; nobody is fine. [`Kv::decode`] reads the payload.
+    /// Publishes a value to the current subscribers of a channel. A channel without subscribers is not an error.
+    /// [`Kv::decode`] reads the payload.
     ///
     /// # Errors
-    /// `Unsupported` without the messages capability, `Invalid` for a bad channel, or for a message that cannot be encoded
-    /// or is too large.
+    /// `Unsupported` without the messages capability. `Invalid` for an invalid channel, or if the message cannot be
+    /// encoded or is too large.
     ///
     /// # Cancel safety
-    /// After a dropped future the message is not sent, sent, or still to be sent.
+    /// If the future is dropped, the message is not sent, was sent, or will be sent.
     pub async fn publish<T: Serialize + Sync + ?Sized>(&self, channel: impl IntoKey + Send, message: &T) -> Result<()> {
         let channel = channel.into_key()?;
-        let named = |error: crate::Error| error.with_operation(Operation::Publish).with_key(&channel);
-        let message = self.codec.encode(message).map_err(named)?;
+        let context = |error: crate::Error| error.with_operation(Operation::Publish).with_key(&channel);
+        let message = self.codec.encode(message).map_err(context)?;
         self.send(&channel, message).await
     }
 
-    /// Sends bytes as they are; the rest is as [`Kv::publish`].
+    /// Publishes bytes without encoding them. Otherwise it works as [`Kv::publish`].
     ///
     /// # Errors
     /// As [`Kv::publish`].
@@ -35,7 +36,8 @@ impl Kv {
         self.send(&channel.into_key()?, message.into()).await
     }
 
-    /// Subscribes to the channels under a prefix. It is live when the call returns; dropping the stream ends it.
+    /// Subscribes to the channels under a prefix. The subscription is active when the call returns. Dropping the stream
+    /// ends it.
     ///
     /// # Errors
     /// `Unsupported` without the messages capability.

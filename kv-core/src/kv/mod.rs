@@ -1,9 +1,8 @@
-//! What the methods of [`Kv`] give: builders that say how, streams, batches and locks.
+//! The methods of [`Kv`] and the types that they return: builders, streams, batches and locks.
 
 mod batch;
 mod delete;
 mod expiry;
-mod flights;
 pub(crate) mod handle;
 mod increment;
 mod lifecycle;
@@ -14,6 +13,7 @@ mod message;
 mod read;
 mod set;
 mod set_many;
+mod single_flight;
 mod swap;
 mod take;
 mod touch;

@@ -1,4 +1,4 @@
-//! Writing one key.
+//! Writes of one key.
 
 use std::marker::PhantomData;
 
@@ -15,16 +15,16 @@ use crate::options::{SetOptions, SetOutcome, When};
 use crate::version::Version;
 
 impl Kv {
-    /// Writes a value: awaited, it gives the [`Version`] of the write, where the store has versions.
+    /// Writes a value. Awaiting it returns the [`Version`] of the write, if the store has versions.
     ///
-    /// Value and deadline are replaced together; without a word about it the entry lives as the handle's default says.
+    /// The write replaces value and deadline together. If it sets no expiry, the handle's default applies.
     ///
     /// # Errors
-    /// `Invalid` for a bad key, or a value that cannot be encoded or is too large: nothing was sent and the old value
-    /// stays. `Indeterminate` where the write may have happened.
+    /// `Invalid` for an invalid key, or if the value cannot be encoded or is too large; nothing was sent, and the old
+    /// value stays. `Indeterminate` if the write may have happened.
     ///
     /// # Cancel safety
-    /// After a dropped future the write is not applied, applied, or still to be applied.
+    /// If the future is dropped, the write is not applied, was applied, or will be applied.
     ///
     /// # Examples
     /// ```
@@ -50,7 +50,7 @@ impl Kv {
         Set::new(self, write)
     }
 
-    /// Writes bytes as they are, without the codec; the rest is as [`Kv::set`].
+    /// Writes bytes without encoding them. Otherwise it works as [`Kv::set`].
     ///
     /// # Errors
     /// As [`Kv::set`].
@@ -62,22 +62,22 @@ impl Kv {
     }
 }
 
-/// A write of one key that happens when it is awaited.
+/// A write of one key, sent when it is awaited.
 ///
-/// It gives the version of the write. Once it has a condition it is a [`ConditionalSet`], whose outcome tells whether the
-/// condition held.
+/// The result is the version of the write. With a condition it becomes a [`ConditionalSet`], which returns the outcome
+/// of the condition.
 #[derive(Debug)]
 #[must_use = "nothing is written until the set is awaited"]
 pub struct Set<'kv, Outcome = Option<Version>> {
     kv: &'kv Kv,
-    /// What to write, or why it cannot be.
+    /// The write, or the error that prevents it.
     write: Result<Write>,
     expiry: Expiry,
     return_previous: bool,
     outcome: PhantomData<fn() -> Outcome>,
 }
 
-/// A [`Set`] that tells what came of it: stored, or refused by its condition.
+/// A [`Set`] that returns its outcome: stored, or refused by the condition.
 pub type ConditionalSet<'kv> = Set<'kv, SetOutcome>;
 
 #[derive(Debug)]
@@ -92,30 +92,30 @@ impl<'kv> Set<'kv> {
         Self { kv, write, expiry: kv.default_expiry, return_previous: false, outcome: PhantomData }
     }
 
-    /// Writes only where no live entry is there.
+    /// Writes only if the key has no live entry.
     pub fn if_absent(self) -> ConditionalSet<'kv> {
         self.when(|_, _| Ok(When::Absent))
     }
 
-    /// Writes only where a live entry is there.
+    /// Writes only if the key has a live entry.
     pub fn if_present(self) -> ConditionalSet<'kv> {
         self.when(|_, _| Ok(When::Present))
     }
 
-    /// Writes only where the live entry is of this version.
+    /// Writes only if the live entry has this version.
     pub fn if_version(self, version: Version) -> ConditionalSet<'kv> {
         self.when(|_, _| Ok(When::Version(version)))
     }
 
-    /// Writes only where the live entry has exactly the bytes that this value is encoded to.
+    /// Writes only if the bytes of the live entry equal the encoding of this value.
     ///
-    /// Two encodings of an equal value differ for the store, such as maps in another order: see
-    /// [`Kv::compare_and_swap`] for a comparison of values.
+    /// Equal values can have different encodings, such as maps in another order. [`Kv::compare_and_swap`] compares
+    /// decoded values instead.
     pub fn if_value<T: Serialize + ?Sized>(self, value: &T) -> ConditionalSet<'kv> {
         self.when(|kv, key| kv.write_as(key, value).map(When::Value))
     }
 
-    /// Writes only where the live entry has exactly these bytes.
+    /// Writes only if the live entry has exactly these bytes.
     pub fn if_bytes(self, bytes: impl Into<Bytes>) -> ConditionalSet<'kv> {
         self.when(|_, _| Ok(When::Value(bytes.into())))
     }
@@ -128,7 +128,7 @@ impl<'kv> Set<'kv> {
 }
 
 impl<'kv, Outcome> Set<'kv, Outcome> {
-    /// Sets how long the entry lives.
+    /// Sets the expiry of the entry.
     pub fn expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = expiry;
         self
@@ -136,7 +136,7 @@ impl<'kv, Outcome> Set<'kv, Outcome> {
 
     expiry_methods!(keep);
 
-    /// Asks for the entry that is replaced: the outcome brings it.
+    /// Asks for the replaced entry in the outcome.
     pub fn with_previous(self) -> ConditionalSet<'kv> {
         let mut set = self.conditional();
         set.return_previous = true;
@@ -174,11 +174,11 @@ impl<'kv> IntoFuture for ConditionalSet<'kv> {
     }
 }
 
-/// The version of a write that had no condition.
+/// Returns the version of an unconditional write.
 pub(super) fn stored(outcome: &SetOutcome) -> Result<Option<Version>> {
     match outcome {
         SetOutcome::Stored { version, previous: _ } => Ok(*version),
-        // No store of the contract does that; one that does has written nothing.
-        SetOutcome::Refused { .. } => Err(Error::unavailable("the store refused a set that has no condition")),
+        // A store that keeps the contract never refuses an unconditional write. One that does has written nothing.
+        SetOutcome::Refused { .. } => Err(Error::unavailable("the store refused an unconditional set")),
     }
 }

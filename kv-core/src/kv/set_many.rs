@@ -1,9 +1,9 @@
-//! Writing and removing several keys.
+//! Writes and removals of several keys.
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::batch::{Batch, Plan, named};
+use super::batch::{Batch, Slots, with_keys};
 use super::expiry::expiry_methods;
 use super::handle::Kv;
 use super::set::stored;
@@ -15,13 +15,14 @@ use crate::options::{SetItem, SetOptions};
 use crate::version::Version;
 
 impl Kv {
-    /// Writes several values in one call of the store, in the order given where a key stands twice. Not atomic.
+    /// Writes several values in one call to the store. Writes of the same key apply in the order given. The call is not
+    /// atomic.
     ///
     /// # Errors
-    /// Each key for itself as [`Kv::set`]: the [`Batch`] gives all versions, or the first error.
+    /// Each key can fail separately as in [`Kv::set`]. The [`Batch`] returns all versions or the first error.
     ///
     /// # Cancel safety
-    /// After a dropped future each write for itself is not applied, applied, or still to be applied.
+    /// If the future is dropped, each write separately is not applied, was applied, or will be applied.
     ///
     /// # Examples
     /// ```
@@ -47,21 +48,22 @@ impl Kv {
         SetMany { kv: self, writes: items.into_iter().map(write).collect(), expiry: self.default_expiry }
     }
 
-    /// Removes several keys in one call of the store; each result tells whether a live entry was removed. Not atomic.
+    /// Removes several keys in one call to the store. Each result is true if a live entry was removed. The call is not
+    /// atomic.
     ///
     /// # Errors
-    /// Each key for itself as [`Kv::delete`].
+    /// Each key can fail separately as in [`Kv::delete`].
     ///
     /// # Cancel safety
     /// As [`Kv::set_many`].
     pub async fn delete_many(&self, keys: impl IntoIterator<Item = impl IntoKey>) -> Batch<bool> {
-        let (plan, good) = Plan::of(keys.into_iter().map(IntoKey::into_key));
-        let outcomes = self.store.delete_many(&good).await;
-        plan.fill(named(outcomes, &good).map(|outcome| Ok(outcome?.is_deleted())))
+        let (slots, keys) = Slots::split(keys.into_iter().map(IntoKey::into_key));
+        let outcomes = self.store.delete_many(&keys).await;
+        slots.fill(with_keys(outcomes, &keys).map(|outcome| Ok(outcome?.is_deleted())))
     }
 }
 
-/// Writes of several keys that happen when they are awaited.
+/// Writes of several keys, sent when they are awaited.
 #[derive(Debug)]
 #[must_use = "nothing is written until the sets are awaited"]
 pub struct SetMany<'kv> {
@@ -71,7 +73,7 @@ pub struct SetMany<'kv> {
 }
 
 impl SetMany<'_> {
-    /// Sets how long each entry lives.
+    /// Sets the expiry of each entry.
     pub fn expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = expiry;
         self
@@ -81,12 +83,12 @@ impl SetMany<'_> {
 
     async fn send(self) -> Batch<Option<Version>> {
         let Self { kv, writes, expiry } = self;
-        let (plan, good) = Plan::of(writes);
+        let (slots, writes) = Slots::split(writes);
         let options = SetOptions::default().with_expiry(expiry);
         let item = |(key, value): (Key, Bytes)| SetItem::new(key, value).with_options(options.clone());
-        let items: Vec<SetItem> = good.into_iter().map(item).collect();
+        let items: Vec<SetItem> = writes.into_iter().map(item).collect();
         let outcomes = kv.store.set_many(&items).await;
-        plan.fill(named(outcomes, items.iter().map(|item| &item.key)).map(|outcome| stored(&outcome?)))
+        slots.fill(with_keys(outcomes, items.iter().map(|item| &item.key)).map(|outcome| stored(&outcome?)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Replacing what was read, if it is still there.
+//! Compare-and-swap.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -14,18 +14,19 @@ use crate::key::{IntoKey, Key};
 use crate::options::{DeleteOptions, DeleteOutcome, SetOptions, SetOutcome, When};
 
 impl Kv {
-    /// Writes `new` if the value is `expected`: awaited, it tells whether it was. `None` stands for an absent key, on
-    /// either side.
+    /// Writes `new` if the value equals `expected`. Awaiting it returns true if they were equal. `None` stands for an
+    /// absent key in both arguments.
     ///
-    /// Values are compared as they decode, not byte for byte, and the write happens only if nobody wrote in between. Who
-    /// was overtaken by a write of an equal value tries again, so `false` means that the value really was another.
+    /// The decoded values are compared, not the bytes, and the write applies only if the entry did not change after the
+    /// comparison. If it changed to an equal value, the swap retries. Therefore `false` means that the value really
+    /// differed.
     ///
     /// # Errors
-    /// `Unsupported` without the conditions capability, `Corrupt` where what is there does not decode to the type,
-    /// `Invalid` for a bad key or value, `Indeterminate` where the write may have happened.
+    /// `Unsupported` without the conditions capability. `Corrupt` if the current bytes do not decode to the type.
+    /// `Invalid` for an invalid key or value. `Indeterminate` if the write may have happened.
     ///
     /// # Cancel safety
-    /// After a dropped future the write is not applied, applied, or still to be applied.
+    /// If the future is dropped, the write is not applied, was applied, or will be applied.
     ///
     /// # Examples
     /// ```
@@ -56,7 +57,7 @@ impl Kv {
         CompareAndSwap { kv: self, plan, expected, expiry: self.default_expiry }
     }
 
-    /// Puts `new` in the place of `current`, or of nothing, if that is still there.
+    /// Replaces the entry `current`, or its absence, by `new` if it has not changed.
     pub(super) async fn swap(
         &self,
         key: &Key,
@@ -64,19 +65,19 @@ impl Kv {
         new: Option<Bytes>,
         expiry: Expiry,
     ) -> Result<Swap> {
-        let named = |error: crate::Error| error.with_key(key);
+        let context = |error: crate::Error| error.with_key(key);
         let when = current.map_or(When::Absent, unchanged);
         match (current, new) {
             (_, Some(new)) => {
                 let options = SetOptions::default().with_when(when).with_expiry(expiry);
-                Ok(match self.store.set(key, new, &options).await.map_err(named)? {
+                Ok(match self.store.set(key, new, &options).await.map_err(context)? {
                     SetOutcome::Stored { .. } => Swap::Done,
                     SetOutcome::Refused { current } => Swap::Changed(current),
                 })
             }
             (Some(_), None) => {
                 let options = DeleteOptions::default().with_when(when);
-                Ok(match self.store.delete(key, &options).await.map_err(named)? {
+                Ok(match self.store.delete(key, &options).await.map_err(context)? {
                     DeleteOutcome::Deleted { .. } => Swap::Done,
                     DeleteOutcome::Missing => Swap::Changed(None),
                     DeleteOutcome::Refused { current } => Swap::Changed(current),
@@ -87,14 +88,14 @@ impl Kv {
     }
 }
 
-/// What came of [`Kv::swap`].
+/// The outcome of [`Kv::swap`].
 pub(super) enum Swap {
     Done,
-    /// Somebody wrote in between, and this is there now.
+    /// The entry was changed meanwhile; this is the current one.
     Changed(Option<Entry>),
 }
 
-/// The condition that nobody has written since this entry was read; without versions, that its bytes are there.
+/// The condition that the entry has not changed: its version or, without versions, its bytes.
 pub(super) fn unchanged(entry: &Entry) -> When {
     match entry.version {
         Some(version) => When::Version(version),
@@ -102,19 +103,19 @@ pub(super) fn unchanged(entry: &Entry) -> When {
     }
 }
 
-/// A compare-and-swap that happens when it is awaited.
+/// A compare-and-swap, run when it is awaited.
 #[derive(Debug)]
 #[must_use = "nothing is written until the compare-and-swap is awaited"]
 pub struct CompareAndSwap<'a, T> {
     kv: &'a Kv,
-    /// The key and what to write there, or why it cannot be.
+    /// The key and the new bytes, or the error that prevents the swap.
     plan: Result<(Key, Option<Bytes>)>,
     expected: Option<&'a T>,
     expiry: Expiry,
 }
 
 impl<T> CompareAndSwap<'_, T> {
-    /// Sets how long the new entry lives.
+    /// Sets the expiry of the new entry.
     pub fn expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = expiry;
         self

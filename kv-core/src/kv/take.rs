@@ -1,4 +1,4 @@
-//! Reading and removing in one.
+//! Reads that remove the value.
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -13,18 +13,18 @@ use crate::key::{IntoKey, Key};
 use crate::options::{DeleteOptions, DeleteOutcome};
 
 impl Kv {
-    /// Removes a value and gives it to exactly one caller; `None` where there is none, or another caller has it.
+    /// Removes a value and returns it to exactly one caller. Returns `None` if the key is absent or another caller took
+    /// the value.
     ///
-    /// It is decoded first and removed then, if it is still there, so that what does not decode stays. Only a store
-    /// without conditions removes first.
+    /// The value is decoded before it is removed, so that a value that does not decode stays. Only a store without
+    /// conditions removes it first.
     ///
     /// # Errors
-    /// `Unsupported` without conditions and previous values, `Corrupt` where the value does not decode to the type,
-    /// `Indeterminate` where the value may be removed.
+    /// `Unsupported` if the store has neither conditions nor previous values. `Corrupt` if the value does not decode to
+    /// the type. `Indeterminate` if the value may have been removed.
     ///
     /// # Cancel safety
-    /// After a dropped future the value is there, removed and lost, or still to be removed.
-    ///
+    /// If the future is dropped, the value is still there, was removed and is lost, or will be removed.
     /// # Examples
     /// ```
     /// # use kv_core::Kv;
@@ -48,8 +48,8 @@ impl Kv {
         }
     }
 
-    /// Removes the bytes of a value and gives them to exactly one caller, in one call of the store where it returns
-    /// previous values.
+    /// Removes a value and returns its bytes to exactly one caller. It takes one call to a store that returns previous
+    /// values.
     ///
     /// # Errors
     /// As [`Kv::take`], without `Corrupt`.
@@ -77,7 +77,7 @@ impl Kv {
         Ok(None)
     }
 
-    /// A store that cannot do it says so.
+    /// Removes an entry and returns it. A store without previous values answers `Unsupported`.
     async fn remove_and_return(&self, key: &Key) -> Result<Option<Entry>> {
         let options = DeleteOptions::default().with_previous();
         match self.store.delete(key, &options).await.map_err(|error| error.with_key(key))? {

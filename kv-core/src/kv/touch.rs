@@ -1,4 +1,4 @@
-//! Moving the deadline of an entry that is there.
+//! Changes of deadlines.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,20 +8,20 @@ use crate::expiry::NewExpiry;
 use crate::key::IntoKey;
 
 impl Kv {
-    /// Lets a live entry expire when `ttl` has passed from now on, and tells whether there was one.
+    /// Sets the deadline of a live entry to `ttl` from now. Returns false if there is no live entry.
     ///
-    /// Value and version stay. Zero: the entry is absent at once.
+    /// Value and version stay. With zero the entry is absent at once.
     ///
     /// # Errors
-    /// `Unsupported` without the touch capability, and what the store gives.
+    /// `Unsupported` without the touch capability, and errors of the store.
     ///
     /// # Cancel safety
-    /// After a dropped future the deadline is the old one, the new one, or still to be moved.
+    /// If the future is dropped, the deadline is unchanged, was changed, or will be changed.
     pub async fn expire_after(&self, key: impl IntoKey + Send, ttl: Duration) -> Result<bool> {
         self.touch(key, NewExpiry::After(ttl)).await
     }
 
-    /// Lets a live entry expire at this moment, and tells whether there was one; the rest is as [`Kv::expire_after`].
+    /// Sets the deadline of a live entry to this time. Otherwise it works as [`Kv::expire_after`].
     ///
     /// # Errors
     /// As [`Kv::expire_after`].
@@ -32,7 +32,7 @@ impl Kv {
         self.touch(key, NewExpiry::At(moment)).await
     }
 
-    /// Lets a live entry live until it is deleted or overwritten, and tells whether there was one.
+    /// Removes the deadline of a live entry, so that it never expires. Returns false if there is no live entry.
     ///
     /// # Errors
     /// As [`Kv::expire_after`].

@@ -1,4 +1,4 @@
-//! Checks and mutations of several keys, all or nothing.
+//! Transactions: checks and mutations of several keys that apply together or not at all.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::transaction::{CommitOutcome, Transaction};
 use crate::version::Version;
 
 impl Kv {
-    /// Begins a transaction: checks and mutations that [`TransactionBuilder::commit`] applies all or nothing.
+    /// Starts a transaction of checks and mutations. [`TransactionBuilder::commit`] applies them all or none.
     ///
     /// # Examples
     /// ```
@@ -39,9 +39,9 @@ impl Kv {
     }
 }
 
-/// A transaction that happens when it is committed.
+/// A transaction, sent when it is committed.
 ///
-/// A bad key or a value that cannot be encoded is kept until then.
+/// An invalid key or a value that cannot be encoded is reported by the commit.
 #[derive(Debug)]
 #[must_use = "nothing happens until the transaction is committed"]
 pub struct TransactionBuilder<'kv> {
@@ -50,60 +50,61 @@ pub struct TransactionBuilder<'kv> {
 }
 
 impl TransactionBuilder<'_> {
-    /// Needs the key to have no live entry.
+    /// Requires that the key has no live entry.
     pub fn check_absent(self, key: impl IntoKey) -> Self {
         self.check(key, |_, _| Ok(When::Absent))
     }
 
-    /// Needs the key to have a live entry.
+    /// Requires that the key has a live entry.
     pub fn check_present(self, key: impl IntoKey) -> Self {
         self.check(key, |_, _| Ok(When::Present))
     }
 
-    /// Needs the live entry to be of this version.
+    /// Requires that the live entry has this version.
     pub fn check_version(self, key: impl IntoKey, version: Version) -> Self {
         self.check(key, |_, _| Ok(When::Version(version)))
     }
 
-    /// Needs the live entry to have exactly the bytes that this value is encoded to.
+    /// Requires that the bytes of the live entry equal the encoding of this value.
     pub fn check_value<T: Serialize + ?Sized>(self, key: impl IntoKey, value: &T) -> Self {
         self.check(key, |kv, key| kv.write_as(key, value).map(When::Value))
     }
 
-    /// Writes a value that lives as the handle's default says.
+    /// Writes a value with the handle's default expiry.
     pub fn set<T: Serialize + ?Sized>(self, key: impl IntoKey, value: &T) -> Self {
         let expiry = self.kv.default_expiry;
         self.set_with_expiry(key, value, expiry)
     }
 
-    /// Writes a value that lives for this long from the commit on.
+    /// Writes a value that lives for this long after the commit.
     pub fn set_with_ttl<T: Serialize + ?Sized>(self, key: impl IntoKey, value: &T, ttl: Duration) -> Self {
         self.set_with_expiry(key, value, Expiry::After(ttl))
     }
 
-    /// Writes a value that lives as said.
+    /// Writes a value with this expiry.
     pub fn set_with_expiry<T: Serialize + ?Sized>(self, key: impl IntoKey, value: &T, expiry: Expiry) -> Self {
         self.add(key, |kv, key, transaction| Ok(transaction.set(key.clone(), kv.write_as(key, value)?, expiry)))
     }
 
-    /// Writes bytes as they are, which live as said.
+    /// Writes bytes without encoding them, with this expiry.
     pub fn set_bytes(self, key: impl IntoKey, bytes: impl Into<Bytes>, expiry: Expiry) -> Self {
         self.add(key, |_, key, transaction| Ok(transaction.set(key.clone(), bytes, expiry)))
     }
 
-    /// Removes an entry; that there is none is fine.
+    /// Removes an entry, if there is one.
     pub fn delete(self, key: impl IntoKey) -> Self {
         self.add(key, |_, key, transaction| Ok(transaction.delete(key.clone())))
     }
 
-    /// Applies it: everything, or nothing where a check does not hold.
+    /// Applies the whole transaction, or nothing if a check does not hold.
     ///
     /// # Errors
-    /// The first bad key or value of the builder, before anything is sent. `Unsupported` without the transactions
-    /// capability, or for keys that the store cannot change together. `Indeterminate` where all of it may have happened.
+    /// The first invalid key or value of the builder, before anything is sent. `Unsupported` without the transactions
+    /// capability, or for keys that the store cannot change together. `Indeterminate` if the transaction may have been
+    /// applied as a whole.
     ///
     /// # Cancel safety
-    /// After a dropped future all of it is not applied, applied, or still to be applied.
+    /// If the future is dropped, the transaction as a whole is not applied, was applied, or will be applied.
     pub async fn commit(self) -> Result<CommitOutcome> {
         let Self { kv, transaction } = self;
         kv.store.commit(&transaction?).await

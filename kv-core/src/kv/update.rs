@@ -1,4 +1,4 @@
-//! Computing a new value from the old one.
+//! Read-modify-write updates.
 
 use std::marker::PhantomData;
 
@@ -14,19 +14,19 @@ use crate::expiry::Expiry;
 use crate::key::{IntoKey, Key};
 
 impl Kv {
-    /// Replaces a value by what the function makes of it: awaited, it gives the new value. `None` stands for an absent key,
-    /// on either side.
+    /// Replaces a value by the result of a function. Awaiting it returns the new value. `None` means an absent key, for
+    /// both the argument and the result.
     ///
-    /// It reads, computes, and writes only if nobody wrote in between; otherwise it begins again with what is there then,
-    /// so the function may run several times. The entry keeps its deadline unless another is said; one that is created
-    /// lives as the handle's default says.
+    /// The update reads the value, calls the function, and writes the result only if the entry has not changed
+    /// meanwhile. If it has, the update repeats with the current value, so the function may run several times. By
+    /// default the entry keeps its deadline, and a new entry gets the handle's default expiry.
     ///
     /// # Errors
-    /// `Unsupported` without the conditions capability, `Corrupt` where what is there does not decode to the type,
-    /// `Invalid` for a bad key or value. An `Indeterminate` write may have happened and is not tried again.
+    /// `Unsupported` without the conditions capability. `Corrupt` if the current bytes do not decode to the type.
+    /// `Invalid` for an invalid key or value. `Indeterminate` if the write may have happened; it is not retried.
     ///
     /// # Cancel safety
-    /// After a dropped future the write is not applied, applied, or still to be applied.
+    /// If the future is dropped, the write is not applied, was applied, or will be applied.
     ///
     /// # Examples
     /// ```
@@ -53,19 +53,19 @@ impl Kv {
     }
 }
 
-/// A read, computation and write that happen when it is awaited.
+/// A read-modify-write update, run when it is awaited.
 #[must_use = "nothing is written until the update is awaited"]
 pub struct Update<'kv, T, F> {
     kv: &'kv Kv,
     key: Result<Key>,
     change: F,
-    /// What was said; nothing keeps the deadline.
+    /// The requested expiry; `None` keeps the deadline, or uses the default for a new entry.
     expiry: Option<Expiry>,
     value: PhantomData<fn(T) -> T>,
 }
 
 impl<T, F> Update<'_, T, F> {
-    /// Sets how long the entry lives from this write on.
+    /// Sets the expiry of the entry, counted from this write.
     pub fn expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = Some(expiry);
         self
@@ -87,8 +87,8 @@ where
             let old = current.as_ref().map(|entry| kv.read_as(&key, &entry.value)).transpose()?;
             let new = change(old);
             let bytes = new.as_ref().map(|new| kv.write_as(&key, new)).transpose()?;
-            let unsaid = if current.is_some() { Expiry::Keep } else { kv.default_expiry };
-            match kv.swap(&key, current.as_ref(), bytes, expiry.unwrap_or(unsaid)).await? {
+            let default = if current.is_some() { Expiry::Keep } else { kv.default_expiry };
+            match kv.swap(&key, current.as_ref(), bytes, expiry.unwrap_or(default)).await? {
                 Swap::Done => return Ok(new),
                 Swap::Changed(now) => current = now,
             }

@@ -1,4 +1,4 @@
-//! Watching stored keys change.
+//! Watching keys.
 
 use super::handle::Kv;
 use crate::BoxFuture;
@@ -7,11 +7,11 @@ use crate::key::{IntoKey, IntoPrefix};
 use crate::watch::{WatchQuery, WatchStream};
 
 impl Kv {
-    /// Watches every key under a prefix: awaited, it gives a stream of [`WatchEvent`](crate::WatchEvent)s.
+    /// Watches all keys under a prefix. Awaiting it returns a stream of [`WatchEvent`](crate::WatchEvent)s.
     ///
-    /// The watch is live when the stream is there: what is written afterwards, by anyone and in whatever way, is told, or
-    /// is part of a later report of the same key. A `Gap` says that reports may have been lost. [`Kv::decode`] reads the
-    /// value of an entry.
+    /// The watch is active when the stream is returned. Every later write by any caller and operation is reported, or
+    /// included in a later report of the same key. A `Gap` means that reports may have been lost. [`Kv::decode`] reads
+    /// the value of an entry.
     ///
     /// # Errors
     /// `Unsupported` without the watch capability, or for a snapshot without the list capability.
@@ -37,16 +37,16 @@ impl Kv {
         Watch { kv: self, query: prefix.into_prefix().map(WatchQuery::prefix) }
     }
 
-    /// Watches one key; the rest is as [`Kv::watch`].
+    /// Watches one key. Otherwise it works as [`Kv::watch`].
     ///
     /// # Errors
-    /// As [`Kv::watch`]; a snapshot of one key needs no list capability.
+    /// As [`Kv::watch`]. A snapshot of one key does not need the list capability.
     pub fn watch_key(&self, key: impl IntoKey) -> Watch<'_> {
         Watch { kv: self, query: key.into_key().map(WatchQuery::key) }
     }
 }
 
-/// A watch that begins when it is awaited.
+/// A watch that starts when it is awaited.
 #[derive(Debug)]
 #[must_use = "nothing is watched until the watch is awaited"]
 pub struct Watch<'kv> {
@@ -55,13 +55,13 @@ pub struct Watch<'kv> {
 }
 
 impl Watch<'_> {
-    /// First tells every live entry as a `Set`, and then `SnapshotEnd`.
+    /// Sends a `Set` for every live entry first, and then `SnapshotEnd`.
     pub fn with_snapshot(mut self) -> Self {
         self.query = self.query.map(WatchQuery::with_snapshot);
         self
     }
 
-    /// Tells which keys changed without their entries, which are then not read.
+    /// Sends keys without entries, so that the store reads no values.
     pub fn keys_only(mut self) -> Self {
         self.query = self.query.map(WatchQuery::with_keys_only);
         self

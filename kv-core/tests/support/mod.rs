@@ -1,6 +1,6 @@
-//! A store of few lines that has the capabilities it is told to have, counts its calls, and lives by a clock that is moved.
-#![allow(dead_code, reason = "every test binary uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic, and so may what it is built of")]
+//! A small store for tests, with configurable capabilities, a record of its calls and a manual clock.
+#![allow(dead_code, reason = "each test binary uses a part of this module")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic, and so may its helpers")]
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -16,11 +16,11 @@ use kv_core::{
 };
 use tokio::sync::Notify;
 
-/// What a store owes, and nothing else.
+/// Core and nothing else.
 pub(crate) const CORE: Capabilities = Capabilities::CORE;
-/// Conditions and previous values without versions.
+/// Conditions without versions, so that the handle compares values.
 pub(crate) const BY_VALUE: Capabilities = Capabilities::CORE.with_conditions();
-/// Everything that this store has.
+/// All capabilities that this store implements.
 pub(crate) const FULL: Capabilities = Capabilities::CORE
     .with_versions()
     .with_deadlines()
@@ -28,13 +28,13 @@ pub(crate) const FULL: Capabilities = Capabilities::CORE
     .with_previous()
     .with_touch()
     .with_list(List::Native);
-/// The same with a list that scans.
+/// The same with a listing that scans.
 pub(crate) const SCANNING: Capabilities = FULL.with_list(List::Emulated);
 
-/// A value that `get_many` finds damaged.
+/// A value for which `get_many` returns `Corrupt`.
 pub(crate) const DAMAGED: &str = "damaged";
-/// A value that `get_many` does not reach.
-pub(crate) const OUT_OF_REACH: &str = "out of reach";
+/// A value for which `get_many` returns `Unavailable`.
+pub(crate) const UNREACHABLE: &str = "unreachable";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Tiny {
@@ -71,25 +71,25 @@ impl Tiny {
         self.shared.clock.clone()
     }
 
-    /// The calls since the last time that this was asked.
+    /// Returns the calls since the last call of this method.
     pub(crate) fn calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.shared.calls.lock().unwrap())
     }
 
-    /// Applies the next write and answers with this error all the same.
+    /// Makes the next write return this error; a set is applied nevertheless.
     pub(crate) fn fail_next_write(&self, error: Error) {
         *self.shared.fail_next.lock().unwrap() = Some(error);
     }
 
-    /// Lets the next `get` read, and then wait until it is told to answer.
+    /// Makes the next `get` wait between its read and its return, until the returned `Notify` resumes it.
     pub(crate) fn pause_next_get(&self) -> Arc<Notify> {
-        let told = Arc::new(Notify::new());
-        *self.shared.pause_next.lock().unwrap() = Some(Arc::clone(&told));
-        told
+        let resume = Arc::new(Notify::new());
+        *self.shared.pause_next.lock().unwrap() = Some(Arc::clone(&resume));
+        resume
     }
 
     async fn called(&self, name: &'static str) -> MutexGuard<'_, Entries> {
-        // Other tasks get a turn before and after every call, as over a network.
+        // Other tasks run before and after every call, as with a network.
         tokio::task::yield_now().await;
         self.shared.calls.lock().unwrap().push(name);
         let now = self.shared.clock.now();
@@ -101,8 +101,8 @@ impl Tiny {
     fn entry(&self, (value, version, deadline): &(Bytes, Version, Deadline)) -> Entry {
         let entry = Entry::new(value.clone());
         let entry = if self.info.capabilities.versions { entry.with_version(*version) } else { entry };
-        let known = self.info.capabilities.deadlines;
-        entry.with_expires(if known { Expires::from(*deadline) } else { Expires::Unknown })
+        let has_deadlines = self.info.capabilities.deadlines;
+        entry.with_expires(if has_deadlines { Expires::from(*deadline) } else { Expires::Unknown })
     }
 
     fn failed(&self) -> Result<()> {
@@ -120,7 +120,7 @@ impl KvStore for Tiny {
         let entry = self.called("get").await.get(key).map(|stored| self.entry(stored));
         let pause = self.shared.pause_next.lock().unwrap().take();
         match pause {
-            Some(told) => told.notified().await,
+            Some(resume) => resume.notified().await,
             None => tokio::task::yield_now().await,
         }
         Ok(entry)
@@ -160,7 +160,7 @@ impl KvStore for Tiny {
         let entries = self.called("get_many").await;
         let answer = |key: &Key| match entries.get(key) {
             Some((value, ..)) if value == DAMAGED => Err(Error::corrupt("damaged")),
-            Some((value, ..)) if value == OUT_OF_REACH => Err(Error::unavailable("out of reach")),
+            Some((value, ..)) if value == UNREACHABLE => Err(Error::unavailable("unreachable")),
             stored => Ok(stored.map(|stored| self.entry(stored))),
         };
         keys.iter().map(answer).collect()
