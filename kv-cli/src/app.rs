@@ -1,4 +1,4 @@
-//! The program from the command line to the exit code.
+//! Runs the program: parses the command line, dispatches the command and returns the exit code.
 
 use std::process::ExitCode;
 
@@ -20,11 +20,11 @@ pub fn main() -> ExitCode {
     let result = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let result = runtime.block_on(run(cli, &mut output));
-            // A pending read of stdin cannot be cancelled, and must not hold the process.
+            // A pending read of stdin cannot be cancelled. Dropping the runtime would wait for it.
             runtime.shutdown_background();
             result
         }
-        Err(error) => Err(Failure::io("starting")(error)),
+        Err(error) => Err(Failure::io("starting the runtime")(error)),
     };
     let result = result.and_then(|answer| output.flush().map(|()| answer));
     match &result {

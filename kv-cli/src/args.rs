@@ -1,4 +1,4 @@
-//! The command line, as types.
+//! The command line arguments.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,24 +10,24 @@ use clap_complete::Shell;
 
 use crate::bench::{Dataset, Operation};
 
-/// The store where neither `--store` nor `KV_STORE` names one: the embedded store to take when data matters.
+/// The store if neither `--store` nor `KV_STORE` is set: the recommended embedded store.
 const DEFAULT_STORE: &str = "sqlite:./kv-data/kv.db";
 
-/// One command line for every key-value store.
+/// A command line for every anykv store
 #[derive(Debug, Parser)]
 #[command(
     name = "kv",
     version,
     max_term_width = 110,
-    after_help = "Keys are canonical text: segments joined by `#`, with `$HH` for every byte up to `$` inside a segment. \
-                  The key `users#1` has two segments, and `''` is the key of one empty segment."
+    after_help = "A key is written as canonical text: its segments joined by `#`. Inside a segment each byte from 0x00 to \
+                  `$` (0x24) is written as `$HH`. `users#1` has two segments; `''` is the key with one empty segment."
 )]
 pub(crate) struct Cli {
-    /// The store; `kv schemes` lists what it can be
+    /// URL of the store; `kv schemes` lists the schemes
     #[arg(long, global = true, env = "KV_STORE", hide_env_values = true, default_value = DEFAULT_STORE, value_name = "URL")]
     pub(crate) store: String,
 
-    /// How data is written to stdout
+    /// Format of the data on stdout
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
 
@@ -37,9 +37,9 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Text for people
+    /// Readable text
     Text,
-    /// One JSON value a line
+    /// One JSON value per line
     Json,
 }
 
@@ -47,17 +47,17 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     #[command(flatten)]
     OnStore(StoreCommand),
-    /// Copy entries with their deadlines from store to store
+    /// Copy entries and their deadlines from one store to another
     Copy(CopyArgs),
-    /// Check the files of a store that nobody has open: everything is read and compared with its checksums
+    /// Check the files of an embedded store that no process has open: read everything and compare the checksums
     Verify {
-        /// Write every sound entry to a new file that `import` reads
+        /// Export every undamaged entry to this new file, which `import` reads
         #[arg(long, value_name = "FILE")]
         salvage: Option<PathBuf>,
     },
-    /// Run the conformance suite against stores, each case in a namespace of its own
+    /// Run the conformance suite against stores, each case in its own namespace
     Conformance(ConformanceArgs),
-    /// Measure stores beside one another, in turns, in a namespace that is cleared at the end
+    /// Benchmark stores in interleaved rounds, in a temporary namespace
     Bench(BenchArgs),
     /// Write a completion script for a shell
     Completions {
@@ -68,15 +68,15 @@ pub(crate) enum Command {
     Schemes,
 }
 
-/// The commands that work on the store of `--store`.
+/// The commands on the store of `--store`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
-    /// Write the value of a key to stdout
+    /// Print the value of a key
     Get {
         /// The key
         key: Key,
     },
-    /// Write an entry and tell its version
+    /// Write an entry and print its version
     Set(SetArgs),
     /// Delete an entry
     Delete {
@@ -88,26 +88,26 @@ pub(crate) enum StoreCommand {
     },
     /// List keys and values in key order
     List(ListArgs),
-    /// Tell or move the deadline of an entry
+    /// Print or change the time to live of an entry
     Ttl(TtlArgs),
-    /// Tell changes as they happen
+    /// Print changes as they happen
     Watch(WatchArgs),
-    /// Write the entries of an export to the store
+    /// Write the entries of an export file to the store
     Import {
-        /// The file, or `-` for stdin
+        /// The export file, or `-` for stdin
         file: PathBuf,
     },
-    /// Write entries to a file that `import` reads
+    /// Export entries to a file that `import` reads
     Export {
-        /// Only keys under this one; everything unless said
+        /// Only keys under this prefix [default: all keys]
         prefix: Option<Key>,
-        /// The file; stdout unless said
+        /// The export file [default: stdout]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Replay a recorded workload and check every answer
+    /// Replay a recorded workload and check every result against a model
     Replay(ReplayArgs),
-    /// Answer requests, one JSON text a line
+    /// Serve the store to other programs, as lines of JSON
     Serve(ServeArgs),
 }
 
@@ -115,13 +115,13 @@ pub(crate) enum StoreCommand {
 pub(crate) struct SetArgs {
     /// The key
     pub(crate) key: Key,
-    /// The value; `-` or nothing reads stdin, `@FILE` a file
+    /// The value; `@FILE` reads a file, `-` or no value reads stdin
     #[arg(allow_negative_numbers = true)]
     pub(crate) value: Option<String>,
-    /// Take the value as it stands, also where it is `-` or starts with `@`
+    /// Take the value literally, even `-` or a value that starts with `@`
     #[arg(long, requires = "value")]
     pub(crate) literal: bool,
-    /// How long the entry lives, such as `5m` or `1day 2h`; or `never`, or `keep` the old deadline
+    /// Time to live such as `5m` or `1day 2h`; `never` for no deadline, `keep` for the old deadline
     #[arg(long, value_name = "DURATION")]
     pub(crate) ttl: Option<Ttl>,
     #[command(flatten)]
@@ -130,7 +130,7 @@ pub(crate) struct SetArgs {
 
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-#[expect(clippy::struct_field_names, reason = "they are the names of the options")]
+#[expect(clippy::struct_field_names, reason = "the fields are named after the options")]
 pub(crate) struct Condition {
     /// Only if there is no entry
     #[arg(long)]
@@ -154,7 +154,7 @@ impl From<Condition> for When {
     }
 }
 
-/// What `--ttl` says.
+/// The value of `--ttl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ttl {
     Never,
@@ -175,26 +175,26 @@ impl std::str::FromStr for Ttl {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; a duration is such as `5m` or `1day 2h`"))
+    humantime::parse_duration(text).map_err(|error| format!("{error}; examples of a duration: `5m`, `1day 2h`"))
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only keys under this one; everything unless said
+    /// Only keys under this prefix [default: all keys]
     pub(crate) prefix: Option<Key>,
-    /// Keys only
+    /// Print keys without values
     #[arg(long)]
     pub(crate) keys: bool,
-    /// At most so many
+    /// Maximum number of entries
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
-    /// Only keys behind this one, which need not exist
+    /// Only keys after this one, which need not exist
     #[arg(long, value_name = "KEY")]
     pub(crate) after: Option<Key>,
     /// Only keys before this one, which need not exist
     #[arg(long, value_name = "KEY")]
     pub(crate) before: Option<Key>,
-    /// From the last key to the first
+    /// List in descending order
     #[arg(long)]
     pub(crate) reverse: bool,
 }
@@ -203,16 +203,16 @@ pub(crate) struct ListArgs {
 pub(crate) struct TtlArgs {
     /// The key
     pub(crate) key: Key,
-    /// Let the entry live for this long from now on
+    /// Set the time to live, from now
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "never")]
     set: Option<Duration>,
-    /// Let the entry live for ever
+    /// Remove the deadline
     #[arg(long)]
     never: bool,
 }
 
 impl TtlArgs {
-    /// The deadline to give, where one was asked for.
+    /// Returns the new expiry, if one is requested.
     pub(crate) fn expiry(&self) -> Option<NewExpiry> {
         if self.never { Some(NewExpiry::Never) } else { self.set.map(NewExpiry::After) }
     }
@@ -220,15 +220,15 @@ impl TtlArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// Only keys under this one; everything unless said
+    /// Only keys under this prefix [default: all keys]
     pub(crate) prefix: Option<Key>,
-    /// First tell every entry that is there
+    /// Print the existing entries first
     #[arg(long)]
     pub(crate) snapshot: bool,
-    /// Keys only
+    /// Print keys without values
     #[arg(long)]
     pub(crate) keys: bool,
-    /// End after so many events
+    /// Exit after this number of events
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
 }
@@ -241,69 +241,69 @@ pub(crate) struct CopyArgs {
     /// The store to write
     #[arg(value_name = "TO")]
     pub(crate) target: String,
-    /// Only keys under this one
+    /// Only keys under this prefix
     #[arg(long, value_name = "KEY")]
     pub(crate) prefix: Option<Key>,
-    /// Go on behind this key, as an earlier copy told it
+    /// Continue an earlier copy after this key, which that copy printed
     #[arg(long, value_name = "KEY")]
     pub(crate) resume_after: Option<Key>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ConformanceArgs {
-    /// The stores; that of `--store` unless said
+    /// URLs of the stores [default: the store of `--store`]
     #[arg(value_name = "URL")]
     pub(crate) urls: Vec<String>,
-    /// Only cases that have this in their names
+    /// Only cases whose names contain this text
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) filter: String,
-    /// The seed that a failure printed
+    /// Seed of the random cases, as a failure prints it
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u32>,
-    /// Write one Markdown table of all the stores instead of a report for each
+    /// Print one Markdown table of all stores instead of a report for each
     #[arg(long)]
     pub(crate) matrix: bool,
-    /// Tell each case as it ends; with `--format json` a line each, and no report behind them
+    /// Print each case as it ends; with `--format json` one line per case and no report
     #[arg(long, short)]
     pub(crate) verbose: bool,
-    /// Play the same random scripts on all the stores, with what every one of them can do, and compare their answers
+    /// Run the same random scripts on all stores, limited to their common capabilities, and compare the results
     #[arg(long, conflicts_with_all = ["filter", "matrix", "verbose"])]
     pub(crate) compare: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// The stores; that of `--store` unless said
+    /// URLs of the stores [default: the store of `--store`]
     #[arg(value_name = "URL")]
     pub(crate) urls: Vec<String>,
-    /// What is measured, with commas between; everything unless said
+    /// Comma-separated operations to measure [default: all]
     #[arg(long, value_enum, value_name = "OPERATION", value_delimiter = ',', hide_possible_values = true)]
     pub(crate) operations: Vec<Operation>,
-    /// How many tasks look for the highest rate side by side
+    /// Numbers of concurrent tasks for the throughput measurement
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,16,256")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) tasks: Vec<u16>,
-    /// Operations a second at which latencies are taken; 0 takes none
+    /// Fixed rates for the latency measurement, in operations per second; 0 skips it
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1000")]
     #[arg(value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub(crate) rate: Vec<u32>,
-    /// How long each figure is measured, over all rounds
+    /// Total duration of each measurement, over all rounds
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
     pub(crate) duration: Duration,
-    /// How many rounds count; one more goes before them
+    /// Number of rounds, after one warm-up round
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) rounds: u16,
-    /// How many entries there are; several numbers tell how costs grow
+    /// Number of entries; several numbers show how costs grow with the size of the store
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100000")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=Dataset::MAX_ENTRIES))]
     pub(crate) entries: Vec<u64>,
-    /// How long each value is
+    /// Bytes of each value
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) value_bytes: usize,
-    /// What keys and values are made from
+    /// Seed of the random key order and values
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Write report.json, report.md and plots into this folder
+    /// Write report.json, report.md and plots to this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
 }
@@ -312,22 +312,22 @@ pub(crate) struct BenchArgs {
 pub(crate) struct ReplayArgs {
     /// The recorded workload, plain or gzip
     pub(crate) file: PathBuf,
-    /// How many clients at once; all operations of a key stay with one
+    /// Number of concurrent clients; one client runs all operations of a key
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) clients: u16,
-    /// How often the workload is replayed
+    /// Number of times to replay the workload
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
-    /// First load a set of entries of production size
+    /// First load a data set of production size
     #[arg(long)]
     pub(crate) prefill: bool,
-    /// The share of that set that is loaded
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0, requires = "prefill", value_parser = share)]
+    /// Scale of that data set
+    #[arg(long, value_name = "SCALE", default_value_t = 1.0, requires = "prefill", value_parser = scale)]
     pub(crate) prefill_scale: f64,
-    /// What that set is made from
+    /// Seed of that data set
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// How fast operations are issued
+    /// Pace of the operations
     #[arg(long, value_enum, default_value_t = Speed::Max)]
     pub(crate) speed: Speed,
     /// Leave the entries in the store
@@ -337,26 +337,26 @@ pub(crate) struct ReplayArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Speed {
-    /// Each client issues its next operation when the last one is answered
+    /// Each client issues its next operation when the previous one completes
     Max,
 }
 
-fn share(text: &str) -> Result<f64, String> {
+fn scale(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(share) if share > 0.0 && share <= 100.0 => Ok(share),
-        _ => Err("a share is a number above 0 and up to 100".to_owned()),
+        Ok(scale) if scale > 0.0 && scale <= 100.0 => Ok(scale),
+        _ => Err("the scale is a number above 0 and up to 100".to_owned()),
     }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Speak the protocol of kv-lines/PROTOCOL.md: one JSON request a line, one JSON response a line
+    /// Use the protocol of kv-lines/PROTOCOL.md: one JSON request or response per line
     #[arg(long, required = true)]
     pub(crate) json_lines: bool,
-    /// Listen on a loopback address such as `127.0.0.1:7070` instead of stdin and stdout; port 0 takes a free one
+    /// Listen on a loopback address such as `127.0.0.1:7070` instead of stdin and stdout; port 0 selects a free port
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
-    /// With `--listen`, end when stdin does, so that it does not outlive who started it
+    /// With `--listen`, exit at the end of stdin, so that the server does not outlive its parent process
     #[arg(long, requires = "listen")]
     pub(crate) until_eof: bool,
 }
@@ -368,7 +368,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn the_clap_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 

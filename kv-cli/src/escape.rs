@@ -1,36 +1,36 @@
-//! Text that cannot harm a terminal.
+//! Escapes text so that it cannot harm a terminal.
 //!
-//! Keys and values come from strangers. Control characters move the cursor, set the title or answer queries; bidirectional
-//! marks make text read as something else. On a terminal they are shown as escapes.
+//! Keys and values are untrusted. Control characters move the cursor, set the window title or make the terminal send
+//! replies; bidirectional marks disguise text.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use kv_lines::escape::is_dangerous;
 
-/// How text stands on the screen.
+/// The layout of escaped text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// In one line: line breaks and tabs are escaped, and backslashes, so that no two texts look alike.
+    /// One line: escapes line breaks and tabs, and backslashes, so that no two texts look alike.
     Line,
-    /// As it is: line breaks and tabs stay.
+    /// Keeps line breaks and tabs.
     Block,
 }
 
-/// Escapes what is dangerous in a text.
+/// Escapes dangerous characters in text.
 pub(crate) fn text(text: &str, layout: Layout) -> Cow<'_, str> {
-    let stays = |character: char| match (layout, character) {
+    let is_kept = |character: char| match (layout, character) {
         (Layout::Block, '\n' | '\t') => true,
         (Layout::Line, '\\') => false,
         _ => !is_dangerous(character),
     };
-    if text.chars().all(stays) {
+    if text.chars().all(is_kept) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for character in text.chars() {
         match character {
-            _ if stays(character) => escaped.push(character),
+            _ if is_kept(character) => escaped.push(character),
             '\n' | '\r' | '\t' | '\\' => escaped.extend(character.escape_default()),
             _ => escaped.extend(character.escape_unicode()),
         }
@@ -38,7 +38,7 @@ pub(crate) fn text(text: &str, layout: Layout) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Escapes what is dangerous in bytes, and each byte that is no UTF-8 as `\xHH`.
+/// Escapes dangerous characters in bytes, and each byte that is not UTF-8 as `\xHH`.
 pub(crate) fn bytes(bytes: &[u8], layout: Layout) -> Cow<'_, str> {
     if let Ok(valid) = std::str::from_utf8(bytes) {
         return text(valid, layout);
@@ -59,11 +59,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_a_terminal_acts_on_is_left() {
+    fn dangerous_characters_are_escaped() {
         let hostile = "a\u{1b}]0;x\u{7}\u{7f}\u{9b}31m\u{202e}\u{2066}\u{200f}\u{61c}\u{2028}\0\rz";
         for layout in [Layout::Line, Layout::Block] {
-            let shown = text(hostile, layout);
-            assert!(!shown.chars().any(is_dangerous), "{shown:?}");
+            let escaped = text(hostile, layout);
+            assert!(!escaped.chars().any(is_dangerous), "{escaped:?}");
         }
         assert_eq!(text("\u{1b}[2J\u{9b}\u{7f}\u{202e}", Layout::Line), r"\u{1b}[2J\u{9b}\u{7f}\u{202e}");
     }

@@ -1,4 +1,4 @@
-//! How the program ends: why it failed, and the stable exit codes.
+//! The results of commands and their exit codes.
 
 use std::fmt;
 use std::io;
@@ -6,17 +6,17 @@ use std::process::ExitCode;
 
 use anykv::{Error, ErrorKind};
 
-/// What a command that ran to its end has to say.
+/// The answer of a command that completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It was done, or is so.
+    /// The command succeeded.
     Yes,
-    /// The answer is no: a missing key, a refused condition, wrong answers in a replay.
+    /// The answer is no: a missing key, a refused condition, wrong results in a replay.
     No,
 }
 
 impl Answer {
-    /// The answer to a question.
+    /// Returns `Yes` for true.
     pub(crate) fn of(yes: bool) -> Self {
         if yes { Self::Yes } else { Self::No }
     }
@@ -29,44 +29,44 @@ impl Answer {
     }
 }
 
-/// Why a command did not run to its end.
+/// The error of a command that did not complete.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The command line asks for something that cannot be.
+    /// The command line is invalid.
     Usage(String),
-    /// The store refused or failed.
+    /// An error of the store.
     Store(Error),
-    /// A file, a socket or a standard stream cannot be read or written.
+    /// A file, a socket or a standard stream failed.
     Io {
-        /// What was being done.
-        doing: String,
-        /// Why it failed.
+        /// The activity that failed, such as "reading stdin".
+        activity: String,
+        /// The cause.
         source: io::Error,
     },
-    /// Input is not in the format that was expected.
+    /// The input does not have the expected format.
     Format(String),
     /// The user interrupted the command.
     Interrupted,
-    /// Who reads the output went away: there is nothing to say, and nobody to hear it.
+    /// The reader of stdout closed it. The program ends without a message.
     OutputClosed,
 }
 
 impl Failure {
-    /// An error of a file or stream.
-    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { doing: doing.into(), source }
+    /// Converts an error of a file or stream.
+    pub(crate) fn io(activity: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { activity: activity.into(), source }
     }
 
-    /// An error of writing the output; a reader that went away is none.
+    /// Converts an error of writing the output. A broken pipe becomes `OutputClosed`.
     pub(crate) fn output(source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::BrokenPipe {
             return Self::OutputClosed;
         }
-        Self::Io { doing: "writing the output".to_owned(), source }
+        Self::Io { activity: "writing the output".to_owned(), source }
     }
 
-    /// The exit code; the table stands in the README and never changes.
+    /// Returns the exit code. The table in the README lists the codes, which are stable.
     pub fn code(&self) -> u8 {
         match self {
             Self::OutputClosed => 0,
@@ -100,29 +100,29 @@ impl fmt::Display for Failure {
         match self {
             Self::Usage(message) | Self::Format(message) => f.write_str(message),
             Self::Store(error) => {
-                let mut told = error.to_string();
+                let mut message = error.to_string();
                 let mut source = std::error::Error::source(error);
                 while let Some(cause) = source {
                     let text = cause.to_string();
-                    // Many errors tell their cause themselves.
-                    if !told.contains(&text) {
-                        told = format!("{told}: {text}");
+                    // The text of many errors includes that of their source.
+                    if !message.contains(&text) {
+                        message = format!("{message}: {text}");
                     }
                     source = cause.source();
                 }
-                f.write_str(&told)
+                f.write_str(&message)
             }
-            Self::Io { doing, source } => write!(f, "{doing}: {source}"),
+            Self::Io { activity, source } => write!(f, "{activity}: {source}"),
             Self::Interrupted => f.write_str("interrupted"),
             Self::OutputClosed => f.write_str("the output was closed"),
         }
     }
 }
 
-/// The causes stand in the text already.
+/// Without `source`: the text includes the causes.
 impl std::error::Error for Failure {}
 
-/// The exit code of a finished command.
+/// Returns the exit code for the result of a command.
 pub(crate) fn code(result: &Result<Answer, Failure>) -> ExitCode {
     ExitCode::from(match result {
         Ok(answer) => answer.code(),
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exit_codes_are_those_of_the_readme() {
+    fn exit_codes_match_the_readme() {
         let store = |error: Error| Failure::from(error).code();
         assert_eq!((Answer::Yes.code(), Answer::No.code()), (0, 1));
         assert_eq!(Failure::Usage(String::new()).code(), 2);

@@ -1,11 +1,11 @@
-//! Work that the user can interrupt and that still has something to clean up or to tell.
+//! Interruption by Ctrl-C, for commands that clean up or report afterwards.
 
 use crate::exit::Failure;
 
-/// Runs the work until it ends or the user interrupts it; then it is dropped.
+/// Runs the work until it completes or the user presses Ctrl-C, which drops it.
 ///
-/// The signal is asked first, so that it is listened to before the work starts. A store in memory is always ready: work
-/// over it must yield now and then, or nothing else is ever asked.
+/// The signal is polled first, so that its handler is installed before the work starts. A memory store is always ready,
+/// so work on it must yield regularly. Otherwise the signal is never polled again.
 pub(crate) async fn or_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::select! {
         biased;

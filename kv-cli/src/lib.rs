@@ -8,11 +8,11 @@ mod escape;
 mod exit;
 mod interrupt;
 mod output;
-mod pages;
+mod pager;
 mod progress;
 mod random;
 pub mod replay;
-mod served;
+mod second_process;
 pub mod transfer;
 
 pub use self::app::main;

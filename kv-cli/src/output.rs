@@ -1,4 +1,4 @@
-//! What a command tells: data on stdout, as text or as JSON, and messages on stderr.
+//! The output of commands: data on stdout, as text or JSON, and messages on stderr.
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -34,12 +34,12 @@ impl Output {
         self.line(&kv_lines::escape::json(text))
     }
 
-    /// Writes a line of text that is safe to show.
+    /// Writes a line of text, which must be safe for a terminal.
     pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
         writeln!(self.out, "{line}").map_err(Failure::output)
     }
 
-    /// Writes a value: its bytes and nothing else, or, for a terminal, as text with a line's end.
+    /// Writes a value: only its bytes to a file or pipe, escaped text and a line break to a terminal.
     pub(crate) fn value(&mut self, value: &[u8]) -> Result<(), Failure> {
         if !self.is_terminal {
             return self.out.write_all(value).map_err(Failure::output);
@@ -48,7 +48,7 @@ impl Output {
         self.line(text.trim_end_matches('\n'))
     }
 
-    /// The key's canonical text; escaped for a terminal.
+    /// Returns the canonical text of a key, escaped for a terminal.
     pub(crate) fn key<'k>(&self, key: &'k Key) -> Cow<'k, str> {
         if self.is_terminal { escape::text(key.as_str(), Layout::Line) } else { Cow::Borrowed(key.as_str()) }
     }
@@ -57,23 +57,23 @@ impl Output {
         self.out.flush().map_err(Failure::output)
     }
 
-    /// The stream itself, for a format of its own.
+    /// Returns the underlying stream.
     pub(crate) fn stream(&mut self) -> &mut (dyn Write + Send) {
         &mut self.out
     }
 }
 
-/// Tells the user something on stderr. A stderr that is gone stops nothing.
+/// Prints a message on stderr. Ignores errors: a closed stderr must not stop the command.
 pub(crate) fn message(text: &str) {
     let _ = writeln!(io::stderr(), "kv: {}", escape::text(text, Layout::Block));
 }
 
-/// A key in a message.
+/// Quotes a key for a message.
 pub(crate) fn quoted(key: &Key) -> String {
     format!("`{}`", escape::text(key.as_str(), Layout::Line))
 }
 
-/// A prefix in a message.
+/// Quotes a prefix for a message.
 pub(crate) fn quoted_prefix(prefix: &KeyPrefix) -> String {
-    prefix.to_key().map_or_else(|| "everything".to_owned(), |key| quoted(&key))
+    prefix.to_key().map_or_else(|| "all keys".to_owned(), |key| quoted(&key))
 }

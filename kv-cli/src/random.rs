@@ -1,17 +1,17 @@
-//! Numbers that look random, from a seed.
+//! A seeded random number generator.
 
-/// `SplitMix64`: the same numbers on every machine.
+/// A `SplitMix64` generator. A seed gives the same numbers on every machine.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// The numbers of a seed.
+    /// Creates a generator from a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number.
-    #[expect(clippy::should_implement_trait, reason = "it has no end, so that there is no option to unwrap")]
+    /// Returns the next number.
+    #[expect(clippy::should_implement_trait, reason = "the sequence is infinite, so callers need no option")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -20,14 +20,14 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`; zero where that is zero.
+    /// Returns a number below `end`, or zero if `end` is zero.
     pub fn below(&mut self, end: u64) -> u64 {
-        // The high half of the product: without a division, and as even as 64 bits let it be.
+        // The high half of the product needs no division. Its bias is at most `end` in 2^64.
         let product = u128::from(self.next()) * u128::from(end);
         u64::try_from(product >> 64).unwrap_or_default()
     }
 
-    /// So many bytes.
+    /// Returns `count` random bytes.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(count + 8);
         while bytes.len() < count {
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_gives_the_same_numbers_again_below_the_end() {
+    fn a_seed_repeats_its_numbers_and_all_are_below_the_end() {
         let numbers = |seed| (0..100).scan(Random::new(seed), |random, _| Some(random.below(10))).collect::<Vec<_>>();
         assert_eq!(numbers(7), numbers(7));
         assert_ne!(numbers(7), numbers(8));
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_as_many_as_asked_for() {
+    fn bytes_returns_the_requested_count() {
         assert_eq!([0, 1, 8, 100].map(|count| Random::new(1).bytes(count).len()), [0, 1, 8, 100]);
     }
 }

@@ -1,4 +1,4 @@
-//! `kv bench`: what it tells, where it writes, and that it leaves nothing. Nothing here depends on how fast anything is.
+//! `kv bench`: its reports, its files, and its cleanup. No test depends on timing.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use self::support::kv;
 
-/// As little as can be measured.
+/// The shortest possible benchmark.
 const SHORT: [&str; 8] = ["--duration", "20ms", "--rounds", "2", "--entries", "300", "--tasks", "1,3"];
 
 const OPERATIONS: [&str; 9] = ["get", "get-miss", "overwrite", "set-ttl", "cas", "list", "get-many", "mixed", "insert"];
@@ -21,18 +21,18 @@ fn measured(arguments: &[&str]) -> Value {
 }
 
 #[test]
-fn every_operation_is_measured_on_every_store_and_nothing_is_left() {
+fn every_operation_is_measured_on_every_store_and_no_entry_remains() {
     let folder = tempfile::tempdir().unwrap();
     let sqlite = format!("sqlite:{}", folder.path().join("kv.db").display());
     kv().args(["--store", &sqlite, "set", "mine", "1"]).assert().success();
     let report = measured(&[&SHORT[..], &["memory:", &sqlite]].concat());
 
     let loads = report["loads"].as_array().unwrap();
-    let told =
+    let summary =
         |load: &Value| (load["subject"].to_string(), load["durability"].to_string(), load["entries"].to_string());
     let expected = [("memory:", "nothing"), (sqlite.as_str(), "loss of power")];
     let expected = expected.map(|(name, survives)| (format!("{name:?}"), format!("{survives:?}"), "300".to_owned()));
-    assert_eq!(loads.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(loads.iter().map(summary).collect::<Vec<_>>(), expected);
 
     let closed = report["closed"].as_array().unwrap();
     let measured: Vec<_> = closed.iter().map(|closed| (closed["operation"].clone(), closed["tasks"].clone())).collect();
@@ -51,26 +51,26 @@ fn every_operation_is_measured_on_every_store_and_nothing_is_left() {
         for side in open["sides"].as_array().unwrap() {
             let latency = ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"];
             assert!(latency.map(|part| side["latency"][part].as_f64().unwrap()).is_sorted(), "{side}");
-            // 1,000 a second for 20 milliseconds.
+            // 1,000 per second for 20 milliseconds.
             assert_eq!(side["latency"]["samples"], 20, "{side}");
         }
     }
 
-    let left = kv().args(["--store", &sqlite, "list", "--keys"]).assert().success();
-    assert_eq!(left.get_output().stdout, b"mine\n");
+    let remaining = kv().args(["--store", &sqlite, "list", "--keys"]).assert().success();
+    assert_eq!(remaining.get_output().stdout, b"mine\n");
 }
 
 #[test]
 fn a_report_has_tables_and_plots_of_all_sizes() {
     let folder = tempfile::tempdir().unwrap();
-    let into = folder.path().join("a/report");
+    let report = folder.path().join("a/report");
     let sizes = ["--operations", "get,list", "--entries", "100,1000", "--duration", "10ms", "--rounds", "1"];
-    let output = kv().arg("bench").args(sizes).args(["--tasks", "1", "--report"]).arg(&into).assert().success();
+    let output = kv().arg("bench").args(sizes).args(["--tasks", "1", "--report"]).arg(&report).assert().success();
     let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
-    for part in ["Calls a second", "get, 1 task", "list at 1000/s", "as the store grows", "memory:, 1000"] {
+    for part in ["calls per second", "get, 1 task", "list at 1000/s", "by number of entries", "memory:, 1000"] {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
-    let read = |file: &str| fs::read_to_string(into.join(file)).unwrap();
+    let read = |file: &str| fs::read_to_string(report.join(file)).unwrap();
     assert_eq!(read("report.md").trim_end(), text.trim_end());
     assert_eq!(serde_json::from_str::<Value>(&read("report.json")).unwrap()["loads"].as_array().unwrap().len(), 2);
     for plot in ["throughput.svg", "latency.svg", "scaling.svg"] {
@@ -79,7 +79,7 @@ fn a_report_has_tables_and_plots_of_all_sizes() {
 }
 
 #[test]
-fn what_a_store_cannot_do_is_left_out() {
+fn unsupported_operations_are_skipped() {
     let url = "memory:?max_entries=1000";
     let report = measured(&[&SHORT[..], &["--rate", "0", "--operations", "get,get-miss,overwrite", url]].concat());
     let operations: Vec<_> = report["closed"].as_array().unwrap().iter().map(|closed| &closed["operation"]).collect();
@@ -88,12 +88,12 @@ fn what_a_store_cannot_do_is_left_out() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_refused() {
+fn invalid_settings_are_rejected() {
     kv().args(["bench", "--operations", "fly"]).assert().code(2);
     kv().args(["bench", "--entries", "0"]).assert().code(2);
     kv().args(["bench", "--tasks", "0"]).assert().code(2);
     kv().args(["bench", "nowhere:"]).assert().code(2);
-    // Values over the store's limit are not stored.
+    // The value exceeds the limit of the store.
     let output = kv().args(["bench", "--value-bytes", "100000000", "--entries", "1"]).assert().code(2);
     assert!(String::from_utf8(output.get_output().stderr.clone()).unwrap().contains("invalid"));
 }

@@ -1,4 +1,4 @@
-//! The commands, through the program: answers, exit codes and output forms.
+//! Runs the commands of the program: answers, exit codes and output formats.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -24,7 +24,7 @@ fn json_lines(text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn set_tells_the_version_of_the_write() {
+fn set_prints_the_version_of_the_write() {
     let version = stdout(kv().args(["set", "users#1", "ada"]));
     assert!(version.trim_end().parse::<anykv::Version>().is_ok(), "{version:?}");
     let shown = json_lines(&stdout(kv().args(["--format", "json", "set", "users#1", "-"]).write_stdin("ada")));
@@ -54,29 +54,33 @@ fn a_refused_condition_is_the_answer_no() {
 }
 
 #[test]
-fn wrong_usage_is_code_2_and_says_what_is_known() {
+fn wrong_usage_is_code_2_and_lists_the_alternatives() {
     assert!(stderr(kv().args(["list", "--revers"]), 2).contains("--reverse"));
     assert!(stderr(kv().args(["gett", "a"]), 2).contains("get"));
     assert!(stderr(kv().args(["set", "a", "b", "--if-absent", "--if-present"]), 2).contains("cannot be used with"));
-    assert!(stderr(kv().args(["get", "a b"]), 2).contains("not canonical at byte 1"));
+    assert!(stderr(kv().args(["get", "a b"]), 2).contains("not canonical"));
     assert!(stderr(kv().args(["set", "a", "b", "--ttl", "soon"]), 2).contains("duration"));
     let option = stderr(kv().args(["--store", "memory:?max_entris=5", "list"]), 2);
     assert!(option.contains("max_entris") && option.contains("max_entries"), "{option}");
     let scheme = stderr(kv().args(["--store", "memroy:", "list"]), 2);
-    assert!(scheme.contains("no store knows `memroy:`; known are `memory:`"), "{scheme}");
-    assert!(stderr(kv().args(["serve", "--json-lines", "--listen", "0.0.0.0:0"]), 2).contains("no loopback address"));
+    assert!(scheme.contains("memroy:") && scheme.contains("memory:"), "{scheme}");
+    assert!(
+        stderr(kv().args(["serve", "--json-lines", "--listen", "0.0.0.0:0"]), 2).contains("not a loopback address")
+    );
     assert!(stderr(kv().args(["serve"]), 2).contains("--json-lines"));
 }
 
 #[test]
-fn files_that_cannot_be_read_and_files_of_another_format_have_codes_of_their_own() {
+fn an_unreadable_file_and_a_wrong_format_have_different_exit_codes() {
     assert!(stderr(kv().args(["import", "/nonexistent/file"]), 10).contains("/nonexistent/file"));
     assert!(stderr(kv().args(["set", "a", "@/nonexistent/file"]), 10).contains("/nonexistent/file"));
-    assert!(stderr(kv().args(["import", "-"]).write_stdin("hello\n"), 11).contains("line 1: the file is no export"));
+    assert!(
+        stderr(kv().args(["import", "-"]).write_stdin("hello\n"), 11).contains("line 1: the file is not an export")
+    );
 }
 
 #[test]
-fn the_store_comes_from_the_environment_and_the_option_wins() {
+fn the_store_option_overrides_the_environment() {
     assert!(stderr(kv().env("KV_STORE", "nowhere:").arg("list"), 2).contains("nowhere"));
     kv().env("KV_STORE", "nowhere:").args(["--store", "memory:", "list"]).assert().success();
     let help = stdout(kv().env("KV_STORE", "redis://ada:canary@host").arg("--help"));
@@ -84,7 +88,7 @@ fn the_store_comes_from_the_environment_and_the_option_wins() {
 }
 
 #[test]
-fn watch_tells_the_snapshot_and_ends_after_the_count() {
+fn watch_prints_the_snapshot_and_exits_after_the_count() {
     let text = stdout(kv().args(["watch", "--snapshot", "--count", "1"]));
     assert_eq!(text, "snapshot-end\n");
     let shown = json_lines(&stdout(kv().args(["watch", "users", "--snapshot", "--count", "1", "--format", "json"])));
@@ -92,7 +96,7 @@ fn watch_tells_the_snapshot_and_ends_after_the_count() {
 }
 
 #[test]
-fn schemes_and_completions_are_told() {
+fn schemes_and_completions_are_printed() {
     let schemes = json_lines(&stdout(kv().args(["schemes", "--format", "json"])));
     assert!(schemes.iter().any(|scheme| scheme["scheme"] == "memory"), "{schemes:?}");
     for shell in ["bash", "zsh", "fish"] {
@@ -101,7 +105,7 @@ fn schemes_and_completions_are_told() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_the_program_quietly() {
+fn a_closed_stdout_ends_the_program_without_a_message() {
     let mut child = Command::new(assert_cmd::cargo::cargo_bin!("kv"))
         .args(["completions", "zsh"])
         .stdout(Stdio::piped())
@@ -109,7 +113,7 @@ fn a_reader_that_goes_away_ends_the_program_quietly() {
         .spawn()
         .unwrap();
     drop(child.stdout.take());
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""));
 }

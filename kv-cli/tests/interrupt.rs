@@ -1,4 +1,4 @@
-//! An interrupt is heard, also over a store that is always ready.
+//! Interrupts work, even on a store that is always ready.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -15,8 +15,8 @@ use futures_util::{FutureExt, StreamExt};
 use kv_cli::replay::{Prefill, Replay, Settings, Workload};
 use kv_cli::{Progress, transfer};
 
-/// Interrupts the program when it says that it is at work, and gives its exit code and what it said afterwards. A program
-/// that the signal killed has no exit code.
+/// Interrupts the program after its first message. Returns its exit code and its later messages. The exit code is
+/// `None` if the signal killed the program.
 #[cfg(unix)]
 fn interrupt(arguments: &[&str]) -> (Option<i32>, String) {
     let mut child = Command::new(assert_cmd::cargo::cargo_bin!("kv"))
@@ -28,14 +28,14 @@ fn interrupt(arguments: &[&str]) -> (Option<i32>, String) {
         .spawn()
         .unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut said = String::new();
-    stderr.read_line(&mut said).unwrap();
-    assert!(said.starts_with("kv: replaying in the namespace `"), "{said}");
+    let mut message = String::new();
+    stderr.read_line(&mut message).unwrap();
+    assert!(message.starts_with("kv: replaying in the namespace `"), "{message}");
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
-    said.clear();
-    stderr.read_to_string(&mut said).unwrap();
-    (child.wait().unwrap().code(), said)
+    message.clear();
+    stderr.read_to_string(&mut message).unwrap();
+    (child.wait().unwrap().code(), message)
 }
 
 #[cfg(unix)]
@@ -49,12 +49,12 @@ fn an_interrupted_replay_cleans_up_and_has_its_own_exit_code() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupted_prefill_does_too() {
+fn an_interrupted_prefill_cleans_up_and_has_its_own_exit_code() {
     assert_eq!(interrupt(&["replay", "--prefill"]), (Some(130), "kv: interrupted\n".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_that_was_interrupted_leaves_nothing_behind() {
+async fn clear_after_an_interrupted_replay_leaves_no_entries() {
     let kv = anykv::open("memory:").await.unwrap();
     let workload = Workload::read(File::open(support::workload()).unwrap(), None).unwrap();
     let settings = Settings { clients: 8, rounds: 1_000, ..Settings::default() };
@@ -64,10 +64,10 @@ async fn a_replay_that_was_interrupted_leaves_nothing_behind() {
     let progress = Progress::hidden();
     tokio::select! {
         _ = changed.next() => {}
-        report = replay.run(&progress) => panic!("it ended by itself: {report:?}"),
+        report = replay.run(&progress) => panic!("the replay completed: {report:?}"),
     }
     replay.clear().await.unwrap();
-    // Nobody writes any more: the list stays empty while other tasks have their turn.
+    // No client writes any more: the list stays empty while other tasks run.
     for _ in 0..200 {
         assert!(kv.store().list(&ListQuery::default()).await.unwrap().items.is_empty());
         tokio::task::yield_now().await;
@@ -75,7 +75,7 @@ async fn a_replay_that_was_interrupted_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn long_work_over_a_store_that_never_waits_lets_others_have_their_turn() {
+async fn long_work_on_a_store_that_never_waits_yields_to_other_tasks() {
     let prefill = Some(Prefill::production(1).scaled(0.05));
     let settings = Settings { prefill, ..Settings::default() };
     let workload = Workload::read(&b""[..], None).unwrap();
@@ -90,8 +90,8 @@ async fn long_work_over_a_store_that_never_waits_lets_others_have_their_turn() {
         let _ = from.store().set(&key, "v".into(), &SetOptions::default()).await.unwrap();
     }
     let progress = Progress::hidden();
-    let mut reached = |_: &Key| {};
-    let copying = transfer::copy(from.store(), to.store(), ListQuery::default(), &mut reached, &progress);
+    let mut on_batch = |_: &Key| {};
+    let copying = transfer::copy(from.store(), to.store(), ListQuery::default(), &mut on_batch, &progress);
     assert!(copying.now_or_never().is_none());
     assert!((1..=1_000).contains(&progress.position()), "{}", progress.position());
 }

@@ -1,4 +1,4 @@
-//! The protocol, through the program.
+//! The protocol of `kv serve`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use self::support::kv;
 
-/// A session that is spoken with line by line.
+/// A session, line by line.
 struct Session<R, W> {
     reader: BufReader<R>,
     writer: W,
@@ -30,7 +30,7 @@ impl<R: std::io::Read, W: Write> Session<R, W> {
         serde_json::from_str(&line).unwrap()
     }
 
-    fn ask(&mut self, request: &Value) -> Value {
+    fn request(&mut self, request: &Value) -> Value {
         self.send(&request.to_string());
         self.receive()
     }
@@ -53,31 +53,36 @@ fn session() -> (Child, Session<ChildStdout, ChildStdin>) {
     (child, Session { reader: BufReader::new(reader), writer })
 }
 
-/// Puts `VERSION` for every version.
-fn without_versions(value: &mut Value) {
+/// Replaces every version by `VERSION`, and every error message by `MESSAGE`: messages may change.
+fn normalize(value: &mut Value) {
     match value {
         Value::String(text) if text.len() == 32 && text.parse::<anykv::Version>().is_ok() => *text = "VERSION".into(),
-        Value::Array(values) => values.iter_mut().for_each(without_versions),
-        Value::Object(fields) => fields.values_mut().for_each(without_versions),
+        Value::Array(values) => values.iter_mut().for_each(normalize),
+        Value::Object(fields) => {
+            if let Some(message) = fields.get_mut("message") {
+                *message = "MESSAGE".into();
+            }
+            fields.values_mut().for_each(normalize);
+        }
         _ => {}
     }
 }
 
 #[test]
-fn the_examples_of_the_protocol_are_what_is_spoken() {
-    let page = include_str!("../../kv-lines/PROTOCOL.md");
+fn the_examples_of_the_protocol_match_the_server() {
+    let protocol = include_str!("../../kv-lines/PROTOCOL.md");
     let mut checked = 0;
-    for block in page.split("```jsonl\n").skip(1) {
+    for block in protocol.split("```jsonl\n").skip(1) {
         let (mut child, mut session) = session();
         for exchange in block.split("```").next().unwrap().split("> ").skip(1) {
-            let (request, answers) = exchange.split_once('\n').unwrap();
+            let (request, responses) = exchange.split_once('\n').unwrap();
             session.send(request);
-            let expected: Vec<Value> =
-                answers.lines().map(|line| serde_json::from_str(line.strip_prefix("< ").unwrap()).unwrap()).collect();
+            let mut expected: Vec<Value> =
+                responses.lines().map(|line| serde_json::from_str(line.strip_prefix("< ").unwrap()).unwrap()).collect();
             let mut received: Vec<Value> = expected.iter().map(|_| session.receive()).collect();
-            received.iter_mut().for_each(without_versions);
+            expected.iter_mut().chain(&mut received).for_each(normalize);
             // An event may come before the response to the request that caused it.
-            received.sort_by_key(|answer| expected.iter().position(|expected| expected == answer));
+            received.sort_by_key(|response| expected.iter().position(|expected| expected == response));
             assert_eq!(received, expected, "{request}");
             checked += expected.len();
         }
@@ -88,25 +93,24 @@ fn the_examples_of_the_protocol_are_what_is_spoken() {
 }
 
 #[test]
-fn every_operation_of_the_table_is_known_and_no_other() {
-    let page = include_str!("../../kv-lines/PROTOCOL.md");
-    let rows = page.lines().filter(|line| line.starts_with("| `"));
-    let named =
+fn the_table_lists_exactly_the_known_operations() {
+    let protocol = include_str!("../../kv-lines/PROTOCOL.md");
+    let rows = protocol.lines().filter(|line| line.starts_with("| `"));
+    let listed =
         rows.flat_map(|row| row.split('|').nth(1).unwrap().split(", ").map(|name| name.trim().trim_matches('`')));
-    let named: Vec<String> = named.map(|name| format!("`{name}`")).collect();
+    let mut listed: Vec<String> = listed.map(|name| format!("`{name}`")).collect();
     let (_child, mut session) = session();
-    let error = session.ask(&json!({"id": 1, "op": "zap"}));
+    let error = session.request(&json!({"id": 1, "op": "zap"}));
     let message = error["error"]["message"].as_str().unwrap();
     let (_, known) = message.split_once("expected one of ").unwrap();
     let mut known: Vec<String> = known.split(", ").map(str::to_owned).collect();
-    let mut named = named;
     known.sort();
-    named.sort();
-    assert_eq!(known, named);
+    listed.sort();
+    assert_eq!(known, listed);
 }
 
 #[test]
-fn malformed_lines_are_answered_and_end_nothing() {
+fn a_malformed_line_gets_an_error_and_the_session_continues() {
     let (_child, mut session) = session();
     let bad = [
         ("nope", Value::Null),
@@ -124,19 +128,19 @@ fn malformed_lines_are_answered_and_end_nothing() {
     ];
     for (line, id) in bad {
         session.send(line);
-        let answer = session.receive();
-        assert!(answer["id"] == id && answer["error"]["kind"] == "invalid", "{line}: {answer}");
+        let response = session.receive();
+        assert!(response["id"] == id && response["error"]["kind"] == "invalid", "{line}: {response}");
     }
     session.send("");
     session.writer.write_all(b"\xff\xfe\n").unwrap();
     assert_eq!(session.receive()["error"]["kind"], "invalid");
-    assert_eq!(session.ask(&json!({"id": 10, "op": "ping"})), json!({"id": 10, "result": null}));
+    assert_eq!(session.request(&json!({"id": 10, "op": "ping"})), json!({"id": 10, "result": null}));
 }
 
 #[test]
-fn a_line_that_is_too_long_is_answered_and_skipped() {
+fn a_line_over_the_limit_gets_an_error_and_is_skipped() {
     let (_child, mut session) = session();
-    let answer = std::thread::scope(|threads| {
+    let responses = std::thread::scope(|threads| {
         threads.spawn(|| {
             let block = vec![b'x'; 1 << 20];
             (0..33).for_each(|_| session.writer.write_all(&block).unwrap());
@@ -145,42 +149,42 @@ fn a_line_that_is_too_long_is_answered_and_skipped() {
         let mut lines = (&mut session.reader).lines();
         [lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap()]
     });
-    assert!(answer[0].contains("longer than 33554432 bytes"), "{}", answer[0]);
-    assert_eq!(answer[1], r#"{"id":1,"result":null}"#);
+    assert!(responses[0].contains("longer than 33554432 bytes"), "{}", responses[0]);
+    assert_eq!(responses[1], r#"{"id":1,"result":null}"#);
 }
 
 #[test]
-fn streams_are_live_when_they_are_answered_and_silent_when_they_are_stopped() {
+fn a_stream_is_live_after_its_response_and_silent_after_its_stop() {
     let (_child, mut session) = session();
     assert_eq!(
-        session.ask(&json!({"id": "s", "op": "subscribe", "channels": ["c"]})),
+        session.request(&json!({"id": "s", "op": "subscribe", "channels": ["c"]})),
         json!({"id": "s", "result": null})
     );
-    let again = session.ask(&json!({"id": "s", "op": "watch", "prefix": []}));
+    let again = session.request(&json!({"id": "s", "op": "watch", "prefix": []}));
     assert!(again["error"]["message"].as_str().unwrap().contains("is running"), "{again}");
     session.send(r#"{"id":1,"op":"publish","channel":["c","d"],"value":"/w==","encoding":"base64"}"#);
     let mut both = [session.receive(), session.receive()];
     both.sort_by_key(|line| line["id"].is_string());
     let event = json!({"event": "message", "channel": ["c", "d"], "value": "/w==", "encoding": "base64"});
     assert_eq!(both, [json!({"id": 1, "result": null}), json!({"id": "s", "event": event})]);
-    assert_eq!(session.ask(&json!({"id": 2, "op": "unsubscribe", "of": "s"}))["result"], true);
-    assert_eq!(session.ask(&json!({"id": 3, "op": "publish", "channel": ["c"], "value": "x"}))["id"], 3);
-    assert_eq!(session.ask(&json!({"id": 4, "op": "unsubscribe", "of": "s"}))["result"], false);
+    assert_eq!(session.request(&json!({"id": 2, "op": "unsubscribe", "of": "s"}))["result"], true);
+    assert_eq!(session.request(&json!({"id": 3, "op": "publish", "channel": ["c"], "value": "x"}))["id"], 3);
+    assert_eq!(session.request(&json!({"id": 4, "op": "unsubscribe", "of": "s"}))["result"], false);
 }
 
 #[test]
-fn a_closed_store_ends_its_streams_and_says_so() {
+fn closing_the_store_ends_its_streams() {
     let (_child, mut session) = session();
-    session.ask(&json!({"id": "w", "op": "watch", "key": ["a"]}));
+    session.request(&json!({"id": "w", "op": "watch", "key": ["a"]}));
     session.send(r#"{"id":1,"op":"close"}"#);
     let mut both = [session.receive(), session.receive()];
     both.sort_by_key(|line| line["id"].is_string());
     assert_eq!(both, [json!({"id": 1, "result": null}), json!({"id": "w", "event": {"event": "end"}})]);
-    assert_eq!(session.ask(&json!({"id": 2, "op": "get", "key": ["a"]}))["error"]["kind"], "closed");
+    assert_eq!(session.request(&json!({"id": 2, "op": "get", "key": ["a"]}))["error"]["kind"], "closed");
 }
 
 #[test]
-fn the_default_time_to_live_of_the_url_holds_where_none_is_given() {
+fn the_ttl_of_the_url_is_the_default_expiry() {
     let requests = concat!(
         r#"{"id":1,"op":"set","key":["a"],"value":"x"}"#,
         "\n",
@@ -198,24 +202,27 @@ fn the_default_time_to_live_of_the_url_holds_where_none_is_given() {
 }
 
 #[test]
-fn connections_are_sessions_over_one_store() {
+fn connections_share_one_store() {
     let mut child = spawn(&["serve", "--json-lines", "--listen", "127.0.0.1:0"]);
-    let mut said = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
-    let address = said.trim().strip_prefix("kv: listening on ").unwrap().to_owned();
+    let mut message = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut message).unwrap();
+    let address = message.trim().strip_prefix("kv: listening on ").unwrap().to_owned();
     let connect = || {
         let writer = TcpStream::connect(&address).unwrap();
         Session { reader: BufReader::new(writer.try_clone().unwrap()), writer }
     };
     let (mut one, mut other) = (connect(), connect());
-    assert_eq!(one.ask(&json!({"id": "w", "op": "watch", "prefix": ["k"], "keys_only": true}))["result"], Value::Null);
     assert_eq!(
-        other.ask(&json!({"id": 1, "op": "set", "key": ["k", "\n"], "value": "v"}))["result"]["outcome"],
+        one.request(&json!({"id": "w", "op": "watch", "prefix": ["k"], "keys_only": true}))["result"],
+        Value::Null
+    );
+    assert_eq!(
+        other.request(&json!({"id": 1, "op": "set", "key": ["k", "\n"], "value": "v"}))["result"]["outcome"],
         "stored"
     );
     assert_eq!(one.receive(), json!({"id": "w", "event": {"event": "set", "key": ["k", "\n"]}}));
     drop(other);
-    assert_eq!(one.ask(&json!({"id": 2, "op": "get", "key": ["k", "\n"]}))["result"]["value"], "v");
+    assert_eq!(one.request(&json!({"id": 2, "op": "get", "key": ["k", "\n"]}))["result"]["value"], "v");
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -1,4 +1,4 @@
-//! The program on servers of its own: every scheme is opened, and the recording is replayed, by URL alone.
+//! The program on private servers: opens every scheme and replays the recording.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
 mod support;
@@ -10,14 +10,14 @@ use test_servers::redis::Redis;
 
 use self::support::{kv, workload};
 
-/// Writes and reads an entry, each by a program of its own.
+/// Writes and reads an entry in separate processes.
 fn writes_and_reads(url: &str) {
     kv().args(["--store", url, "set", "users#1", "ada", "--ttl", "1h"]).assert().success();
     let read = kv().args(["--store", url, "get", "users#1"]).assert().success();
     assert_eq!(read.get_output().stdout, b"ada", "{url}");
 }
 
-/// Replays with 16 clients over a share of the production prefill, which CONTRIBUTING tells how to make the whole.
+/// Replays with 16 clients over a part of the production prefill. `KV_PREFILL_SCALE=1` loads all of it.
 fn replays(url: &str) {
     let scale = std::env::var("KV_PREFILL_SCALE").unwrap_or_else(|_| "0.01".to_owned());
     let arguments =
@@ -30,7 +30,7 @@ fn replays(url: &str) {
 }
 
 #[test]
-fn redis_by_every_scheme_and_a_replay() {
+fn redis_opens_by_every_scheme_and_replays() {
     let server = Redis::builder().tls().start().unwrap();
     let through_tls = format!("{}?ca={}", server.tls_url(), server.ca_certificate().display());
     for url in [server.url(), through_tls, server.unix_url()] {
@@ -40,14 +40,14 @@ fn redis_by_every_scheme_and_a_replay() {
 }
 
 #[test]
-fn a_cluster_and_a_replay() {
+fn a_cluster_opens_and_replays() {
     let cluster = RedisCluster::start().unwrap();
     writes_and_reads(&cluster.url());
     replays(&cluster.url());
 }
 
 #[test]
-fn postgres_by_both_schemes_and_a_replay() {
+fn postgres_opens_by_both_schemes_and_replays() {
     let server = Postgres::start().unwrap();
     for url in [server.url(), server.url().replacen("postgres:", "postgresql:", 1)] {
         writes_and_reads(&url);

@@ -1,4 +1,4 @@
-//! Export, import and copy: nothing is lost or changed on the way.
+//! Export, import and copy preserve every entry exactly.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -17,7 +17,7 @@ async fn memory() -> Kv {
     anykv::open("memory:").await.unwrap()
 }
 
-/// A store with odd keys, values of any bytes and deadlines.
+/// Returns a store with unusual keys, binary values and deadlines.
 async fn filled() -> Kv {
     let kv = memory().await;
     let keys: [&[&str]; 9] = [
@@ -69,11 +69,11 @@ async fn an_export_of_an_import_is_the_same_file() {
 }
 
 #[tokio::test]
-async fn a_copy_is_exact_and_goes_on_where_it_was_stopped() {
+async fn a_copy_is_exact_and_resumes_after_a_key() {
     let (from, to) = (filled().await, memory().await);
     let mut positions = Vec::new();
-    let mut reached = |key: &Key| positions.push(key.clone());
-    transfer::copy(from.store(), to.store(), ListQuery::default(), &mut reached, &Progress::hidden()).await.unwrap();
+    let mut on_batch = |key: &Key| positions.push(key.clone());
+    transfer::copy(from.store(), to.store(), ListQuery::default(), &mut on_batch, &Progress::hidden()).await.unwrap();
     assert!(export(&to).await == export(&from).await);
     assert!(positions.len() > 3 && positions.is_sorted(), "{positions:?}");
 
@@ -86,20 +86,20 @@ async fn a_copy_is_exact_and_goes_on_where_it_was_stopped() {
 }
 
 #[tokio::test]
-async fn damage_is_named_with_its_line() {
+async fn damage_is_reported_with_its_line() {
     let file = String::from_utf8(export(&filled().await).await).unwrap();
     let lines: Vec<&str> = file.lines().collect();
     let bad = |lines: Vec<&str>| lines.join("\n") + "\n";
     let cases = [
-        (bad(lines[..2_510].to_vec()), "cut off"),
-        (bad([&lines[..5], &lines[6..]].concat()), "has 2508 entries and should have 2509"),
-        (bad([&lines[..], &lines[1..2]].concat()), "more behind the last line"),
+        (bad(lines[..2_510].to_vec()), "truncated"),
+        (bad([&lines[..5], &lines[6..]].concat()), "has 2508 entries instead of 2509"),
+        (bad([&lines[..], &lines[1..2]].concat()), "continues after its footer"),
         (file.replacen("\"version\":1", "\"version\":2", 1), "format version 2"),
         (file.replacen("\"expires_at\":null", "\"expires\":null", 1), "line 2: unknown field `expires`"),
         (file.replacen(",\"expires_at\":null", "", 1), "line 2: missing field `expires_at`"),
         (file.replacen("\"key\":\"a\"", "\"key\":\"$41\"", 1), "not canonical"),
         (file.replacen("\"encoding\":\"base64\"", "\"encoding\":\"base65\"", 1), "unknown variant `base65`"),
-        (String::new(), "line 1: the file is no export"),
+        (String::new(), "line 1: the file is not an export"),
     ];
     for (damaged, expected) in cases {
         let failure = import(&memory().await, damaged.as_bytes()).await.unwrap_err();
@@ -120,7 +120,7 @@ async fn an_entry_whose_deadline_has_passed_is_absent_after_the_import() {
 }
 
 #[tokio::test]
-async fn the_program_imports_what_was_exported() {
+async fn the_program_imports_an_export() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("export.jsonl");
     let file = export(&filled().await).await;
@@ -145,7 +145,7 @@ fn the_program_exports_an_empty_store_to_stdout_and_to_a_file() {
 }
 
 #[test]
-fn the_program_copies_and_tells_how_many() {
+fn the_program_copies_and_prints_the_number_of_entries() {
     let output = kv().args(["copy", "memory:", "memory:", "--format", "json"]).assert().success().get_output().clone();
     assert_eq!(output.stdout, b"{\"copied\":0,\"done\":true,\"position\":null}\n");
     let output =

@@ -1,4 +1,4 @@
-//! `kv verify` on sound and on damaged files.
+//! `kv verify` on sound and damaged files.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -13,7 +13,7 @@ use self::support::kv;
 
 const ENTRIES: usize = 50;
 
-/// An embedded store's URL, and the file that its values are in.
+/// Returns the URL of each embedded store, and the file with its values.
 fn stores(folder: &Path) -> [(String, PathBuf); 2] {
     let path = |name: &str| folder.join(name).display().to_string();
     [
@@ -33,7 +33,7 @@ fn fill(url: &str) {
     kv().args(["--store", url, "import", "-"]).write_stdin(export).assert().success();
 }
 
-/// Flips a bit in every copy of a text.
+/// Flips a bit in every occurrence of a text.
 fn damage(file: &Path, text: &[u8]) {
     let mut bytes = fs::read(file).unwrap();
     let copies: Vec<_> =
@@ -51,7 +51,7 @@ fn verified(url: &str, code: i32) -> Value {
 }
 
 #[test]
-fn sound_files_are_told_to_be() {
+fn sound_files_are_reported_as_sound() {
     let folder = tempfile::tempdir().unwrap();
     for (url, _) in stores(folder.path()) {
         fill(&url);
@@ -63,7 +63,7 @@ fn sound_files_are_told_to_be() {
 }
 
 #[test]
-fn damage_is_the_answer_no_and_the_rest_is_saved() {
+fn damage_is_exit_code_1_and_the_undamaged_entries_are_salvaged() {
     let folder = tempfile::tempdir().unwrap();
     for (at, (url, file)) in stores(folder.path()).into_iter().enumerate() {
         fill(&url);
@@ -72,7 +72,7 @@ fn damage_is_the_answer_no_and_the_rest_is_saved() {
         assert_eq!(found["sound"], false, "{url}: {found}");
         let saved = folder.path().join(format!("saved-{at}.jsonl")).display().to_string();
         kv().args(["--store", &url, "verify", "--salvage", &saved]).assert().code(1);
-        // Nothing is written over.
+        // An existing file is not overwritten.
         kv().args(["--store", &url, "verify", "--salvage", &saved]).assert().code(10);
         let restored = format!("sqlite:{}", folder.path().join(format!("restored-{at}.db")).display());
         kv().args(["--store", &restored, "import", &saved]).assert().success();
@@ -91,7 +91,7 @@ fn damage_is_the_answer_no_and_the_rest_is_saved() {
 }
 
 #[test]
-fn what_is_not_there_is_not_made() {
+fn verify_does_not_create_a_missing_store() {
     let folder = tempfile::tempdir().unwrap();
     for (url, file) in stores(folder.path()) {
         kv().args(["--store", &url, "verify"]).assert().failure();

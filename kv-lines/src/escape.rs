@@ -1,19 +1,19 @@
-//! JSON that cannot harm a terminal.
+//! Escapes JSON so that it cannot harm a terminal.
 //!
-//! Keys and values come from strangers. Control characters move the cursor, set the title or answer queries; bidirectional
-//! marks make text read as something else.
+//! Keys and values are untrusted. Control characters move the cursor, set the window title or make the terminal send
+//! replies; bidirectional marks disguise text.
 
 use std::fmt::Write;
 
-/// Whether a terminal may act on the character, or show what follows in another place.
+/// True if a terminal may act on the character, or may reorder the text after it.
 pub fn is_dangerous(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Replaces what is dangerous in JSON text by `\uXXXX`: the same JSON, for any terminal.
+/// Replaces dangerous characters in JSON text by `\uXXXX`. The result is the same JSON and safe for any terminal.
 ///
-/// It stands in strings only: JSON's own syntax is printable ASCII and line breaks.
+/// Only strings can contain such characters: the syntax of JSON consists of printable ASCII and line breaks.
 pub fn json(json: String) -> String {
     if !json.chars().any(is_dangerous) {
         return json;

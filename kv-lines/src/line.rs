@@ -1,35 +1,35 @@
-//! Reading lines of bounded length, so that no input can use up the memory.
+//! Reads lines of bounded length, so that no input can exhaust the memory.
 
 use std::io::{self, BufRead, Read};
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
-/// The longest request of the protocol, in bytes.
+/// The longest request line of the protocol, in bytes.
 pub const MAX_LINE_BYTES: usize = 32 << 20;
 
-/// How many bytes the values of one answer have together, unless the first alone has more.
+/// The limit of all values in one response together, in bytes. The first value may exceed it.
 pub(crate) const MAX_VALUES_BYTES: usize = 16 << 20;
 
-/// How much memory is kept for the next line, in bytes.
-const KEPT_BYTES: usize = 64 << 10;
+/// The capacity that a line buffer keeps for the next line, in bytes.
+const RETAINED_BYTES: usize = 64 << 10;
 
-/// One read of a bounded line.
+/// The result of reading one bounded line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
-    /// A line stands in the buffer, without its end.
+    /// The buffer holds a line, without its line break.
     Read,
-    /// The same, of the last line of a session, which has no end: it may have been cut off.
-    Unended,
-    /// A line was longer than the limit; it was skipped.
+    /// The buffer holds the last line of a session. It has no line break, so it may be truncated.
+    Unterminated,
+    /// The line exceeded the limit. [`read_async`] skips it; [`read`] leaves its rest unread.
     TooLong,
-    /// Nothing is left.
+    /// The input has ended.
     End,
 }
 
-/// Reads the next line of a file into the buffer. What lies behind a line that is too long is not of use.
+/// Reads the next line of a file into the buffer. The reader is unusable after [`Line::TooLong`].
 ///
 /// # Errors
-/// What reading gives.
+/// The errors of the reader.
 pub fn read(reader: &mut impl BufRead, buffer: &mut Vec<u8>, limit: usize) -> io::Result<Line> {
     buffer.clear();
     let read = reader.take(limit as u64 + 1).read_until(b'\n', buffer)?;
@@ -43,17 +43,17 @@ pub fn read(reader: &mut impl BufRead, buffer: &mut Vec<u8>, limit: usize) -> io
 /// Reads the next line of a session into the buffer.
 ///
 /// # Errors
-/// What reading gives.
+/// The errors of the reader.
 ///
 /// # Cancel safety
-/// A dropped future has lost what it read of the line.
+/// Not cancel safe: a dropped future loses the bytes of the line that it has read.
 pub async fn read_async(
     reader: &mut (impl AsyncBufRead + Unpin),
     buffer: &mut Vec<u8>,
     limit: usize,
 ) -> io::Result<Line> {
     buffer.clear();
-    buffer.shrink_to(KEPT_BYTES);
+    buffer.shrink_to(RETAINED_BYTES);
     let (mut is_any, mut is_ended, mut is_too_long) = (false, false, false);
     loop {
         let available = reader.fill_buf().await?;
@@ -62,8 +62,8 @@ pub async fn read_async(
         }
         is_any = true;
         let end = available.iter().position(|&byte| byte == b'\n');
-        let taken = end.map_or(available.len(), |end| end + 1);
-        if let Some(part) = available.get(..taken) {
+        let length = end.map_or(available.len(), |end| end + 1);
+        if let Some(part) = available.get(..length) {
             if buffer.len() + part.len() > limit + 1 {
                 is_too_long = true;
                 buffer.clear();
@@ -71,7 +71,7 @@ pub async fn read_async(
                 buffer.extend_from_slice(part);
             }
         }
-        reader.consume(taken);
+        reader.consume(length);
         if end.is_some() {
             is_ended = true;
             break;
@@ -84,11 +84,11 @@ pub async fn read_async(
     Ok(match (is_too_long || buffer.len() > limit, is_ended) {
         (true, _) => Line::TooLong,
         (false, true) => Line::Read,
-        (false, false) => Line::Unended,
+        (false, false) => Line::Unterminated,
     })
 }
 
-/// Takes the line's end away.
+/// Removes the line break.
 fn trim(line: &mut Vec<u8>) {
     if line.ends_with(b"\n") {
         line.pop();
@@ -107,20 +107,20 @@ mod tests {
         let input = b"1234\r\n\n123456\nab\n1234567890123\nlast";
         for capacity in [1, 3, 64] {
             let mut reader = tokio::io::BufReader::with_capacity(capacity, &input[..]);
-            let (mut seen, mut buffer) = (Vec::new(), Vec::new());
+            let (mut lines, mut buffer) = (Vec::new(), Vec::new());
             loop {
                 match read_async(&mut reader, &mut buffer, 5).await.unwrap() {
-                    Line::Read | Line::Unended => seen.push(String::from_utf8(buffer.clone()).unwrap()),
-                    Line::TooLong => seen.push("-".into()),
+                    Line::Read | Line::Unterminated => lines.push(String::from_utf8(buffer.clone()).unwrap()),
+                    Line::TooLong => lines.push("-".into()),
                     Line::End => break,
                 }
             }
-            assert_eq!(seen, ["1234", "", "-", "ab", "-", "last"], "{capacity}");
+            assert_eq!(lines, ["1234", "", "-", "ab", "-", "last"], "{capacity}");
         }
     }
 
     #[test]
-    fn a_file_line_over_the_limit_is_told() {
+    fn a_file_line_over_the_limit_is_reported() {
         let mut reader = &b"12345\n123456\n"[..];
         let mut buffer = Vec::new();
         assert_eq!(read(&mut reader, &mut buffer, 5).unwrap(), Line::Read);

@@ -1,4 +1,4 @@
-//! Requests as they stand on the line: written by the client, read by the server.
+//! The JSON form of requests. The client serializes it, the server deserializes it.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,9 +9,9 @@ use kv_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::line::MAX_VALUES_BYTES;
-use crate::shape::{self, Encoding, Many, Segments, Value, Whole};
+use crate::shape::{self, Batch, Encoding, Integer, Segments, Value};
 
-/// What is asked, without the id. `server::parse` reads it.
+/// A request without its id. `server::parse` deserializes it.
 #[derive(Debug, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Request {
@@ -20,9 +20,9 @@ pub(crate) enum Request {
     Contains { key: Segments },
     Set(SetRequest),
     Delete(DeleteRequest),
-    GetMany { keys: Many<Segments> },
-    SetMany { items: Many<SetRequest> },
-    DeleteMany { keys: Many<Segments> },
+    GetMany { keys: Batch<Segments> },
+    SetMany { items: Batch<SetRequest> },
+    DeleteMany { keys: Batch<Segments> },
     List(ListRequest),
     Clear { prefix: Segments },
     Touch { key: Segments, expiry: ExpiryText },
@@ -39,7 +39,8 @@ pub(crate) enum Request {
     Close {},
 }
 
-/// `"never"`, `"keep"`, `{"after_ms": 300000}` or `{"at_ms": 1767225600000}`; or in nanoseconds, `after_ns` and `at_ns`.
+/// An expiry: `"never"`, `"keep"`, `{"after_ms": 300000}` or `{"at_ms": 1767225600000}`; `after_ns` and `at_ns` are in
+/// nanoseconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ExpiryText {
@@ -52,7 +53,8 @@ pub(crate) enum ExpiryText {
 }
 
 impl ExpiryText {
-    /// As exact as it was said: a moment that has just passed, rounded up to the millisecond, would be to come.
+    /// Encodes nanoseconds where they fit. Rounding up to milliseconds would move a moment that has just passed into
+    /// the future.
     fn of(expiry: Expiry) -> Result<Self> {
         match expiry {
             Expiry::Never => Ok(Self::Never),
@@ -63,9 +65,9 @@ impl ExpiryText {
             }),
             Expiry::At(moment) => {
                 let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                Ok(u64::try_from(since.as_nanos()).map_or_else(|_| Self::AtMs(shape::millis(moment)), Self::AtNs))
+                Ok(u64::try_from(since.as_nanos()).map_or_else(|_| Self::AtMs(shape::unix_millis(moment)), Self::AtNs))
             }
-            _ => Err(Error::invalid("an expiry that the protocol has no word for")),
+            _ => Err(Error::invalid("the protocol has no form for this expiry")),
         }
     }
 
@@ -79,9 +81,9 @@ impl ExpiryText {
             Some(Self::Never) => Expiry::Never,
             Some(Self::Keep) => Expiry::Keep,
             Some(Self::AfterMs(millis)) => Expiry::After(Duration::from_millis(millis)),
-            Some(Self::AtMs(millis)) => shape::moment(Duration::from_millis(millis)),
+            Some(Self::AtMs(millis)) => shape::expiry_at_unix(Duration::from_millis(millis)),
             Some(Self::AfterNs(nanos)) => Expiry::After(Duration::from_nanos(nanos)),
-            Some(Self::AtNs(nanos)) => shape::moment(Duration::from_nanos(nanos)),
+            Some(Self::AtNs(nanos)) => shape::expiry_at_unix(Duration::from_nanos(nanos)),
         }
     }
 
@@ -90,12 +92,12 @@ impl ExpiryText {
             Expiry::Never => Ok(NewExpiry::Never),
             Expiry::After(duration) => Ok(NewExpiry::After(duration)),
             Expiry::At(moment) => Ok(NewExpiry::At(moment)),
-            _ => Err(Error::invalid("a touch that keeps the deadline does nothing")),
+            _ => Err(Error::invalid("a touch with `keep` would do nothing")),
         }
     }
 }
 
-/// `"always"`, `"absent"`, `"present"`, `{"version": …}` or `{"value": {"value": …, "encoding": …}}`.
+/// A condition: `"always"`, `"absent"`, `"present"`, `{"version": …}` or `{"value": {"value": …, "encoding": …}}`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Condition {
@@ -115,7 +117,7 @@ impl Condition {
             When::Present => Ok(Self::Present),
             When::Version(version) => Ok(Self::Version(*version)),
             When::Value(value) => Ok(Self::Value(Value::compact(value))),
-            _ => Err(Error::invalid("a condition that the protocol has no word for")),
+            _ => Err(Error::invalid("the protocol has no form for this condition")),
         }
     }
 
@@ -221,7 +223,7 @@ impl From<&ListQuery> for ListRequest {
 }
 
 impl ListRequest {
-    /// How many items a page has at most.
+    /// The most items that a page may have.
     const MAX_ITEMS: usize = 8_192;
 
     pub(crate) fn query(&self) -> Result<ListQuery> {
@@ -230,7 +232,7 @@ impl ListRequest {
         query.after = after.as_ref().map(Segments::key).transpose()?;
         query.before = before.as_ref().map(Segments::key).transpose()?;
         query.reverse = *reverse;
-        // A page that is asked for in a few bytes is written as one line.
+        // A response is one line in memory, so a short request must not be able to ask for a page of any size.
         query.limit = Some(limit.unwrap_or(Self::MAX_ITEMS).min(Self::MAX_ITEMS));
         query.keys_only = *keys_only;
         query.max_page_bytes = max_page_bytes.unwrap_or(query.max_page_bytes).min(MAX_VALUES_BYTES);
@@ -242,13 +244,13 @@ impl ListRequest {
 #[serde(deny_unknown_fields)]
 pub(crate) struct IncrementRequest {
     pub(crate) key: Segments,
-    by: Whole,
+    by: Integer,
     expiry: Option<ExpiryText>,
 }
 
 impl IncrementRequest {
     pub(crate) fn new(key: &Key, by: i64, options: &IncrementOptions) -> Result<Self> {
-        Ok(Self { key: key.into(), by: Whole(by), expiry: Some(ExpiryText::of(options.expiry)?) })
+        Ok(Self { key: key.into(), by: Integer(by), expiry: Some(ExpiryText::of(options.expiry)?) })
     }
 
     pub(crate) fn by(&self) -> i64 {
@@ -264,9 +266,9 @@ impl IncrementRequest {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CommitRequest {
     #[serde(default)]
-    checks: Many<CheckRequest>,
+    checks: Batch<CheckRequest>,
     #[serde(default)]
-    mutations: Many<MutationRequest>,
+    mutations: Batch<MutationRequest>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -301,7 +303,7 @@ impl CommitRequest {
                 Ok(MutationRequest::Set { key: key.into(), value, encoding, expiry })
             }
             Mutation::Delete { key } => Ok(MutationRequest::Delete { key: key.into() }),
-            _ => Err(Error::invalid("a mutation that the protocol has no word for")),
+            _ => Err(Error::invalid("the protocol has no form for this mutation")),
         };
         Ok(Self {
             checks: transaction.checks.iter().map(check).collect::<Result<_>>()?,
@@ -351,12 +353,12 @@ impl WatchRequest {
         let (prefix, key) = match &query.target {
             WatchTarget::Prefix(prefix) => (Some(prefix.into()), None),
             WatchTarget::Key(key) => (None, Some(key.into())),
-            _ => return Err(Error::invalid("a watch that the protocol has no word for")),
+            _ => return Err(Error::invalid("the protocol has no form for this watch target")),
         };
         let snapshot = match query.initial {
             Initial::None => false,
             Initial::Snapshot => true,
-            _ => return Err(Error::invalid("a beginning of a watch that the protocol has no word for")),
+            _ => return Err(Error::invalid("the protocol has no form for this start of a watch")),
         };
         Ok(Self { prefix, key, snapshot, keys_only: query.keys_only })
     }
@@ -365,7 +367,7 @@ impl WatchRequest {
         let mut query = match (&self.prefix, &self.key) {
             (Some(prefix), None) => WatchQuery::prefix(prefix.prefix()?),
             (None, Some(key)) => WatchQuery::key(key.key()?),
-            _ => return Err(Error::invalid("a watch has either `prefix` or `key`")),
+            _ => return Err(Error::invalid("a watch needs exactly one of `prefix` and `key`")),
         };
         if self.snapshot {
             query = query.with_snapshot();

@@ -1,4 +1,4 @@
-//! The conformance suite over a connection, before a store in memory: what gets lost on the line is found here.
+//! Runs the conformance suite through a client and a server over a memory store.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 async fn open(fresh: Fresh) -> Result<LinesStore> {
     let kv = Kv::new(MemoryStore::builder().clock(fresh.clock()).build()?);
-    let failed = |error| Error::unavailable("no listener").with_source(error);
+    let failed = |error| Error::unavailable("cannot bind the listener").with_source(error);
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tokio::spawn(async move { kv_lines::serve(&kv, listener).await });

@@ -1,4 +1,4 @@
-//! Servers that go, come back, answer nonsense or nothing.
+//! Servers that stop, restart, send malformed responses, or do not respond.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-const SOON: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_millis(300);
 
 fn key() -> Key {
     Key::new(["k"]).unwrap()
@@ -27,7 +27,7 @@ async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Serves the store on a runtime of its own; its end cuts every connection.
+/// Serves the store on a separate runtime. Shutting the runtime down breaks every connection.
 fn serve(store: &MemoryStore, listener: TcpListener) -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = listener.into_std().unwrap();
@@ -37,11 +37,11 @@ fn serve(store: &MemoryStore, listener: TcpListener) -> tokio::runtime::Runtime 
 }
 
 async fn open(address: SocketAddr) -> LinesStore {
-    LinesBuilder::new(address).operation_timeout(SOON).open().await.unwrap()
+    LinesBuilder::new(address).operation_timeout(TIMEOUT).open().await.unwrap()
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_is_found_by_the_same_handle() {
+async fn a_handle_reconnects_to_a_restarted_server() {
     let inner = MemoryStore::new();
     let (first, address) = listener().await;
     let serving = serve(&inner, first);
@@ -52,7 +52,7 @@ async fn a_server_that_comes_back_is_found_by_the_same_handle() {
 
     serving.shutdown_background();
     let error = loop {
-        // What is under way at the moment of the cut may still be answered.
+        // The server may still respond to calls that run during the shutdown.
         if let Err(error) = store.get(&key()).await {
             break error;
         }
@@ -60,13 +60,13 @@ async fn a_server_that_comes_back_is_found_by_the_same_handle() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert_eq!(error.key(), Some(&key()));
 
-    let again = loop {
+    let rebound = loop {
         match TcpListener::bind(address).await {
             Ok(listener) => break listener,
             Err(_) => SystemClock.sleep(Duration::from_millis(20)).await,
         }
     };
-    let serving = serve(&inner, again);
+    let serving = serve(&inner, rebound);
     assert_eq!(store.get(&key()).await.unwrap().unwrap().value, "v");
     let gap = events.next().await.unwrap().unwrap();
     assert_eq!(gap, WatchEvent::Gap { reason: GapReason::Reconnected });
@@ -75,8 +75,8 @@ async fn a_server_that_comes_back_is_found_by_the_same_handle() {
     serving.shutdown_background();
 }
 
-/// Answers the first question of a connection as a server would, and each later one with these bytes, which may be none.
-fn hostile(listener: TcpListener, answer: &'static [u8], then_close: bool) -> JoinHandle<()> {
+/// Serves the first connection correctly. On each later connection it responds with these bytes, which may be empty.
+fn hostile(listener: TcpListener, response: &'static [u8], then_close: bool) -> JoinHandle<()> {
     tokio::spawn(async move {
         let info = MemoryStore::new();
         let mut held = Vec::new();
@@ -90,7 +90,7 @@ fn hostile(listener: TcpListener, answer: &'static [u8], then_close: bool) -> Jo
             }
             let mut request = [0; 4_096];
             assert!(peer.read(&mut request).await.unwrap() > 0);
-            peer.write_all(answer).await.unwrap();
+            peer.write_all(response).await.unwrap();
             if !then_close {
                 held.push(peer);
             }
@@ -98,7 +98,7 @@ fn hostile(listener: TcpListener, answer: &'static [u8], then_close: bool) -> Jo
     })
 }
 
-/// What a server says of a store in memory.
+/// Responds to the first request as a server of a memory store.
 async fn greet(peer: &mut TcpStream, store: &MemoryStore) {
     let (mut input, mut output) = peer.split();
     let mut request = [0; 4_096];
@@ -106,36 +106,37 @@ async fn greet(peer: &mut TcpStream, store: &MemoryStore) {
     let (mut there, here) = tokio::io::duplex(1 << 16);
     let kv = Kv::new(store.clone());
     kv_lines::session(&kv, &request[..length], here).await.unwrap();
-    let mut answer = Vec::new();
-    there.read_to_end(&mut answer).await.unwrap();
-    output.write_all(&answer).await.unwrap();
+    let mut response = Vec::new();
+    there.read_to_end(&mut response).await.unwrap();
+    output.write_all(&response).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_write_without_an_answer_is_indeterminate_and_a_read_unavailable() {
-    for (answer, then_close) in [(&b""[..], true), (b"", false), (b"{\"id\":1,\"resu", true), (b"{\"id\":1,", false)] {
+async fn without_a_response_a_write_is_indeterminate_and_a_read_unavailable() {
+    for (response, then_close) in [(&b""[..], true), (b"", false), (b"{\"id\":1,\"resu", true), (b"{\"id\":1,", false)]
+    {
         let (listener, address) = listener().await;
-        let serving = hostile(listener, answer, then_close);
+        let serving = hostile(listener, response, then_close);
         let store = open(address).await;
         let written = store.increment(&key(), 1, &IncrementOptions::default()).await.unwrap_err();
-        assert!(written.maybe_applied(), "{answer:?}: {written}");
+        assert!(written.maybe_applied(), "{response:?}: {written}");
         let read = store.get(&key()).await.unwrap_err();
-        assert_eq!(read.kind(), ErrorKind::Unavailable, "{answer:?}: {read}");
+        assert_eq!(read.kind(), ErrorKind::Unavailable, "{response:?}: {read}");
         serving.abort();
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_is_told_and_shows_nothing_of_itself() {
-    for answer in [&b"canary\n"[..], b"\xff\xfe\n", b"{\"result\":{\"canary\":1}}\n", b"[]\n", b"\n"] {
+async fn a_malformed_response_is_corrupt_and_its_bytes_are_not_shown() {
+    for response in [&b"canary\n"[..], b"\xff\xfe\n", b"{\"result\":{\"canary\":1}}\n", b"[]\n", b"\n"] {
         let (listener, address) = listener().await;
-        let serving = hostile(listener, answer, false);
+        let serving = hostile(listener, response, false);
         let store = open(address).await;
         let read = store.get(&key()).await.unwrap_err();
-        assert_eq!(read.kind(), ErrorKind::Corrupt, "{answer:?}: {read}");
+        assert_eq!(read.kind(), ErrorKind::Corrupt, "{response:?}: {read}");
         assert!(!format!("{read:#?}").contains("canary"), "{read:#?}");
         let written = store.set(&key(), "v".into(), &SetOptions::default()).await.unwrap_err();
-        assert!(written.maybe_applied(), "{answer:?}: {written}");
+        assert!(written.maybe_applied(), "{response:?}: {written}");
         serving.abort();
     }
 }

@@ -1,25 +1,25 @@
-//! The pictures of a report.
+//! The charts of a report.
 
 use super::operation::Operation;
 use super::plot::{Bars, Curve, Curves, Group, Panel};
 use super::report::{Closed, ClosedSide, Open, Report};
 use super::table::figure;
 
-/// A picture and the name of its file.
+/// A chart and its file name.
 #[derive(Debug, Clone)]
 pub struct Chart {
-    /// Such as `throughput.svg`.
+    /// The file name, such as `throughput.svg`.
     pub file: &'static str,
-    /// What is in it.
+    /// The SVG text.
     pub svg: String,
 }
 
-/// Pictures of throughput, latency and scaling, each where the report has something to show.
+/// Returns the charts of throughput, latency and scaling for which the report has data.
 pub fn charts(report: &Report) -> Vec<Chart> {
     [throughput(report), latency(report), scaling(report)].into_iter().flatten().collect()
 }
 
-/// The names of the sides, with their sizes where there are several.
+/// Returns the names of the sides, with their sizes if there are several sizes.
 fn series(report: &Report) -> Vec<String> {
     let sides = report.sides();
     let name = |&(subject, entries): &(&str, u64)| {
@@ -39,14 +39,14 @@ fn throughput(report: &Report) -> Option<Chart> {
         };
         let values = sides.iter().map(value);
         match groups.iter_mut().find(|group| group.name == name) {
-            // Another size of the same.
+            // The same measurement with another size.
             Some(group) => {
                 group.values = group.values.iter().copied().zip(values).map(|(old, new)| old.or(new)).collect();
             }
             None => groups.push(Group { name, values: values.collect() }),
         }
     }
-    let title = format!("Calls a second by operation and number of tasks, values of {} bytes", report.value_bytes);
+    let title = format!("Calls per second by operation and number of tasks, values of {} bytes", report.value_bytes);
     let bars = Bars { title, series: series(report), groups };
     (!bars.groups.is_empty()).then(|| Chart { file: "throughput.svg", svg: bars.to_svg() })
 }
@@ -68,13 +68,13 @@ fn latency(report: &Report) -> Option<Chart> {
             None => panels.push(Panel { title, curves: curves.collect() }),
         }
     }
-    let title = "Latency at a fixed rate, from when a call was due until it was answered".to_owned();
+    let title = "Latency at a fixed rate, from the due time of a call until its result".to_owned();
     let ticks = ["p50", "p90", "p99", "p99.9", "max"].map(str::to_owned).to_vec();
     let curves = Curves { title, series: series(report), ticks, panels };
     (!curves.panels.is_empty()).then(|| Chart { file: "latency.svg", svg: curves.to_svg() })
 }
 
-/// The time of a call over the number of entries, with the fewest tasks that were measured.
+/// Returns the chart of the time per call by number of entries, for the smallest number of tasks.
 fn scaling(report: &Report) -> Option<Chart> {
     let mut sizes: Vec<u64> = report.loads.iter().map(|load| load.entries).collect();
     sizes.sort_unstable();
@@ -104,7 +104,7 @@ fn scaling(report: &Report) -> Option<Chart> {
         Panel { title: operation.name().to_owned(), curves: curves.filter(|curve| !curve.points.is_empty()).collect() }
     };
     let panels = Operation::ALL.into_iter().map(panel).filter(|panel| !panel.curves.is_empty()).collect();
-    let title = format!("Time of a call by the number of entries, {fewest} task{}", if fewest == 1 { "" } else { "s" });
+    let title = format!("Time per call by number of entries, {fewest} task{}", if fewest == 1 { "" } else { "s" });
     let ticks = sizes.iter().map(|&entries| size(entries)).collect();
     Some(Chart { file: "scaling.svg", svg: Curves { title, series: subjects, ticks, panels }.to_svg() })
 }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn scaling_is_shown_where_there_are_several_sizes() {
+    fn several_sizes_have_a_scaling_chart() {
         let files = |sizes: &[u64]| charts(&report(sizes)).iter().map(|chart| chart.file).collect::<Vec<_>>();
         assert_eq!(files(&[1_000]), ["throughput.svg"]);
         assert_eq!(files(&[1_000, 1_000_000]), ["throughput.svg", "scaling.svg"]);

@@ -1,4 +1,4 @@
-//! Closed loop: tasks that each ask for the next thing when the last one is answered. It finds the highest rate.
+//! The closed loop: each task starts its next call when the previous one completes. It measures throughput.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use tokio::time::Instant;
 use super::operation::Operation;
 use super::subject::Side;
 
-/// What a turn of one side came to.
+/// The results of one time slice of a side.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct Slice {
     pub(super) operations: u64,
     pub(super) seconds: f64,
-    /// A sample of the latencies.
+    /// A sample of the latencies, in nanoseconds.
     pub(super) nanos: Vec<u64>,
 }
 
-impl Turn {
+impl Slice {
     pub(super) fn rate(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a count of operations")]
         let operations = self.operations as f64;
@@ -26,45 +26,46 @@ impl Turn {
     }
 }
 
-/// How many operations a task does between two looks at the clock.
+/// The number of operations that a task runs between two readings of the clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Batch(usize);
 
 impl Batch {
-    /// Looks at the clock after each, as is right where nothing is known.
+    /// Reads the clock after each operation, for the first slice.
     pub(super) const ONE: Self = Self(1);
 
-    /// So many that what is around them costs nothing, and that a turn of this length still ends in time.
-    pub(super) fn after(turn: &Turn, tasks: usize, length: Duration) -> Self {
-        const MOST: f64 = 64.0;
+    /// Chooses a batch from the rate of an earlier slice: large enough to make the overhead negligible, and at most
+    /// 1/20 of a slice.
+    pub(super) fn after(slice: &Slice, tasks: usize, length: Duration) -> Self {
+        const MAX: f64 = 64.0;
         #[expect(clippy::cast_precision_loss, reason = "a count of tasks")]
-        let each = turn.rate() / tasks.max(1) as f64;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 1 and 64")]
-        Self((length.as_secs_f64() / 20.0 * each).clamp(1.0, MOST) as usize)
+        let rate_per_task = slice.rate() / tasks.max(1) as f64;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the number is between 1 and 64")]
+        Self((length.as_secs_f64() / 20.0 * rate_per_task).clamp(1.0, MAX) as usize)
     }
 }
 
-/// One turn: so many tasks for so long.
-pub(super) async fn turn(
+/// Runs one time slice with `tasks` concurrent tasks.
+pub(super) async fn run_slice(
     side: &Side,
     operation: Operation,
     tasks: usize,
     length: Duration,
     batch: Batch,
-) -> Result<Turn> {
+) -> Result<Slice> {
     let mut running = JoinSet::new();
     let start = Instant::now();
     for _ in 0..tasks.max(1) {
         running.spawn(task(side.clone(), operation, start, length, batch));
     }
-    let mut turn = Turn::default();
+    let mut slice = Slice::default();
     while let Some(finished) = running.join_next().await {
-        let (operations, nanos) = finished.map_err(|stopped| Error::unavailable(stopped.to_string()))??;
-        turn.operations += operations;
-        turn.nanos.extend(nanos);
+        let (operations, nanos) = finished.map_err(|error| Error::unavailable(error.to_string()))??;
+        slice.operations += operations;
+        slice.nanos.extend(nanos);
     }
-    turn.seconds = start.elapsed().as_secs_f64();
-    Ok(turn)
+    slice.seconds = start.elapsed().as_secs_f64();
+    Ok(slice)
 }
 
 async fn task(
@@ -81,16 +82,16 @@ async fn task(
             side.subject.operate(operation, &mut traffic, batch).await?;
             operations += batch as u64;
         }
-        // One of each batch is timed by itself.
+        // One operation of each batch is timed.
         let issued = Instant::now();
         side.subject.operate(operation, &mut traffic, 1).await?;
-        let answered = Instant::now();
+        let completed = Instant::now();
         operations += 1;
-        nanos.push(u64::try_from((answered - issued).as_nanos()).unwrap_or(u64::MAX));
-        if answered - start >= length {
+        nanos.push(u64::try_from((completed - issued).as_nanos()).unwrap_or(u64::MAX));
+        if completed - start >= length {
             return Ok((operations, nanos));
         }
-        // A store in memory never waits: the other tasks, and an interrupt, have their turn here.
+        // A memory store never waits. Yield to the other tasks and to an interrupt.
         tokio::task::yield_now().await;
     }
 }

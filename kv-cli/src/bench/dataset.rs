@@ -1,4 +1,4 @@
-//! The entries that a measurement works on.
+//! The data set of a benchmark.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,10 +9,11 @@ use anykv::{Key, KeyPrefix, Result};
 use super::traffic::Traffic;
 use crate::random::Random;
 
-/// Keys of three segments, a hundred under each prefix, scattered over the order of keys; values are random and distinct.
+/// A set of entries. Keys have three segments, with a hundred keys under each prefix, scattered over the key order.
+/// Values are random and distinct.
 ///
-/// Keys are prepared, so that making them is no part of a figure. Of a large set a sample is prepared, in random order,
-/// which is still larger than the caches of a processor.
+/// Keys are prepared in advance, so that their construction is not measured. Of a large set only a sample of the keys
+/// is prepared. The sample is in random order and larger than the caches of a processor.
 #[derive(Debug)]
 pub struct Dataset {
     entries: u64,
@@ -21,35 +22,35 @@ pub struct Dataset {
     pub(super) keys: Vec<Key>,
     pub(super) missing: Vec<Key>,
     pub(super) groups: Vec<KeyPrefix>,
-    /// How many keys were made that were never there before.
+    /// The number of keys that [`Dataset::fresh`] has returned.
     fresh: AtomicU64,
-    /// How many streams of traffic there were: each has random numbers of its own.
+    /// The number of traffic generators, each of which has its own seed.
     streams: AtomicU64,
 }
 
 impl Dataset {
-    /// How many keys a prefix has.
+    /// The number of keys under a prefix.
     pub const GROUP: u64 = 100;
-    /// The most entries that there can be.
-    pub const MAX_ENTRIES: u64 = FRESH;
+    /// The maximum number of entries.
+    pub const MAX_ENTRIES: u64 = FIRST_FRESH;
 
-    /// So many keys and groups of each kind are prepared at most.
+    /// The most keys and prefixes that are prepared.
     const SAMPLE: u64 = 1 << 18;
-    /// And of those that are looked for in vain.
+    /// The number of missing keys that are prepared.
     const MISSING_SAMPLE: u64 = 1 << 14;
 
-    /// A set of so many entries, at least one.
+    /// Creates a data set of `entries` entries, at least one.
     ///
     /// # Errors
     /// `Invalid` above [`Dataset::MAX_ENTRIES`].
     pub fn new(entries: u64, value_bytes: usize, seed: u64) -> Result<Self> {
         let entries = entries.max(1);
         if entries > Self::MAX_ENTRIES {
-            return Err(anykv::Error::invalid(format!("at most {} entries", Self::MAX_ENTRIES)));
+            return Err(anykv::Error::invalid(format!("a data set has at most {} entries", Self::MAX_ENTRIES)));
         }
         let mut random = Random::new(seed);
         let keys = sample(entries, Self::SAMPLE, &mut random).map(Self::key).collect::<Result<_>>()?;
-        let missing = (0..Self::MISSING_SAMPLE).map(|number| Self::key(MISSING + number * Self::GROUP));
+        let missing = (0..Self::MISSING_SAMPLE).map(|number| Self::key(FIRST_MISSING + number * Self::GROUP));
         let missing = missing.collect::<Result<_>>()?;
         let groups = entries.div_ceil(Self::GROUP);
         let groups = sample(groups, Self::SAMPLE, &mut random);
@@ -59,22 +60,22 @@ impl Dataset {
         Ok(Self { entries, value_bytes, seed, keys, missing, groups, fresh: 0.into(), streams: 0.into() })
     }
 
-    /// How many entries there are, without those that operations add.
+    /// Returns the number of loaded entries.
     pub fn entries(&self) -> u64 {
         self.entries
     }
 
-    /// How long each value is.
+    /// Returns the bytes of each value.
     pub fn value_bytes(&self) -> usize {
         self.value_bytes
     }
 
-    /// The key of an entry by its number.
+    /// Returns the key of an entry by its number, which must be below [`Dataset::MAX_ENTRIES`].
     ///
     /// # Errors
-    /// None for numbers below [`Dataset::MAX_ENTRIES`]; otherwise `Invalid` or the key of something else.
+    /// None for valid numbers. Other numbers give `Invalid` or a key of another kind.
     pub fn key(number: u64) -> Result<Key> {
-        // Odd multipliers are bijections of 32 bits: other groups, other places.
+        // Multiplication by an odd number is a bijection of 32 bits, so distinct numbers have distinct keys.
         let scatter = |number: u64| {
             let low = u32::try_from(number & u64::from(u32::MAX)).unwrap_or_default();
             format!("{:08x}", low.wrapping_mul(0x9E37_79B9).rotate_left(15).wrapping_mul(0x85EB_CA6B))
@@ -82,43 +83,43 @@ impl Dataset {
         Key::new(["entries", &scatter(number / Self::GROUP), &scatter(number)])
     }
 
-    /// The numbers of the entries, in batches.
+    /// Returns the numbers of the entries in batches.
     pub fn batches(&self, items: u64) -> impl Iterator<Item = Range<u64>> + Send + use<> {
         let entries = self.entries;
         let items = items.max(1);
         (0..entries.div_ceil(items)).map(move |batch| batch * items..((batch + 1) * items).min(entries))
     }
 
-    /// A key that was never there before.
+    /// Returns a new key each time, which no entry has.
     ///
     /// # Errors
-    /// `Invalid` after billions of them.
+    /// `Invalid` after billions of keys.
     pub fn fresh(&self) -> Result<Key> {
-        Self::key(FRESH + self.fresh.fetch_add(1, Ordering::Relaxed) * Self::GROUP)
+        Self::key(FIRST_FRESH + self.fresh.fetch_add(1, Ordering::Relaxed) * Self::GROUP)
     }
 
-    /// The keys that [`Dataset::fresh`] gave out.
-    pub fn given_out(&self) -> impl Iterator<Item = Result<Key>> + Send + use<> {
-        let given = self.fresh.load(Ordering::Relaxed);
-        (0..given).map(|number| Self::key(FRESH + number * Self::GROUP))
+    /// Returns the keys that [`Dataset::fresh`] has returned.
+    pub fn fresh_keys(&self) -> impl Iterator<Item = Result<Key>> + Send + use<> {
+        let count = self.fresh.load(Ordering::Relaxed);
+        (0..count).map(|number| Self::key(FIRST_FRESH + number * Self::GROUP))
     }
 
-    /// Traffic for one task, with random numbers of its own.
+    /// Creates a traffic generator for one task, with its own seed.
     pub fn traffic(self: &Arc<Self>) -> Traffic {
         let stream = self.streams.fetch_add(1, Ordering::Relaxed);
         Traffic::new(Arc::clone(self), self.seed ^ (stream + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }
 }
 
-/// Where numbers begin that were never loaded; each of them is in a group of its own.
-const FRESH: u64 = Dataset::GROUP << 31;
-/// Where those begin that never will be.
-const MISSING: u64 = Dataset::GROUP * (3 << 30);
+/// The first number for [`Dataset::fresh`]. Each fresh key has its own prefix.
+const FIRST_FRESH: u64 = Dataset::GROUP << 31;
+/// The first number of the keys that are never written.
+const FIRST_MISSING: u64 = Dataset::GROUP * (3 << 30);
 
-/// Numbers below `end` in random order: all of them, or a sample of so many.
-fn sample(end: u64, most: u64, random: &mut Random) -> impl Iterator<Item = u64> + use<> {
+/// Returns numbers below `end` in random order: all of them, or a sample of `max` numbers.
+fn sample(end: u64, max: u64, random: &mut Random) -> impl Iterator<Item = u64> + use<> {
     let mut numbers: Vec<u64> =
-        if end <= most { (0..end).collect() } else { (0..most).map(|_| random.below(end)).collect() };
+        if end <= max { (0..end).collect() } else { (0..max).map(|_| random.below(end)).collect() };
     for place in (1..numbers.len()).rev() {
         let other = random.below(place as u64 + 1);
         numbers.swap(place, usize::try_from(other).unwrap_or_default());
@@ -143,7 +144,7 @@ mod tests {
         assert!(dataset.missing.iter().all(|key| !keys.contains(key)));
         let fresh: HashSet<Key> = (0..100).map(|_| dataset.fresh().unwrap()).collect();
         assert!(fresh.len() == 100 && fresh.is_disjoint(&keys));
-        assert_eq!(dataset.given_out().map(Result::unwrap).collect::<HashSet<_>>(), fresh);
+        assert_eq!(dataset.fresh_keys().map(Result::unwrap).collect::<HashSet<_>>(), fresh);
     }
 
     #[test]

@@ -1,28 +1,30 @@
-//! Measuring stores: rates and latencies of each operation, beside one another, in turns.
+//! Benchmarks: throughput and latency of each operation on several stores, in interleaved rounds.
 //!
-//! # How it is measured
-//! - What is compared takes its turn in each round, so that a noisy machine is noisy to all. The first round is thrown away; a
-//!   figure is the median of the others, told with the least and the most. Ratios are taken within each round.
-//! - Keys are prepared and in random order, values are random and distinct: identical values make some engines look many
-//!   times better than they are.
-//! - A **closed loop** of tasks that wait for their answers finds the highest rate. An **open loop** begins operations at fixed
-//!   times and counts latencies from when each was due, without coordinated omission.
-//! - What a backend counts by itself ([`Counters`]) stands beside the rates, because a figure that is too good often is one of
-//!   something else: writes that were never synced, reads that were never sent.
-//! - An answer that the operation cannot have ends the measurement with an error.
+//! # Method
+//! - In each round every side runs for one time slice, so that noise of the machine affects all sides. The first round
+//!   is a warm-up and is discarded. A figure is the median of the other rounds, with the minimum and maximum. Ratios
+//!   are computed within each round.
+//! - Keys are prepared and in random order, values are random and distinct. Identical values make some engines look
+//!   many times faster than they are.
+//! - A **closed loop** measures throughput: each task waits for its call before it starts the next one. An **open
+//!   loop** measures latency: operations start at a fixed rate, and a latency counts from the due time of the
+//!   operation, which avoids coordinated omission.
+//! - Counters of the backend ([`Counters`]) are reported with the throughput. A figure that is too good often has a
+//!   cause that they show: writes that were never synced, or reads that were never sent.
+//! - A result that the operation cannot have ends the benchmark with an error.
 //!
-//! `kv bench` measures any store by its URL. The workspace's own comparison with raw drivers and other layers uses the same
-//! [`run()`] with [`Subject`]s of its own.
+//! `kv bench` measures any store by its URL. The comparison of this workspace with raw drivers and other layers uses
+//! the same [`run()`] with its own [`Subject`]s.
 
 mod charts;
 mod closed;
 mod dataset;
-mod figures;
 mod open;
 mod operation;
 mod plot;
 mod report;
 mod run;
+mod statistics;
 mod store;
 mod subject;
 mod table;
@@ -30,11 +32,11 @@ mod traffic;
 
 pub use self::charts::{Chart, charts};
 pub use self::dataset::Dataset;
-pub use self::figures::{Latencies, Percentiles, Series, Spread};
 pub use self::operation::Operation;
 pub use self::plot::{Bars, Curve, Curves, Group, Panel};
 pub use self::report::{Closed, ClosedSide, Load, Open, OpenSide, Report};
 pub use self::run::{Settings, closed_loop, load, open_loop, run};
+pub use self::statistics::{Latencies, Percentiles, Series, Spread};
 pub use self::store::{StoreSubject, TTL};
 pub use self::subject::{Counters, Side, Subject};
 pub use self::table::{Table, figure, micros, spread};

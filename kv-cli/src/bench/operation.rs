@@ -1,35 +1,35 @@
-//! What is measured.
+//! The measured operations.
 
 use std::fmt;
 
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
-/// One kind of call. A unit of every rate is one call, whatever number of entries it moves.
+/// A kind of call. Every rate counts calls, not entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub enum Operation {
-    /// Read a key that is there
+    /// Read an existing key
     Get,
-    /// Read a key that is not there
+    /// Read a missing key
     GetMiss,
-    /// Write a key that is there
+    /// Write an existing key
     Overwrite,
-    /// Write a key that is there, with an hour to live
+    /// Write an existing key with a time to live of an hour
     SetTtl,
-    /// Read a key and write it if its version is still the same: two calls
+    /// Read a key and write it if its version is unchanged: two calls
     Cas,
     /// List the 100 entries under a prefix
     List,
     /// Read 100 keys in one call
     GetMany,
-    /// Calls in the shares of the recorded federation traffic: 72.3 % get, 25.9 % set, 1.4 % delete, 0.4 % cas
+    /// Calls in the proportions of the recorded federation traffic: 72.3 % get, 25.9 % set, 1.4 % delete, 0.4 % cas
     Mixed,
-    /// Write a key that was never there: the store grows, so this comes last
+    /// Write a new key; the store grows, so this comes last
     Insert,
 }
 
 impl Operation {
-    /// Every one, in the order in which they are measured.
+    /// All operations, in the order of measurement.
     pub const ALL: [Self; 9] = [
         Self::Get,
         Self::GetMiss,
@@ -42,7 +42,7 @@ impl Operation {
         Self::Insert,
     ];
 
-    /// How it is written on the command line and in reports.
+    /// Returns the name on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Get => "get",
@@ -57,7 +57,7 @@ impl Operation {
         }
     }
 
-    /// Whether it changes the store.
+    /// True if the operation changes the store.
     pub fn writes(self) -> bool {
         match self {
             Self::Overwrite | Self::SetTtl | Self::Cas | Self::Mixed | Self::Insert => true,
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_the_command_line() {
+    fn names_match_the_command_line() {
         assert_eq!(Operation::ALL.len(), Operation::value_variants().len());
         for operation in Operation::ALL {
             assert_eq!(Operation::from_str(operation.name(), false), Ok(operation));

@@ -1,97 +1,97 @@
-//! What was measured.
+//! The report of a benchmark.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::figures::{Percentiles, Spread};
 use super::operation::Operation;
+use super::statistics::{Percentiles, Spread};
 use super::table::{self, Table};
 use crate::escape::{self, Layout};
 
-/// Everything that was measured in one run.
+/// The results of a benchmark.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
-    /// How many threads run at once where it was measured.
+    /// The available parallelism of the machine, in threads.
     pub cores: usize,
-    /// How many rounds count.
+    /// The number of measured rounds.
     pub rounds: usize,
     /// The bytes of each value.
     pub value_bytes: usize,
-    /// How the sides were filled.
+    /// The loads of all sides.
     pub loads: Vec<Load>,
-    /// The highest rates.
+    /// The throughput in a closed loop.
     pub closed: Vec<Closed>,
-    /// Latencies at a fixed rate.
+    /// The latencies in an open loop, at a fixed rate.
     pub open: Vec<Open>,
 }
 
-/// How one side was filled.
+/// The load of one side.
 #[derive(Debug, Clone, Serialize)]
 pub struct Load {
-    /// The subject.
+    /// The name of the subject.
     pub subject: String,
-    /// What an acknowledged write survives.
+    /// The failures that an acknowledged write survives.
     pub durability: String,
-    /// How many entries.
+    /// The number of loaded entries.
     pub entries: u64,
-    /// How long it took.
+    /// The duration of the load.
     pub seconds: f64,
 }
 
-/// The rates of one operation in a closed loop.
+/// The throughput of one operation in a closed loop.
 #[derive(Debug, Clone, Serialize)]
 pub struct Closed {
-    /// What was done.
+    /// The operation.
     pub operation: Operation,
-    /// How many tasks did it side by side.
+    /// The number of concurrent tasks.
     pub tasks: usize,
-    /// Who can do it; ratios are to the first of all sides.
+    /// The sides that support the operation. Ratios are relative to the first side of the benchmark.
     pub sides: Vec<ClosedSide>,
 }
 
 /// One side of a closed loop.
 #[derive(Debug, Clone, Serialize)]
 pub struct ClosedSide {
-    /// The subject.
+    /// The name of the subject.
     pub subject: String,
-    /// How many entries it had.
+    /// The number of loaded entries.
     pub entries: u64,
-    /// Calls a second.
+    /// Calls per second.
     pub rate: Spread,
-    /// Its rate over that of the first side, round by round; not for the first itself.
+    /// The ratio of its rate to that of the first side, computed within each round. `None` for the first side.
     pub ratio: Option<Spread>,
-    /// How long calls took, by a sample.
+    /// The latencies of a sample of the calls.
     pub latency: Option<Percentiles>,
-    /// What the backend counted, for each call.
+    /// The counters of the backend, per call.
     pub counted: BTreeMap<String, f64>,
 }
 
 /// The latencies of one operation at a fixed rate.
 #[derive(Debug, Clone, Serialize)]
 pub struct Open {
-    /// What was done.
+    /// The operation.
     pub operation: Operation,
-    /// How often a second.
+    /// Operations per second.
     pub rate: f64,
-    /// Who can do it.
+    /// The sides that support the operation.
     pub sides: Vec<OpenSide>,
 }
 
 /// One side of an open loop.
 #[derive(Debug, Clone, Serialize)]
 pub struct OpenSide {
-    /// The subject.
+    /// The name of the subject.
     pub subject: String,
-    /// How many entries it had.
+    /// The number of loaded entries.
     pub entries: u64,
-    /// From when a call was due until it was answered.
+    /// The time from the due time of a call until its result.
     pub latency: Percentiles,
 }
 
 impl Report {
-    /// Takes what another run has measured into this one.
+    /// Appends the results of another run.
     pub fn extend(&mut self, other: Self) {
         let Self { cores, rounds, value_bytes, loads, closed, open } = other;
         (self.cores, self.rounds, self.value_bytes) = (cores, rounds, value_bytes);
@@ -100,17 +100,17 @@ impl Report {
         self.open.extend(open);
     }
 
-    /// The sides, each once: subject and number of entries.
+    /// Returns the sides by subject and number of entries.
     pub fn sides(&self) -> Vec<(&str, u64)> {
         self.loads.iter().map(|load| (load.subject.as_str(), load.entries)).collect()
     }
 
     fn loads(&self) -> Table {
-        let mut table = Table::new(["store", "entries", "loading", "an acknowledged write survives"]);
+        let mut table = Table::new(["store", "entries", "load", "an acknowledged write survives"]);
         for Load { subject, durability, entries, seconds } in &self.loads {
             #[expect(clippy::cast_precision_loss, reason = "a count of entries")]
             let rate = table::figure(*entries as f64 / seconds);
-            table.row([&shown(subject), &entries.to_string(), &format!("{seconds:.2} s, {rate}/s"), durability]);
+            table.row([&escaped(subject), &entries.to_string(), &format!("{seconds:.2} s, {rate}/s"), durability]);
         }
         table
     }
@@ -118,12 +118,12 @@ impl Report {
     fn columns(&self) -> impl Iterator<Item = String> {
         let has_sizes = self.has_sizes();
         let name = move |(subject, entries)| {
-            if has_sizes { format!("{}, {entries}", shown(subject)) } else { shown(subject) }
+            if has_sizes { format!("{}, {entries}", escaped(subject)) } else { escaped(subject) }
         };
         self.sides().into_iter().map(name)
     }
 
-    /// What a call costs as the store grows: a row for each store and measurement, a column for each size.
+    /// Returns the table of costs by size: a row for each store and measurement, a column for each size.
     fn growth(&self) -> Table {
         let mut sizes: Vec<u64> = self.loads.iter().map(|load| load.entries).collect();
         sizes.sort_unstable();
@@ -134,7 +134,7 @@ impl Report {
         let mut rows: Vec<(String, BTreeMap<u64, f64>)> = Vec::new();
         for closed in &self.closed {
             for side in &closed.sides {
-                let row = format!("{}, {}", name(closed), shown(&side.subject));
+                let row = format!("{}, {}", name(closed), escaped(&side.subject));
                 #[expect(clippy::cast_precision_loss, reason = "a count of tasks")]
                 let micros = 1e6 * closed.tasks as f64 / side.rate.median;
                 match rows.iter_mut().find(|(known, _)| *known == row) {
@@ -143,31 +143,31 @@ impl Report {
                 }
             }
         }
-        let head = sizes.iter().map(|size| format!("{size} entries"));
-        let mut table = Table::new([String::new()].into_iter().chain(head).chain(["most by fewest".to_owned()]));
+        let headings = sizes.iter().map(|size| format!("{size} entries"));
+        let mut table = Table::new([String::new()].into_iter().chain(headings).chain(["growth".to_owned()]));
         for (row, costs) in rows {
             let cell = |size| costs.get(size).map_or_else(|| "—".to_owned(), |cost| table::micros(*cost));
-            let grown = costs.values().next_back().zip(costs.values().next()).map(|(most, fewest)| most / fewest);
-            let grown = grown.map_or_else(String::new, |grown| format!("{} ×", table::figure(grown)));
-            table.row([row].into_iter().chain(sizes.iter().map(cell)).chain([grown]));
+            let growth = costs.values().next_back().zip(costs.values().next()).map(|(last, first)| last / first);
+            let growth = growth.map_or_else(String::new, |growth| format!("{} ×", table::figure(growth)));
+            table.row([row].into_iter().chain(sizes.iter().map(cell)).chain([growth]));
         }
         table
     }
 
-    /// Whether a subject was measured at several sizes.
+    /// True if the report has several sizes.
     pub fn has_sizes(&self) -> bool {
         self.loads.iter().any(|load| self.loads.iter().any(|other| other.entries != load.entries))
     }
 
-    /// A row for each measurement, a cell for each side that it has.
+    /// Returns a table with a row for each measurement and a cell for each side.
     fn rows<'r, S: 'r>(
         &self,
-        of: impl Fn(&S) -> (&str, u64),
+        key: impl Fn(&S) -> (&str, u64),
         measured: impl IntoIterator<Item = (String, &'r [S])>,
         cell: impl Fn(&S) -> String,
     ) -> Table {
         let mut table = Table::new([String::new()].into_iter().chain(self.columns()));
-        // Runs at several sizes have a measurement each, and one row together.
+        // Runs with several sizes have separate measurements that share a row.
         let mut rows: Vec<(String, Vec<&S>)> = Vec::new();
         for (name, sides) in measured {
             match rows.iter_mut().find(|(known, _)| *known == name) {
@@ -177,7 +177,7 @@ impl Report {
         }
         for (name, row) in rows {
             let cells = self.sides().into_iter().map(|wanted| {
-                let side = row.iter().find(|side| of(side) == wanted);
+                let side = row.iter().find(|side| key(side) == wanted);
                 side.map_or_else(|| "—".to_owned(), |side| cell(side))
             });
             table.row([name].into_iter().chain(cells));
@@ -206,31 +206,34 @@ impl Report {
         )
     }
 
-    fn counted(&self) -> Table {
+    fn counters(&self) -> Table {
         let measured = self.closed.iter().filter(|closed| closed.sides.iter().any(|side| !side.counted.is_empty()));
         let measured = measured.map(|closed| (name(closed), closed.sides.as_slice()));
         self.rows(side_of, measured, |side: &ClosedSide| {
-            let each: Vec<_> =
-                side.counted.iter().map(|(what, each)| format!("{what} {}", table::figure(*each))).collect();
-            each.join(", ")
+            let counters: Vec<_> =
+                side.counted.iter().map(|(name, per_call)| format!("{name} {}", table::figure(*per_call))).collect();
+            counters.join(", ")
         })
     }
 }
 
-/// Tables in Markdown, safe for a terminal.
+/// The report as Markdown tables, safe for a terminal.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cores, rounds, value_bytes, .. } = self;
         writeln!(
             f,
-            "{cores} cores, values of {value_bytes} bytes, medians of {rounds} rounds in turns (least–most)\n"
+            "{cores} cores, values of {value_bytes} bytes, medians of {rounds} interleaved rounds (min–max)\n"
         )?;
         write!(f, "{}", self.loads())?;
         let parts = [
-            ("Calls a second, each task waiting for its answer; × is against the first store", self.rates()),
-            ("The time of a call as the store grows, by the medians", self.growth()),
-            ("Latency at a fixed rate, from when a call was due: p50 / p99 / p99.9 / slowest", self.latencies()),
-            ("What the backend counted for each call", self.counted()),
+            ("Throughput in calls per second, closed loop; × is the ratio to the first store", self.rates()),
+            (
+                "Time per call by number of entries, from the medians; growth is from the fewest to the most entries",
+                self.growth(),
+            ),
+            ("Latency at a fixed rate, from the due time: p50 / p99 / p99.9 / max", self.latencies()),
+            ("Counters of the backend, per call", self.counters()),
         ];
         for (title, table) in parts.iter().filter(|(_, table)| !table.is_empty()) {
             write!(f, "\n{title}:\n\n{table}")?;
@@ -247,6 +250,6 @@ fn name(Closed { operation, tasks, sides: _ }: &Closed) -> String {
     format!("{operation}, {tasks} task{}", if *tasks == 1 { "" } else { "s" })
 }
 
-fn shown(subject: &str) -> String {
+fn escaped(subject: &str) -> String {
     escape::text(subject, Layout::Line).replace('|', "\\|")
 }

@@ -1,4 +1,4 @@
-//! A measurement from the empty store to the report.
+//! Runs a benchmark: loads the sides, measures the operations and creates the report.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use tokio::time::Instant;
 
 use super::closed::{self, Batch};
 use super::dataset::Dataset;
-use super::figures::{Latencies, Series};
 use super::open;
 use super::operation::Operation;
 use super::report::{Closed, ClosedSide, Load, Open, OpenSide, Report};
+use super::statistics::{Latencies, Series};
 use super::subject::Side;
 use crate::progress::Progress;
 use crate::random::Random;
 
-/// What is measured, and how.
+/// The settings of a benchmark.
 #[derive(Debug, Clone, Serialize)]
 pub struct Settings {
-    /// What is measured, in this order.
+    /// The operations, in the order of measurement.
     pub operations: Vec<Operation>,
-    /// With how many tasks side by side the highest rate is looked for.
+    /// The numbers of concurrent tasks for the closed loop.
     pub tasks: Vec<usize>,
-    /// The fixed rates, in operations a second, at which latencies are taken.
+    /// The rates for the open loop, in operations per second.
     pub rates: Vec<f64>,
-    /// How many rounds count; one more goes before them and is thrown away.
+    /// The number of measured rounds, after one warm-up round.
     pub rounds: usize,
-    /// How long each figure is measured, over all rounds.
+    /// The total duration of each measurement, over all rounds.
     #[serde(serialize_with = "humantime_text")]
     pub duration: Duration,
 }
@@ -48,18 +48,18 @@ impl Default for Settings {
 }
 
 impl Settings {
-    fn turn(&self) -> Duration {
+    fn slice(&self) -> Duration {
         self.duration / u32::try_from(self.rounds.max(1)).unwrap_or(u32::MAX)
     }
 }
 
-/// Fills every side and measures each operation on all of them in turns.
+/// Loads every side and measures each operation on all sides in interleaved rounds.
 ///
 /// # Errors
-/// An operation failed, or had an answer that it cannot have.
+/// If an operation failed, or had a result that it cannot have.
 ///
 /// # Cancel safety
-/// A dropped future leaves the entries that were written; calls that were under way may still be applied.
+/// A dropped future leaves the written entries in the stores. Calls in flight may still be applied.
 pub async fn run(sides: &[Side], settings: &Settings, progress: &Progress) -> Result<Report> {
     let mut report = Report {
         cores: std::thread::available_parallelism().map_or(1, Into::into),
@@ -84,7 +84,7 @@ pub async fn run(sides: &[Side], settings: &Settings, progress: &Progress) -> Re
 /// Writes the entries of a side.
 ///
 /// # Errors
-/// An entry was not stored.
+/// If an entry was not stored.
 pub async fn load(side: &Side, progress: &Progress) -> Result<Load> {
     const ITEMS: u64 = 500;
     const IN_FLIGHT: usize = 4;
@@ -103,7 +103,8 @@ pub async fn load(side: &Side, progress: &Progress) -> Result<Load> {
             Ok::<_, anykv::Error>(())
         }))
         .await?;
-        // A store in memory never waits: an interrupt is heard here, outside of anything that polls on by itself.
+        // A memory store never waits. Yield, so that an interrupt is noticed. Yield outside of `try_join_all`, which
+        // may poll woken futures again without returning.
         tokio::task::yield_now().await;
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -111,10 +112,10 @@ pub async fn load(side: &Side, progress: &Progress) -> Result<Load> {
     Ok(Load { subject, durability, entries: dataset.entries(), seconds })
 }
 
-/// Finds the highest rate of an operation on each side that can do it; `None` where none can.
+/// Measures the throughput of an operation on each side that supports it; `None` if no side does.
 ///
 /// # Errors
-/// An operation failed, or had an answer that it cannot have.
+/// If an operation failed, or had a result that it cannot have.
 pub async fn closed_loop(
     sides: &[Side],
     operation: Operation,
@@ -122,26 +123,28 @@ pub async fn closed_loop(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Option<Closed>> {
-    let able: Vec<&Side> = able(sides, operation);
-    progress.stage(operation.name(), ((settings.rounds + 1) * able.len()) as u64);
-    let mut measured: Vec<Measured> = able.iter().map(|_| Measured::default()).collect();
+    let supporting: Vec<&Side> = supporting(sides, operation);
+    progress.stage(operation.name(), ((settings.rounds + 1) * supporting.len()) as u64);
+    let mut measured: Vec<SideResults> = supporting.iter().map(|_| SideResults::default()).collect();
     for round in 0..=settings.rounds {
-        for (side, measured) in able.iter().zip(&mut measured) {
-            let before = side.counted();
-            let turn = closed::turn(side, operation, tasks, settings.turn(), measured.batch).await?;
+        for (side, measured) in supporting.iter().zip(&mut measured) {
+            let before = side.read_counters();
+            let slice = closed::run_slice(side, operation, tasks, settings.slice(), measured.batch).await?;
             if round == 0 {
-                measured.batch = Batch::after(&turn, tasks, settings.turn());
+                measured.batch = Batch::after(&slice, tasks, settings.slice());
             } else {
-                measured.take(turn, &before, &side.counted());
+                measured.add(slice, &before, &side.read_counters());
             }
             progress.advance(1);
         }
     }
-    let first = match (able.first(), sides.first()) {
-        (Some(able), Some(first)) if is_same(able, first) => measured.first().map(|measured| measured.rates.clone()),
+    let first = match (supporting.first(), sides.first()) {
+        (Some(supporting), Some(first)) if is_same(supporting, first) => {
+            measured.first().map(|measured| measured.rates.clone())
+        }
         _ => None,
     };
-    let sides: Vec<ClosedSide> = able
+    let sides: Vec<ClosedSide> = supporting
         .iter()
         .zip(measured)
         .enumerate()
@@ -150,10 +153,10 @@ pub async fn closed_loop(
     Ok((!sides.is_empty()).then_some(Closed { operation, tasks, sides }))
 }
 
-/// Takes the latencies of an operation at a fixed rate on each side that can do it; `None` where none can.
+/// Measures the latencies of an operation at a fixed rate on each side that supports it; `None` if no side does.
 ///
 /// # Errors
-/// An operation failed, or had an answer that it cannot have.
+/// If an operation failed, or had a result that it cannot have.
 pub async fn open_loop(
     sides: &[Side],
     operation: Operation,
@@ -161,18 +164,18 @@ pub async fn open_loop(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Option<Open>> {
-    let able = able(sides, operation);
-    progress.stage(operation.name(), ((settings.rounds + 1) * able.len()) as u64);
-    let mut latencies: Vec<Latencies> = able.iter().map(|_| Latencies::new()).collect();
+    let supporting = supporting(sides, operation);
+    progress.stage(operation.name(), ((settings.rounds + 1) * supporting.len()) as u64);
+    let mut latencies: Vec<Latencies> = supporting.iter().map(|_| Latencies::new()).collect();
     for round in 0..=settings.rounds {
-        for (side, latencies) in able.iter().zip(&mut latencies) {
+        for (side, latencies) in supporting.iter().zip(&mut latencies) {
             let mut warm_up = Latencies::new();
-            let taken = if round == 0 { &mut warm_up } else { latencies };
-            open::turn(side, operation, rate, settings.turn(), taken).await?;
+            let recorder = if round == 0 { &mut warm_up } else { latencies };
+            open::run_slice(side, operation, rate, settings.slice(), recorder).await?;
             progress.advance(1);
         }
     }
-    let sides: Vec<OpenSide> = able
+    let sides: Vec<OpenSide> = supporting
         .iter()
         .zip(&latencies)
         .filter_map(|(side, latencies)| {
@@ -183,7 +186,7 @@ pub async fn open_loop(
     Ok((!sides.is_empty()).then_some(Open { operation, rate, sides }))
 }
 
-fn able(sides: &[Side], operation: Operation) -> Vec<&Side> {
+fn supporting(sides: &[Side], operation: Operation) -> Vec<&Side> {
     sides.iter().filter(|side| side.subject.can(operation)).collect()
 }
 
@@ -191,9 +194,9 @@ fn is_same(one: &Side, other: &Side) -> bool {
     Arc::ptr_eq(&one.dataset, &other.dataset) && Arc::ptr_eq(&one.subject, &other.subject)
 }
 
-/// What a side's turns came to so far.
+/// The results of the time slices of a side.
 #[derive(Debug)]
-struct Measured {
+struct SideResults {
     batch: Batch,
     rates: Series,
     latencies: Latencies,
@@ -201,37 +204,37 @@ struct Measured {
     counted: BTreeMap<String, u64>,
 }
 
-impl Default for Measured {
+impl Default for SideResults {
     fn default() -> Self {
         let (rates, latencies, counted) = (Series::default(), Latencies::new(), BTreeMap::new());
         Self { batch: Batch::ONE, rates, latencies, operations: 0, counted }
     }
 }
 
-impl Measured {
-    fn take(&mut self, turn: closed::Turn, before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) {
-        self.rates.0.push(turn.rate());
-        self.operations += turn.operations;
-        turn.nanos.into_iter().for_each(|nanos| self.latencies.record(nanos));
-        for (what, after) in after {
-            let grown = after.saturating_sub(before.get(what).copied().unwrap_or_default());
-            *self.counted.entry(what.clone()).or_default() += grown;
+impl SideResults {
+    fn add(&mut self, slice: closed::Slice, before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) {
+        self.rates.0.push(slice.rate());
+        self.operations += slice.operations;
+        slice.nanos.into_iter().for_each(|nanos| self.latencies.record(nanos));
+        for (name, after) in after {
+            let increase = after.saturating_sub(before.get(name).copied().unwrap_or_default());
+            *self.counted.entry(name.clone()).or_default() += increase;
         }
     }
 
     fn into_side(self, side: &Side, first: Option<&Series>) -> Option<ClosedSide> {
         let Self { batch: _, rates, latencies, operations, counted } = self;
         #[expect(clippy::cast_precision_loss, reason = "counts of operations")]
-        let each = |count: u64| count as f64 / operations.max(1) as f64;
-        let counted = counted.into_iter().map(|(what, count)| (what, each(count)));
+        let per_call = |count: u64| count as f64 / operations.max(1) as f64;
+        let counted = counted.into_iter().map(|(name, count)| (name, per_call(count)));
         Some(ClosedSide {
             subject: side.subject.name().to_owned(),
             entries: side.dataset.entries(),
             rate: rates.spread()?,
             ratio: first.and_then(|first| rates.over(first).spread()),
             latency: latencies.percentiles(),
-            // What is rarer than one in a thousand is not the operation's.
-            counted: counted.filter(|(_, each)| *each >= 0.001).collect(),
+            // A counter below one in a thousand calls comes from background work, not from the operation.
+            counted: counted.filter(|(_, per_call)| *per_call >= 0.001).collect(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Any store of anykv as a subject.
+//! An anykv store as a subject.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use super::operation::Operation;
 use super::subject::Subject;
 use super::traffic::Traffic;
 
-/// How long entries live that are written with a time to live: longer than any measurement.
+/// The time to live of the entries that have one, longer than any benchmark.
 pub const TTL: Duration = Duration::from_secs(3_600);
 
-/// A store behind `Arc<dyn KvStore>`, as applications hold it.
+/// A store behind `Arc<dyn KvStore>`, as applications use it.
 #[derive(Debug, Clone)]
 pub struct StoreSubject {
     name: String,
@@ -26,22 +26,22 @@ pub struct StoreSubject {
 }
 
 impl StoreSubject {
-    /// A store under this name.
+    /// Creates a subject from a store.
     pub fn new(name: impl Into<String>, store: Arc<dyn KvStore>) -> Self {
         Self { name: name.into(), store, with_ttl: SetOptions::default().with_expiry(Expiry::After(TTL)) }
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn store(&self) -> &Arc<dyn KvStore> {
         &self.store
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<()> {
         let outcome = self.store.set(key, value, options).await?;
-        if outcome.is_stored() { Ok(()) } else { Err(unexpected("a write without condition was refused")) }
+        if outcome.is_stored() { Ok(()) } else { Err(unexpected("a write without a condition was refused")) }
     }
 
-    /// Read and write under the condition that nobody wrote meanwhile; who was faster wins, which is an answer too.
+    /// Reads a key and writes it if it is unchanged. A refusal is a valid result: another task was faster.
     async fn compare_and_set(&self, key: &Key, value: Bytes) -> Result<()> {
         let when = match self.store.get(key).await? {
             Some(entry) => entry.version.map_or(When::Value(entry.value), When::Version),
@@ -53,7 +53,7 @@ impl StoreSubject {
 
     async fn mixed(&self, traffic: &mut Traffic) -> Result<()> {
         match traffic.below(1_000) {
-            // What was deleted is missing until it is set again, so absence is an answer.
+            // A deleted key is missing until it is written again, so absence is a valid result.
             0..723 => self.store.get(traffic.key()).await.map(drop),
             723..982 => {
                 let value = traffic.value();
@@ -71,11 +71,11 @@ impl StoreSubject {
         match operation {
             Operation::Get => match self.store.get(traffic.key()).await? {
                 Some(_) => Ok(()),
-                None => Err(unexpected("an entry that was loaded is missing")),
+                None => Err(unexpected("a loaded entry is missing")),
             },
             Operation::GetMiss => match self.store.get(traffic.missing()).await? {
                 None => Ok(()),
-                Some(_) => Err(unexpected("an entry was found that was never written")),
+                Some(_) => Err(unexpected("an entry that was never written exists")),
             },
             Operation::Overwrite => {
                 let value = traffic.value();
@@ -96,12 +96,12 @@ impl StoreSubject {
             Operation::List => {
                 let query = ListQuery::new(traffic.group().clone()).with_limit(Traffic::MANY);
                 let found = self.store.list(&query).await?.items.len();
-                // The mixed traffic may have deleted some.
-                if found > 0 { Ok(()) } else { Err(unexpected("nothing is under a prefix that was loaded")) }
+                // The operation `mixed` may have deleted some entries.
+                if found > 0 { Ok(()) } else { Err(unexpected("a loaded prefix has no entries")) }
             }
             Operation::GetMany => {
-                for answer in self.store.get_many(&traffic.many()).await {
-                    answer?;
+                for result in self.store.get_many(&traffic.many()).await {
+                    result?;
                 }
                 Ok(())
             }
@@ -128,7 +128,7 @@ impl Subject for StoreSubject {
         if durability.interval.is_zero() {
             return survives.to_owned();
         }
-        format!("{survives}, but for the last {}", humantime::format_duration(durability.interval))
+        format!("{survives}, except for the last {}", humantime::format_duration(durability.interval))
     }
 
     fn can(&self, operation: Operation) -> bool {
@@ -136,7 +136,7 @@ impl Subject for StoreSubject {
         match operation {
             Operation::List => capabilities.has(Capability::List),
             Operation::Cas | Operation::Mixed => capabilities.has(Capability::Conditions),
-            // What may evict cannot promise that a loaded entry is there.
+            // A store that may evict does not guarantee that a loaded entry exists.
             Operation::Get => !capabilities.may_evict,
             _ => true,
         }
@@ -145,18 +145,18 @@ impl Subject for StoreSubject {
     async fn load(&self, entries: Vec<(Key, Bytes)>) -> Result<()> {
         let items: Vec<SetItem> = entries.into_iter().map(|(key, value)| SetItem::new(key, value)).collect();
         for outcome in self.store.set_many(&items).await {
-            // Without a condition an entry is stored or has failed.
+            // A write without a condition is never refused.
             let _ = outcome?;
         }
         Ok(())
     }
 
     async fn operate(&self, operation: Operation, traffic: &mut Traffic, count: usize) -> Result<()> {
-        // The commonest read has a loop of its own: what is measured takes less time there than choosing what to do.
+        // A separate loop, because on a memory store a `get` takes less time than the dispatch of an operation.
         if operation == Operation::Get {
             for _ in 0..count {
                 if self.store.get(traffic.key()).await?.is_none() {
-                    return Err(unexpected("an entry that was loaded is missing"));
+                    return Err(unexpected("a loaded entry is missing"));
                 }
             }
             return Ok(());
@@ -173,20 +173,20 @@ impl Subject for StoreSubject {
             return Ok(());
         }
         let loaded = (0..dataset.entries()).map(Dataset::key);
-        let mut keys = loaded.chain(dataset.given_out());
+        let mut keys = loaded.chain(dataset.fresh_keys());
         loop {
-            let some: Vec<Key> = keys.by_ref().take(256).collect::<Result<_>>()?;
-            if some.is_empty() {
+            let batch: Vec<Key> = keys.by_ref().take(256).collect::<Result<_>>()?;
+            if batch.is_empty() {
                 return Ok(());
             }
-            for outcome in self.store.delete_many(&some).await {
+            for outcome in self.store.delete_many(&batch).await {
                 let _ = outcome?;
             }
         }
     }
 }
 
-/// Figures of a store that answers wrongly are not figures.
+/// Creates the error for a wrong result, which invalidates the benchmark.
 fn unexpected(message: &'static str) -> Error {
     Error::corrupt(message)
 }
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_operation_works_on_what_was_loaded_and_is_cleared() {
+    async fn every_operation_runs_on_loaded_entries_and_clear_removes_all() {
         let store: Arc<dyn KvStore> = Arc::new(MemoryStore::new());
         let subject = StoreSubject::new("memory", Arc::clone(&store));
         let dataset = Arc::new(Dataset::new(250, 10, 1).unwrap());
@@ -214,6 +214,6 @@ mod tests {
         subject.clear(&dataset).await.unwrap();
         assert!(store.list(&ListQuery::default()).await.unwrap().items.is_empty());
         let missing = subject.operate(Operation::Get, &mut traffic, 1).await.unwrap_err();
-        assert_eq!(missing.message(), "an entry that was loaded is missing");
+        assert_eq!(missing.message(), "a loaded entry is missing");
     }
 }

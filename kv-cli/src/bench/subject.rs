@@ -1,4 +1,4 @@
-//! What can be measured.
+//! The subjects of a benchmark.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -11,72 +11,73 @@ use super::dataset::Dataset;
 use super::operation::Operation;
 use super::traffic::Traffic;
 
-/// A store, a driver or another layer, as the measurements call it.
+/// A store, a driver or another layer to measure.
 ///
-/// Operations come in batches, so that the call through this trait is no part of their cost: a subject does each of the
-/// batch in turn, inside of one future, exactly as an application would that awaits one after another.
+/// Operations come in batches, so that the cost of a call through this trait does not count. A subject runs the
+/// operations of a batch one after the other inside of one future, like an application that awaits one call after
+/// another.
 #[async_trait]
 pub trait Subject: Debug + Send + Sync + 'static {
-    /// What it is called in reports.
+    /// Returns the name for reports.
     fn name(&self) -> &str;
 
-    /// What an acknowledged write survives, in a few words.
+    /// Describes the failures that an acknowledged write survives, in a few words.
     fn durability(&self) -> String;
 
-    /// Whether it can do this.
+    /// True if the subject supports the operation.
     fn can(&self, operation: Operation) -> bool;
 
-    /// Writes these entries.
+    /// Writes the entries.
     ///
     /// # Errors
-    /// An entry was not stored.
+    /// If an entry was not stored.
     async fn load(&self, entries: Vec<(Key, Bytes)>) -> Result<()>;
 
-    /// Does the operation so many times, one after another.
+    /// Runs the operation `count` times, one after the other.
     ///
     /// # Errors
-    /// One of them failed, or had another answer than this operation has.
+    /// If an operation failed, or had a result that it cannot have.
     async fn operate(&self, operation: Operation, traffic: &mut Traffic, count: usize) -> Result<()>;
 
-    /// Removes what was written: the entries of the set and the keys that it gave out.
+    /// Removes the written entries: those of the data set and those of [`Dataset::fresh`] keys.
     ///
     /// # Errors
-    /// Something may be left.
+    /// If entries may remain.
     async fn clear(&self, dataset: &Dataset) -> Result<()>;
 }
 
-/// What a backend counts by itself, such as commands or syncs; numbers only grow.
+/// Counters of a backend, such as commands or syncs. They never decrease.
 pub trait Counters: Debug + Send + Sync + 'static {
-    /// The numbers now.
+    /// Returns the current values by name.
     fn read(&self) -> BTreeMap<String, u64>;
 }
 
-/// A subject, the entries in it, and what its backend counts.
+/// One side of a comparison: a subject, its data set, and the counters of its backend.
 #[derive(Debug, Clone)]
 pub struct Side {
-    /// What is measured.
+    /// The measured subject.
     pub subject: Arc<dyn Subject>,
-    /// What was loaded into it.
+    /// The data set of the subject.
     pub dataset: Arc<Dataset>,
-    /// What stands beside its figures.
+    /// The counters to report.
     pub counters: Option<Arc<dyn Counters>>,
 }
 
 impl Side {
-    /// A subject with the entries that it has or will have.
+    /// Creates a side without counters.
     pub fn new(subject: Arc<dyn Subject>, dataset: Arc<Dataset>) -> Self {
         Self { subject, dataset, counters: None }
     }
 
-    /// Reads these counters before and after each of its turns.
+    /// Adds counters, which are read before and after each time slice.
     #[must_use]
     pub fn with_counters(mut self, counters: Arc<dyn Counters>) -> Self {
         self.counters = Some(counters);
         self
     }
 
-    /// The counters now; none where nothing counts.
-    pub(super) fn counted(&self) -> BTreeMap<String, u64> {
+    /// Returns the current values of the counters; empty without counters.
+    pub(super) fn read_counters(&self) -> BTreeMap<String, u64> {
         self.counters.as_ref().map(|counters| counters.read()).unwrap_or_default()
     }
 }

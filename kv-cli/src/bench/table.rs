@@ -1,10 +1,10 @@
-//! Tables in Markdown that are also read as they are.
+//! Markdown tables with aligned columns, which are also readable as plain text.
 
 use std::fmt;
 
-use super::figures::Spread;
+use super::statistics::Spread;
 
-/// A row for each thing that was measured, and a column for each that it was measured on.
+/// A table. The first column has the names of the rows.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     columns: Vec<String>,
@@ -12,7 +12,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table whose rows begin with a name under the first of these columns.
+    /// Creates a table with these column headings.
     pub fn new<C: Into<String>>(columns: impl IntoIterator<Item = C>) -> Self {
         Self { columns: columns.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
@@ -22,7 +22,7 @@ impl Table {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// Whether there is no row.
+    /// True if the table has no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -52,7 +52,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// A number with three digits that mean something.
+/// Formats a number with about three significant digits.
 pub fn figure(number: f64) -> String {
     match number.abs() {
         1_000_000.0.. => format!("{:.2} M", number / 1e6),
@@ -64,12 +64,12 @@ pub fn figure(number: f64) -> String {
     }
 }
 
-/// The median, with the least and the most behind it.
+/// Formats a median with its minimum and maximum.
 pub fn spread(Spread { median, min, max }: Spread) -> String {
     format!("{} ({}–{})", figure(median), figure(min), figure(max))
 }
 
-/// Microseconds in a unit that suits them.
+/// Formats microseconds in a suitable unit.
 pub fn micros(micros: f64) -> String {
     match micros {
         1_000_000.0.. => format!("{:.2} s", micros / 1e6),

@@ -1,4 +1,4 @@
-//! What one task asks for.
+//! The keys and values that a task uses.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use anykv::{Bytes, Key, KeyPrefix, Result};
 use super::dataset::Dataset;
 use crate::random::Random;
 
-/// Keys and values for one task.
+/// Generates the keys and values for one task.
 #[derive(Debug)]
 pub struct Traffic {
     dataset: Arc<Dataset>,
     random: Random,
-    /// Where in the prepared keys it is, which are in random order.
+    /// The current index in the prepared keys, which are in random order.
     place: usize,
 }
 
 impl Traffic {
-    /// How many keys are read in one call.
+    /// The number of keys of a `get-many` call.
     pub const MANY: usize = 100;
 
     pub(super) fn new(dataset: Arc<Dataset>, seed: u64) -> Self {
@@ -26,54 +26,54 @@ impl Traffic {
         Self { dataset, random, place }
     }
 
-    /// The set that it is about.
+    /// Returns the data set.
     pub fn dataset(&self) -> &Dataset {
         &self.dataset
     }
 
-    /// A key that is there.
+    /// Returns the key of a loaded entry.
     pub fn key(&mut self) -> &Key {
         self.step();
         at(&self.dataset.keys, self.place)
     }
 
-    /// A key that is not there.
+    /// Returns a key that was never written.
     pub fn missing(&mut self) -> &Key {
         self.step();
         at(&self.dataset.missing, self.place)
     }
 
-    /// A key that was never there before.
+    /// Returns a new key for an insert.
     ///
     /// # Errors
-    /// As [`Dataset::fresh`].
+    /// The same as [`Dataset::fresh`].
     pub fn fresh(&mut self) -> Result<Key> {
         self.dataset.fresh()
     }
 
-    /// A prefix with [`Traffic::page`] entries under it.
+    /// Returns a prefix with at least [`Traffic::page`] entries.
     pub fn group(&mut self) -> &KeyPrefix {
         self.step();
         at(&self.dataset.groups, self.place)
     }
 
-    /// How many entries are under each prefix, at least.
+    /// Returns the smallest number of entries under a prefix.
     pub fn page(&self) -> usize {
         let last = self.dataset.entries() % Dataset::GROUP;
         usize::try_from(if last == 0 { Dataset::GROUP } else { last }).unwrap_or_default()
     }
 
-    /// Several keys that are there.
+    /// Returns [`Traffic::MANY`] keys of loaded entries.
     pub fn many(&mut self) -> Vec<Key> {
         (0..Self::MANY).map(|_| self.key().clone()).collect()
     }
 
-    /// A value that no other write has.
+    /// Returns a new random value.
     pub fn value(&mut self) -> Bytes {
         self.random.bytes(self.dataset.value_bytes()).into()
     }
 
-    /// A number below `end`.
+    /// Returns a random number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.random.below(end)
     }
@@ -86,8 +86,11 @@ impl Traffic {
     }
 }
 
-/// One of what was prepared, in its order and from the start again.
-#[expect(clippy::indexing_slicing, reason = "a dataset prepares at least one of each kind, and the rest is below that")]
+/// Returns the prepared item at `place`, modulo the number of items.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a dataset prepares at least one item of each kind, and the index is below the length"
+)]
 fn at<T>(prepared: &[T], place: usize) -> &T {
     &prepared[if place < prepared.len() { place } else { place % prepared.len() }]
 }

@@ -1,4 +1,4 @@
-//! `kv bench`
+//! The command `kv bench`.
 
 use std::fs;
 use std::path::Path;
@@ -28,14 +28,14 @@ pub(crate) async fn run(default: String, args: BenchArgs, output: &mut Output) -
     }
     let stores = Stores::open(&urls).await?;
     let progress = Progress::stages();
-    let mut measured = Report::default();
+    let mut combined = Report::default();
     let mut result = Ok(());
     for entries in entries {
         let dataset = Arc::new(Dataset::new(entries, value_bytes, seed)?);
         let sides = stores.sides(&dataset);
-        let one = or_interrupted(async { Ok(bench::run(&sides, &settings, &progress).await?) }).await;
+        let measured = or_interrupted(async { Ok(bench::run(&sides, &settings, &progress).await?) }).await;
         let cleared = stores.clear(&dataset).await;
-        result = one.map(|one| measured.extend(one)).and(cleared);
+        result = measured.map(|measured| combined.extend(measured)).and(cleared);
         if result.is_err() {
             break;
         }
@@ -45,17 +45,17 @@ pub(crate) async fn run(default: String, args: BenchArgs, output: &mut Output) -
     result?;
     closed?;
     if output.is_json() {
-        output.json(&measured)?;
+        output.json(&combined)?;
     } else {
-        output.line(measured.to_string().trim_end())?;
+        output.line(combined.to_string().trim_end())?;
     }
     if let Some(folder) = &report {
-        write(folder, &measured)?;
+        write(folder, &combined)?;
     }
     Ok(Answer::Yes)
 }
 
-/// What is measured, each in a namespace of its own that nobody else has.
+/// The measured stores, each in its own temporary namespace.
 struct Stores {
     opened: Vec<Kv>,
     subjects: Vec<Arc<StoreSubject>>,
@@ -65,7 +65,7 @@ impl Stores {
     async fn open(urls: &[String]) -> Result<Self, Failure> {
         let mut stores = Self { opened: Vec::new(), subjects: Vec::new() };
         for (place, url) in urls.iter().enumerate() {
-            // Passwords are not in the text of a parsed URL.
+            // The text of a parsed URL omits the password.
             let mut name = url.parse::<StoreUrl>()?.to_string();
             if urls.iter().take(place).any(|earlier| earlier == url) {
                 name = format!("{name} ({})", place + 1);
@@ -86,7 +86,7 @@ impl Stores {
         self.subjects.iter().map(side).collect()
     }
 
-    /// Removes what was written from each of them, also where one fails.
+    /// Clears every store, even if one fails. Returns the first error.
     async fn clear(&self, dataset: &Dataset) -> Result<(), Failure> {
         let mut result = Ok(());
         for subject in &self.subjects {
@@ -95,6 +95,7 @@ impl Stores {
         result
     }
 
+    /// Closes every store, even if one fails. Returns the first error.
     async fn close(&self) -> Result<(), Failure> {
         let mut result = Ok(());
         for kv in &self.opened {

@@ -1,4 +1,4 @@
-//! `kv conformance`
+//! The command `kv conformance`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use crate::exit::{Answer, Failure};
 use crate::interrupt::or_interrupted;
 use crate::output::{self, Output};
 use crate::progress::Progress;
-use crate::served::Served;
+use crate::second_process::SecondProcess;
 
 pub(crate) async fn run(default: String, args: ConformanceArgs, output: &mut Output) -> Result<Answer, Failure> {
-    let ConformanceArgs { urls, filter, seed, matrix: wants_matrix, verbose, compare: wants_comparison } = args;
+    let ConformanceArgs { urls, filter, seed, matrix: is_matrix, verbose, compare: is_comparison } = args;
     let urls = if urls.is_empty() { vec![default] } else { urls };
-    if wants_comparison {
+    if is_comparison {
         return compare(urls, seed, output).await;
     }
     let mut reports = Vec::new();
@@ -28,38 +28,38 @@ pub(crate) async fn run(default: String, args: ConformanceArgs, output: &mut Out
             suite = suite.with_seed(seed.into());
         }
         let progress = Progress::counter("cases");
-        let mut told = Ok(());
+        let mut printed = Ok(());
         let running = suite.run_with(&filter, |case| {
             progress.advance(1);
-            if told.is_ok() && verbose && !wants_matrix {
-                progress.suspend(|| told = tell(output, case));
+            if printed.is_ok() && verbose && !is_matrix {
+                progress.suspend(|| printed = print_case(output, case));
             }
         });
         let report = or_interrupted(async { Ok(running.await) }).await;
         progress.finish();
         folders.remove();
         let report = report?;
-        told?;
+        printed?;
         if report.cases.is_empty() {
-            return Err(Failure::Usage(format!("no case has `{filter}` in its name")));
+            return Err(Failure::Usage(format!("no case matches the filter `{filter}`")));
         }
-        if wants_matrix {
+        if is_matrix {
             report.failures().for_each(|failure| output::message(&failure.to_string()));
         } else {
-            show(output, &report, verbose)?;
+            print_report(output, &report, verbose)?;
         }
         reports.push(report);
     }
-    if wants_matrix {
+    if is_matrix {
         output.line(matrix(&reports).trim_end())?;
     }
     Ok(Answer::of(reports.iter().all(Report::is_green)))
 }
 
-/// Plays the same scripts on all stores.
+/// Runs the same random scripts on all stores and compares the results.
 async fn compare(urls: Vec<String>, seed: Option<u32>, output: &mut Output) -> Result<Answer, Failure> {
     if urls.len() < 2 {
-        return Err(Failure::Usage("`--compare` takes two stores or more".into()));
+        return Err(Failure::Usage("`--compare` needs at least two stores".into()));
     }
     let (folders, mut suites) = (Folders::default(), Vec::new());
     for url in urls {
@@ -73,43 +73,44 @@ async fn compare(urls: Vec<String>, seed: Option<u32>, output: &mut Output) -> R
     folders.remove();
     let compared = compared?;
     match &compared {
-        Ok(()) => output.line(&format!("{} stores give the same answers", suites.len()))?,
+        Ok(()) => output.line(&format!("{} stores give the same results", suites.len()))?,
         Err(failure) => output.line(&failure.to_string())?,
     }
     Ok(Answer::of(compared.is_ok()))
 }
 
-/// The suite for a URL. What processes share is opened by each case, for a namespace of its own, and once more in a second
-/// process; what one handle owns alone is opened by each case in a folder of its own inside the URL's; what is not kept is
-/// another store each time anyway.
+/// Creates the suite for the store of a URL. The isolation of cases depends on the kind of store:
+/// - A shared store is opened by each case with its own namespace, and a second time in a second process.
+/// - A store that one handle owns exclusively is opened by each case in its own folder inside the path of the URL.
+/// - A volatile store is empty each time it is opened.
 async fn suite(url: String, folders: &Folders) -> Result<Suite, Failure> {
-    let shown = url.parse::<StoreUrl>()?.to_string();
+    let display_url = url.parse::<StoreUrl>()?.to_string();
     let kv = anykv::registry().open(&url).await?;
     let capabilities = kv.info().capabilities;
     kv.close().await?;
 
-    let keeps = capabilities.durability.survives >= Survives::Process;
-    let is_owned = keeps && !capabilities.shared;
-    let folders = is_owned.then(|| folders.clone());
+    let is_persistent = capabilities.durability.survives >= Survives::Process;
+    let is_exclusive = is_persistent && !capabilities.shared;
+    let folders = is_exclusive.then(|| folders.clone());
     let address = url.clone();
-    let suite = Suite::new(shown.clone(), capabilities, move |fresh| {
+    let suite = Suite::new(display_url.clone(), capabilities, move |fresh| {
         let url = match &folders {
             Some(folders) => folders.inside(&address, fresh.name()),
             None => Ok(address.clone()),
         };
         async move { open(&url?, fresh.name()).await }
     })
-    .with_rerun(format!("kv conformance '{shown}' --seed {{seed}} --filter {{case}}"));
-    let suite = if keeps || capabilities.shared { suite.with_reopen() } else { suite };
+    .with_rerun(format!("kv conformance '{display_url}' --seed {{seed}} --filter {{case}}"));
+    let suite = if is_persistent || capabilities.shared { suite.with_reopen() } else { suite };
     if !capabilities.shared {
         return Ok(suite);
     }
-    let served = Served::new(url);
-    let elsewhere = move |fresh: Fresh| {
-        let served = served.clone();
-        async move { Ok(Namespaced::new(Arc::new(served.open().await?), Namespace::new([fresh.name()])?)) }
+    let process = SecondProcess::new(url);
+    let open_there = move |fresh: Fresh| {
+        let process = process.clone();
+        async move { Ok(Namespaced::new(Arc::new(process.open().await?), Namespace::new([fresh.name()])?)) }
     };
-    Ok(suite.with_second_handle().with_second_process(elsewhere))
+    Ok(suite.with_second_handle().with_second_process(open_there))
 }
 
 async fn open(url: &str, case: &str) -> anykv::Result<impl KvStore + use<>> {
@@ -117,43 +118,43 @@ async fn open(url: &str, case: &str) -> anykv::Result<impl KvStore + use<>> {
     Ok(Namespaced::new(Arc::clone(kv.store()), Namespace::new([case])?))
 }
 
-/// The folders that cases made, which go when the run ends, however it ends.
+/// The folders that cases created. They are removed at the end of the run, also after a failure.
 #[derive(Debug, Clone, Default)]
 struct Folders {
-    made: Arc<Mutex<BTreeSet<PathBuf>>>,
+    created: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Folders {
-    /// The URL of a store in a folder of this name inside the URL's own.
+    /// Returns the URL of a store in a folder `name` inside the path of `url`.
     fn inside(&self, url: &str, name: &str) -> anykv::Result<String> {
         let folder = Path::new(&url.parse::<StoreUrl>()?.path()?).join(name);
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(folder);
+        self.created.lock().unwrap_or_else(PoisonError::into_inner).insert(folder);
         let (address, options) = url.split_once('?').map_or((url, ""), |(address, options)| (address, options));
         Ok(format!("{address}/{name}?{options}"))
     }
 
     fn remove(&self) {
-        for folder in std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner)) {
-            // A case that failed may still hold its files; what cannot be removed is found by its name.
+        for folder in std::mem::take(&mut *self.created.lock().unwrap_or_else(PoisonError::into_inner)) {
+            // A failed case may still have files open. The user can find the remaining folder by the name of the case.
             let _ = std::fs::remove_dir_all(folder);
         }
     }
 }
 
-fn tell(output: &mut Output, case: &CaseReport) -> Result<(), Failure> {
+fn print_case(output: &mut Output, case: &CaseReport) -> Result<(), Failure> {
     if output.is_json() {
         return output.json(case);
     }
     match case.outcome {
-        // The report below tells it once, with the others that failed.
+        // The report at the end has the details of each failure.
         Outcome::Failed { .. } => output.line(&format!("FAIL  {}", case.id)),
         _ => output.line(&case.to_string()),
     }?;
     output.flush()
 }
 
-fn show(output: &mut Output, report: &Report, told_cases: bool) -> Result<(), Failure> {
-    match (output.is_json(), told_cases) {
+fn print_report(output: &mut Output, report: &Report, are_cases_printed: bool) -> Result<(), Failure> {
+    match (output.is_json(), are_cases_printed) {
         (true, true) => Ok(()),
         (true, false) => output.json(report),
         (false, _) => output.line(&report.to_string()),

@@ -1,4 +1,4 @@
-//! `kv copy`
+//! The command `kv copy`.
 
 use anykv::{Key, KeyPrefix, ListQuery};
 use serde_json::json;
@@ -10,8 +10,8 @@ use crate::output::{self, Output};
 use crate::progress::Progress;
 use crate::transfer;
 
-/// How many entries lie between two positions that are told on the way.
-const ENTRIES_A_POSITION: u64 = 10_000;
+/// The number of entries between two printed positions.
+const POSITION_INTERVAL: u64 = 10_000;
 
 pub(crate) async fn run(args: CopyArgs, output: &mut Output) -> Result<Answer, Failure> {
     let CopyArgs { source, target, prefix, resume_after } = args;
@@ -22,15 +22,15 @@ pub(crate) async fn run(args: CopyArgs, output: &mut Output) -> Result<Answer, F
     query.after = resume_after;
 
     let progress = Progress::counter("copying");
-    let mut told = 0;
-    let mut reached = |key: &Key| {
+    let mut last_printed = 0;
+    let mut on_batch = |key: &Key| {
         position = Some(key.clone());
-        if progress.position() - told >= ENTRIES_A_POSITION {
-            told = progress.position();
-            progress.suspend(|| tell_position(key));
+        if progress.position() - last_printed >= POSITION_INTERVAL {
+            last_printed = progress.position();
+            progress.suspend(|| print_position(key));
         }
     };
-    let copying = transfer::copy(from.store(), to.store(), query, &mut reached, &progress);
+    let copying = transfer::copy(from.store(), to.store(), query, &mut on_batch, &progress);
     let mut result = or_interrupted(copying).await;
     progress.finish();
     let closed = (to.store().close().await, from.store().close().await);
@@ -45,11 +45,11 @@ pub(crate) async fn run(args: CopyArgs, output: &mut Output) -> Result<Answer, F
         output::message(&format!("copied {copied} entries"));
     }
     if let Some(position) = &position {
-        tell_position(position);
+        print_position(position);
     }
     result.map(|()| Answer::Yes)
 }
 
-fn tell_position(key: &Key) {
-    output::message(&format!("everything is copied up to {}, go on with --resume-after", output::quoted(key)));
+fn print_position(key: &Key) {
+    output::message(&format!("all entries up to {} are copied; continue with --resume-after", output::quoted(key)));
 }

@@ -1,4 +1,4 @@
-//! `kv delete`
+//! The command `kv delete`.
 
 use anykv::{DeleteOptions, DeleteOutcome, Key, Kv, Version, When};
 use kv_lines::shape;
@@ -14,16 +14,16 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<Answer, Failure> {
     let when = if_version.map_or(When::Always, When::Version);
-    let (shown, problem) = match kv.store().delete(key, &DeleteOptions::default().with_when(when)).await? {
+    let (json, problem) = match kv.store().delete(key, &DeleteOptions::default().with_when(when)).await? {
         DeleteOutcome::Deleted { previous: _ } => (json!({"outcome": "deleted"}), None),
         DeleteOutcome::Missing => (json!({"outcome": "missing"}), Some("no entry")),
         DeleteOutcome::Refused { current } => (
             json!({"outcome": "refused", "current": current.as_ref().map(shape::Entry::from)}),
-            Some("refused: no entry of that version"),
+            Some("refused: no entry with that version"),
         ),
     };
     if output.is_json() {
-        output.json(&shown)?;
+        output.json(&json)?;
     }
     if let Some(problem) = problem {
         output::message(&format!("{problem} under {}", output::quoted(key)));

@@ -1,4 +1,4 @@
-//! `kv export`
+//! The command `kv export`.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -26,12 +26,12 @@ pub(crate) async fn run(
         output::message(&format!("exported {} entries", exported?));
         return Ok(Answer::Yes);
     };
-    let doing = format!("writing `{}`", path.display());
-    let mut file = BufWriter::new(File::create(&path).map_err(Failure::io(&doing))?);
+    let activity = format!("writing `{}`", path.display());
+    let mut file = BufWriter::new(File::create(&path).map_err(Failure::io(&activity))?);
     let exported = transfer::export(kv.store(), prefix, &mut file, &progress).await;
     progress.finish();
     let exported = exported?;
-    file.flush().and_then(|()| file.get_ref().sync_all()).map_err(Failure::io(doing))?;
+    file.flush().and_then(|()| file.get_ref().sync_all()).map_err(Failure::io(activity))?;
     if output.is_json() {
         output.json(&json!({"exported": exported}))?;
     } else {

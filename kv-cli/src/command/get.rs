@@ -1,4 +1,4 @@
-//! `kv get`
+//! The command `kv get`.
 
 use anykv::{Key, Kv};
 use kv_lines::shape;
@@ -7,9 +7,9 @@ use serde::Serialize;
 use crate::exit::{Answer, Failure};
 use crate::output::{self, Output};
 
-/// An entry with its key.
+/// The JSON form of an entry with its key.
 #[derive(Debug, Serialize)]
-struct Shown<'k> {
+struct KeyedEntry<'k> {
     key: &'k Key,
     #[serde(flatten)]
     entry: shape::Entry,
@@ -18,7 +18,7 @@ struct Shown<'k> {
 pub(crate) async fn run(kv: &Kv, key: &Key, output: &mut Output) -> Result<Answer, Failure> {
     let entry = kv.store().get(key).await?;
     if output.is_json() {
-        output.json(&entry.as_ref().map(|entry| Shown { key, entry: entry.into() }))?;
+        output.json(&entry.as_ref().map(|entry| KeyedEntry { key, entry: entry.into() }))?;
         return Ok(Answer::of(entry.is_some()));
     }
     let Some(entry) = entry else {

@@ -1,4 +1,4 @@
-//! `kv import`
+//! The command `kv import`.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -16,14 +16,14 @@ pub(crate) async fn run(kv: &Kv, file: &Path, output: &mut Output) -> Result<Ans
     let mut reader: Box<dyn BufRead + Send> = if file == Path::new("-") {
         Box::new(BufReader::new(std::io::stdin()))
     } else {
-        let open = File::open(file).map_err(Failure::io(format!("opening `{}`", file.display())))?;
-        Box::new(BufReader::new(open))
+        let opened = File::open(file).map_err(Failure::io(format!("opening `{}`", file.display())))?;
+        Box::new(BufReader::new(opened))
     };
     let progress = Progress::counter("importing");
     let result = transfer::import(kv.store(), &mut reader, &progress).await;
     progress.finish();
     let imported = result.inspect_err(|_| {
-        output::message(&format!("{} entries were imported before the failure", progress.position()));
+        output::message(&format!("imported {} entries before the failure", progress.position()));
     })?;
     if output.is_json() {
         output.json(&json!({"imported": imported}))?;

@@ -1,4 +1,4 @@
-//! `kv list`
+//! The command `kv list`.
 
 use std::sync::Arc;
 
@@ -10,21 +10,21 @@ use crate::args::ListArgs;
 use crate::escape::{self, Layout};
 use crate::exit::{Answer, Failure};
 use crate::output::Output;
-use crate::pages::Pages;
+use crate::pager::Pager;
 
-/// A listed key, with its entry unless keys alone were asked for.
+/// The JSON form of a listed key, with its entry unless `--keys` is set.
 #[derive(Debug, Serialize)]
-struct Shown<'k> {
+struct ListedKey<'k> {
     key: &'k Key,
     #[serde(flatten)]
     entry: Option<shape::Entry>,
 }
 
 pub(crate) async fn run(kv: &Kv, args: ListArgs, output: &mut Output) -> Result<Answer, Failure> {
-    let mut pages = Pages::new(Arc::clone(kv.store()), query(args));
-    while let Some(items) = pages.next().await? {
+    let mut pages = Pager::new(Arc::clone(kv.store()), query(args));
+    while let Some(items) = pages.next_page().await? {
         for item in items {
-            show(&item, output)?;
+            print_item(&item, output)?;
         }
         output.flush()?;
     }
@@ -42,9 +42,9 @@ fn query(args: ListArgs) -> ListQuery {
     query
 }
 
-fn show(ListItem { key, entry }: &ListItem, output: &mut Output) -> Result<(), Failure> {
+fn print_item(ListItem { key, entry }: &ListItem, output: &mut Output) -> Result<(), Failure> {
     if output.is_json() {
-        return output.json(&Shown { key, entry: entry.as_ref().map(shape::Entry::from) });
+        return output.json(&ListedKey { key, entry: entry.as_ref().map(shape::Entry::from) });
     }
     let line = match entry {
         Some(entry) => format!("{}\t{}", output.key(key), escape::bytes(&entry.value, Layout::Line)),

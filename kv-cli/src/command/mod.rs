@@ -1,4 +1,4 @@
-//! The commands, one file each: from parsed arguments to output and answer.
+//! The commands, one file each.
 
 pub(crate) mod bench;
 pub(crate) mod completions;

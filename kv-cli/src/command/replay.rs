@@ -1,4 +1,4 @@
-//! `kv replay`
+//! The command `kv replay`.
 
 use std::fs::File;
 

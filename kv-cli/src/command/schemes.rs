@@ -1,4 +1,4 @@
-//! `kv schemes`
+//! The command `kv schemes`.
 
 use serde_json::json;
 

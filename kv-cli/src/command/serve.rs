@@ -1,4 +1,4 @@
-//! `kv serve`
+//! The command `kv serve`.
 
 use std::io::ErrorKind;
 
@@ -10,15 +10,15 @@ use crate::output;
 
 pub(crate) async fn run(kv: &Kv, args: &ServeArgs) -> Result<Answer, Failure> {
     let Some(address) = args.listen else {
-        let served = kv_lines::session(kv, tokio::io::stdin(), tokio::io::stdout()).await;
-        return served.map(|()| Answer::Yes).map_err(|error| match error.kind() {
+        let result = kv_lines::session(kv, tokio::io::stdin(), tokio::io::stdout()).await;
+        return result.map(|()| Answer::Yes).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Failure::OutputClosed,
             _ => Failure::io("serving on stdin and stdout")(error),
         });
     };
     if !address.ip().is_loopback() {
         let message =
-            format!("`{address}` is no loopback address: anyone who can connect can read and write the store");
+            format!("`{address}` is not a loopback address: any process that can connect can read and write the store");
         return Err(Failure::Usage(message));
     }
     let listener =
@@ -27,10 +27,10 @@ pub(crate) async fn run(kv: &Kv, args: &ServeArgs) -> Result<Answer, Failure> {
     output::message(&format!("listening on {address}"));
     let listening = kv_lines::listen(kv, listener);
     if args.until_eof {
-        let (mut stdin, mut nowhere) = (tokio::io::stdin(), tokio::io::sink());
+        let (mut stdin, mut sink) = (tokio::io::stdin(), tokio::io::sink());
         tokio::select! {
-            done = listening => done,
-            read = tokio::io::copy(&mut stdin, &mut nowhere) => read.map(drop),
+            result = listening => result,
+            read = tokio::io::copy(&mut stdin, &mut sink) => read.map(drop),
         }
     } else {
         listening.await

@@ -1,4 +1,4 @@
-//! `kv set`
+//! The command `kv set`.
 
 use std::io::Read;
 
@@ -33,8 +33,8 @@ pub(crate) async fn run(kv: &Kv, args: SetArgs, output: &mut Output) -> Result<A
             if output.is_json() {
                 output.json(&json!({"outcome": "refused", "current": current.as_ref().map(shape::Entry::from)}))?;
             }
-            let there = if current.is_some() { "there is an entry" } else { "there is no entry" };
-            output::message(&format!("refused: {there} under {}", output::quoted(&key)));
+            let state = if current.is_some() { "there is an entry" } else { "there is no entry" };
+            output::message(&format!("refused: {state} under {}", output::quoted(&key)));
             Ok(Answer::No)
         }
     }

@@ -1,4 +1,4 @@
-//! `kv ttl`
+//! The command `kv ttl`.
 
 use std::time::Duration;
 
@@ -13,41 +13,41 @@ use crate::output::{self, Output};
 pub(crate) async fn run(kv: &Kv, args: &TtlArgs, output: &mut Output) -> Result<Answer, Failure> {
     match args.expiry() {
         Some(expiry) => {
-            let is_there = kv.store().touch(&args.key, expiry).await?;
+            let exists = kv.store().touch(&args.key, expiry).await?;
             if output.is_json() {
-                output.json(&json!({"key": args.key, "touched": is_there}))?;
+                output.json(&json!({"key": args.key, "touched": exists}))?;
             }
-            Ok(told(&args.key, is_there))
+            Ok(answer(&args.key, exists))
         }
-        None => show(kv, &args.key, output).await,
+        None => print_remaining(kv, &args.key, output).await,
     }
 }
 
-async fn show(kv: &Kv, key: &Key, output: &mut Output) -> Result<Answer, Failure> {
+async fn print_remaining(kv: &Kv, key: &Key, output: &mut Output) -> Result<Answer, Failure> {
     let expires = kv.store().get(key).await?.map(|entry| entry.expires);
     if output.is_json() {
         output.json(&expires.map(|expires| json!({"key": key, "expires_at": ExpiresAt::from(expires)})))?;
     } else if let Some(expires) = expires {
-        output.line(&remaining(expires))?;
+        output.line(&remaining_text(expires))?;
     }
-    Ok(told(key, expires.is_some()))
+    Ok(answer(key, expires.is_some()))
 }
 
-/// The time left on this machine's clock, in whole milliseconds.
-fn remaining(expires: Expires) -> String {
+/// Returns the remaining time to live by the clock of this machine, in whole milliseconds.
+fn remaining_text(expires: Expires) -> String {
     match (expires.remaining(SystemClock.now()), expires) {
-        (Some(left), _) => {
-            let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-            humantime::format_duration(left).to_string()
+        (Some(remaining), _) => {
+            let remaining = Duration::from_millis(u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX));
+            humantime::format_duration(remaining).to_string()
         }
         (None, Expires::Never) => "never".to_owned(),
         (None, _) => "unknown".to_owned(),
     }
 }
 
-fn told(key: &Key, is_there: bool) -> Answer {
-    if !is_there {
+fn answer(key: &Key, exists: bool) -> Answer {
+    if !exists {
         output::message(&format!("no entry under {}", output::quoted(key)));
     }
-    Answer::of(is_there)
+    Answer::of(exists)
 }

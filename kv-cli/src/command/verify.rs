@@ -1,4 +1,4 @@
-//! `kv verify`
+//! The command `kv verify`.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -15,65 +15,73 @@ use crate::transfer::ExportWriter;
 
 pub(crate) async fn run(url: &str, salvage: Option<PathBuf>, output: &mut Output) -> Result<Answer, Failure> {
     let progress = Progress::counter("checking");
-    let rescue = Arc::new(Mutex::new(salvage.as_deref().map(Rescue::into).transpose()?));
-    let take = {
-        let (rescue, progress) = (Arc::clone(&rescue), progress.clone());
+    let salvage_file = Arc::new(Mutex::new(salvage.as_deref().map(Salvage::create).transpose()?));
+    let on_entry = {
+        let (salvage_file, progress) = (Arc::clone(&salvage_file), progress.clone());
         Box::new(move |key: Key, entry: Entry| {
             progress.advance(1);
-            match &mut *rescue.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(rescue) => rescue.take(&key, &entry),
+            match &mut *salvage_file.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(salvage_file) => salvage_file.take(&key, &entry),
                 None => Ok(()),
             }
         })
     };
-    let found = anykv::registry().verify(url, take).await;
+    let verification = anykv::registry().verify(url, on_entry).await;
     progress.finish();
-    let rescue = rescue.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let saved = rescue.map(Rescue::end).transpose()?;
-    tell(&found?, saved, output)
+    let salvage_file = salvage_file.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let salvaged = salvage_file.map(Salvage::end).transpose()?;
+    print(&verification?, salvaged, output)
 }
 
-fn tell(found: &Verification, saved: Option<u64>, output: &mut Output) -> Result<Answer, Failure> {
-    let is_sound = found.is_sound();
+fn print(verification: &Verification, salvaged: Option<u64>, output: &mut Output) -> Result<Answer, Failure> {
+    let is_sound = verification.is_sound();
     if output.is_json() {
-        let (entries, damaged) = (found.entries, found.damaged_entries);
-        let problems = &found.problems;
+        let (entries, damaged) = (verification.entries, verification.damaged_entries);
+        let problems = &verification.problems;
         output.json(&json!({
-            "sound": is_sound, "entries": entries, "damaged_entries": damaged, "problems": problems, "salvaged": saved,
+            "sound": is_sound,
+            "entries": entries,
+            "damaged_entries": damaged,
+            "problems": problems,
+            "salvaged": salvaged,
         }))?;
     } else {
-        output.line(&format!("{}: {} sound entries", if is_sound { "sound" } else { "damaged" }, found.entries))?;
-        if found.damaged_entries > 0 {
-            output.line(&format!("entries that do not match their checksums: {}", found.damaged_entries))?;
+        output.line(&format!(
+            "{}: {} sound entries",
+            if is_sound { "sound" } else { "damaged" },
+            verification.entries
+        ))?;
+        if verification.damaged_entries > 0 {
+            output.line(&format!("entries that do not match their checksums: {}", verification.damaged_entries))?;
         }
-        for problem in &found.problems {
+        for problem in &verification.problems {
             output.line(problem)?;
         }
     }
-    if let Some(saved) = saved {
-        output::message(&format!("salvaged {saved} entries; `kv import` reads the file"));
+    if let Some(salvaged) = salvaged {
+        output::message(&format!("salvaged {salvaged} entries; import the file with `kv import`"));
     }
     Ok(Answer::of(is_sound))
 }
 
-/// The file that sound entries are saved in.
-struct Rescue {
+/// The export file of the undamaged entries.
+struct Salvage {
     path: PathBuf,
     file: ExportWriter<BufWriter<File>>,
-    /// Why no more could be written.
+    /// The error that stopped writing.
     failure: Option<Failure>,
 }
 
-impl Rescue {
-    fn into(path: &Path) -> Result<Self, Failure> {
-        // A file that is there may be the last export before the damage.
-        let file = File::create_new(path).map_err(Failure::io(doing(path)))?;
+impl Salvage {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        // Never overwrite: an existing file may be the last export before the damage.
+        let file = File::create_new(path).map_err(Failure::io(activity(path)))?;
         Ok(Self { path: path.to_owned(), file: ExportWriter::begin(BufWriter::new(file))?, failure: None })
     }
 
     fn take(&mut self, key: &Key, entry: &Entry) -> anykv::Result<()> {
         self.file.entry(key, entry).map_err(|failure| {
-            let error = Error::unavailable("the salvaged entries cannot be written");
+            let error = Error::unavailable("cannot write to the salvage file");
             self.failure = Some(failure);
             error
         })
@@ -85,13 +93,13 @@ impl Rescue {
             Some(failure) => Err(failure),
             None => file.end().and_then(|(entries, out)| {
                 let written = out.into_inner().map_err(std::io::IntoInnerError::into_error);
-                written.and_then(|file| file.sync_all()).map_err(Failure::io(doing(&path)))?;
+                written.and_then(|file| file.sync_all()).map_err(Failure::io(activity(&path)))?;
                 Ok(entries)
             }),
         }
     }
 }
 
-fn doing(path: &Path) -> String {
+fn activity(path: &Path) -> String {
     format!("writing `{}`", path.display())
 }

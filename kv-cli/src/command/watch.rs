@@ -1,4 +1,4 @@
-//! `kv watch`
+//! The command `kv watch`.
 
 use anykv::{Key, KeyPrefix, Kv, WatchEvent, WatchQuery};
 use futures_util::StreamExt;
@@ -21,17 +21,17 @@ pub(crate) async fn run(kv: &Kv, args: WatchArgs, output: &mut Output) -> Result
     }
     let mut events = kv.store().watch(&query).await?;
     output::message(&format!("watching {}", output::quoted_prefix(&prefix)));
-    let mut left = count;
-    while left != Some(0) {
+    let mut remaining = count;
+    while remaining != Some(0) {
         let Some(event) = events.next().await else { break };
-        show(&event?, output)?;
+        print_event(&event?, output)?;
         output.flush()?;
-        left = left.map(|left| left - 1);
+        remaining = remaining.map(|remaining| remaining - 1);
     }
     Ok(Answer::Yes)
 }
 
-fn show(event: &WatchEvent, output: &mut Output) -> Result<(), Failure> {
+fn print_event(event: &WatchEvent, output: &mut Output) -> Result<(), Failure> {
     if output.is_json() {
         return output.json(&Event::of(event, |key: &Key| key.clone()));
     }

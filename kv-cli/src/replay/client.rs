@@ -1,6 +1,6 @@
-//! One client: issues its operations in order and judges every answer.
+//! A client of a replay: issues its operations in order and checks every result.
 //!
-//! Latencies are taken from the monotonic clock, which nobody sets; a deadline is judged with a margin.
+//! It measures by the monotonic clock, and checks deadlines with a margin.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,35 +11,35 @@ use anykv::{
 };
 use tokio::time::Instant;
 
-use super::model::{Models, Slot, Span, Stored, Verdict};
-use super::tally::{self, Kind, Tally};
+use super::model::{ExpectedEntry, Models, Slot, Span, Verdict};
+use super::stats::{self, Kind, Stats};
 use super::workload::{Operation, Step, Workload};
-use crate::pages::Pages;
+use crate::pager::Pager;
 use crate::progress::Progress;
 
 pub(super) struct Client {
     pub(super) store: Arc<dyn KvStore>,
     pub(super) models: Arc<Models>,
-    /// Which of the models is its own.
+    /// The index of this client's model.
     pub(super) index: usize,
-    pub(super) tally: Tally,
+    pub(super) stats: Stats,
 }
 
 impl Client {
-    /// How many operations lie between two steps of the progress.
-    const OPERATIONS_A_STEP: usize = 64;
+    /// The number of operations between two updates of the progress bar.
+    const PROGRESS_INTERVAL: usize = 64;
 
-    /// Runs the operations at these places of the workload.
-    pub(super) async fn run(mut self, workload: Arc<Workload>, places: Vec<usize>, progress: Progress) -> Tally {
-        for step in places.chunks(Self::OPERATIONS_A_STEP) {
-            for operation in step.iter().filter_map(|&place| workload.operations.get(place)) {
+    /// Runs the operations at these indices of the workload.
+    pub(super) async fn run(mut self, workload: Arc<Workload>, indices: Vec<usize>, progress: Progress) -> Stats {
+        for chunk in indices.chunks(Self::PROGRESS_INTERVAL) {
+            for operation in chunk.iter().filter_map(|&index| workload.operations.get(index)) {
                 self.issue(operation).await;
             }
-            progress.advance(step.len());
-            // A store in memory never waits: the other clients, and an interrupt, have their turn here.
+            progress.advance(chunk.len());
+            // A memory store never waits. Yield to the other clients and to an interrupt.
             tokio::task::yield_now().await;
         }
-        self.tally
+        self.stats
     }
 
     async fn issue(&mut self, Operation { line, step }: &Operation) {
@@ -57,14 +57,14 @@ impl Client {
     async fn get(&mut self, line: u64, key: &Key) {
         let slot = self.models.slot(self.index, key);
         let issued = Instant::now();
-        let answer = self.store.get(key).await;
-        let span = self.answered(Kind::Get, issued);
-        match answer {
+        let result = self.store.get(key).await;
+        let span = self.record(Kind::Get, issued);
+        match result {
             Ok(found) => {
-                let verdict = self.models.judge(&slot, found.as_ref(), span);
-                self.take(line, Kind::Get, key, &slot, verdict);
+                let verdict = self.models.check(&slot, found.as_ref(), span);
+                self.apply(line, Kind::Get, key, &slot, verdict);
             }
-            Err(error) => self.tally.error(&tally::place(line, Kind::Get, key), &error),
+            Err(error) => self.stats.error(&stats::context(line, Kind::Get, key), &error),
         }
     }
 
@@ -72,13 +72,13 @@ impl Client {
         let options = SetOptions::default().with_expiry(expiry(ttl));
         self.models.begin(self.index, key);
         let issued = Instant::now();
-        let answer = self.store.set(key, value.clone(), &options).await;
-        let span = self.answered(Kind::Set, issued);
-        self.end(line, Kind::Set, key, answer.as_ref().map(|_| ()), |slot| {
-            slot.state = Some(Stored::new(value.clone(), ttl, span.issued, span.answered));
+        let result = self.store.set(key, value.clone(), &options).await;
+        let span = self.record(Kind::Set, issued);
+        self.end(line, Kind::Set, key, result.as_ref().map(|_| ()), |slot| {
+            slot.entry = Some(ExpectedEntry::new(value.clone(), ttl, span.issued, span.completed));
         });
-        if answer.is_ok_and(|outcome| !outcome.is_stored()) {
-            self.tally.wrong(&tally::place(line, Kind::Set, key), "refused a write without condition");
+        if result.is_ok_and(|outcome| !outcome.is_stored()) {
+            self.stats.wrong(&stats::context(line, Kind::Set, key), "refused a write without a condition");
         }
     }
 
@@ -86,26 +86,27 @@ impl Client {
         let slot = self.models.slot(self.index, key);
         self.models.begin(self.index, key);
         let issued = Instant::now();
-        let answer = self.store.delete(key, &DeleteOptions::default()).await;
-        let span = self.answered(Kind::Delete, issued);
-        self.end(line, Kind::Delete, key, answer.as_ref().map(|_| ()), |slot| slot.state = None);
-        let was_there = slot.state.is_some();
-        let may_be_gone = slot.state.is_some_and(|stored| stored.may_be_gone(span.answered)) || self.models.may_evict;
-        let problem = match answer {
+        let result = self.store.delete(key, &DeleteOptions::default()).await;
+        let span = self.record(Kind::Delete, issued);
+        self.end(line, Kind::Delete, key, result.as_ref().map(|_| ()), |slot| slot.entry = None);
+        let existed = slot.entry.is_some();
+        let may_be_gone =
+            slot.entry.is_some_and(|expected| expected.may_be_gone(span.completed)) || self.models.may_evict;
+        let problem = match result {
             Err(_) => return,
             _ if slot.is_unknown => {
-                self.tally.unchecked += 1;
+                self.stats.unchecked += 1;
                 return;
             }
-            Ok(DeleteOutcome::Deleted { .. }) if !was_there => "deleted what was not there",
-            Ok(DeleteOutcome::Missing) if was_there && !may_be_gone => "did not find the entry",
-            Ok(DeleteOutcome::Refused { .. }) => "refused a delete without condition",
+            Ok(DeleteOutcome::Deleted { .. }) if !existed => "deleted a missing entry",
+            Ok(DeleteOutcome::Missing) if existed && !may_be_gone => "did not find the entry",
+            Ok(DeleteOutcome::Refused { .. }) => "refused a delete without a condition",
             Ok(_) => return,
         };
-        self.tally.wrong(&tally::place(line, Kind::Delete, key), problem);
+        self.stats.wrong(&stats::context(line, Kind::Delete, key), problem);
     }
 
-    /// Compare and swap on JSON values: an absent `expected` means that the key is absent, an absent `value` deletes.
+    /// Compares and swaps JSON values. Without `expected` the key must be absent; without `value` the entry is deleted.
     async fn cas(
         &mut self,
         line: u64,
@@ -117,93 +118,96 @@ impl Client {
         let before = self.models.slot(self.index, key);
         self.models.begin(self.index, key);
         let issued = Instant::now();
-        let answer = compare_and_swap(self.store.as_ref(), key, expected, value, ttl).await;
-        let span = self.answered(Kind::Cas, issued);
-        let holds = match (&before.state, expected) {
+        let result = compare_and_swap(self.store.as_ref(), key, expected, value, ttl).await;
+        let span = self.record(Kind::Cas, issued);
+        let matches = match (&before.entry, expected) {
             (None, None) => true,
-            (Some(stored), Some(expected)) => is_same_json(&stored.value, expected),
+            (Some(entry), Some(expected)) => is_same_json(&entry.value, expected),
             _ => false,
         };
-        let swapped = *answer.as_ref().unwrap_or(&false);
-        self.end(line, Kind::Cas, key, answer.as_ref().map(|_| ()), |slot| {
+        let swapped = *result.as_ref().unwrap_or(&false);
+        self.end(line, Kind::Cas, key, result.as_ref().map(|_| ()), |slot| {
             if swapped {
-                slot.state = value.map(|value| Stored::new(value.clone(), ttl, span.issued, span.answered));
-            } else if holds && expected.is_some() {
-                // Refused although the value was the expected one: it is right only if the entry is gone.
-                slot.state = None;
+                slot.entry = value.map(|value| ExpectedEntry::new(value.clone(), ttl, span.issued, span.completed));
+            } else if matches && expected.is_some() {
+                // A refusal of the expected value is correct only if the entry has expired or been evicted.
+                slot.entry = None;
             }
         });
-        let may_be_gone = self.models.may_evict || before.state.is_some_and(|stored| stored.may_be_gone(span.answered));
+        let may_be_gone =
+            self.models.may_evict || before.entry.is_some_and(|expected| expected.may_be_gone(span.completed));
         if before.is_unknown {
-            self.tally.unchecked += 1;
-        } else if answer.is_ok() && swapped != holds && !may_be_gone {
-            let says = |yes: bool| if yes { "yes" } else { "no" };
-            let problem = format!("expected {}, answered {}", says(holds), says(swapped));
-            self.tally.wrong(&tally::place(line, Kind::Cas, key), &problem);
+            self.stats.unchecked += 1;
+        } else if result.is_ok() && swapped != matches && !may_be_gone {
+            let name = |success: bool| if success { "success" } else { "refusal" };
+            let problem = format!("expected {}, got {}", name(matches), name(swapped));
+            self.stats.wrong(&stats::context(line, Kind::Cas, key), &problem);
         }
     }
 
-    /// Lists everything under the prefix and judges it.
-    pub(super) async fn list(&mut self, place: &str, prefix: &KeyPrefix) {
+    /// Lists everything under the prefix and checks the result.
+    pub(super) async fn list(&mut self, context: &str, prefix: &KeyPrefix) {
         let since = self.models.tick();
         let issued = Instant::now();
-        let answer = list_all(&self.store, prefix).await;
-        let span = self.answered(Kind::List, issued);
-        match answer {
+        let result = list_all(&self.store, prefix).await;
+        let span = self.record(Kind::List, issued);
+        match result {
             Ok(items) => {
-                let problems = self.models.judge_list(prefix, &items, since, span);
+                let problems = self.models.check_list(prefix, &items, since, span);
                 for problem in problems {
-                    self.tally.wrong(place, &problem);
+                    self.stats.wrong(context, &problem);
                 }
             }
-            Err(error) => self.tally.error(place, &error),
+            Err(error) => self.stats.error(context, &error),
         }
     }
 
-    /// Reads every key of its model again.
+    /// Reads every key of this client's model again.
     pub(super) async fn verify(&mut self) {
         let keys = self.models.keys(self.index);
         for keys in keys.chunks(256) {
             let issued = Instant::now();
-            let answers = self.store.get_many(keys).await;
-            let span = Span { issued, answered: Instant::now() };
-            for (key, answer) in keys.iter().zip(answers) {
+            let results = self.store.get_many(keys).await;
+            let span = Span { issued, completed: Instant::now() };
+            for (key, result) in keys.iter().zip(results) {
                 let slot = self.models.slot(self.index, key);
-                match answer {
-                    Ok(found) => match self.models.judge(&slot, found.as_ref(), span) {
-                        Verdict::Wrong(problem) => self.tally.wrong(&format!("at the end, `{key}`"), &problem),
+                match result {
+                    Ok(found) => match self.models.check(&slot, found.as_ref(), span) {
+                        Verdict::Wrong(problem) => self.stats.wrong(&format!("at the end, `{key}`"), &problem),
                         Verdict::Right | Verdict::Gone => {}
                     },
-                    Err(error) => self.tally.error(&format!("at the end, `{key}`"), &error),
+                    Err(error) => self.stats.error(&format!("at the end, `{key}`"), &error),
                 }
             }
         }
     }
 
-    fn answered(&mut self, kind: Kind, issued: Instant) -> Span {
-        let answered = Instant::now();
-        self.tally.record(kind, answered.duration_since(issued));
-        Span { issued, answered }
+    /// Records the latency of an operation that has just completed.
+    fn record(&mut self, kind: Kind, issued: Instant) -> Span {
+        let completed = Instant::now();
+        self.stats.record(kind, completed.duration_since(issued));
+        Span { issued, completed }
     }
 
-    /// Takes the verdict on a read into tally and model.
-    fn take(&mut self, line: u64, kind: Kind, key: &Key, slot: &Slot, verdict: Verdict) {
-        self.tally.unchecked += u64::from(slot.is_unknown);
+    /// Applies the verdict on a read to the statistics and the model.
+    fn apply(&mut self, line: u64, kind: Kind, key: &Key, slot: &Slot, verdict: Verdict) {
+        self.stats.unchecked += u64::from(slot.is_unknown);
         match verdict {
             Verdict::Right => {}
-            Verdict::Gone => self.models.end(self.index, key, |slot| slot.state = None),
-            Verdict::Wrong(problem) => self.tally.wrong(&tally::place(line, kind, key), &problem),
+            Verdict::Gone => self.models.end(self.index, key, |slot| slot.entry = None),
+            Verdict::Wrong(problem) => self.stats.wrong(&stats::context(line, kind, key), &problem),
         }
     }
 
-    /// Ends a write: `change` where it was answered, nothing where it did not happen.
-    fn end(&mut self, line: u64, kind: Kind, key: &Key, answer: Result<(), &Error>, change: impl FnOnce(&mut Slot)) {
-        self.models.end(self.index, key, |slot| match answer {
+    /// Ends a write in the model: applies `change` if it succeeded, and marks the key as unknown if it may have been
+    /// applied.
+    fn end(&mut self, line: u64, kind: Kind, key: &Key, result: Result<(), &Error>, change: impl FnOnce(&mut Slot)) {
+        self.models.end(self.index, key, |slot| match result {
             Ok(()) => change(slot),
             Err(error) => slot.is_unknown |= error.maybe_applied(),
         });
-        if let Err(error) = answer {
-            self.tally.error(&tally::place(line, kind, key), error);
+        if let Err(error) = result {
+            self.stats.error(&stats::context(line, kind, key), error);
         }
     }
 }
@@ -238,15 +242,15 @@ async fn compare_and_swap(
 }
 
 async fn list_all(store: &Arc<dyn KvStore>, prefix: &KeyPrefix) -> Result<Vec<ListItem>> {
-    let mut pages = Pages::new(Arc::clone(store), ListQuery::new(prefix.clone()));
+    let mut pages = Pager::new(Arc::clone(store), ListQuery::new(prefix.clone()));
     let mut items = Vec::new();
-    while let Some(page) = pages.next().await? {
+    while let Some(page) = pages.next_page().await? {
         items.extend(page);
     }
     Ok(items)
 }
 
-/// Whether two JSON texts stand for the same value.
+/// True if two JSON texts have the same value.
 fn is_same_json(one: &[u8], other: &[u8]) -> bool {
     let decode = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).ok();
     one == other || decode(one).is_some_and(|value| decode(other) == Some(value))

@@ -1,27 +1,27 @@
-//! Replaying recorded workloads against a store, beside a model that knows every right answer.
+//! Replays recorded workloads against a store, and checks every result against a model.
 //!
-//! What the model expects never comes from the recording, which saw the answers of another run: it follows from the
-//! operations that this run has issued. All operations of one key stay with one client and are issued in order, so that
-//! the model knows the only right answer to each, however many clients run side by side.
+//! The expected results never come from the recording, which has the results of another run. The model computes them
+//! from the operations of this run. One client issues all operations of a key, in order, so the model knows the only
+//! correct result of each operation with any number of concurrent clients.
 //!
-//! # What is checked
-//! - `get`: value and absence, and whether there is a deadline where the store tells deadlines. Near a deadline, and on a
-//!   store that may evict, absence is accepted.
-//! - `set` is stored, `delete` tells whether there was an entry, `cas` says yes or no as the model does.
-//! - `list`: order, duplicates, the prefix, and every key whose last write was acknowledged before the list began and that
-//!   nobody wrote until it had ended: it is there with its value, or not there. Keys that are written meanwhile may or may
-//!   not be there. Keys that were never written must not. With one client every key is checked.
-//! - At the end of a round every key is read again, and, without a prefill, everything is listed.
+//! # Checks
+//! - `get`: the value or its absence, and the presence of a deadline if the store reports deadlines. Near a deadline,
+//!   and on a store that may evict, absence is accepted.
+//! - `set` is stored; `delete` reports whether an entry existed; `cas` succeeds exactly if it does in the model.
+//! - `list`: order, duplicates, the prefix, and every stable key. A key is stable if its last write was acknowledged
+//!   before the list began and no write of it began until the list ended. Keys that are written concurrently may or may
+//!   not be listed. Keys that were never written must not be listed. With one client every key is stable.
+//! - At the end of a round every key is read again. Without a prefill everything is also listed.
 //!
-//! A write whose outcome is `Indeterminate` may still be applied later, so its key is not checked from then on; the report
-//! counts such answers.
+//! A write whose outcome is `Indeterminate` may still be applied later, so its key is not checked from then on. The
+//! report counts the unchecked results.
 
 mod client;
 mod model;
 mod prefill;
 mod report;
 mod run;
-mod tally;
+mod stats;
 mod workload;
 
 pub use self::prefill::Prefill;

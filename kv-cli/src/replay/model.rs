@@ -1,4 +1,4 @@
-//! What every key must hold, as the clients' own operations make it.
+//! The model of the store: the expected state of every key, computed from the operations of the clients.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,45 +10,45 @@ use tokio::time::Instant;
 
 use super::prefill::Prefill;
 
-/// The keys of one client. The others look into it only when they check a list.
+/// The keys of one client. Other clients read it only to check a list.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     slots: Mutex<HashMap<Key, Slot>>,
 }
 
-/// One key.
+/// The state of one key.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Slot {
-    /// What was acknowledged last.
-    pub(super) state: Option<Stored>,
-    /// Since when, in ticks.
-    acknowledged: u64,
-    /// Whether a write has begun and not ended.
+    /// The entry after the last acknowledged write.
+    pub(super) entry: Option<ExpectedEntry>,
+    /// The tick of that acknowledgement.
+    acknowledged_at: u64,
+    /// True while a write is running.
     is_in_flight: bool,
-    /// Whether a write may still be applied, at any time, so that nothing is known for good.
+    /// True after an indeterminate write, which may still be applied at any time.
     pub(super) is_unknown: bool,
 }
 
-/// A live entry.
+/// The expected entry of a key.
 #[derive(Debug, Clone)]
-pub(super) struct Stored {
+pub(super) struct ExpectedEntry {
     pub(super) value: Bytes,
-    /// When it expires, between two moments: its write was issued before the deadline's clock started, and acknowledged
-    /// after.
+    /// The earliest and the latest moment of expiry. The store started the time to live between the issue of the write
+    /// and its acknowledgement.
     pub(super) expires: Option<(Instant, Instant)>,
 }
 
-/// What an answer turned out to be.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
     Right,
-    /// Absent although an entry was there, and may be: it has expired or was evicted.
+    /// The entry is absent, which is correct because it may have expired or been evicted.
     Gone,
     Wrong(String),
 }
 
-impl Stored {
-    /// How far the clocks of two machines may drift apart in a run.
+impl ExpectedEntry {
+    /// The allowed clock drift between two machines during a run.
     const MARGIN: Duration = Duration::from_secs(1);
 
     pub(super) fn new(value: Bytes, ttl: Option<Duration>, issued: Instant, acknowledged: Instant) -> Self {
@@ -59,22 +59,22 @@ impl Stored {
         Self { value, expires }
     }
 
-    /// Whether it may have expired at `now`.
+    /// True if the entry may have expired at `now`.
     pub(super) fn may_be_gone(&self, now: Instant) -> bool {
         self.expires.is_some_and(|(earliest, _)| now >= earliest)
     }
 
-    /// Whether it must have expired at `now`.
+    /// True if the entry must have expired at `now`.
     fn must_be_gone(&self, now: Instant) -> bool {
         self.expires.is_some_and(|(_, latest)| now >= latest)
     }
 }
 
-/// When an operation ran.
+/// The start and end of an operation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     pub(super) issued: Instant,
-    pub(super) answered: Instant,
+    pub(super) completed: Instant,
 }
 
 /// The models of all clients of a round.
@@ -100,12 +100,12 @@ impl Models {
         self.clients.get(client).map(|model| model.slots.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What is known of a key.
+    /// Returns the state of a key.
     pub(super) fn slot(&self, client: usize, key: &Key) -> Slot {
         self.slots(client).and_then(|slots| slots.get(key).cloned()).unwrap_or_default()
     }
 
-    /// A write of the key is about to be issued.
+    /// Marks the start of a write.
     pub(super) fn begin(&self, client: usize, key: &Key) {
         if let Some(mut slots) = self.slots(client) {
             match slots.get_mut(key) {
@@ -115,19 +115,19 @@ impl Models {
         }
     }
 
-    /// A write of the key has ended, and `change` tells what it left.
+    /// Marks the end of a write. `change` applies its effect.
     pub(super) fn end(&self, client: usize, key: &Key, change: impl FnOnce(&mut Slot)) {
-        let acknowledged = self.tick();
+        let acknowledged_at = self.tick();
         if let Some(mut slots) = self.slots(client)
             && let Some(slot) = slots.get_mut(key)
         {
             change(slot);
             slot.is_in_flight = false;
-            slot.acknowledged = acknowledged;
+            slot.acknowledged_at = acknowledged_at;
         }
     }
 
-    /// Every key that was written.
+    /// Returns every key that a client wrote.
     pub(super) fn keys(&self, client: usize) -> Vec<Key> {
         self.slots(client).map(|slots| slots.keys().cloned().collect()).unwrap_or_default()
     }
@@ -136,68 +136,68 @@ impl Models {
         self.clients.len()
     }
 
-    /// Judges what was read under a key.
-    pub(super) fn judge(&self, slot: &Slot, found: Option<&Entry>, span: Span) -> Verdict {
-        let wrong = |expected: &str, found: &str| Verdict::Wrong(format!("expected {expected}, answered {found}"));
-        match (&slot.state, found) {
+    /// Checks the result of reading a key.
+    pub(super) fn check(&self, slot: &Slot, found: Option<&Entry>, span: Span) -> Verdict {
+        let wrong = |expected: &str, found: &str| Verdict::Wrong(format!("expected {expected}, got {found}"));
+        match (&slot.entry, found) {
             _ if slot.is_unknown => Verdict::Right,
             (None, None) => Verdict::Right,
-            (None, Some(entry)) => wrong("nothing", &shown(&entry.value)),
-            (Some(stored), None) if self.may_evict || stored.may_be_gone(span.answered) => Verdict::Gone,
-            (Some(stored), None) => wrong(&shown(&stored.value), "nothing"),
-            (Some(stored), Some(entry)) if stored.must_be_gone(span.issued) => {
-                wrong("nothing, for its deadline has passed", &shown(&entry.value))
+            (None, Some(entry)) => wrong("no entry", &describe(&entry.value)),
+            (Some(expected), None) if self.may_evict || expected.may_be_gone(span.completed) => Verdict::Gone,
+            (Some(expected), None) => wrong(&describe(&expected.value), "no entry"),
+            (Some(expected), Some(entry)) if expected.must_be_gone(span.issued) => {
+                wrong("no entry after the deadline", &describe(&entry.value))
             }
-            (Some(stored), Some(entry)) if stored.value != entry.value => {
-                wrong(&shown(&stored.value), &shown(&entry.value))
+            (Some(expected), Some(entry)) if expected.value != entry.value => {
+                wrong(&describe(&expected.value), &describe(&entry.value))
             }
-            (Some(stored), Some(entry)) => match (stored.expires, entry.expires) {
-                (None, Expires::At(_)) => wrong("an entry without deadline", "one with a deadline"),
+            (Some(expected), Some(entry)) => match (expected.expires, entry.expires) {
+                (None, Expires::At(_)) => wrong("an entry without a deadline", "one with a deadline"),
                 (Some(_), Expires::Never) => wrong("an entry with a deadline", "one without"),
                 _ => Verdict::Right,
             },
         }
     }
 
-    /// Judges a list that began at the tick `since`, as `replay` describes it.
-    pub(super) fn judge_list(&self, prefix: &KeyPrefix, items: &[ListItem], since: u64, span: Span) -> Vec<String> {
+    /// Checks a list that began at the tick `since`. The documentation of the module `replay` describes the checks.
+    pub(super) fn check_list(&self, prefix: &KeyPrefix, items: &[ListItem], since: u64, span: Span) -> Vec<String> {
         let mut problems = Vec::new();
         for pair in items.windows(2) {
             if let [one, next] = pair
                 && one.key >= next.key
             {
-                problems.push(format!("{} stands behind {}", next.key, one.key));
+                problems.push(format!("{} is listed after {}", next.key, one.key));
             }
         }
-        let mut rest: HashMap<&Key, &ListItem> = items.iter().map(|item| (&item.key, item)).collect();
+        let mut unmatched: HashMap<&Key, &ListItem> = items.iter().map(|item| (&item.key, item)).collect();
         for client in 0..self.clients.len() {
             let Some(slots) = self.slots(client) else { continue };
             for (key, slot) in slots.iter().filter(|(key, _)| prefix.covers(key)) {
-                let found = rest.remove(key).and_then(|item| item.entry.as_ref());
-                let is_still = !slot.is_in_flight && slot.acknowledged < since;
-                if is_still && let Verdict::Wrong(problem) = self.judge(slot, found, span) {
+                let found = unmatched.remove(key).and_then(|item| item.entry.as_ref());
+                let is_stable = !slot.is_in_flight && slot.acknowledged_at < since;
+                if is_stable && let Verdict::Wrong(problem) = self.check(slot, found, span) {
                     problems.push(format!("{key}: {problem}"));
                 }
             }
         }
         let mut prefilled = 0;
-        for item in rest.into_values() {
+        for item in unmatched.into_values() {
             match self.prefill.and_then(|prefill| prefill.value_of(&item.key)) {
                 Some(value) if item.entry.as_ref().is_some_and(|entry| entry.value == value) => prefilled += 1,
-                Some(_) => problems.push(format!("{}: not as it was prefilled", item.key)),
-                None => problems.push(format!("{}: was never written, or is not under the prefix", item.key)),
+                Some(_) => problems.push(format!("{}: differs from its prefilled entry", item.key)),
+                None => problems.push(format!("{}: was never written, or does not have the prefix", item.key)),
             }
         }
         let expected = self.prefill.map_or(0, |prefill| prefill.count_under(prefix));
         if prefilled != expected && !self.may_evict {
-            problems.push(format!("{prefilled} prefilled entries instead of {expected}"));
+            problems.push(format!("listed {prefilled} prefilled entries instead of {expected}"));
         }
         problems
     }
 }
 
-/// The start of a value, for a message.
-fn shown(value: &[u8]) -> String {
+/// Describes a value by its length and its first bytes.
+fn describe(value: &[u8]) -> String {
     let start = String::from_utf8_lossy(value.get(..60).unwrap_or(value));
     format!("{} bytes `{start}{}`", value.len(), if value.len() > 60 { "…" } else { "" })
 }
@@ -217,16 +217,16 @@ mod tests {
     fn set(models: &Models, client: usize, name: &str, value: &'static str) {
         models.begin(client, &key(name));
         let now = Instant::now();
-        models.end(client, &key(name), |slot| slot.state = Some(Stored::new(value.into(), None, now, now)));
+        models.end(client, &key(name), |slot| slot.entry = Some(ExpectedEntry::new(value.into(), None, now, now)));
     }
 
     fn problems(models: &Models, since: u64, items: &[ListItem]) -> usize {
-        let span = Span { issued: Instant::now(), answered: Instant::now() };
-        models.judge_list(&KeyPrefix::new(["k"]).unwrap(), items, since, span).len()
+        let span = Span { issued: Instant::now(), completed: Instant::now() };
+        models.check_list(&KeyPrefix::new(["k"]).unwrap(), items, since, span).len()
     }
 
     #[test]
-    fn a_list_is_checked_for_every_key_that_nobody_wrote_meanwhile() {
+    fn a_list_is_checked_for_every_key_without_a_concurrent_write() {
         let models = Models::new(2, false, None);
         set(&models, 0, "a", "1");
         set(&models, 1, "b", "2");
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_written_meanwhile_may_be_there_or_not() {
+    fn a_concurrently_written_key_may_be_listed_or_not() {
         let models = Models::new(1, false, None);
         let since = models.tick();
         set(&models, 0, "a", "1");
@@ -251,19 +251,19 @@ mod tests {
     }
 
     #[test]
-    fn absence_is_right_near_the_deadline_only() {
+    fn absence_is_accepted_only_near_the_deadline() {
         let models = Models::new(1, false, None);
         let start = Instant::now();
-        let stored = Stored::new("v".into(), Some(Duration::from_secs(10)), start, start);
-        let slot = Slot { state: Some(stored), ..Slot::default() };
+        let expected = ExpectedEntry::new("v".into(), Some(Duration::from_secs(10)), start, start);
+        let slot = Slot { entry: Some(expected), ..Slot::default() };
         let at = |seconds: u64| {
             let moment = start + Duration::from_secs(seconds);
-            Span { issued: moment, answered: moment }
+            Span { issued: moment, completed: moment }
         };
         let entry = Entry::new("v").with_expires(Expires::Unknown);
-        assert!(matches!(models.judge(&slot, None, at(8)), Verdict::Wrong(_)));
-        assert_eq!(models.judge(&slot, None, at(10)), Verdict::Gone);
-        assert_eq!(models.judge(&slot, Some(&entry), at(10)), Verdict::Right);
-        assert!(matches!(models.judge(&slot, Some(&entry), at(12)), Verdict::Wrong(_)));
+        assert!(matches!(models.check(&slot, None, at(8)), Verdict::Wrong(_)));
+        assert_eq!(models.check(&slot, None, at(10)), Verdict::Gone);
+        assert_eq!(models.check(&slot, Some(&entry), at(10)), Verdict::Right);
+        assert!(matches!(models.check(&slot, Some(&entry), at(12)), Verdict::Wrong(_)));
     }
 }

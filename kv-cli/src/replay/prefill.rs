@@ -1,4 +1,4 @@
-//! Entries of production size and number, made from a seed, that stand in the store while a workload is replayed.
+//! A generated data set of production size, which is in the store while a workload is replayed.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use futures_util::{StreamExt, stream};
 use crate::progress::Progress;
 use crate::random::Random;
 
-/// What is loaded: the numbers and sizes that production stores behind the recorded framework hold. The keys are of the
-/// same families as those of the recording, and of hosts that are not in it.
+/// A data set with the numbers and sizes of entries in production stores of the recorded framework. Its keys are of the
+/// same families as those of the recording, with host names that the recording does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefill {
     seed: u64,
@@ -53,7 +53,7 @@ impl Family {
         Key::new([first, second, &self.last_segment(index)])
     }
 
-    /// The index out of the last segment: its last run of digits.
+    /// Parses the index, the last digits of the last segment.
     fn index_of(self, segment: &str) -> Option<u64> {
         let digits = match self {
             Self::PublicKeys => segment.strip_suffix("#main-key")?.rsplit_once("/u")?.1,
@@ -75,27 +75,28 @@ impl Prefill {
     const BATCH_ITEMS: usize = 200;
     const BATCHES_IN_FLIGHT: usize = 4;
 
-    /// 200,000 public keys of 0.6 to 1 KB, 15,000 small strings and 100,000 documents of 6 KB.
+    /// Returns the full data set: 200,000 public keys of 0.6 to 1 KB, 15,000 small strings and 100,000 documents of 6
+    /// KB.
     pub fn production(seed: u64) -> Self {
         Self { seed, public_keys: 200_000, small_strings: 15_000, documents: 100_000 }
     }
 
-    /// This share of each.
+    /// Scales the number of entries of each family, rounded up.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of entries, rounded up")]
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-    pub fn scaled(self, share: f64) -> Self {
-        let scale = |count: u64| (count as f64 * share).ceil() as u64;
+    pub fn scaled(self, factor: f64) -> Self {
+        let scale = |count: u64| (count as f64 * factor).ceil() as u64;
         let Self { seed, public_keys, small_strings, documents } = self;
         Self { seed, public_keys: scale(public_keys), small_strings: scale(small_strings), documents: scale(documents) }
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub fn len(&self) -> u64 {
         Family::ALL.iter().map(|&family| self.count(family)).sum()
     }
 
-    /// Whether there is none.
+    /// True if there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -106,7 +107,8 @@ impl Prefill {
         let mut groups = batches.chunks(Self::BATCHES_IN_FLIGHT);
         while let Some(group) = groups.next().await {
             try_join_all(group.into_iter().map(|places| self.write(store, places, progress))).await?;
-            // A store in memory never waits: an interrupt is heard here, outside of anything that polls on by itself.
+            // A memory store never waits. Yield, so that an interrupt is noticed. Yield outside of `try_join_all`,
+            // which may poll woken futures again without returning.
             tokio::task::yield_now().await;
         }
         Ok(())
@@ -119,14 +121,14 @@ impl Prefill {
         };
         let items: Vec<SetItem> = places.into_iter().map(item).collect::<Result<_>>()?;
         for outcome in store.set_many(&items).await {
-            // Without a condition an entry is stored or has failed.
+            // A write without a condition is never refused.
             let _ = outcome?;
         }
         progress.advance(items.len());
         Ok(())
     }
 
-    /// Removes every entry, from a store that cannot clear.
+    /// Deletes every entry, for a store that cannot list and clear.
     pub(super) async fn remove(self, store: &Arc<dyn KvStore>) -> Result<()> {
         let mut batches = stream::iter(self.places()).chunks(Self::BATCH_ITEMS);
         while let Some(places) = batches.next().await {
@@ -138,7 +140,7 @@ impl Prefill {
         Ok(())
     }
 
-    /// The value under a key, where it is one of these.
+    /// Returns the value of a key, if the key belongs to this data set.
     pub(super) fn value_of(self, key: &Key) -> Option<Bytes> {
         let segments: Vec<_> = key.segments().collect();
         let [first, second, last] = &segments[..] else { return None };
@@ -147,14 +149,14 @@ impl Prefill {
         Some(self.value(family, index))
     }
 
-    /// How many entries lie under the prefix.
+    /// Returns the number of entries under a prefix.
     pub(super) fn count_under(self, prefix: &KeyPrefix) -> u64 {
-        let under = |family: Family| match Key::new(family.root()) {
+        let in_family = |family: Family| match Key::new(family.root()) {
             Ok(root) if prefix.covers(&root) => self.count(family),
             _ => 0,
         };
         let single = u64::from(prefix.to_key().is_some_and(|key| self.value_of(&key).is_some()));
-        Family::ALL.into_iter().map(under).sum::<u64>() + single
+        Family::ALL.into_iter().map(in_family).sum::<u64>() + single
     }
 
     fn count(&self, family: Family) -> u64 {
@@ -169,7 +171,7 @@ impl Prefill {
         Family::ALL.into_iter().flat_map(move |family| (0..self.count(family)).map(move |index| (family, index)))
     }
 
-    /// The JSON text of an entry: random characters, so that no two are alike and none compresses well.
+    /// Returns the JSON text of an entry. It has random characters, so that values are distinct and compress badly.
     fn value(self, family: Family, index: u64) -> Bytes {
         let mut random = Random::new(self.seed ^ (index << 2) ^ family as u64);
         let bytes = match family {
@@ -180,8 +182,8 @@ impl Prefill {
         let mut text = String::with_capacity(usize::try_from(bytes).unwrap_or_default());
         // Writing to a string does not fail.
         let _ = write!(text, r#"{{"@id":"{}","content":""#, family.last_segment(index));
-        let room = bytes.saturating_sub(text.len() as u64 + 2);
-        write_characters(&mut random, &mut text, room);
+        let padding = bytes.saturating_sub(text.len() as u64 + 2);
+        write_characters(&mut random, &mut text, padding);
         text.push_str("\"}");
         Bytes::from(text)
     }
@@ -191,7 +193,7 @@ fn small_string(random: u64) -> &'static [u8] {
     if random.is_multiple_of(2) { br#""rfc9421""# } else { br#""draft-cavage-http-signatures-12""# }
 }
 
-/// So many of the 64 characters of base64, ten from each number.
+/// Appends `count` random characters of the base64 alphabet, ten from each random number.
 fn write_characters(random: &mut Random, text: &mut String, count: u64) {
     const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut bits = 0;
@@ -207,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_the_same_for_a_seed_and_of_production_size() {
+    fn a_seed_repeats_its_entries_and_they_have_production_size() {
         let prefill = Prefill::production(7);
         assert_eq!(prefill.len(), 315_000);
         assert_eq!(prefill.scaled(0.1).len(), 31_500);
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_loaded_is_known_by_its_key() {
+    fn each_loaded_entry_is_found_by_its_key() {
         let prefill = Prefill::production(1).scaled(0.001);
         for (family, index) in prefill.places() {
             let key = family.key(index).unwrap();

@@ -1,50 +1,50 @@
-//! What a replay found.
+//! The report of a replay.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use super::tally::{Kind, Tally};
+use super::stats::{Kind, Stats};
 use crate::escape::{self, Layout};
 
-/// Rates, latencies, errors and wrong answers of a replay.
+/// The throughput, latencies, errors and wrong results of a replay.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// The name of the store's backend.
     pub backend: String,
-    /// How many clients ran side by side.
+    /// The number of concurrent clients.
     pub clients: usize,
-    /// What was loaded before, where something was.
+    /// The prefill, if there was one.
     pub prefill: Option<Prefilled>,
     /// The rounds, in order.
     pub rounds: Vec<Round>,
-    /// Latencies by kind of operation, of all rounds together.
+    /// Latencies by kind of operation, over all rounds.
     pub latencies: Vec<Latency>,
-    /// Operations that failed.
+    /// The number of failed operations.
     pub errors: u64,
-    /// Answers that differ from the model's.
+    /// The number of results that differ from the model.
     pub wrong: u64,
-    /// Answers on keys whose content a failed write left open.
+    /// The number of results that were not checked, because an indeterminate write left the state of the key unknown.
     pub unchecked: u64,
-    /// The first errors and wrong answers.
+    /// Descriptions of the first errors and wrong results.
     pub problems: Vec<String>,
 }
 
-/// The load before a replay.
+/// The prefill before a replay.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Prefilled {
-    /// How many entries were written.
+    /// The number of loaded entries.
     pub entries: u64,
-    /// How long it took.
+    /// The duration of the load.
     pub seconds: f64,
 }
 
-/// One run of the workload, without the check at its end.
+/// One run of the workload, without the check at the end.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Round {
-    /// How many operations were issued.
+    /// The number of operations.
     pub operations: u64,
-    /// How long they took.
+    /// The duration of the round.
     pub seconds: f64,
     /// Operations per second.
     pub rate: f64,
@@ -55,15 +55,15 @@ pub struct Round {
 pub struct Latency {
     /// `get`, `set`, `delete`, `cas` or `list`.
     pub operation: &'static str,
-    /// How many there were.
+    /// The number of operations.
     pub count: u64,
-    /// Half were faster.
+    /// The p50 latency.
     pub p50_us: f64,
-    /// 99 in 100 were faster.
+    /// The p99 latency.
     pub p99_us: f64,
-    /// 999 in 1,000 were faster.
+    /// The p99.9 latency.
     pub p999_us: f64,
-    /// The slowest.
+    /// The maximum.
     pub max_us: f64,
 }
 
@@ -73,9 +73,9 @@ impl Report {
         clients: usize,
         prefill: Option<Prefilled>,
         rounds: Vec<Round>,
-        tally: Tally,
+        stats: Stats,
     ) -> Self {
-        let Tally { latencies, errors, wrong, unchecked, problems } = tally;
+        let Stats { latencies, errors, wrong, unchecked, problems } = stats;
         #[expect(clippy::cast_precision_loss, reason = "latencies are far below 2^52 nanoseconds")]
         let micros = |nanos: u64| nanos as f64 / 1_000.0;
         let latencies = Kind::ALL
@@ -94,13 +94,13 @@ impl Report {
         Self { backend, clients, prefill, rounds, latencies, errors, wrong, unchecked, problems }
     }
 
-    /// Whether every operation was answered, and rightly.
+    /// True if no operation failed and every checked result was correct.
     pub fn is_clean(&self) -> bool {
         self.errors == 0 && self.wrong == 0
     }
 }
 
-/// A table for people, safe for a terminal.
+/// The report as text, safe for a terminal.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { backend, clients, prefill, rounds, latencies, errors, wrong, unchecked, problems } = self;
@@ -109,13 +109,13 @@ impl fmt::Display for Report {
             writeln!(f, "prefill  {entries} entries in {seconds:.2} s")?;
         }
         for (place, Round { operations, seconds, rate }) in rounds.iter().enumerate() {
-            writeln!(f, "round {:<2} {operations} operations in {seconds:.3} s: {rate:.0} a second", place + 1)?;
+            writeln!(f, "round {:<2} {operations} operations in {seconds:.3} s: {rate:.0} per second", place + 1)?;
         }
         writeln!(f, "{:<8}{:>10}{:>12}{:>12}{:>12}{:>12}", "µs", "count", "p50", "p99", "p99.9", "max")?;
         for Latency { operation, count, p50_us, p99_us, p999_us, max_us } in latencies {
             writeln!(f, "{operation:<8}{count:>10}{p50_us:>12.1}{p99_us:>12.1}{p999_us:>12.1}{max_us:>12.1}")?;
         }
-        write!(f, "errors {errors}, wrong answers {wrong}, unchecked {unchecked}")?;
+        write!(f, "errors {errors}, wrong results {wrong}, unchecked {unchecked}")?;
         problems.iter().try_for_each(|problem| write!(f, "\n  {}", escape::text(problem, Layout::Line)))
     }
 }

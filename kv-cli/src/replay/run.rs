@@ -1,4 +1,4 @@
-//! A replay from the prefill to the report.
+//! Runs a replay: the prefill, the rounds, the checks and the cleanup.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use super::client::Client;
 use super::model::Models;
 use super::prefill::Prefill;
 use super::report::{Prefilled, Report, Round};
-use super::tally::Tally;
+use super::stats::Stats;
 use super::workload::Workload;
 use crate::progress::Progress;
 
-/// How a workload is replayed.
+/// The settings of a replay.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// How many clients run side by side.
+    /// The number of concurrent clients.
     pub clients: usize,
-    /// How often the workload is run, each time from the same start.
+    /// The number of rounds. Each round runs the whole workload from the same initial state.
     pub rounds: u32,
-    /// What is loaded before.
+    /// The data set to load first.
     pub prefill: Option<Prefill>,
 }
 
@@ -33,62 +33,63 @@ impl Default for Settings {
     }
 }
 
-/// A workload over a fresh namespace of a store.
+/// A replay of a workload in a new namespace of a store.
 #[derive(Debug)]
 pub struct Replay {
     store: Arc<dyn KvStore>,
     namespace: Namespace,
     workload: Arc<Workload>,
     settings: Settings,
-    /// The clients of a round. They outlive a dropped [`Replay::run`], and are ended before anything is cleared.
-    running: Mutex<JoinSet<Tally>>,
+    /// The clients of the current round. They continue after a dropped [`Replay::run`]; [`Replay::clear`] stops them
+    /// first.
+    running: Mutex<JoinSet<Stats>>,
 }
 
 impl Replay {
     /// Prepares a replay in a namespace with a random name.
     ///
     /// # Errors
-    /// `Invalid` where the handle's own namespace leaves no room.
+    /// `Invalid` if the namespace of the handle is too long to add another segment.
     pub fn new(kv: &Kv, workload: Workload, settings: Settings) -> Result<Self> {
         let namespace = Namespace::new(["kv-replay", &Version::random().to_string()])?;
         let store = Arc::clone(kv.in_namespace(&namespace)?.store());
         Ok(Self { store, namespace, workload: Arc::new(workload), settings, running: Mutex::default() })
     }
 
-    /// Where the entries are, inside the handle's namespace.
+    /// Returns the namespace of the entries, inside the namespace of the handle.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// Loads the prefill, runs every round and checks every answer.
+    /// Loads the prefill, runs every round and checks every result.
     ///
     /// # Errors
-    /// Those of the prefill and of cleaning up between rounds; operations that fail are part of the report.
+    /// The errors of the prefill and of the cleanup between rounds. Failed operations are counted in the report.
     ///
     /// # Cancel safety
-    /// After a dropped future its clients go on until [`Replay::clear`] ends them, or the replay is dropped.
+    /// The clients continue after the future is dropped, until [`Replay::clear`] stops them or the replay is dropped.
     pub async fn run(&self, progress: &Progress) -> Result<Report> {
-        let Settings { clients, rounds: wanted, prefill } = self.settings;
+        let Settings { clients, rounds: round_count, prefill } = self.settings;
         let prefilled = match prefill {
             Some(prefill) => Some(self.prefill(prefill, progress).await?),
             None => None,
         };
-        let mut tally = Tally::new();
+        let mut stats = Stats::new();
         let mut rounds = Vec::new();
-        for _ in 0..wanted {
+        for _ in 0..round_count {
             let may_evict = self.store.info().capabilities.may_evict;
             let models = Arc::new(Models::new(clients, may_evict, prefill));
-            rounds.push(self.round(&models, &mut tally, progress).await);
-            self.check_end(&models, &mut tally).await;
-            self.forget(&models).await?;
+            rounds.push(self.round(&models, &mut stats, progress).await);
+            self.check_end(&models, &mut stats).await;
+            self.delete_written(&models).await?;
         }
-        Ok(Report::new(self.store.info().name.to_string(), clients, prefilled, rounds, tally))
+        Ok(Report::new(self.store.info().name.to_string(), clients, prefilled, rounds, stats))
     }
 
-    /// Ends the clients that a dropped run left, and removes everything that the replay has written.
+    /// Stops the clients of a dropped run, and removes everything that the replay has written.
     ///
     /// # Errors
-    /// Those of the store.
+    /// The errors of the store.
     pub async fn clear(&self) -> Result<()> {
         self.running.lock().await.shutdown().await;
         if self.store.info().capabilities.has(Capability::List) {
@@ -96,8 +97,9 @@ impl Replay {
             return Ok(());
         }
         let operations = self.workload.operations.iter();
-        // A list's own prefix may be no key, and then nothing was written there.
-        let keys: Vec<Key> = operations.filter_map(|operation| Key::parse(operation.step.place()).ok()).collect();
+        // The prefix of a list may not be a key. Then it has no entry to delete.
+        let keys: Vec<Key> =
+            operations.filter_map(|operation| Key::parse(operation.step.partition_key()).ok()).collect();
         self.delete(&keys).await?;
         match self.settings.prefill {
             Some(prefill) => prefill.remove(&self.store).await,
@@ -112,18 +114,18 @@ impl Replay {
         Ok(Prefilled { entries: prefill.len(), seconds: start.elapsed().as_secs_f64() })
     }
 
-    async fn round(&self, models: &Arc<Models>, tally: &mut Tally, progress: &Progress) -> Round {
+    async fn round(&self, models: &Arc<Models>, stats: &mut Stats, progress: &Progress) -> Round {
         progress.stage("replaying", self.workload.len() as u64);
         let mut running = self.running.lock().await;
         let start = Instant::now();
-        for (index, places) in self.partition().into_iter().enumerate() {
+        for (index, indices) in self.partition().into_iter().enumerate() {
             let client = self.client(models, index);
-            running.spawn(client.run(Arc::clone(&self.workload), places, progress.clone()));
+            running.spawn(client.run(Arc::clone(&self.workload), indices, progress.clone()));
         }
         while let Some(finished) = running.join_next().await {
             match finished {
-                Ok(part) => tally.add(part),
-                Err(stopped) => tally.wrong("a client", &stopped.to_string()),
+                Ok(part) => stats.add(part),
+                Err(error) => stats.wrong("a client", &error.to_string()),
             }
         }
         let seconds = start.elapsed().as_secs_f64();
@@ -133,26 +135,26 @@ impl Replay {
         Round { operations, seconds, rate }
     }
 
-    /// The places of each client's operations: all of one key, in order, with one client.
+    /// Assigns the operations to clients, by index. One client gets all operations of a key, in order.
     fn partition(&self) -> Vec<Vec<usize>> {
         let mut parts = vec![Vec::new(); self.settings.clients];
-        for (place, operation) in self.workload.operations.iter().enumerate() {
+        for (index, operation) in self.workload.operations.iter().enumerate() {
             let mut hasher = DefaultHasher::new();
-            operation.step.place().hash(&mut hasher);
+            operation.step.partition_key().hash(&mut hasher);
             let part = hasher.finish() % self.settings.clients.max(1) as u64;
             if let Some(part) = usize::try_from(part).ok().and_then(|part| parts.get_mut(part)) {
-                part.push(place);
+                part.push(index);
             }
         }
         parts
     }
 
     fn client(&self, models: &Arc<Models>, index: usize) -> Client {
-        Client { store: Arc::clone(&self.store), models: Arc::clone(models), index, tally: Tally::new() }
+        Client { store: Arc::clone(&self.store), models: Arc::clone(models), index, stats: Stats::new() }
     }
 
-    /// Reads everything again when nobody writes any more. Its latencies are not those of the workload.
-    async fn check_end(&self, models: &Arc<Models>, tally: &mut Tally) {
+    /// Reads everything again after the writes of a round. Discards the latencies, which do not belong to the workload.
+    async fn check_end(&self, models: &Arc<Models>, stats: &mut Stats) {
         for index in 0..models.clients() {
             let mut client = self.client(models, index);
             client.verify().await;
@@ -161,13 +163,13 @@ impl Replay {
             if is_last && can_list && self.settings.prefill.is_none() {
                 client.list("at the end, list of everything", &KeyPrefix::ALL).await;
             }
-            client.tally.latencies.iter_mut().for_each(hdrhistogram::Histogram::reset);
-            tally.add(client.tally);
+            client.stats.latencies.iter_mut().for_each(hdrhistogram::Histogram::reset);
+            stats.add(client.stats);
         }
     }
 
-    /// Deletes what the round has written, so that the next one starts as it did.
-    async fn forget(&self, models: &Models) -> Result<()> {
+    /// Deletes the entries of a round, so that the next round starts from the same state.
+    async fn delete_written(&self, models: &Models) -> Result<()> {
         for index in 0..models.clients() {
             self.delete(&models.keys(index)).await?;
         }

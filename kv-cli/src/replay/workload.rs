@@ -1,4 +1,4 @@
-//! Recorded workloads.
+//! Reads recorded workloads.
 
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
@@ -11,24 +11,24 @@ use serde_json::Value;
 
 use crate::exit::Failure;
 
-/// The longest line of a recording.
+/// The longest line of a recording, in bytes.
 const MAX_LINE_BYTES: usize = 32 << 20;
 
-/// The operations of a recording, in the order in which they were issued.
+/// The operations of a recording, in the order of their issue.
 #[derive(Debug, Clone)]
 pub struct Workload {
     pub(super) operations: Vec<Operation>,
 }
 
-/// One operation.
+/// A recorded operation.
 #[derive(Debug, Clone)]
 pub(super) struct Operation {
-    /// Where it stands in the file.
+    /// The line number in the file.
     pub(super) line: u64,
     pub(super) step: Step,
 }
 
-/// What an operation does. Values are the JSON texts that are stored.
+/// The call of an operation. Values are stored as JSON text.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Get { key: Key },
@@ -39,8 +39,8 @@ pub(super) enum Step {
 }
 
 impl Step {
-    /// What decides which client it belongs to.
-    pub(super) fn place(&self) -> &str {
+    /// Returns the text of the key or prefix, which decides the client that runs the operation.
+    pub(super) fn partition_key(&self) -> &str {
         match self {
             Self::Get { key } | Self::Set { key, .. } | Self::Delete { key } | Self::Cas { key, .. } => key.as_str(),
             Self::List { prefix } => prefix.as_str().unwrap_or_default(),
@@ -48,28 +48,28 @@ impl Step {
     }
 }
 
-/// A line of the file; fields that only tell what the recorded run saw are not read.
+/// A line of the file. The results of the recorded run are not read.
 #[derive(Debug, Deserialize)]
 struct Record {
     op: String,
     key: Vec<String>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     value: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     expected: Option<Value>,
     ttl: Option<u64>,
 }
 
-/// A field that is there, also as `null`: JSON's null is a value, an absent field is none.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+/// Deserializes a field that is present, even if it is `null`: JSON null is a value, a missing field is none.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
 impl Workload {
-    /// Reads a recording, plain or gzip: at most `limit` operations where one is given.
+    /// Reads a recording, plain or gzip, up to `limit` operations.
     ///
     /// # Errors
-    /// [`Failure::Format`], naming the line; [`Failure::Io`].
+    /// [`Failure::Format`] with the line number; [`Failure::Io`].
     pub fn read(source: impl Read, limit: Option<usize>) -> Result<Self, Failure> {
         let mut reader = BufReader::new(source);
         let start = reader.fill_buf().map_err(Failure::io("reading the workload"))?;
@@ -80,12 +80,12 @@ impl Workload {
         }
     }
 
-    /// How many operations there are.
+    /// Returns the number of operations.
     pub fn len(&self) -> usize {
         self.operations.len()
     }
 
-    /// Whether there is none.
+    /// True if there are no operations.
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
     }
@@ -96,14 +96,14 @@ impl Workload {
         let mut line = 0;
         while limit.is_none_or(|limit| operations.len() < limit) {
             line += 1;
-            let wrong = |problem: &str| Failure::Format(format!("line {line}: {problem}"));
+            let error = |problem: &str| Failure::Format(format!("line {line}: {problem}"));
             match line::read(&mut reader, &mut text, MAX_LINE_BYTES).map_err(Failure::io("reading the workload"))? {
                 Line::End => break,
-                Line::TooLong => return Err(wrong("the line is too long")),
-                Line::Read | Line::Unended => {}
+                Line::TooLong => return Err(error(&format!("the line is longer than {MAX_LINE_BYTES} bytes"))),
+                Line::Read | Line::Unterminated => {}
             }
-            let record: Record = serde_json::from_slice(&text).map_err(|error| wrong(&error.to_string()))?;
-            let step = record.into_step().map_err(|problem| wrong(&problem))?;
+            let record: Record = serde_json::from_slice(&text).map_err(|cause| error(&cause.to_string()))?;
+            let step = record.into_step().map_err(|problem| error(&problem))?;
             operations.push(Operation { line, step });
         }
         Ok(Self { operations })
@@ -124,11 +124,11 @@ impl Record {
             "get" => Ok(Step::Get { key }),
             "set" => match value {
                 Some(value) => Ok(Step::Set { key, value: text(value), ttl }),
-                None => Err("a set without value".to_owned()),
+                None => Err("a set needs a `value`".to_owned()),
             },
             "delete" => Ok(Step::Delete { key }),
             "cas" => Ok(Step::Cas { key, expected: expected.map(text), value: value.map(text), ttl }),
-            _ => Err(format!("unknown operation `{op}`; known are get, set, delete, cas and list")),
+            _ => Err(format!("unknown operation `{op}`, expected get, set, delete, cas or list")),
         }
     }
 }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn null_is_a_value_and_an_absent_field_is_none() {
+    fn null_is_a_value_and_a_missing_field_is_none() {
         let lines = concat!(
             r#"{"t":1,"op":"set","key":["a"],"value":null,"ttl":null,"bytes":4}"#,
             "\n",
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_named() {
+    fn an_error_has_the_line_number() {
         let error = Workload::read(&b"{\"op\":\"get\",\"key\":[\"a\"]}\n{\"op\":\"incr\",\"key\":[\"a\"]}\n"[..], None);
         let message = error.unwrap_err().to_string();
         assert!(message.starts_with("line 2: unknown operation `incr`"), "{message}");

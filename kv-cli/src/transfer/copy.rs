@@ -1,4 +1,4 @@
-//! From store to store.
+//! Copies entries from one store to another.
 
 use std::sync::Arc;
 
@@ -7,39 +7,40 @@ use anykv::{Capability, Error, Key, KvStore, ListQuery, SetItem, SetOptions};
 use super::format::is_exact;
 use super::writer::Writer;
 use crate::exit::Failure;
-use crate::pages::Pages;
+use crate::pager::Pager;
 use crate::progress::Progress;
 
-/// Copies what the query covers, in its order, over what is there; `progress` tells how many entries were written.
+/// Copies the entries of a query, in its order, and overwrites existing entries. `progress` counts the written entries.
 ///
-/// After each batch `reached` hears of its last key: everything up to it has been written and acknowledged, and a query
-/// that goes on behind it continues the copy.
+/// Calls `on_batch` with the last key of each batch after every entry up to that key is acknowledged. A query that
+/// starts after that key continues the copy.
 ///
 /// # Errors
-/// [`Failure::Store`] of either store; `Unsupported` where the source cannot list, or cannot tell deadlines.
+/// [`Failure::Store`] of either store; `Unsupported` if the source cannot list or does not report deadlines.
 ///
 /// # Cancel safety
-/// After a dropped future everything up to the last position is there, and some of the next batch may be.
+/// After a dropped future the target has every entry up to the last key of `on_batch`, and may have some of the next
+/// batch.
 pub async fn copy(
     from: &Arc<dyn KvStore>,
     to: &Arc<dyn KvStore>,
     query: ListQuery,
-    reached: &mut (dyn FnMut(&Key) + Send),
+    on_batch: &mut (dyn FnMut(&Key) + Send),
     progress: &Progress,
 ) -> Result<(), Failure> {
-    let mut pages = Pages::new(Arc::clone(from), query);
+    let mut pages = Pager::new(Arc::clone(from), query);
     let mut writer = Writer::new(to, progress);
-    while let Some(items) = pages.next().await? {
+    while let Some(items) = pages.next_page().await? {
         for item in items {
             let entry = item.entry.filter(is_exact).ok_or_else(|| Error::unsupported(Capability::Deadlines))?;
             let options = SetOptions::default().with_expiry(entry.expires.into());
             if let Some(key) = writer.push(SetItem::new(item.key, entry.value).with_options(options)).await? {
-                reached(&key);
+                on_batch(&key);
             }
         }
     }
     if let Some(key) = writer.flush().await? {
-        reached(&key);
+        on_batch(&key);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! From a store to a file.
+//! Exports a store to a file.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use anykv::{Capability, Entry, Error, Key, KeyPrefix, KvStore, ListQuery};
 use kv_lines::escape;
 use serde::Serialize;
 
-use super::format::{End, Footer, Header, Written, is_exact};
+use super::format::{End, EntryLine, Footer, Header, is_exact};
 use crate::exit::Failure;
-use crate::pages::Pages;
+use crate::pager::Pager;
 use crate::progress::Progress;
 
-/// Writes every entry under the prefix, in key order, and tells how many there were.
+/// Exports every entry under the prefix in key order. Returns the number of entries.
 ///
-/// The pages of a list are no snapshot: an entry that is written meanwhile is exported as it was before or after.
+/// The export is not a snapshot: it has the old or the new state of an entry that is written meanwhile.
 ///
 /// # Errors
-/// [`Failure::Store`], `Unsupported` where the store cannot list, or cannot tell deadlines; what the output gives.
+/// [`Failure::Store`], `Unsupported` if the store cannot list or does not report deadlines; the errors of the output.
 pub async fn export(
     store: &Arc<dyn KvStore>,
     prefix: KeyPrefix,
@@ -25,8 +25,8 @@ pub async fn export(
     progress: &Progress,
 ) -> Result<u64, Failure> {
     let mut file = ExportWriter::begin(out)?;
-    let mut pages = Pages::new(Arc::clone(store), ListQuery::new(prefix));
-    while let Some(items) = pages.next().await? {
+    let mut pages = Pager::new(Arc::clone(store), ListQuery::new(prefix));
+    while let Some(items) = pages.next_page().await? {
         for item in &items {
             let entry = item.entry.as_ref().filter(|entry| is_exact(entry));
             file.entry(&item.key, entry.ok_or_else(|| Error::unsupported(Capability::Deadlines))?)?;
@@ -36,7 +36,7 @@ pub async fn export(
     Ok(file.end()?.0)
 }
 
-/// An export that is being written, entry by entry.
+/// Writes an export entry by entry.
 #[derive(Debug)]
 pub struct ExportWriter<W> {
     out: W,
@@ -44,30 +44,30 @@ pub struct ExportWriter<W> {
 }
 
 impl<W: Write> ExportWriter<W> {
-    /// Writes the first line.
+    /// Starts an export: writes the header.
     ///
     /// # Errors
-    /// What the output gives, as of every method.
+    /// The errors of the output.
     pub fn begin(out: W) -> Result<Self, Failure> {
         let mut file = Self { out, entries: 0 };
         file.line(&Header::new())?;
         Ok(file)
     }
 
-    /// Writes the line of an entry.
+    /// Writes an entry.
     ///
     /// # Errors
-    /// As [`ExportWriter::begin`].
+    /// The errors of the output.
     pub fn entry(&mut self, key: &Key, entry: &Entry) -> Result<(), Failure> {
         self.entries += 1;
-        self.line(&Written::new(key, entry))
+        self.line(&EntryLine::new(key, entry))
     }
 
-    /// Writes the last line, without which an export counts as cut off, and gives how many entries there are and the output,
-    /// flushed.
+    /// Writes the footer, without which an export counts as truncated, and flushes the output. Returns the number of
+    /// entries and the output.
     ///
     /// # Errors
-    /// As [`ExportWriter::begin`].
+    /// The errors of the output.
     pub fn end(mut self) -> Result<(u64, W), Failure> {
         let entries = self.entries;
         self.line(&Footer { end: End { entries } })?;

@@ -1,4 +1,4 @@
-//! The lines of an export file; the README describes them.
+//! The lines of an export file. The README describes the format.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anykv::{Entry, Expires, Expiry, Key, SetItem, SetOptions};
 use kv_lines::shape::{self, Encoding, ExpiresAt, Value};
 use serde::{Deserialize, Serialize};
 
-/// The first line.
+/// The header, the first line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) format: String,
@@ -22,7 +22,7 @@ impl Header {
     }
 }
 
-/// The last line. A file without it was cut off.
+/// The footer, the last line. A file without it is truncated.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Footer {
@@ -35,44 +35,44 @@ pub(super) struct End {
     pub(super) entries: u64,
 }
 
-/// A line between them.
+/// The line of an entry, to write.
 #[derive(Debug, Serialize)]
-pub(super) struct Written<'e> {
+pub(super) struct EntryLine<'e> {
     key: &'e Key,
     #[serde(flatten)]
     value: Value,
     expires_at: ExpiresAt,
 }
 
-impl<'e> Written<'e> {
+impl<'e> EntryLine<'e> {
     pub(super) fn new(key: &'e Key, entry: &Entry) -> Self {
         Self { key, value: Value::of(&entry.value), expires_at: entry.expires.into() }
     }
 }
 
-/// A line between them, as it is read.
+/// The line of an entry, to read.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Read {
+pub(super) struct ParsedEntry {
     key: Key,
     value: String,
     #[serde(default)]
     encoding: Encoding,
-    /// Not optional: an entry never lives for ever by omission.
+    /// The field is required, so that a missing deadline is an error and not an entry without a deadline.
     #[serde(deserialize_with = "Option::deserialize")]
     expires_at: Option<u64>,
 }
 
-impl Read {
+impl ParsedEntry {
     pub(super) fn into_item(self) -> Result<SetItem, String> {
         let Self { key, value, encoding, expires_at } = self;
         let value = Value { value, encoding }.into_bytes().map_err(|error| error.message().to_owned())?;
-        let expiry = expires_at.map_or(Expiry::Never, |millis| shape::moment(Duration::from_millis(millis)));
+        let expiry = expires_at.map_or(Expiry::Never, |millis| shape::expiry_at_unix(Duration::from_millis(millis)));
         Ok(SetItem::new(key, value).with_options(SetOptions::default().with_expiry(expiry)))
     }
 }
 
-/// Whether the deadline is known, so that a copy of the entry is exact.
+/// True if the deadline is known, so that a copy of the entry is exact.
 pub(super) fn is_exact(entry: &Entry) -> bool {
     entry.expires != Expires::Unknown
 }

@@ -1,4 +1,4 @@
-//! From a file to a store.
+//! Imports an export file into a store.
 
 use std::io::BufRead;
 use std::sync::Arc;
@@ -7,22 +7,22 @@ use anykv::KvStore;
 use kv_lines::line::{self, Line};
 use serde::de::DeserializeOwned;
 
-use super::format::{Footer, Header, Read};
+use super::format::{Footer, Header, ParsedEntry};
 use super::writer::Writer;
 use crate::exit::Failure;
 use crate::progress::Progress;
 
-/// The longest line of a file: a value of 16 MiB fits however it is written.
+/// The longest line of a file, in bytes. A value of 16 MiB fits in any encoding.
 const MAX_LINE_BYTES: usize = 128 << 20;
 
-/// Writes the entries of an export, over what is there, and tells how many there were.
+/// Writes the entries of an export to a store, and overwrites existing entries. Returns the number of entries.
 ///
-/// The store judges deadlines: an entry whose deadline has passed is absent afterwards. Entries are written while the file
-/// is read, so a file that turns out to be damaged has been imported up to there.
+/// The store applies the deadlines: an entry whose deadline has passed is absent afterwards. Entries are written while
+/// the file is read, so entries in front of a damaged line may already be imported.
 ///
 /// # Errors
-/// [`Failure::Format`], naming the line, for a file that is no export, of a later format, damaged or cut off;
-/// [`Failure::Io`] where it cannot be read; [`Failure::Store`].
+/// [`Failure::Format`] with the line number if the file is not an export, has another format version, is damaged or
+/// truncated; [`Failure::Io`] if the file cannot be read; [`Failure::Store`].
 pub async fn import(
     store: &Arc<dyn KvStore>,
     source: &mut (dyn BufRead + Send),
@@ -31,24 +31,24 @@ pub async fn import(
     let mut reader = Reader { source, line: Vec::new(), number: 0 };
     reader.header()?;
     let mut writer = Writer::new(store, progress);
-    let mut read = 0;
+    let mut entries = 0;
     loop {
         if !reader.advance()? {
-            return Err(reader.wrong("the file ends before its last line: it was cut off"));
+            return Err(reader.error("the file is truncated: it has no footer"));
         }
         if reader.line.starts_with(br#"{"end":"#) {
             break;
         }
-        let item = reader.parse::<Read>()?.into_item().map_err(|problem| reader.wrong(&problem))?;
+        let item = reader.parse::<ParsedEntry>()?.into_item().map_err(|problem| reader.error(&problem))?;
         writer.push(item).await?;
-        read += 1;
+        entries += 1;
     }
     let Footer { end } = reader.parse()?;
-    if end.entries != read {
-        return Err(reader.wrong(&format!("the file has {read} entries and should have {}", end.entries)));
+    if end.entries != entries {
+        return Err(reader.error(&format!("the file has {entries} entries instead of {}", end.entries)));
     }
     if reader.advance()? {
-        return Err(reader.wrong("there is more behind the last line"));
+        return Err(reader.error("the file continues after its footer"));
     }
     writer.flush().await?;
     Ok(writer.written())
@@ -61,13 +61,13 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    /// Reads the next line; `false` at the end.
+    /// Reads the next line. Returns false at the end of the file.
     fn advance(&mut self) -> Result<bool, Failure> {
         self.number += 1;
         match line::read(&mut self.source, &mut self.line, MAX_LINE_BYTES).map_err(Failure::io("reading the import"))? {
-            Line::Read | Line::Unended => Ok(true),
+            Line::Read | Line::Unterminated => Ok(true),
             Line::End => Ok(false),
-            Line::TooLong => Err(self.wrong(&format!("the line is longer than {MAX_LINE_BYTES} bytes"))),
+            Line::TooLong => Err(self.error(&format!("the line is longer than {MAX_LINE_BYTES} bytes"))),
         }
     }
 
@@ -79,17 +79,17 @@ impl Reader<'_> {
                     return Ok(());
                 }
                 let known = Header::VERSION;
-                Err(self.wrong(&format!("the export is of format version {version}; this program reads {known}")))
+                Err(self.error(&format!("the export has format version {version}; this program reads version {known}")))
             }
-            _ => Err(self.wrong("the file is no export: it does not start with its header")),
+            _ => Err(self.error("the file is not an export: it does not start with the header")),
         }
     }
 
     fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_slice(&self.line).map_err(|error| self.wrong(&error.to_string()))
+        serde_json::from_slice(&self.line).map_err(|error| self.error(&error.to_string()))
     }
 
-    fn wrong(&self, problem: &str) -> Failure {
+    fn error(&self, problem: &str) -> Failure {
         Failure::Format(format!("line {}: {problem}", self.number))
     }
 }

@@ -1,4 +1,4 @@
-//! Entries on their way: exports, imports and copies, exact in key, value and deadline.
+//! Exports, imports and copies of entries. They preserve key, value and deadline exactly.
 
 mod copy;
 mod export;

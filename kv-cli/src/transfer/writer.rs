@@ -1,4 +1,4 @@
-//! Writing many entries in bounded batches.
+//! Writes entries in bounded batches.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use anykv::{Key, KvStore, SetItem};
 use crate::exit::Failure;
 use crate::progress::Progress;
 
-/// Collects entries and writes them, a batch at a time, in order.
+/// Collects entries and writes them in order, batch by batch.
 pub(super) struct Writer<'w> {
     store: Arc<dyn KvStore>,
     progress: &'w Progress,
@@ -24,7 +24,7 @@ impl<'w> Writer<'w> {
         Self { store: Arc::clone(store), progress, batch: Vec::new(), bytes: 0, written: 0 }
     }
 
-    /// Takes an entry, and writes the batch when it is full. Gives the last key of a batch that was written.
+    /// Adds an entry. Writes the batch when it is full, and then returns its last key.
     pub(super) async fn push(&mut self, item: SetItem) -> Result<Option<Key>, Failure> {
         self.bytes += item.value.len();
         self.batch.push(item);
@@ -34,22 +34,22 @@ impl<'w> Writer<'w> {
         self.flush().await
     }
 
-    /// Writes what was collected.
+    /// Writes the collected entries. Returns the last key.
     pub(super) async fn flush(&mut self) -> Result<Option<Key>, Failure> {
         let batch = std::mem::take(&mut self.batch);
         self.bytes = 0;
         for outcome in self.store.set_many(&batch).await {
-            // Without a condition an entry is stored or has failed.
+            // A write without a condition is never refused.
             let _ = outcome?;
             self.written += 1;
             self.progress.advance(1);
         }
-        // A store in memory never waits: an interrupt is heard here.
+        // A memory store never waits. Yield, so that an interrupt is noticed.
         tokio::task::yield_now().await;
         Ok(batch.into_iter().next_back().map(|item| item.key))
     }
 
-    /// How many entries were written.
+    /// Returns the number of written entries.
     pub(super) fn written(&self) -> u64 {
         self.written
     }

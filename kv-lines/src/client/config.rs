@@ -1,4 +1,4 @@
-//! How a store that is elsewhere is found.
+//! The settings of the client: address and timeouts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::Endpoint;
 use super::store::LinesStore;
 
-/// How long connecting may take unless said.
+/// The default connect timeout.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an operation may take unless said; `clear` and `sweep` take as long as they need.
+/// The default timeout of an operation. `clear`, `flush` and `sweep` have no timeout.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `lines://127.0.0.1:PORT`
+/// The URL scheme `lines://127.0.0.1:PORT`.
 pub const SCHEME: Scheme =
     Scheme::new("lines", "lines://127.0.0.1:PORT[?connect_timeout=5s&operation_timeout=10s]", open);
 
@@ -23,15 +23,15 @@ fn open(url: StoreUrl) -> Opening {
     Box::pin(async move { Ok(Arc::new(LinesBuilder::from_url(&url)?.open().await?) as Arc<dyn KvStore>) })
 }
 
-/// What can be set in a URL or a configuration file.
+/// The settings that a URL or a configuration file can hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LinesConfig {
-    /// How long connecting may take.
+    /// The connect timeout. Default: [`CONNECT_TIMEOUT`].
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// How long an operation may take.
+    /// The timeout of an operation. Default: [`OPERATION_TIMEOUT`].
     #[serde(with = "humantime_serde")]
     pub operation_timeout: Duration,
 }
@@ -50,52 +50,52 @@ pub struct LinesBuilder {
 }
 
 impl LinesBuilder {
-    /// The store that is served at this address.
+    /// Creates a builder for the store that is served at this address.
     pub fn new(address: SocketAddr) -> Self {
         Self { address, config: LinesConfig::default() }
     }
 
-    /// As the URL says.
+    /// Creates a builder from a URL.
     ///
     /// # Errors
-    /// `Invalid` for what is no `lines://ADDRESS:PORT`, and for an unknown option.
+    /// `Invalid` unless the URL is `lines://ADDRESS:PORT`, and for an unknown option.
     pub fn from_url(url: &StoreUrl) -> Result<Self> {
-        let shape = || Error::invalid("the address of a served store is `lines://127.0.0.1:PORT`");
+        let malformed = || Error::invalid("the URL of a served store has the form `lines://127.0.0.1:PORT`");
         let address = url.rest().strip_prefix("//").and_then(|rest| rest.trim_end_matches('/').parse().ok());
-        Ok(Self { address: address.ok_or_else(shape)?, config: url.options()? })
+        Ok(Self { address: address.ok_or_else(malformed)?, config: url.options()? })
     }
 
-    /// Takes all settings at once.
+    /// Sets all settings at once.
     #[must_use]
     pub fn config(mut self, config: LinesConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// Sets how long connecting may take.
+    /// Sets the connect timeout.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.config.connect_timeout = timeout;
         self
     }
 
-    /// Sets how long an operation may take.
+    /// Sets the timeout of an operation.
     #[must_use]
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.config.operation_timeout = timeout;
         self
     }
 
-    /// Connects, and asks what is served.
+    /// Connects, and requests the store's name, capabilities and limits.
     ///
     /// # Errors
-    /// `Invalid` for an address that is not of this machine, because nothing on the way is secret; `Unavailable` where nobody
-    /// answers; `Corrupt` where something else is spoken.
+    /// `Invalid` for an address that is not loopback, because the connection is not encrypted; `Unavailable` if no
+    /// server answers; `Corrupt` if the server speaks another protocol.
     pub async fn open(self) -> Result<LinesStore> {
         let Self { address, config } = self;
         if !address.ip().is_loopback() {
             return Err(Error::invalid(format!(
-                "`{address}` is no loopback address, and the protocol has neither passwords nor encryption"
+                "`{address}` is not a loopback address, and the protocol has neither authentication nor encryption"
             )));
         }
         LinesStore::connect(Endpoint::new(address, config)).await
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_addresses_of_this_machine_are_taken() {
+    async fn only_loopback_addresses_are_accepted() {
         for url in ["lines:", "lines://", "lines://host:1", "lines://127.0.0.1", "lines://127.0.0.1:1?x=1"] {
             assert!(LinesBuilder::from_url(&url.parse().unwrap()).is_err(), "{url}");
         }

@@ -1,4 +1,4 @@
-//! One connection: a session that is asked one thing after another.
+//! A connection: one session with one request at a time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ impl Connection {
         Ok(Self { reader: BufReader::new(reader), writer, line: Vec::new() })
     }
 
-    /// Whether nothing has come since the last answer, not even the end.
+    /// True if the server has sent nothing since the last response and has not closed the connection.
     pub(super) fn is_idle(&self) -> bool {
         let read = self.reader.get_ref().try_read(&mut [0]);
         self.reader.buffer().is_empty() && matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -33,21 +33,21 @@ impl Connection {
     /// Sends a request.
     ///
     /// # Cancel safety
-    /// A dropped future may have sent half a line: the connection is of no use then.
+    /// Not cancel safe: a dropped future may have sent part of a line. Drop the connection then.
     pub(super) async fn send(&mut self, request: &str) -> io::Result<()> {
         self.writer.write_all(request.as_bytes()).await?;
         self.writer.flush().await
     }
 
-    /// The next line that comes, if it has at most so many bytes.
+    /// Receives the next line, of at most `max_bytes`.
     ///
     /// # Cancel safety
-    /// As [`Connection::send`].
-    pub(super) async fn receive(&mut self, most: usize) -> io::Result<&[u8]> {
-        match line::read_async(&mut self.reader, &mut self.line, most).await? {
+    /// Not cancel safe, like [`Connection::send`].
+    pub(super) async fn receive(&mut self, max_bytes: usize) -> io::Result<&[u8]> {
+        match line::read_async(&mut self.reader, &mut self.line, max_bytes).await? {
             Line::Read => Ok(&self.line),
-            Line::End | Line::Unended => Err(io::ErrorKind::UnexpectedEof.into()),
-            Line::TooLong => Err(io::Error::other(format!("an answer of more than {most} bytes"))),
+            Line::End | Line::Unterminated => Err(io::ErrorKind::UnexpectedEof.into()),
+            Line::TooLong => Err(io::Error::other(format!("the response has more than {max_bytes} bytes"))),
         }
     }
 }

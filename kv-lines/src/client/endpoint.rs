@@ -1,4 +1,4 @@
-//! Where the store is served, and how connections to it are made.
+//! The address of a served store, and the timeouts of its connections and calls.
 
 use std::future::Future;
 use std::io;
@@ -19,9 +19,9 @@ pub(super) struct Endpoint {
     config: LinesConfig,
 }
 
-/// A request as it stands on the line, with the id that its answers carry.
+/// A request with the id that its response repeats.
 #[derive(Debug, Serialize)]
-struct Asked<'r> {
+struct RequestLine<'r> {
     id: u8,
     #[serde(flatten)]
     request: &'r Request,
@@ -32,7 +32,7 @@ impl Endpoint {
         Self { address, config }
     }
 
-    /// Makes a connection.
+    /// Opens a connection.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -40,7 +40,7 @@ impl Endpoint {
         let opening = Connection::open(self.address);
         match tokio::time::timeout(self.config.connect_timeout, opening).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(Error::unavailable(format!("nobody answers at {}", self.address)).with_source(error)),
+            Ok(Err(error)) => Err(Error::unavailable(format!("cannot connect to {}", self.address)).with_source(error)),
             Err(_) => Err(Error::unavailable(format!(
                 "connecting to {} took longer than {:?}",
                 self.address, self.config.connect_timeout
@@ -48,24 +48,25 @@ impl Endpoint {
         }
     }
 
-    /// Waits as long as an operation may take.
-    pub(super) async fn within<T>(&self, work: impl Future<Output = io::Result<T>>) -> Result<T, Broken> {
+    /// Applies the timeout of an operation.
+    pub(super) async fn with_timeout<T>(&self, work: impl Future<Output = io::Result<T>>) -> Result<T, ExchangeError> {
         match tokio::time::timeout(self.config.operation_timeout, work).await {
-            Ok(done) => done.map_err(Broken::Connection),
-            Err(_) => Err(Broken::TimedOut(self.config.operation_timeout)),
+            Ok(done) => done.map_err(ExchangeError::Connection),
+            Err(_) => Err(ExchangeError::TimedOut(self.config.operation_timeout)),
         }
     }
 }
 
-/// Why no answer came.
+/// The reason for a missing response.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub(super) enum ExchangeError {
     Connection(io::Error),
     TimedOut(Duration),
 }
 
-impl Broken {
-    /// What the caller of an operation learns: of a write that it may have happened.
+impl ExchangeError {
+    /// Converts into the error of the operation: `Indeterminate` for a write, which may have happened, else
+    /// `Unavailable`.
     pub(super) fn into_error(self, writes: bool) -> Error {
         let (message, source) = match self {
             Self::Connection(error) => ("the connection to the served store broke".to_owned(), Some(error)),
@@ -79,13 +80,13 @@ impl Broken {
     }
 }
 
-/// The line of a request.
+/// Encodes a request as a line.
 pub(super) fn line(request: &Request) -> Result<String> {
-    let line = serde_json::to_string(&Asked { id: 1, request });
-    let mut line = line.map_err(|error| Error::invalid(format!("the request is no JSON: {error}")))?;
+    let line = serde_json::to_string(&RequestLine { id: 1, request });
+    let mut line = line.map_err(|error| Error::invalid(format!("cannot encode the request as JSON: {error}")))?;
     if line.len() > MAX_LINE_BYTES {
         return Err(Error::invalid(format!(
-            "the request has {} bytes, the protocol takes {MAX_LINE_BYTES}",
+            "the request has {} bytes, the limit of the protocol is {MAX_LINE_BYTES}",
             line.len()
         )));
     }

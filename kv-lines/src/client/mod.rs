@@ -1,10 +1,10 @@
-//! The side that has a connection: a store that is elsewhere.
+//! The client: a store that another process serves.
 
-mod answer;
-mod calls;
 mod config;
 mod connection;
 mod endpoint;
+mod pool;
+mod response;
 mod store;
 mod stream;
 

@@ -1,4 +1,4 @@
-//! Watches and subscriptions, each on a connection of its own.
+//! Watches and subscriptions. Each has its own connection.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,50 +8,51 @@ use futures_util::{Stream, StreamExt, stream};
 use kv_core::{Clock, Error, ErrorKind, GapReason, MessageEvent, Result, SystemClock, WatchEvent};
 use serde::Deserialize;
 
-use super::answer::{self, Answer, BRIEF_BYTES};
 use super::connection::Connection;
 use super::endpoint::{Endpoint, line};
+use super::response::{self, OVERHEAD_BYTES, Response};
 use crate::request::Request;
-use crate::shape::{Hear, Heard};
+use crate::shape::{FromStreamEvent, StreamEvent};
 
-/// How long it is until a lost connection is tried again.
-const RETRY: Duration = Duration::from_millis(200);
+/// The delay between attempts to reconnect.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// A line of a running stream.
+/// An event line of a running stream.
 #[derive(Debug, Deserialize)]
-struct Told {
-    event: Heard,
+struct EventLine {
+    event: StreamEvent,
 }
 
-/// What a stream tells where it may have missed something.
-pub(super) trait Gapped: Hear + Send + 'static {
+/// The item type of a stream: it has a gap event for events that may be lost.
+pub(super) trait StreamItem: FromStreamEvent + Send + 'static {
     fn gap(reason: GapReason) -> Self;
 }
 
-impl Gapped for WatchEvent {
+impl StreamItem for WatchEvent {
     fn gap(reason: GapReason) -> Self {
         Self::Gap { reason }
     }
 }
 
-impl Gapped for MessageEvent {
+impl StreamItem for MessageEvent {
     fn gap(reason: GapReason) -> Self {
         Self::Gap { reason }
     }
 }
 
-/// Starts a stream by the first request. Where its connection breaks, it is started again by the other one, and says so.
+/// Starts a stream by the request `first`. After a lost connection the stream reconnects, starts again by the request
+/// `again`, and yields a gap.
 ///
-/// The stream is live when this returns, and ends with the handle. Its events have at most `longest` bytes.
-pub(super) async fn start<T: Gapped>(
+/// The stream is live when this returns, and ends when `closed` completes. An event has at most `max_event_bytes`.
+pub(super) async fn start<T: StreamItem>(
     endpoint: Endpoint,
-    closing: impl Future<Output = ()> + Send + 'static,
-    longest: usize,
+    closed: impl Future<Output = ()> + Send + 'static,
+    max_event_bytes: usize,
     first: Request,
     again: Request,
 ) -> Result<Pin<Box<dyn Stream<Item = Result<T>> + Send>>> {
     let connection = begin(&endpoint, &first).await?;
-    let state = Running { endpoint, longest, again, connection: Some(connection), has_heard: false };
+    let state = RunningStream { endpoint, max_event_bytes, again, connection: Some(connection), has_received: false };
     let events = stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         match state.next().await {
@@ -60,27 +61,27 @@ pub(super) async fn start<T: Gapped>(
             None => None,
         }
     });
-    Ok(Box::pin(events.take_until(Box::pin(closing))))
+    Ok(Box::pin(events.take_until(Box::pin(closed))))
 }
 
-struct Running {
+struct RunningStream {
     endpoint: Endpoint,
-    longest: usize,
+    max_event_bytes: usize,
     again: Request,
-    /// None while it is broken.
+    /// `None` while the stream is disconnected.
     connection: Option<Connection>,
-    /// Whether anything came since the stream was started or started again.
-    has_heard: bool,
+    /// True if a line arrived since the stream last started.
+    has_received: bool,
 }
 
-impl Running {
-    async fn next<T: Gapped>(&mut self) -> Option<Result<T>> {
+impl RunningStream {
+    async fn next<T: StreamItem>(&mut self) -> Option<Result<T>> {
         if let Some(connection) = &mut self.connection {
-            match connection.receive(self.longest).await {
+            match connection.receive(self.max_event_bytes).await {
                 Ok(line) => {
-                    self.has_heard = true;
-                    return match answer::read::<Told>(line) {
-                        Ok(told) => T::hear(told.event),
+                    self.has_received = true;
+                    return match response::read::<EventLine>(line) {
+                        Ok(line) => T::from_stream_event(line.event),
                         Err(error) => Some(Err(error)),
                     };
                 }
@@ -90,11 +91,12 @@ impl Running {
         self.resume().await
     }
 
-    /// Connects again, however long that takes: who does not want to wait drops the stream.
-    async fn resume<T: Gapped>(&mut self) -> Option<Result<T>> {
-        // A server that starts streams and breaks them at once is not asked without a pause.
-        if !std::mem::take(&mut self.has_heard) {
-            SystemClock.sleep(RETRY).await;
+    /// Reconnects without a time limit. A caller that does not want to wait drops the stream.
+    async fn resume<T: StreamItem>(&mut self) -> Option<Result<T>> {
+        // Delay the first attempt too if the last connection delivered nothing: a server that breaks each stream at
+        // once would cause a busy loop.
+        if !std::mem::take(&mut self.has_received) {
+            SystemClock.sleep(RETRY_DELAY).await;
         }
         loop {
             match begin(&self.endpoint, &self.again).await {
@@ -102,7 +104,7 @@ impl Running {
                     self.connection = Some(connection);
                     return Some(Ok(T::gap(GapReason::Reconnected)));
                 }
-                Err(error) if error.kind() == ErrorKind::Unavailable => SystemClock.sleep(RETRY).await,
+                Err(error) if error.kind() == ErrorKind::Unavailable => SystemClock.sleep(RETRY_DELAY).await,
                 Err(error) if error.kind() == ErrorKind::Closed => return None,
                 Err(error) => return Some(Err(error)),
             }
@@ -110,13 +112,14 @@ impl Running {
     }
 }
 
+/// Opens a connection and starts a stream on it.
 async fn begin(endpoint: &Endpoint, request: &Request) -> Result<Connection, Error> {
     let mut connection = endpoint.connect().await?;
     let request = line(request)?;
-    let asked = endpoint.within(async {
+    let response = endpoint.with_timeout(async {
         connection.send(&request).await?;
-        connection.receive(BRIEF_BYTES).await.map(answer::read::<Answer<()>>)
+        connection.receive(OVERHEAD_BYTES).await.map(response::read::<Response<()>>)
     });
-    asked.await.map_err(|broken| broken.into_error(false))??.into_result()?;
+    response.await.map_err(|error| error.into_error(false))??.into_result()?;
     Ok(connection)
 }

@@ -1,24 +1,24 @@
-//! From a request to its result.
+//! Executes requests.
 
 use kv_core::{Error, Kv, KvStore, Result, SetItem, SetOutcome, When};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::room::{Each, Room};
+use super::budget::{Outcome, ValueBudget};
 use crate::request::Request;
-use crate::shape::{Commit, Delete, Entry, Info, Item, Many, Page, Segments, Set, shown};
+use crate::shape::{Batch, Commit, Delete, Entry, Info, Item, Page, Segments, Set, encode_entry};
 
-/// How many keys of a batch are read before their values are counted.
-const PART: usize = 64;
+/// The number of keys that are read before their values count against the budget.
+const CHUNK_KEYS: usize = 64;
 
-/// Runs a request that is answered once. Watches and subscriptions live in the session and are `None` here.
+/// Executes a request that has one response. Returns `None` for requests about streams, which the session handles.
 pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Option<Box<RawValue>>> {
     let store = kv.store();
     let default = kv.default_expiry();
     match request {
         Request::Info {} => json(&Info::from(store.info())),
-        Request::Get { key } => json(&shown(store.get(&key.key()?).await?.as_ref())),
+        Request::Get { key } => json(&encode_entry(store.get(&key.key()?).await?.as_ref())),
         Request::Contains { key } => json(&store.contains(&key.key()?).await?),
         Request::Set(set) => {
             let SetItem { key, value, options, .. } = set.into_item(default)?;
@@ -35,7 +35,7 @@ pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Option<Box<RawV
         }
         Request::DeleteMany { keys } => {
             let deleted = store.delete_many(&Segments::keys(&keys.into_vec())?).await;
-            json(&deleted.into_iter().map(|one| Each::of(one, |one| Delete::from(&one))).collect::<Vec<_>>())
+            json(&deleted.into_iter().map(|one| Outcome::of(one, |one| Delete::from(&one))).collect::<Vec<_>>())
         }
         Request::List(list) => {
             let page = store.list(&list.query()?).await?;
@@ -48,7 +48,7 @@ pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Option<Box<RawV
         Request::Touch { key, expiry } => json(&store.touch(&key.key()?, expiry.new_expiry()?).await?),
         Request::Increment(increment) => {
             let (key, by) = (increment.key.key()?, increment.by());
-            // As text: a double cannot hold every counter.
+            // Decimal text, because a JSON number may be read as a double, which cannot hold every counter.
             json(&store.increment(&key, by, &increment.options(default)).await?.to_string())
         }
         Request::Commit(commit) => json(&Commit::from(store.commit(&commit.into_transaction(default)?).await?)),
@@ -77,43 +77,47 @@ pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Option<Box<RawV
 }
 
 fn json(result: &impl Serialize) -> Result<Option<Box<RawValue>>> {
-    to_raw_value(result).map(Some).map_err(|error| Error::invalid(format!("the result is no JSON: {error}")))
+    to_raw_value(result).map(Some).map_err(|error| Error::invalid(format!("cannot encode the result as JSON: {error}")))
 }
 
-/// Reads as many as one answer has room for.
-async fn get_many(kv: &Kv, keys: Many<Segments>) -> Result<Vec<Each<Option<Entry>>>> {
+/// Reads keys until the budget of the response is used up.
+async fn get_many(kv: &Kv, keys: Batch<Segments>) -> Result<Vec<Outcome<Option<Entry>>>> {
     let keys = Segments::keys(&keys.into_vec())?;
-    let (mut answers, mut room) = (Vec::with_capacity(keys.len()), Room::new());
-    for part in keys.chunks(PART) {
-        if room.is_full() {
-            answers.extend(part.iter().map(|_| Each::no_room()));
+    let (mut results, mut budget) = (Vec::with_capacity(keys.len()), ValueBudget::new());
+    for part in keys.chunks(CHUNK_KEYS) {
+        if budget.is_spent() {
+            results.extend(part.iter().map(|_| Outcome::over_budget()));
             continue;
         }
         for found in kv.store().get_many(part).await {
-            let fits = room.take(found.iter().flatten().map(|entry| entry.value.len()).sum());
-            answers.push(if fits { Each::of(found, |found| shown(found.as_ref())) } else { Each::no_room() });
+            let fits = budget.take(found.iter().flatten().map(|entry| entry.value.len()).sum());
+            results.push(if fits {
+                Outcome::of(found, |found| encode_entry(found.as_ref()))
+            } else {
+                Outcome::over_budget()
+            });
         }
     }
-    Ok(answers)
+    Ok(results)
 }
 
-/// Writes all, or, where each answer may have a value in it, as many as one answer has room for.
-async fn set_many(kv: &Kv, items: &[SetItem]) -> Vec<Each<Set>> {
-    let is_brief = |item: &SetItem| item.options.when == When::Always && !item.options.return_previous;
-    let part = if items.iter().all(is_brief) { items.len().max(1) } else { PART };
-    let (mut answers, mut room) = (Vec::with_capacity(items.len()), Room::new());
-    for part in items.chunks(part) {
-        if room.is_full() {
-            answers.extend(part.iter().map(|_| Each::no_room()));
+/// Writes items. If their results may contain values, it stops when the budget of the response is used up.
+async fn set_many(kv: &Kv, items: &[SetItem]) -> Vec<Outcome<Set>> {
+    let has_no_value = |item: &SetItem| item.options.when == When::Always && !item.options.return_previous;
+    let chunk = if items.iter().all(has_no_value) { items.len().max(1) } else { CHUNK_KEYS };
+    let (mut results, mut budget) = (Vec::with_capacity(items.len()), ValueBudget::new());
+    for part in items.chunks(chunk) {
+        if budget.is_spent() {
+            results.extend(part.iter().map(|_| Outcome::over_budget()));
             continue;
         }
         for outcome in kv.store().set_many(part).await {
-            // What was written is told, and what it overflows by is less than a part.
-            if let Ok(SetOutcome::Stored { previous: told, .. } | SetOutcome::Refused { current: told }) = &outcome {
-                room.take(told.as_ref().map_or(0, |entry| entry.value.len()));
+            // The result of a completed write is always reported, so the response may exceed the budget by one chunk.
+            if let Ok(SetOutcome::Stored { previous: entry, .. } | SetOutcome::Refused { current: entry }) = &outcome {
+                budget.take(entry.as_ref().map_or(0, |entry| entry.value.len()));
             }
-            answers.push(Each::of(outcome, |outcome| Set::from(&outcome)));
+            results.push(Outcome::of(outcome, |outcome| Set::from(&outcome)));
         }
     }
-    answers
+    results
 }

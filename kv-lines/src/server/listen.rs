@@ -1,4 +1,4 @@
-//! Sessions over loopback connections.
+//! Serves sessions over loopback connections.
 
 use std::io;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use tokio::task::JoinHandle;
 
 use super::session;
 
-/// How many connections are served at once; more wait.
+/// The most connections that are served at once. Further connections wait.
 const MAX_CONNECTIONS: usize = 256;
 
-/// Serves a session to each connection, side by side, until accepting fails.
+/// Serves a session to each connection concurrently until accepting fails.
 ///
-/// There is no authentication: whoever can connect can read and write the store. Give it a loopback listener.
+/// There is no authentication: any process that can connect can read and write the store.
 ///
 /// # Errors
-/// What accepting gives, and `InvalidInput` for a listener that others than this machine can reach.
+/// The errors of accepting, and `InvalidInput` for a listener whose address is not loopback.
 ///
 /// # Cancel safety
-/// Sessions that have begun go on after a dropped future.
+/// Running sessions continue after the future is dropped.
 pub async fn listen(kv: &Kv, listener: TcpListener) -> io::Result<()> {
     let sessions = Sessions::new(kv, listener)?;
     loop {
@@ -29,11 +29,15 @@ pub async fn listen(kv: &Kv, listener: TcpListener) -> io::Result<()> {
     }
 }
 
-/// As [`listen`], until the session of the first connection ends: a [`LinesStore`](crate::LinesStore) holds that one as long
-/// as it lives, so the store here lives as long as the one there.
+/// Serves like [`listen`], and returns when the session of the first connection ends. A
+/// [`LinesStore`](crate::LinesStore) keeps its first connection open as long as it lives, so the server runs as long as
+/// that client.
 ///
 /// # Errors
-/// As [`listen`].
+/// The same as [`listen`], and a panic of the first session.
+///
+/// # Cancel safety
+/// Running sessions continue after the future is dropped.
 pub async fn serve(kv: &Kv, listener: TcpListener) -> io::Result<()> {
     let sessions = Sessions::new(kv, listener)?;
     let mut first = sessions.accept().await?;
@@ -48,7 +52,7 @@ pub async fn serve(kv: &Kv, listener: TcpListener) -> io::Result<()> {
 struct Sessions {
     kv: Kv,
     listener: TcpListener,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Sessions {
@@ -56,20 +60,20 @@ impl Sessions {
         if !listener.local_addr()?.ip().is_loopback() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the listener is not on a loopback address"));
         }
-        Ok(Self { kv: kv.clone(), listener, room: Arc::new(Semaphore::new(MAX_CONNECTIONS)) })
+        Ok(Self { kv: kv.clone(), listener, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)) })
     }
 
-    /// Waits for a connection, and serves it in a task of its own.
+    /// Accepts a connection, and spawns its session.
     async fn accept(&self) -> io::Result<JoinHandle<()>> {
         // The semaphore is never closed.
-        let permit = Arc::clone(&self.room).acquire_owned().await.map_err(io::Error::other)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
         let connection = self.next().await?;
-        // Small responses are waited for; where this fails they only come later.
+        // Responses are small and latency matters. An error only leaves the delay in place.
         let _ = connection.set_nodelay(true);
         let kv = self.kv.clone();
         Ok(tokio::spawn(async move {
             let (reader, writer) = connection.into_split();
-            // A connection that breaks concerns its own session alone.
+            // A broken connection ends only its own session.
             let _ = session(&kv, reader, writer).await;
             drop(permit);
         }))
@@ -79,7 +83,7 @@ impl Sessions {
         loop {
             match self.listener.accept().await {
                 Ok((connection, _)) => return Ok(connection),
-                // The peer changed its mind while it waited.
+                // The peer closed the connection before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => return Err(error),
             }

@@ -1,9 +1,9 @@
-//! The side that has the store.
+//! The server: sessions over a store.
 
+mod budget;
 mod execute;
 mod listen;
 mod parse;
-mod room;
 mod session;
 mod streams;
 

@@ -1,7 +1,7 @@
-//! From a line to the request that it is.
+//! Parses a line into a request.
 //!
-//! The line is read twice, for its `op` and for the arguments of that, and never as a tree of any JSON: such a tree takes up to
-//! a hundred times the memory of its text.
+//! The line is read twice: for its `id` and `op`, and then for the arguments of that operation. It is never read into a
+//! generic JSON tree, which takes up to a hundred times the memory of the text.
 
 use std::borrow::Cow;
 
@@ -13,9 +13,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::request::{ExpiryText, Request};
-use crate::shape::{Many, Segments};
+use crate::shape::{Batch, Segments};
 
-/// The longest `id`, in bytes. A response repeats it, and so does each event of a stream.
+/// The longest `id`, in bytes. Each response, and each event of a stream, repeats it.
 const MAX_ID_BYTES: usize = 1_024;
 
 const OPERATIONS: &[&str] = &[
@@ -43,17 +43,17 @@ const OPERATIONS: &[&str] = &[
     "close",
 ];
 
-/// The id, as far as the line has one, and the request.
+/// Returns the id, `null` if the line has none, and the request.
 pub(super) fn parse(line: &[u8]) -> (Value, Result<Request>) {
     let malformed = |error: &serde_json::Error| Error::invalid(format!("malformed request: {error}"));
-    // Else an array of an id and an operation would be one.
+    // serde would accept an array of an id and an operation for `Envelope`.
     if line.trim_ascii_start().first() != Some(&b'{') {
         let error = serde_json::from_slice::<IgnoredAny>(line).err();
         let error =
             error.map_or_else(|| Error::invalid("malformed request: a request is an object"), |e| malformed(&e));
         return (Value::Null, Err(error));
     }
-    let Head { id, op } = match serde_json::from_slice(line) {
+    let Envelope { id, op } = match serde_json::from_slice(line) {
         Ok(head) => head,
         Err(error) => return (Value::Null, Err(malformed(&error))),
     };
@@ -73,14 +73,14 @@ pub(super) fn parse(line: &[u8]) -> (Value, Result<Request>) {
 }
 
 #[derive(Deserialize)]
-struct Head<'l> {
+struct Envelope<'l> {
     #[serde(borrow)]
     id: Option<&'l RawValue>,
     #[serde(borrow)]
     op: Option<Cow<'l, str>>,
 }
 
-/// Reads what an operation takes.
+/// Visits the arguments of the named operation.
 struct Arguments<'o>(&'o str);
 
 impl<'de> Visitor<'de> for Arguments<'_> {
@@ -91,41 +91,49 @@ impl<'de> Visitor<'de> for Arguments<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Request, A::Error> {
-        let arguments = MapAccessDeserializer::new(Rest(fields));
+        let arguments = MapAccessDeserializer::new(ArgumentFields(fields));
         Ok(match self.0 {
-            "info" => Nothing::deserialize(arguments).map(|Nothing {}| Request::Info {})?,
-            "get" => OfKey::deserialize(arguments).map(|OfKey { key }| Request::Get { key })?,
-            "contains" => OfKey::deserialize(arguments).map(|OfKey { key }| Request::Contains { key })?,
+            "info" => NoArguments::deserialize(arguments).map(|NoArguments {}| Request::Info {})?,
+            "get" => KeyArguments::deserialize(arguments).map(|KeyArguments { key }| Request::Get { key })?,
+            "contains" => KeyArguments::deserialize(arguments).map(|KeyArguments { key }| Request::Contains { key })?,
             "set" => Request::Set(Deserialize::deserialize(arguments)?),
             "delete" => Request::Delete(Deserialize::deserialize(arguments)?),
-            "get_many" => OfKeys::deserialize(arguments).map(|OfKeys { keys }| Request::GetMany { keys })?,
-            "set_many" => OfItems::deserialize(arguments).map(|OfItems { items }| Request::SetMany { items })?,
-            "delete_many" => OfKeys::deserialize(arguments).map(|OfKeys { keys }| Request::DeleteMany { keys })?,
+            "get_many" => {
+                KeysArguments::deserialize(arguments).map(|KeysArguments { keys }| Request::GetMany { keys })?
+            }
+            "set_many" => {
+                ItemsArguments::deserialize(arguments).map(|ItemsArguments { items }| Request::SetMany { items })?
+            }
+            "delete_many" => {
+                KeysArguments::deserialize(arguments).map(|KeysArguments { keys }| Request::DeleteMany { keys })?
+            }
             "list" => Request::List(Deserialize::deserialize(arguments)?),
-            "clear" => OfPrefix::deserialize(arguments).map(|OfPrefix { prefix }| Request::Clear { prefix })?,
-            "touch" => OfTouch::deserialize(arguments).map(|OfTouch { key, expiry }| Request::Touch { key, expiry })?,
+            "clear" => {
+                PrefixArguments::deserialize(arguments).map(|PrefixArguments { prefix }| Request::Clear { prefix })?
+            }
+            "touch" => TouchArguments::deserialize(arguments)
+                .map(|TouchArguments { key, expiry }| Request::Touch { key, expiry })?,
             "increment" => Request::Increment(Deserialize::deserialize(arguments)?),
             "commit" => Request::Commit(Deserialize::deserialize(arguments)?),
             "watch" => Request::Watch(Deserialize::deserialize(arguments)?),
-            "unwatch" => OfStream::deserialize(arguments)?.of().map(|of| Request::Unwatch { of })?,
+            "unwatch" => StreamArguments::deserialize(arguments)?.of().map(|of| Request::Unwatch { of })?,
             "publish" => Request::Publish(Deserialize::deserialize(arguments)?),
-            "subscribe" => {
-                OfChannels::deserialize(arguments).map(|OfChannels { channels }| Request::Subscribe { channels })?
-            }
-            "unsubscribe" => OfStream::deserialize(arguments)?.of().map(|of| Request::Unsubscribe { of })?,
-            "ping" => Nothing::deserialize(arguments).map(|Nothing {}| Request::Ping {})?,
-            "flush" => Nothing::deserialize(arguments).map(|Nothing {}| Request::Flush {})?,
-            "sweep" => Nothing::deserialize(arguments).map(|Nothing {}| Request::Sweep {})?,
-            "close" => Nothing::deserialize(arguments).map(|Nothing {}| Request::Close {})?,
+            "subscribe" => ChannelsArguments::deserialize(arguments)
+                .map(|ChannelsArguments { channels }| Request::Subscribe { channels })?,
+            "unsubscribe" => StreamArguments::deserialize(arguments)?.of().map(|of| Request::Unsubscribe { of })?,
+            "ping" => NoArguments::deserialize(arguments).map(|NoArguments {}| Request::Ping {})?,
+            "flush" => NoArguments::deserialize(arguments).map(|NoArguments {}| Request::Flush {})?,
+            "sweep" => NoArguments::deserialize(arguments).map(|NoArguments {}| Request::Sweep {})?,
+            "close" => NoArguments::deserialize(arguments).map(|NoArguments {}| Request::Close {})?,
             unknown => return Err(A::Error::unknown_variant(unknown, OPERATIONS)),
         })
     }
 }
 
-/// The fields of a request without those that every one has.
-struct Rest<A>(A);
+/// The fields of a request without `id` and `op`.
+struct ArgumentFields<A>(A);
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Rest<A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for ArgumentFields<A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
@@ -145,57 +153,57 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Rest<A> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct NoArguments {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfKey {
+struct KeyArguments {
     key: Segments,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfKeys {
-    keys: Many<Segments>,
+struct KeysArguments {
+    keys: Batch<Segments>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfItems {
-    items: Many<crate::request::SetRequest>,
+struct ItemsArguments {
+    items: Batch<crate::request::SetRequest>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfPrefix {
+struct PrefixArguments {
     prefix: Segments,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfTouch {
+struct TouchArguments {
     key: Segments,
     expiry: ExpiryText,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfChannels {
+struct ChannelsArguments {
     channels: Segments,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfStream {
+struct StreamArguments {
     of: Box<RawValue>,
 }
 
-impl OfStream {
-    /// The id. None that is longer names a stream.
+impl StreamArguments {
+    /// Returns the id of the stream.
     fn of<E: serde::de::Error>(self) -> Result<Value, E> {
         let text = self.of.get();
         if text.len() > MAX_ID_BYTES {
-            return Err(E::custom(format!("`of` has {} bytes, an id at most {MAX_ID_BYTES}", text.len())));
+            return Err(E::custom(format!("`of` has {} bytes, the limit of an id is {MAX_ID_BYTES}", text.len())));
         }
         serde_json::from_str(text).map_err(E::custom)
     }

@@ -1,4 +1,4 @@
-//! One session: requests in, responses and events out.
+//! A session: reads requests, writes responses and events.
 
 use std::io;
 use std::pin::Pin;
@@ -10,35 +10,35 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
+use super::budget::Outcome;
 use super::execute::execute;
 use super::parse::parse;
-use super::room::Each;
 use super::streams::Streams;
 use crate::escape;
 use crate::line::{self, Line, MAX_LINE_BYTES};
 use crate::request::Request;
-use crate::shape::Heard;
+use crate::shape::StreamEvent;
 
-/// How many lines may wait for a peer that does not read; then the session waits for it.
-const MAX_WAITING: usize = 16;
+/// The most lines that are queued for a slow peer. Then the session waits for the peer.
+const MAX_QUEUED_LINES: usize = 16;
 
-/// Answers requests in the order in which they come, until the input ends.
+/// Executes requests one after the other until the input ends.
 ///
 /// # Errors
-/// What reading or writing gives. A request that cannot be read or done is answered, and ends nothing.
+/// The errors of reading and writing. A malformed or failed request gets an error response, and the session continues.
 pub async fn session(
     kv: &Kv,
     reader: impl AsyncRead + Send + Unpin,
     writer: impl AsyncWrite + Send + Unpin + 'static,
 ) -> io::Result<()> {
-    let (out, waiting) = mpsc::channel(MAX_WAITING);
-    let output = tokio::spawn(write(writer, waiting));
-    let read = answer_all(kv, reader, out).await;
+    let (out, lines) = mpsc::channel(MAX_QUEUED_LINES);
+    let output = tokio::spawn(write(writer, lines));
+    let input = run_requests(kv, reader, out).await;
     let written = output.await.unwrap_or_else(|_| Err(io::Error::other("the writer of the session failed")));
-    read.and(written)
+    input.and(written)
 }
 
-async fn answer_all(kv: &Kv, reader: impl AsyncRead + Send + Unpin, out: Sender<String>) -> io::Result<()> {
+async fn run_requests(kv: &Kv, reader: impl AsyncRead + Send + Unpin, out: Sender<String>) -> io::Result<()> {
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
     let mut session = Session { kv, streams: Streams::default(), out };
@@ -47,28 +47,28 @@ async fn answer_all(kv: &Kv, reader: impl AsyncRead + Send + Unpin, out: Sender<
             read = line::read_async(&mut reader, &mut line, MAX_LINE_BYTES) => read?,
             () = session.out.closed() => return Ok(()),
         };
-        let peer_is_there = match read {
+        let is_connected = match read {
             Line::End => return Ok(()),
             Line::TooLong => {
                 let error = Error::invalid(format!("the line is longer than {MAX_LINE_BYTES} bytes"));
                 session.send(Value::Null, Err::<(), _>(error)).await
             }
-            Line::Read | Line::Unended if line.iter().all(u8::is_ascii_whitespace) => true,
-            Line::Read | Line::Unended => session.answer(&line).await,
+            Line::Read | Line::Unterminated if line.iter().all(u8::is_ascii_whitespace) => true,
+            Line::Read | Line::Unterminated => session.handle(&line).await,
         };
-        if !peer_is_there {
+        if !is_connected {
             return Ok(());
         }
     }
 }
 
-/// Writes lines, and flushes when none is waiting.
-async fn write(writer: impl AsyncWrite + Unpin, mut waiting: Receiver<String>) -> io::Result<()> {
+/// Writes lines, and flushes when the queue is empty.
+async fn write(writer: impl AsyncWrite + Unpin, mut lines: Receiver<String>) -> io::Result<()> {
     let mut writer = BufWriter::new(writer);
-    while let Some(line) = waiting.recv().await {
+    while let Some(line) = lines.recv().await {
         writer.write_all(line.as_bytes()).await?;
         writer.write_all(b"\n").await?;
-        if waiting.is_empty() {
+        if lines.is_empty() {
             writer.flush().await?;
         }
     }
@@ -82,8 +82,8 @@ struct Session<'s> {
 }
 
 impl Session<'_> {
-    /// Answers one line; `false` when the peer is gone.
-    async fn answer(&mut self, line: &[u8]) -> bool {
+    /// Handles one line. Returns false if the peer has disconnected.
+    async fn handle(&mut self, line: &[u8]) -> bool {
         let (id, request) = parse(line);
         match request {
             Ok(request) => self.run(id, request).await,
@@ -119,25 +119,25 @@ impl Session<'_> {
         }
     }
 
-    /// Answers that the stream is live, and only then lets its events out.
+    /// Responds that the stream is live, and then starts to send its events.
     async fn start<T>(&mut self, id: Value, stream: Result<Pin<Box<dyn Stream<Item = Result<T>> + Send>>>) -> bool
     where
         T: Send + 'static,
-        for<'e> Heard: From<&'e T>,
+        for<'e> StreamEvent: From<&'e T>,
     {
         match stream {
             Ok(stream) => {
-                let peer_is_there = self.send(id.clone(), Ok(Value::Null)).await;
+                let is_connected = self.send(id.clone(), Ok(Value::Null)).await;
                 self.streams.start(id, stream, self.out.clone());
-                peer_is_there
+                is_connected
             }
             Err(error) => self.send(id, Err::<(), _>(error)).await,
         }
     }
 
     async fn send(&self, id: Value, result: Result<impl Serialize>) -> bool {
-        let response = Response { id: &id, outcome: Each::of(result, |result| result) };
-        // What has string keys and no numbers out of range is JSON.
+        let response = Response { id: &id, outcome: Outcome::of(result, |result| result) };
+        // Cannot fail: all map keys are strings, and no number is out of range.
         let line = serde_json::to_string(&response).unwrap_or_default();
         self.out.send(escape::json(line)).await.is_ok()
     }
@@ -147,5 +147,5 @@ impl Session<'_> {
 struct Response<'r, T> {
     id: &'r Value,
     #[serde(flatten)]
-    outcome: Each<T>,
+    outcome: Outcome<T>,
 }

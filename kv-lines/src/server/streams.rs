@@ -10,23 +10,23 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
 use crate::escape;
-use crate::shape::{Failure, Heard};
+use crate::shape::{Failure, StreamEvent};
 
-/// The running streams, each under the id of the request that started it.
+/// The running streams, by the id of the request that started each.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     running: HashMap<String, JoinHandle<()>>,
 }
 
 impl Streams {
-    /// How many streams a session can hold.
+    /// The most streams of a session.
     const MAX: usize = 1_024;
 
-    /// Refuses an id that cannot name a stream.
+    /// Rejects an id that cannot identify a new stream, and a stream above the limit.
     pub(super) fn check(&mut self, id: &Value) -> Result<()> {
         self.running.retain(|_, task| !task.is_finished());
         if id.is_null() {
-            return Err(Error::invalid("the request needs an `id`: its events carry it"));
+            return Err(Error::invalid("the request needs an `id`, which its events repeat"));
         }
         if self.running.contains_key(&id.to_string()) {
             return Err(Error::invalid("a stream with this `id` is running"));
@@ -37,7 +37,7 @@ impl Streams {
         Ok(())
     }
 
-    /// Sends each event of the stream, and its end, until it is stopped.
+    /// Spawns a task that sends the events of the stream and its end.
     pub(super) fn start<T>(
         &mut self,
         id: Value,
@@ -45,32 +45,32 @@ impl Streams {
         out: Sender<String>,
     ) where
         T: Send + 'static,
-        for<'e> Heard: From<&'e T>,
+        for<'e> StreamEvent: From<&'e T>,
     {
         let name = id.to_string();
         let task = tokio::spawn(async move {
             while let Some(event) = stream.next().await {
-                let heard = match event {
-                    Ok(event) => Heard::from(&event),
-                    Err(error) => Heard::Error { error: Failure::from(&error) },
+                let event = match event {
+                    Ok(event) => StreamEvent::from(&event),
+                    Err(error) => StreamEvent::Error { error: Failure::from(&error) },
                 };
-                let line = json!({"id": id, "event": heard});
+                let line = json!({"id": id, "event": event});
                 if out.send(escape::json(line.to_string())).await.is_err() {
                     return;
                 }
             }
-            // Nobody is there to hear it where this fails.
-            let _ = out.send(json!({"id": id, "event": Heard::End}).to_string()).await;
+            // An error means that the peer has disconnected.
+            let _ = out.send(json!({"id": id, "event": StreamEvent::End}).to_string()).await;
         });
         self.running.insert(name, task);
     }
 
-    /// Stops a stream and tells whether it was running; it sends nothing afterwards.
+    /// Stops a stream, which sends nothing afterwards. Returns true if it was running.
     pub(super) async fn stop(&mut self, id: &Value) -> bool {
         let Some(task) = self.running.remove(&id.to_string()) else { return false };
         let was_running = !task.is_finished();
         task.abort();
-        // It was cancelled, or had ended.
+        // Wait for the task, so that it cannot send another line. Its error is the cancellation.
         let _ = task.await;
         was_running
     }

@@ -1,4 +1,4 @@
-//! Entries, their deadlines, and what came of writes.
+//! The JSON forms of entries, deadlines and outcomes of writes.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,30 +8,30 @@ use serde::{Deserialize, Serialize};
 use super::key::Segments;
 use super::value::Value;
 
-/// A deadline: milliseconds since the Unix epoch, `null` for never, `"unknown"` where the store cannot tell.
+/// A deadline: milliseconds since the Unix epoch, `null` for never, `"unknown"` if the store does not report it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ExpiresAt {
-    /// At this moment.
+    /// The deadline, in milliseconds since the Unix epoch.
     Millis(u64),
-    /// Not by time.
+    /// The entry does not expire.
     Never,
-    /// The store cannot tell.
+    /// The store does not report deadlines.
     Unknown(Unknown),
 }
 
-/// The word `unknown`.
+/// The JSON string `"unknown"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unknown {
-    /// `unknown`.
+    /// The only value.
     Unknown,
 }
 
 impl From<Expires> for ExpiresAt {
     fn from(expires: Expires) -> Self {
         match expires {
-            Expires::At(moment) => Self::Millis(millis(moment)),
+            Expires::At(moment) => Self::Millis(unix_millis(moment)),
             Expires::Never => Self::Never,
             _ => Self::Unknown(Unknown::Unknown),
         }
@@ -48,15 +48,15 @@ impl From<ExpiresAt> for Expires {
     }
 }
 
-/// An entry as it stands in a line.
+/// An entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Its value.
+    /// The value.
     #[serde(flatten)]
     pub value: Value,
-    /// Its version, where the store has them.
+    /// The version, if the store has versions.
     pub version: Option<Version>,
-    /// Its deadline.
+    /// The deadline.
     pub expires_at: ExpiresAt,
 }
 
@@ -67,7 +67,7 @@ impl From<&kv_core::Entry> for Entry {
 }
 
 impl Entry {
-    /// The entry that the line shows.
+    /// Decodes the entry.
     ///
     /// # Errors
     /// `Invalid` for bad base64.
@@ -79,16 +79,15 @@ impl Entry {
     }
 }
 
-/// An entry where there is one, both ways.
-pub(crate) fn shown(entry: Option<&kv_core::Entry>) -> Option<Entry> {
+pub(crate) fn encode_entry(entry: Option<&kv_core::Entry>) -> Option<Entry> {
     entry.map(Entry::from)
 }
 
-pub(crate) fn read(entry: Option<Entry>) -> Result<Option<kv_core::Entry>> {
+pub(crate) fn decode_entry(entry: Option<Entry>) -> Result<Option<kv_core::Entry>> {
     entry.map(Entry::into_entry).transpose()
 }
 
-/// One key of a list, with its entry unless only keys were asked for.
+/// A key of a list, with its entry unless the request had `keys_only`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Item {
     #[serde(flatten)]
@@ -98,17 +97,17 @@ pub(crate) struct Item {
 
 impl From<&ListItem> for Item {
     fn from(ListItem { key, entry }: &ListItem) -> Self {
-        Self { entry: shown(entry.as_ref()), key: key.into() }
+        Self { entry: encode_entry(entry.as_ref()), key: key.into() }
     }
 }
 
 impl Item {
     pub(crate) fn into_item(self) -> Result<ListItem> {
-        Ok(ListItem { key: self.key.key()?, entry: read(self.entry)? })
+        Ok(ListItem { key: self.key.key()?, entry: decode_entry(self.entry)? })
     }
 }
 
-/// What came of a set.
+/// The outcome of a set.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub(crate) enum Set {
@@ -120,9 +119,9 @@ impl From<&SetOutcome> for Set {
     fn from(outcome: &SetOutcome) -> Self {
         match outcome {
             SetOutcome::Stored { version, previous } => {
-                Self::Stored { version: *version, previous: shown(previous.as_ref()) }
+                Self::Stored { version: *version, previous: encode_entry(previous.as_ref()) }
             }
-            SetOutcome::Refused { current } => Self::Refused { current: shown(current.as_ref()) },
+            SetOutcome::Refused { current } => Self::Refused { current: encode_entry(current.as_ref()) },
         }
     }
 }
@@ -130,13 +129,13 @@ impl From<&SetOutcome> for Set {
 impl Set {
     pub(crate) fn into_outcome(self) -> Result<SetOutcome> {
         Ok(match self {
-            Self::Stored { version, previous } => SetOutcome::Stored { version, previous: read(previous)? },
-            Self::Refused { current } => SetOutcome::Refused { current: read(current)? },
+            Self::Stored { version, previous } => SetOutcome::Stored { version, previous: decode_entry(previous)? },
+            Self::Refused { current } => SetOutcome::Refused { current: decode_entry(current)? },
         })
     }
 }
 
-/// What came of a delete.
+/// The outcome of a delete.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub(crate) enum Delete {
@@ -148,9 +147,9 @@ pub(crate) enum Delete {
 impl From<&DeleteOutcome> for Delete {
     fn from(outcome: &DeleteOutcome) -> Self {
         match outcome {
-            DeleteOutcome::Deleted { previous } => Self::Deleted { previous: shown(previous.as_ref()) },
+            DeleteOutcome::Deleted { previous } => Self::Deleted { previous: encode_entry(previous.as_ref()) },
             DeleteOutcome::Missing => Self::Missing,
-            DeleteOutcome::Refused { current } => Self::Refused { current: shown(current.as_ref()) },
+            DeleteOutcome::Refused { current } => Self::Refused { current: encode_entry(current.as_ref()) },
         }
     }
 }
@@ -158,14 +157,14 @@ impl From<&DeleteOutcome> for Delete {
 impl Delete {
     pub(crate) fn into_outcome(self) -> Result<DeleteOutcome> {
         Ok(match self {
-            Self::Deleted { previous } => DeleteOutcome::Deleted { previous: read(previous)? },
+            Self::Deleted { previous } => DeleteOutcome::Deleted { previous: decode_entry(previous)? },
             Self::Missing => DeleteOutcome::Missing,
-            Self::Refused { current } => DeleteOutcome::Refused { current: read(current)? },
+            Self::Refused { current } => DeleteOutcome::Refused { current: decode_entry(current)? },
         })
     }
 }
 
-/// What came of a transaction.
+/// The outcome of a transaction.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub(crate) enum Commit {
@@ -198,21 +197,21 @@ pub(crate) struct Page {
     pub(crate) next: Option<Segments>,
 }
 
-/// Milliseconds since the Unix epoch, rounded up.
-pub fn millis(moment: SystemTime) -> u64 {
+/// Converts a moment into milliseconds since the Unix epoch, rounded up.
+pub fn unix_millis(moment: SystemTime) -> u64 {
     let deadline = Deadline::resolve(Expiry::At(moment), SystemTime::UNIX_EPOCH, None);
     deadline.as_millis().unwrap_or(u64::MAX)
 }
 
-/// The moment that lies this long behind the Unix epoch, where the system can represent it.
-pub fn moment(since: Duration) -> Expiry {
+/// Returns the expiry at `since` after the Unix epoch, or `Never` if the system cannot represent that moment.
+pub fn expiry_at_unix(since: Duration) -> Expiry {
     match SystemTime::UNIX_EPOCH.checked_add(since) {
         Some(moment) => Expiry::At(moment),
         None => Expiry::Never,
     }
 }
 
-/// The segments of a key.
+/// Returns the segments of a key.
 pub fn segments(key: &Key) -> Vec<String> {
     key.segments().map(std::borrow::Cow::into_owned).collect()
 }
@@ -223,18 +222,18 @@ mod tests {
 
     #[test]
     fn deadlines_are_milliseconds_null_or_unknown() {
-        let shown = |expires: Expires| serde_json::to_string(&ExpiresAt::from(expires)).unwrap();
-        assert_eq!(shown(Deadline::from_millis(1_767_225_600_123).into()), "1767225600123");
-        assert_eq!((shown(Expires::Never).as_str(), shown(Expires::Unknown).as_str()), ("null", r#""unknown""#));
-        assert_eq!(shown(Deadline::from_millis(0).into()), "0");
+        let json = |expires: Expires| serde_json::to_string(&ExpiresAt::from(expires)).unwrap();
+        assert_eq!(json(Deadline::from_millis(1_767_225_600_123).into()), "1767225600123");
+        assert_eq!((json(Expires::Never).as_str(), json(Expires::Unknown).as_str()), ("null", r#""unknown""#));
+        assert_eq!(json(Deadline::from_millis(0).into()), "0");
         for expires in [Expires::Never, Expires::Unknown, Deadline::from_millis(5).into()] {
-            let read: ExpiresAt = serde_json::from_str(&shown(expires)).unwrap();
+            let read: ExpiresAt = serde_json::from_str(&json(expires)).unwrap();
             assert_eq!(Expires::from(read), expires);
         }
     }
 
     #[test]
-    fn an_item_comes_with_its_entry_or_without() {
+    fn an_item_round_trips_with_and_without_its_entry() {
         let key = Key::new(["a", "b"]).unwrap();
         for entry in [None, Some(kv_core::Entry::new(&b"\xff"[..]).with_version(Version::random()))] {
             let item = ListItem { key: key.clone(), entry };

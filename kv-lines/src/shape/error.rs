@@ -1,9 +1,9 @@
-//! Errors as they stand in a response.
+//! The JSON form of errors.
 
 use kv_core::{Capability, Error, ErrorKind, Version};
 use serde::{Deserialize, Serialize};
 
-/// What went wrong.
+/// An error.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Failure {
     kind: Kind,
@@ -64,7 +64,7 @@ impl Failure {
                 None => ErrorKind::Invalid,
             },
             Kind::Unavailable => ErrorKind::Unavailable,
-            // A write may be behind what is not understood.
+            // An unknown kind may belong to a write that was applied.
             Kind::Indeterminate | Kind::Unknown => ErrorKind::Indeterminate { version },
             Kind::Capacity => ErrorKind::Capacity,
             Kind::Denied => ErrorKind::Denied,
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_comes_back() {
+    fn every_error_kind_round_trips() {
         let version = Some(Version::random());
         for kind in [
             ErrorKind::Invalid,

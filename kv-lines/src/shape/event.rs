@@ -1,4 +1,4 @@
-//! What watchers and subscribers hear.
+//! The JSON forms of the events of watches and subscriptions.
 
 use kv_core::{Error, GapReason, Key, Message, MessageEvent, Result, WatchEvent};
 use serde::{Deserialize, Serialize};
@@ -8,39 +8,39 @@ use super::error::Failure;
 use super::key::Segments;
 use super::value::Value;
 
-/// A watched change, with keys of any form.
+/// An event of a watch. `K` is the form of its keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event<K> {
     /// The key has a live entry that was written or touched.
     Set {
-        /// Which.
+        /// The key.
         key: K,
-        /// The entry, unless only keys were asked for.
+        /// The entry, unless the watch is for keys only.
         #[serde(flatten)]
         entry: Option<Entry>,
     },
     /// The key has no live entry any more.
     Removed {
-        /// Which.
+        /// The key.
         key: K,
     },
-    /// Everything that was there has been told.
+    /// The snapshot is complete.
     SnapshotEnd,
-    /// Something may have been missed.
+    /// Events may be lost.
     Gap {
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// A kind of event that this program does not know.
+    /// An event of a kind that this version does not know.
     Unknown,
 }
 
 impl<K> Event<K> {
-    /// The event as it is shown.
+    /// Encodes an event, with its key as `show` returns it.
     pub fn of(event: &WatchEvent, show: impl Fn(&Key) -> K) -> Self {
         match event {
-            WatchEvent::Set { key, entry } => Self::Set { key: show(key), entry: entry::shown(entry.as_ref()) },
+            WatchEvent::Set { key, entry } => Self::Set { key: show(key), entry: entry::encode_entry(entry.as_ref()) },
             WatchEvent::Removed { key } => Self::Removed { key: show(key) },
             WatchEvent::SnapshotEnd => Self::SnapshotEnd,
             WatchEvent::Gap { reason } => Self::Gap { reason: (*reason).into() },
@@ -49,7 +49,7 @@ impl<K> Event<K> {
     }
 }
 
-/// Why something may have been missed.
+/// The reason of a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "each is the reason of the same name")]
@@ -61,7 +61,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Its name.
+    /// Returns the name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Lagged => "lagged",
@@ -83,7 +83,7 @@ impl From<GapReason> for Reason {
     }
 }
 
-/// A reason that this program does not know tells a loss all the same.
+/// An unknown reason becomes `Reconnected`, because events may be lost all the same.
 impl From<Reason> for GapReason {
     fn from(reason: Reason) -> Self {
         match reason {
@@ -94,10 +94,10 @@ impl From<Reason> for GapReason {
     }
 }
 
-/// What a line of a running stream says.
+/// An event of a running stream, as the protocol sends it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-pub(crate) enum Heard {
+pub(crate) enum StreamEvent {
     Set {
         key: Segments,
         #[serde(flatten)]
@@ -123,7 +123,7 @@ pub(crate) enum Heard {
     Unknown,
 }
 
-impl From<&WatchEvent> for Heard {
+impl From<&WatchEvent> for StreamEvent {
     fn from(event: &WatchEvent) -> Self {
         match Event::of(event, |key| Segments::from(key)) {
             Event::Set { key, entry } => Self::Set { key, entry },
@@ -135,7 +135,7 @@ impl From<&WatchEvent> for Heard {
     }
 }
 
-impl From<&MessageEvent> for Heard {
+impl From<&MessageEvent> for StreamEvent {
     fn from(event: &MessageEvent) -> Self {
         match event {
             MessageEvent::Message(message) => {
@@ -147,41 +147,45 @@ impl From<&MessageEvent> for Heard {
     }
 }
 
-/// An event of a stream, read from its line; `None` at the end of the stream.
-pub(crate) trait Hear: Sized {
-    fn hear(heard: Heard) -> Option<Result<Self>>;
+/// An event type that can be decoded from the protocol.
+pub(crate) trait FromStreamEvent: Sized {
+    /// Decodes an event. Returns `None` at the end of the stream.
+    fn from_stream_event(event: StreamEvent) -> Option<Result<Self>>;
 }
 
-impl Hear for WatchEvent {
-    fn hear(heard: Heard) -> Option<Result<Self>> {
-        let set = |key: Segments, read: Option<Entry>| Ok(Self::Set { key: key.key()?, entry: entry::read(read)? });
-        Some(match heard {
-            Heard::Set { key, entry } => set(key, entry),
-            Heard::Removed { key } => key.key().map(|key| Self::Removed { key }),
-            Heard::SnapshotEnd => Ok(Self::SnapshotEnd),
-            Heard::Gap { reason } => Ok(Self::Gap { reason: reason.into() }),
-            Heard::Error { error } => Err(error.into_error()),
-            Heard::End => return None,
-            Heard::Message { .. } | Heard::Unknown => Err(unknown()),
+impl FromStreamEvent for WatchEvent {
+    fn from_stream_event(event: StreamEvent) -> Option<Result<Self>> {
+        let set =
+            |key: Segments, entry: Option<Entry>| Ok(Self::Set { key: key.key()?, entry: entry::decode_entry(entry)? });
+        Some(match event {
+            StreamEvent::Set { key, entry } => set(key, entry),
+            StreamEvent::Removed { key } => key.key().map(|key| Self::Removed { key }),
+            StreamEvent::SnapshotEnd => Ok(Self::SnapshotEnd),
+            StreamEvent::Gap { reason } => Ok(Self::Gap { reason: reason.into() }),
+            StreamEvent::Error { error } => Err(error.into_error()),
+            StreamEvent::End => return None,
+            StreamEvent::Message { .. } | StreamEvent::Unknown => Err(unknown()),
         })
     }
 }
 
-impl Hear for MessageEvent {
-    fn hear(heard: Heard) -> Option<Result<Self>> {
+impl FromStreamEvent for MessageEvent {
+    fn from_stream_event(event: StreamEvent) -> Option<Result<Self>> {
         let message = |channel: Segments, payload: Value| {
             Ok(Self::Message(Message { channel: channel.key()?, payload: payload.into_bytes()? }))
         };
-        Some(match heard {
-            Heard::Message { channel, payload } => message(channel, payload),
-            Heard::Gap { reason } => Ok(Self::Gap { reason: reason.into() }),
-            Heard::Error { error } => Err(error.into_error()),
-            Heard::End => return None,
-            Heard::Set { .. } | Heard::Removed { .. } | Heard::SnapshotEnd | Heard::Unknown => Err(unknown()),
+        Some(match event {
+            StreamEvent::Message { channel, payload } => message(channel, payload),
+            StreamEvent::Gap { reason } => Ok(Self::Gap { reason: reason.into() }),
+            StreamEvent::Error { error } => Err(error.into_error()),
+            StreamEvent::End => return None,
+            StreamEvent::Set { .. } | StreamEvent::Removed { .. } | StreamEvent::SnapshotEnd | StreamEvent::Unknown => {
+                Err(unknown())
+            }
         })
     }
 }
 
 fn unknown() -> Error {
-    Error::corrupt("the server told an event that this program does not know")
+    Error::corrupt("the server sent an event that this version does not know")
 }

@@ -1,11 +1,11 @@
-//! What a store says of itself, as JSON.
+//! The JSON form of a store's name, capabilities and limits.
 
 use std::time::Duration;
 
 use kv_core::{Capabilities, Durability, Limits, List, Reach, StoreInfo, Survives, Transactions};
 use serde::{Deserialize, Serialize};
 
-/// Name, capabilities and limits.
+/// The name, capabilities and limits of a store.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Info {
     name: String,
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_store_says_comes_back() {
+    fn store_info_round_trips() {
         let full = Capabilities::CORE
             .with_versions()
             .with_deadlines()

@@ -5,12 +5,14 @@ use std::borrow::Cow;
 use kv_core::{Key, KeyPrefix, Namespace, Result};
 use serde::{Deserialize, Serialize};
 
-/// A key or a prefix. As a box it has no room to spare: most have one or two segments, and a batch has many.
+/// A key or a prefix. A boxed slice has no spare capacity: most keys have one or two segments, and a batch has many
+/// keys.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Segments(Box<[String]>);
 
 impl Segments {
-    /// The key. A client may put a namespace before its keys, as one first segment: that much longer may a key be.
+    /// Decodes the key. A client may put a namespace in front of its keys, as the first segment. The limit of a key
+    /// does not count that segment.
     pub(crate) fn key(&self) -> Result<Key> {
         let (whole, parts) = (Key::new(&self.0), self.0.split_first());
         let (Err(_), Some((namespace, rest))) = (&whole, parts) else { return whole };

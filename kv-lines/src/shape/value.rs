@@ -1,15 +1,15 @@
-//! Values of any bytes as JSON strings.
+//! The JSON form of values: any bytes as a string.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kv_core::{Bytes, Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// How a value is written as a JSON string.
+/// The encoding of a value as a JSON string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
-    /// The value is UTF-8 and stands as it is.
+    /// The value is UTF-8 and is not encoded.
     #[default]
     Text,
     /// Base64 with padding.
@@ -17,25 +17,25 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// Whether it is the one that is not said.
+    /// True for the default, which JSON omits.
     pub fn is_text(&self) -> bool {
         *self == Self::Text
     }
 }
 
-/// A value of any bytes: text where it is UTF-8, else base64, said by `"encoding":"base64"`.
+/// A value of any bytes: text if it is UTF-8, else base64, marked by `"encoding":"base64"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Value {
-    /// The text.
+    /// The text or base64.
     pub value: String,
-    /// What it is the text of.
+    /// The encoding of `value`.
     #[serde(default, skip_serializing_if = "Encoding::is_text")]
     pub encoding: Encoding,
 }
 
 impl Value {
-    /// The bytes as a person reads them best.
+    /// Encodes bytes in the form that is easiest to read.
     pub fn of(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self { value: text.to_owned(), encoding: Encoding::Text },
@@ -43,8 +43,8 @@ impl Value {
         }
     }
 
-    /// The bytes in a length that can be told before: a character that JSON escapes takes up to six times its own length as
-    /// text, base64 takes a third more.
+    /// Encodes bytes in a form of bounded length, at most a third longer than the bytes: text that JSON escapes, which
+    /// takes up to six times its length, becomes base64.
     pub fn compact(bytes: &[u8]) -> Self {
         let is_plain = |byte: &u8| (b' '..=b'~').contains(byte) && !matches!(byte, b'"' | b'\\');
         match std::str::from_utf8(bytes) {
@@ -53,7 +53,7 @@ impl Value {
         }
     }
 
-    /// The bytes.
+    /// Decodes the bytes.
     ///
     /// # Errors
     /// `Invalid` for bad base64.
@@ -63,7 +63,7 @@ impl Value {
             Encoding::Base64 => STANDARD
                 .decode(&self.value)
                 .map(Bytes::from)
-                .map_err(|error| Error::invalid(format!("bad base64: {error}"))),
+                .map_err(|error| Error::invalid(format!("malformed base64: {error}"))),
         }
     }
 }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_compact_form_is_no_longer_than_told() {
+    fn the_compact_form_is_at_most_a_third_longer() {
         for bytes in [vec![0; 3_000], vec![b'"'; 3_000], vec![b'x'; 3_000], "é".repeat(1_500).into_bytes()] {
             assert!(serde_json::to_string(&Value::compact(&bytes).value).unwrap().len() <= bytes.len() / 3 * 4 + 6);
         }

@@ -1,27 +1,27 @@
-//! Bars in groups.
+//! Grouped bar charts.
 
 use super::scale::Log;
 use super::svg::{Anchor, Svg, WIDTH};
 use super::{colour, legend};
 use crate::bench::table::figure;
 
-/// Groups of bars on one logarithmic axis.
+/// A bar chart with groups of bars over one logarithmic axis.
 #[derive(Debug, Clone)]
 pub struct Bars {
-    /// What the picture shows.
+    /// The title of the chart.
     pub title: String,
-    /// What a bar of each colour is.
+    /// The names of the series, each of which has a colour.
     pub series: Vec<String>,
     /// The groups, from the top down.
     pub groups: Vec<Group>,
 }
 
-/// What is compared.
+/// A group of bars.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// What it is called.
+    /// The name of the group.
     pub name: String,
-    /// A value for each series, where it has one.
+    /// The value of each series; `None` draws no bar.
     pub values: Vec<Option<f64>>,
 }
 
@@ -31,7 +31,7 @@ impl Bars {
     const BAR: f64 = 13.0;
     const GAP: f64 = 9.0;
 
-    /// The file of the picture.
+    /// Returns the chart as SVG text.
     pub fn to_svg(&self) -> String {
         let Self { title, series, groups } = self;
         let mut svg = Svg::default();
@@ -73,12 +73,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_has_a_bar_for_each_value_that_there_is() {
+    fn a_group_has_a_bar_for_each_value() {
         let group = |values| Group { name: "get".to_owned(), values };
         let series = vec!["a".to_owned(), "b".to_owned()];
         let groups = vec![group(vec![Some(10.0), None]), group(vec![Some(20.0), Some(5_000.0)])];
         let svg = Bars { title: "rates".to_owned(), series, groups }.to_svg();
-        // The background, two in the legend, three bars.
+        // One rectangle for the background, two in the legend, three bars.
         assert_eq!(svg.matches("<rect").count(), 6);
         assert!(svg.contains(">5.0 k</text>"), "{svg}");
     }

@@ -1,38 +1,38 @@
-//! Curves in panels.
+//! Line charts in panels.
 
 use super::scale::Log;
 use super::svg::{Anchor, Svg, WIDTH};
 use super::{colour, legend};
 use crate::bench::table::micros;
 
-/// Panels of curves, times in microseconds on a logarithmic axis upwards.
+/// A chart with panels of curves. The vertical axis is logarithmic, in microseconds.
 #[derive(Debug, Clone)]
 pub struct Curves {
-    /// What the picture shows.
+    /// The title of the chart.
     pub title: String,
-    /// What a curve of each colour is.
+    /// The names of the series, each of which has a colour.
     pub series: Vec<String>,
-    /// The places on the axis to the right, and their names.
+    /// The labels of the horizontal axis.
     pub ticks: Vec<String>,
     /// The panels.
     pub panels: Vec<Panel>,
 }
 
-/// What is compared.
+/// A panel of curves.
 #[derive(Debug, Clone)]
 pub struct Panel {
-    /// What it is called.
+    /// The title of the panel.
     pub title: String,
-    /// Its curves.
+    /// The curves.
     pub curves: Vec<Curve>,
 }
 
 /// One curve.
 #[derive(Debug, Clone)]
 pub struct Curve {
-    /// Which of the series it is.
+    /// The index of the series.
     pub series: usize,
-    /// The number of a tick, and the microseconds there.
+    /// The points: the index of a tick, and the microseconds.
     pub points: Vec<(usize, f64)>,
 }
 
@@ -41,7 +41,7 @@ impl Curves {
     const HEIGHT: f64 = 170.0;
     const LEFT: f64 = 62.0;
 
-    /// The file of the picture.
+    /// Returns the chart as SVG text.
     pub fn to_svg(&self) -> String {
         let mut svg = Svg::default();
         svg.text((16.0, 24.0), Anchor::Start, 15, &self.title);
@@ -66,7 +66,7 @@ impl Curves {
         svg.text((left, top - 5.0), Anchor::Start, 12, &panel.title);
         for decade in scale.decades() {
             svg.rule((left, up(decade)), (left + width, up(decade)));
-            // Powers of ten have nothing behind the point.
+            // Powers of ten need no decimals.
             let name = micros(decade).replace(".00", "").replace(".0", "");
             svg.text((left - 5.0, up(decade) + 4.0), Anchor::End, 10, &name);
         }
@@ -80,7 +80,7 @@ impl Curves {
     }
 }
 
-/// Numbers of panels and ticks are small.
+/// Converts a number of panels or ticks, which is small.
 fn number(count: usize) -> f64 {
     f64::from(u16::try_from(count).unwrap_or(u16::MAX))
 }
@@ -93,11 +93,11 @@ mod tests {
     fn a_curve_has_a_mark_for_each_point() {
         let curve = |series| Curve { series, points: vec![(0, 1.0), (1, 250.0)] };
         let panel = Panel { title: "get".to_owned(), curves: vec![curve(0), curve(1)] };
-        let named = |names: [&str; 2]| names.map(str::to_owned).to_vec();
+        let strings = |names: [&str; 2]| names.map(str::to_owned).to_vec();
         let curves = Curves {
             title: "latency".to_owned(),
-            series: named(["a", "b"]),
-            ticks: named(["p50", "p99"]),
+            series: strings(["a", "b"]),
+            ticks: strings(["p50", "p99"]),
             panels: vec![panel; 4],
         };
         let svg = curves.to_svg();

@@ -1,4 +1,4 @@
-//! Plots as SVG: bars and curves over logarithmic axes, which is what rates and latencies need, and nothing else.
+//! SVG plots: bars and curves over logarithmic axes.
 
 mod bars;
 mod curves;
@@ -8,14 +8,14 @@ mod svg;
 pub use self::bars::{Bars, Group};
 pub use self::curves::{Curve, Curves, Panel};
 
-/// The colours of the series, told apart also by who sees no red; the first is the darkest.
+/// The colours of the series, also distinct for people with red-green colour blindness. The first is the darkest.
 const COLOURS: [&str; 8] = ["#0b4f8a", "#e08a1e", "#2a9d6f", "#b5446e", "#6f6f6f", "#8fb8de", "#c9b037", "#7a5195"];
 
 fn colour(series: usize) -> &'static str {
     COLOURS.get(series % COLOURS.len()).copied().unwrap_or("#000000")
 }
 
-/// The names of the series in their colours, from left to right, and how high they stand.
+/// Draws the names and colours of the series from left to right. Returns the height of the legend.
 fn legend(svg: &mut svg::Svg, series: &[String], top: f64) -> f64 {
     let (mut left, mut line) = (16.0, 0.0);
     for (place, name) in series.iter().enumerate() {

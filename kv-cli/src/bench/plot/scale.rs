@@ -1,6 +1,6 @@
 //! Logarithmic axes.
 
-/// From values to places: whole decades around what there is.
+/// A logarithmic axis of whole decades.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Log {
     from: f64,
@@ -8,7 +8,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// The decades around these values; those that have no logarithm are left out.
+    /// Creates the axis that covers the values. Ignores values without a logarithm.
     pub(super) fn around(values: impl Iterator<Item = f64>) -> Self {
         let logs = values.filter(|value| *value > 0.0 && value.is_finite()).map(f64::log10);
         let (from, to) = logs.fold((f64::MAX, f64::MIN), |(from, to), log| (from.min(log), to.max(log)));
@@ -19,12 +19,12 @@ impl Log {
         Self { from, to: if to > from { to } else { from + 1.0 } }
     }
 
-    /// Where a value lies, from 0 to 1.
+    /// Returns the position of a value on the axis, from 0 to 1.
     pub(super) fn place(self, value: f64) -> f64 {
         if value > 0.0 { ((value.log10() - self.from) / (self.to - self.from)).clamp(0.0, 1.0) } else { 0.0 }
     }
 
-    /// The powers of ten on it.
+    /// Returns the powers of ten on the axis.
     pub(super) fn decades(self) -> impl Iterator<Item = f64> {
         let mut decade = self.from;
         std::iter::from_fn(move || {
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_decades_are_around_the_values() {
+    fn the_axis_covers_the_values_with_whole_decades() {
         let scale = Log::around([20.0, 3_000.0, 0.0].into_iter());
         assert_eq!(scale.decades().map(f64::round).collect::<Vec<_>>(), [10.0, 100.0, 1_000.0, 10_000.0]);
         assert!((scale.place(10.0), scale.place(10_000.0)) == (0.0, 1.0) && scale.place(0.0) == 0.0);

@@ -1,11 +1,11 @@
-//! The elements of a picture.
+//! The elements of an SVG image.
 
 use std::fmt::Write;
 
-/// How wide every picture is.
+/// The width of every image.
 pub(super) const WIDTH: f64 = 860.0;
 
-/// Which end of a text stands at its place.
+/// The part of a text that is at its position.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Anchor {
     Start,
@@ -13,7 +13,7 @@ pub(super) enum Anchor {
     End,
 }
 
-/// A picture that grows downwards.
+/// An image under construction.
 #[derive(Debug, Default)]
 pub(super) struct Svg {
     elements: String,
@@ -51,7 +51,7 @@ impl Svg {
         ));
     }
 
-    /// The file of a picture of this height.
+    /// Returns the SVG text of the image with this height.
     pub(super) fn finish(self, height: f64) -> String {
         let elements = self.elements;
         format!(
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_markup_stays_text() {
+    fn markup_in_text_is_escaped() {
         let mut svg = Svg::default();
         svg.text((1.0, 2.0), Anchor::Middle, 12, "<a & b>");
         let file = svg.finish(10.0);

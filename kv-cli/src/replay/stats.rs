@@ -1,11 +1,11 @@
-//! What a client counts while it runs.
+//! The statistics of a client.
 
 use std::time::Duration;
 
 use anykv::{Error, Key};
 use hdrhistogram::Histogram;
 
-/// The kinds of operations that are reported.
+/// The kinds of operations in a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Get,
@@ -29,22 +29,22 @@ impl Kind {
     }
 }
 
-/// Latencies, errors and wrong answers.
+/// Latencies, errors and wrong results.
 #[derive(Debug)]
-pub(super) struct Tally {
-    /// In nanoseconds, in the order of [`Kind::ALL`].
+pub(super) struct Stats {
+    /// Latencies in nanoseconds, in the order of [`Kind::ALL`].
     pub(super) latencies: Vec<Histogram<u64>>,
     pub(super) errors: u64,
     pub(super) wrong: u64,
     pub(super) unchecked: u64,
-    /// The first of them, described.
+    /// Descriptions of the first errors and wrong results.
     pub(super) problems: Vec<String>,
 }
 
-impl Tally {
-    /// How many problems are described.
+impl Stats {
+    /// The most problems that are described.
     const MAX_PROBLEMS: usize = 10;
-    /// The longest latency that is told apart, in nanoseconds: an hour.
+    /// The longest recorded latency, in nanoseconds: one hour. Longer latencies count as one hour.
     const MAX_NANOS: u64 = 3_600_000_000_000;
 
     pub(super) fn new() -> Self {
@@ -59,20 +59,20 @@ impl Tally {
         }
     }
 
-    pub(super) fn error(&mut self, place: &str, error: &Error) {
+    pub(super) fn error(&mut self, context: &str, error: &Error) {
         self.errors += 1;
-        self.describe(format!("{place}: {error}"));
+        self.describe(format!("{context}: {error}"));
     }
 
-    pub(super) fn wrong(&mut self, place: &str, problem: &str) {
+    pub(super) fn wrong(&mut self, context: &str, problem: &str) {
         self.wrong += 1;
-        self.describe(format!("{place}: {problem}"));
+        self.describe(format!("{context}: {problem}"));
     }
 
     pub(super) fn add(&mut self, other: Self) {
         let Self { latencies, errors, wrong, unchecked, problems } = other;
         for (sum, part) in self.latencies.iter_mut().zip(latencies) {
-            // Both have the same bounds, so that everything fits.
+            // Cannot fail: both histograms have the same bounds.
             let _ = sum.add(part);
         }
         self.errors += errors;
@@ -90,7 +90,7 @@ impl Tally {
     }
 }
 
-/// Where something happened.
-pub(super) fn place(line: u64, kind: Kind, key: &Key) -> String {
+/// Describes an operation for a problem.
+pub(super) fn context(line: u64, kind: Kind, key: &Key) -> String {
     format!("line {line}, {} of `{key}`", kind.name())
 }

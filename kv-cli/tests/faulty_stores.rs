@@ -1,4 +1,4 @@
-//! The checker of a replay can fail: each of these stores lies in one way, and is caught.
+//! Replays detect faulty stores. Each of these stores has one fault.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -18,63 +18,63 @@ use kv_cli::Progress;
 use kv_cli::replay::{Prefill, Replay, Report, Settings, Workload};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Lie {
+enum Fault {
     None,
-    /// Now and then a get gives what an earlier get of the key gave.
+    /// Sometimes a get repeats the result of an earlier get of the key.
     StaleGet,
-    /// Now and then a set is acknowledged and not done.
+    /// Sometimes a set is acknowledged and not applied.
     LostSet,
-    /// A set keeps the old value, once there is one.
+    /// A set of an existing key keeps the old value.
     FirstWins,
     /// A refused condition is reported as stored.
     CasAlwaysYes,
-    /// A conditional write is done and reported as refused.
+    /// A conditional write is applied and reported as refused.
     CasAlwaysNo,
-    /// A delete is reported as having found nothing.
+    /// Every delete reports a missing entry.
     DeleteSaysMissing,
-    /// A delete is acknowledged and not done.
+    /// A delete is acknowledged and not applied.
     DeleteDoesNothing,
     /// A list lacks its first entry.
     ShortList,
     /// A list has its last entry twice.
     ListRepeats,
-    /// A list comes in reverse order.
+    /// A list is in reverse order.
     ListBackwards,
-    /// Entries live for ever.
+    /// Entries never expire.
     NoDeadline,
-    /// Now and then a get fails.
+    /// Sometimes a get fails.
     FailingGet,
-    /// Now and then a set is done, or not, and its outcome is lost.
+    /// Sometimes the outcome of a set is indeterminate; half of these writes are applied.
     IndeterminateSet,
 }
 
 #[derive(Debug)]
-struct Liar {
+struct FaultyStore {
     inner: Arc<dyn KvStore>,
-    lie: Lie,
+    fault: Fault,
     calls: AtomicU64,
     seen: Mutex<HashMap<Key, Option<Entry>>>,
 }
 
-impl Liar {
-    /// Every `n`th call.
-    fn now_and_then(&self, n: u64) -> bool {
+impl FaultyStore {
+    /// True on every `n`th call.
+    fn every_nth(&self, n: u64) -> bool {
         self.calls.fetch_add(1, Ordering::Relaxed) % n == n - 1
     }
 }
 
 #[async_trait]
-impl KvStore for Liar {
+impl KvStore for FaultyStore {
     delegate_store!(self.inner, except get set delete list);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        if self.lie == Lie::FailingGet && self.now_and_then(100) {
-            return Err(Error::unavailable("the test said so"));
+        if self.fault == Fault::FailingGet && self.every_nth(100) {
+            return Err(Error::unavailable("the test injects this error"));
         }
         let found = self.inner.get(key).await?;
-        if self.lie == Lie::StaleGet {
+        if self.fault == Fault::StaleGet {
             let earlier = self.seen.lock().unwrap().entry(key.clone()).or_insert_with(|| found.clone()).clone();
-            if self.now_and_then(10) {
+            if self.every_nth(10) {
                 return Ok(earlier);
             }
         }
@@ -83,21 +83,21 @@ impl KvStore for Liar {
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         let stored = SetOutcome::Stored { version: Some(Version::random()), previous: None };
-        match self.lie {
-            Lie::LostSet if self.now_and_then(50) => Ok(stored),
-            Lie::FirstWins if self.inner.contains(key).await? => Ok(stored),
-            Lie::NoDeadline => self.inner.set(key, value, &options.clone().with_expiry(Expiry::Never)).await,
-            Lie::IndeterminateSet if self.now_and_then(20) => {
-                if self.now_and_then(2) {
+        match self.fault {
+            Fault::LostSet if self.every_nth(50) => Ok(stored),
+            Fault::FirstWins if self.inner.contains(key).await? => Ok(stored),
+            Fault::NoDeadline => self.inner.set(key, value, &options.clone().with_expiry(Expiry::Never)).await,
+            Fault::IndeterminateSet if self.every_nth(20) => {
+                if self.every_nth(2) {
                     let _ = self.inner.set(key, value, options).await?;
                 }
-                Err(Error::indeterminate(None, "the test said so"))
+                Err(Error::indeterminate(None, "the test injects this error"))
             }
-            Lie::CasAlwaysYes if options.when != When::Always => {
+            Fault::CasAlwaysYes if options.when != When::Always => {
                 let _ = self.inner.set(key, value, options).await?;
                 Ok(stored)
             }
-            Lie::CasAlwaysNo if options.when != When::Always => {
+            Fault::CasAlwaysNo if options.when != When::Always => {
                 let _ = self.inner.set(key, value, options).await?;
                 Ok(SetOutcome::Refused { current: None })
             }
@@ -106,30 +106,32 @@ impl KvStore for Liar {
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        match self.lie {
-            Lie::DeleteSaysMissing => {
+        match self.fault {
+            Fault::DeleteSaysMissing => {
                 let _ = self.inner.delete(key, options).await?;
                 Ok(DeleteOutcome::Missing)
             }
-            Lie::DeleteDoesNothing if self.inner.contains(key).await? => Ok(DeleteOutcome::Deleted { previous: None }),
+            Fault::DeleteDoesNothing if self.inner.contains(key).await? => {
+                Ok(DeleteOutcome::Deleted { previous: None })
+            }
             _ => self.inner.delete(key, options).await,
         }
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let mut page = self.inner.list(query).await?;
-        match self.lie {
-            Lie::ShortList => drop(page.items.drain(..1.min(page.items.len()))),
-            Lie::ListRepeats => page.items.extend(page.items.last().cloned()),
-            Lie::ListBackwards => page.items.reverse(),
+        match self.fault {
+            Fault::ShortList => drop(page.items.drain(..1.min(page.items.len()))),
+            Fault::ListRepeats => page.items.extend(page.items.last().cloned()),
+            Fault::ListBackwards => page.items.reverse(),
             _ => {}
         }
         Ok(page)
     }
 }
 
-/// What the recording lacks: deletes that find something, and a cas that fails.
-const MORE: &str = r#"
+/// Operations that the recording lacks: deletes of existing entries, and a cas that is refused.
+const ADDITIONAL: &str = r#"
 {"op":"set","key":["more","a"],"value":1,"ttl":600000}
 {"op":"get","key":["more","a"]}
 {"op":"cas","key":["more","a"],"value":2,"ok":true}
@@ -147,77 +149,79 @@ const MORE: &str = r#"
 {"op":"list","key":["more"]}
 "#;
 
-async fn replay(lie: Lie, clients: usize, recorded: &str, prefill: Option<Prefill>) -> Report {
+async fn replay(fault: Fault, clients: usize, recorded: &str, prefill: Option<Prefill>) -> Report {
     let inner = Arc::clone(anykv::open("memory:").await.unwrap().store());
-    let liar = Liar { inner, lie, calls: AtomicU64::new(0), seen: Mutex::default() };
+    let store = FaultyStore { inner, fault, calls: AtomicU64::new(0), seen: Mutex::default() };
     let workload = if recorded.is_empty() {
         Workload::read(File::open(support::workload()).unwrap(), Some(3_000)).unwrap()
     } else {
         Workload::read(recorded.trim_start().as_bytes(), None).unwrap()
     };
     let settings = Settings { clients, prefill, ..Settings::default() };
-    let replay = Replay::new(&Kv::new(liar), workload, settings).unwrap();
+    let replay = Replay::new(&Kv::new(store), workload, settings).unwrap();
     replay.run(&Progress::hidden()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_honest_store_is_clean() {
+async fn a_correct_store_is_clean() {
     for clients in [1, 16] {
-        for recorded in ["", MORE] {
-            let report = replay(Lie::None, clients, recorded, None).await;
+        for recorded in ["", ADDITIONAL] {
+            let report = replay(Fault::None, clients, recorded, None).await;
             assert!(report.is_clean() && report.unchecked == 0, "{report}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lies_about_recorded_traffic_are_caught() {
-    for lie in [Lie::StaleGet, Lie::LostSet, Lie::CasAlwaysNo, Lie::ShortList, Lie::ListRepeats, Lie::NoDeadline] {
+async fn the_recorded_traffic_detects_faults() {
+    for fault in
+        [Fault::StaleGet, Fault::LostSet, Fault::CasAlwaysNo, Fault::ShortList, Fault::ListRepeats, Fault::NoDeadline]
+    {
         for clients in [1, 16] {
-            let report = replay(lie, clients, "", None).await;
-            assert!(report.wrong > 0 && report.errors == 0 && !report.problems.is_empty(), "{lie:?}: {report}");
+            let report = replay(fault, clients, "", None).await;
+            assert!(report.wrong > 0 && report.errors == 0 && !report.problems.is_empty(), "{fault:?}: {report}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_lie_is_caught_on_a_few_operations() {
-    for lie in [
-        Lie::FirstWins,
-        Lie::CasAlwaysYes,
-        Lie::CasAlwaysNo,
-        Lie::DeleteSaysMissing,
-        Lie::DeleteDoesNothing,
-        Lie::ShortList,
-        Lie::ListRepeats,
-        Lie::ListBackwards,
-        Lie::NoDeadline,
+async fn a_few_operations_detect_faults() {
+    for fault in [
+        Fault::FirstWins,
+        Fault::CasAlwaysYes,
+        Fault::CasAlwaysNo,
+        Fault::DeleteSaysMissing,
+        Fault::DeleteDoesNothing,
+        Fault::ShortList,
+        Fault::ListRepeats,
+        Fault::ListBackwards,
+        Fault::NoDeadline,
     ] {
-        let report = replay(lie, 1, MORE, None).await;
-        assert!(report.wrong > 0, "{lie:?}: {report}");
+        let report = replay(fault, 1, ADDITIONAL, None).await;
+        assert!(report.wrong > 0, "{fault:?}: {report}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_is_checked_against_the_prefill_too() {
+async fn a_list_is_checked_against_the_prefill() {
     let list = r#"{"op":"list","key":["_fedify","publicKey"]}"#;
     let prefill = Prefill::production(3).scaled(0.001);
-    assert!(replay(Lie::None, 1, list, Some(prefill)).await.is_clean());
-    for lie in [Lie::ShortList, Lie::ListRepeats, Lie::ListBackwards] {
-        assert!(replay(lie, 1, list, Some(prefill)).await.wrong > 0, "{lie:?}");
+    assert!(replay(Fault::None, 1, list, Some(prefill)).await.is_clean());
+    for fault in [Fault::ShortList, Fault::ListRepeats, Fault::ListBackwards] {
+        assert!(replay(fault, 1, list, Some(prefill)).await.wrong > 0, "{fault:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_are_errors_and_no_wrong_answers() {
-    let report = replay(Lie::FailingGet, 4, "", None).await;
+async fn failed_operations_count_as_errors_and_not_as_wrong_results() {
+    let report = replay(Fault::FailingGet, 4, "", None).await;
     assert!(report.errors > 0 && report.wrong == 0 && !report.is_clean(), "{report}");
-    let report = replay(Lie::IndeterminateSet, 4, "", None).await;
+    let report = replay(Fault::IndeterminateSet, 4, "", None).await;
     assert!(report.errors > 0 && report.wrong == 0 && report.unchecked > 0, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_leaves_nothing_behind() {
+async fn clear_removes_everything_that_a_replay_wrote() {
     let kv = anykv::open("memory:").await.unwrap();
     let workload = Workload::read(File::open(support::workload()).unwrap(), Some(500)).unwrap();
     let prefill = Some(Prefill::production(1).scaled(0.001));

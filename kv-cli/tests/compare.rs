@@ -1,4 +1,4 @@
-//! The same scripts on every store, and their answers beside each other.
+//! Runs the same scripts on every store and compares the results.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
@@ -14,7 +14,7 @@ use test_servers::redis::Redis;
 use self::support::kv;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn embedded_stores_answer_alike_under_a_clock_that_is_moved() {
+async fn embedded_stores_agree_under_a_simulated_clock() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_owned();
     let memory = Suite::new("memory", kv_memory::CAPABILITIES, |fresh| async move {
@@ -36,7 +36,7 @@ async fn embedded_stores_answer_alike_under_a_clock_that_is_moved() {
 }
 
 #[test]
-fn all_stores_answer_alike() {
+fn all_stores_agree() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (redis, cluster, postgres) =
@@ -48,15 +48,15 @@ fn all_stores_answer_alike() {
         redis.url(),
         postgres.url(),
     ];
-    let told = "5 stores give the same answers\n";
-    kv().args(["conformance", "--compare"]).args(&urls).assert().success().stdout(told);
-    // What a cluster cannot do is left out for all.
+    let expected = "5 stores give the same results\n";
+    kv().args(["conformance", "--compare"]).args(&urls).assert().success().stdout(expected);
+    // The scripts use only the common capabilities, which a cluster reduces.
     urls.push(cluster.url());
-    let told = "6 stores give the same answers\n";
-    kv().args(["conformance", "--compare"]).args(&urls).assert().success().stdout(told);
+    let expected = "6 stores give the same results\n";
+    kv().args(["conformance", "--compare"]).args(&urls).assert().success().stdout(expected);
 }
 
 #[test]
-fn one_store_alone_is_not_compared() {
+fn compare_needs_two_stores() {
     kv().args(["conformance", "--compare", "memory:"]).assert().code(2);
 }

@@ -1,21 +1,21 @@
-//! Whole numbers of 64 bits.
+//! The JSON form of 64-bit integers.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::{Serialize, Serializer};
 
-/// A whole number, or its decimal text for languages whose numbers are doubles.
+/// A 64-bit integer, as a JSON number or as decimal text. Text is for languages whose numbers are doubles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Whole(pub(crate) i64);
+pub(crate) struct Integer(pub(crate) i64);
 
-impl Serialize for Whole {
+impl Serialize for Integer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_i64(self.0)
     }
 }
 
-impl<'de> Deserialize<'de> for Whole {
+impl<'de> Deserialize<'de> for Integer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NumberOrText).map(Self)
     }
@@ -27,7 +27,7 @@ impl Visitor<'_> for NumberOrText {
     type Value = i64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a whole number of 64 bits, or its decimal text")
+        f.write_str("a signed 64-bit integer, or its decimal text")
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<i64, E> {
@@ -35,11 +35,11 @@ impl Visitor<'_> for NumberOrText {
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<i64, E> {
-        i64::try_from(number).map_err(|_| E::custom("a whole number has at most 64 bits with its sign"))
+        i64::try_from(number).map_err(|_| E::custom("the number does not fit into a signed 64-bit integer"))
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<i64, E> {
-        text.parse().map_err(|_| E::custom("the text is no whole number of 64 bits"))
+        text.parse().map_err(|_| E::custom("the text is not a signed 64-bit integer"))
     }
 }
 
@@ -48,14 +48,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_their_texts_are_read_and_nothing_else() {
+    fn only_integers_and_their_decimal_text_are_accepted() {
         for (text, number) in
             [("5", 5), ("-9223372036854775808", i64::MIN), (r#""9007199254740993""#, 9_007_199_254_740_993)]
         {
-            assert_eq!(serde_json::from_str::<Whole>(text).unwrap(), Whole(number));
+            assert_eq!(serde_json::from_str::<Integer>(text).unwrap(), Integer(number));
         }
         for text in ["1.5", "9223372036854775808", r#""""#, r#""x""#, "null", "[1]", "{}"] {
-            assert!(serde_json::from_str::<Whole>(text).is_err(), "{text}");
+            assert!(serde_json::from_str::<Integer>(text).is_err(), "{text}");
         }
     }
 }

@@ -1,28 +1,28 @@
-//! Figures over rounds.
+//! Statistics over rounds and calls.
 
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
-/// One figure a round, in the order of the rounds.
+/// One figure per round, in the order of the rounds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Series(pub Vec<f64>);
 
-/// The median of some rounds, with the least and the most.
+/// The median, minimum and maximum over rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
-    /// Half of the rounds were below.
+    /// The median.
     #[serde(serialize_with = "rounded")]
     pub median: f64,
-    /// The least.
+    /// The minimum.
     #[serde(serialize_with = "rounded")]
     pub min: f64,
-    /// The most.
+    /// The maximum.
     #[serde(serialize_with = "rounded")]
     pub max: f64,
 }
 
 impl Series {
-    /// Median, least and most; `None` without rounds.
+    /// Returns the median, minimum and maximum; `None` without rounds.
     pub fn spread(&self) -> Option<Spread> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -31,7 +31,8 @@ impl Series {
         Some(Spread { median, min, max })
     }
 
-    /// This over that, round by round: what else the machine does changes more slowly than the turns of one round follow.
+    /// Returns the ratio of this series to another, round by round. The load of the machine changes more slowly than
+    /// the time slices of a round follow each other, so it affects both sides of a ratio.
     #[must_use]
     pub fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
@@ -41,46 +42,46 @@ impl Series {
 /// Latencies in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Percentiles {
-    /// How many were taken.
+    /// The number of samples.
     pub samples: u64,
-    /// Half were faster.
+    /// The p50 latency.
     #[serde(serialize_with = "rounded")]
     pub p50_us: f64,
-    /// 9 in 10 were faster.
+    /// The p90 latency.
     #[serde(serialize_with = "rounded")]
     pub p90_us: f64,
-    /// 99 in 100 were faster.
+    /// The p99 latency.
     #[serde(serialize_with = "rounded")]
     pub p99_us: f64,
-    /// 999 in 1,000 were faster.
+    /// The p99.9 latency.
     #[serde(serialize_with = "rounded")]
     pub p999_us: f64,
-    /// The slowest.
+    /// The maximum.
     #[serde(serialize_with = "rounded")]
     pub max_us: f64,
 }
 
-/// Latencies as they come in.
+/// Records latencies.
 #[derive(Debug)]
 pub struct Latencies(Histogram<u64>);
 
 impl Latencies {
-    /// The longest that is told apart, in nanoseconds: an hour.
+    /// The longest recorded latency, in nanoseconds: one hour. Longer latencies count as one hour.
     const MAX_NANOS: u64 = 3_600_000_000_000;
 
-    /// None yet.
+    /// Creates an empty recorder.
     pub fn new() -> Self {
-        // The bounds are right, so that the second never happens.
+        // Cannot fail: the bounds are valid.
         let bounded = Histogram::new_with_bounds(1, Self::MAX_NANOS, 3);
-        Self(bounded.unwrap_or_else(|_| unreachable!("an hour in nanoseconds has three digits")))
+        Self(bounded.unwrap_or_else(|_| unreachable!("the bounds of the histogram are valid")))
     }
 
-    /// One more.
+    /// Records a latency in nanoseconds.
     pub fn record(&mut self, nanos: u64) {
         self.0.saturating_record(nanos.max(1));
     }
 
-    /// What they come to; `None` where there is none.
+    /// Returns the percentiles; `None` without samples.
     pub fn percentiles(&self) -> Option<Percentiles> {
         #[expect(clippy::cast_precision_loss, reason = "latencies are far below 2^52 nanoseconds")]
         let micros = |nanos: u64| nanos as f64 / 1_000.0;
@@ -102,8 +103,8 @@ impl Default for Latencies {
     }
 }
 
-/// Four digits: what follows is noise, and would be most of a report.
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+/// Serializes four significant digits. Further digits are noise, and would make up most of a report.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
 fn rounded<S: Serializer>(figure: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(format!("{figure:.3e}").parse().unwrap_or(*figure))
 }
@@ -113,8 +114,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios_are_taken_round_by_round() {
-        // Twice as slow in the second half, both of them.
+    fn ratios_are_computed_within_each_round() {
+        // Both are half as fast in the last round.
         let (ours, raw) = (Series(vec![10.0, 10.0, 5.0]), Series(vec![20.0, 21.0, 10.0]));
         let ratio = ours.over(&raw).spread().unwrap();
         assert_eq!((ratio.median, ratio.max), (0.5, 0.5));
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_those_of_what_was_recorded() {
+    fn percentiles_match_the_recorded_latencies() {
         let mut latencies = Latencies::new();
         assert_eq!(latencies.percentiles(), None);
         (1..=1_000).for_each(|micros| latencies.record(micros * 1_000));

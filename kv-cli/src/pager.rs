@@ -1,0 +1,43 @@
+//! Reads lists of any length.
+
+use std::sync::Arc;
+
+use anykv::{KvStore, List, ListItem, ListQuery, Result};
+
+/// Reads the pages of a list one after the other, with one page in memory.
+pub(crate) struct Pager {
+    store: Arc<dyn KvStore>,
+    query: Option<ListQuery>,
+    /// The items that remain up to the limit of the query.
+    remaining: Option<usize>,
+}
+
+impl Pager {
+    /// The items of a page if the store lists by an index. A store that scans everything for each page gets no limit
+    /// instead.
+    const PAGE_ITEMS: usize = 1_000;
+
+    /// Creates a pager. The limit of `query` applies to the whole list.
+    pub(crate) fn new(store: Arc<dyn KvStore>, mut query: ListQuery) -> Self {
+        let remaining = query.limit.take();
+        Self { store, query: Some(query), remaining }
+    }
+
+    /// Returns the next page, which may be empty, or `None` at the end.
+    pub(crate) async fn next_page(&mut self) -> Result<Option<Vec<ListItem>>> {
+        let Some(mut query) = self.query.take() else { return Ok(None) };
+        query.limit = match self.store.info().capabilities.list {
+            List::Native => Some(self.remaining.map_or(Self::PAGE_ITEMS, |remaining| remaining.min(Self::PAGE_ITEMS))),
+            _ => self.remaining,
+        };
+        let mut page = self.store.list(&query).await?;
+        if let Some(remaining) = &mut self.remaining {
+            page.items.truncate(*remaining);
+            *remaining -= page.items.len();
+        }
+        if self.remaining != Some(0) {
+            self.query = page.next.map(|next| query.resume(next));
+        }
+        Ok(Some(page.items))
+    }
+}

@@ -1,0 +1,79 @@
+//! A store that a second process of this program serves.
+
+use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anykv::lines::{LinesBuilder, LinesStore};
+use anykv::{Error, Result};
+
+/// A second process that serves the store of a URL. It starts at the first `open`, and ends when the last clone is
+/// dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct SecondProcess {
+    url: String,
+    server: Arc<Mutex<Option<Server>>>,
+}
+
+#[derive(Debug)]
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl SecondProcess {
+    pub(crate) fn new(url: String) -> Self {
+        Self { url, server: Arc::default() }
+    }
+
+    /// Opens a handle to the store of the second process.
+    ///
+    /// # Errors
+    /// `Unavailable` if the process does not start.
+    pub(crate) async fn open(&self) -> Result<LinesStore> {
+        let process = self.clone();
+        let failed = |error: &dyn std::fmt::Display| Error::unavailable(format!("the second process failed: {error}"));
+        let address = tokio::task::spawn_blocking(move || process.address()).await.map_err(|error| failed(&error))?;
+        let address = address.map_err(|error| failed(&error))?;
+        // Longer than the timeouts of any store, so that an error comes from the store and not from the connection.
+        LinesBuilder::new(address).operation_timeout(Duration::from_secs(120)).open().await
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*server {
+            Some(server) => Ok(server.address),
+            None => Ok(server.insert(Server::start(&self.url)?).address),
+        }
+    }
+}
+
+impl Server {
+    fn start(url: &str) -> io::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["serve", "--json-lines", "--listen", "127.0.0.1:0", "--until-eof"])
+            // Not as an argument: other users can read command lines, and a URL may contain a password.
+            .env("KV_STORE", url)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut message = String::new();
+        if let Some(stderr) = child.stderr.take() {
+            BufReader::new(stderr).read_line(&mut message)?;
+        }
+        let address = message.trim().rsplit(' ').next().and_then(|address| address.parse().ok());
+        let server = |address| Self { child, address };
+        address.map(server).ok_or_else(|| io::Error::other(message.trim().to_owned()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The process also exits at the end of its stdin, so errors do not matter.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

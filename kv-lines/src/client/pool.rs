@@ -1,0 +1,262 @@
+//! The connection pool. Each running call has a connection to itself.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+
+use kv_core::{Error, Key, Operation, Result, SetItem, StoreInfo};
+use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, watch};
+
+use super::connection::Connection;
+use super::endpoint::{Endpoint, ExchangeError, line};
+use super::response::{self, OVERHEAD_BYTES, Response};
+use crate::line::MAX_LINE_BYTES;
+use crate::request::Request;
+use crate::shape::{Batch, Info};
+
+/// The most calls that run at a time, each on its own connection. Further calls wait.
+const MAX_CALLS: usize = 64;
+/// The limit of keys and values in one request of a batch, in bytes. Their base64 stays below [`MAX_LINE_BYTES`].
+const BATCH_BYTES: usize = MAX_LINE_BYTES / 2;
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    info: StoreInfo,
+    endpoint: Endpoint,
+    /// Stays open as long as the handle: `serve` on the other side ends with its first connection.
+    first: Mutex<Option<Connection>>,
+    idle: Mutex<VecDeque<Connection>>,
+    permits: Semaphore,
+    is_closed: watch::Sender<bool>,
+}
+
+/// The effect of a call, which decides the error of a missing response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CallKind {
+    Read,
+    Write,
+    /// A write without a timeout.
+    LongWrite,
+}
+
+impl CallKind {
+    /// The error for a response that cannot be decoded. The write that it belongs to may have happened.
+    fn decode_error(self, error: &Error) -> Error {
+        let message = format!("cannot decode the response of the served store: {}", error.message());
+        if self == Self::Read { Error::corrupt(message) } else { Error::indeterminate(None, message) }
+    }
+}
+
+impl Pool {
+    pub(super) async fn connect(endpoint: Endpoint) -> Result<Self> {
+        let mut first = endpoint.connect().await?;
+        let request = line(&Request::Info {})?;
+        let response = endpoint.with_timeout(async {
+            first.send(&request).await?;
+            first.receive(OVERHEAD_BYTES).await.map(<[u8]>::to_vec)
+        });
+        let response = response.await.map_err(|error| error.into_error(false))?;
+        let info: Info = response::read::<Response<Info>>(&response)?.into_result()?;
+        Ok(Self {
+            info: info.into(),
+            endpoint,
+            first: Mutex::new(Some(first)),
+            idle: Mutex::default(),
+            permits: Semaphore::new(MAX_CALLS),
+            is_closed: watch::Sender::new(false),
+        })
+    }
+
+    pub(super) fn info(&self) -> &StoreInfo {
+        &self.info
+    }
+
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.endpoint.clone()
+    }
+
+    /// Completes when the handle is closed or its last clone is dropped.
+    pub(super) fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut is_closed = self.is_closed.subscribe();
+        async move {
+            let _ = is_closed.wait_for(|is_closed| *is_closed).await;
+        }
+    }
+
+    /// Flushes the store and closes the handle.
+    pub(super) async fn close(&self) -> Result<()> {
+        if self.check_open().is_err() {
+            return Ok(());
+        }
+        let flushed = self.exchange(CallKind::LongWrite, &Request::Flush {}).await;
+        self.is_closed.send_replace(true);
+        drop(self.first.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        flushed
+    }
+
+    /// Fails with `Closed` after `close`.
+    pub(super) fn check_open(&self) -> Result<()> {
+        if *self.is_closed.borrow() { Err(Error::closed()) } else { Ok(()) }
+    }
+
+    /// Sends a request and receives its response. The connection of a failed or dropped call is not reused: a late
+    /// response on it would be taken for that of the next call.
+    async fn exchange<T: DeserializeOwned>(&self, kind: CallKind, request: &Request) -> Result<T> {
+        let max_bytes = self.max_response_bytes(request);
+        let request = line(request)?;
+        // The semaphore is never closed.
+        let _permit = self.permits.acquire().await.map_err(|_| Error::closed())?;
+        let mut connection = match self.idle() {
+            Some(connection) => connection,
+            None => self.endpoint.connect().await?,
+        };
+        let work = async {
+            connection.send(&request).await?;
+            connection.receive(max_bytes).await.map(response::read::<Response<T>>)
+        };
+        let response = match kind {
+            CallKind::LongWrite => work.await.map_err(ExchangeError::Connection),
+            CallKind::Read | CallKind::Write => self.endpoint.with_timeout(work).await,
+        };
+        let response = response.map_err(|error| error.into_error(kind != CallKind::Read))?;
+        let response = response.map_err(|error| kind.decode_error(&error))?;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push_front(connection);
+        response.into_result()
+    }
+
+    /// The longest response to the request, in bytes: a server must not be able to exhaust the memory of the client.
+    fn max_response_bytes(&self, request: &Request) -> usize {
+        match request {
+            Request::Get { .. } | Request::Set(_) | Request::Delete(_) => {
+                response::max_bytes(self.info.limits.max_value_bytes)
+            }
+            Request::GetMany { .. } | Request::SetMany { .. } | Request::DeleteMany { .. } | Request::List(_) => {
+                response::MAX_BYTES
+            }
+            // The response has one version in hex for each mutation.
+            Request::Commit(commit) => OVERHEAD_BYTES + 64 * commit.mutations(),
+            _ => OVERHEAD_BYTES,
+        }
+    }
+
+    /// Takes an idle connection of an earlier call that is still usable.
+    fn idle(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        std::iter::from_fn(|| idle.pop_front()).find(Connection::is_idle)
+    }
+
+    /// Runs a call, and adds the context to its error.
+    pub(super) async fn call<T: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        key: Option<&Key>,
+        kind: CallKind,
+        request: Result<Request>,
+    ) -> Result<T> {
+        let result = async {
+            self.check_open()?;
+            self.exchange(kind, &request?).await
+        };
+        result.await.map_err(|error| self.with_context(error, operation, key))
+    }
+
+    /// Converts a decoding error into the error of the operation, with its context.
+    pub(super) fn decoded<T>(
+        &self,
+        result: Result<T>,
+        operation: Operation,
+        key: Option<&Key>,
+        kind: CallKind,
+    ) -> Result<T> {
+        result.map_err(|error| self.with_context(kind.decode_error(&error), operation, key))
+    }
+
+    pub(super) fn with_context(&self, error: Error, operation: Operation, key: Option<&Key>) -> Error {
+        let error = error.with_operation(operation).with_backend(self.info.name.clone());
+        match key {
+            Some(key) => error.with_key(key),
+            None => error,
+        }
+    }
+
+    /// Sends a batch in as many requests as its size requires. Returns one result for each item, in order.
+    pub(super) async fn batch<I, T: DeserializeOwned, O>(
+        &self,
+        operation: Operation,
+        kind: CallKind,
+        items: &[I],
+        request: impl Fn(&[I]) -> Result<Request> + Send + Sync,
+        decode: impl Fn(T) -> Result<O> + Send + Sync,
+    ) -> Vec<Result<O>>
+    where
+        I: BatchItem,
+        O: Send,
+    {
+        let mut outcomes = Vec::with_capacity(items.len());
+        let mut rest = items;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |item: &&I| {
+                bytes += item.bytes();
+                bytes <= BATCH_BYTES
+            };
+            let count = rest.iter().take(Batch::<I>::MAX).take_while(fits).count();
+            let (part, later) = rest.split_at(count.max(1));
+            rest = later;
+            let responses: Result<Vec<Response<T>>> = self.call(operation, None, kind, request(part)).await;
+            match responses {
+                Ok(responses) if responses.len() == part.len() => {
+                    outcomes.extend(part.iter().zip(responses).map(|(item, response)| {
+                        let outcome = response
+                            .into_result()
+                            .and_then(|result| decode(result).map_err(|error| kind.decode_error(&error)));
+                        outcome.map_err(|error| self.with_context(error, operation, Some(item.key())))
+                    }));
+                }
+                other => {
+                    let error = other.map_or_else(|error| error, |_| wrong_count(kind));
+                    outcomes.extend(part.iter().map(|item| {
+                        let each = Error::new(error.kind(), error.message().to_owned());
+                        Err(self.with_context(each, operation, Some(item.key())))
+                    }));
+                }
+            }
+        }
+        outcomes
+    }
+}
+
+/// An item of a batch.
+pub(super) trait BatchItem: Sync {
+    fn key(&self) -> &Key;
+    /// The bytes of its key and value before they are encoded.
+    fn bytes(&self) -> usize;
+}
+
+impl BatchItem for Key {
+    fn key(&self) -> &Key {
+        self
+    }
+
+    fn bytes(&self) -> usize {
+        self.as_str().len()
+    }
+}
+
+impl BatchItem for SetItem {
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn bytes(&self) -> usize {
+        self.key.as_str().len() + self.value.len()
+    }
+}
+
+/// The error for a batch response with another number of elements than its request.
+fn wrong_count(kind: CallKind) -> Error {
+    let message = "the response to a batch has another number of elements than its request";
+    if kind == CallKind::Read { Error::corrupt(message) } else { Error::indeterminate(None, message) }
+}
