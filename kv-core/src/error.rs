@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::capability::Capability;
 use crate::key::Key;
@@ -37,6 +38,9 @@ pub enum ErrorKind {
     Corrupt,
     /// The store was closed.
     Closed,
+    /// The loader of [`Kv::get_or_insert_with`](crate::Kv::get_or_insert_with) failed, panicked, or took too long. The
+    /// loader's own error is the source; [`Error::load_error`] returns it.
+    Load,
 }
 
 /// The operation that caused an [`Error`].
@@ -70,22 +74,24 @@ pub enum Operation {
 ///
 /// `Display` and `Debug` show no value and no credential, and the key only as a fingerprint. [`Error::key`] and the
 /// alternate form `{:#?}` show the key itself.
-pub struct Error(Box<Inner>);
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     operation: Option<Operation>,
     backend: Option<Cow<'static, str>>,
     key: Option<Key>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// Creates an error of any kind. The constructors below are shorter.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         let message = message.into();
-        Self(Box::new(Inner { kind, message, operation: None, backend: None, key: None, source: None }))
+        Self(Arc::new(Inner { kind, message, operation: None, backend: None, key: None, source: None }))
     }
 
     /// Creates an `Invalid` error: the call is wrong.
@@ -131,28 +137,28 @@ impl Error {
     /// Adds the operation. An operation that was added earlier stays.
     #[must_use]
     pub fn with_operation(mut self, operation: Operation) -> Self {
-        self.0.operation.get_or_insert(operation);
+        Arc::make_mut(&mut self.0).operation.get_or_insert(operation);
         self
     }
 
     /// Adds the name of the backend. A name that was added earlier stays.
     #[must_use]
     pub fn with_backend(mut self, backend: impl Into<Cow<'static, str>>) -> Self {
-        self.0.backend.get_or_insert_with(|| backend.into());
+        Arc::make_mut(&mut self.0).backend.get_or_insert_with(|| backend.into());
         self
     }
 
     /// Sets the key. A later call replaces it, so that the error ends with the key that the caller passed.
     #[must_use]
     pub fn with_key(mut self, key: &Key) -> Self {
-        self.0.key = Some(key.clone());
+        Arc::make_mut(&mut self.0).key = Some(key.clone());
         self
     }
 
     /// Adds the driver's error. It can be downcast from [`source`](StdError::source).
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        Arc::make_mut(&mut self.0).source = Some(source.into().into());
         self
     }
 
@@ -199,6 +205,12 @@ impl Error {
         }
     }
 
+    /// Returns the error of the loader, if this is a `Load` error of that type. All callers that waited for the load share
+    /// it.
+    pub fn load_error<E: StdError + 'static>(&self) -> Option<&E> {
+        self.source().filter(|_| matches!(self.0.kind, ErrorKind::Load))?.downcast_ref()
+    }
+
     /// Returns the version that an `Indeterminate` write attempted.
     pub fn attempted_version(&self) -> Option<Version> {
         match self.0.kind {
@@ -219,6 +231,7 @@ impl fmt::Display for ErrorKind {
             Self::Denied => "denied",
             Self::Corrupt => "corrupt",
             Self::Closed => "closed",
+            Self::Load => "load",
         })
     }
 }

@@ -139,8 +139,7 @@ impl From<Expires> for Expiry {
 
 /// Parses a time to live such as `5m` or `7days 30min`.
 pub(crate) fn parse_ttl(text: &str) -> Result<Duration> {
-    humantime::parse_duration(text)
-        .map_err(|error| Error::invalid(format!("`{text}` is not a duration such as `5m` or `1day 2h`: {error}")))
+    humantime::parse_duration(text).map_err(|_| Error::invalid("expected a duration such as `5m` or `1day 2h`"))
 }
 
 fn floor_millis(moment: SystemTime) -> u64 {

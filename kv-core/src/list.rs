@@ -147,12 +147,30 @@ pub struct ListItem {
 }
 
 /// One page of a listing. It may be short or empty; the listing ends only at `next: None`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ListPage {
     /// The items, in the query's order.
     pub items: Vec<ListItem>,
+    /// A `Corrupt` error, with its key, for each entry of the page that cannot be read, in the query's order (clause E-4).
+    /// The listing goes on after it. A listing of keys only reports the damage that it notices without reading values.
+    pub damaged: Vec<Error>,
     /// The key to pass to [`ListQuery::resume`] for the next page; `None` at the end.
     pub next: Option<Key>,
+}
+
+impl ListPage {
+    /// Returns the items and the errors of damaged entries in the order of their keys. `reverse` is the query's.
+    pub fn into_results(self, reverse: bool) -> impl Iterator<Item = Result<ListItem>> + Send {
+        let (mut items, mut damaged) = (self.items.into_iter().peekable(), self.damaged.into_iter().peekable());
+        std::iter::from_fn(move || {
+            let is_item_next = match (items.peek(), damaged.peek().map(Error::key)) {
+                (Some(item), Some(Some(key))) if reverse => item.key > *key,
+                (Some(item), Some(Some(key))) => item.key < *key,
+                (item, _) => item.is_some(),
+            };
+            if is_item_next { items.next().map(Ok) } else { damaged.next().map(Err) }
+        })
+    }
 }
 
 #[cfg(test)]

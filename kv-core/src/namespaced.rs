@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 
 use crate::delegate_store;
 use crate::entry::Entry;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expiry::NewExpiry;
 use crate::key::{Key, KeyPrefix, Namespace};
 use crate::list::{ListItem, ListPage, ListQuery};
@@ -104,11 +104,10 @@ impl<S: KvStore> KvStore for Namespaced<S> {
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let ListQuery { prefix, after, before, reverse, limit, keys_only, max_page_bytes } = query;
         let prefix = self.namespace.wrap_prefix(prefix);
-        // The wrapped prefix also covers the key that consists of the namespace's segment alone. It is outside the
-        // namespace and sorts first, so listing starts after it.
+        // A store that cannot send such a prefix, as one over a connection, starts after the excluded key all the same.
         let after = match after {
             Some(after) => Some(self.namespace.wrap(after)),
-            None => self.namespace.wrap_prefix(&KeyPrefix::ALL).to_key(),
+            None => prefix.excluded_key(),
         };
         let before = before.as_ref().map(|before| self.namespace.wrap(before));
         let page = self
@@ -126,6 +125,7 @@ impl<S: KvStore> KvStore for Namespaced<S> {
         let strip = |ListItem { key, entry }| Some(ListItem { key: self.namespace.strip(&key)?, entry });
         Ok(ListPage {
             items: page.items.into_iter().filter_map(strip).collect(),
+            damaged: page.damaged.into_iter().filter_map(|error| strip_error(&self.namespace, error)).collect(),
             next: page.next.and_then(|next| self.namespace.strip(&next)),
         })
     }
@@ -183,6 +183,15 @@ impl<S: KvStore> KvStore for Namespaced<S> {
             let stripped = event.map(|event| strip_message(&namespace, event)).transpose();
             async move { stripped }
         })))
+    }
+}
+
+/// Removes the namespace from the key of an error about a damaged entry.
+fn strip_error(namespace: &Namespace, error: Error) -> Option<Error> {
+    match error.key().map(|key| namespace.strip(key)) {
+        Some(Some(key)) => Some(error.with_key(&key)),
+        Some(None) => None,
+        None => Some(error),
     }
 }
 

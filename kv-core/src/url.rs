@@ -14,6 +14,7 @@ use crate::expiry::{Expiry, parse_ttl};
 use crate::key::{Key, Namespace};
 use crate::kv::Kv;
 use crate::store::KvStore;
+use crate::url_options;
 use crate::verification::{TakeEntry, Verification};
 
 /// The URL of a store: `scheme:rest?option=value&…`.
@@ -27,6 +28,9 @@ pub struct StoreUrl {
 }
 
 impl StoreUrl {
+    /// The most options of a URL.
+    pub const MAX_OPTIONS: usize = 64;
+
     /// Returns the part before the first colon, in lower case.
     pub fn scheme(&self) -> &str {
         &self.scheme
@@ -55,13 +59,8 @@ impl StoreUrl {
     /// # Errors
     /// `Invalid` for an option that is unknown, repeated or of the wrong type.
     pub fn options<C: DeserializeOwned>(&self) -> Result<C> {
-        let bad = |error: &dyn fmt::Display| Error::invalid(format!("bad option for `{}:`: {error}", self.scheme));
-        if self.options.iter().any(|(name, _)| !is_name(name)) {
-            // The name is not shown: it may be a secret that was typed in the wrong place.
-            return Err(bad(&"a name has letters, digits, `_` and `-` only"));
-        }
-        let query = serde_html_form::to_string(&self.options).map_err(|error| bad(&error))?;
-        serde_html_form::from_str(&query).map_err(|error| bad(&error))
+        url_options::from_pairs(&self.options)
+            .map_err(|error| Error::invalid(format!("bad option for `{}:`: {error}", self.scheme)))
     }
 
     /// Removes and returns an option that the registry handles itself.
@@ -88,12 +87,14 @@ impl FromStr for StoreUrl {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             Ok((decoded(name)?, decoded(value)?))
         };
-        let options: Vec<(String, String)> =
-            query.split('&').filter(|pair| !pair.is_empty()).map(option).collect::<Result<_>>()?;
+        let pairs = || query.split('&').filter(|pair| !pair.is_empty());
+        if pairs().nth(Self::MAX_OPTIONS).is_some() {
+            return Err(Error::invalid(format!("a URL has at most {} options", Self::MAX_OPTIONS)));
+        }
+        let options: Vec<(String, String)> = pairs().map(option).collect::<Result<_>>()?;
         for (place, (name, _)) in options.iter().enumerate() {
             if options.iter().take(place).any(|(earlier, _)| earlier == name) {
-                let name = if is_name(name) { name } else { "***" };
-                return Err(Error::invalid(format!("the option `{name}` is given twice")));
+                return Err(Error::invalid("an option is given twice"));
             }
         }
         Ok(Self { scheme: scheme.to_ascii_lowercase(), rest: rest.to_owned(), options })
@@ -102,11 +103,17 @@ impl FromStr for StoreUrl {
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = match self.rest.rsplit_once('@') {
-            Some((user, host)) => format!("{}***@{host}", if user.starts_with("//") { "//" } else { "" }),
-            None => self.rest.clone(),
-        };
-        write!(f, "{}:{shown}", self.scheme)?;
+        // A `?` in a password ends the rest too early: then an `@` stands among the options, and the rest has the password.
+        let is_cut = self.options.iter().any(|(name, value)| name.contains('@') || value.contains('@'));
+        let slashes = if self.rest.starts_with("//") { "//" } else { "" };
+        match self.rest.rsplit_once('@') {
+            _ if is_cut => write!(f, "{}:{slashes}***", self.scheme)?,
+            Some((_, host)) => write!(f, "{}:{slashes}***@{host}", self.scheme)?,
+            None => write!(f, "{}:{}", self.scheme, self.rest)?,
+        }
+        if is_cut {
+            return f.write_str("?***");
+        }
         self.options.iter().enumerate().try_for_each(|(place, (name, _))| {
             write!(f, "{}{}=***", if place == 0 { '?' } else { '&' }, if is_name(name) { name } else { "***" })
         })
@@ -288,8 +295,10 @@ mod tests {
     fn the_error_for_a_bad_option_lists_the_known_options() {
         let error = |url: &str| url.parse::<StoreUrl>().unwrap().options::<Options>().unwrap_err().to_string();
         let unknown = error("memory:?sise=5");
-        assert!(unknown.contains("sise") && unknown.contains("size") && unknown.contains("name"), "{unknown}");
-        assert!(error("memory:?size=big").contains("memory"));
+        assert!(unknown.contains("did you mean `size`?") && unknown.contains("`name`"), "{unknown}");
+        assert!(!error("memory:?zzz=5").contains("did you mean"));
+        let bad = error("memory:?size=big");
+        assert!(bad.contains("memory") && bad.contains("`size`: expected u64"), "{bad}");
     }
 
     #[test]
@@ -301,5 +310,31 @@ mod tests {
         assert_eq!(format!("{url}"), "redis://host?***=***");
         assert!(!url.options::<Options>().unwrap_err().to_string().contains("canary"));
         assert!(!"redis://host?p:canary&p:canary".parse::<StoreUrl>().unwrap_err().to_string().contains("canary"));
+        // Mistyped in every way: no part of the password shows.
+        for url in [
+            "redis://u:a?canary=1@h",
+            "redis://u:a?canary@h",
+            "redis://u:a&canary=1@h?x=1",
+            "redis://u:canary?a@h",
+            "redis://h?size=canary",
+            "redis://h?canary=1",
+            "redis://h?canary=1&canary=2",
+            "redis:// u:canary@h",
+        ] {
+            let Ok(parsed) = url.parse::<StoreUrl>() else {
+                assert!(!url.parse::<StoreUrl>().unwrap_err().to_string().contains("canary"), "{url}");
+                continue;
+            };
+            let error = parsed.options::<Options>().err().map(|error| format!("{error:?} {error}"));
+            assert!(!error.unwrap_or_default().contains("canary"), "{url}");
+            assert!(url.contains("h?canary=1") || !format!("{parsed} {parsed:?}").contains("canary"), "{parsed}");
+        }
+    }
+
+    #[test]
+    fn a_url_of_sixty_thousand_options_is_refused_at_once() {
+        let options: Vec<_> = (0..60_000).map(|number| format!("o{number}=1")).collect();
+        let url = format!("memory:?{}", options.join("&"));
+        assert!(url.parse::<StoreUrl>().is_err());
     }
 }

@@ -35,7 +35,7 @@ enum Phase {
     /// The next page of the snapshot must be read.
     FetchPage { resume: Option<Key> },
     /// The remaining items of a snapshot page are sent.
-    SendPage { rest: std::vec::IntoIter<ListItem>, next: Option<Key> },
+    SendPage { rest: std::vec::IntoIter<Result<ListItem>>, next: Option<Key> },
     /// Changes are sent.
     Live,
     /// The stream has ended.
@@ -49,7 +49,11 @@ impl<S: KvStore> Watcher<S> {
                 Phase::FetchPage { resume } => {
                     let resume = resume.take();
                     match self.page(resume).await {
-                        Ok(page) => self.phase = Phase::SendPage { rest: page.items.into_iter(), next: page.next },
+                        Ok(page) => {
+                            let next = page.next.clone();
+                            let rest = page.into_results(false).collect::<Vec<_>>().into_iter();
+                            self.phase = Phase::SendPage { rest, next };
+                        }
                         Err(error) => {
                             self.phase = Phase::Ended;
                             return Some(Err(error));
@@ -59,7 +63,7 @@ impl<S: KvStore> Watcher<S> {
                 Phase::SendPage { rest, next } => match (rest.next(), next.take()) {
                     (Some(item), after) => {
                         *next = after;
-                        return Some(Ok(WatchEvent::Set { key: item.key, entry: item.entry }));
+                        return Some(item.map(|item| WatchEvent::Set { key: item.key, entry: item.entry }));
                     }
                     (None, Some(resume)) => self.phase = Phase::FetchPage { resume: Some(resume) },
                     (None, None) => {
@@ -113,7 +117,7 @@ impl<S: KvStore> Watcher<S> {
                     let entry = (!self.query.keys_only).then_some(entry);
                     ListItem { key: key.clone(), entry }
                 });
-                Ok(ListPage { items: items.collect(), next: None })
+                Ok(ListPage { items: items.collect(), ..ListPage::default() })
             }
         }
     }

@@ -130,3 +130,23 @@ async fn a_listing_continues_after_a_damaged_entry_and_ends_when_the_store_is_un
     assert_eq!(kinds, [None, Some(ErrorKind::Corrupt), None, Some(ErrorKind::Unavailable)]);
     assert_eq!(items[3].as_ref().unwrap_err().key().unwrap().as_str(), "n#003");
 }
+
+#[tokio::test]
+async fn a_native_listing_returns_the_error_of_a_damaged_entry_in_its_place() {
+    let kv = filled(&Tiny::new(FULL), 5).await;
+    kv.set_bytes(["n", "001"], DAMAGED).await.unwrap();
+    for reverse in [false, true] {
+        for page_size in [1, 2, 256] {
+            let listing = kv.entries(["n"]).page_size(page_size);
+            let listing = if reverse { listing.reverse() } else { listing };
+            let items: Vec<_> = listing.collect().await;
+            let mut kinds: Vec<_> = items.iter().map(|item| item.as_ref().err().map(kv_core::Error::kind)).collect();
+            if reverse {
+                kinds.reverse();
+            }
+            assert_eq!(kinds, [None, Some(ErrorKind::Corrupt), None, None, None], "{reverse} {page_size}");
+        }
+    }
+    let keys: Vec<_> = kv.keys(["n"]).collect().await;
+    assert!(keys.len() == 5 && keys.iter().all(Result::is_ok));
+}

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use kv_core::{Capability, Error};
+use kv_core::{Capability, Error, ErrorKind};
 use support::{BY_VALUE, CORE, FULL, Tiny};
 
 const TTL: Duration = Duration::from_secs(10);
@@ -156,4 +156,14 @@ async fn a_store_without_locks_answers_unsupported() {
         assert_eq!(error.capability(), Some(Capability::Locks));
         assert_eq!(store.calls(), [] as [&str; 0]);
     }
+}
+
+#[tokio::test]
+async fn a_lock_that_expires_at_once_is_refused() {
+    let kv = Tiny::new(FULL).kv();
+    let error = kv.lock(["l"], Duration::ZERO).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let mut lock = kv.lock(["l"], TTL).await.unwrap().unwrap();
+    assert_eq!(lock.renew(Duration::ZERO).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert!(!lock.is_lost());
 }

@@ -135,3 +135,18 @@ async fn closing_a_handle_closes_the_store_for_all_handles() {
     assert_eq!(other.set(["k"], "v").await.unwrap_err().kind(), ErrorKind::Closed);
     kv.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn clearing_a_namespace_leaves_the_key_that_is_named_like_it() {
+    let root = Kv::new(MemoryStore::new());
+    let app = root.namespace(["app"]).unwrap();
+    root.set(["app"], &1).await.unwrap();
+    app.set(["a"], &2).await.unwrap();
+    root.namespace(["app", "eu"]).unwrap().set(["b"], &3).await.unwrap();
+    assert_eq!(app.clear(()).await.unwrap(), 1);
+    assert_eq!(root.get::<u32>(["app"]).await.unwrap(), Some(1));
+    assert_eq!(root.namespace(["app", "eu"]).unwrap().get::<u32>(["b"]).await.unwrap(), Some(3));
+    // The root's own clear of that prefix takes the key and what is below it.
+    app.set(["a"], &2).await.unwrap();
+    assert_eq!(root.clear(["app"]).await.unwrap(), 2);
+}

@@ -248,6 +248,17 @@ mod tests {
         }
 
         #[test]
+        fn descendants_are_the_prefix_without_its_own_key(prefix in keys(), key in keys()) {
+            let (own, key) = (Key::new(&prefix).unwrap(), Key::new(&key).unwrap());
+            let (whole, descendants) = (KeyPrefix::from(&own), KeyPrefix::descendants(&own));
+            let expected = whole.covers(&key) && key != own;
+            prop_assert_eq!(descendants.covers(&key), expected);
+            let (start, end) = descendants.range();
+            prop_assert_eq!(key.as_str() >= start && end.is_none_or(|end| key.as_str() < end.as_str()), expected);
+            prop_assert_eq!(descendants.excluded_key(), Some(own));
+        }
+
+        #[test]
         fn parsing_takes_canonical_text_only(text in "[#$0-9A-Fa-f!%]{0,8}|.*") {
             if let Ok(key) = Key::parse(&text) {
                 let again = Key::new(key.segments()).unwrap();

@@ -63,12 +63,14 @@ impl Namespace {
         Key::join(&self.segment, key.as_str())
     }
 
-    /// Returns the stored prefix of a prefix in this namespace.
+    /// Returns the stored prefix of a prefix in this namespace. The empty prefix becomes the descendants of the namespace's
+    /// segment: the key that consists of that segment alone is outside the namespace.
     #[must_use]
     pub fn wrap_prefix(&self, prefix: &KeyPrefix) -> KeyPrefix {
-        match prefix.to_key() {
-            Some(key) => self.wrap(&key).into(),
-            None => Key { text: self.segment.clone() }.into(),
+        match (prefix.to_key(), prefix.excluded_key()) {
+            (_, Some(excluded)) => KeyPrefix::descendants(&self.wrap(&excluded)),
+            (Some(key), None) => self.wrap(&key).into(),
+            (None, None) => KeyPrefix::descendants(&Key { text: self.segment.clone() }),
         }
     }
 

@@ -28,11 +28,13 @@ use crate::error::Result;
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct KeyPrefix {
     text: Option<SmolStr>,
+    /// The start of the range if the prefix does not cover its own key.
+    first: Option<SmolStr>,
 }
 
 impl KeyPrefix {
     /// The empty prefix, which covers every key.
-    pub const ALL: Self = Self { text: None };
+    pub const ALL: Self = Self { text: None, first: None };
 
     /// Creates a prefix from its segments; without segments it is [`KeyPrefix::ALL`].
     ///
@@ -46,6 +48,21 @@ impl KeyPrefix {
         Key::new(segments).map(Self::from)
     }
 
+    /// Creates the prefix that covers the descendants of a key, and not the key itself.
+    ///
+    /// A namespace clears its entries with it, because the key that consists of the namespace's segment alone belongs to
+    /// the store around it.
+    #[must_use]
+    pub fn descendants(key: &Key) -> Self {
+        let first = SmolStr::new(format!("{}{}", key.as_str(), encoding::SEPARATOR));
+        Self { text: Some(key.text.clone()), first: Some(first) }
+    }
+
+    /// Returns the key whose descendants the prefix covers, if the prefix does not cover that key itself.
+    pub fn excluded_key(&self) -> Option<Key> {
+        self.first.as_ref().and(self.text.clone()).map(|text| Key { text })
+    }
+
     /// True if the prefix is empty and so covers every key.
     pub fn is_all(&self) -> bool {
         self.text.is_none()
@@ -56,8 +73,8 @@ impl KeyPrefix {
         self.text.as_deref()
     }
 
-    /// Returns the key with the same segments, which is the first key that the prefix covers, or `None` for the empty
-    /// prefix.
+    /// Returns the key with the same segments, or `None` for the empty prefix. It is the first key that the prefix covers,
+    /// unless the prefix excludes it.
     #[must_use]
     pub fn to_key(&self) -> Option<Key> {
         self.text.clone().map(|text| Key { text })
@@ -72,7 +89,8 @@ impl KeyPrefix {
     pub fn covers(&self, key: &Key) -> bool {
         let Some(prefix) = self.as_str() else { return true };
         match key.as_str().strip_prefix(prefix) {
-            Some(rest) => rest.is_empty() || rest.starts_with(encoding::SEPARATOR),
+            Some("") => self.first.is_none(),
+            Some(rest) => rest.starts_with(encoding::SEPARATOR),
             None => false,
         }
     }
@@ -81,7 +99,7 @@ impl KeyPrefix {
     /// exclusive end or `None` for an unbounded range.
     pub fn range(&self) -> (&str, Option<String>) {
         match self.as_str() {
-            Some(text) => (text, Some(format!("{text}{}", encoding::ESCAPE))),
+            Some(text) => (self.first.as_deref().unwrap_or(text), Some(format!("{text}{}", encoding::ESCAPE))),
             None => ("", None),
         }
     }
@@ -90,7 +108,7 @@ impl KeyPrefix {
 /// Creates the prefix that covers the key and its descendants.
 impl From<Key> for KeyPrefix {
     fn from(key: Key) -> Self {
-        Self { text: Some(key.text) }
+        Self { text: Some(key.text), first: None }
     }
 }
 
@@ -110,6 +128,7 @@ impl fmt::Display for KeyPrefix {
 impl fmt::Debug for KeyPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.as_str() {
+            Some(text) if self.first.is_some() => write!(f, "KeyPrefix::descendants({text:?})"),
             Some(text) => write!(f, "KeyPrefix({text:?})"),
             None => f.write_str("KeyPrefix::ALL"),
         }

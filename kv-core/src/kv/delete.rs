@@ -95,6 +95,7 @@ impl<'kv, Outcome> Delete<'kv, Outcome> {
 
     async fn send(self) -> Result<DeleteOutcome> {
         let (key, options) = self.removal?;
+        self.kv.fence(&key).await;
         self.kv.store.delete(&key, &options).await.map_err(|error| error.with_key(&key))
     }
 }

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::single_flight::SingleFlight;
 use crate::capability::Capability;
 use crate::clock::{Clock, SystemClock};
 use crate::codec::Codec;
 use crate::error::{Operation, Result};
 use crate::expiry::Expiry;
+use crate::flight::Flights;
 use crate::info::StoreInfo;
-use crate::key::{IntoKey, Key, Namespace};
+use crate::key::{IntoKey, Key, KeyPrefix, Namespace};
 use crate::namespaced::Namespaced;
 use crate::store::KvStore;
 
@@ -49,7 +49,7 @@ pub struct Kv {
     pub(super) default_expiry: Expiry,
     pub(super) clock: Arc<dyn Clock>,
     /// The running loads of all clones and their namespaces.
-    pub(super) loads: SingleFlight,
+    pub(super) loads: Flights<Bytes>,
 }
 
 impl Kv {
@@ -63,7 +63,7 @@ impl Kv {
             codec: Codec::Json,
             default_expiry: Expiry::Never,
             clock: Arc::new(SystemClock),
-            loads: SingleFlight::default(),
+            loads: Flights::default(),
         }
     }
 
@@ -176,6 +176,35 @@ impl Kv {
         match &self.namespace {
             Some(namespace) => namespace.wrap(key),
             None => key.clone(),
+        }
+    }
+
+    /// Forbids running loads of the key to store their values. Every write calls it first.
+    pub(super) async fn fence(&self, key: &Key) {
+        if !self.loads.is_idle() {
+            self.loads.fence(&self.stored_key(key)).await;
+        }
+    }
+
+    /// As [`Kv::fence`], for several keys.
+    pub(super) fn fence_all<'k, I: IntoIterator<Item = &'k Key>>(
+        &self,
+        keys: I,
+    ) -> impl Future<Output = ()> + Send + use<'_, 'k, I> {
+        let stored: Vec<Key> =
+            if self.loads.is_idle() { Vec::new() } else { keys.into_iter().map(|key| self.stored_key(key)).collect() };
+        async move {
+            for key in &stored {
+                self.loads.fence(key).await;
+            }
+        }
+    }
+
+    /// Returns the prefix with the handle's namespace.
+    pub(super) fn stored_prefix(&self, prefix: &KeyPrefix) -> KeyPrefix {
+        match &self.namespace {
+            Some(namespace) => namespace.wrap_prefix(prefix),
+            None => prefix.clone(),
         }
     }
 

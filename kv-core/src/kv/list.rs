@@ -278,8 +278,9 @@ impl Pages {
     async fn page(&mut self, query: ListQuery) -> Result<()> {
         let query = query.with_limit(self.remaining.map_or(self.page_size, |remaining| remaining.min(self.page_size)));
         let page = self.store.list(&query).await?;
-        self.ready.extend(page.items.into_iter().map(Ok));
-        self.source = page.next.map_or(Source::End, |next| Source::Pages(query.resume(next)));
+        let next = page.next.clone();
+        self.ready.extend(page.into_results(query.reverse));
+        self.source = next.map_or(Source::End, |next| Source::Pages(query.resume(next)));
         Ok(())
     }
 
@@ -292,6 +293,7 @@ impl Pages {
         let mut items = Vec::new();
         loop {
             let page = self.store.list(&query).await?;
+            self.ready.extend(page.damaged.into_iter().map(Err));
             items.extend(page.items);
             match page.next {
                 Some(next) if needed.is_none_or(|needed| items.len() < needed) => query = query.resume(next),

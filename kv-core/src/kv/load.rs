@@ -1,5 +1,6 @@
 //! Loading and storing missing values.
 
+use std::error::Error as StdError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,41 +11,43 @@ use super::expiry::expiry_methods;
 use super::handle::Kv;
 use crate::BoxFuture;
 use crate::capability::Capability;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
+use crate::flight::Fence;
 use crate::key::{IntoKey, Key};
 use crate::options::{SetOptions, SetOutcome, When};
 
 impl Kv {
     /// Reads a value. If it is absent, awaiting the builder runs the loader and stores the loaded value.
     ///
-    /// Only one loader runs for a key at a time, among all clones of the handle and all their namespaces in this
-    /// process. Other callers wait and get its value. If the loader fails or its future is dropped, the next waiting
-    /// caller runs its own loader. If another process stores a value meanwhile, that value wins over the loaded one; a
-    /// store without conditions overwrites it.
-    ///
-    /// The error type is the loader's own. It must implement `From<Error>`, as a boxed `dyn Error`, `anyhow::Error`,
-    /// [`Error`] itself or an application's own type can.
+    /// - Only one loader runs for a key at a time, among all clones of the handle and all their namespaces in this
+    ///   process. Callers that come meanwhile get its value, or its error.
+    /// - The loader runs in a task of its own. It goes on if its caller is dropped or no longer polled.
+    /// - If the key is written or deleted through any of these handles after the load began, the loaded value is returned
+    ///   and not stored. If another process stores a value meanwhile, that value wins over the loaded one; a store without
+    ///   conditions overwrites it.
+    /// - A loader that needs the value of its own key, directly or through other loaders, fails with `Invalid`.
     ///
     /// # Errors
-    /// The errors of the loader, of [`Kv::get`] and of [`Kv::set`].
+    /// `Load` if the loader fails, panics, or takes longer than [`Flights::DEADLINE`](crate::flight::Flights::DEADLINE);
+    /// [`Error::load_error`] returns the loader's own error. A loader that fails with an [`Error`] of this crate gives that
+    /// error. Otherwise the errors of [`Kv::get`] and of [`Kv::set`], and `Unavailable` outside of a tokio runtime.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the loaded value is not stored, was stored, or will be stored.
+    /// If the future is dropped, the load goes on, and its value will be stored.
     ///
     /// # Examples
     /// ```
     /// # use std::time::Duration;
     /// # use kv_core::Kv;
     /// # use kv_memory::MemoryStore;
-    /// # type Failure = Box<dyn std::error::Error + Send + Sync>;
-    /// async fn fetch_rate(currency: &str) -> Result<f64, Failure> {
+    /// async fn fetch_rate(currency: &str) -> Result<f64, std::io::Error> {
     ///     // asks a slow service
-    /// #   Ok(if currency == "EUR" { 1.0 } else { Err("unknown")? })
+    /// #   Ok(if currency == "EUR" { 1.0 } else { Err(std::io::ErrorKind::NotFound)? })
     /// }
     ///
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Failure> {
+    /// # async fn main() -> kv_core::Result<()> {
     /// let kv = Kv::new(MemoryStore::new());
     /// let rate = kv
     ///     .get_or_insert_with(["rates", "EUR"], || fetch_rate("EUR"))
@@ -52,15 +55,18 @@ impl Kv {
     ///     .ttl_jitter(0.1)
     ///     .await?;
     /// assert_eq!(rate, 1.0);
+    ///
+    /// let error = kv.get_or_insert_with(["rates", "XXX"], || fetch_rate("XXX")).await.unwrap_err();
+    /// assert!(error.load_error::<std::io::Error>().is_some());
     /// # Ok(())
     /// # }
     /// ```
     pub fn get_or_insert_with<T, E, F, L>(&self, key: impl IntoKey, loader: F) -> GetOrInsertWith<'_, F>
     where
-        T: Serialize + DeserializeOwned,
-        E: From<Error>,
-        F: FnOnce() -> L,
-        L: Future<Output = Result<T, E>>,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
+        F: FnOnce() -> L + Send + 'static,
+        L: Future<Output = Result<T, E>> + Send + 'static,
     {
         GetOrInsertWith { kv: self, key: key.into_key(), loader, expiry: self.default_expiry, jitter: 0.0 }
     }
@@ -92,30 +98,33 @@ impl<F> GetOrInsertWith<'_, F> {
         self
     }
 
-    async fn run<T, E, L>(self) -> Result<T, E>
+    async fn run<T, E, L>(self) -> Result<T>
     where
-        T: Serialize + DeserializeOwned,
-        E: From<Error>,
-        F: FnOnce() -> L,
-        L: Future<Output = Result<T, E>>,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
+        F: FnOnce() -> L + Send + 'static,
+        L: Future<Output = Result<T, E>> + Send + 'static,
     {
         let Self { kv, key, loader, expiry, jitter } = self;
         let key = key?;
         let bytes = if let Some(entry) = kv.read(&key).await? {
             entry.value
         } else {
-            let load = async {
+            let (owned, own_key) = (kv.clone(), key.clone());
+            let load = |fence: Fence| async move {
                 // Another load may have ended after the first read and before this one started.
-                if let Some(entry) = kv.read(&key).await? {
+                if let Some(entry) = owned.read(&own_key).await? {
                     return Ok(entry.value);
                 }
-                let loaded = kv.write_as(&key, &loader().await?)?;
-                Ok(kv.insert(&key, loaded, with_jitter(expiry, jitter)).await?)
+                let loaded = loader().await.map_err(|error| load_error(error.into()).with_key(&own_key))?;
+                let loaded = owned.write_as(&own_key, &loaded)?;
+                let stored = fence.store(owned.insert(&own_key, loaded.clone(), with_jitter(expiry, jitter))).await;
+                stored.unwrap_or(Ok(loaded))
             };
-            kv.loads.join(kv.stored_key(&key)).run::<E>(load).await?
+            kv.loads.run(&kv.stored_key(&key), &kv.clock, load).await.map_err(|error| error.with_key(&key))?
         };
         // The caller that loaded also decodes the stored bytes, so that it gets the same value as later readers.
-        Ok(kv.read_as(&key, &bytes)?)
+        kv.read_as(&key, &bytes)
     }
 }
 
@@ -142,14 +151,22 @@ fn with_jitter(expiry: Expiry, jitter: f64) -> Expiry {
     }
 }
 
+/// An error of this crate stays as it is, because its kind tells the caller how to react.
+fn load_error(error: Box<dyn StdError + Send + Sync>) -> Error {
+    match error.downcast::<Error>() {
+        Ok(own) => *own,
+        Err(foreign) => Error::new(ErrorKind::Load, "the loader failed").with_source(foreign),
+    }
+}
+
 impl<'kv, T, E, F, L> IntoFuture for GetOrInsertWith<'kv, F>
 where
-    T: Serialize + DeserializeOwned + Send + 'kv,
-    E: From<Error> + Send + 'kv,
-    F: FnOnce() -> L + Send + 'kv,
-    L: Future<Output = Result<T, E>> + Send + 'kv,
+    T: Serialize + DeserializeOwned + Send + 'static,
+    E: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
+    F: FnOnce() -> L + Send + 'static,
+    L: Future<Output = Result<T, E>> + Send + 'static,
 {
-    type Output = Result<T, E>;
+    type Output = Result<T>;
     type IntoFuture = BoxFuture<'kv, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {

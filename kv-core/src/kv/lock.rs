@@ -9,7 +9,7 @@ use super::handle::Kv;
 use crate::BoxFuture;
 use crate::capability::Capability;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expiry::Expiry;
 use crate::key::{IntoKey, Key};
 use crate::options::{DeleteOptions, SetOptions, SetOutcome, When};
@@ -24,7 +24,7 @@ impl Kv {
     /// that another holder has taken the lock. Protect critical writes with a condition as well.
     ///
     /// # Errors
-    /// `Unsupported` without the locks capability: the store may evict entries, or lacks conditions or versions.
+    /// `Invalid` for a `ttl` of zero. `Unsupported` without the locks capability: the store may evict entries, or lacks conditions or versions.
     /// `Indeterminate` if the lock may have been taken; it then expires after `ttl`.
     ///
     /// # Cancel safety
@@ -75,6 +75,7 @@ impl Acquire<'_> {
     async fn run(self) -> Result<Option<Lock>> {
         let Self { kv, key, ttl, wait } = self;
         let key = key?;
+        check_ttl(&key, ttl)?;
         kv.info().capabilities.require(Capability::Locks)?;
         let deadline = kv.clock.now().checked_add(wait);
         let mut pause = Self::INITIAL_PAUSE;
@@ -103,6 +104,14 @@ impl<'kv> IntoFuture for Acquire<'kv> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.run())
     }
+}
+
+/// A lock that expires at once would be granted to every caller.
+fn check_ttl(key: &Key, ttl: Duration) -> Result<()> {
+    if ttl.is_zero() {
+        return Err(Error::invalid("a lock needs a time to live of more than zero").with_key(key));
+    }
+    Ok(())
 }
 
 /// A lock that is held until it is released or expires. It is not a fencing token: see [`Kv::lock`].
@@ -157,6 +166,7 @@ impl Lock {
     /// # Cancel safety
     /// If the future is dropped, the lock is held at least until the earlier of its old and its new deadline.
     pub async fn renew(&mut self, ttl: Duration) -> Result<bool> {
+        check_ttl(&self.key, ttl)?;
         if self.state != State::Held {
             return Ok(false);
         }

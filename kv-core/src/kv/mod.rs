@@ -13,7 +13,6 @@ mod message;
 mod read;
 mod set;
 mod set_many;
-mod single_flight;
 mod swap;
 mod take;
 mod touch;

@@ -112,6 +112,7 @@ impl Kv {
     /// If the future is dropped, none, some or all of the entries are removed.
     pub async fn clear(&self, prefix: impl IntoPrefix + Send) -> Result<u64> {
         let prefix: KeyPrefix = prefix.into_prefix()?;
+        self.loads.fence_prefix(&self.stored_prefix(&prefix)).await;
         self.store.clear(&prefix).await
     }
 

@@ -152,6 +152,7 @@ impl<'kv, Outcome> Set<'kv, Outcome> {
         let Self { kv, write, expiry, return_previous, outcome: _ } = self;
         let Write { key, value, when } = write?;
         let options = SetOptions { expiry, when, return_previous };
+        kv.fence(&key).await;
         kv.store.set(&key, value, &options).await.map_err(|error| error.with_key(&key))
     }
 }

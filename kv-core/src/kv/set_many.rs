@@ -58,6 +58,7 @@ impl Kv {
     /// As [`Kv::set_many`].
     pub async fn delete_many(&self, keys: impl IntoIterator<Item = impl IntoKey>) -> Batch<bool> {
         let (slots, keys) = Slots::split(keys.into_iter().map(IntoKey::into_key));
+        self.fence_all(&keys).await;
         let outcomes = self.store.delete_many(&keys).await;
         slots.fill(with_keys(outcomes, &keys).map(|outcome| Ok(outcome?.is_deleted())))
     }
@@ -87,6 +88,7 @@ impl SetMany<'_> {
         let options = SetOptions::default().with_expiry(expiry);
         let item = |(key, value): (Key, Bytes)| SetItem::new(key, value).with_options(options.clone());
         let items: Vec<SetItem> = writes.into_iter().map(item).collect();
+        kv.fence_all(items.iter().map(|item| &item.key)).await;
         let outcomes = kv.store.set_many(&items).await;
         slots.fill(with_keys(outcomes, items.iter().map(|item| &item.key)).map(|outcome| stored(&outcome?)))
     }

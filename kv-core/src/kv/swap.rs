@@ -67,6 +67,7 @@ impl Kv {
     ) -> Result<Swap> {
         let context = |error: crate::Error| error.with_key(key);
         let when = current.map_or(When::Absent, unchanged);
+        self.fence(key).await;
         match (current, new) {
             (_, Some(new)) => {
                 let options = SetOptions::default().with_when(when).with_expiry(expiry);

@@ -80,6 +80,7 @@ impl Kv {
     /// Removes an entry and returns it. A store without previous values answers `Unsupported`.
     async fn remove_and_return(&self, key: &Key) -> Result<Option<Entry>> {
         let options = DeleteOptions::default().with_previous();
+        self.fence(key).await;
         match self.store.delete(key, &options).await.map_err(|error| error.with_key(key))? {
             DeleteOutcome::Deleted { previous: Some(entry) } => Ok(Some(entry)),
             DeleteOutcome::Deleted { previous: None } => {

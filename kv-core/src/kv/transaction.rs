@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::expiry::Expiry;
 use crate::key::{IntoKey, Key};
 use crate::options::When;
-use crate::transaction::{CommitOutcome, Transaction};
+use crate::transaction::{CommitOutcome, Mutation, Transaction};
 use crate::version::Version;
 
 impl Kv {
@@ -107,7 +107,9 @@ impl TransactionBuilder<'_> {
     /// If the future is dropped, the transaction as a whole is not applied, was applied, or will be applied.
     pub async fn commit(self) -> Result<CommitOutcome> {
         let Self { kv, transaction } = self;
-        kv.store.commit(&transaction?).await
+        let transaction = transaction?;
+        kv.fence_all(transaction.mutations.iter().map(Mutation::key)).await;
+        kv.store.commit(&transaction).await
     }
 
     fn check(self, key: impl IntoKey, when: impl FnOnce(&Kv, &Key) -> Result<When>) -> Self {

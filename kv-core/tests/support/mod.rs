@@ -183,7 +183,10 @@ impl KvStore for Tiny {
         let limit = query.limit.unwrap_or(usize::MAX);
         let next = (items.len() > limit).then(|| items[limit - 1].key.clone());
         items.truncate(limit);
-        Ok(ListPage { items, next })
+        let is_damaged = |item: &ListItem| item.entry.as_ref().is_some_and(|entry| entry.value == DAMAGED);
+        let (damaged, items): (Vec<_>, Vec<_>) = items.into_iter().partition(is_damaged);
+        let damaged = damaged.iter().map(|item| Error::corrupt("damaged").with_key(&item.key)).collect();
+        Ok(ListPage { items, damaged, next })
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {

@@ -124,7 +124,7 @@ impl KvStore for LinesStore {
         let Page { items, next } = self.pool.call(Operation::List, None, CallKind::Read, request()).await?;
         let read = || {
             let items = items.into_iter().map(Item::into_item).collect::<Result<_>>()?;
-            let page = ListPage { items, next: next.as_ref().map(Segments::key).transpose()? };
+            let page = ListPage { items, next: next.as_ref().map(Segments::key).transpose()?, ..ListPage::default() };
             check_page(query, &page)?;
             Ok(page)
         };
