@@ -1,10 +1,11 @@
-//! The store beside raw sled, in one run and in turns, as ratios: `cargo bench -p kv-sled`.
+//! The store compared with raw sled, as ratios of rates in one run, in alternating rounds: `cargo bench -p anykv-sled`.
 //!
-//! An argument filters by name: `get`, `list`, `set`, `power`, `space`. Both sides have the same keys, values and settings of
-//! sled; raw records have a key and a value, the store's a header and, in every batch, the ledger beside them.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that fails has no figure")]
-#![allow(clippy::disallowed_methods, reason = "a benchmark reads the system's clock")]
-#![allow(clippy::cast_precision_loss, reason = "a rate is not exact")]
+//! An argument filters by name: `get`, `list`, `set`, `power`, `space`. Both sides have the same keys, values and
+//! settings of sled. A raw record is a key and a value; the store adds a header to each value, and the tree checksum to
+//! each batch.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures with the system's clock")]
+#![allow(clippy::cast_precision_loss, reason = "rates need no full precision")]
 
 use std::fs::File;
 use std::hint::black_box;
@@ -29,37 +30,37 @@ fn main() {
     for entries in [10_000, 1_000_000] {
         if ["get", "list", "set"].into_iter().any(wants) {
             let folder = tempfile::tempdir().unwrap();
-            let both = Both::new(&runtime, folder.path(), entries, SledDurability::Process);
+            let pair = Pair::new(&runtime, folder.path(), entries, SledDurability::Process);
             if wants("get") {
-                let raw = vec![both.raw_get(), both.store_get(&runtime)];
+                let raw = vec![pair.raw_get(), pair.store_get(&runtime)];
                 compare(&format!("get, one thread, {entries} entries"), raw);
             }
             if wants("list") {
-                let raw = vec![both.raw_list(), both.store_list(&runtime)];
+                let raw = vec![pair.raw_list(), pair.store_list(&runtime)];
                 compare(&format!("list of 100, {entries} entries"), raw);
             }
             if wants("set") {
-                let sides = both.raw_sets(false);
-                both.compare_sets(&format!("set that survives kill -9, {entries} entries"), sides, &runtime);
+                let sides = pair.raw_sets(false);
+                pair.compare_sets(&format!("set that survives kill -9, {entries} entries"), sides, &runtime);
             }
         }
     }
     if wants("power") {
         let folder = tempfile::tempdir().unwrap();
-        let both = Both::new(&runtime, folder.path(), 10_000, SledDurability::Power);
-        let sides = both.raw_sets(true);
-        both.compare_sets("set with an fsync, 10000 entries", sides, &runtime);
+        let pair = Pair::new(&runtime, folder.path(), 10_000, SledDurability::Power);
+        let sides = pair.raw_sets(true);
+        pair.compare_sets("set with an fsync, 10000 entries", sides, &runtime);
     }
     if wants("space") {
         runtime.block_on(space());
     }
 }
 
-/// One side of a comparison: does some operations for about a round, and says how many.
+/// One side of a comparison: its name, and a function that runs one round and returns the number of operations.
 type Side<'s> = (String, Box<dyn FnMut() -> usize + 's>);
 
-/// Runs the sides in turns and prints their rates, and how each compares with the first.
-fn compare(what: &str, mut sides: Vec<Side<'_>>) {
+/// Runs the sides in alternating rounds. Prints their rates, and the ratio of each to the first.
+fn compare(title: &str, mut sides: Vec<Side<'_>>) {
     let mut rates = vec![Vec::new(); sides.len()];
     for round in 0..=ROUNDS {
         for (place, (_, side)) in sides.iter_mut().enumerate() {
@@ -71,12 +72,12 @@ fn compare(what: &str, mut sides: Vec<Side<'_>>) {
             }
         }
     }
-    println!("{what}");
+    println!("{title}");
     let base = median(&rates[0]);
     for ((name, _), rates) in sides.iter().zip(&rates) {
-        let (least, most) = rates.iter().fold((f64::MAX, 0.0_f64), |(l, m), rate| (l.min(*rate), m.max(*rate)));
+        let (min, max) = rates.iter().fold((f64::MAX, 0.0_f64), |(l, m), rate| (l.min(*rate), m.max(*rate)));
         let rate = median(rates);
-        println!("  {name:<34} {rate:>9.0}/s  ({least:.0}–{most:.0})  {:>5.2} x", rate / base);
+        println!("  {name:<34} {rate:>9.0}/s  ({min:.0}–{max:.0})  {:>5.2} x", rate / base);
     }
 }
 
@@ -86,14 +87,14 @@ fn median(rates: &[f64]) -> f64 {
     rates[rates.len() / 2]
 }
 
-struct Both {
+struct Pair {
     keys: Arc<Vec<Key>>,
     store: SledStore,
     raw: sled::Db,
     raw_log: File,
 }
 
-impl Both {
+impl Pair {
     fn new(runtime: &Runtime, folder: &Path, entries: usize, durability: SledDurability) -> Self {
         let keys: Vec<Key> =
             (0..entries).map(|number| Key::new(["entries", &scattered(number), "value"]).unwrap()).collect();
@@ -115,10 +116,10 @@ impl Both {
         Self { keys: Arc::new(keys), store, raw, raw_log }
     }
 
-    /// The raw sides and the store's, and how many flushes a write took.
-    fn compare_sets<'s>(&'s self, what: &str, mut sides: Vec<Side<'s>>, runtime: &'s Runtime) {
+    /// Compares sets by raw sled and by the store, and prints the flushes and fsyncs of a write.
+    fn compare_sets<'s>(&'s self, title: &str, mut sides: Vec<Side<'s>>, runtime: &'s Runtime) {
         sides.extend([1, 16, 64].map(|tasks| self.store_set(runtime, tasks)));
-        compare(what, sides);
+        compare(title, sides);
         for tasks in [1, 16, 64] {
             let before = self.store.stats();
             self.store_set(runtime, tasks).1();
@@ -268,25 +269,25 @@ impl Both {
     }
 }
 
-/// How large folders become, and how long they take to open.
+/// Measures the size of folders, and the time to open them.
 async fn space() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("churn");
     let store = SledStore::open(&path).await.unwrap();
     let keys: Vec<_> = (0..100).map(|number| Key::new([scattered(number)]).unwrap()).collect();
-    let mut most = 0;
+    let mut max = 0;
     for round in 0..200_u32 {
         for _ in 0..10 {
             let items: Vec<_> = keys.iter().map(|key| SetItem::new(key.clone(), kilobyte())).collect();
             assert!(store.set_many(&items).await.iter().all(Result::is_ok));
         }
         if round.is_multiple_of(10) {
-            most = most.max(size(&path));
+            max = max.max(size(&path));
         }
     }
     println!(
         "100 keys of 1 KB overwritten 200000 times: at most {} MB, at the end {} MB",
-        most >> 20,
+        max >> 20,
         size(&path) >> 20
     );
     store.close().await.unwrap();
@@ -330,7 +331,7 @@ fn size(folder: &Path) -> u64 {
     std::fs::read_dir(folder).unwrap().map(|entry| of(entry.unwrap())).sum()
 }
 
-/// How often it ran until the round was over.
+/// Runs an operation until the end of the round. Returns the number of runs.
 fn until_round_ends(mut operation: impl FnMut()) -> usize {
     let started = Instant::now();
     let mut count = 0;
@@ -344,7 +345,7 @@ fn until_round_ends(mut operation: impl FnMut()) -> usize {
     count
 }
 
-/// A hundred bytes that no other value has.
+/// A random value of 100 bytes.
 fn value() -> Bytes {
     let mut value = vec![0; VALUE_BYTES];
     value.chunks_mut(16).for_each(|chunk| {
@@ -358,7 +359,7 @@ fn kilobyte() -> Bytes {
     (0..10).flat_map(|_| value()).collect()
 }
 
-/// Numbers in an order that has nothing to do with their size.
+/// Maps consecutive numbers to scattered keys.
 fn scattered(number: usize) -> String {
     Key::ordered((number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }

@@ -1,10 +1,10 @@
-//! What the store can do.
+//! The capabilities of a store.
 
 use kv_core::{Capabilities, Durability, List, Reach, Survives, Transactions};
 
 use crate::config::SledDurability;
 
-/// What a store can do with the durability that it has unless said otherwise: everything inside this process.
+/// The capabilities with the default durability. Watching and messages reach this process only.
 pub const CAPABILITIES: Capabilities = Capabilities::CORE
     .with_versions()
     .with_deadlines()
@@ -19,7 +19,7 @@ pub const CAPABILITIES: Capabilities = Capabilities::CORE
     .with_messages(Reach::Process)
     .with_durability(Durability::surviving(Survives::Process));
 
-/// The same with the durability that was chosen.
+/// [`CAPABILITIES`] with another durability.
 pub(crate) const fn with(durability: SledDurability) -> Capabilities {
     CAPABILITIES.with_durability(match durability {
         SledDurability::Process => Durability::surviving(Survives::Process),

@@ -1,10 +1,10 @@
-//! What stands in the tree: physical keys, and the way from stored bytes to entries.
+//! Physical keys of the tree, and stored bytes as entries.
 //!
 //! | first byte | rest of the key | value |
 //! |---|---|---|
 //! | `d` | the key's canonical text | header and value, as in [`kv_core::stored`] |
-//! | `e` | deadline, milliseconds since the Unix epoch, big-endian, then the key's canonical text | nothing |
-//! | `m` | nothing | the [ledger](crate::ledger) |
+//! | `e` | deadline, milliseconds since the Unix epoch, big-endian, then the key's canonical text | empty |
+//! | `m` | empty | the [tree checksum](crate::tree_checksum) |
 
 use std::ops::Bound;
 
@@ -15,31 +15,31 @@ use sled::IVec;
 const DATA: u8 = b'd';
 const INDEX: u8 = b'e';
 
-/// The key of the ledger.
-pub(crate) const LEDGER: &[u8] = b"m";
+/// The physical key of the tree checksum.
+pub(crate) const CHECKSUM_KEY: &[u8] = b"m";
 
-/// From this size on a read value shares sled's memory instead of being copied, in bytes. Small ones are copied, because a
-/// shared one costs an allocation of its own.
-const SHARE_BYTES: usize = 4 << 10;
+/// Bytes from which on a value that was read shares sled's memory. Smaller values are copied, because a shared value
+/// costs an allocation of its own.
+const MIN_SHARED_BYTES: usize = 4 << 10;
 
-/// What a physical key stands for.
+/// A decoded physical key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Physical {
     Data(Key),
     Index(Deadline, Key),
-    Ledger,
+    Checksum,
     Foreign,
 }
 
 impl Physical {
-    pub(crate) fn read(bytes: &[u8]) -> Self {
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
         match bytes.split_first() {
             Some((&DATA, text)) => key(text).map_or(Self::Foreign, Self::Data),
             Some((&INDEX, rest)) => match index(rest) {
                 Some((deadline, key)) => Self::Index(deadline, key),
                 None => Self::Foreign,
             },
-            _ if bytes == LEDGER => Self::Ledger,
+            _ if bytes == CHECKSUM_KEY => Self::Checksum,
             _ => Self::Foreign,
         }
     }
@@ -54,7 +54,7 @@ fn index(rest: &[u8]) -> Option<(Deadline, Key)> {
     Some((Deadline::from_millis(u64::from_be_bytes(millis)), key(text)?))
 }
 
-/// Where a key's entry stands.
+/// The physical key of an entry.
 pub(crate) fn data_key(key: &Key) -> Vec<u8> {
     data_text(key.as_str())
 }
@@ -66,7 +66,7 @@ fn data_text(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Where a key stands in the index by deadline; nowhere where it never expires.
+/// The physical key of an entry in the deadline index. `None` if it never expires.
 pub(crate) fn index_key(deadline: Deadline, key: &Key) -> Option<Vec<u8>> {
     let millis = deadline.as_millis()?;
     let mut bytes = Vec::with_capacity(9 + key.as_str().len());
@@ -76,7 +76,7 @@ pub(crate) fn index_key(deadline: Deadline, key: &Key) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Where the entries of a range of canonical texts stand.
+/// The physical keys of the entries in a range of canonical texts.
 pub(crate) fn data_range((start, end): (Bound<String>, Bound<String>)) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     let start = match start {
         Bound::Included(text) => Bound::Included(data_text(&text)),
@@ -91,7 +91,7 @@ pub(crate) fn data_range((start, end): (Bound<String>, Bound<String>)) -> (Bound
     (start, end)
 }
 
-/// Where everything stands in the index whose deadline is at most this, in milliseconds.
+/// The physical keys of the deadline index up to and including a deadline, in milliseconds.
 pub(crate) fn index_range(up_to_millis: u64) -> std::ops::Range<Vec<u8>> {
     let mut end = vec![INDEX];
     match up_to_millis.checked_add(1) {
@@ -101,12 +101,12 @@ pub(crate) fn index_range(up_to_millis: u64) -> std::ops::Range<Vec<u8>> {
     vec![INDEX]..end
 }
 
-/// The stored bytes as a caller may hold them.
-pub(crate) fn share(stored: IVec) -> Bytes {
-    if stored.len() < SHARE_BYTES { Bytes::copy_from_slice(&stored) } else { Bytes::from_owner(stored) }
+/// The stored bytes as a caller may keep them.
+fn share(stored: IVec) -> Bytes {
+    if stored.len() < MIN_SHARED_BYTES { Bytes::copy_from_slice(&stored) } else { Bytes::from_owner(stored) }
 }
 
-/// The entry and its deadline, whether that has passed or not.
+/// The entry and its deadline, live or expired.
 pub(crate) fn entry(key: &Key, stored: IVec) -> Result<(Entry, Deadline)> {
     stored::decode(key, share(stored))
 }
@@ -116,24 +116,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn physical_keys_read_back() {
+    fn physical_keys_decode() {
         let key = Key::new(["a", ""]).unwrap();
         let deadline = Deadline::from_millis(1_767_225_600_000);
-        assert_eq!(Physical::read(&data_key(&key)), Physical::Data(key.clone()));
-        assert_eq!(Physical::read(&index_key(deadline, &key).unwrap()), Physical::Index(deadline, key.clone()));
+        assert_eq!(Physical::decode(&data_key(&key)), Physical::Data(key.clone()));
+        assert_eq!(Physical::decode(&index_key(deadline, &key).unwrap()), Physical::Index(deadline, key.clone()));
         assert_eq!(index_key(Deadline::NEVER, &key), None);
-        assert_eq!(Physical::read(LEDGER), Physical::Ledger);
+        assert_eq!(Physical::decode(CHECKSUM_KEY), Physical::Checksum);
         for foreign in [&b""[..], b"x", b"mx", b"d\x00", b"e1234567", b"d\xff"] {
-            assert_eq!(Physical::read(foreign), Physical::Foreign, "{foreign:?}");
+            assert_eq!(Physical::decode(foreign), Physical::Foreign, "{foreign:?}");
         }
     }
 
     #[test]
-    fn the_index_is_in_the_order_of_deadlines() {
+    fn the_index_is_ordered_by_deadline() {
         let key = Key::new(["k"]).unwrap();
         let at = |millis| index_key(Deadline::from_millis(millis), &key).unwrap();
         assert!(at(255) < at(256));
         assert!(index_range(255).contains(&at(255)) && !index_range(255).contains(&at(256)));
-        assert!(!index_range(u64::MAX).contains(&data_key(&key)) && !index_range(u64::MAX).contains(&LEDGER.to_vec()));
+        assert!(
+            !index_range(u64::MAX).contains(&data_key(&key)) && !index_range(u64::MAX).contains(&CHECKSUM_KEY.to_vec())
+        );
     }
 }

@@ -1,61 +1,40 @@
-//! The store's configuration as data, and its URLs.
+//! The store's configuration as serde data.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use kv_core::{Error, KvStore, Result, Scheme, StoreUrl};
+use kv_core::{Error, Result, StoreUrl};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::builder::SledBuilder;
-use crate::verify;
-
-/// The scheme `sled:PATH`.
-pub const SCHEME: Scheme = Scheme::new(
-    "sled",
-    "sled:PATH?durability=process&cache=256MiB&min_free=64MiB&sweep_interval=500ms&operation_timeout=10s&check=everything",
-    |url| {
-        Box::pin(async move {
-            let store = SledBuilder::default().config(SledConfig::from_url(&url)?).open(url.path()?).await?;
-            Ok(Arc::new(store) as Arc<dyn KvStore>)
-        })
-    },
-)
-.with_verify(|url, take| {
-    Box::pin(async move {
-        let path = SledConfig::from_url(&url).and_then(|_| url.path())?;
-        let read = tokio::task::spawn_blocking(move || verify::export(path, take));
-        read.await.map_or_else(|_| Err(Error::unavailable("the check could not be run")), |found| found.map(Into::into))
-    })
-});
-
-/// How a store is opened, as a configuration file or a URL says it.
+/// The settings of a store, from a configuration file or a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SledConfig {
-    /// What an acknowledged write survives.
+    /// The failures that an acknowledged write survives. The default is `process`.
     pub durability: SledDurability,
-    /// How much memory sled's page cache takes, in bytes, as a number or as text such as `256MiB`; that much unless said.
+    /// The size of sled's page cache in bytes, as a number or as text such as `256MiB`. The default is 256 MiB.
     #[serde(rename = "cache", deserialize_with = "bytes")]
     pub cache_bytes: u64,
-    /// Writes are refused as `Capacity` while the file system has less free space than this, in bytes, as a number or as
-    /// text; 64 MiB unless said. sled does not come back from a full disk, so it never gets to see one.
+    /// Free space in bytes below which writes are refused as `Capacity`, as a number or as text. The default is 64 MiB.
+    /// sled does not recover from a full disk, so this reserve keeps it from meeting one.
     #[serde(rename = "min_free", deserialize_with = "bytes")]
     pub min_free_bytes: u64,
-    /// How long expired entries keep their space at most, as humantime text; 500 ms unless said.
+    /// Interval of the background sweeper, and so about the longest time that an expired entry takes space, as
+    /// humantime text. The default is 500 ms.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
-    /// How long a write may take before the store gives itself up, as humantime text; 10 s unless said.
+    /// Longest time that a call may spend inside sled, as humantime text. The default is 10 s. After it, the watchdog
+    /// poisons the store.
     #[serde(with = "humantime_serde")]
     pub operation_timeout: Duration,
-    /// How long opening may stand still before the file counts as damaged, as humantime text; 4 s unless said, and a second
-    /// more for each 64 MiB of file.
+    /// Longest time that opening may hang before the files count as damaged, as humantime text. The default is 4 s.
+    /// Each 64 MiB of sled's log add one second.
     #[serde(with = "humantime_serde")]
     pub open_timeout: Duration,
-    /// What is compared with what should be there when the store is opened; everything unless said.
+    /// The check of the stored data on opening. The default is `everything`.
     pub check: SledCheck,
 }
 
@@ -110,31 +89,33 @@ impl Default for SledConfig {
     }
 }
 
-/// What is read and compared when a store is opened.
+/// The check of the stored data on opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SledCheck {
-    /// Everything, which takes time in proportion to it.
+    /// Reads all records and compares them with the tree checksum. Takes time in proportion to the stored data.
     #[default]
     Everything,
-    /// Nothing. **Damage is met later, or not at all**: by a read that fails, hangs or gives a value that was overwritten.
+    /// Checks nothing. **Damage is found later or never**: a read may fail, hang or return a value that was
+    /// overwritten.
     Nothing,
 }
 
-/// What an acknowledged write survives. As text: `process`, `power`, or an interval such as `interval:100ms`.
+/// The failures that an acknowledged write survives. As text: `process`, `power`, or an interval such as
+/// `interval:100ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum SledDurability {
-    /// The sudden end of this process: handed to the operating system before the acknowledgement, together with the writes
-    /// that wait at the same time.
+    /// The sudden end of this process. A write is flushed to the operating system before it is acknowledged. Concurrent
+    /// writes share a flush.
     #[default]
     Process,
-    /// The sudden end of this process, but **the writes of the last stretch of this length can be lost**: they wait in memory, and
-    /// are read and written over there.
+    /// Write-behind: **the sudden end of this process can lose the writes of the last interval of this length**.
+    /// Pending writes are in memory, where they can be read and overwritten.
     Interval(Duration),
-    /// Loss of power, as far as an fsync of every file that changed can promise it on top of sled; see the crate's
-    /// documentation for what sled does not order.
+    /// Loss of power, as far as an fsync of every changed file can ensure it on top of sled. The crate's documentation
+    /// says which writes sled does not order.
     Power,
 }
 
@@ -142,13 +123,15 @@ impl FromStr for SledDurability {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let known = || Error::invalid(format!("`{text}` is no durability: `process`, `power` or `interval:100ms`"));
+        let unknown = || {
+            Error::invalid(format!("`{text}` is no durability: use `process`, `power` or one like `interval:100ms`"))
+        };
         match text {
             "process" => Ok(Self::Process),
             "power" => Ok(Self::Power),
             _ => {
-                let interval = text.strip_prefix("interval:").ok_or_else(known)?;
-                Ok(Self::Interval(humantime::parse_duration(interval).map_err(|_| known())?))
+                let interval = text.strip_prefix("interval:").ok_or_else(unknown)?;
+                Ok(Self::Interval(humantime::parse_duration(interval).map_err(|_| unknown())?))
             }
         }
     }
@@ -185,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_says_everything() {
+    fn a_url_sets_options_and_refuses_unknown_ones() {
         let url: StoreUrl = "sled:./data?durability=interval:1s 500ms&cache=1MiB&min_free=0".parse().unwrap();
         let config = SledConfig::from_url(&url).unwrap();
         assert_eq!(config.durability, SledDurability::Interval(Duration::from_millis(1_500)));
@@ -207,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_of_zero_is_refused() {
+    fn a_zero_duration_is_refused() {
         let config = SledConfig { sweep_interval: Duration::ZERO, ..SledConfig::default() };
         assert!(config.check().unwrap_err().message().contains("sweep_interval"));
     }

@@ -1,4 +1,4 @@
-//! sled's database as the worker has it: changes go in as batches with their ledger, and are made as safe as declared.
+//! sled's database as the worker uses it: applies batches with their tree checksum, and makes them durable.
 
 use std::io;
 use std::mem;
@@ -8,204 +8,214 @@ use std::sync::Arc;
 use kv_core::{Error, ErrorKind, Key, Result};
 use sled::Db;
 
-use crate::behind::Behind;
-use crate::changes::{Applicable, Changes};
+use crate::batch_builder::BatchBuilder;
+use crate::clean_marker;
 use crate::config::SledDurability;
-use crate::draft::Draft;
 use crate::error::{from_io, from_sled};
-use crate::gate;
-use crate::handle::Shared;
-use crate::health::Trouble;
-use crate::ledger::Ledger;
-use crate::medium::Medium;
-use crate::request::Failure;
-use crate::seal;
+use crate::health::Poison;
+use crate::pending::{PendingChanges, TreeBatch};
+use crate::process_lock;
+use crate::request::WriteFailure;
+use crate::state::State;
 use crate::stats::count;
+use crate::storage::Storage;
+use crate::tree_checksum::TreeChecksum;
+use crate::write_behind::WriteBehind;
 
-/// The database, its ledger and its files.
+/// The database, its tree checksum and its files.
 pub(crate) struct Database {
     db: Db,
-    ledger: Ledger,
-    medium: Medium,
-    shared: Arc<Shared>,
+    checksum: TreeChecksum,
+    storage: Storage,
+    state: Arc<State>,
     durability: SledDurability,
-    /// Whether something was applied that was not handed over.
+    /// True if a batch was applied since the last flush.
     is_dirty: bool,
-    /// Whether something was applied since opening.
+    /// True if a batch was applied since opening.
     has_written: bool,
-    /// Whether sled has failed in a way after which it must not be asked for anything.
-    is_unfit: bool,
+    /// True if sled has failed in a way after which it must not be called any more.
+    is_broken: bool,
 }
 
 impl Database {
-    pub(crate) fn new(db: Db, ledger: Ledger, medium: Medium, shared: Arc<Shared>, durability: SledDurability) -> Self {
-        Self { db, ledger, medium, shared, durability, is_dirty: false, has_written: false, is_unfit: false }
+    pub(crate) fn new(
+        db: Db,
+        checksum: TreeChecksum,
+        storage: Storage,
+        state: Arc<State>,
+        durability: SledDurability,
+    ) -> Self {
+        Self { db, checksum, storage, state, durability, is_dirty: false, has_written: false, is_broken: false }
     }
 
-    /// Whether something was acknowledged that is not handed over.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.is_dirty || self.shared.behind.as_ref().is_some_and(Behind::has_some)
+    /// True if acknowledged writes are not flushed.
+    pub(crate) fn needs_flush(&self) -> bool {
+        self.is_dirty || self.state.write_behind.as_ref().is_some_and(WriteBehind::has_pending)
     }
 
-    pub(crate) fn is_fit(&self) -> bool {
-        !self.is_unfit
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.is_broken
     }
 
-    /// Judges, and applies that and what waits to be written. Gives the keys that were changed now.
+    /// Evaluates writes, and applies them together with the write-behind buffer. Returns the keys that the writes
+    /// changed.
     pub(crate) fn change<T>(
         &mut self,
-        judge: impl FnOnce(&Shared, &mut Draft<'_>) -> Result<T, Stop>,
+        evaluate: impl FnOnce(&State, &mut BatchBuilder<'_>) -> Result<T, Stop>,
     ) -> Result<(T, Vec<Key>), Stop> {
-        // First without holding up whoever reads what waits; little comes until the lock is had.
-        self.catch_up()?;
-        let shared = Arc::clone(&self.shared);
-        let mut behind = shared.behind.as_ref().map(Behind::lock);
-        let waiting = behind.as_deref_mut().map(|waiting| mem::take(&mut waiting.changes)).unwrap_or_default();
-        let mut draft = Draft::over(&self.db, shared.clock.now(), waiting, None);
-        let judged = judge(&shared, &mut draft)?;
-        fit(draft.take_trouble())?;
-        let (changes, keys) = draft.end();
+        // Write most of the buffer before it is locked, so that its readers wait only for the few writes that come
+        // meanwhile.
+        self.apply_pending()?;
+        let state = Arc::clone(&self.state);
+        let mut layers = state.write_behind.as_ref().map(WriteBehind::lock);
+        let pending = layers.as_deref_mut().map(|layers| mem::take(&mut layers.changes)).unwrap_or_default();
+        let mut batch = BatchBuilder::new(&self.db, state.clock.now(), pending, None);
+        let evaluated = evaluate(&state, &mut batch)?;
+        if let Some(poison) = batch.take_poison() {
+            return Err(Stop::Poisoned(poison));
+        }
+        let (changes, keys) = batch.finish();
         self.apply(&changes)?;
-        Ok((judged, keys))
+        Ok((evaluated, keys))
     }
 
-    /// Writes what was acknowledged and waits to be written.
-    pub(crate) fn catch_up(&mut self) -> Result<(), Stop> {
-        let shared = Arc::clone(&self.shared);
-        let Some(behind) = &shared.behind else { return Ok(()) };
-        self.apply(&behind.begin())?;
-        behind.written();
+    /// Writes the write-behind buffer to sled.
+    pub(crate) fn apply_pending(&mut self) -> Result<(), Stop> {
+        let state = Arc::clone(&self.state);
+        let Some(write_behind) = &state.write_behind else { return Ok(()) };
+        self.apply(&write_behind.begin_flush())?;
+        write_behind.end_flush();
         Ok(())
     }
 
-    fn apply(&mut self, changes: &Changes) -> Result<(), Stop> {
-        let Some(Applicable { batch, ledger }) = changes.applicable(self.ledger) else { return Ok(()) };
+    fn apply(&mut self, changes: &PendingChanges) -> Result<(), Stop> {
+        let Some(TreeBatch { batch, checksum }) = changes.to_batch(self.checksum) else { return Ok(()) };
         if !self.has_written {
-            let taken = seal::take_off(self.medium.folder());
-            taken.map_err(|error| self.refused(from_io(error, "the seal of the store cannot be taken off")))?;
+            let removed = clean_marker::remove(self.storage.folder());
+            let message = "the clean-shutdown marker of the store cannot be removed";
+            removed.map_err(|error| self.not_applied(from_io(error, message)))?;
         }
-        let Some(alone) = gate::exclusive(self.shared.operation_timeout / 2) else {
-            return Err(self.refused(Error::unavailable("another sled store of this process stands still")));
+        let Some(exclusive) = process_lock::exclusive(self.state.operation_timeout / 2) else {
+            return Err(self.not_applied(Error::unavailable("another sled store of this process hangs")));
         };
         self.db.apply_batch(batch).map_err(|error| Stop::Unknown(from_sled(error)))?;
-        drop(alone);
-        count(&self.shared.counts.batches, 1);
-        self.ledger = ledger;
+        drop(exclusive);
+        count(&self.state.counters.batches, 1);
+        self.checksum = checksum;
         (self.is_dirty, self.has_written) = (true, true);
         Ok(())
     }
 
-    /// Nothing was begun. But what was acknowledged already can be told to nobody any more.
-    fn refused(&self, error: Error) -> Stop {
-        if self.shared.behind.is_some() { Stop::Unknown(error) } else { Stop::NotBegun(error) }
+    /// The result of a batch that was not applied. With write-behind, `Unknown`: the batch may hold acknowledged
+    /// writes, and their loss must poison the store.
+    fn not_applied(&self, error: Error) -> Stop {
+        if self.state.write_behind.is_some() { Stop::Unknown(error) } else { Stop::NotStarted(error) }
     }
 
-    /// Says in the files that they are whole, once everything was handed over.
-    pub(crate) fn seal(&mut self) -> io::Result<()> {
-        let folder = self.medium.folder().to_owned();
-        if self.is_unfit || !self.shared.health.is_open() || seal::read(&folder) == Some(self.ledger) {
+    /// Syncs the files and writes the clean-shutdown marker, after everything was flushed.
+    pub(crate) fn mark_clean(&mut self) -> io::Result<()> {
+        let folder = self.storage.folder().to_owned();
+        if self.is_broken || !self.state.health.is_open() || clean_marker::read(&folder) == Some(self.checksum) {
             return Ok(());
         }
-        self.medium.sync_all()?;
-        seal::put(&folder, self.ledger)
+        self.storage.sync_all()?;
+        clean_marker::write(&folder, self.checksum)
     }
 
-    /// Makes what was applied as safe as declared.
-    pub(crate) fn make_safe(&mut self) -> Result<(), Stop> {
+    /// Makes applied batches as durable as the configuration asks for.
+    pub(crate) fn make_durable(&mut self) -> Result<(), Stop> {
         match self.durability {
-            SledDurability::Process => self.hand_over(),
+            SledDurability::Process => self.flush(),
             SledDurability::Power => {
-                self.hand_over()?;
-                count(&self.shared.counts.syncs, 1);
-                self.medium.sync().map_err(|error| Stop::Unknown(from_io(error, "the files cannot be synced")))
+                self.flush()?;
+                count(&self.state.counters.syncs, 1);
+                self.storage.sync().map_err(|error| Stop::Unknown(from_io(error, "the files cannot be synced")))
             }
             SledDurability::Interval(_) => Ok(()),
         }
     }
 
-    /// Hands everything that sled holds back to the operating system.
-    pub(crate) fn hand_over(&mut self) -> Result<(), Stop> {
-        let Some(beside) = gate::shared(self.shared.operation_timeout / 2) else {
-            return Err(Stop::Unknown(Error::unavailable("another sled store of this process stands still")));
+    /// Flushes sled's log to the operating system.
+    pub(crate) fn flush(&mut self) -> Result<(), Stop> {
+        let Some(shared) = process_lock::shared(self.state.operation_timeout / 2) else {
+            return Err(Stop::Unknown(Error::unavailable("another sled store of this process hangs")));
         };
         self.db.flush().map_err(|error| Stop::Unknown(from_sled(error)))?;
-        drop(beside);
-        count(&self.shared.counts.flushes, 1);
+        drop(shared);
+        count(&self.state.counters.flushes, 1);
         self.is_dirty = false;
         Ok(())
     }
 
-    /// Runs something over sled. What ends badly poisons the store, unless it was not begun.
-    pub(crate) fn attempt<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, Stop>) -> Result<T, Failure> {
-        let shared = Arc::clone(&self.shared);
-        let done = catch_unwind(AssertUnwindSafe(|| run(self)));
-        self.is_unfit |= !matches!(done, Ok(Ok(_) | Err(Stop::NotBegun(_))));
+    /// Runs an operation over sled. A failed one poisons the store, unless it was not started.
+    pub(crate) fn run<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T, Stop>) -> Result<T, WriteFailure> {
+        let state = Arc::clone(&self.state);
+        let done = catch_unwind(AssertUnwindSafe(|| operation(self)));
+        self.is_broken |= !matches!(done, Ok(Ok(_) | Err(Stop::NotStarted(_))));
         match done {
-            // It came through in the end, but everybody was told that it did not.
-            Ok(Ok(_)) if !shared.health.is_open() => Err(Failure::Unknown(shared.health.story())),
+            // The watchdog has poisoned the store meanwhile, and all callers got an error.
+            Ok(Ok(_)) if !state.health.is_open() => Err(WriteFailure::Unknown(state.health.poison_text())),
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(Stop::NotBegun(error))) => Err(not_begun(&error)),
+            Ok(Err(Stop::NotStarted(error))) => Err(not_started(&error)),
             Ok(Err(Stop::Unknown(error))) => {
-                shared.health.poison(Trouble::failed(&error));
-                Err(Failure::Unknown(shared.health.story()))
+                state.health.poison(Poison::failed(&error));
+                Err(WriteFailure::Unknown(state.health.poison_text()))
             }
-            Ok(Err(Stop::Unfit(trouble))) => {
-                shared.health.poison(trouble);
-                match shared.health.check_write() {
-                    Err(error) => Err(not_begun(&error)),
-                    Ok(()) => Err(Failure::Unknown(shared.health.story())),
+            Ok(Err(Stop::Poisoned(poison))) => {
+                state.health.poison(poison);
+                match state.health.check_write() {
+                    Err(error) => Err(not_started(&error)),
+                    Ok(()) => Err(WriteFailure::Unknown(state.health.poison_text())),
                 }
             }
             Err(_panic) => {
-                shared.health.poison(Trouble::panicked("a write"));
-                Err(Failure::Unknown(shared.health.story()))
+                state.health.poison(Poison::panicked("a write"));
+                Err(WriteFailure::Unknown(state.health.poison_text()))
             }
         }
     }
 
-    /// Brings everything to the medium, whatever the durability.
+    /// Syncs all files, with any durability.
     pub(crate) fn sync_all(&mut self) -> Result<(), Stop> {
-        count(&self.shared.counts.syncs, 1);
-        self.medium.sync_all().map_err(|error| Stop::Unknown(from_io(error, "the files cannot be synced")))
+        count(&self.state.counters.syncs, 1);
+        self.storage.sync_all().map_err(|error| Stop::Unknown(from_io(error, "the files cannot be synced")))
     }
 
-    /// Gives the files back, and tells whether it could.
+    /// Releases the files. Returns false if they stay locked.
     pub(crate) fn close(self) -> bool {
-        let knows_of_error = self.shared.settings.get().is_some_and(|settings| settings.global_error().is_err());
-        let Self { db, medium, is_unfit, .. } = self;
-        if is_unfit && !knows_of_error {
-            // sled flushes what it drops, unless it knows of an error, and would wait for ever with the lock of the whole
-            // process: better that one folder stays locked until the process ends.
+        let has_sled_failed = self.state.has_sled_failed();
+        let Self { db, storage, is_broken, .. } = self;
+        if is_broken && !has_sled_failed {
+            // Dropping a database flushes it, unless sled knows of an error. That flush would hang, and hold the lock
+            // of the whole process. So the database leaks, and only this folder stays locked.
             mem::forget(db);
             return false;
         }
-        catch_unwind(AssertUnwindSafe(|| drop((medium, db)))).is_ok()
+        catch_unwind(AssertUnwindSafe(|| drop((storage, db)))).is_ok()
     }
 }
 
-/// How far something came that failed.
+/// The failure of an operation, by its progress.
 pub(crate) enum Stop {
-    NotBegun(Error),
-    /// Nothing was applied, and nothing may be any more.
-    Unfit(Trouble),
+    /// Nothing was applied.
+    NotStarted(Error),
+    /// Nothing was applied, and sled must not be used any more.
+    Poisoned(Poison),
+    /// The batch may have been applied.
     Unknown(Error),
 }
 
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
-        Self::NotBegun(error)
+        Self::NotStarted(error)
     }
 }
 
-fn fit(trouble: Option<Trouble>) -> Result<(), Stop> {
-    trouble.map_or(Ok(()), |trouble| Err(Stop::Unfit(trouble)))
+pub(crate) fn not_started(error: &Error) -> WriteFailure {
+    WriteFailure::NotStarted(constructor(error), error.message().to_owned())
 }
 
-pub(crate) fn not_begun(error: &Error) -> Failure {
-    Failure::NotBegun(constructor(error), error.message().to_owned())
-}
-
-/// Errors are not cloned; each caller gets one of its own.
+/// The constructor of an error's kind. Errors cannot be cloned, and each caller gets one of its own.
 fn constructor(error: &Error) -> fn(String) -> Error {
     match error.kind() {
         ErrorKind::Capacity => |text| Error::capacity(text),

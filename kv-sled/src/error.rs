@@ -1,16 +1,23 @@
-//! What sled's errors mean.
+//! sled's and the file system's errors as errors of the contract.
 
 use std::io;
 
+use kv_core::adapter::ErrorContext;
 use kv_core::{Error, ErrorKind};
 
-/// The kind that an error of sled stands for, where nothing was written yet.
+/// The backend's name in errors and in [`StoreInfo`](kv_core::StoreInfo).
+pub(crate) const NAME: &str = "sled";
+
+/// The context of all errors of this store.
+pub(crate) const CONTEXT: ErrorContext = ErrorContext::new(NAME);
+
+/// The kind of an error of sled before anything was written.
 ///
-/// sled keeps the first error of its background threads and gives copies of it to every later call. A copy of an I/O error
-/// has lost the number that the operating system gave, and keeps its kind and a text.
+/// sled keeps the first error of its background threads and returns copies of it from every later call. A copy of an
+/// I/O error has the kind and a text, but no longer the error number of the operating system.
 pub(crate) fn kind(error: &sled::Error) -> ErrorKind {
     match error {
-        // The one tree that is used was dropped, or the files were made with another format of sled.
+        // The tree was dropped, the files have another format of sled, or sled has found damage.
         sled::Error::CollectionNotFound(_) | sled::Error::Unsupported(_) | sled::Error::Corruption { .. } => {
             ErrorKind::Corrupt
         }
@@ -19,7 +26,7 @@ pub(crate) fn kind(error: &sled::Error) -> ErrorKind {
     }
 }
 
-/// The same for an error of the file system.
+/// The kind of an error of the file system.
 pub(crate) fn io_kind(error: &io::Error) -> ErrorKind {
     match error.kind() {
         io::ErrorKind::StorageFull
@@ -38,13 +45,13 @@ pub(crate) fn io_kind(error: &io::Error) -> ErrorKind {
         | io::ErrorKind::ResourceBusy
         | io::ErrorKind::Interrupted
         | io::ErrorKind::TimedOut => ErrorKind::Unavailable,
-        // Kinds without a name on stable Rust: the number tells, and in a copy the text that was made from it.
+        // Stable Rust has no kind for these: check the error number, or in a copy the text made from it.
         _ if is_out_of_descriptors(error) => ErrorKind::Capacity,
         _ => ErrorKind::Unavailable,
     }
 }
 
-/// `EMFILE` and `ENFILE`.
+/// True for `EMFILE` and `ENFILE`.
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     if let Some(number) = error.raw_os_error() {
         return matches!(number, 23 | 24);
@@ -53,15 +60,16 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     text.contains("code: 24,") || text.contains("code: 23,")
 }
 
-/// Whether the files are held by somebody else.
+/// True if another store, in this process or another, has locked the files.
 pub(crate) fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
 }
 
-/// Whether sled must not be used any more after the error.
+/// True if sled must not be used any more after the error.
 ///
-/// What fails to be written to a file of its own leaves a hole in the log that sled waits for at the next flush, without end
-/// and with the lock of the whole process (`reserve_inner` in `logger.rs`). Reads can meet it, too: they split pages.
+/// If sled fails to write a large value to its own file, it leaves a hole in the log. The next flush waits for that
+/// hole for ever, and holds sled's process-wide lock meanwhile (`reserve_inner` in `logger.rs`). Reads can cause this
+/// too, because they split pages.
 pub(crate) fn is_fatal(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<sled::Error>());
     match source {
@@ -70,25 +78,25 @@ pub(crate) fn is_fatal(error: &Error) -> bool {
     }
 }
 
-/// An error of sled, where nothing was written yet.
+/// Converts an error of sled before anything was written.
 pub(crate) fn from_sled(error: sled::Error) -> Error {
     Error::new(kind(&error), describe(&error)).with_source(error)
 }
 
-/// An error of the file system.
-pub(crate) fn from_io(error: io::Error, what: &'static str) -> Error {
-    Error::new(io_kind(&error), format!("{what}: {error}")).with_source(error)
+/// Converts an error of the file system; the text begins with `message`.
+pub(crate) fn from_io(error: io::Error, message: &'static str) -> Error {
+    Error::new(io_kind(&error), format!("{message}: {error}")).with_source(error)
 }
 
-/// What the error says, without the stored bytes that sled puts into some texts.
+/// The error's text, without the stored bytes that sled puts into some texts.
 fn describe(error: &sled::Error) -> String {
     match error {
-        sled::Error::CollectionNotFound(_) => "sled does not find its tree any more".to_owned(),
-        sled::Error::Unsupported(text) => format!("sled refuses the files: {text}"),
-        sled::Error::ReportableBug(text) => format!("sled has met a bug of its own: {text}"),
+        sled::Error::CollectionNotFound(_) => "sled no longer finds its tree".to_owned(),
+        sled::Error::Unsupported(text) => format!("sled does not support the files: {text}"),
+        sled::Error::ReportableBug(text) => format!("sled reports a bug in itself: {text}"),
         sled::Error::Io(error) => format!("sled cannot read or write its files: {error}"),
-        sled::Error::Corruption { at: Some(at), .. } => format!("sled has met damaged bytes at {at}"),
-        sled::Error::Corruption { at: None, .. } => "sled has met damaged bytes".to_owned(),
+        sled::Error::Corruption { at: Some(at), .. } => format!("sled has read damaged bytes at {at}"),
+        sled::Error::Corruption { at: None, .. } => "sled has read damaged bytes".to_owned(),
     }
 }
 
@@ -101,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_has_the_kind_that_says_what_to_do() {
+    fn every_error_of_sled_has_a_kind_and_a_copy_has_the_same() {
         let number = |number| sled::Error::Io(io::Error::from_raw_os_error(number));
         let table = [
             (sled::Error::CollectionNotFound(sled::IVec::default()), ErrorKind::Corrupt),
@@ -136,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_bytes_are_not_shown() {
+    fn errors_do_not_show_stored_bytes() {
         let error = from_sled(sled::Error::CollectionNotFound(b"canary".into()));
         assert!(!format!("{error} {error:?}").contains("canary"));
     }

@@ -1,4 +1,4 @@
-//! Whether the store can still be used.
+//! Health of a store: open, poisoned or closed.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,31 +10,31 @@ const OPEN: u8 = 0;
 const POISONED: u8 = 1;
 const CLOSED: u8 = 2;
 
-/// What whoever waits for the store's thread wants to know.
+/// Signal to callers that wait for the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Signal {
-    Fine,
-    /// The store is given up, and its thread is there to say so.
+    Healthy,
+    /// The store is poisoned, and its worker still answers.
     Poisoned,
-    /// The store's thread does not come back.
+    /// The worker hangs inside sled and does not answer.
     Hung,
 }
 
-/// Why a store gave itself up. It stays so until it is opened again.
+/// The cause of a poisoned store. The store stays poisoned until it is opened again.
 #[derive(Debug, Clone)]
-pub(crate) struct Trouble {
-    /// What it means for a caller that has nothing in flight.
+pub(crate) struct Poison {
+    /// The error kind for a caller that has no write in flight.
     kind: ErrorKind,
     text: String,
 }
 
-impl Trouble {
+impl Poison {
     fn hung() -> Self {
-        Self { kind: ErrorKind::Unavailable, text: "an operation of sled did not end in time".to_owned() }
+        Self { kind: ErrorKind::Unavailable, text: "an operation of sled did not end within its timeout".to_owned() }
     }
 
-    pub(crate) fn panicked(what: &str) -> Self {
-        Self { kind: ErrorKind::Unavailable, text: format!("{what} panicked inside sled") }
+    pub(crate) fn panicked(operation: &str) -> Self {
+        Self { kind: ErrorKind::Unavailable, text: format!("{operation} panicked inside sled") }
     }
 
     pub(crate) fn failed(error: &Error) -> Self {
@@ -42,49 +42,49 @@ impl Trouble {
     }
 }
 
-/// The state of one store, shared by its handles and threads.
+/// The health of one store, shared by its handles and threads.
 #[derive(Debug)]
 pub(crate) struct Health {
     state: AtomicU8,
-    trouble: OnceLock<Trouble>,
-    /// How bad it is; it only grows.
+    poison: OnceLock<Poison>,
+    /// The worst signal so far.
     signal: watch::Sender<Signal>,
 }
 
 impl Health {
     pub(crate) fn new() -> Self {
-        Self { state: AtomicU8::new(OPEN), trouble: OnceLock::new(), signal: watch::Sender::new(Signal::Fine) }
+        Self { state: AtomicU8::new(OPEN), poison: OnceLock::new(), signal: watch::Sender::new(Signal::Healthy) }
     }
 
-    /// Refuses a read of a store that is not in order. One load where it is.
+    /// Refuses a call on a store that is closed or poisoned. Costs one atomic load on a healthy store.
     pub(crate) fn check(&self) -> Result<()> {
         match self.state.load(Ordering::SeqCst) {
             OPEN => Ok(()),
             CLOSED => Err(Error::closed()),
-            _ => Err(Error::unavailable(self.story())),
+            _ => Err(Error::unavailable(self.poison_text())),
         }
     }
 
-    /// The same for a write that was not begun: a disk that was full is told as such.
+    /// Like [`Health::check`], for a write that was not started: a store poisoned by a full disk is `Capacity`.
     pub(crate) fn check_write(&self) -> Result<()> {
-        self.check().map_err(|error| match (error.kind(), self.trouble.get()) {
-            (ErrorKind::Unavailable, Some(Trouble { kind: ErrorKind::Capacity, text: _ })) => {
-                Error::capacity(self.story())
+        self.check().map_err(|error| match (error.kind(), self.poison.get()) {
+            (ErrorKind::Unavailable, Some(Poison { kind: ErrorKind::Capacity, text: _ })) => {
+                Error::capacity(self.poison_text())
             }
             _ => error,
         })
     }
 
-    /// Gives the store up and wakes whoever waits. The first reason stays.
-    pub(crate) fn poison(&self, trouble: Trouble) {
-        let _ = self.trouble.set(trouble);
+    /// Poisons the store and wakes all waiting callers. Later causes are ignored.
+    pub(crate) fn poison(&self, poison: Poison) {
+        let _ = self.poison.set(poison);
         let _ = self.state.compare_exchange(OPEN, POISONED, Ordering::SeqCst, Ordering::SeqCst);
         self.raise(Signal::Poisoned);
     }
 
-    /// Gives the store up because its thread does not come back.
-    pub(crate) fn hang(&self) {
-        self.poison(Trouble::hung());
+    /// Poisons the store because its worker hangs.
+    pub(crate) fn mark_hung(&self) {
+        self.poison(Poison::hung());
         self.raise(Signal::Hung);
     }
 
@@ -96,7 +96,7 @@ impl Health {
         });
     }
 
-    /// Closes the store; what is poisoned is closed, too.
+    /// Closes the store, also a poisoned one.
     pub(crate) fn close(&self) {
         self.state.store(CLOSED, Ordering::SeqCst);
     }
@@ -109,25 +109,25 @@ impl Health {
         self.state.load(Ordering::SeqCst) == CLOSED
     }
 
-    /// Why the store was given up, as a text.
-    pub(crate) fn story(&self) -> String {
-        let text = self.trouble.get().map_or("", |trouble| &trouble.text);
+    /// The error text of a poisoned store, with the cause.
+    pub(crate) fn poison_text(&self) -> String {
+        let text = self.poison.get().map_or("", |poison| &poison.text);
         format!("the store is poisoned until it is opened again: {text}")
     }
 
-    /// Waits until the store is given up.
+    /// Waits until the store is poisoned.
     pub(crate) async fn poisoned(&self) {
-        self.reached(Signal::Poisoned).await;
+        self.signalled(Signal::Poisoned).await;
     }
 
-    /// Waits until the store's thread is known not to come back.
+    /// Waits until the worker is known to hang.
     pub(crate) async fn hung(&self) {
-        self.reached(Signal::Hung).await;
+        self.signalled(Signal::Hung).await;
     }
 
-    async fn reached(&self, signal: Signal) {
+    async fn signalled(&self, signal: Signal) {
         let mut current = self.signal.subscribe();
-        // The sender lives as long as `self`, so waiting does not fail.
+        // Cannot fail: `self` holds the sender.
         let _ = current.wait_for(|current| *current >= signal).await;
     }
 }
@@ -137,11 +137,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_reason_stays_and_closing_ends_it() {
+    fn the_first_cause_stays_until_the_store_is_closed() {
         let health = Health::new();
         health.check().unwrap();
-        health.poison(Trouble::failed(&Error::capacity("full")));
-        health.hang();
+        health.poison(Poison::failed(&Error::capacity("full")));
+        health.mark_hung();
         assert_eq!(health.check().unwrap_err().kind(), ErrorKind::Unavailable);
         let error = health.check_write().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Capacity);
@@ -151,9 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn what_hung_is_unavailable_for_writes_too() {
+    fn a_hung_store_is_unavailable_for_writes_too() {
         let health = Health::new();
-        health.hang();
+        health.mark_hung();
         assert_eq!(health.check_write().unwrap_err().kind(), ErrorKind::Unavailable);
     }
 }

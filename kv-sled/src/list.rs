@@ -1,4 +1,4 @@
-//! Listing in key order, by the order of the tree.
+//! Pages of a list, in key order.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -10,27 +10,26 @@ use sled::{IVec, Tree};
 
 use crate::codec::{Physical, data_key, data_range, entry};
 use crate::error::from_sled;
-use crate::handle::Shared;
+use crate::state::State;
 
-/// How many records are read at a time. Writers wait meanwhile.
-const RECORDS_AT_ONCE: usize = 256;
+/// Records that are read under one lock. Writers wait meanwhile.
+const CHUNK_RECORDS: usize = 256;
 
 type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
-impl Shared {
-    /// One page.
+impl State {
     pub(crate) async fn list(self: &Arc<Self>, query: &ListQuery) -> Result<ListPage> {
+        query.check(&self.info.capabilities)?;
         let Some(range) = query.range() else { return Ok(ListPage::default()) };
-        let mut waiting = Overlay { records: self.waiting(&range).await?, reverse: query.reverse };
-        let mut search = Search { range: data_range(range), reverse: query.reverse, keys_only: query.keys_only };
+        let mut overlay = Overlay { records: self.pending_records(&range).await?, reverse: query.reverse };
+        let mut scan = Scan { range: data_range(range), reverse: query.reverse, keys_only: query.keys_only };
         let (mut page, mut bytes) = (ListPage::default(), 0);
         loop {
-            let asked = search.clone();
-            let room = query.limit.map_or(RECORDS_AT_ONCE, |limit| limit - page.items.len());
+            let remaining = scan.clone();
+            let room = query.limit.map_or(CHUNK_RECORDS, |limit| limit - page.items.len());
             let clock = Arc::clone(&self.clock);
-            let chunk = self.read(move |tree| asked.read(tree, &*clock, room.min(RECORDS_AT_ONCE))).await?;
-            for (item, value_bytes) in search.merge(chunk.last.as_deref(), chunk.items, &mut waiting, self.clock.now())
-            {
+            let chunk = self.read(move |tree| remaining.read(tree, &*clock, room.min(CHUNK_RECORDS))).await?;
+            for (item, value_bytes) in scan.merge(chunk.last.as_deref(), chunk.items, &mut overlay, self.clock.now()) {
                 bytes += value_bytes;
                 let is_full = Some(page.items.len() + 1) == query.limit || bytes >= query.max_page_bytes;
                 let next = is_full.then(|| item.key.clone());
@@ -41,24 +40,27 @@ impl Shared {
                 }
             }
             match chunk.last {
-                Some(last) => search.resume(&last),
+                Some(last) => scan.resume(&last),
                 None => return Ok(page),
             }
         }
     }
 
-    /// What waits to be written in a range.
-    async fn waiting(self: &Arc<Self>, range: &(Bound<String>, Bound<String>)) -> Result<BTreeMap<Key, Option<IVec>>> {
+    /// The records of a range in the write-behind buffer.
+    async fn pending_records(
+        self: &Arc<Self>,
+        range: &(Bound<String>, Bound<String>),
+    ) -> Result<BTreeMap<Key, Option<IVec>>> {
         let range = range.clone();
-        let look = move |shared: &Self, patience| match &shared.behind {
-            Some(behind) => behind.in_range(&range, patience).map(Ok),
+        let attempt = move |state: &Self, timeout| match &state.write_behind {
+            Some(write_behind) => write_behind.range(&range, timeout).map(Ok),
             None => Some(Ok(BTreeMap::new())),
         };
-        self.patiently(look).await
+        self.inline_or_blocking(attempt).await
     }
 }
 
-/// What waits to be written and lies over the tree.
+/// Pending records, which replace those of the tree.
 #[derive(Debug)]
 struct Overlay {
     records: BTreeMap<Key, Option<IVec>>,
@@ -66,8 +68,8 @@ struct Overlay {
 }
 
 impl Overlay {
-    /// The next record, unless it comes behind this physical key.
-    fn pop(&mut self, last: Option<&[u8]>) -> Option<(Key, Option<IVec>)> {
+    /// Takes the next record that does not come after this physical key.
+    fn pop_up_to(&mut self, last: Option<&[u8]>) -> Option<(Key, Option<IVec>)> {
         let entry = if self.reverse { self.records.last_entry() } else { self.records.first_entry() }?;
         let is_next = last.is_none_or(|last| {
             let physical = data_key(entry.key());
@@ -77,24 +79,26 @@ impl Overlay {
     }
 }
 
-/// What of the tree is still to be read.
+/// The rest of the tree's range that a list has to read.
 #[derive(Debug, Clone)]
-struct Search {
+struct Scan {
     range: Range,
     reverse: bool,
     keys_only: bool,
 }
 
-type Item = (ListItem, usize);
+/// A live entry, and the bytes that it adds to a page.
+type SizedItem = (ListItem, usize);
 
-/// Some live entries with the bytes that they count, and the physical key behind which more may be.
+/// Some live entries, and the physical key after which the scan continues; `None` at its end.
 #[derive(Debug, Default)]
 struct Chunk {
-    items: Vec<Item>,
+    items: Vec<SizedItem>,
     last: Option<IVec>,
 }
 
-impl Search {
+impl Scan {
+    /// Reads at most `records` records.
     fn read(&self, tree: &Tree, clock: &dyn kv_core::Clock, records: usize) -> Result<Chunk> {
         let now = clock.now();
         let mut chunk = Chunk::default();
@@ -104,7 +108,7 @@ impl Search {
             let item = if self.reverse { items.next_back() } else { items.next() };
             let Some(item) = item else { break };
             let (physical, value) = item.map_err(from_sled)?;
-            if let Physical::Data(key) = Physical::read(&physical)
+            if let Physical::Data(key) = Physical::decode(&physical)
                 && let Some(item) = self.item(key, value, now)
             {
                 bytes += item.1;
@@ -118,9 +122,9 @@ impl Search {
         Ok(chunk)
     }
 
-    /// A live entry and the bytes that it counts. What is damaged or foreign is not listed; `get` and the tools tell of it
-    /// (clause L-4).
-    fn item(&self, key: Key, value: IVec, now: SystemTime) -> Option<Item> {
+    /// Decodes a record. `None` if it is expired or damaged: a list leaves damaged entries out, and `get` and `verify`
+    /// report them (clause L-4).
+    fn item(&self, key: Key, value: IVec, now: SystemTime) -> Option<SizedItem> {
         if !stored::deadline(&key, &value).is_ok_and(|deadline| !deadline.has_passed(now)) {
             return None;
         }
@@ -132,24 +136,30 @@ impl Search {
         Some((ListItem { key, entry: Some(entry) }, size))
     }
 
-    /// Items of the tree up to a physical key, and what lies over them.
-    fn merge(&self, last: Option<&[u8]>, items: Vec<Item>, waiting: &mut Overlay, now: SystemTime) -> Vec<Item> {
-        if waiting.records.is_empty() {
+    /// Merges items of the tree, up to a physical key, with pending records.
+    fn merge(
+        &self,
+        last: Option<&[u8]>,
+        items: Vec<SizedItem>,
+        overlay: &mut Overlay,
+        now: SystemTime,
+    ) -> Vec<SizedItem> {
+        if overlay.records.is_empty() {
             return items;
         }
         let mut merged = Vec::with_capacity(items.len());
         for item in items {
-            let (key, mut is_hidden) = (&item.0.key, false);
-            while let Some((over, stored)) = waiting.pop(Some(&data_key(key))) {
-                is_hidden |= over == *key;
-                merged.extend(stored.and_then(|stored| self.item(over, stored, now)));
+            let (key, mut is_replaced) = (&item.0.key, false);
+            while let Some((pending, stored)) = overlay.pop_up_to(Some(&data_key(key))) {
+                is_replaced |= pending == *key;
+                merged.extend(stored.and_then(|stored| self.item(pending, stored, now)));
             }
-            if !is_hidden {
+            if !is_replaced {
                 merged.push(item);
             }
         }
-        while let Some((over, stored)) = waiting.pop(last) {
-            merged.extend(stored.and_then(|stored| self.item(over, stored, now)));
+        while let Some((pending, stored)) = overlay.pop_up_to(last) {
+            merged.extend(stored.and_then(|stored| self.item(pending, stored, now)));
         }
         merged
     }

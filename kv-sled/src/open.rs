@@ -1,4 +1,4 @@
-//! Opening: on the thread that will be the store's worker, under the eyes of its watchdog.
+//! Opening a store, on the thread that becomes its worker and under its watchdog.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,54 +7,57 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use kv_core::{Clock, Error, Result, SystemClock};
+use kv_core::{Clock, Error, Result, StoreInfo, SystemClock};
 use sled::Db;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::codec::LEDGER;
+use crate::capabilities;
+use crate::clean_marker;
+use crate::codec::CHECKSUM_KEY;
 use crate::config::{SledCheck, SledConfig, SledDurability};
 use crate::database::Database;
-use crate::error::{from_io, from_sled, is_locked};
+use crate::error::{NAME, from_io, from_sled, is_locked};
 use crate::folder;
-use crate::handle::Shared;
-use crate::ledger::Ledger;
-use crate::medium::Medium;
-use crate::request::Message;
-use crate::seal;
-use crate::watchdog::{self, Pulse};
+use crate::queue::Queue;
+use crate::request::Request;
+use crate::state::State;
+use crate::storage::Storage;
+use crate::store::SledStore;
+use crate::tree_checksum::TreeChecksum;
+use crate::watchdog::{self, Heartbeat};
 use crate::worker::Worker;
 
-/// How many writes wait at most before senders wait.
-const WAITING_WRITES: usize = 1_024;
+/// Capacity of the worker's queue. Further callers wait.
+const QUEUE_CAPACITY: usize = 1_024;
 
-/// How long somebody who is just closing the store is waited for.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Time to wait for another handle that is closing.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const LOCK_STEP: Duration = Duration::from_millis(25);
 
-/// How much of a file opening takes at least within a second, however slow.
-const BYTES_A_SECOND: u64 = 64 << 20;
+/// The slowest expected rate of opening, in bytes of sled's log.
+const BYTES_PER_SECOND: u64 = 64 << 20;
 
-/// How often sled cleans up behind itself, in milliseconds; it does so with what it flushes then.
-const CLEANING_MILLIS: u64 = 500;
+/// The interval of sled's background flush, in milliseconds. sled cleans up its log in it.
+const SLED_FLUSH_MILLIS: u64 = 500;
+
+/// The smallest page cache with which sled works well.
+const MIN_CACHE_BYTES: u64 = 1 << 20;
 
 /// Starts the threads of a store and waits until it is open.
-pub(crate) async fn open(
-    config: SledConfig,
-    clock: Arc<dyn Clock>,
-    path: PathBuf,
-) -> Result<(Arc<Shared>, mpsc::Sender<Message>)> {
-    let shared = Arc::new(Shared::new(clock, config.operation_timeout, config.durability));
-    let pulse = Arc::new(Pulse::default());
-    let (ended, watched) = std::sync::mpsc::channel();
-    let (messages, inbox) = mpsc::channel(WAITING_WRITES);
-    let (tell, opened) = oneshot::channel();
+pub(crate) async fn open(config: SledConfig, clock: Arc<dyn Clock>, path: PathBuf) -> Result<SledStore> {
+    let info = StoreInfo::new(NAME, capabilities::with(config.durability));
+    let state = Arc::new(State::new(info, clock, config.operation_timeout, config.durability));
+    let heartbeat = Arc::new(Heartbeat::default());
+    let (end, ended) = std::sync::mpsc::channel();
+    let (requests, receiver) = mpsc::channel(QUEUE_CAPACITY);
+    let (reply, opened) = oneshot::channel();
 
-    let (shared_by_watchdog, pulse_of_watchdog) = (Arc::clone(&shared), Arc::clone(&pulse));
-    spawn("kv-sled-watchdog", move || watchdog::watch(&shared_by_watchdog, &pulse_of_watchdog, &watched))?;
-    let shared_by_worker = Arc::clone(&shared);
+    let (watched, watched_heartbeat) = (Arc::clone(&state), Arc::clone(&heartbeat));
+    spawn("kv-sled-watchdog", move || watchdog::watch(&watched, &watched_heartbeat, &ended))?;
+    let worker_state = Arc::clone(&state);
     spawn("kv-sled-worker", move || {
-        work(config, &path, shared_by_worker, pulse, inbox, tell);
-        drop(ended);
+        run_worker(config, &path, worker_state, heartbeat, receiver, reply);
+        drop(end);
     })?;
 
     tokio::select! {
@@ -63,11 +66,11 @@ pub(crate) async fn open(
             Ok(opened) => opened?,
             Err(_) => return Err(Error::corrupt("sled panicked while it opened its files: they are damaged")),
         },
-        () = shared.health.hung() => {
-            return Err(Error::corrupt("sled stands still over its files and does not open them: they are damaged"));
+        () = state.health.hung() => {
+            return Err(Error::corrupt("sled hangs while it opens its files: they are damaged"));
         }
     }
-    Ok((shared, messages))
+    Ok(SledStore::new(Queue { state, requests }))
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -77,156 +80,155 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
     }
 }
 
-/// The life of the worker's thread.
-fn work(
+/// The main function of the worker's thread.
+fn run_worker(
     config: SledConfig,
     path: &Path,
-    shared: Arc<Shared>,
-    pulse: Arc<Pulse>,
-    inbox: mpsc::Receiver<Message>,
-    tell: oneshot::Sender<Result<()>>,
+    state: Arc<State>,
+    heartbeat: Arc<Heartbeat>,
+    requests: mpsc::Receiver<Request>,
+    reply: oneshot::Sender<Result<()>>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let _ = tell.send(Err(from_io(error, "the store's thread cannot keep time")));
+            let _ = reply.send(Err(from_io(error, "the runtime of the store's thread cannot be created")));
             return;
         }
     };
     runtime.block_on(async move {
-        let opening = open_patiently(&config, path, &pulse).await;
-        let opened = opening.map(|(db, settings, ledger, medium)| {
-            *shared.tree.write() = Some((*db).clone());
-            let _ = shared.settings.set(settings);
-            let database = Database::new(db, ledger, medium, Arc::clone(&shared), config.durability);
-            Worker::new(config, path.to_owned(), shared, pulse, database)
+        let opened = open_with_retries(&config, path, &heartbeat).await;
+        let worker = opened.map(|(db, sled_config, checksum, storage)| {
+            *state.tree.write() = Some((*db).clone());
+            let _ = state.sled_config.set(sled_config);
+            let database = Database::new(db, checksum, storage, Arc::clone(&state), config.durability);
+            Worker::new(config, path.to_owned(), state, heartbeat, database)
         });
-        match opened {
+        match worker {
             Ok(worker) => {
-                // Nobody waits any more: the store ends with its senders.
-                let _ = tell.send(Ok(()));
-                worker.run(inbox).await;
+                // If the caller has dropped its future, there is no sender, and the worker closes the store at once.
+                let _ = reply.send(Ok(()));
+                worker.run(requests).await;
             }
             Err(error) => {
-                let _ = tell.send(Err(error));
+                let _ = reply.send(Err(error));
             }
         }
     });
 }
 
-type Opened = (Db, sled::Config, Ledger, Medium);
+type Opened = (Db, sled::Config, TreeChecksum, Storage);
 
-/// Opens, and tries again for a while where somebody holds the files.
-async fn open_patiently(config: &SledConfig, path: &Path, pulse: &Pulse) -> Result<Opened> {
+/// Opens the files. Tries again for a while if another store has locked them.
+async fn open_with_retries(config: &SledConfig, path: &Path, heartbeat: &Heartbeat) -> Result<Opened> {
     folder::prepare(path)?;
     let mut waited = Duration::ZERO;
     loop {
-        match open_once(config, path, pulse) {
-            Err(Attempt::Locked) if waited < LOCK_PATIENCE => {
+        match open_once(config, path, heartbeat) {
+            Err(OpenError::Locked) if waited < LOCK_TIMEOUT => {
                 SystemClock.sleep(LOCK_STEP).await;
                 waited += LOCK_STEP;
             }
-            Err(Attempt::Locked) => {
+            Err(OpenError::Locked) => {
                 return Err(Error::unavailable(
                     "the folder is open already, in this process or another; a sled store has one owner at a time",
                 ));
             }
-            Err(Attempt::Failed(error)) => return Err(error),
+            Err(OpenError::Failed(error)) => return Err(error),
             Ok(opened) => return Ok(opened),
         }
     }
 }
 
-enum Attempt {
+enum OpenError {
     Locked,
     Failed(Error),
 }
 
-fn open_once(config: &SledConfig, path: &Path, pulse: &Pulse) -> Result<Opened, Attempt> {
-    let length = fs::metadata(path.join("db")).map_or(0, |metadata| metadata.len());
-    let patience = config.open_timeout + Duration::from_secs(length / BYTES_A_SECOND);
-    let _busy = pulse.begin(patience);
-    let settings = sled::Config::new()
+fn open_once(config: &SledConfig, path: &Path, heartbeat: &Heartbeat) -> Result<Opened, OpenError> {
+    let log_bytes = fs::metadata(path.join("db")).map_or(0, |metadata| metadata.len());
+    let timeout = config.open_timeout + Duration::from_secs(log_bytes / BYTES_PER_SECOND);
+    let _busy = heartbeat.begin(timeout);
+    let sled_config = sled::Config::new()
         .path(path)
         .cache_capacity(config.cache_bytes.max(MIN_CACHE_BYTES))
         .mode(sled::Mode::LowSpace)
-        .flush_every_ms(Some(CLEANING_MILLIS));
-    let attempt = catch_unwind(AssertUnwindSafe(|| {
-        let db = settings
+        .flush_every_ms(Some(SLED_FLUSH_MILLIS));
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let db = sled_config
             .open()
-            .map_err(|error| if is_locked(&error) { Attempt::Locked } else { Attempt::Failed(from_sled(error)) })?;
-        pulse.beat();
-        let ledger = match config.check {
-            SledCheck::Everything => check(&db, pulse),
-            SledCheck::Nothing => trust(&db).and_then(|ledger| ledger.map_or_else(|| check(&db, pulse), Ok)),
+            .map_err(|error| if is_locked(&error) { OpenError::Locked } else { OpenError::Failed(from_sled(error)) })?;
+        heartbeat.beat();
+        let checksum = match config.check {
+            SledCheck::Everything => check_records(&db, heartbeat),
+            SledCheck::Nothing => {
+                stored_checksum(&db).and_then(|stored| stored.map_or_else(|| check_records(&db, heartbeat), Ok))
+            }
         };
-        let ledger = ledger.map_err(Attempt::Failed)?;
-        if seal::read(path).is_some_and(|sealed| sealed != ledger) {
-            return Err(Attempt::Failed(Error::corrupt(
-                "the files are damaged: they do not hold what they held when the store was closed",
+        let checksum = checksum.map_err(OpenError::Failed)?;
+        if clean_marker::read(path).is_some_and(|at_closing| at_closing != checksum) {
+            return Err(OpenError::Failed(Error::corrupt(
+                "the files are damaged: their content differs from that at closing",
             )));
         }
-        let mut medium = Medium::open(path).map_err(unsynced)?;
+        let mut storage = Storage::open(path).map_err(sync_failed)?;
         if config.durability == SledDurability::Power {
-            db.flush().map_err(|error| Attempt::Failed(from_sled(error)))?;
-            medium.sync_all().map_err(unsynced)?;
+            db.flush().map_err(|error| OpenError::Failed(from_sled(error)))?;
+            storage.sync_all().map_err(sync_failed)?;
         }
-        Ok((db, ledger, medium))
+        Ok((db, checksum, storage))
     }));
-    match attempt {
-        Ok(Ok((db, ledger, medium))) => Ok((db, settings.clone(), ledger, medium)),
-        Ok(Err(attempt)) => Err(attempt),
-        Err(_) => Err(Attempt::Failed(Error::corrupt("sled panicked while it opened its files: they are damaged"))),
+    match opened {
+        Ok(Ok((db, checksum, storage))) => Ok((db, sled_config.clone(), checksum, storage)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(OpenError::Failed(Error::corrupt("sled panicked while it opened its files: they are damaged"))),
     }
 }
 
-/// Below this sled does not work well at all.
-const MIN_CACHE_BYTES: u64 = 1 << 20;
-
-fn unsynced(error: std::io::Error) -> Attempt {
-    Attempt::Failed(from_io(error, "the store's files cannot be synced"))
+fn sync_failed(error: std::io::Error) -> OpenError {
+    OpenError::Failed(from_io(error, "the store's files cannot be synced"))
 }
 
-/// The ledger as it was written, where there is one.
-fn trust(db: &Db) -> Result<Option<Ledger>> {
-    db.get(LEDGER).map_err(unreadable)?.map(|written| Ledger::decode(&written)).transpose()
+/// The stored tree checksum. `None` in a new store.
+fn stored_checksum(db: &Db) -> Result<Option<TreeChecksum>> {
+    db.get(CHECKSUM_KEY).map_err(read_failed)?.map(|stored| TreeChecksum::decode(&stored)).transpose()
 }
 
-/// An error of reading what was there when the store was last open.
-fn unreadable(error: sled::Error) -> Error {
+/// Converts an error of reading existing data.
+fn read_failed(error: sled::Error) -> Error {
     match &error {
         sled::Error::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {
-            Error::corrupt("the file of a large value is gone").with_source(error)
+            Error::corrupt("the file of a large value is missing").with_source(error)
         }
         _ => from_sled(error),
     }
 }
 
-/// Reads everything once, compares it with the ledger and gives that; a new store gets one.
-fn check(db: &Db, pulse: &Pulse) -> Result<Ledger> {
-    let (mut found, mut written) = (Ledger::default(), None);
-    for (place, item) in db.iter().enumerate() {
-        let (key, value) = item.map_err(unreadable)?;
-        if key == LEDGER {
-            written = Some(Ledger::decode(&value)?);
+/// Reads all records and compares them with the stored tree checksum. Writes the checksum of a new store.
+fn check_records(db: &Db, heartbeat: &Heartbeat) -> Result<TreeChecksum> {
+    let (mut actual, mut stored) = (TreeChecksum::default(), None);
+    for (number, item) in db.iter().enumerate() {
+        let (key, value) = item.map_err(read_failed)?;
+        if key == CHECKSUM_KEY {
+            stored = Some(TreeChecksum::decode(&value)?);
         } else {
-            found.add(&key, &value);
+            actual.add(&key, &value);
         }
-        if place % 1_024 == 0 {
-            pulse.beat();
+        if number % 1_024 == 0 {
+            heartbeat.beat();
         }
     }
-    match written {
-        Some(written) if written == found => Ok(found),
-        Some(written) => Err(Error::corrupt(format!(
-            "the files are damaged: the store should hold {} records, and {} were found that do not add up",
-            written.records(),
-            found.records(),
+    match stored {
+        Some(stored) if stored == actual => Ok(actual),
+        Some(stored) => Err(Error::corrupt(format!(
+            "the files are damaged: {} records were found, {} were expected, and they do not match the tree checksum",
+            actual.records(),
+            stored.records(),
         ))),
-        None if found.records() == 0 => {
-            db.insert(LEDGER, found.encode()).map_err(from_sled)?;
+        None if actual.records() == 0 => {
+            db.insert(CHECKSUM_KEY, actual.encode()).map_err(from_sled)?;
             db.flush().map_err(from_sled)?;
-            Ok(found)
+            Ok(actual)
         }
         None => Err(Error::corrupt("the folder holds a sled database that is not a store of anykv")),
     }

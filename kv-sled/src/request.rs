@@ -1,4 +1,4 @@
-//! One write on its way to the worker and back.
+//! Requests to the worker, and the replies to writes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,157 +6,136 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kv_core::{Error, Key, Result, Version};
 use tokio::sync::oneshot;
 
-use crate::draft::Draft;
+use crate::batch_builder::BatchBuilder;
 
-/// What the worker is asked to do.
-pub(crate) enum Message {
-    /// Judge a write, apply it with others, make it as safe as declared, acknowledge it.
-    Write(Box<dyn Job>),
-    /// Make everything that was acknowledged as safe as the backend can.
+/// A request to the worker.
+pub(crate) enum Request {
+    /// Evaluates a write, applies it together with others, makes it durable and acknowledges it.
+    Write(Box<dyn QueuedWrite>),
+    /// Flushes and syncs all acknowledged writes.
     Flush(oneshot::Sender<Result<()>>),
-    /// Flush and give the files back.
+    /// Flushes, syncs and releases the files.
     Close(oneshot::Sender<Result<()>>),
 }
 
-/// A write, whatever it answers.
-pub(crate) trait Job: Send {
-    /// How much it adds to a batch, in bytes.
+/// A queued write. The trait hides the type of its answer.
+pub(crate) trait QueuedWrite: Send {
+    /// Approximate bytes that the write adds to a batch.
     fn bytes(&self) -> usize;
 
-    /// Says that from now on it may be applied.
-    fn take(&self);
+    /// Marks the write as started: from now on it may be applied.
+    fn start(&self);
 
-    /// Judges it over the batch so far and remembers the answer.
-    fn judge(&mut self, draft: &mut Draft<'_>);
+    /// Evaluates the write over the batch so far and keeps the answer.
+    fn evaluate(&mut self, batch: &mut BatchBuilder<'_>);
 
-    /// Gives the remembered answer.
+    /// Replies with the kept answer.
     fn acknowledge(self: Box<Self>);
 
-    /// Gives an error instead: `what` was not begun, or came to an end that nobody knows.
-    fn fail(self: Box<Self>, failure: &Failure);
+    /// Replies with an error instead of the kept answer.
+    fn fail(self: Box<Self>, failure: &WriteFailure);
 }
 
-/// Why a write has no answer of its own.
+/// The reason why a write has no answer of its own.
 #[derive(Debug)]
-pub(crate) enum Failure {
-    /// Nothing happened.
-    NotBegun(fn(String) -> Error, String),
-    /// It may have been applied.
+pub(crate) enum WriteFailure {
+    /// The write was not applied. Holds the error's constructor and text, as each caller gets an error of its own.
+    NotStarted(fn(String) -> Error, String),
+    /// The write may have been applied.
     Unknown(String),
 }
 
-/// What is known of a write before it is judged.
+/// The properties of a write that are known before it is evaluated.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct About<'k> {
-    /// The one key that it looks at, where it is one.
+pub(crate) struct WriteInfo<'k> {
+    /// The key, if the write concerns only one.
     pub(crate) key: Option<&'k Key>,
     pub(crate) version: Option<Version>,
-    /// How much it adds to a batch.
+    /// Approximate bytes that the write adds to a batch.
     pub(crate) bytes: usize,
 }
 
-impl<'k> About<'k> {
+impl<'k> WriteInfo<'k> {
     pub(crate) fn key(key: &'k Key, version: Option<Version>, value_bytes: usize) -> Self {
         Self { key: Some(key), version, bytes: key.as_str().len() + value_bytes }
     }
 
-    /// One that walks over the tree.
-    pub(crate) fn long(bytes: usize) -> Self {
+    /// A write that scans the tree.
+    pub(crate) fn scan(bytes: usize) -> Self {
         Self { key: None, version: None, bytes }
     }
 }
 
-/// Where a write stands among those of the same call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    Any,
-    /// Behind one that the worker judges.
-    Behind,
-}
-
-impl Order {
-    pub(crate) fn behind<T>(sent: &[Result<Sent<T>>]) -> Self {
-        let last = sent.iter().rev().find_map(|sent| sent.as_ref().ok());
-        if matches!(last, Some(Sent::Waiting(_))) { Self::Behind } else { Self::Any }
-    }
-}
-
-/// A write that was given away.
-pub(crate) enum Sent<T> {
-    Answered(Result<T>),
-    Waiting(Waiting<T>),
-}
-
-/// The caller's end.
-pub(crate) struct Waiting<T> {
+/// The caller's end of a queued write.
+pub(crate) struct WriteReply<T> {
     pub(crate) answer: oneshot::Receiver<Result<T>>,
-    was_taken: Arc<AtomicBool>,
+    is_started: Arc<AtomicBool>,
     version: Option<Version>,
 }
 
-impl<T> Waiting<T> {
-    /// The error of a write whose answer never came.
-    pub(crate) fn lost(&self, not_begun: Error) -> Error {
-        if self.was_taken.load(Ordering::SeqCst) {
-            Error::indeterminate(self.version, not_begun.message().to_owned())
+impl<T> WriteReply<T> {
+    /// The error of a write that gets no answer: `Indeterminate` once it was started, `not_started` before.
+    pub(crate) fn unanswered(&self, not_started: Error) -> Error {
+        if self.is_started.load(Ordering::SeqCst) {
+            Error::indeterminate(self.version, not_started.message().to_owned())
         } else {
-            not_begun
+            not_started
         }
     }
 }
 
-struct Request<T, J> {
-    judge: Option<J>,
+struct Write<T, E> {
+    evaluate: Option<E>,
     answer: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
-    was_taken: Arc<AtomicBool>,
+    is_started: Arc<AtomicBool>,
     version: Option<Version>,
     bytes: usize,
 }
 
-/// Makes a write out of what judges it.
-pub(crate) fn request<T, J>(version: Option<Version>, bytes: usize, judge: J) -> (Box<dyn Job>, Waiting<T>)
+/// Makes a queued write from its evaluation.
+pub(crate) fn queued<T, E>(version: Option<Version>, bytes: usize, evaluate: E) -> (Box<dyn QueuedWrite>, WriteReply<T>)
 where
     T: Send + 'static,
-    J: FnOnce(&mut Draft<'_>) -> Result<T> + Send + 'static,
+    E: FnOnce(&mut BatchBuilder<'_>) -> Result<T> + Send + 'static,
 {
     let (reply, answer) = oneshot::channel();
-    let was_taken = Arc::new(AtomicBool::new(false));
-    let waiting = Waiting { answer, was_taken: Arc::clone(&was_taken), version };
-    let judge = Some(judge);
-    (Box::new(Request { judge, answer: None, reply, was_taken, version, bytes }), waiting)
+    let is_started = Arc::new(AtomicBool::new(false));
+    let receiver = WriteReply { answer, is_started: Arc::clone(&is_started), version };
+    let evaluate = Some(evaluate);
+    (Box::new(Write { evaluate, answer: None, reply, is_started, version, bytes }), receiver)
 }
 
-impl<T, J> Job for Request<T, J>
+impl<T, E> QueuedWrite for Write<T, E>
 where
     T: Send,
-    J: FnOnce(&mut Draft<'_>) -> Result<T> + Send,
+    E: FnOnce(&mut BatchBuilder<'_>) -> Result<T> + Send,
 {
     fn bytes(&self) -> usize {
         self.bytes
     }
 
-    fn take(&self) {
-        // In one order with the state of the store, on both sides: see `Worker::write`.
-        self.was_taken.store(true, Ordering::SeqCst);
+    fn start(&self) {
+        // Sequentially consistent with the store's health, for worker and caller alike: see `Worker::write`.
+        self.is_started.store(true, Ordering::SeqCst);
     }
 
-    fn judge(&mut self, draft: &mut Draft<'_>) {
-        self.answer = self.judge.take().map(|judge| judge(draft));
+    fn evaluate(&mut self, batch: &mut BatchBuilder<'_>) {
+        self.answer = self.evaluate.take().map(|evaluate| evaluate(batch));
     }
 
     fn acknowledge(self: Box<Self>) {
         if let Some(answer) = self.answer {
-            // A caller that went away does not want to know.
+            // Fails if the caller has dropped its future.
             let _ = self.reply.send(answer);
         }
     }
 
-    fn fail(self: Box<Self>, failure: &Failure) {
+    fn fail(self: Box<Self>, failure: &WriteFailure) {
         let error = match failure {
-            Failure::NotBegun(kind, text) => kind(text.clone()),
-            Failure::Unknown(text) => match self.answer {
-                // Its own error came first, and nothing of it was applied.
+            WriteFailure::NotStarted(constructor, text) => constructor(text.clone()),
+            WriteFailure::Unknown(text) => match self.answer {
+                // The evaluation failed, so this write put nothing into the batch.
                 Some(Err(error)) => error,
                 _ => Error::indeterminate(self.version, text.clone()),
             },
@@ -165,10 +144,10 @@ where
     }
 }
 
-impl Failure {
+impl WriteFailure {
     pub(crate) fn text(&self) -> &str {
         match self {
-            Self::NotBegun(_, text) | Self::Unknown(text) => text,
+            Self::NotStarted(_, text) | Self::Unknown(text) => text,
         }
     }
 }
@@ -180,23 +159,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_that_was_taken_may_have_happened_and_names_its_version() {
+    fn an_unanswered_write_is_indeterminate_once_it_was_started() {
         let version = Version::random();
-        let (job, waiting) = request(Some(version), 0, |_: &mut Draft<'_>| Ok(()));
-        assert_eq!(waiting.lost(Error::unavailable("gone")).kind(), ErrorKind::Unavailable);
-        job.take();
-        let error = waiting.lost(Error::unavailable("gone"));
+        let (write, reply) = queued(Some(version), 0, |_: &mut BatchBuilder<'_>| Ok(()));
+        assert_eq!(reply.unanswered(Error::unavailable("gone")).kind(), ErrorKind::Unavailable);
+        write.start();
+        let error = reply.unanswered(Error::unavailable("gone"));
         assert_eq!(error.attempted_version(), Some(version));
         assert!(error.maybe_applied());
-    }
-
-    #[test]
-    fn a_write_stays_behind_one_of_its_call_that_the_worker_has() {
-        let (_job, waiting) = request(None, 0, |_: &mut Draft<'_>| Ok(()));
-        let mut sent = vec![Ok(Sent::Answered(Ok(())))];
-        assert_eq!(Order::behind(&sent), Order::Any);
-        sent.push(Ok(Sent::Waiting(waiting)));
-        sent.push(Err(Error::invalid("no options")));
-        assert_eq!(Order::behind(&sent), Order::Behind);
     }
 }

@@ -1,26 +1,26 @@
-//! What a store has done since it was opened.
+//! Counters of a store's work since it was opened.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts of what a store has done since it was opened, for logs and for judging how writes are grouped.
+/// Counters of a store's work since it was opened, for logs and for checking how well group commit works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SledStats {
-    /// Writes that were judged, refused ones included.
+    /// Writes that were evaluated, refused ones included.
     pub writes: u64,
     /// Batches that were applied.
     pub batches: u64,
-    /// How often sled was made to hand everything over to the operating system.
+    /// Flushes of sled's log to the operating system.
     pub flushes: u64,
-    /// How often files were brought to the medium.
+    /// Fsyncs of the store's files.
     pub syncs: u64,
-    /// Entries that were removed because their deadline had passed, by the background sweeper.
+    /// Expired entries that the background sweeper removed.
     pub swept: u64,
 }
 
-/// The counts as the worker keeps them.
+/// The counters behind [`SledStats`].
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct Counters {
     pub(crate) writes: AtomicU64,
     pub(crate) batches: AtomicU64,
     pub(crate) flushes: AtomicU64,
@@ -28,10 +28,10 @@ pub(crate) struct Counts {
     pub(crate) swept: AtomicU64,
 }
 
-impl Counts {
+impl Counters {
     pub(crate) fn read(&self) -> SledStats {
         let Self { writes, batches, flushes, syncs, swept } = self;
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SledStats {
             writes: read(writes),
             batches: read(batches),
@@ -42,7 +42,7 @@ impl Counts {
     }
 }
 
-/// Counts on. Nothing is ordered by a count.
+/// Adds to a counter. Relaxed, because no other memory is ordered by a counter.
 pub(crate) fn count(counter: &AtomicU64, more: u64) {
     counter.fetch_add(more, Ordering::Relaxed);
 }

@@ -1,4 +1,6 @@
-//! The contract.
+//! The store's handle, and the contract.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,99 +10,132 @@ use kv_core::{
     WatchStream, follow,
 };
 
-use crate::handle::SledStore;
-use crate::named::{named, named_key};
+use crate::error::CONTEXT;
+use crate::queue::Queue;
+use crate::state::State;
+use crate::stats::SledStats;
+
+/// A store in a folder, by sled. Clones are handles on the same store.
+///
+/// # Examples
+/// ```
+/// use kv_core::{Key, KvStore, SetOptions};
+/// use kv_sled::SledStore;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("data");
+/// # let rt = tokio::runtime::Builder::new_current_thread().build()?;
+/// # rt.block_on(async {
+/// let store = SledStore::open(path).await?;
+/// let key = Key::new(["users", "1"])?;
+/// store.set(&key, "ada".into(), &SetOptions::default()).await?;
+/// assert_eq!(store.get(&key).await?.unwrap().value, "ada");
+/// store.close().await
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct SledStore {
+    queue: Arc<Queue>,
+}
+
+impl SledStore {
+    pub(crate) fn new(queue: Queue) -> Self {
+        Self { queue: Arc::new(queue) }
+    }
+
+    /// Returns counters of the store's work since it was opened.
+    pub fn stats(&self) -> SledStats {
+        self.state().counters.read()
+    }
+
+    fn state(&self) -> &Arc<State> {
+        &self.queue.state
+    }
+}
 
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl KvStore for SledStore {
     fn info(&self) -> &StoreInfo {
-        &self.inner.info
+        &self.state().info
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        named_key(Operation::Get, key, self.inner.get(key).await)
+        CONTEXT.key(Operation::Get, key, self.state().get(key).await)
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        named_key(Operation::Set, key, self.inner.set(key, value, options).await)
+        CONTEXT.key(Operation::Set, key, self.queue.set(key, value, options).await)
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        named_key(Operation::Delete, key, self.inner.delete(key, options).await)
+        CONTEXT.key(Operation::Delete, key, self.queue.delete(key, options).await)
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
-        named_key(Operation::Contains, key, self.inner.contains(key).await)
+        CONTEXT.key(Operation::Contains, key, self.state().contains(key).await)
     }
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
-        let mut answers = Vec::with_capacity(keys.len());
-        for key in keys {
-            answers.push(named_key(Operation::GetMany, key, self.inner.get(key).await));
-        }
-        answers
+        CONTEXT.keys(Operation::GetMany, keys, self.state().get_many(keys).await)
     }
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
-        let outcomes = self.inner.set_many(items).await;
-        let named = |(outcome, item): (_, &SetItem)| named_key(Operation::SetMany, &item.key, outcome);
-        outcomes.into_iter().zip(items).map(named).collect()
+        let outcomes = self.queue.set_many(items).await;
+        CONTEXT.keys(Operation::SetMany, items.iter().map(|item| &item.key), outcomes)
     }
 
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
-        let outcomes = self.inner.delete_many(keys).await;
-        outcomes.into_iter().zip(keys).map(|(outcome, key)| named_key(Operation::DeleteMany, key, outcome)).collect()
+        CONTEXT.keys(Operation::DeleteMany, keys, self.queue.delete_many(keys).await)
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
-        named(Operation::List, self.inner.list(query).await)
+        CONTEXT.operation(Operation::List, self.state().list(query).await)
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
-        named(Operation::Clear, self.inner.clear(prefix).await)
+        CONTEXT.operation(Operation::Clear, self.queue.clear(prefix).await)
     }
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        named_key(Operation::Touch, key, self.inner.touch(key, expiry).await)
+        CONTEXT.key(Operation::Touch, key, self.queue.touch(key, expiry).await)
     }
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
-        named_key(Operation::Increment, key, self.inner.increment(key, by, options).await)
+        CONTEXT.key(Operation::Increment, key, self.queue.increment(key, by, options).await)
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
-        named(Operation::Commit, self.inner.commit(transaction).await)
+        CONTEXT.operation(Operation::Commit, self.queue.commit(transaction).await)
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        let open = query.check(&self.info().capabilities).and_then(|()| self.inner.shared.health.check());
-        named(Operation::Watch, open)?;
-        let inbox = self.inner.shared.changes.subscribe(query.target.prefix());
+        let inbox = CONTEXT.operation(Operation::Watch, self.state().watch(query))?;
         Ok(follow(self.clone(), query.clone(), inbox))
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
-        named_key(Operation::Publish, channel, self.inner.publish(channel, message))
+        CONTEXT.key(Operation::Publish, channel, self.state().publish(channel, message))
     }
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
-        named(Operation::Subscribe, self.inner.subscribe(channels))
+        CONTEXT.operation(Operation::Subscribe, self.state().subscribe(channels))
     }
 
     async fn ping(&self) -> Result<()> {
-        named(Operation::Ping, self.inner.shared.health.check())
+        CONTEXT.operation(Operation::Ping, self.state().check_open())
     }
 
     async fn flush(&self) -> Result<()> {
-        named(Operation::Flush, self.inner.flush().await)
+        CONTEXT.operation(Operation::Flush, self.queue.flush().await)
     }
 
     async fn sweep(&self) -> Result<u64> {
-        named(Operation::Sweep, self.inner.sweep().await)
+        CONTEXT.operation(Operation::Sweep, self.queue.sweep().await)
     }
 
     async fn close(&self) -> Result<()> {
-        named(Operation::Close, self.inner.close().await)
+        CONTEXT.operation(Operation::Close, self.queue.close().await)
     }
 }

@@ -1,36 +1,38 @@
-//! Looking into a folder that may be damaged, and getting out what is readable.
+//! Verification and export of a folder that may be damaged.
 
 use std::path::Path;
 
 use kv_core::{Entry, Error, Key, Operation, Result, stored};
 
+use crate::clean_marker;
 use crate::codec::Physical;
-use crate::ledger::Ledger;
-use crate::named::named;
+use crate::error::CONTEXT;
 use crate::salvage::{Damage, Files, for_each_record};
-use crate::seal;
+use crate::tree_checksum::TreeChecksum;
 
-/// What is in the files of a store.
+/// The result of reading the files of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verification {
-    /// How many entries are readable, those included whose deadline has passed and that were not swept yet.
+    /// Readable entries, including expired ones that were not swept yet.
     pub entries: u64,
-    /// How many entries are there, but do not match their checksums.
+    /// Entries that do not match their checksum.
     pub damaged_entries: u64,
-    /// How many records there should be, entries and index together, where that can be told.
+    /// The number of records, entries and deadline index together, that the store should have; `None` if it is unknown.
     pub expected_records: Option<u64>,
-    /// How many records there are.
+    /// Records found, entries and deadline index together.
     pub records: u64,
-    /// How many parts of the log could not be read.
+    /// Unreadable parts of the log.
     pub damaged_log_parts: u64,
-    /// How many pages of the tree, or changes to them, could not be read.
+    /// Unreadable pages of the tree, or changes to them.
     pub damaged_pages: u64,
-    /// Whether what is there adds up to the state in which the store was closed, by its own sum over all records.
+    /// True if no entry is damaged and the records match the tree checksum: the stored one, and after closing also the
+    /// one of the clean-shutdown marker.
     ///
-    /// Where it was not closed in order, to a state that it has had. Without damaged parts of the log that is the last one
-    /// that was acknowledged, unless the file was cut off at its end or the damage hit its last batch of writes: both look like
-    /// a crash. With some, they hit what is not in use any more, or the end of the log, and then it may be an earlier one.
+    /// If the store was closed, they are then the records at closing. If it crashed, they are a state that the store
+    /// has had. With no damaged parts of the log, it is the state after the last acknowledged write, unless the end of
+    /// the log was cut off or its last batch was damaged: both look like a crash. With damaged parts, it may be an
+    /// earlier state, or the damage may be in parts that are no longer in use.
     pub is_whole: bool,
 }
 
@@ -47,42 +49,45 @@ impl From<Verification> for kv_core::Verification {
         } = found;
         let mut problems = Vec::new();
         if damaged_log_parts > 0 {
-            problems.push(format!("parts of the log that cannot be read: {damaged_log_parts}"));
+            problems.push(format!("unreadable parts of the log: {damaged_log_parts}"));
         }
         if damaged_pages > 0 {
-            problems.push(format!("pages of the tree that cannot be read: {damaged_pages}"));
+            problems.push(format!("unreadable pages of the tree: {damaged_pages}"));
         }
         match expected_records {
             Some(expected) if expected != records => {
-                problems.push(format!("{records} records are there, index included, and {expected} should be"));
+                problems.push(format!(
+                    "{records} records were found, deadline index included, and {expected} were expected"
+                ));
             }
             Some(_) if !is_whole => {
-                problems.push("the records do not add up to what they should".to_owned());
+                problems.push("the records do not match the tree checksum".to_owned());
             }
-            None => problems.push("the count of all records is missing".to_owned()),
+            None => problems.push("the tree checksum is missing".to_owned()),
             Some(_) => {}
         }
         Self::new(entries, damaged_entries).with_problems(problems)
     }
 }
 
-/// Looks into a folder without opening it as a store: nothing is written, and nothing of sled is used.
+/// Verifies the files of a store without opening it. Writes nothing and does not use sled.
 ///
-/// Every part that is read is compared with its checksum, and the whole with the store's own sum over all records. It
-/// reads the log once and every page twice; memory is used for a few words a page. It blocks: call it from a thread that
-/// may.
+/// Compares every part with its checksum, and all records with the tree checksum. Reads the log once and every page
+/// twice. Takes a few words of memory a page. It blocks: call it from a thread that may block.
 ///
 /// # Errors
-/// `Unavailable` where a store has the folder open; `Corrupt` where it holds nothing of a store; `Denied` and others as the
-/// file system says. Damage is no error.
+/// `Unavailable` if a store has the folder open; `Corrupt` if the folder holds no part of a store; `Denied` and others
+/// for errors of the file system. Damage is no error.
 pub fn verify(path: impl AsRef<Path>) -> Result<Verification> {
     export(path, |_, _| Ok(()))
 }
 
-/// Gives every readable entry of a folder, and says what [`verify`] says. It is meant for what does not open any more.
+/// Passes every readable entry of a folder to `take`, and returns the result of [`verify`]. It rescues the data of a
+/// store that no longer opens.
 ///
-/// Entries come in key order, as long as the damage has not reached that. Deadlines are not judged: an entry may have
-/// expired. Where [`Verification::is_whole`] is not so, an entry may be missing, or be one that was overwritten or deleted later.
+/// Entries come in key order, unless damage has disturbed it. Expired entries are included. If
+/// [`Verification::is_whole`] is false, entries may be missing, or may be old ones that were overwritten or deleted
+/// later.
 ///
 /// # Examples
 /// ```
@@ -101,23 +106,23 @@ pub fn verify(path: impl AsRef<Path>) -> Result<Verification> {
 /// ```
 ///
 /// # Errors
-/// As [`verify`], and the first error that `take` gives.
+/// Those of [`verify`], and the first error of `take`.
 pub fn export(path: impl AsRef<Path>, take: impl FnMut(Key, Entry) -> Result<()>) -> Result<Verification> {
-    named(Operation::Open, read(path.as_ref(), take))
+    CONTEXT.operation(Operation::Open, read(path.as_ref(), take))
 }
 
 fn read(path: &Path, mut take: impl FnMut(Key, Entry) -> Result<()>) -> Result<Verification> {
     let files = Files::open(path)?;
-    let sealed = seal::read(path);
-    let (mut entries, mut damaged_entries, mut found, mut ledger) = (0, 0, Ledger::default(), None);
+    let at_closing = clean_marker::read(path);
+    let (mut entries, mut damaged_entries, mut actual, mut stored_checksum) = (0, 0, TreeChecksum::default(), None);
     let damage = for_each_record(&files, |physical, value| {
-        match Physical::read(physical) {
-            Physical::Ledger => {
-                ledger = Some(Ledger::decode(&value)?);
+        match Physical::decode(physical) {
+            Physical::Checksum => {
+                stored_checksum = Some(TreeChecksum::decode(&value)?);
                 return Ok(());
             }
             Physical::Data(key) => {
-                found.add(physical, &value);
+                actual.add(physical, &value);
                 match stored::decode(&key, value.into()) {
                     Ok((entry, _)) => {
                         entries += 1;
@@ -126,21 +131,24 @@ fn read(path: &Path, mut take: impl FnMut(Key, Entry) -> Result<()>) -> Result<V
                     Err(_) => damaged_entries += 1,
                 }
             }
-            Physical::Index(..) | Physical::Foreign => found.add(physical, &value),
+            Physical::Index(..) | Physical::Foreign => actual.add(physical, &value),
         }
         Ok(())
     })?;
     let Damage { log_parts: damaged_log_parts, pages: damaged_pages } = damage;
-    if sealed.or(ledger).is_none() && entries == 0 && damaged_log_parts == 0 && damaged_pages == 0 {
-        return Err(Error::corrupt("the folder holds no store of anykv, and nothing of one"));
+    let expected = at_closing.or(stored_checksum);
+    if expected.is_none() && entries == 0 && damaged_log_parts == 0 && damaged_pages == 0 {
+        return Err(Error::corrupt("the folder holds no part of a store of anykv"));
     }
     Ok(Verification {
         entries,
         damaged_entries,
-        expected_records: sealed.or(ledger).map(|ledger| ledger.records()),
-        records: found.records(),
+        expected_records: expected.map(|checksum| checksum.records()),
+        records: actual.records(),
         damaged_log_parts,
         damaged_pages,
-        is_whole: damaged_entries == 0 && ledger == Some(found) && sealed.is_none_or(|sealed| sealed == found),
+        is_whole: damaged_entries == 0
+            && stored_checksum == Some(actual)
+            && at_closing.is_none_or(|at_closing| at_closing == actual),
     })
 }

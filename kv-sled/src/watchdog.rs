@@ -1,4 +1,4 @@
-//! The thread that notices when sled does not come back.
+//! The watchdog: a thread that detects a worker which hangs inside sled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,95 +6,90 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use crate::handle::Shared;
+use crate::state::State;
 
-/// Signs of life of the worker. Odd: it is inside something that can stand still.
+/// The worker's heartbeat. The counter is odd while the worker is inside a call that may hang.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse {
-    beats: AtomicU64,
-    patience_millis: AtomicU64,
+pub(crate) struct Heartbeat {
+    counter: AtomicU64,
+    timeout_millis: AtomicU64,
 }
 
-impl Pulse {
-    /// Marks the time until the guard is dropped as something that must not stand still for longer than this.
-    pub(crate) fn begin(&self, patience: Duration) -> Busy<'_> {
-        self.patience_millis.store(millis(patience), Ordering::Release);
-        self.beats.fetch_add(1, Ordering::AcqRel);
-        Busy { pulse: self }
+impl Heartbeat {
+    /// Begins a call that may hang. It ends when the guard is dropped, and must beat or end within the timeout.
+    pub(crate) fn begin(&self, timeout: Duration) -> Busy<'_> {
+        self.timeout_millis.store(millis(timeout), Ordering::Release);
+        self.counter.fetch_add(1, Ordering::AcqRel);
+        Busy { heartbeat: self }
     }
 
-    /// Says that something has moved.
+    /// Reports progress inside a call.
     pub(crate) fn beat(&self) {
-        self.beats.fetch_add(2, Ordering::AcqRel);
+        self.counter.fetch_add(2, Ordering::AcqRel);
     }
 
-    /// Waits in steps: no more than a few for the patience that was last asked for.
-    fn step(&self) -> Duration {
-        Duration::from_millis((self.patience_millis.load(Ordering::Acquire) / STEPS).clamp(1, 250))
+    /// The interval between two looks of the watchdog: a fraction of the current timeout.
+    fn interval(&self) -> Duration {
+        Duration::from_millis((self.timeout_millis.load(Ordering::Acquire) / LOOKS).clamp(1, 250))
     }
 }
 
-/// How many steps make up the patience, at least.
-const STEPS: u64 = 16;
+/// Looks of the watchdog within one timeout, at least.
+const LOOKS: u64 = 16;
 
-/// While it lives, the worker is inside something that can stand still.
+/// Marks the worker as inside a call that may hang, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Busy<'p> {
-    pulse: &'p Pulse,
+pub(crate) struct Busy<'h> {
+    heartbeat: &'h Heartbeat,
 }
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.pulse.beats.fetch_add(1, Ordering::AcqRel);
+        self.heartbeat.counter.fetch_add(1, Ordering::AcqRel);
     }
 }
 
-/// Watches until the worker has ended, which drops the other end of `ended`.
-pub(crate) fn watch(shared: &Arc<Shared>, pulse: &Pulse, ended: &Receiver<()>) {
-    let (mut last, mut still) = (0, Duration::ZERO);
+/// Watches the worker until it ends and drops the sender of `ended`.
+pub(crate) fn watch(state: &Arc<State>, heartbeat: &Heartbeat, ended: &Receiver<()>) {
+    let (mut last, mut unchanged) = (0, Duration::ZERO);
     loop {
-        let step = pulse.step();
-        match ended.recv_timeout(step) {
+        let interval = heartbeat.interval();
+        match ended.recv_timeout(interval) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
         }
-        let beats = pulse.beats.load(Ordering::Acquire);
-        if beats != last || beats.is_multiple_of(2) {
-            (last, still) = (beats, Duration::ZERO);
+        let counter = heartbeat.counter.load(Ordering::Acquire);
+        if counter != last || counter.is_multiple_of(2) {
+            (last, unchanged) = (counter, Duration::ZERO);
             continue;
         }
-        still += step;
-        if has_failed_inside(shared) {
-            poke(shared);
+        unchanged += interval;
+        if state.has_sled_failed() {
+            wake_flush(state);
         }
-        if millis(still) >= pulse.patience_millis.load(Ordering::Acquire) {
-            shared.health.hang();
+        if millis(unchanged) >= heartbeat.timeout_millis.load(Ordering::Acquire) {
+            state.health.mark_hung();
         }
     }
 }
 
-/// Whether one of sled's own threads has met an error.
-fn has_failed_inside(shared: &Shared) -> bool {
-    shared.settings.get().is_some_and(|settings| settings.global_error().is_err())
-}
-
-/// Wakes a flush that waits for a write which has failed.
+/// Wakes a flush that waits for a failed write.
 ///
-/// sled's thread that writes to the log keeps its error but does not wake whoever waits for it (`exit_reservation` in
-/// `logger.rs`), so a flush on a full disk would sleep for ever. Every later write does wake them, before it fails with the
-/// same error and without having written anything. It gets a thread of its own, as it could stand still, too.
-fn poke(shared: &Arc<Shared>) {
-    let Some(tree) = shared.tree.try_read().and_then(|tree| tree.clone()) else { return };
-    let poke = thread::Builder::new().name("kv-sled-poke".to_owned()).spawn(move || {
-        // It fails, as sled's error stays.
-        let _ = tree.insert(POKE, POKE);
+/// sled's log thread keeps its error, but does not wake the flush that waits for it (`exit_reservation` in
+/// `logger.rs`). So a flush on a full disk would wait for ever. Every later write wakes it, and then fails with the
+/// same error without writing anything. This write runs on a thread of its own, because it may hang too.
+fn wake_flush(state: &Arc<State>) {
+    let Some(tree) = state.tree.try_read().and_then(|tree| tree.clone()) else { return };
+    let thread = thread::Builder::new().name("kv-sled-wake".to_owned()).spawn(move || {
+        // Always fails, because sled keeps its error.
+        let _ = tree.insert(NEVER_WRITTEN, NEVER_WRITTEN);
     });
-    // Without a thread to be had it is tried again at the next step.
-    drop(poke);
+    // If no thread can be started, the watchdog tries again at its next look.
+    drop(thread);
 }
 
-/// Never written: sled refuses every write when this one is tried.
-const POKE: &[u8] = b"";
+/// Key and value of the write that wakes a flush. sled refuses every write at that time.
+const NEVER_WRITTEN: &[u8] = b"";
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -102,38 +97,41 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use kv_core::{ErrorKind, ManualClock};
+    use kv_core::{ErrorKind, ManualClock, StoreInfo};
 
     use super::*;
+    use crate::capabilities::CAPABILITIES;
     use crate::config::SledDurability;
+    use crate::error::NAME;
 
     #[tokio::test]
-    async fn what_moves_is_left_alone_and_what_stands_still_is_given_up() {
-        let shared =
-            Arc::new(Shared::new(Arc::new(ManualClock::new()), Duration::from_secs(1), SledDurability::Process));
-        let pulse = Arc::new(Pulse::default());
-        let (ended, watched) = std::sync::mpsc::channel();
-        let dog = thread::spawn({
-            let (shared, pulse) = (Arc::clone(&shared), Arc::clone(&pulse));
-            move || watch(&shared, &pulse, &watched)
+    async fn a_call_without_a_heartbeat_poisons_the_store_and_one_with_it_does_not() {
+        let info = StoreInfo::new(NAME, CAPABILITIES);
+        let clock = Arc::new(ManualClock::new());
+        let state = Arc::new(State::new(info, clock, Duration::from_secs(1), SledDurability::Process));
+        let heartbeat = Arc::new(Heartbeat::default());
+        let (end, ended) = std::sync::mpsc::channel();
+        let watchdog = thread::spawn({
+            let (state, heartbeat) = (Arc::clone(&state), Arc::clone(&heartbeat));
+            move || watch(&state, &heartbeat, &ended)
         });
-        let (quiet, never) = std::sync::mpsc::channel::<()>();
+        let (silent, never) = std::sync::mpsc::channel::<()>();
         let wait = |millis| {
             let _ = never.recv_timeout(Duration::from_millis(millis));
         };
-        let busy = pulse.begin(Duration::from_millis(400));
+        let busy = heartbeat.begin(Duration::from_millis(400));
         for _ in 0..20 {
             wait(40);
-            pulse.beat();
+            heartbeat.beat();
         }
-        shared.health.check().unwrap();
+        state.check_open().unwrap();
         drop(busy);
         wait(600);
-        shared.health.check().unwrap();
-        let _busy = pulse.begin(Duration::from_millis(50));
-        shared.health.hung().await;
-        assert_eq!(shared.health.check().unwrap_err().kind(), ErrorKind::Unavailable);
-        drop((ended, quiet));
-        dog.join().unwrap();
+        state.check_open().unwrap();
+        let _busy = heartbeat.begin(Duration::from_millis(50));
+        state.health.hung().await;
+        assert_eq!(state.check_open().unwrap_err().kind(), ErrorKind::Unavailable);
+        drop((end, silent));
+        watchdog.join().unwrap();
     }
 }

@@ -1,5 +1,7 @@
-//! The one thread that writes: it takes what waits, judges it in order, applies it as one batch, makes that as safe as
-//! declared and acknowledges it.
+//! The worker: the only thread that writes to sled.
+//!
+//! It takes queued writes, evaluates them in order, applies them as one batch, makes the batch durable and acknowledges
+//! them.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -9,29 +11,26 @@ use std::time::Duration;
 use kv_core::{BoxFuture, Clock, Error, Key, Result, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::behind::Behind;
 use crate::config::{SledConfig, SledDurability};
-use crate::database::{Database, not_begun};
+use crate::database::{Database, not_started};
 use crate::error::{from_io, from_sled};
 use crate::folder;
-use crate::group::Group;
-use crate::handle::Shared;
-use crate::health::Trouble;
-use crate::request::{Failure, Message};
+use crate::group_commit::GroupCommit;
+use crate::health::Poison;
+use crate::request::{Request, WriteFailure};
+use crate::state::State;
 use crate::stats::count;
-use crate::watchdog::Pulse;
-
-/// At most this many expired entries a batch.
-pub(crate) const SWEEP_LIMIT: usize = 1_000;
+use crate::watchdog::Heartbeat;
+use crate::write_behind::WriteBehind;
 
 /// The owner of the database.
 pub(crate) struct Worker {
-    config: SledConfig,
+    pub(crate) config: SledConfig,
     path: PathBuf,
-    shared: Arc<Shared>,
-    pulse: Arc<Pulse>,
-    database: Database,
-    /// How many writes the last batch had.
+    pub(crate) state: Arc<State>,
+    pub(crate) heartbeat: Arc<Heartbeat>,
+    pub(crate) database: Database,
+    /// The number of writes in the last batch.
     last_writes: usize,
 }
 
@@ -39,52 +38,53 @@ impl Worker {
     pub(crate) fn new(
         config: SledConfig,
         path: PathBuf,
-        shared: Arc<Shared>,
-        pulse: Arc<Pulse>,
+        state: Arc<State>,
+        heartbeat: Arc<Heartbeat>,
         database: Database,
     ) -> Self {
-        Self { config, path, shared, pulse, database, last_writes: 0 }
+        Self { config, path, state, heartbeat, database, last_writes: 0 }
     }
 
-    /// Works until the store is closed or its last handle is gone.
-    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
-        let clock = Arc::clone(&self.shared.clock);
+    /// Runs until the store is closed or its last handle is dropped.
+    pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let clock = Arc::clone(&self.state.clock);
         let mut sweep = clock.sleep(self.config.sweep_interval);
         let mut flush: Option<BoxFuture<'static, ()>> = None;
-        let shared = Arc::clone(&self.shared);
-        let _ = self.may_write();
+        let state = Arc::clone(&self.state);
+        // Sets the limit of the write-behind buffer.
+        let _ = self.check_writable();
         let closing = loop {
             if let (SledDurability::Interval(interval), true, true) =
-                (self.config.durability, self.database.is_behind(), flush.is_none())
+                (self.config.durability, self.database.needs_flush(), flush.is_none())
             {
-                // Half of it is left for the flush itself.
+                // The other half of the interval is for the flush itself.
                 flush = Some(Box::pin(async move { SystemClock.sleep(interval / 2).await }));
             }
             tokio::select! {
                 biased;
-                () = due(&mut flush) => {
+                () = until(&mut flush) => {
                     flush = None;
                     let _ = self.flush(false);
                 }
                 () = &mut sweep => {
                     let is_done = self.sweep();
                     sweep = clock.sleep(if is_done { self.config.sweep_interval } else { Duration::ZERO });
-                    // Between two batches of a long sweep writes have their turn.
+                    // Queued requests come between two batches of a long sweep.
                     if !is_done
-                        && let Ok(message) = inbox.try_recv()
-                        && let Some(closing) = self.take(message, &mut inbox)
+                        && let Ok(request) = requests.try_recv()
+                        && let Some(closing) = self.handle(request, &mut requests)
                     {
                         break Some(closing);
                     }
                 }
-                () = woken(&shared) => {
-                    if shared.behind.as_ref().is_some_and(Behind::has_much) {
-                        self.settle();
+                () = write_behind_notified(&state) => {
+                    if state.write_behind.as_ref().is_some_and(WriteBehind::is_due) {
+                        self.apply_pending();
                     }
                 }
-                message = inbox.recv() => match message {
-                    Some(message) => {
-                        if let Some(closing) = self.take(message, &mut inbox) {
+                request = requests.recv() => match request {
+                    Some(request) => {
+                        if let Some(closing) = self.handle(request, &mut requests) {
                             break Some(closing);
                         }
                     }
@@ -92,43 +92,50 @@ impl Worker {
                 },
             }
         };
-        self.end(closing, inbox).await;
+        self.shut_down(closing, requests).await;
     }
 
-    /// Takes a message and the writes that come with it. Gives back who asked for the store to be closed.
-    fn take(&mut self, first: Message, inbox: &mut mpsc::Receiver<Message>) -> Option<oneshot::Sender<Result<()>>> {
-        match self.write(first, inbox)? {
-            Message::Close(reply) => return Some(reply),
-            Message::Flush(reply) => drop(reply.send(self.flush(true))),
-            // A group ends with what is no write.
-            Message::Write(job) => job.fail(&not_begun(&Error::unavailable("the write came at the wrong time"))),
+    /// Handles a request and the writes queued behind it. Returns the reply of a request to close the store.
+    fn handle(
+        &mut self,
+        first: Request,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> Option<oneshot::Sender<Result<()>>> {
+        match self.write(first, requests)? {
+            Request::Close(reply) => return Some(reply),
+            Request::Flush(reply) => drop(reply.send(self.flush(true))),
+            // Unreachable: a group ends only with a request other than a write.
+            Request::Write(write) => write.fail(&not_started(&Error::unavailable("the write came out of order"))),
         }
         None
     }
 
-    /// Judges writes, applies them together, makes them safe and acknowledges them. Gives back what came behind them.
-    fn write(&mut self, first: Message, inbox: &mut mpsc::Receiver<Message>) -> Option<Message> {
-        let mut group = Group::new(first, self.last_writes, inbox);
-        if let Err(failure) = self.may_write() {
+    /// Evaluates queued writes, applies them as one batch, makes it durable and acknowledges them. Returns the request
+    /// that ended the group.
+    fn write(&mut self, first: Request, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
+        let mut group = GroupCommit::new(first, self.last_writes, requests);
+        if let Err(failure) = self.check_writable() {
             while group.next().is_some() {}
-            return group.end(Some(&failure));
+            return group.finish(Some(&failure));
         }
         let done = {
-            let pulse = Arc::clone(&self.pulse);
-            let _busy = pulse.begin(self.config.operation_timeout);
-            self.database.attempt(|database| {
-                let ((), changed) = database.change(|shared, draft| {
-                    while let Some(job) = group.next() {
-                        job.take();
-                        // Who was given up before it was taken was told that nothing happened.
-                        shared.health.check_write()?;
-                        draft.set_now(shared.clock.now());
-                        job.judge(draft);
+            let heartbeat = Arc::clone(&self.heartbeat);
+            let _busy = heartbeat.begin(self.config.operation_timeout);
+            self.database.run(|database| {
+                let ((), changed) = database.change(|state, batch| {
+                    while let Some(write) = group.next() {
+                        write.start();
+                        // A caller that saw the store poisoned before `start` has got an error that says "not applied".
+                        // So check after `start`: either the caller sees the write started, or this sees the store
+                        // poisoned.
+                        state.health.check_write()?;
+                        batch.set_now(state.clock.now());
+                        write.evaluate(batch);
                     }
                     Ok(())
                 })?;
                 if !changed.is_empty() {
-                    database.make_safe()?;
+                    database.make_durable()?;
                 }
                 Ok(changed)
             })
@@ -136,141 +143,125 @@ impl Worker {
         self.last_writes = group.len();
         match done {
             Ok(changed) => {
-                count(&self.shared.counts.writes, group.len() as u64);
-                self.tell(&changed);
-                group.end(None)
+                count(&self.state.counters.writes, group.len() as u64);
+                self.notify(&changed);
+                group.finish(None)
             }
-            Err(failure) => group.end(Some(&failure)),
+            Err(failure) => group.finish(Some(&failure)),
         }
     }
 
-    /// Removes one batch of expired entries. Tells whether nothing more is to be removed now.
-    fn sweep(&mut self) -> bool {
-        if self.may_write().is_err() {
-            return true;
-        }
-        let pulse = Arc::clone(&self.pulse);
-        let _busy = pulse.begin(self.config.operation_timeout);
-        // Not flushed: what a crash brings back is swept again.
-        let done = self.database.attempt(|database| database.change(|_, draft| Ok(draft.sweep(SWEEP_LIMIT))));
-        if let Ok((Ok((seen, _)), changed)) = done {
-            count(&self.shared.counts.swept, changed.len() as u64);
-            self.tell(&changed);
-            return seen < SWEEP_LIMIT;
-        }
-        true
+    /// Writes the write-behind buffer to sled.
+    fn apply_pending(&mut self) {
+        let _ = self.check_writable();
+        let heartbeat = Arc::clone(&self.heartbeat);
+        let _busy = heartbeat.begin(self.config.operation_timeout);
+        // A failure poisons the store.
+        let _ = self.database.run(Database::apply_pending);
     }
 
-    /// Writes what was acknowledged and waits to be written.
-    fn settle(&mut self) {
-        let _ = self.may_write();
-        let pulse = Arc::clone(&self.pulse);
-        let _busy = pulse.begin(self.config.operation_timeout);
-        // What fails poisons the store.
-        let _ = self.database.attempt(Database::catch_up);
-    }
-
-    /// Flushes; with `to_medium` as far as the medium.
-    fn flush(&mut self, to_medium: bool) -> Result<()> {
-        self.shared.health.check_write()?;
-        let _ = self.may_write();
-        let pulse = Arc::clone(&self.pulse);
-        let _busy = pulse.begin(self.config.operation_timeout);
-        let done = self.database.attempt(|database| {
-            database.catch_up()?;
-            database.hand_over()?;
-            if to_medium { database.sync_all() } else { Ok(()) }
+    /// Flushes to the operating system, and with `is_synced` to the disk.
+    fn flush(&mut self, is_synced: bool) -> Result<()> {
+        self.state.health.check_write()?;
+        let _ = self.check_writable();
+        let heartbeat = Arc::clone(&self.heartbeat);
+        let _busy = heartbeat.begin(self.config.operation_timeout);
+        let done = self.database.run(|database| {
+            database.apply_pending()?;
+            database.flush()?;
+            if is_synced { database.sync_all() } else { Ok(()) }
         });
         done.map_err(|failure| Error::unavailable(failure.text().to_owned()))
     }
 
-    /// Whether the store is in order and has room.
-    fn may_write(&self) -> Result<(), Failure> {
-        let room = self.find_room();
-        if let Some(behind) = &self.shared.behind {
-            // What waits is written as pages, and some of them more than once.
-            behind.admit(room.as_ref().map_or(0, |bytes| bytes / 4));
+    /// Fails if the store is poisoned or the file system is full. Sets the limit of the write-behind buffer.
+    pub(crate) fn check_writable(&self) -> Result<(), WriteFailure> {
+        let free = self.free_bytes();
+        if let Some(write_behind) = &self.state.write_behind {
+            // A quarter, because sled writes pending records as whole pages, and some pages several times.
+            write_behind.set_max_bytes(free.as_ref().map_or(0, |bytes| bytes / 4));
         }
-        room.map(drop)
+        free.map(drop)
     }
 
-    /// How many bytes there are until the file system has no more than it keeps free.
-    fn find_room(&self) -> Result<u64, Failure> {
-        if let Some(Err(error)) = self.shared.settings.get().map(sled::Config::global_error) {
-            // One of sled's own threads has met it.
-            self.shared.health.poison(Trouble::failed(&from_sled(error)));
+    /// Free bytes above the `min_free` reserve.
+    fn free_bytes(&self) -> Result<u64, WriteFailure> {
+        if let Some(Err(error)) = self.state.sled_config.get().map(sled::Config::global_error) {
+            // One of sled's background threads has failed.
+            self.state.health.poison(Poison::failed(&from_sled(error)));
         }
-        self.shared.health.check_write().map_err(|error| not_begun(&error))?;
-        let floor = self.config.min_free_bytes;
+        self.state.health.check_write().map_err(|error| not_started(&error))?;
+        let reserve = self.config.min_free_bytes;
         match fs4::available_space(&self.path) {
-            Ok(free) if free < floor => Err(not_begun(&Error::capacity(format!(
-                "the file system has {free} bytes left, and the store keeps {floor} free"
+            Ok(free) if free < reserve => Err(not_started(&Error::capacity(format!(
+                "the file system has {free} bytes left, and the store keeps {reserve} free"
             )))),
-            Ok(free) => Ok(free - floor),
-            Err(error) => Err(not_begun(&from_io(error, "the free space cannot be found out"))),
+            Ok(free) => Ok(free - reserve),
+            Err(error) => Err(not_started(&from_io(error, "the free space cannot be determined"))),
         }
     }
 
-    fn tell(&self, changed: &[Key]) {
+    /// Notifies the watchers of changed keys.
+    pub(crate) fn notify(&self, changed: &[Key]) {
         for key in changed {
-            self.shared.changes.notify(key);
+            self.state.changes.notify(key);
         }
     }
 
-    /// Flushes, seals, gives the files back and answers whoever still waits.
-    async fn end(mut self, closing: Option<oneshot::Sender<Result<()>>>, mut inbox: mpsc::Receiver<Message>) {
-        if self.database.is_fit() {
-            let pulse = Arc::clone(&self.pulse);
-            let _busy = pulse.begin(self.config.operation_timeout);
-            if let Some(behind) = &self.shared.behind {
-                behind.admit(0);
+    /// Flushes, writes the clean-shutdown marker, releases the files and answers all waiting callers.
+    async fn shut_down(mut self, closing: Option<oneshot::Sender<Result<()>>>, mut requests: mpsc::Receiver<Request>) {
+        if self.database.is_usable() {
+            let heartbeat = Arc::clone(&self.heartbeat);
+            let _busy = heartbeat.begin(self.config.operation_timeout);
+            if let Some(write_behind) = &self.state.write_behind {
+                write_behind.set_max_bytes(0);
             }
-            // Also where the store was given up for standing still: it has come back.
-            let _ = self.database.attempt(|database| {
-                database.catch_up()?;
-                database.hand_over()
+            // Also if the store was poisoned because it hung: it is not hanging any more.
+            let _ = self.database.run(|database| {
+                database.apply_pending()?;
+                database.flush()
             });
         }
-        // As long as the medium takes. Without a seal the files are as after a crash.
-        let _ = self.database.seal();
-        self.shared.health.close();
-        inbox.close();
-        while let Ok(message) = inbox.try_recv() {
-            match message {
-                Message::Write(job) => job.fail(&Failure::NotBegun(|_| Error::closed(), String::new())),
-                Message::Flush(reply) => drop(reply.send(Err(Error::closed()))),
-                Message::Close(reply) => drop(reply.send(Ok(()))),
+        // Without a timeout, because a sync may take long. If it fails, the files are as after a crash.
+        let _ = self.database.mark_clean();
+        self.state.health.close();
+        requests.close();
+        while let Ok(request) = requests.try_recv() {
+            match request {
+                Request::Write(write) => write.fail(&WriteFailure::NotStarted(|_| Error::closed(), String::new())),
+                Request::Flush(reply) => drop(reply.send(Err(Error::closed()))),
+                Request::Close(reply) => drop(reply.send(Ok(()))),
             }
         }
-        self.shared.changes.close();
-        self.shared.letters.close();
-        let Self { config, path, shared, pulse, database, last_writes: _ } = self;
-        let _busy = pulse.begin(config.operation_timeout);
-        // Readers that are inside have let go of the tree when this lock is had.
-        drop(shared.tree.write().take());
+        self.state.changes.close();
+        self.state.messages.close();
+        let Self { config, path, state, heartbeat, database, last_writes: _ } = self;
+        let _busy = heartbeat.begin(config.operation_timeout);
+        // Taking this lock waits for current readers.
+        drop(state.tree.write().take());
         let is_closed = database.close();
         if is_closed {
-            folder::released(&path).await;
+            folder::wait_until_released(&path).await;
         }
         if let Some(reply) = closing {
-            let kept = "sled is not fit to close its files: they stay locked until this process ends";
-            let _ = reply.send(if is_closed { Ok(()) } else { Err(Error::unavailable(kept)) });
+            let locked = "sled has failed and cannot close its files: they stay locked until this process ends";
+            let _ = reply.send(if is_closed { Ok(()) } else { Err(Error::unavailable(locked)) });
         }
     }
 }
 
-/// Waits until a write was left to be written.
-async fn woken(shared: &Shared) {
-    match &shared.behind {
-        Some(behind) => behind.woken().await,
+/// Waits for a notification of the write-behind buffer, for ever if there is none.
+async fn write_behind_notified(state: &State) {
+    match &state.write_behind {
+        Some(write_behind) => write_behind.notified().await,
         None => std::future::pending().await,
     }
 }
 
-/// Waits for a moment that may not have been set.
-async fn due(moment: &mut Option<BoxFuture<'static, ()>>) {
-    match moment {
-        Some(moment) => Pin::new(moment).await,
+/// Waits for a timer, for ever if it is not set.
+async fn until(timer: &mut Option<BoxFuture<'static, ()>>) {
+    match timer {
+        Some(timer) => Pin::new(timer).await,
         None => std::future::pending().await,
     }
 }

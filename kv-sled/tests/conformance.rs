@@ -1,4 +1,4 @@
-//! The whole contract.
+//! The conformance suite with the default durability.
 
 mod scratch;
 

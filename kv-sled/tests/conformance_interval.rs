@@ -1,4 +1,4 @@
-//! The whole contract where writes are acknowledged before sled has them.
+//! The conformance suite with write-behind.
 
 mod scratch;
 
@@ -8,7 +8,7 @@ use conformance_tests::Suite;
 use kv_core::Durability;
 use kv_sled::{CAPABILITIES, SledDurability, SledStore};
 
-/// So short that stores write what waits while a case still runs, and so long that cases find some of it waiting.
+/// Short enough that buffers are flushed while a case runs, and long enough that cases meet pending writes.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 fn main() {

@@ -1,4 +1,4 @@
-//! What is left on the disk when entries have come and gone.
+//! Disk space after entries were written, have expired and were swept.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kv_core::{Clock, Expiry, Key, KvStore, ManualClock, SetItem, SetOptions, SystemClock, Version};
 use kv_sled::SledStore;
 
-/// Two hundred bytes that no other entry has.
+/// An entry with a random value of 208 bytes.
 fn item(name: &str, number: u32) -> SetItem {
     let value: Bytes = (0..13).flat_map(|_| Version::random().as_bytes().to_vec()).collect();
     let options = SetOptions::default().with_expiry(Expiry::After(Duration::from_secs(60)));
@@ -32,26 +32,26 @@ fn size(folder: &Path) -> u64 {
     std::fs::read_dir(folder).unwrap().map(|entry| of(entry.unwrap())).sum()
 }
 
-/// Nothing in the tree but the ledger: neither entries nor their places in the index.
+/// True if the tree holds only the tree checksum: no entries, and nothing in the deadline index.
 fn is_empty(path: &Path) -> bool {
     let db = sled::open(path).unwrap();
     db.iter().keys().map(Result::unwrap).eq(["m"])
 }
 
 #[tokio::test]
-async fn expired_entries_that_nobody_asks_for_leave_nothing() {
+async fn the_background_sweeper_removes_expired_entries_that_are_never_read() {
     let folder = tempfile::tempdir().unwrap();
     let (path, clock) = (folder.path().join("store"), Arc::new(ManualClock::new()));
     let store = SledStore::builder().clock(Arc::clone(&clock) as Arc<dyn Clock>).open(&path).await.unwrap();
     let entries = 200_000;
-    fill(&store, "passing", entries).await;
+    fill(&store, "expiring", entries).await;
     clock.advance(Duration::from_secs(61));
-    // The sweeper finds them by itself, and writes go on meanwhile.
+    // Writes go on while the sweeper works.
     for round in 0.. {
         if store.stats().swept == u64::from(entries) {
             break;
         }
-        assert!(round < 1_200, "the sweeper has only removed {}", store.stats().swept);
+        assert!(round < 1_200, "the sweeper has removed only {}", store.stats().swept);
         let _ = store.set(&Key::new(["live"]).unwrap(), "v".into(), &SetOptions::default()).await.unwrap();
         SystemClock.sleep(Duration::from_millis(50)).await;
     }
@@ -61,9 +61,9 @@ async fn expired_entries_that_nobody_asks_for_leave_nothing() {
     assert!(is_empty(&path));
 }
 
-/// 20,000 entries of 208 bytes, with their keys, headers and places in the index, are 7 MB of records.
+/// 20,000 entries of 208 bytes, with their keys, headers and deadline index, are 7 MB of records.
 #[tokio::test]
-async fn ten_rounds_of_filling_and_sweeping_stay_within_a_bound() {
+async fn the_folder_stays_small_over_ten_rounds_of_filling_and_sweeping() {
     let folder = tempfile::tempdir().unwrap();
     let (path, clock) = (folder.path().join("store"), Arc::new(ManualClock::new()));
     let store = SledStore::builder().clock(Arc::clone(&clock) as Arc<dyn Clock>).open(&path).await.unwrap();
@@ -71,15 +71,15 @@ async fn ten_rounds_of_filling_and_sweeping_stay_within_a_bound() {
     for round in 0..10 {
         fill(&store, &format!("round {round}"), 20_000).await;
         clock.advance(Duration::from_secs(61));
-        // Beside the background sweeper, which takes its share.
+        // The background sweeper may remove some of them first.
         store.sweep().await.unwrap();
         sizes.push(size(&path) >> 20);
     }
     println!("megabytes after each round: {sizes:?}");
     store.close().await.unwrap();
     assert!(is_empty(&path));
-    let most = sizes.iter().max().unwrap();
-    assert!(*most < BOUND_MEGABYTES, "the folder has grown to {most} MB: {sizes:?}");
+    let max = sizes.iter().max().unwrap();
+    assert!(*max < MAX_MEGABYTES, "the folder has grown to {max} MB: {sizes:?}");
 }
 
-const BOUND_MEGABYTES: u64 = 64;
+const MAX_MEGABYTES: u64 = 64;

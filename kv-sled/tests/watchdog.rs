@@ -1,4 +1,4 @@
-//! A store whose thread stands still: nobody waits for ever, and what was told not to have happened has not happened.
+//! A store whose worker hangs: every call ends, and a write that failed as not applied is never applied.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use kv_core::{Clock, ErrorKind, Key, KvStore, SetOptions, SystemClock};
 use kv_sled::SledStore;
 
-/// A clock that gives no time while it is held. The store's thread asks it before it judges a batch.
+/// A clock that blocks its readers while it is held. The worker reads it before it evaluates a batch.
 #[derive(Debug, Default)]
 struct HeldClock(Mutex<()>);
 
@@ -27,7 +27,7 @@ impl Clock for HeldClock {
     }
 
     async fn sleep(&self, duration: Duration) {
-        // No sweeping meanwhile.
+        // So long that no sweep runs in the test.
         SystemClock.sleep(duration * 1_000).await;
     }
 }
@@ -37,8 +37,8 @@ fn key(name: &str) -> Key {
 }
 
 #[tokio::test]
-#[expect(clippy::await_holding_lock, reason = "holding it is what makes the store stand still")]
-async fn nobody_waits_for_a_store_that_stands_still() {
+#[expect(clippy::await_holding_lock, reason = "the held lock is what makes the worker hang")]
+async fn every_call_of_a_store_with_a_hung_worker_ends() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(HeldClock::default());
     let builder = SledStore::builder().operation_timeout(Duration::from_millis(300));
@@ -47,17 +47,18 @@ async fn nobody_waits_for_a_store_that_stands_still() {
 
     let held = clock.hold();
     let (options, limit) = (SetOptions::default(), Duration::from_secs(5));
-    let waiting: Vec<_> = ["one", "two", "three"]
+    let writes: Vec<_> = ["one", "two", "three"]
         .map(|name| {
             let store = store.clone();
             tokio::spawn(async move { store.set(&key(name), "1".into(), &SetOptions::default()).await })
         })
         .into();
-    for write in waiting {
+    for write in writes {
         let error = tokio::time::timeout(limit, write).await.expect("the write hangs").unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     }
-    let later = tokio::time::timeout(limit, store.set(&key("later"), "1".into(), &options)).await.expect("it hangs");
+    let later =
+        tokio::time::timeout(limit, store.set(&key("later"), "1".into(), &options)).await.expect("a later write hangs");
     assert_eq!(later.unwrap_err().kind(), ErrorKind::Unavailable);
     let read = tokio::time::timeout(limit, store.get(&key("before"))).await.expect("the read hangs").unwrap_err();
     assert_eq!(read.kind(), ErrorKind::Unavailable);
@@ -66,12 +67,12 @@ async fn nobody_waits_for_a_store_that_stands_still() {
     assert_eq!(closed.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(store.get(&key("before")).await.unwrap_err().kind(), ErrorKind::Closed);
 
-    // It goes on, after all: too late for those who were told that it does not.
+    // The worker continues, and must not apply the writes that have failed.
     drop(held);
     drop(store);
     let again = SledStore::open(folder.path().join("store")).await.unwrap();
     assert!(again.contains(&key("before")).await.unwrap());
     for name in ["one", "two", "three", "later"] {
-        assert!(!again.contains(&key(name)).await.unwrap(), "{name} was written after all");
+        assert!(!again.contains(&key(name)).await.unwrap(), "{name} was written");
     }
 }

@@ -1,6 +1,6 @@
-//! Taking numbers and strings off the front of bytes, as sled writes them.
+//! Decodes numbers and strings in sled's format.
 
-/// What is still to be read. Every method gives `None` where it does not go on, and never panics.
+/// The bytes that remain to be decoded. Every method returns `None` if they are too few, and none panics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bytes<'b>(&'b [u8]);
 
@@ -9,8 +9,8 @@ impl<'b> Bytes<'b> {
         Self(bytes)
     }
 
-    /// How many are left.
-    pub(crate) fn left(self) -> usize {
+    /// The number of remaining bytes.
+    pub(crate) fn remaining(self) -> usize {
         self.0.len()
     }
 
@@ -32,7 +32,7 @@ impl<'b> Bytes<'b> {
         Some(slice)
     }
 
-    /// A number in one to nine bytes.
+    /// A number of variable length, one to nine bytes.
     pub(crate) fn number(&mut self) -> Option<u64> {
         let first = self.byte()?;
         Some(match first {
@@ -49,7 +49,7 @@ impl<'b> Bytes<'b> {
         })
     }
 
-    /// A string behind its length.
+    /// A string with its length in front.
     pub(crate) fn string(&mut self) -> Option<&'b [u8]> {
         let length = usize::try_from(self.number()?).ok()?;
         self.slice(length)
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_back_at_every_length() {
+    fn numbers_of_every_length_decode() {
         for (bytes, number) in [
             (&[0][..], 0),
             (&[240], 240),
@@ -75,7 +75,7 @@ mod tests {
             (&[255, 255, 255, 255, 255, 255, 255, 255, 255], u64::MAX),
         ] {
             let mut rest = Bytes::new(bytes);
-            assert_eq!((rest.number(), rest.left()), (Some(number), 0), "{bytes:?}");
+            assert_eq!((rest.number(), rest.remaining()), (Some(number), 0), "{bytes:?}");
             assert_eq!(Bytes::new(&bytes[..bytes.len() - 1]).number(), None, "{bytes:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! The files of a store that nobody has open.
+//! The files of a store that is not open.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,10 +8,10 @@ use kv_core::{Error, Result};
 
 use crate::error::from_io;
 
-/// The length of a segment of the log, which sled keeps in its settings and this store never changes.
+/// Bytes of a segment of the log: sled's default, which this crate never changes.
 pub(crate) const SEGMENT_BYTES: usize = 512 << 10;
 
-/// Holds the lock of the folder, shared with others who only read.
+/// The files, under a shared lock: other readers are allowed, a store is not.
 #[derive(Debug)]
 pub(crate) struct Files {
     log: File,
@@ -19,8 +19,10 @@ pub(crate) struct Files {
 }
 
 impl Files {
+    /// Opens and locks the files.
+    ///
     /// # Errors
-    /// `Unavailable` where a store has the folder open, and what the file system says.
+    /// `Unavailable` if a store has the folder open, and errors of the file system.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let log =
             File::open(folder.join("db")).map_err(|error| from_io(error, "the log of the store cannot be read"))?;
@@ -33,7 +35,7 @@ impl Files {
         }
     }
 
-    /// How many segments there are, the last one perhaps cut short.
+    /// The number of segments. The last one may be incomplete.
     pub(crate) fn segments(&self) -> Result<u64> {
         let length = self.log.metadata().map_err(unreadable)?.len();
         Ok(length.div_ceil(SEGMENT_BYTES as u64))
@@ -47,31 +49,31 @@ impl Files {
         Ok(bytes)
     }
 
-    /// Bytes of the log; `None` where it is too short.
-    pub(crate) fn log(&self, place: u64, length: usize) -> Result<Option<Vec<u8>>> {
+    /// Bytes of the log at an offset; `None` if it is too short.
+    pub(crate) fn log(&self, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
         let mut bytes = vec![0; length];
-        let read = self.read_at(&mut bytes, place).map_err(unreadable)?;
+        let read = self.read_at(&mut bytes, offset).map_err(unreadable)?;
         Ok((read == length).then_some(bytes))
     }
 
-    /// A large value's file, without its checksum, where it is there and in order.
+    /// The content of a large value's file without its checksum; `None` if it is missing or damaged.
     pub(crate) fn blob(&self, number: u64) -> Result<Option<Vec<u8>>> {
         let mut bytes = match fs::read(self.blobs.join(number.to_string())) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(from_io(error, "a large value of the store cannot be read")),
         };
-        let Some((&check, rest)) = bytes.split_first_chunk() else { return Ok(None) };
-        if crc32fast::hash(rest) != u32::from_le_bytes(check) || rest.is_empty() {
+        let Some((&crc, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+        if crc32fast::hash(rest) != u32::from_le_bytes(crc) || rest.is_empty() {
             return Ok(None);
         }
         Ok(Some(bytes.split_off(5)))
     }
 
-    fn read_at(&self, bytes: &mut [u8], place: u64) -> io::Result<usize> {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         use io::{Read, Seek};
         let mut log = &self.log;
-        log.seek(io::SeekFrom::Start(place))?;
+        log.seek(io::SeekFrom::Start(offset))?;
         let mut read = 0;
         while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
             match log.read(rest) {

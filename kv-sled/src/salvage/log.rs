@@ -1,4 +1,4 @@
-//! The log: which messages there are, and what of each page is the newest.
+//! Reads the log: its messages, and the newest version of each page.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,25 +7,25 @@ use kv_core::Result;
 use super::bytes::Bytes;
 use super::files::{Files, SEGMENT_BYTES};
 
-/// Where the body of a message stands.
+/// The location of a message's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// In the log, with its length.
+pub(crate) enum Location {
+    /// In the log: offset in the file and length.
     Log(u64, usize),
-    /// In a file of its own.
+    /// In a file of its own, with this number as its name.
     Blob(u64),
 }
 
-/// A page as the log has it: a whole and what was added to it, in order.
+/// The pieces of a page: its last full version, and the changes after it, in order.
 #[derive(Debug)]
 pub(crate) struct Pieces {
-    /// When the last piece was written: later pages are right where two hold the same key.
+    /// The log position of the last piece. If two pages hold the same key, the later page is right.
     pub(crate) last: u64,
-    pub(crate) whole: Place,
-    pub(crate) additions: Vec<Place>,
+    pub(crate) base: Location,
+    pub(crate) changes: Vec<Location>,
 }
 
-/// The pages that are there, and how many messages could not be read where there should be some.
+/// The pages of the log, and the number of its unreadable parts.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     pub(crate) pages: HashMap<u64, Pieces>,
@@ -33,35 +33,40 @@ pub(crate) struct Log {
 }
 
 const SEGMENT_HEADER_BYTES: usize = 20;
-/// sled begins no message where less than this is left of a segment.
-const LONGEST_MESSAGE_HEADER_BYTES: usize = 32;
+/// sled begins no message if fewer bytes than this remain in a segment.
+const MAX_MESSAGE_HEADER_BYTES: usize = 32;
 
 #[derive(Clone, Copy)]
 enum Message {
-    Whole(u64, Place),
-    Addition(u64, Place),
+    /// A full version of a page.
+    Base(u64, Location),
+    /// A change of a page.
+    Change(u64, Location),
+    /// A page is freed.
     Free(u64),
-    /// What follows belongs together up to this place in the history of the log.
+    /// The messages up to this log position form one batch.
     Batch(u64),
-    Nothing,
+    /// A message without effect on pages.
+    Ignored,
     /// The rest of the segment is padding.
-    End,
+    Padding,
 }
 
-/// Why a segment has no further message.
+/// The end of a segment's messages.
 enum Tail {
-    Clean,
-    /// Nothing stands there: sled fills what it has not written with zeros.
+    /// The segment or the file ends.
+    Full,
+    /// Zeros follow, with which sled fills unwritten parts, from this offset in the segment.
     Blank(usize),
-    /// What stands there is no message.
+    /// Other bytes than a message follow, from this offset in the segment.
     Damaged(usize),
 }
 
 impl Tail {
-    /// Whether messages of this use of the segment stand behind its end, in order: sled writes without gaps.
-    fn is_cut_off(&self, segment: &[u8], start: u64) -> bool {
-        let (Self::Blank(place) | Self::Damaged(place)) = *self else { return false };
-        has_message(segment, place + 1, |number| number == segment_number(start))
+    /// True if intact messages follow after the end. sled writes without gaps, so damage has hidden them.
+    fn has_lost_messages(&self, segment: &[u8], start: u64) -> bool {
+        let (Self::Blank(offset) | Self::Damaged(offset)) = *self else { return false };
+        has_message(segment, offset + 1, |number| number == segment_number(start))
     }
 }
 
@@ -69,134 +74,140 @@ impl Log {
     /// Reads every segment.
     pub(crate) fn read(files: &Files) -> Result<Self> {
         let mut log = Self::default();
-        let (mut order, mut headless) = (BTreeMap::new(), Vec::new());
+        let (mut order, mut without_header) = (BTreeMap::new(), Vec::new());
         for number in 0..files.segments()? {
-            let head = files.log(number * SEGMENT_BYTES as u64, SEGMENT_HEADER_BYTES)?;
-            match head.as_deref().map(segment_start) {
+            let header = files.log(number * SEGMENT_BYTES as u64, SEGMENT_HEADER_BYTES)?;
+            match header.as_deref().map(segment_start) {
                 Some(Some(start)) => drop(order.insert(start, number)),
-                Some(None) if head.is_some_and(|head| head.iter().all(|&byte| byte == 0)) => headless.push(number),
+                Some(None) if header.is_some_and(|header| header.iter().all(|&byte| byte == 0)) => {
+                    without_header.push(number);
+                }
                 _ => log.damaged_parts += 1,
             }
         }
         let Some((&last_start, &last)) = order.last_key_value() else { return Ok(log) };
-        let (end, is_cut_off) = tip(&files.segment(last)?, last_start);
-        log.damaged_parts += u64::from(is_cut_off);
-        // Most were never used, or given back. One that has what came later than the last one has lost its header.
-        for number in headless {
+        let (end, has_lost_messages) = end_of_log(&files.segment(last)?, last_start);
+        log.damaged_parts += u64::from(has_lost_messages);
+        // Most segments without a header were never used, or were freed. One with messages later than the last segment
+        // has lost its header.
+        for number in without_header {
             let is_later = has_message(&files.segment(number)?, 0, |number| number > segment_number(last_start));
             log.damaged_parts += u64::from(is_later);
         }
-        let mut is_torn = false;
+        // A batch that ends beyond the log is incomplete, and the log counts only up to it.
+        let mut is_incomplete = false;
         for (start, number) in order {
             let segment = files.segment(number)?;
-            let tail = messages(&segment, start, number, |at, message| {
-                is_torn |= matches!(message, Message::Batch(last) if last > end);
-                if !is_torn {
-                    log.apply(at, message);
+            let tail = messages(&segment, start, number, |position, message| {
+                is_incomplete |= matches!(message, Message::Batch(last) if last > end);
+                if !is_incomplete {
+                    log.apply(position, message);
                 }
             });
-            let is_damaged = matches!(tail, Tail::Damaged(_)) || tail.is_cut_off(&segment, start);
+            let is_damaged = matches!(tail, Tail::Damaged(_)) || tail.has_lost_messages(&segment, start);
             log.damaged_parts += u64::from(number != last && is_damaged);
         }
         Ok(log)
     }
 
-    fn apply(&mut self, at: u64, message: Message) {
+    fn apply(&mut self, position: u64, message: Message) {
         match message {
-            Message::Whole(page, whole) => {
-                self.pages.insert(page, Pieces { last: at, whole, additions: Vec::new() });
+            Message::Base(page, base) => {
+                self.pages.insert(page, Pieces { last: position, base, changes: Vec::new() });
             }
-            Message::Addition(page, place) => {
+            Message::Change(page, change) => {
                 if let Some(pieces) = self.pages.get_mut(&page) {
-                    pieces.last = at;
-                    pieces.additions.push(place);
+                    pieces.last = position;
+                    pieces.changes.push(change);
                 }
             }
             Message::Free(page) => drop(self.pages.remove(&page)),
-            Message::Batch(_) | Message::Nothing | Message::End => {}
+            Message::Batch(_) | Message::Ignored | Message::Padding => {}
         }
     }
 }
 
-/// Where a segment begins in the history of the log, if its header is in order.
-fn segment_start(head: &[u8]) -> Option<u64> {
-    let mut bytes = Bytes::new(head);
-    let check = u32::from_le_bytes(bytes.array()?);
-    let rest = head.get(4..SEGMENT_HEADER_BYTES)?;
+/// The log position at which a segment begins; `None` if its header is damaged. Positions only grow: a segment that is
+/// used again begins at a later one.
+fn segment_start(header: &[u8]) -> Option<u64> {
+    let mut bytes = Bytes::new(header);
+    let crc = u32::from_le_bytes(bytes.array()?);
+    let rest = header.get(4..SEGMENT_HEADER_BYTES)?;
     let start = u64::from_le_bytes(bytes.array()?) ^ 0x7FFF_FFFF_FFFF_FFFF;
-    (crc32fast::hash(rest) ^ u32::MAX == check && start % SEGMENT_BYTES as u64 == 0).then_some(start)
+    (crc32fast::hash(rest) ^ u32::MAX == crc && start % SEGMENT_BYTES as u64 == 0).then_some(start)
 }
 
-/// Where the history of the log ends, and whether it went on from there. Behind the end stands what was there before, and
-/// after a crash what was half written; what is in order there and belongs to this use of the segment has been cut off.
-fn tip(last_segment: &[u8], start: u64) -> (u64, bool) {
+/// The log position of the last message, and whether intact messages of this use of the segment follow after it. If so,
+/// damage has cut them off. Messages of an earlier use, and half-written ones after a crash, are normal there.
+fn end_of_log(last_segment: &[u8], start: u64) -> (u64, bool) {
     let mut end = start;
-    let tail = messages(last_segment, start, 0, |at, _| end = at);
-    (end, tail.is_cut_off(last_segment, start))
+    let tail = messages(last_segment, start, 0, |position, _| end = position);
+    (end, tail.has_lost_messages(last_segment, start))
 }
 
-/// Gives each message of a segment, with the place in the history of the log where it ends.
+/// Passes each message of a segment to `each`, with the log position of its end.
 fn messages(segment: &[u8], start: u64, number: u64, mut each: impl FnMut(u64, Message)) -> Tail {
-    let mut place = SEGMENT_HEADER_BYTES;
-    while place + LONGEST_MESSAGE_HEADER_BYTES <= SEGMENT_BYTES {
-        let Some(rest) = segment.get(place..).filter(|rest| !rest.is_empty()) else { return Tail::Clean };
-        let is_meant = |number| number == segment_number(start);
-        let Some((message, length)) = message(rest, is_meant, number * SEGMENT_BYTES as u64 + place as u64) else {
-            let is_blank = rest.iter().take(LONGEST_MESSAGE_HEADER_BYTES).all(|&byte| byte == 0);
-            return if is_blank { Tail::Blank(place) } else { Tail::Damaged(place) };
+    let mut offset = SEGMENT_HEADER_BYTES;
+    while offset + MAX_MESSAGE_HEADER_BYTES <= SEGMENT_BYTES {
+        let Some(rest) = segment.get(offset..).filter(|rest| !rest.is_empty()) else { return Tail::Full };
+        let is_expected = |number| number == segment_number(start);
+        let Some((message, length)) = message(rest, is_expected, number * SEGMENT_BYTES as u64 + offset as u64) else {
+            let is_blank = rest.iter().take(MAX_MESSAGE_HEADER_BYTES).all(|&byte| byte == 0);
+            return if is_blank { Tail::Blank(offset) } else { Tail::Damaged(offset) };
         };
-        place += length;
-        if matches!(message, Message::End) {
-            return Tail::Clean;
+        offset += length;
+        if matches!(message, Message::Padding) {
+            return Tail::Full;
         }
-        each(start + place as u64 - 1, message);
+        each(start + offset as u64 - 1, message);
     }
-    Tail::Clean
+    Tail::Full
 }
 
-/// Whether a message in order stands anywhere from a place of a segment on, of a use of it with such a number.
-fn has_message(segment: &[u8], from: usize, is_meant: impl Fn(u64) -> bool) -> bool {
-    let mut rests = (from..segment.len()).filter_map(|place| segment.get(place..));
-    rests.any(|rest| message(rest, &is_meant, 0).is_some())
+/// True if an intact message with an expected segment number begins at or after an offset of a segment.
+fn has_message(segment: &[u8], from: usize, is_expected: impl Fn(u64) -> bool) -> bool {
+    let mut rests = (from..segment.len()).filter_map(|offset| segment.get(offset..));
+    rests.any(|rest| message(rest, &is_expected, 0).is_some())
 }
 
-/// The number that messages of a use of a segment have, by where that begins in the history of the log.
+/// The number in the messages of a segment that begins at this log position. Each use of a segment has its own number.
 fn segment_number(start: u64) -> u64 {
     start / SEGMENT_BYTES as u64
 }
 
-/// One message and its length, if it is in order. `place` is where it stands in the file.
-fn message(bytes: &[u8], is_meant: impl Fn(u64) -> bool, place: u64) -> Option<(Message, usize)> {
-    let mut head = Bytes::new(bytes);
-    let check = u32::from_le_bytes(head.array()?);
-    let kind = head.byte()?;
-    let length = usize::try_from(head.number()?).ok()?;
-    let (segment, page) = (head.number()?, head.number()?);
-    // What another use of the segment has left has its own number. Judged first, as it costs nothing.
-    if !is_meant(segment) || !(1..=11).contains(&kind) {
+/// Decodes a message at an offset of the file. Returns it and its length; `None` if it is damaged or not expected.
+fn message(bytes: &[u8], is_expected: impl Fn(u64) -> bool, offset: u64) -> Option<(Message, usize)> {
+    let mut header = Bytes::new(bytes);
+    let crc = u32::from_le_bytes(header.array()?);
+    let kind = header.byte()?;
+    let length = usize::try_from(header.number()?).ok()?;
+    let (segment, page) = (header.number()?, header.number()?);
+    // Remains of an earlier use of the segment have another number. This check comes first, because it is cheaper than
+    // the CRC.
+    if !is_expected(segment) || !(1..=11).contains(&kind) {
         return None;
     }
-    let head_length = bytes.len() - head.left();
-    let body = head.slice(length)?;
+    let header_length = bytes.len() - header.remaining();
+    let body = header.slice(length)?;
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(body);
-    hasher.update(bytes.get(4..head_length)?);
-    if hasher.finalize() ^ u32::MAX != check {
+    hasher.update(bytes.get(4..header_length)?);
+    if hasher.finalize() ^ u32::MAX != crc {
         return None;
     }
-    let inline = Place::Log(place + head_length as u64, length);
-    let blob = || Some(Place::Blob(u64::from_le_bytes(body.try_into().ok()?)));
+    let inline = Location::Log(offset + header_length as u64, length);
+    let blob = || Some(Location::Blob(u64::from_le_bytes(body.try_into().ok()?)));
     let message = match kind {
-        2 => Message::End,
+        2 => Message::Padding,
         3 => Message::Batch(u64::from_le_bytes(body.try_into().ok()?)),
         4 => Message::Free(page),
-        8 => Message::Whole(page, inline),
-        9 => Message::Whole(page, blob()?),
-        10 => Message::Addition(page, inline),
-        11 => Message::Addition(page, blob()?),
-        // Cancelled, a counter, and the names of trees.
-        1 | 5 | 6 | 7 => Message::Nothing,
+        8 => Message::Base(page, inline),
+        9 => Message::Base(page, blob()?),
+        10 => Message::Change(page, inline),
+        11 => Message::Change(page, blob()?),
+        // A cancelled message, a counter, and the names of trees.
+        1 | 5 | 6 | 7 => Message::Ignored,
         _ => return None,
     };
-    Some((message, head_length + length))
+    Some((message, header_length + length))
 }

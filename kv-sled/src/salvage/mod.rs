@@ -1,8 +1,9 @@
-//! Reading the files of a store without sled, which may not open them, and changes them when it does.
+//! Reads the files of a store without sled, which may fail to open damaged files, and changes them if it does open
+//! them.
 //!
-//! sled's log is a file of segments, each a header and messages; a message replaces a page of the tree, or adds to it. Every
-//! part has a checksum. What is read here is what sled 0.34 writes (`pagecache/logger.rs`, `serialization.rs`,
-//! `node.rs`); nothing is written, and what does not add up is passed over and counted.
+//! sled's log is a file of segments. A segment has a header and messages; a message replaces a page of the tree, or
+//! adds to it. Every part has a checksum. This module reads the format of sled 0.34 (`pagecache/logger.rs`,
+//! `serialization.rs`, `node.rs`). It writes nothing; it skips damaged parts and counts them.
 
 mod bytes;
 mod files;

@@ -1,4 +1,4 @@
-//! Pages of the tree.
+//! Decodes pages of the tree.
 
 use std::collections::BTreeMap;
 
@@ -6,44 +6,44 @@ use kv_core::Result;
 
 use super::bytes::Bytes;
 use super::files::Files;
-use super::log::{Pieces, Place};
+use super::log::{Location, Pieces};
 
-/// A leaf: the records between two keys.
+/// A leaf page: the records between two keys.
 #[derive(Debug, Default)]
 pub(crate) struct Leaf {
     pub(crate) low: Vec<u8>,
-    /// Empty: no end.
+    /// The exclusive upper bound; empty means none.
     pub(crate) high: Vec<u8>,
     pub(crate) records: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Leaf {
-    /// Whether the key is one that the page is for.
+    /// True if the key is within the bounds of the page.
     pub(crate) fn covers(&self, key: &[u8]) -> bool {
         self.low.as_slice() <= key && (self.high.is_empty() || key < self.high.as_slice())
     }
 }
 
-/// What came of reading a page.
+/// The result of reading a page.
 #[derive(Debug)]
 pub(crate) enum Page {
     Leaf(Leaf),
-    /// It only says where others are.
+    /// An inner page, which only refers to other pages.
     Inner,
     Unreadable,
 }
 
 impl Page {
-    /// Puts a page together, and tells how many of its pieces could not be read.
+    /// Reads a page from its pieces. Returns it with the number of unreadable pieces.
     pub(crate) fn read(files: &Files, pieces: &Pieces) -> Result<(Self, u64)> {
-        let Pieces { last: _, whole, additions } = pieces;
-        let Some(bytes) = body(files, *whole)? else { return Ok((Self::Unreadable, 1)) };
+        let Pieces { last: _, base, changes } = pieces;
+        let Some(bytes) = body(files, *base)? else { return Ok((Self::Unreadable, 1)) };
         let Some(node) = node(&bytes) else { return Ok((Self::Unreadable, 1)) };
         let Some((mut leaf, prefix)) = node else { return Ok((Self::Inner, 0)) };
         let mut unreadable = 0;
-        for place in additions {
-            let bytes = body(files, *place)?;
-            if bytes.and_then(|bytes| add(&mut leaf, &prefix, &bytes)).is_none() {
+        for change in changes {
+            let bytes = body(files, *change)?;
+            if bytes.and_then(|bytes| apply(&mut leaf, &prefix, &bytes)).is_none() {
                 unreadable += 1;
             }
         }
@@ -51,15 +51,16 @@ impl Page {
     }
 }
 
-fn body(files: &Files, place: Place) -> Result<Option<Vec<u8>>> {
-    match place {
-        Place::Log(place, length) => files.log(place, length),
-        Place::Blob(number) => files.blob(number),
+fn body(files: &Files, location: Location) -> Result<Option<Vec<u8>>> {
+    match location {
+        Location::Log(offset, length) => files.log(offset, length),
+        Location::Blob(number) => files.blob(number),
     }
 }
 
-/// A leaf and what its keys are short of at the front, or nothing for an inner page; `None` where the bytes are no page.
-#[expect(clippy::option_option, reason = "no page and no leaf are different answers")]
+/// Decodes a leaf and the prefix that its keys share and omit. `Some(None)` for an inner page, `None` for damaged
+/// bytes.
+#[expect(clippy::option_option, reason = "an inner page and damaged bytes are different answers")]
 fn node(bytes: &[u8]) -> Option<Option<(Leaf, Vec<u8>)>> {
     let mut bytes = Bytes::new(bytes);
     let (_next, _merging_child, _is_merging) = (bytes.number()?, bytes.number()?, bytes.byte()?);
@@ -81,8 +82,8 @@ fn node(bytes: &[u8]) -> Option<Option<(Leaf, Vec<u8>)>> {
     Some(Some((leaf, prefix)))
 }
 
-/// Adds one change to a leaf.
-fn add(leaf: &mut Leaf, prefix: &[u8], bytes: &[u8]) -> Option<()> {
+/// Applies one change to a leaf; `None` if it is damaged.
+fn apply(leaf: &mut Leaf, prefix: &[u8], bytes: &[u8]) -> Option<()> {
     let mut bytes = Bytes::new(bytes);
     match bytes.byte()? {
         0 => {
@@ -90,7 +91,7 @@ fn add(leaf: &mut Leaf, prefix: &[u8], bytes: &[u8]) -> Option<()> {
             leaf.records.insert(key, bytes.string()?.to_vec());
         }
         1 => drop(leaf.records.remove(&[prefix, bytes.string()?].concat())),
-        // Of the merging of pages, whose outcome is written as a whole.
+        // Steps of merging pages. sled writes the result as full versions of pages.
         2..=4 => {}
         _ => return None,
     }

@@ -6,23 +6,23 @@ use super::files::Files;
 use super::log::Log;
 use super::page::{Leaf, Page};
 
-/// What could not be read.
+/// Counts of unreadable parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Damage {
-    /// Parts of the log: segments, or what follows a message that is not in order.
+    /// Parts of the log: segments, or the rest of a segment after a damaged message.
     pub(crate) log_parts: u64,
     /// Pages of the tree, or changes to them.
     pub(crate) pages: u64,
 }
 
-/// A leaf's place and time, without its records.
+/// A leaf's bounds and age, without its records.
 struct Span {
     leaf: Leaf,
     last: u64,
     page: u64,
 }
 
-/// Gives every record that can be read, in the order of their keys as far as the pages are in order.
+/// Passes every readable record to `each`, in key order unless damage has disturbed the order of pages.
 pub(crate) fn for_each_record(files: &Files, mut each: impl FnMut(&[u8], Vec<u8>) -> Result<()>) -> Result<Damage> {
     let log = Log::read(files)?;
     let mut damage = Damage { log_parts: log.damaged_parts, pages: 0 };
@@ -38,14 +38,14 @@ pub(crate) fn for_each_record(files: &Files, mut each: impl FnMut(&[u8], Vec<u8>
         }
     }
     spans.sort_by(|one, other| one.leaf.low.cmp(&other.leaf.low));
-    // Where no leaf before this one reaches into it, none of them needs to be looked at.
+    // If no earlier leaf overlaps this one, only later leaves are compared with it.
     let mut reach = Reach::To(&[]);
-    for (place, Span { leaf: Leaf { low, high, records: _ }, last, page }) in spans.iter().enumerate() {
-        let is_reached = reach.is_behind(low);
+    for (position, Span { leaf: Leaf { low, high, records: _ }, last, page }) in spans.iter().enumerate() {
+        let is_overlapped = reach.is_beyond(low);
         reach.extend(high);
         let Some(pieces) = log.pages.get(page) else { continue };
         let (Page::Leaf(leaf), _) = Page::read(files, pieces)? else { continue };
-        let newer = newer_neighbours(&spans, if is_reached { 0 } else { place }, place, &leaf, *last);
+        let newer = newer_overlapping(&spans, if is_overlapped { 0 } else { position }, position, &leaf, *last);
         for (key, value) in leaf.records {
             if !newer.iter().any(|span| span.leaf.covers(&key)) {
                 each(&key, value)?;
@@ -55,14 +55,14 @@ pub(crate) fn for_each_record(files: &Files, mut each: impl FnMut(&[u8], Vec<u8>
     Ok(damage)
 }
 
-/// How far leaves reach.
+/// The greatest upper bound of the leaves so far.
 enum Reach<'s> {
     To(&'s [u8]),
     Everything,
 }
 
 impl<'s> Reach<'s> {
-    fn is_behind(&self, low: &[u8]) -> bool {
+    fn is_beyond(&self, low: &[u8]) -> bool {
         match self {
             Self::To(high) => *high > low,
             Self::Everything => true,
@@ -78,12 +78,12 @@ impl<'s> Reach<'s> {
     }
 }
 
-/// The leaves from `first` on that hold some of the same keys and were written later. In a file that is in order there are
-/// none, but a leaf that lost its newest form may reach far over others.
-fn newer_neighbours<'s>(spans: &'s [Span], first: usize, place: usize, leaf: &Leaf, last: u64) -> Vec<&'s Span> {
+/// The leaves from `first` on that overlap this leaf and were written later. An intact file has none. But if damage has
+/// hidden the newest version of a leaf, an old version may overlap many others.
+fn newer_overlapping<'s>(spans: &'s [Span], first: usize, position: usize, leaf: &Leaf, last: u64) -> Vec<&'s Span> {
     let is_near = |span: &&Span| leaf.high.is_empty() || span.leaf.low < leaf.high;
     let overlaps = |span: &&Span| span.last > last && (span.leaf.high.is_empty() || span.leaf.high > leaf.low);
-    let before = spans.iter().take(place).skip(first);
-    let behind = spans.iter().skip(place + 1);
-    before.chain(behind).take_while(is_near).filter(overlaps).collect()
+    let before = spans.iter().take(position).skip(first);
+    let after = spans.iter().skip(position + 1);
+    before.chain(after).take_while(is_near).filter(overlaps).collect()
 }

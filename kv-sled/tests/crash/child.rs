@@ -1,4 +1,4 @@
-//! The process that writes: it says what it tries, and what was acknowledged.
+//! The child process that writes. It prints each step before it tries it, and again when it is acknowledged.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -19,19 +19,19 @@ const FOLDER: &str = "KV_SLED_CRASH_FOLDER";
 const DURABILITY: &str = "KV_SLED_CRASH_DURABILITY";
 const ROUND: &str = "KV_SLED_CRASH_ROUND";
 const SEED: &str = "KV_SLED_CRASH_SEED";
-/// How many steps a task does; without it, it goes on until it is killed.
+/// The number of steps of a task. Without it, a task runs until it is killed.
 pub(crate) const STEPS: &str = "KV_SLED_CRASH_STEPS";
 
-/// How many tasks write, each to keys of its own.
+/// The number of writing tasks. Each has keys of its own.
 pub(crate) const TASKS: usize = 8;
 
-/// What a child has said: of each task in order.
+/// A printed line of a child. The lines of each task are in order.
 #[derive(Debug, Clone)]
 pub(crate) struct Report {
     pub(crate) task: usize,
     pub(crate) step: u64,
     pub(crate) is_acknowledged: bool,
-    /// When it was acknowledged, in milliseconds since the epoch.
+    /// The time of the acknowledgement, in milliseconds since the Unix epoch.
     pub(crate) at_millis: u64,
     pub(crate) version: Option<Version>,
 }
@@ -43,24 +43,26 @@ pub(crate) struct Child {
     is_open: Receiver<()>,
 }
 
-/// What is known of a child's end.
+/// The end of a killed child.
 pub(crate) struct Killed {
     pub(crate) at: SystemTime,
-    /// How long the machine did not run the child, at most: no promise about time can be better than this.
+    /// The longest time for which the machine did not run the child. The interval cannot be kept more exactly than
+    /// this.
     pub(crate) stalled: Duration,
 }
 
 impl Child {
     pub(crate) fn start(path: &Path, durability: SledDurability, seed: u64, round: usize) -> Self {
         let child = Self::spawn(Command::new(std::env::current_exe().unwrap()), path, durability, seed, round);
-        // The time until the kill counts from here; a child that is killed while it opens is a round of its own.
+        // The time until the kill begins when the store is open. In every tenth round the child is killed while it
+        // opens.
         if !round.is_multiple_of(10) {
-            child.is_open.recv_timeout(Duration::from_secs(20)).expect("the child opens the store");
+            child.is_open.recv_timeout(Duration::from_secs(20)).expect("the child does not open the store");
         }
         child
     }
 
-    /// Starts a child by a command that runs another.
+    /// Starts a child by a command that may wrap the test program.
     pub(crate) fn spawn(
         mut command: Command,
         path: &Path,
@@ -103,7 +105,7 @@ impl Child {
         }
     }
 
-    /// `kill -9`, and what the child has said until then.
+    /// Kills the child by SIGKILL and returns its reports.
     pub(crate) fn kill(mut self) -> (Vec<Report>, Killed) {
         let at = SystemClock.now();
         self.process.kill().unwrap();
@@ -116,7 +118,8 @@ impl Child {
     }
 }
 
-/// `<task> <step> try`, or `<task> <step> ack <millis> <version or ->`, with an end, so that a torn line is none.
+/// Parses `<task> <step> try;` or `<task> <step> ack <millis> <version or ->;`. The semicolon shows that a line is
+/// complete.
 fn parse(line: &str) -> Option<Report> {
     let mut words = line.strip_prefix('>')?.strip_suffix(';')?.split(' ');
     let (task, step) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
@@ -126,7 +129,7 @@ fn parse(line: &str) -> Option<Report> {
     Some(Report { task, step, is_acknowledged, at_millis, version })
 }
 
-/// `tick <millis>`.
+/// Parses `tick <millis>;`.
 fn parse_tick(line: &str) -> Option<SystemTime> {
     let millis = line.strip_prefix(">tick ")?.strip_suffix(';')?.parse().ok()?;
     Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
@@ -136,7 +139,7 @@ fn now_millis() -> u128 {
     SystemClock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()
 }
 
-fn say(line: &str) {
+fn print(line: &str) {
     let mut output = std::io::stdout().lock();
     output.write_all(line.as_bytes()).and_then(|()| output.flush()).unwrap();
 }
@@ -148,10 +151,10 @@ pub(crate) fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async move {
         let store = SledStore::builder().durability(durability).open(path).await.unwrap();
-        say("\nOPEN\n");
+        print("\nOPEN\n");
         tokio::spawn(async {
             loop {
-                say(&format!(">tick {};\n", now_millis()));
+                print(&format!(">tick {};\n", now_millis()));
                 SystemClock.sleep(Duration::from_millis(5)).await;
             }
         });
@@ -162,7 +165,7 @@ pub(crate) fn main() {
     });
 }
 
-/// What a step writes, known to the child and to who checks it.
+/// A step of a history. Child and checker derive the same steps from the seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     Set {
@@ -184,22 +187,22 @@ pub(crate) enum Step {
         key: Key,
         deadline_millis: u64,
     },
-    /// The same value under each key.
+    /// Sets the same value under each key, and deletes another.
     Commit {
         keys: [Key; 3],
         value: Bytes,
-        gone: Key,
+        deleted: Key,
     },
     Increment {
         key: Key,
     },
 }
 
-/// Deadlines that outlive the test, so that their loss would show.
+/// Deadlines after the end of the test, so that entries stay and the checker can compare the deadlines.
 const FAR_MILLIS: u64 = 4_000_000_000_000;
 
 impl Step {
-    /// The step of a task with this number, a random one by the seed. Steps go on from round to round.
+    /// The step of a task with this number, at random by the seed. Numbers continue from round to round.
     pub(crate) fn of(seed: u64, task: usize, number: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed ^ (task as u64) << 56 ^ number);
         let (kind, place): (u32, u32) = (random.random_range(0..20), random.random_range(0..7));
@@ -208,13 +211,13 @@ impl Step {
         let deadline = FAR_MILLIS + number;
         match kind {
             0..4 => Self::Set { key: key("plain"), value, deadline_millis: None },
-            4..7 => Self::Set { key: key("passing"), value, deadline_millis: Some(deadline) },
+            4..7 => Self::Set { key: key("expiring"), value, deadline_millis: Some(deadline) },
             7 | 8 => Self::Delete { key: key("plain") },
-            9 => Self::Touch { key: key("passing"), deadline_millis: deadline },
-            10..13 => Self::Commit { keys: ["a", "b", "c"].map(key), value, gone: key("passing") },
+            9 => Self::Touch { key: key("expiring"), deadline_millis: deadline },
+            10..13 => Self::Commit { keys: ["a", "b", "c"].map(key), value, deleted: key("expiring") },
             13 | 14 => Self::Increment { key: key("counter") },
             15 | 16 => Self::SetIfAbsent { key: key("plain"), value },
-            // Every so often a value that sled keeps in a file of its own, and everything of a kind gone.
+            // Now and then a value that sled writes to a file of its own, and a clear of many keys.
             17 if place == 0 => {
                 Self::Set { key: key("large"), value: value.repeat(40_000).into(), deadline_millis: None }
             }
@@ -224,7 +227,7 @@ impl Step {
     }
 }
 
-/// The number of the first step of a round: rounds do not share any.
+/// The number of the first step of a round. Rounds share no steps.
 pub(crate) fn first_step(round: u64) -> u64 {
     round * 1_000_000
 }
@@ -232,11 +235,11 @@ pub(crate) fn first_step(round: u64) -> u64 {
 async fn write(store: SledStore, seed: u64, task: usize, round: u64) {
     let steps = std::env::var(STEPS).map_or(u64::MAX >> 1, |steps| steps.parse().unwrap());
     for number in first_step(round)..first_step(round) + steps {
-        say(&format!(">{task} {number} try;\n"));
+        print(&format!(">{task} {number} try;\n"));
         let version = perform(&store, Step::of(seed, task, number)).await;
         let millis = now_millis();
         let version = version.map_or("-".to_owned(), |version| version.to_string());
-        say(&format!(">{task} {number} ack {millis} {version};\n"));
+        print(&format!(">{task} {number} ack {millis} {version};\n"));
     }
 }
 
@@ -265,11 +268,11 @@ async fn perform(store: &SledStore, step: Step) -> Option<Version> {
             store.touch(&key, NewExpiry::At(at(deadline_millis))).await.unwrap();
             None
         }
-        Step::Commit { keys, value, gone } => {
+        Step::Commit { keys, value, deleted } => {
             let transaction = keys
                 .into_iter()
                 .fold(Transaction::new(), |transaction, key| transaction.set(key, value.clone(), Expiry::Never));
-            assert!(store.commit(&transaction.delete(gone)).await.unwrap().is_committed());
+            assert!(store.commit(&transaction.delete(deleted)).await.unwrap().is_committed());
             None
         }
         Step::Increment { key } => {

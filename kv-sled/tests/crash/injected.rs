@@ -1,4 +1,5 @@
-//! Calls to the system that fail under the store, one or all from one on, by `strace`: what is acknowledged is there.
+//! System calls that fail under the store, once or from some call on, injected by `strace`: no acknowledged write is
+//! lost.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,24 +12,25 @@ use crate::model::Model;
 use crate::{index_agrees_with_data, random, rounds};
 
 #[tokio::test]
-async fn nothing_is_acknowledged_over_a_sync_that_failed() {
+async fn no_acknowledged_write_is_lost_if_fsync_fails() {
     fail("fsync,fdatasync", "EIO", 40).await;
 }
 
 #[tokio::test]
-async fn nothing_is_acknowledged_over_a_write_that_failed() {
+async fn no_acknowledged_write_is_lost_if_a_write_to_the_log_fails() {
     fail("pwrite64", "EIO", 50).await;
 }
 
 #[tokio::test]
-async fn nothing_is_acknowledged_over_a_write_that_found_no_room() {
+async fn no_acknowledged_write_is_lost_if_the_disk_is_full() {
     fail("pwrite64", "ENOSPC", 50).await;
 }
 
-/// Lets calls fail, from one of the first `most` on, in a child that runs a random history, again and again.
-async fn fail(calls: &str, error: &str, most: u64) {
+/// Makes one of the first `max_call` calls fail, in every second round also all later ones, in a child that runs a
+/// random history.
+async fn fail(calls: &str, error: &str, max_call: u64) {
     if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
-        eprintln!("NOT RUN: `strace` is not installed, or may not trace");
+        eprintln!("NOT RUN: `strace` is not installed, or has no permission to trace");
         return;
     }
     let (seed, mut acknowledged, mut injected) = (random(), 0, 0);
@@ -37,7 +39,7 @@ async fn fail(calls: &str, error: &str, most: u64) {
     for round in 0..rounds {
         let folder = tempfile::tempdir().unwrap();
         let (path, trace) = (folder.path().join("store"), folder.path().join("trace"));
-        let when = format!("{}{}", 1 + random() % most, if round % 2 == 0 { "" } else { "+" });
+        let when = format!("{}{}", 1 + random() % max_call, if round % 2 == 0 { "" } else { "+" });
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "--seccomp-bpf", "-e", &format!("trace={calls}"), "-o"]).arg(&trace);
         command.args(["-e", &format!("inject={calls}:error={error}:when={when}")]);
@@ -48,12 +50,17 @@ async fn fail(calls: &str, error: &str, most: u64) {
         acknowledged += reports.iter().filter(|report| report.is_acknowledged).count();
         injected += usize::from(std::fs::read_to_string(&trace).unwrap().contains("(INJECTED)"));
 
-        let what = format!("round {round}, {calls}:{error}:{when}");
-        let store = SledStore::open(&path).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        let context = format!("round {round}, {calls}:{error}:{when}");
+        let store = SledStore::open(&path).await.unwrap_or_else(|error| panic!("{context}: {error:?}"));
         Model::new(seed).check(&store, &reports, killed.at, Duration::ZERO, round).await;
         store.close().await.unwrap();
         index_agrees_with_data(&path);
     }
-    println!("{calls} {error}: {injected} of {rounds} runs hit, {acknowledged} acknowledged writes, none lost");
-    assert!(injected > 0 && acknowledged > 0, "{injected} hit, {acknowledged} acknowledged");
+    println!(
+        "{calls} {error}: {injected} of {rounds} runs had a failed call, {acknowledged} acknowledged writes, none lost"
+    );
+    assert!(
+        injected > 0 && acknowledged > 0,
+        "{injected} runs had a failed call, {acknowledged} writes were acknowledged"
+    );
 }

@@ -1,7 +1,7 @@
-//! A process that runs random histories is killed at any moment, again and again on the same files; what is there then is
-//! what a model of the acknowledged steps holds.
+//! A child process that runs random histories is killed at random moments, many times on the same files. After each
+//! kill the store is compared with a model of the acknowledged steps.
 //!
-//! `CRASH_ROUNDS` says how many kills there are, 30 unless said; `CRASH_SEED` repeats a history.
+//! `CRASH_ROUNDS` sets the number of kills, 30 by default. `CRASH_SEED` repeats a history.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -18,35 +18,36 @@ use kv_sled::{SledDurability, SledStore};
 use crate::child::Child;
 use crate::model::Model;
 
-/// Writes until it is killed, in a process of its own; without its folder in the environment it is no child and ends.
+/// Writes until it is killed, as a child process of another test. Without the environment variables it does nothing.
 #[test]
 fn child_that_writes() {
     child::main();
 }
 
 #[tokio::test]
-async fn nothing_acknowledged_is_lost() {
-    kill_again_and_again(SledDurability::Process, rounds()).await;
+async fn no_acknowledged_write_is_lost() {
+    kill_repeatedly(SledDurability::Process, rounds()).await;
 }
 
 #[tokio::test]
-async fn nothing_acknowledged_is_lost_with_an_fsync() {
-    kill_again_and_again(SledDurability::Power, rounds().div_ceil(5)).await;
+async fn no_acknowledged_write_is_lost_with_fsync() {
+    kill_repeatedly(SledDurability::Power, rounds().div_ceil(5)).await;
 }
 
 #[tokio::test]
-async fn an_interval_loses_at_most_itself() {
-    kill_again_and_again(SledDurability::Interval(Duration::from_millis(60)), rounds().div_ceil(5)).await;
+async fn write_behind_loses_at_most_the_last_interval() {
+    kill_repeatedly(SledDurability::Interval(Duration::from_millis(60)), rounds().div_ceil(5)).await;
 }
 
 fn rounds() -> usize {
-    std::env::var("CRASH_ROUNDS").map_or(30, |rounds| rounds.parse().expect("a number of rounds"))
+    std::env::var("CRASH_ROUNDS").map_or(30, |rounds| rounds.parse().expect("CRASH_ROUNDS is no number"))
 }
 
-async fn kill_again_and_again(durability: SledDurability, rounds: usize) {
+async fn kill_repeatedly(durability: SledDurability, rounds: usize) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
-    let seed = std::env::var("CRASH_SEED").map_or_else(|_| random(), |seed| seed.parse().expect("a seed"));
+    let seed =
+        std::env::var("CRASH_SEED").map_or_else(|_| random(), |seed| seed.parse().expect("CRASH_SEED is no number"));
     println!("CRASH_SEED={seed}");
     let (mut model, mut versions, mut acknowledged, mut lost) = (Model::new(seed), HashSet::new(), 0, 0);
     for round in 0..rounds {
@@ -54,11 +55,11 @@ async fn kill_again_and_again(durability: SledDurability, rounds: usize) {
         SystemClock.sleep(Duration::from_millis(5 + random() % 195)).await;
         let (reports, killed) = child.kill();
         for version in reports.iter().filter_map(|report| report.version) {
-            assert!(versions.insert(version), "round {round}: a version came again");
+            assert!(versions.insert(version), "round {round}: a version was used twice");
         }
         acknowledged += reports.iter().filter(|report| report.is_acknowledged).count();
 
-        // A store that a crash has damaged does not open: opening compares everything with the ledger.
+        // Opening compares all records with the tree checksum, so a store that the crash has damaged does not open.
         let store = SledStore::open(&path).await.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
         let interval = match durability {
             SledDurability::Interval(interval) => interval + killed.stalled,
@@ -72,7 +73,7 @@ async fn kill_again_and_again(durability: SledDurability, rounds: usize) {
     assert!(acknowledged > rounds, "the children did not write: {acknowledged}");
 }
 
-/// Looks at the tree itself: each deadline is in the index exactly once, and nothing else is.
+/// Reads the tree: the deadline index has exactly the deadlines of the entries.
 fn index_agrees_with_data(path: &std::path::Path) {
     let db = sled::Config::new().path(path).flush_every_ms(None).open().unwrap();
     let (mut from_data, mut from_index) = (HashSet::new(), HashSet::new());
@@ -101,8 +102,8 @@ fn random() -> u64 {
     u64::from_be_bytes(*version.as_bytes().first_chunk().unwrap())
 }
 
-/// Everything that is there, by key.
-async fn everything(store: &SledStore) -> Vec<(kv_core::Key, kv_core::Entry)> {
+/// All entries of the store.
+async fn all_entries(store: &SledStore) -> Vec<(kv_core::Key, kv_core::Entry)> {
     let (mut query, mut all) = (ListQuery::default(), Vec::new());
     loop {
         let page = store.list(&query).await.unwrap();

@@ -1,4 +1,4 @@
-//! What must be there after a crash, from what was said before it.
+//! The model: the states that are allowed after a crash, from the reports before it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -8,12 +8,12 @@ use kv_core::{Deadline, Key, KeyPrefix};
 use kv_sled::SledStore;
 
 use crate::child::{Report, Step, TASKS};
-use crate::{deadline_of, everything};
+use crate::{all_entries, deadline_of};
 
 /// One task's entries: value and deadline.
 type State = BTreeMap<Key, (Bytes, Deadline)>;
 
-/// What each task has left, by the last check.
+/// The entries of each task at the last check.
 #[derive(Debug)]
 pub(crate) struct Model {
     seed: u64,
@@ -25,9 +25,11 @@ impl Model {
         Self { seed, tasks: Default::default() }
     }
 
-    /// Compares the store with what may be there: for each task the state behind its last acknowledged step, or behind the
-    /// one that it tried then, and with an interval behind any step acknowledged within it. Gives how many steps were lost
-    /// within the interval, and goes on from what is there.
+    /// Compares the store with the allowed states, and continues from the state that it has. Returns the number of
+    /// acknowledged steps that were lost within the interval.
+    ///
+    /// For each task, the state after its last acknowledged step is allowed, and the one after the step that it tried
+    /// next. With an interval, the state after any step that was acknowledged within it is allowed too.
     pub(crate) async fn check(
         &mut self,
         store: &SledStore,
@@ -37,7 +39,7 @@ impl Model {
         round: usize,
     ) -> usize {
         let mut found: [State; TASKS] = Default::default();
-        for (key, entry) in everything(store).await {
+        for (key, entry) in all_entries(store).await {
             let task: usize = key.segments().next().unwrap()[1..].parse().unwrap();
             let deadline = deadline_of(&entry);
             found[task].insert(key, (entry.value, deadline));
@@ -45,31 +47,31 @@ impl Model {
         let safe_until = (killed_at - interval).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
         let mut lost = 0;
         for (task, (before, found)) in self.tasks.iter_mut().zip(found).enumerate() {
-            let said = || reports.iter().filter(|report| report.task == task);
-            let acknowledged: Vec<_> = said().filter(|report| report.is_acknowledged).collect();
-            let tried = said().filter(|report| !report.is_acknowledged).map(|report| report.step).max();
-            // Behind this many steps the state may be the one that is found.
+            let of_task = || reports.iter().filter(|report| report.task == task);
+            let acknowledged: Vec<_> = of_task().filter(|report| report.is_acknowledged).collect();
+            let tried = of_task().filter(|report| !report.is_acknowledged).map(|report| report.step).max();
+            // The state after at least this many steps is allowed.
             let safe = acknowledged.iter().filter(|report| u128::from(report.at_millis) < safe_until).count();
-            let least = if interval.is_zero() { acknowledged.len() } else { safe };
+            let min_steps = if interval.is_zero() { acknowledged.len() } else { safe };
 
             let mut state = before.clone();
             let mut steps = acknowledged.iter().map(|report| report.step).collect::<Vec<_>>();
             steps.extend(tried.filter(|tried| !steps.contains(tried)));
-            let mut matching = (least == 0 && state == found).then_some(0);
-            for (place, step) in steps.iter().enumerate() {
+            let mut matching = (min_steps == 0 && state == found).then_some(0);
+            for (position, step) in steps.iter().enumerate() {
                 apply(&mut state, Step::of(self.seed, task, *step));
-                if place + 1 >= least && state == found {
-                    matching = Some(place + 1);
+                if position + 1 >= min_steps && state == found {
+                    matching = Some(position + 1);
                 }
             }
             let Some(matching) = matching else {
                 let (known, end) = (acknowledged.last(), steps.last());
                 panic!(
-                    "round {round}, task {task}: no state from step {least} of {} on is there; last {known:?}, tried \
-                     {end:?}\nexpected at the end: {}\nfound: {}",
+                    "round {round}, task {task}: no state from step {min_steps} of {} on was found; last acknowledged \
+                     {known:?}, tried {end:?}\nexpected at the end: {}\nfound: {}",
                     steps.len(),
-                    shown(&state),
-                    shown(&found)
+                    format_state(&state),
+                    format_state(&found)
                 );
             };
             lost += acknowledged.len().saturating_sub(matching);
@@ -100,11 +102,11 @@ fn apply(state: &mut State, step: Step) {
                 *deadline = at(Some(deadline_millis));
             }
         }
-        Step::Commit { keys, value, gone } => {
+        Step::Commit { keys, value, deleted } => {
             for key in keys {
                 state.insert(key, (value.clone(), Deadline::NEVER));
             }
-            state.remove(&gone);
+            state.remove(&deleted);
         }
         Step::Increment { key } => {
             let (count, _) = state.entry(key).or_insert((Bytes::from_static(b"0"), Deadline::NEVER));
@@ -114,7 +116,7 @@ fn apply(state: &mut State, step: Step) {
     }
 }
 
-fn shown(state: &State) -> String {
+fn format_state(state: &State) -> String {
     let line = |(key, (value, deadline)): (&Key, &(Bytes, Deadline))| {
         let start = String::from_utf8_lossy(&value[..value.len().min(24)]).into_owned();
         format!("\n  {key}: {start} ({} bytes) {deadline:?}", value.len())

@@ -1,4 +1,4 @@
-//! The process that opens a store which may not be fit for it.
+//! The child process that opens a store which may be damaged.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -13,14 +13,14 @@ use kv_sled::SledStore;
 const FOLDER: &str = "KV_SLED_FAULT_FOLDER";
 const TASK: &str = "KV_SLED_FAULT_TASK";
 
-/// Runs a child with a task and gives the words that it answered, or `None` where it did not in time.
+/// Runs a child with a task and returns its answer; `None` after the time limit.
 pub(crate) fn run(path: &Path, task: &str, limit: Duration) -> Option<String> {
     let (answer, process) = start(path, task, "exec \"$0\" \"$@\"", limit);
     drop(process);
     answer
 }
 
-/// Runs a child under a shell command, and gives its first answer and the child, which ends when it is dropped.
+/// Starts a child by a shell command. Returns its first answer, and the child, which is killed when it is dropped.
 pub(crate) fn start(path: &Path, task: &str, shell: &str, limit: Duration) -> (Option<String>, Running) {
     let mut process = Command::new("sh")
         .args(["-c", shell])
@@ -35,11 +35,11 @@ pub(crate) fn start(path: &Path, task: &str, shell: &str, limit: Duration) -> (O
         .spawn()
         .unwrap();
     let output = BufReader::new(process.stdout.take().unwrap());
-    let (tell, answers) = channel();
+    let (sender, answers) = channel();
     std::thread::spawn(move || {
         for line in output.lines().map_while(Result::ok) {
             if let Some(answer) = line.strip_prefix('>') {
-                let _ = tell.send(answer.to_owned());
+                let _ = sender.send(answer.to_owned());
             }
         }
     });
@@ -51,7 +51,7 @@ pub(crate) fn start(path: &Path, task: &str, shell: &str, limit: Duration) -> (O
     (answer, Running { process })
 }
 
-/// A child, killed when it is dropped.
+/// A child process, killed when it is dropped.
 pub(crate) struct Running {
     process: std::process::Child,
 }
@@ -63,10 +63,10 @@ impl Drop for Running {
     }
 }
 
-/// The keys that histories write to.
+/// The number of keys that a history writes to.
 pub(crate) const KEYS: u64 = 1_200;
 
-/// The key of a step of a history, and its value.
+/// The key and the value of a step of a history.
 pub(crate) fn step(number: u64) -> (Key, Bytes) {
     let key = Key::new(["history", &format!("{:04}", number % KEYS)]).unwrap();
     let length = if number.is_multiple_of(97) { 200_000 } else { 100 + usize::try_from(number % 400).unwrap() };
@@ -87,16 +87,16 @@ pub(crate) fn main() {
         }
     });
     println!("\n>{answer}");
-    // What hangs inside sled is not waited for.
+    // Does not wait for threads that hang inside sled.
     std::process::exit(0);
 }
 
-/// Opens the store and says how long a prefix of the history it holds, or that it holds none.
+/// Opens the store. Answers the length of the prefix of the history that it holds, or that its content is no prefix.
 async fn history(path: &str) -> String {
     let opening = SledStore::builder().open_timeout(Duration::from_millis(1_500)).open(path);
     let store = match opening.await {
         Ok(store) => store,
-        Err(error) => return format!("error {:?}{}", error.kind(), told_by(&error)),
+        Err(error) => return format!("error {:?}{}", error.kind(), found_by(&error)),
     };
     let mut found = std::collections::BTreeMap::new();
     let mut query = ListQuery::default();
@@ -120,12 +120,12 @@ async fn history(path: &str) -> String {
     if found == expected { format!("prefix {}", last + 1) } else { "wrong values".to_owned() }
 }
 
-/// Who found the damage.
-fn told_by(error: &kv_core::Error) -> &'static str {
+/// The check that found the damage, by the error text.
+fn found_by(error: &kv_core::Error) -> &'static str {
     match error.message() {
-        text if text.contains("do not add up") => " by the ledger",
+        text if text.contains("tree checksum") => " by the tree checksum",
         text if text.contains("panicked") => " by a panic",
-        text if text.contains("stands still") => " by standing still",
+        text if text.contains("hangs") => " by a hang",
         _ => "",
     }
 }
@@ -139,7 +139,7 @@ async fn hold(path: &str) -> String {
     "closed".to_owned()
 }
 
-/// Opens the store with what descriptors there are, uses up the rest, and writes.
+/// Opens the store, uses up all remaining file descriptors, and writes.
 async fn descriptors(path: &str) -> String {
     let opening = SledStore::builder().operation_timeout(Duration::from_secs(2)).open(path);
     let store = match opening.await {

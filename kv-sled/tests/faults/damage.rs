@@ -1,5 +1,6 @@
-//! Flipped bits, truncations and zeros at every 1/64 of the files: everything that was written, or an error, and after a crash a
-//! true prefix of it; never a wrong value, a hang or a panic that reaches the caller.
+//! Flipped bits, truncations and zeros at every 1/64 of the files. A closed store opens with all its entries or with an
+//! error, a crashed one also with a prefix of its history. There is no wrong value, no hang and no panic that reaches
+//! the caller.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,19 +13,19 @@ use kv_sled::SledStore;
 
 use crate::child::{self, step};
 
-/// How long the caller may wait, with what it takes to start a process on a busy machine.
+/// Time limit of a child, including its start on a busy machine.
 const LIMIT: Duration = Duration::from_secs(5);
 
 pub(crate) const PARTS: u64 = 64;
 
-/// Writes a history and gives the folder: closed, or as a crash would leave it.
+/// Writes a history and returns its folder: closed, or as a crash would leave it.
 pub(crate) async fn history(folder: &Path, steps: u64, is_closed: bool) -> PathBuf {
     let path = folder.join("store");
     let store = SledStore::open(&path).await.unwrap();
     for number in 0..steps {
         let (key, value) = step(number);
         let _ = store.set(&key, value, &SetOptions::default()).await.unwrap();
-        // Opening anew makes a snapshot, and what is before it is read by other ways than what is behind.
+        // Opening again makes sled write a snapshot. sled reads the log before it by other code than the log after it.
         if number == steps / 2 {
             store.close().await.unwrap();
             return continue_history(folder, number + 1..steps, is_closed).await;
@@ -44,7 +45,7 @@ async fn continue_history(folder: &Path, steps: std::ops::Range<u64>, is_closed:
         store.close().await.unwrap();
         return path;
     }
-    // sled's own threads write while this copies, only behind what was acknowledged.
+    // sled's threads may write during the copy, but only after the acknowledged writes in the log.
     let crashed = folder.join("crashed");
     copy(&path, &crashed);
     store.close().await.unwrap();
@@ -90,19 +91,19 @@ impl Damage {
         }
         let mut bytes = fs::read(file).unwrap();
         let length = bytes.len();
-        let place = |part: u64| length * usize::try_from(part).unwrap() / usize::try_from(PARTS).unwrap();
+        let start = |part: u64| length * usize::try_from(part).unwrap() / usize::try_from(PARTS).unwrap();
         match self {
-            // Somewhere in the part, not only at its beginning, which may be a boundary of the format.
+            // A varying position in the part, because its beginning may be a boundary of the format.
             Self::Flip(part) => {
                 let width = (length as u64 / PARTS).max(1);
-                let place = place(part) + usize::try_from(part.wrapping_mul(7_919) % width).unwrap();
-                if let Some(byte) = bytes.get_mut(place) {
+                let position = start(part) + usize::try_from(part.wrapping_mul(7_919) % width).unwrap();
+                if let Some(byte) = bytes.get_mut(position) {
                     *byte ^= 1 << (part % 8);
                 }
             }
-            Self::Truncate(part) => bytes.truncate(place(part)),
+            Self::Truncate(part) => bytes.truncate(start(part)),
             Self::Zero(part) => {
-                let start = place(part);
+                let start = start(part);
                 let end = (start + 4_096).min(length);
                 bytes[start..end].fill(0);
             }
@@ -112,7 +113,7 @@ impl Damage {
     }
 }
 
-/// Damages a copy each time, opens it in a process of its own and counts what came of it.
+/// Damages a copy in each way, opens it in a child process and counts the outcomes.
 fn outcomes(original: &Path, file: &Path, damages: Vec<Damage>, steps: u64) -> BTreeMap<String, usize> {
     let everything = format!("prefix {steps}");
     let work = Mutex::new(damages.into_iter());
@@ -164,27 +165,27 @@ async fn damaged_log(what: &str, damage: fn(u64) -> Damage, is_closed: bool) {
 }
 
 #[tokio::test]
-async fn a_flipped_bit_in_the_log_is_told_or_harmless() {
+async fn a_flipped_bit_in_the_log_is_detected_or_harmless() {
     damaged_log("a flipped bit", Damage::Flip, true).await;
 }
 
 #[tokio::test]
-async fn a_flipped_bit_in_the_log_of_a_crashed_store_is_told_or_harmless() {
+async fn a_flipped_bit_in_the_log_of_a_crashed_store_is_detected_or_harmless() {
     damaged_log("a flipped bit after a crash", Damage::Flip, false).await;
 }
 
 #[tokio::test]
-async fn a_truncated_log_is_told_or_harmless() {
+async fn a_truncated_log_is_detected_or_harmless() {
     damaged_log("a truncation", Damage::Truncate, true).await;
 }
 
 #[tokio::test]
-async fn zeros_in_the_log_are_told_or_harmless() {
+async fn zeros_in_the_log_are_detected_or_harmless() {
     damaged_log("a zeroed page", Damage::Zero, true).await;
 }
 
 #[tokio::test]
-async fn damage_to_any_other_file_is_told_or_harmless() {
+async fn damage_to_any_other_file_is_detected_or_harmless() {
     let folder = tempfile::tempdir().unwrap();
     let original = history(folder.path(), 400, true).await;
     for file in files(&original) {

@@ -1,4 +1,4 @@
-//! Full disks: small file systems in memory and in a file, where the test may mount them.
+//! Full disks: small file systems in memory and in a file. Skipped without permission to mount.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,12 +14,12 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// Mounts one in memory, or says that it may not.
+    /// Mounts one in memory; `None` without permission.
     pub(crate) fn tmpfs(size: &str) -> Option<Self> {
         Self::with(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], tempfile::tempdir().unwrap())
     }
 
-    /// Mounts one in a file, as disks are: with a journal, and blocks that are given out late.
+    /// Mounts one in a file. Like on a disk, it has a journal and allocates blocks late.
     pub(crate) fn ext4(megabytes: u64) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image");
@@ -39,7 +39,7 @@ impl Mount {
         if mount.is_ok_and(|output| output.status.success()) {
             return Some(Self { mounted, _folder: folder });
         }
-        eprintln!("NOT RUN: no right to mount a small file system");
+        eprintln!("NOT RUN: no permission to mount a file system");
         None
     }
 
@@ -55,7 +55,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // What hangs inside sled keeps its files open.
+        // Lazy, because threads that hang inside sled keep files open.
         let _ = Command::new("umount").arg("-l").arg(&self.mounted).status();
     }
 }
@@ -64,7 +64,7 @@ fn key(number: u32) -> Key {
     Key::new(["k", &number.to_string()]).unwrap()
 }
 
-/// Sixty kilobytes that no other write has.
+/// A value of 60 kB, different for each number.
 fn value(number: u32) -> bytes::Bytes {
     let mut value = vec![0; 60_000];
     value[..4].copy_from_slice(&number.to_be_bytes());
@@ -72,7 +72,7 @@ fn value(number: u32) -> bytes::Bytes {
 }
 
 #[tokio::test]
-async fn at_the_floor_writes_are_refused_reads_go_on_and_freed_space_ends_it() {
+async fn below_the_free_space_reserve_only_writes_are_refused_until_space_is_freed() {
     let interval = SledDurability::Interval(Duration::from_millis(200));
     for (mount, durability) in [
         (Mount::tmpfs("32m"), SledDurability::Process),
@@ -81,12 +81,12 @@ async fn at_the_floor_writes_are_refused_reads_go_on_and_freed_space_ends_it() {
         (Mount::ext4(40), interval),
     ] {
         if let Some(mount) = mount {
-            meet_the_floor(mount, durability).await;
+            fill_up_to_reserve(mount, durability).await;
         }
     }
 }
 
-async fn meet_the_floor(mount: Mount, durability: SledDurability) {
+async fn fill_up_to_reserve(mount: Mount, durability: SledDurability) {
     std::fs::write(mount.path().join("other"), vec![1; 12 << 20]).unwrap();
     let builder = SledStore::builder().min_free_bytes(8 << 20).durability(durability);
     let store = builder.open(mount.path().join("store")).await.unwrap();
@@ -96,7 +96,7 @@ async fn meet_the_floor(mount: Mount, durability: SledDurability) {
             Ok(_) => stored += 1,
             Err(error) => break error,
         }
-        assert!(stored < 10_000, "the floor is not seen");
+        assert!(stored < 10_000, "no write was refused at the reserve");
     };
     assert_eq!(error.kind(), ErrorKind::Capacity, "{error:?}");
     assert!(error.is_retryable());
@@ -111,9 +111,8 @@ async fn meet_the_floor(mount: Mount, durability: SledDurability) {
     store.close().await.unwrap();
 }
 
-/// The files, or a copy of them: where sled does not give them back, they are free when this process has ended, and a copy
-/// shows what is in them.
-fn free_again(path: PathBuf, mount: &Mount, is_free: bool) -> PathBuf {
+/// Returns the folder, or a copy of it if sled keeps the folder locked until this process ends.
+fn unlocked(path: PathBuf, mount: &Mount, is_free: bool) -> PathBuf {
     if is_free {
         return path;
     }
@@ -122,7 +121,8 @@ fn free_again(path: PathBuf, mount: &Mount, is_free: bool) -> PathBuf {
     copy
 }
 
-/// How large values are decides where sled meets the end of the disk: in its log, or in files of their own.
+/// Fills a disk without a reserve by values of this size. The size decides which write of sled fails: one to its log,
+/// or one to a file of a large value. Returns true if sled released its files.
 async fn fill_up(size: usize) -> bool {
     let Some(mount) = Mount::tmpfs("8m") else { return true };
     let path = mount.path().join("store");
@@ -140,7 +140,7 @@ async fn fill_up(size: usize) -> bool {
             Err(error) => break error,
         }
     };
-    assert!(stored > 10, "only {stored} writes found room");
+    assert!(stored > 10, "only {stored} writes succeeded");
     match error.kind() {
         ErrorKind::Indeterminate { version } => assert!(version.is_some()),
         kind => assert_eq!(kind, ErrorKind::Capacity),
@@ -151,11 +151,11 @@ async fn fill_up(size: usize) -> bool {
     let read = store.get(&key(0)).await.unwrap_err();
     assert_eq!(read.kind(), ErrorKind::Unavailable, "{read:?}");
     assert!(read.message().contains("poisoned"), "{read}");
-    let closed = tokio::time::timeout(timeout * 3, store.close()).await.expect("closing ends");
+    let closed = tokio::time::timeout(timeout * 3, store.close()).await.expect("closing hangs");
     println!("values of {size} bytes: {stored} stored, then {error}; closed: {closed:?}");
 
     mount.remount("size=64m");
-    let path = free_again(path, &mount, closed.is_ok());
+    let path = unlocked(path, &mount, closed.is_ok());
     let again = SledStore::builder().min_free_bytes(0).open(&path).await.unwrap();
     for number in 0..stored {
         assert_eq!(again.get(&key(number)).await.unwrap().unwrap().value, value(number), "{number}");
@@ -165,9 +165,9 @@ async fn fill_up(size: usize) -> bool {
     closed.is_ok()
 }
 
-/// Such a file system gives out its blocks behind sled's back, and its flush comes back with an error or not at all.
+/// ext4 allocates blocks after sled's write has succeeded, and then the flush fails or hangs.
 #[tokio::test]
-async fn without_a_floor_a_full_disk_with_a_journal_poisons_the_store_and_loses_nothing() {
+async fn without_a_reserve_a_full_ext4_poisons_the_store_and_loses_nothing() {
     let Some(mount) = Mount::ext4(24) else { return };
     let filler = mount.path().join("filler");
     let free = 6 << 20;
@@ -179,10 +179,10 @@ async fn without_a_floor_a_full_disk_with_a_journal_poisons_the_store_and_loses_
     while store.set(&key(stored), value(stored), &SetOptions::default()).await.is_ok() {
         stored += 1;
     }
-    assert!(stored > 10, "only {stored} writes found room");
-    let closed = tokio::time::timeout(timeout * 3, store.close()).await.expect("closing ends");
+    assert!(stored > 10, "only {stored} writes succeeded");
+    let closed = tokio::time::timeout(timeout * 3, store.close()).await.expect("closing hangs");
     std::fs::remove_file(&filler).unwrap();
-    let path = free_again(path, &mount, closed.is_ok());
+    let path = unlocked(path, &mount, closed.is_ok());
     let again = SledStore::builder().min_free_bytes(0).open(&path).await.unwrap();
     for number in 0..stored {
         assert_eq!(again.get(&key(number)).await.unwrap().unwrap().value, value(number), "{number}");
@@ -191,12 +191,12 @@ async fn without_a_floor_a_full_disk_with_a_journal_poisons_the_store_and_loses_
 }
 
 #[tokio::test]
-async fn without_a_floor_a_full_disk_poisons_the_store_until_space_is_freed_and_it_is_opened_again() {
-    assert!(fill_up(3_000).await, "sled did not give its files back");
+async fn without_a_reserve_a_full_disk_poisons_the_store_until_it_is_opened_again_with_free_space() {
+    assert!(fill_up(3_000).await, "sled did not release its files");
 }
 
 #[tokio::test]
-async fn without_a_floor_large_values_on_a_full_disk_poison_the_store_and_no_other() {
+async fn without_a_reserve_large_values_on_a_full_disk_poison_the_store_and_no_other() {
     fill_up(60_000).await;
     let folder = tempfile::tempdir().unwrap();
     let other = SledStore::open(folder.path().join("other")).await.unwrap();

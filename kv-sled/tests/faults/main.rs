@@ -1,4 +1,4 @@
-//! What goes wrong around a store: full disks, damaged files, a second opener, missing rights and descriptors.
+//! Faults around a store: full disks, damaged files, a second opener, missing permissions, no file descriptors.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -8,7 +8,7 @@ mod disk;
 mod openers;
 mod salvage;
 
-/// Does what its environment says, in a process of its own; without that it is no child and ends.
+/// Runs the task in the environment variables, as a child process of another test. Without them it does nothing.
 #[test]
 fn child_that_opens() {
     child::main();

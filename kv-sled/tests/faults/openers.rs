@@ -1,4 +1,4 @@
-//! Who may open what.
+//! Opening: locked folders, foreign files, later layouts, missing permissions and file descriptors.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ fn key() -> Key {
 }
 
 #[tokio::test]
-async fn a_second_opener_in_this_process_is_refused_and_disturbs_nobody() {
+async fn a_second_opener_in_this_process_is_refused_and_the_first_is_not_affected() {
     let folder = tempfile::tempdir().unwrap();
     let first = SledStore::open(folder.path().join("store")).await.unwrap();
     let error = SledStore::open(folder.path().join("store")).await.unwrap_err();
@@ -30,7 +30,7 @@ async fn a_second_opener_in_this_process_is_refused_and_disturbs_nobody() {
 }
 
 #[tokio::test]
-async fn a_second_opener_in_another_process_is_refused_until_the_first_is_gone() {
+async fn a_second_opener_in_another_process_is_refused_until_the_first_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let (answer, holder) = child::start(&path, "hold", "exec \"$0\" \"$@\"", LIMIT);
@@ -51,17 +51,17 @@ async fn a_store_that_was_just_closed_or_dropped_opens_again() {
         let _ = store.set(&key(), round.to_string().into(), &SetOptions::default()).await.unwrap();
         if round.is_multiple_of(2) {
             store.close().await.unwrap();
-            // Closed means that the files are free, even for one that does not try again.
+            // After closing, the files are unlocked also for an opener without retries.
             drop(sled::open(&path).unwrap());
         }
     }
 }
 
 #[tokio::test]
-async fn a_store_opens_unchecked_with_everything_that_is_in_it() {
+async fn a_store_that_opens_unchecked_has_all_its_entries() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
-    // The first opening finds nothing that it could trust.
+    // In the first round there is no stored tree checksum.
     for round in 0_u32..3 {
         let store = SledStore::builder().check(SledCheck::Nothing).open(&path).await.unwrap();
         let entry = store.get(&key()).await.unwrap();
@@ -69,12 +69,12 @@ async fn a_store_opens_unchecked_with_everything_that_is_in_it() {
         let _ = store.set(&key(), round.to_string().into(), &SetOptions::default()).await.unwrap();
         store.close().await.unwrap();
     }
-    // The sum went on from what was trusted.
+    // The tree checksum was continued correctly without a check.
     SledStore::open(&path).await.unwrap().close().await.unwrap();
 }
 
 #[tokio::test]
-async fn the_path_of_a_file_is_refused_and_the_file_left() {
+async fn the_path_of_a_file_is_refused_and_the_file_is_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("precious");
     fs::write(&path, "content").unwrap();
@@ -86,7 +86,7 @@ async fn the_path_of_a_file_is_refused_and_the_file_left() {
 }
 
 #[tokio::test]
-async fn another_sled_database_is_refused_and_left() {
+async fn a_foreign_sled_database_is_refused_and_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let other = sled::open(folder.path()).unwrap();
     other.insert("theirs", "content").unwrap();
@@ -100,32 +100,32 @@ async fn another_sled_database_is_refused_and_left() {
 }
 
 #[tokio::test]
-async fn the_layout_of_a_later_version_is_refused_and_left() {
+async fn a_later_layout_is_refused_and_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     SledStore::open(&path).await.unwrap().close().await.unwrap();
-    let ledger = |layout: Option<u8>| {
+    let checksum = |layout: Option<u8>| {
         let db = sled::open(&path).unwrap();
-        let mut ledger = db.get("m").unwrap().unwrap().to_vec();
+        let mut checksum = db.get("m").unwrap().unwrap().to_vec();
         if let Some(layout) = layout {
-            ledger[5] = layout;
-            db.insert("m", ledger.clone()).unwrap();
+            checksum[5] = layout;
+            db.insert("m", checksum.clone()).unwrap();
         }
         db.flush().unwrap();
-        ledger
+        checksum
     };
-    let newer = { ledger(Some(9)) };
+    let newer = { checksum(Some(9)) };
     let error = SledStore::open(&path).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.message().contains("layout 9"), "{error}");
-    assert_eq!(ledger(None), newer);
+    assert_eq!(checksum(None), newer);
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_written_is_denied() {
+async fn a_folder_without_write_permission_is_denied() {
     let folder = tempfile::tempdir().unwrap();
     let Some(mount) = Mount::tmpfs("16m") else {
-        // Without the right to mount the rights of the folder count.
+        // Without permission to mount, this is not root, so the permissions of the folder apply.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
         let error = SledStore::open(folder.path().join("store")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
@@ -146,7 +146,7 @@ async fn a_folder_that_cannot_be_written_is_denied() {
 }
 
 #[test]
-fn without_descriptors_nothing_hangs() {
+fn without_file_descriptors_nothing_hangs() {
     let (mut opened, mut refused) = (0, 0);
     for limit in 4..24 {
         let folder = tempfile::tempdir().unwrap();
@@ -154,17 +154,17 @@ fn without_descriptors_nothing_hangs() {
         let shell = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
         let (answer, child) = child::start(&path, "descriptors", &shell, LIMIT);
         drop(child);
-        let answer = answer.unwrap_or_else(|| panic!("with {limit} descriptors it hangs"));
+        let answer = answer.unwrap_or_else(|| panic!("the store hangs with {limit} file descriptors"));
         match answer.as_str() {
-            // Too few even for the test program.
+            // Too few for the test program itself.
             "ended without an answer" if opened == 0 => {}
-            // Too few for the store; or enough, as sled gave one back after the rest were used up.
+            // Too few for the store; or enough, because sled closed a file after the rest were used up.
             "error Capacity" | "opened stored stored stored" => {}
-            // A value in a file of its own needs a descriptor; what it leaves nobody knows.
+            // The file of a large value needs a descriptor. Its failed write is `Indeterminate`.
             "opened stored Indeterminate Unavailable" | "opened stored Indeterminate Capacity" => refused += 1,
-            other => panic!("with {limit} descriptors: {other}"),
+            other => panic!("with {limit} file descriptors: {other}"),
         }
-        // What was acknowledged is there, and the folder is fit for use.
+        // The folder opens, and the acknowledged writes are there.
         if answer.starts_with("opened") {
             opened += 1;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -178,5 +178,5 @@ fn without_descriptors_nothing_hangs() {
         }
     }
     assert!(opened > 0, "no limit was high enough to open the store");
-    assert!(refused > 0, "no write was ever refused a descriptor");
+    assert!(refused > 0, "no write failed for lack of a file descriptor");
 }

@@ -1,4 +1,4 @@
-//! Getting out what is readable, from files that are whole and from files that are not.
+//! Verification and export of intact and of damaged files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn expected() -> HashMap<Key, Bytes> {
     after(STEPS)
 }
 
-/// What the history has left after so many steps.
+/// The entries after this many steps of the history.
 fn after(steps: u64) -> HashMap<Key, Bytes> {
     (0..steps).map(step).collect()
 }
@@ -39,13 +39,13 @@ async fn everything_is_exported_from_a_closed_and_from_a_crashed_store() {
         assert!(found.is_whole, "{found:?}");
         assert_eq!((found.expected_records, found.damaged_entries), (Some(found.records), 0));
         assert!(entries == expected());
-        // Nothing was written: sled still opens it, and finds it whole.
+        // Export has changed nothing: the store opens and passes its check.
         SledStore::open(&path).await.unwrap().close().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_store_that_is_open_is_not_read() {
+async fn an_open_store_is_not_verified() {
     let folder = tempfile::tempdir().unwrap();
     let store = SledStore::open(folder.path().join("store")).await.unwrap();
     assert_eq!(verify(folder.path().join("store")).unwrap_err().kind(), ErrorKind::Unavailable);
@@ -54,7 +54,7 @@ async fn a_store_that_is_open_is_not_read() {
 }
 
 #[test]
-fn what_is_no_store_is_told() {
+fn a_folder_without_a_store_is_an_error_or_damaged() {
     let folder = tempfile::tempdir().unwrap();
     assert!(verify(folder.path().join("missing")).is_err());
     std::fs::write(folder.path().join("db"), "").unwrap();
@@ -64,7 +64,7 @@ fn what_is_no_store_is_told() {
     assert!(!found.is_whole && found.entries == 0 && found.damaged_log_parts > 0, "{found:?}");
 }
 
-/// Whether this is what the history had left at some step.
+/// True if these are the entries after some step of the history.
 fn is_prefix(entries: &HashMap<Key, Bytes>) -> bool {
     let number = |value: &Bytes| {
         let digits = value.split(|&byte| byte == b'.').next().unwrap();
@@ -74,16 +74,15 @@ fn is_prefix(entries: &HashMap<Key, Bytes>) -> bool {
     last.is_none_or(|last| *entries == after(last + 1))
 }
 
-/// Whatever is damaged: what comes out was once written under its key, and "whole" is said only of the state in which the store
-/// was closed.
+/// Every exported value was once written under its key, and only the state at closing counts as whole.
 #[tokio::test]
-async fn damaged_files_give_what_was_written_and_never_anything_else() {
+async fn an_export_of_damaged_files_has_only_values_that_were_written() {
     salvage(true).await;
 }
 
-/// After a crash it is said of any state that the store has had.
+/// After a crash, any state that the store has had counts as whole.
 #[tokio::test]
-async fn damaged_files_of_a_crashed_store_give_what_was_written_and_never_anything_else() {
+async fn an_export_of_damaged_files_of_a_crashed_store_has_only_values_that_were_written() {
     salvage(false).await;
 }
 
@@ -104,7 +103,7 @@ async fn salvage(is_closed: bool) {
             copy(&original, &path);
             damage(part).at(&path.join("db"));
             let (mut entries, mut is_whole) = (HashMap::new(), false);
-            // A log that was cut off at its first byte holds nothing at all.
+            // An empty log is an error.
             if part > 0 || !matches!(damage(part), Damage::Truncate(_)) {
                 let (found_entries, found) = exported(&path);
                 (entries, is_whole) = (found_entries, found.is_whole);
@@ -113,7 +112,7 @@ async fn salvage(is_closed: bool) {
                 assert!(written[key].contains(value), "{:?}: a value that was never written", damage(part));
             }
             let is_state = if is_closed { entries == expected } else { is_prefix(&entries) };
-            assert!(!is_whole || is_state, "{:?}: not whole, and said to be", damage(part));
+            assert!(!is_whole || is_state, "{:?}: wrongly reported as whole", damage(part));
             whole += u64::from(is_whole);
             readable += entries.len() as u64;
             fewest = fewest.min(entries.len() as u64);
@@ -126,9 +125,9 @@ async fn salvage(is_closed: bool) {
     }
 }
 
-/// The last write of all is told from one that a crash has torn, and a log that has lost its end from one that had none.
+/// Damage to the last write of a closed store does not look like a crash, and neither does a truncated log.
 #[tokio::test]
-async fn neither_a_flipped_bit_nor_a_cut_takes_a_write_from_a_closed_store_unnoticed() {
+async fn a_flipped_bit_or_a_cut_that_loses_a_write_of_a_closed_store_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let store = SledStore::open(&path).await.unwrap();

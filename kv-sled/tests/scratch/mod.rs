@@ -1,4 +1,4 @@
-//! Folders for the stores of a test program that never returns, and so cannot remove them behind itself.
+//! Folders for the stores of a test program that exits without returning, and so cannot remove them at its end.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use kv_core::{Clock, SystemClock};
 
-/// Where stores are made. What an earlier run has left is removed once.
+/// The folder for stores. The first call removes the stores of earlier runs.
 pub(crate) fn folder() -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| clean(Path::new(env!("CARGO_TARGET_TMPDIR")))).clone()
 }
 
-/// Tests may run as many processes at once, so what is young stays.
+/// Keeps recent folders, which may belong to test processes that run at the same time.
 fn clean(root: &Path) -> PathBuf {
     let folder = root.join("kv-sled");
     for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {

@@ -1,42 +1,42 @@
-//! What should be in the tree: how many records there are, and a sum over all of them.
+//! The tree checksum: the number of records in the tree, and a sum over all of them.
 //!
-//! sled passes over a damaged part of its log without a word, and then gives back values that were overwritten long ago.
-//! Their own checksums are right, so only something that knows the whole can tell. The ledger is one record that every
-//! batch rewrites together with what it changes; when a store is opened, it is compared with what is there.
+//! sled skips damaged parts of its log silently, and then returns values that were overwritten long ago. The checksum
+//! of such a value is right, so only a checksum over the whole tree can detect it. Every batch rewrites the tree
+//! checksum, one record, together with its other changes. Opening compares it with the records that are there.
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
 //! | 0–4 | `anykv` |
 //! | 5 | layout, `1` |
-//! | 6–13 | how many records, without the ledger, big-endian |
-//! | 14–21 | the sum of their digests, modulo 2⁶⁴, big-endian |
+//! | 6–13 | number of records, without this one, big-endian |
+//! | 14–21 | sum of the records' digests, modulo 2⁶⁴, big-endian |
 
 use kv_core::{Error, Result, stored};
 
 const MAGIC: &[u8; 5] = b"anykv";
 const LAYOUT: u8 = 1;
 
-/// The count and the sum.
+/// The number of records and the sum of their digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct TreeChecksum {
     records: u64,
     sum: u64,
 }
 
-impl Ledger {
-    /// Enters a record.
+impl TreeChecksum {
+    /// Adds a record.
     pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
         self.records = self.records.wrapping_add(1);
         self.sum = self.sum.wrapping_add(digest(key, value));
     }
 
-    /// Strikes a record out.
+    /// Removes a record.
     pub(crate) fn remove(&mut self, key: &[u8], value: &[u8]) {
         self.records = self.records.wrapping_sub(1);
         self.sum = self.sum.wrapping_sub(digest(key, value));
     }
 
-    /// How many records there are.
+    /// The number of records.
     pub(crate) fn records(&self) -> u64 {
         self.records
     }
@@ -51,10 +51,10 @@ impl Ledger {
         bytes
     }
 
-    /// Reads a ledger.
+    /// Decodes a stored tree checksum.
     ///
     /// # Errors
-    /// `Corrupt` for what is no ledger, and for the ledger of a layout that this version does not know.
+    /// `Corrupt` for other bytes, and for a layout that this version does not know.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let foreign = || Error::corrupt("the folder holds a sled database that is not a store of anykv");
         let (&layout, rest) = bytes.strip_prefix(MAGIC).and_then(<[u8]>::split_first).ok_or_else(foreign)?;
@@ -69,7 +69,8 @@ impl Ledger {
     }
 }
 
-/// Sixty-four bits of a record. Of the value the header is enough: it holds a random version and the value's checksum.
+/// The 64-bit digest of a record. It covers only the header of the value, which holds a random version and the checksum
+/// of the rest.
 fn digest(key: &[u8], value: &[u8]) -> u64 {
     let header = value.get(..stored::HEADER_BYTES).unwrap_or(value);
     let hash = fold(fold(0x9E37_79B9_7F4A_7C15 ^ key.len() as u64, key), header);
@@ -88,22 +89,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_added_and_removed_leaves_nothing() {
-        let mut ledger = Ledger::default();
-        ledger.add(b"da", b"1");
-        ledger.add(b"db", b"2");
-        let both = ledger;
-        ledger.remove(b"da", b"1");
-        ledger.add(b"da", b"3");
-        assert_eq!(ledger.records(), both.records());
-        assert_ne!(ledger, both);
-        ledger.remove(b"da", b"3");
-        ledger.remove(b"db", b"2");
-        assert_eq!(ledger, Ledger::default());
+    fn removing_every_added_record_restores_the_default() {
+        let mut checksum = TreeChecksum::default();
+        checksum.add(b"da", b"1");
+        checksum.add(b"db", b"2");
+        let both = checksum;
+        checksum.remove(b"da", b"1");
+        checksum.add(b"da", b"3");
+        assert_eq!(checksum.records(), both.records());
+        assert_ne!(checksum, both);
+        checksum.remove(b"da", b"3");
+        checksum.remove(b"db", b"2");
+        assert_eq!(checksum, TreeChecksum::default());
     }
 
     #[test]
-    fn keys_and_values_do_not_run_into_each_other() {
+    fn the_digest_separates_keys_from_values() {
         let digests =
             [digest(b"d", b"ab"), digest(b"da", b"b"), digest(b"dab", b""), digest(b"d\0", b""), digest(b"d", b"")];
         for (place, one) in digests.iter().enumerate() {
@@ -112,16 +113,16 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_reads_back_and_nothing_else_does() {
-        let mut ledger = Ledger::default();
-        ledger.add(b"da", b"1");
-        let bytes = ledger.encode();
-        assert_eq!(Ledger::decode(&bytes).unwrap(), ledger);
+    fn only_complete_bytes_of_a_known_layout_decode() {
+        let mut checksum = TreeChecksum::default();
+        checksum.add(b"da", b"1");
+        let bytes = checksum.encode();
+        assert_eq!(TreeChecksum::decode(&bytes).unwrap(), checksum);
         for length in 0..bytes.len() {
-            assert!(Ledger::decode(&bytes[..length]).is_err());
+            assert!(TreeChecksum::decode(&bytes[..length]).is_err());
         }
         let mut newer = bytes;
         newer[5] = 2;
-        assert!(Ledger::decode(&newer).unwrap_err().message().contains("layout 2"));
+        assert!(TreeChecksum::decode(&newer).unwrap_err().message().contains("layout 2"));
     }
 }

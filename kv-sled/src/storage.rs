@@ -1,8 +1,8 @@
-//! Bringing sled's files to the medium.
+//! Fsync of a store's files.
 //!
-//! sled writes its log to the file `db` and hands it to the operating system with `sync_file_range`, which is no fsync: the
-//! length of the file and the cache of the disk stay out of it. Values that do not fit a segment it writes to files of their
-//! own in `blobs`, without any sync.
+//! sled writes its log to the file `db` and passes it to the operating system with `sync_file_range`. That is no fsync:
+//! it covers neither the length of the file nor the cache of the disk. sled writes values that do not fit into a
+//! segment of the log to files of their own in `blobs`, and does not sync these at all.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,15 +11,15 @@ use std::time::SystemTime;
 
 /// The files of one store.
 #[derive(Debug)]
-pub(crate) struct Medium {
+pub(crate) struct Storage {
     folder: PathBuf,
     db: File,
     blobs: PathBuf,
-    /// When files were last added to or taken from `blobs`, as of the last sync, and the greatest name then.
+    /// As of the last sync: the modification time of the folder `blobs`, and the greatest file number in it.
     synced: Option<(SystemTime, u64)>,
 }
 
-impl Medium {
+impl Storage {
     /// Opens the files of a store that sled has opened before.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         let (db, blobs) = (File::open(folder.join("db"))?, folder.join("blobs"));
@@ -30,14 +30,14 @@ impl Medium {
         &self.folder
     }
 
-    /// Brings everything to the medium, the folders included.
+    /// Syncs all files, the folder and its parent.
     pub(crate) fn sync_all(&mut self) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             if entry.file_type()?.is_file() {
                 match File::open(entry.path()) {
                     Ok(file) => file.sync_all()?,
-                    // A snapshot that sled has just replaced.
+                    // sled has just replaced a snapshot.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
                 }
@@ -52,13 +52,13 @@ impl Medium {
         }
     }
 
-    /// Brings what changed since the last time to the medium: the log, and new files of large values.
+    /// Syncs the changes since the last sync: the log, and new files of large values.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        // Large values first: the log names them.
+        // Large values first, because the log refers to them.
         let modified = fs::metadata(&self.blobs)?.modified()?;
         let last = match self.synced {
-            // Within the resolution of the clock another file may have come.
-            Some((then, last)) if then == modified && !is_fresh(modified) => last,
+            // A time within the clock's resolution may cover files that came later.
+            Some((then, last)) if then == modified && !is_recent(modified) => last,
             Some((_, last)) => self.sync_blobs(Some(last))?,
             None => self.sync_blobs(None)?,
         };
@@ -66,13 +66,13 @@ impl Medium {
         self.db.sync_data()
     }
 
-    /// Syncs the files whose number is at least `from`, and the folder; gives the greatest number.
+    /// Syncs the blob files whose number is at least `from`, and their folder. Returns the greatest number.
     fn sync_blobs(&self, from: Option<u64>) -> io::Result<u64> {
         let mut greatest = from.unwrap_or(0);
         let mut has_synced = false;
         for entry in fs::read_dir(&self.blobs)? {
             let path = entry?.path();
-            // sled names them by their place in the log, which only grows.
+            // sled names a blob by its position in the log, which only grows.
             let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
             let Some(number) = number else { continue };
             if from.is_some_and(|from| number < from) {
@@ -81,7 +81,7 @@ impl Medium {
             greatest = greatest.max(number);
             match File::open(&path) {
                 Ok(file) => file.sync_all()?,
-                // Overwritten and removed meanwhile.
+                // The value was overwritten, and sled has removed its file.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             }
@@ -94,11 +94,11 @@ impl Medium {
     }
 }
 
-/// Whether a stamp is so young that a later change may carry the same one.
+/// True if a file time is so recent that a later change may get the same time.
 #[expect(
     clippy::disallowed_methods,
-    reason = "it is compared with stamps of the file system, which no other clock makes"
+    reason = "the file system stamps files with the system's clock, so no other clock compares with it"
 )]
-fn is_fresh(stamp: SystemTime) -> bool {
-    SystemTime::now().duration_since(stamp).is_ok_and(|age| age.as_millis() < 50)
+fn is_recent(time: SystemTime) -> bool {
+    SystemTime::now().duration_since(time).is_ok_and(|age| age.as_millis() < 50)
 }

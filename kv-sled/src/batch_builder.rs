@@ -1,0 +1,145 @@
+//! A batch under construction: a view of the tree with the pending changes over it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hashbrown::hash_map::Entry as MapEntry;
+use kv_core::{Deadline, Entry, Error, Key, Result, stored};
+use sled::{IVec, Tree};
+
+use crate::codec::{data_key, entry};
+use crate::error::{from_sled, is_fatal};
+use crate::health::Poison;
+use crate::pending::{PendingChanges, PendingRecord};
+
+/// Reads the tree through pending changes, and adds to them. The owner excludes other writers, so the tree does not
+/// change meanwhile.
+pub(crate) struct BatchBuilder<'t> {
+    tree: &'t Tree,
+    now: SystemTime,
+    changes: PendingChanges,
+    /// Changes that are being written: above the tree and below `changes`.
+    flushing: Option<Arc<PendingChanges>>,
+    /// The keys that this builder has changed, in order, for watchers.
+    changed_keys: Vec<Key>,
+    /// The first error after which sled must not be used any more.
+    poison: Option<Poison>,
+}
+
+impl<'t> BatchBuilder<'t> {
+    /// Continues the given changes.
+    pub(crate) fn new(
+        tree: &'t Tree,
+        now: SystemTime,
+        mut changes: PendingChanges,
+        flushing: Option<Arc<PendingChanges>>,
+    ) -> Self {
+        changes.generation += 1;
+        Self { tree, now, changes, flushing, changed_keys: Vec::new(), poison: None }
+    }
+
+    /// Returns all changes, including those that it continued, and the keys that it changed itself.
+    pub(crate) fn finish(self) -> (PendingChanges, Vec<Key>) {
+        (self.changes, self.changed_keys)
+    }
+
+    /// Takes the error after which neither this batch nor another may be applied.
+    pub(crate) fn take_poison(&mut self) -> Option<Poison> {
+        self.poison.take()
+    }
+
+    /// Sets the time for the writes that follow. A write may join a batch that was begun before its call. If it were
+    /// evaluated at the batch's earlier time, its entry would expire too soon (clause T-2).
+    pub(crate) fn set_now(&mut self, now: SystemTime) {
+        self.now = now;
+    }
+
+    /// The time at which writes are evaluated.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.now
+    }
+
+    pub(crate) fn tree(&self) -> &'t Tree {
+        self.tree
+    }
+
+    pub(crate) fn changes(&self) -> &PendingChanges {
+        &self.changes
+    }
+
+    /// The stored bytes of a key, with the batch so far.
+    pub(crate) fn stored(&mut self, key: &Key) -> Result<Option<IVec>> {
+        Ok(self.record(key)?.after.clone())
+    }
+
+    /// The deadline of a live entry.
+    pub(crate) fn live_deadline(&mut self, key: &Key) -> Result<Option<Deadline>> {
+        let now = self.now;
+        let Some(stored) = &self.record(key)?.after else { return Ok(None) };
+        let deadline = stored::deadline(key, stored)?;
+        Ok((!deadline.has_passed(now)).then_some(deadline))
+    }
+
+    /// A live entry and its deadline.
+    pub(crate) fn live(&mut self, key: &Key) -> Result<Option<(Entry, Deadline)>> {
+        let Some(stored) = self.stored(key)? else { return Ok(None) };
+        if stored::deadline(key, &stored)?.has_passed(self.now) {
+            return Ok(None);
+        }
+        entry(key, stored).map(Some)
+    }
+
+    /// Sets or removes the stored bytes of a key.
+    pub(crate) fn put(&mut self, key: &Key, stored: Option<Vec<u8>>) -> Result<()> {
+        let generation = self.changes.generation;
+        let record = self.record(key)?;
+        let after = stored.map(IVec::from);
+        let bytes = |stored: Option<&IVec>| stored.map_or(0, |stored| stored.len());
+        let (less, more) = (bytes(record.after.as_ref()), bytes(after.as_ref()));
+        record.after = after;
+        if record.changed.replace(generation) != Some(generation) {
+            self.changed_keys.push(key.clone());
+        }
+        self.changes.bytes = (self.changes.bytes + more).saturating_sub(less);
+        Ok(())
+    }
+
+    /// Removes an index entry that agrees with no record.
+    pub(crate) fn remove_index_key(&mut self, physical: IVec) {
+        self.changes.stray_index_keys.insert(physical);
+    }
+
+    /// The deadline that the index in the tree should have for a key.
+    pub(crate) fn deadline_in_tree(&mut self, key: &Key) -> Result<Option<Deadline>> {
+        let record = self.record(key)?;
+        Ok(record.before.as_ref().and_then(|stored| stored::deadline(key, stored).ok()))
+    }
+
+    /// Converts an error of reading the tree, and keeps it if it is fatal.
+    pub(crate) fn tree_error(&mut self, error: sled::Error) -> Error {
+        convert(&mut self.poison, error)
+    }
+
+    fn record(&mut self, key: &Key) -> Result<&mut PendingRecord> {
+        match self.changes.records.entry(key.clone()) {
+            MapEntry::Occupied(slot) => Ok(slot.into_mut()),
+            MapEntry::Vacant(slot) => {
+                let flushing = self.flushing.as_ref().and_then(|flushing| flushing.records.get(key));
+                let before = match flushing {
+                    Some(record) => record.after.clone(),
+                    None => self.tree.get(data_key(key)).map_err(|error| convert(&mut self.poison, error))?,
+                };
+                self.changes.bytes += key.as_str().len() + before.as_ref().map_or(0, |stored| stored.len());
+                Ok(slot.insert(PendingRecord { after: before.clone(), before, changed: None }))
+            }
+        }
+    }
+}
+
+fn convert(poison: &mut Option<Poison>, error: sled::Error) -> Error {
+    let error = from_sled(error);
+    if is_fatal(&error) {
+        poison.get_or_insert_with(|| Poison::failed(&error));
+    }
+    error
+}

@@ -1,0 +1,73 @@
+//! The clean-shutdown marker: the tree checksum at closing, in a file beside sled's.
+//!
+//! sled truncates its log at the first part that it cannot read, because that is what a crash leaves. So it takes
+//! damage to the last writes, and a log that has lost its end, for a crash. The marker tells the two apart. It exists
+//! from closing to the next write: it is synced after the data that it describes, and removed before they change.
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 0–21 | the [tree checksum](crate::tree_checksum) |
+//! | 22–25 | CRC-32 of bytes 0–21, little-endian; a marker that does not match it is ignored |
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::tree_checksum::TreeChecksum;
+
+pub(crate) const FILE_NAME: &str = "sealed";
+
+/// Writes the marker. The files that it describes must be synced before.
+pub(crate) fn write(folder: &Path, checksum: TreeChecksum) -> io::Result<()> {
+    let (new, checksum) = (folder.join("sealed.new"), checksum.encode());
+    let mut file = File::create(&new)?;
+    file.write_all(&checksum)?;
+    file.write_all(&crc32fast::hash(&checksum).to_le_bytes())?;
+    file.sync_all()?;
+    fs::rename(new, folder.join(FILE_NAME))?;
+    File::open(folder)?.sync_all()
+}
+
+/// Reads the marker. `None` if there is none, or if it is damaged.
+pub(crate) fn read(folder: &Path) -> Option<TreeChecksum> {
+    let bytes = fs::read(folder.join(FILE_NAME)).ok()?;
+    let (checksum, crc) = bytes.split_last_chunk()?;
+    (crc32fast::hash(checksum) == u32::from_le_bytes(*crc)).then(|| TreeChecksum::decode(checksum).ok())?
+}
+
+/// Removes the marker, before the first write.
+pub(crate) fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_file(folder.join(FILE_NAME)) {
+        Ok(()) => File::open(folder)?.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_reads_back_until_it_is_removed_and_a_damaged_one_is_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut checksum = TreeChecksum::default();
+        checksum.add(b"da", b"1");
+        assert_eq!(read(folder.path()), None);
+        write(folder.path(), checksum).unwrap();
+        assert_eq!(read(folder.path()), Some(checksum));
+        let file = folder.path().join(FILE_NAME);
+        let intact = fs::read(&file).unwrap();
+        for place in 0..intact.len() {
+            let mut damaged = intact.clone();
+            damaged[place] ^= 1;
+            fs::write(&file, damaged).unwrap();
+            assert_eq!(read(folder.path()), None, "{place}");
+            fs::write(&file, &intact[..place]).unwrap();
+            assert_eq!(read(folder.path()), None, "{place}");
+        }
+        remove(folder.path()).unwrap();
+        remove(folder.path()).unwrap();
+        assert_eq!(read(folder.path()), None);
+    }
+}

@@ -1,0 +1,43 @@
+//! The URL scheme `sled:PATH`, and opening by path.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kv_core::{Error, KvStore, Result, Scheme};
+
+use crate::builder::SledBuilder;
+use crate::config::SledConfig;
+use crate::store::SledStore;
+use crate::verify;
+
+/// The scheme `sled:PATH`.
+pub const SCHEME: Scheme = Scheme::new(
+    "sled",
+    "sled:PATH?durability=process&cache=256MiB&min_free=64MiB&sweep_interval=500ms&operation_timeout=10s&check=everything",
+    |url| {
+        Box::pin(async move {
+            let store = SledBuilder::default().config(SledConfig::from_url(&url)?).open(url.path()?).await?;
+            Ok(Arc::new(store) as Arc<dyn KvStore>)
+        })
+    },
+)
+.with_verify(|url, take| {
+    Box::pin(async move {
+        let path = SledConfig::from_url(&url).and_then(|_| url.path())?;
+        let read = tokio::task::spawn_blocking(move || verify::export(path, take));
+        read.await.map_or_else(|_| Err(Error::unavailable("the check could not be run")), |found| found.map(Into::into))
+    })
+});
+
+impl SledStore {
+    /// Opens the store in this folder with the default settings. Creates it if it does not exist.
+    ///
+    /// # Errors
+    /// Those of [`SledBuilder::open`].
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the store is closed as soon as it is open.
+    pub async fn open(path: impl AsRef<Path> + Send) -> Result<Self> {
+        Self::builder().open(path).await
+    }
+}

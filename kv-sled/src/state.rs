@@ -1,0 +1,89 @@
+//! The state that a store's handles, worker and watchdog share.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use kv_core::hub::{Changes, Hub, Messages};
+use kv_core::{Clock, Result, StoreInfo};
+use parking_lot::RwLock;
+
+use crate::config::SledDurability;
+use crate::health::Health;
+use crate::stats::Counters;
+use crate::write_behind::WriteBehind;
+
+/// The state that handles and threads share.
+pub(crate) struct State {
+    pub(crate) info: StoreInfo,
+    pub(crate) health: Health,
+    /// The tree that callers read; `None` before opening has finished and after closing.
+    pub(crate) tree: RwLock<Option<sled::Tree>>,
+    /// sled's configuration, which also reports errors of sled's background threads.
+    pub(crate) sled_config: OnceLock<sled::Config>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) operation_timeout: Duration,
+    pub(crate) changes: Hub<Changes>,
+    pub(crate) messages: Hub<Messages>,
+    pub(crate) counters: Counters,
+    /// The write-behind buffer, with the durability `Interval` only.
+    pub(crate) write_behind: Option<WriteBehind>,
+}
+
+impl State {
+    pub(crate) fn new(
+        info: StoreInfo,
+        clock: Arc<dyn Clock>,
+        operation_timeout: Duration,
+        durability: SledDurability,
+    ) -> Self {
+        let is_write_behind = matches!(durability, SledDurability::Interval(_));
+        Self {
+            info,
+            health: Health::new(),
+            tree: RwLock::new(None),
+            sled_config: OnceLock::new(),
+            clock,
+            operation_timeout,
+            changes: Hub::new(),
+            messages: Hub::new(),
+            counters: Counters::default(),
+            write_behind: is_write_behind.then(WriteBehind::new),
+        }
+    }
+
+    /// Refuses a call on a store that is closed or poisoned.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.health.check()
+    }
+
+    /// True if one of sled's background threads has failed.
+    pub(crate) fn has_sled_failed(&self) -> bool {
+        self.sled_config.get().is_some_and(|config| config.global_error().is_err())
+    }
+}
+
+/// Leaves out the tree, whose `Debug` prints all stored data.
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            info,
+            health,
+            tree: _,
+            sled_config: _,
+            clock,
+            operation_timeout,
+            changes: _,
+            messages: _,
+            counters,
+            write_behind: _,
+        } = self;
+        f.debug_struct("State")
+            .field("info", info)
+            .field("health", health)
+            .field("clock", clock)
+            .field("operation_timeout", operation_timeout)
+            .field("counters", counters)
+            .finish_non_exhaustive()
+    }
+}
