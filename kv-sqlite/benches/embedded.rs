@@ -1,9 +1,10 @@
-//! The store beside the raw driver, in one run and in turns, as ratios: `cargo bench -p kv-sqlite`.
+//! Compares the store with the raw driver, in alternating rounds of one run: `cargo bench -p anykv-sqlite`.
 //!
-//! Arguments filter by name, as `set 10000x100`; the names are `get`, `list`, `set`, `files` and `syncs` of 10000x100,
-//! 1000000x100 and 100000x1000, which are entries and bytes. Both sides have the same settings, keys and values, and both sync
-//! each commit. Raw rows have a key and a value; the store's have a version, a deadline and checks beside them. Raw rows are
-//! in the tree of the keys where they are small, and outside where they are large, whichever is the better for SQLite.
+//! Arguments filter by name, for example `set 10000x100`. The names are `get`, `list`, `set`, `files` and `syncs`; the
+//! sizes are 10000x100, 1000000x100 and 100000x1000, in entries and bytes. Both sides have the same settings,
+//! keys and values, and sync each commit. Raw rows have a key and a value; the store's rows also have a version, a
+//! deadline and two checksums. The raw table is `WITHOUT ROWID` for small values and has rowids for large ones,
+//! whichever is faster in SQLite.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that fails has no figure")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the system's clock")]
 #![allow(clippy::cast_precision_loss, reason = "a rate is not exact")]
@@ -23,7 +24,8 @@ use tokio::runtime::Runtime;
 const ROUNDS: usize = 15;
 const ROUND: Duration = Duration::from_millis(250);
 
-/// The environment variable by which this program finds out that it only writes, while its syncs are counted.
+/// The environment variable with the number of tasks. With it, this program only writes, while `strace` counts its
+/// syncs.
 const TASKS: &str = "KV_SQLITE_BENCH_TASKS";
 
 fn main() {
@@ -32,26 +34,26 @@ fn main() {
         return write_counted(&runtime, tasks.parse().unwrap());
     }
     let words: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let is_wanted = |name: &str| words.iter().all(|word| name.split(' ').any(|part| part == word));
+    let is_selected = |name: &str| words.iter().all(|word| name.split(' ').any(|part| part == word));
     for (entries, bytes) in [(10_000, 100), (1_000_000, 100), (100_000, 1_000)] {
         let name = |what: &str| format!("{what} {entries}x{bytes}");
-        if ["get", "list", "set", "files"].iter().any(|what| is_wanted(&name(what))) {
+        if ["get", "list", "set", "files"].iter().any(|what| is_selected(&name(what))) {
             let folder = tempfile::tempdir().unwrap();
-            let both = Both::new(&runtime, folder.path(), entries, bytes);
-            both.run(&runtime, |what| is_wanted(&name(what)));
-            if is_wanted(&name("files")) {
-                both.files(&runtime, folder.path());
+            let comparison = Comparison::new(&runtime, folder.path(), entries, bytes);
+            comparison.run(&runtime, |what| is_selected(&name(what)));
+            if is_selected(&name("files")) {
+                comparison.files(&runtime, folder.path());
             }
         }
     }
-    if is_wanted("syncs 10000x100") {
+    if is_selected("syncs 10000x100") {
         for tasks in [1, 16, 64] {
             count_syncs(tasks);
         }
     }
 }
 
-/// How many writes are counted.
+/// The number of writes whose syncs are counted.
 const COUNTED: usize = 6_400;
 
 fn write_counted(runtime: &Runtime, tasks: usize) {
@@ -76,7 +78,7 @@ fn write_counted(runtime: &Runtime, tasks: usize) {
     });
 }
 
-/// Writes in a process of its own, whose calls to the system `strace` counts.
+/// Writes in a child process while `strace` counts its syncs.
 fn count_syncs(tasks: usize) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("calls");
@@ -84,19 +86,22 @@ fn count_syncs(tasks: usize) {
     command.args(["-f", "-c", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o"]).arg(&output);
     let status = command.arg(std::env::current_exe().unwrap()).env(TASKS, tasks.to_string()).status();
     if !status.is_ok_and(|status| status.success()) {
-        println!("NOT RUN: `strace` is not installed, or may not trace");
+        println!("NOT RUN: `strace` is not installed or may not trace");
         return;
     }
     let table = std::fs::read_to_string(&output).unwrap();
     let calls = table.lines().filter(|line| line.ends_with("sync")).filter_map(|line| line.split_whitespace().nth(3));
     let calls: usize = calls.map(|calls| calls.parse::<usize>().unwrap()).sum();
-    println!("{tasks} tasks: {:.3} syncs a write, opening and closing included", calls as f64 / COUNTED as f64);
+    println!(
+        "{tasks} tasks: {:.3} syncs per write, including those of opening and closing",
+        calls as f64 / COUNTED as f64
+    );
 }
 
-/// One side of a comparison: does some operations for about a round, and says how many.
+/// One side of a comparison: its name, and a function that runs operations for about a round and returns their number.
 type Side<'s> = (String, Box<dyn FnMut() -> usize + 's>);
 
-/// Runs the sides in turns and prints their rates, and how each compares with the first.
+/// Runs the sides alternately and prints their rates, and the ratio of each to the first.
 fn compare(what: &str, mut sides: Vec<Side<'_>>) {
     let mut rates = vec![Vec::new(); sides.len()];
     for round in 0..=ROUNDS {
@@ -112,11 +117,11 @@ fn compare(what: &str, mut sides: Vec<Side<'_>>) {
     println!("{what}");
     let first = rates[0].clone();
     for ((name, _), rates) in sides.iter().zip(&rates) {
-        let (least, most) = rates.iter().fold((f64::MAX, 0.0_f64), |(l, m), rate| (l.min(*rate), m.max(*rate)));
-        // Of each round by itself: what else the machine does changes more slowly than that.
+        let (min, max) = rates.iter().fold((f64::MAX, 0.0_f64), |(l, m), rate| (l.min(*rate), m.max(*rate)));
+        // A ratio per round: other load on the machine changes more slowly than the rounds alternate.
         let ratios: Vec<f64> = rates.iter().zip(&first).map(|(rate, first)| rate / first).collect();
         let (rate, ratio) = (median(rates), median(&ratios));
-        println!("  {name:<42} {rate:>10.0}/s  ({least:.0}–{most:.0})  {ratio:>5.2} x");
+        println!("  {name:<42} {rate:>10.0}/s  ({min:.0}–{max:.0})  {ratio:>5.2} x");
     }
 }
 
@@ -126,7 +131,7 @@ fn median(rates: &[f64]) -> f64 {
     rates[rates.len() / 2]
 }
 
-struct Both {
+struct Comparison {
     keys: Arc<Vec<Key>>,
     bytes: usize,
     store: Arc<dyn KvStore>,
@@ -137,7 +142,7 @@ const RAW_GET: &str = "SELECT value FROM raw WHERE key = ?1";
 const RAW_SET: &str = "INSERT INTO raw VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
 const RAW_LIST: &str = "SELECT key, value FROM raw WHERE key >= ?1 ORDER BY key LIMIT 100";
 
-impl Both {
+impl Comparison {
     fn new(runtime: &Runtime, folder: &Path, entries: usize, bytes: usize) -> Self {
         let clustered = if bytes < 500 { "WITHOUT ROWID" } else { "" };
         let keys: Vec<Key> =
@@ -164,15 +169,15 @@ impl Both {
         Self { keys: Arc::new(keys), bytes, store, raw }
     }
 
-    fn run(&self, runtime: &Runtime, is_wanted: impl Fn(&str) -> bool) {
+    fn run(&self, runtime: &Runtime, is_selected: impl Fn(&str) -> bool) {
         let what = format!("{} entries of {} bytes", self.keys.len(), self.bytes);
-        if is_wanted("get") {
+        if is_selected("get") {
             compare(&format!("get, one thread, {what}"), vec![self.raw_get(), self.store_get(runtime)]);
         }
-        if is_wanted("list") {
+        if is_selected("list") {
             compare(&format!("list of 100, {what}"), vec![self.raw_list(), self.store_list(runtime)]);
         }
-        if is_wanted("set") {
+        if is_selected("set") {
             for tasks in [1, 16, 64] {
                 let sides = vec![self.raw_set(tasks), self.store_set(runtime, tasks)];
                 compare(&format!("durable set, {what}"), sides);
@@ -180,7 +185,7 @@ impl Both {
         }
     }
 
-    /// What the files take, and how long opening and checking them does.
+    /// Measures the sizes of the files, and the times to open and to verify the store.
     fn files(self, runtime: &Runtime, folder: &Path) {
         let Self { keys, bytes, store, raw } = self;
         runtime.block_on(store.close()).unwrap();
@@ -267,7 +272,7 @@ impl Both {
         ("store".into(), Box::new(side))
     }
 
-    /// One thread that commits batches: more than a program that writes from many tasks ever has.
+    /// One thread that commits full batches, an upper bound for a program that writes from many tasks.
     fn raw_set(&self, batch: usize) -> Side<'_> {
         let mut next = 0;
         let side = move || {
@@ -286,14 +291,14 @@ impl Both {
     }
 
     fn store_set<'s>(&'s self, runtime: &'s Runtime, tasks: usize) -> Side<'s> {
-        let mut turn = 0;
+        let mut round = 0;
         let side = move || {
-            turn += 1;
+            round += 1;
             runtime.block_on(async {
                 let running: Vec<_> = (0..tasks)
                     .map(|task| {
                         let (store, keys, bytes) = (Arc::clone(&self.store), Arc::clone(&self.keys), self.bytes);
-                        let mut next = (turn * 104_729 + task * 15_485_863) % keys.len();
+                        let mut next = (round * 104_729 + task * 15_485_863) % keys.len();
                         tokio::spawn(async move {
                             let started = Instant::now();
                             let mut count = 0;
@@ -318,7 +323,7 @@ impl Both {
     }
 }
 
-/// Repeats until the round is over, and says how often.
+/// Repeats the operation until the round ends, and returns the number of repetitions.
 fn until_round_ends(mut operation: impl FnMut()) -> usize {
     let started = Instant::now();
     let mut count = 0;
@@ -329,12 +334,12 @@ fn until_round_ends(mut operation: impl FnMut()) -> usize {
     count
 }
 
-/// Numbers in an order that is not that of their keys.
+/// Scatters numbers, so that their order is not that of their keys.
 fn scattered(number: usize) -> String {
     format!("{:08x}", u32::try_from(number).unwrap().wrapping_mul(2_654_435_761))
 }
 
-/// Random bytes: equal values would make pages that do not change.
+/// Returns random bytes. With equal values an overwrite would not change the page.
 fn value(bytes: usize) -> Bytes {
     let mut value = Vec::with_capacity(bytes + 16);
     while value.len() < bytes {

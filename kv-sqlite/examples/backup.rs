@@ -1,4 +1,4 @@
-//! A copy of a store that is in use, by SQLite's own means: whole, and as of one moment. `cargo run -p kv-sqlite --example backup`
+//! Makes a consistent copy of a store in use, with `VACUUM INTO`. Run it: `cargo run -p anykv-sqlite --example backup`
 
 use kv_core::Kv;
 use kv_sqlite::{SqliteStore, rusqlite::Connection};
@@ -10,7 +10,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let kv = Kv::new(SqliteStore::open(&path).await?);
     kv.set(["users", "1"], "ada").await?;
 
-    // A connection of one's own, beside the store's. Copying the file would miss what is in its log.
+    // Use a separate connection. A copy of the file itself would miss the commits that are still in the log.
     Connection::open(&path)?.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
     kv.set(["users", "1"], "changed later").await?;
 

@@ -1,4 +1,5 @@
-//! Two processes on one file: this one watches, and a child of it writes. `cargo run -p kv-sqlite --example several_processes`
+//! Two processes use one file: the parent watches, and a child writes.
+//! Run it: `cargo run -p anykv-sqlite --example several_processes`
 
 use std::process::Command;
 

@@ -1,22 +1,23 @@
-//! How a store is put together: where it is, its settings and its clock.
+//! The builder: location, settings and clock of a store.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use kv_core::{Clock, Error, Operation, Result, StoreUrl, SystemClock};
+use kv_core::{Clock, Error, Operation, Result, SystemClock};
 
 use crate::config::{SqliteConfig, SyncMode};
-use crate::open;
+use crate::error::CONTEXT;
+use crate::open::{self, Location};
 use crate::statement::Table;
 use crate::store::SqliteStore;
 
-/// Where the database is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Location {
-    File(PathBuf),
-    Memory,
+impl SqliteStore {
+    /// Returns a builder, which takes the location, the table, the clock and the settings.
+    pub fn builder() -> SqliteBuilder {
+        SqliteBuilder { location: None, config: SqliteConfig::default(), clock: Arc::new(SystemClock) }
+    }
 }
 
 /// Builds a [`SqliteStore`].
@@ -43,31 +44,19 @@ pub struct SqliteBuilder {
 }
 
 impl SqliteBuilder {
-    pub(crate) fn new() -> Self {
-        Self { location: None, config: SqliteConfig::default(), clock: Arc::new(SystemClock) }
-    }
-
-    pub(crate) fn from_url(url: &StoreUrl) -> Result<Self> {
-        if url.scheme() != crate::SCHEME.name {
-            return Err(Error::invalid(format!("`{}:` is not `{}:`", url.scheme(), crate::SCHEME.name)));
-        }
-        let builder = Self::new().config(url.options()?);
-        Ok(if url.rest() == ":memory:" { builder.in_memory() } else { builder.path(url.path()?) })
-    }
-
-    /// Keeps the store in this file. It is created where it is missing, with the folders above it.
+    /// Keeps the store in this file. A missing file is created, with its missing parent directories.
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
         self.location = Some(Location::File(path.into()));
         self
     }
 
-    /// Keeps the store in memory, for as long as there is a handle.
+    /// Keeps the store in memory, until its last handle is dropped.
     pub fn in_memory(mut self) -> Self {
         self.location = Some(Location::Memory);
         self
     }
 
-    /// Takes all settings at once.
+    /// Replaces all settings at once.
     pub fn config(mut self, config: SqliteConfig) -> Self {
         self.config = config;
         self
@@ -115,27 +104,27 @@ impl SqliteBuilder {
         self
     }
 
-    /// Takes the time from this clock.
+    /// Sets the clock of deadlines and of the sweeper, by default [`SystemClock`].
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Opens the store, on any runtime or none: the store has threads of its own.
+    /// Opens the store. It works on any async runtime, because it has threads of its own.
     ///
     /// # Errors
-    /// - `Invalid`: no path was given, a setting is out of range, or the path is a folder.
-    /// - `Denied`, `Capacity`: the file cannot be created or written, or there is no room for it.
+    /// - `Invalid`: the path is missing or is a directory, or a setting is out of range.
+    /// - `Denied`, `Capacity`: the file cannot be created or written, or the disk is full.
     /// - `Unavailable`: another process holds the lock of the file for longer than the timeouts.
-    /// - `Corrupt`: the file is damaged, of a newer layout, or of another program. It is left as it is.
+    /// - `Corrupt`: the file is damaged, has a newer layout, or belongs to another program. It is not changed.
     pub async fn open(self) -> Result<SqliteStore> {
         let opened = async {
             let Self { location, config, clock } = self;
             let location =
-                location.ok_or_else(|| Error::invalid("a store needs a path, or to be in memory: none was given"))?;
+                location.ok_or_else(|| Error::invalid("the builder has no location: set `path` or `in_memory`"))?;
             let table = Table::new(&config.table)?;
             open::open(location, table, config, clock).await
         };
-        opened.await.map_err(|error: Error| error.with_operation(Operation::Open).with_backend(SqliteStore::NAME))
+        CONTEXT.operation(Operation::Open, opened.await)
     }
 }

@@ -1,11 +1,11 @@
-//! A row and the entry that it stands for.
+//! Rows from and to entries.
 
 use bytes::Bytes;
 use kv_core::{Deadline, Entry, Error, Key, Result, Version};
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
-/// A stored entry, whether its deadline has passed or not.
+/// A stored entry, live or expired.
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) value: Bytes,
@@ -14,14 +14,14 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// The columns that [`Stored::read`] takes, in its order. The value is in the row, or beside it.
+    /// The columns that [`Stored::read`] expects, in its order. The value is in the row, or in the table `beside`.
     pub(crate) const COLUMNS: &'static str =
         "row.deadline, row.deadline_check, row.version, row.checksum, row.value, beside.value";
 
-    /// Reads the columns from `first` on.
+    /// Reads the columns from index `first` on.
     ///
     /// # Errors
-    /// `Corrupt` where the row does not match its checks.
+    /// `Corrupt` if the row does not match its checksums.
     pub(crate) fn read(key: &Key, row: &Row<'_>, first: usize) -> Result<Self> {
         let key_check = crc32c::crc32c(key.as_str().as_bytes());
         let deadline = checked_deadline(key, key_check, row, first)?;
@@ -43,8 +43,10 @@ impl Stored {
         Ok(Self { value: Bytes::copy_from_slice(value), version, deadline })
     }
 
-    /// Whether a value is kept in its row. A row of more than about a quarter of a page is continued in a page of its own,
-    /// of which the rest is wasted; and the fewer rows a page has, the deeper is the tree that every read goes down.
+    /// True if a value is stored in its row.
+    ///
+    /// SQLite continues a row of more than about a quarter of a page in an overflow page of its own and wastes the rest
+    /// of that page. Large rows also leave fewer rows per page, which deepens the tree that every read descends.
     pub(crate) fn fits_row(key: &Key, value: &[u8]) -> bool {
         key.as_str().len() + value.len() <= 640
     }
@@ -55,16 +57,16 @@ impl Stored {
     }
 }
 
-/// Reads the two columns `deadline, deadline_check` from `first` on.
+/// Reads the columns `deadline, deadline_check` from index `first` on.
 ///
 /// # Errors
-/// `Corrupt` where they do not match.
+/// `Corrupt` if they do not match.
 pub(crate) fn read_deadline(key: &Key, row: &Row<'_>, first: usize) -> Result<Deadline> {
     checked_deadline(key, crc32c::crc32c(key.as_str().as_bytes()), row, first)
 }
 
 fn checked_deadline(key: &Key, key_check: u32, row: &Row<'_>, first: usize) -> Result<Deadline> {
-    let damaged = || Error::corrupt("the stored deadline does not match its check").with_key(key);
+    let damaged = || Error::corrupt("the stored deadline does not match its checksum").with_key(key);
     let deadline = match row.get_ref(first) {
         Ok(ValueRef::Null) => Deadline::NEVER,
         Ok(ValueRef::Integer(millis)) => Deadline::from_millis(u64::try_from(millis).map_err(|_| damaged())?),
@@ -76,18 +78,20 @@ fn checked_deadline(key: &Key, key_check: u32, row: &Row<'_>, first: usize) -> R
     }
 }
 
-/// The deadline as its column has it. It ends in the year 9999, so it always fits.
+/// The deadline as a column value. It always fits, because the latest deadline is in the year 9999.
 pub(crate) fn deadline_column(deadline: Deadline) -> Option<i64> {
     deadline.as_millis().and_then(|millis| i64::try_from(millis).ok())
 }
 
-/// CRC-32C of key, version and value. It covers the key, so that a row that lands under another key is told from one that
-/// belongs there. As a signed number it takes four bytes in a row; an unsigned one would take six.
+/// CRC-32C of key, version and value.
+///
+/// It covers the key, so that a row under a wrong key is detected. It is signed, because SQLite stores a signed 32-bit
+/// number in four bytes and an unsigned one in six.
 pub(crate) fn checksum_of(key: &Key, version: &[u8], value: &[u8]) -> i32 {
     value_check(crc32c::crc32c(key.as_str().as_bytes()), version, value)
 }
 
-/// CRC-32C of key and deadline; apart from the value's, so that a deadline moves without reading the value.
+/// CRC-32C of key and deadline. It is separate from the value's, so that a touch need not read the value.
 pub(crate) fn deadline_check(key: &Key, deadline: Deadline) -> i32 {
     millis_check(crc32c::crc32c(key.as_str().as_bytes()), deadline)
 }
@@ -105,9 +109,9 @@ fn millis_check(key_check: u32, deadline: Deadline) -> i32 {
 mod tests {
     use super::*;
 
-    /// What the first layout has; a check that changes makes every stored entry damaged.
+    /// A changed checksum would make every stored entry damaged.
     #[test]
-    fn the_checks_are_those_of_the_first_layout() {
+    fn the_checksums_are_those_of_the_first_layout() {
         let key = Key::new(["a", "b"]).unwrap();
         assert_eq!(checksum_of(&key, b"0123456789abcdef", b"ada"), -1_091_191_051);
         assert_eq!(deadline_check(&key, Deadline::from_millis(1_767_225_600_000)), 0xE53E_EC70_u32.cast_signed());
@@ -115,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_covers_all_that_it_is_of() {
+    fn a_checksum_covers_every_field() {
         let (key, other) = (Key::new(["a"]).unwrap(), Key::new(["b"]).unwrap());
         let check = checksum_of(&key, b"v", b"value");
         for changed in

@@ -1,4 +1,4 @@
-//! The database file before SQLite gets it: made with the right mode, and refused where it is not ours.
+//! Preparation of the database file before SQLite opens it: creates it with the right mode, and rejects foreign files.
 
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -13,29 +13,33 @@ use rusqlite::{Connection, OpenFlags};
 use crate::error;
 use crate::schema::APPLICATION_ID;
 
-/// Held while a file is created. Closing any descriptor of a file drops all locks that the process has on it, so a handle
-/// that creates the file must have closed it before another one may lock it.
+/// Serialises the creation of files in this process.
+///
+/// Closing any descriptor of a file drops all POSIX locks that the process holds on it. So a handle that creates the
+/// file must have closed its descriptor before another handle locks the file.
 static CREATING: Mutex<()> = Mutex::new(());
 
-/// The absolute path of the file, which now exists and is empty, or ours.
+/// Creates the file if it is missing and returns its absolute path. An existing file is empty or a database of this
+/// crate.
 ///
 /// # Errors
-/// `Invalid` for a folder, `Denied`, `Capacity`, and `Corrupt` for what is no database of this crate.
+/// `Invalid` for a directory, `Denied` and `Capacity` from the file system, and `Corrupt` for a foreign file.
 pub(crate) fn prepare(path: &Path) -> Result<PathBuf> {
-    // An absolute path is never taken for a URI, nor for SQLite's own `:memory:`.
+    // SQLite takes a relative path such as `:memory:` or `file:x` for a special name. It takes no absolute path for
+    // one.
     let path = std::path::absolute(path).map_err(|error| Error::invalid("the path is empty").with_source(error))?;
     if path.is_dir() {
-        return Err(Error::invalid("the path is a folder, and should be a file"));
+        return Err(Error::invalid("the path is a directory and not a file"));
     }
     create(&path).map_err(explain)?;
     let metadata = path.metadata().map_err(explain)?;
     if metadata.len() > 0 {
-        refuse_foreign(&path)?;
+        reject_foreign(&path)?;
     }
     Ok(path)
 }
 
-/// What tells a file from another one that takes its path, where the system tells at all.
+/// Device and inode of the file, which differ from those of another file at the same path. Off Unix: existence only.
 pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
     #[cfg(unix)]
     {
@@ -48,8 +52,8 @@ pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
     }
 }
 
-/// Why SQLite could not open a file that [`prepare`] has found: it does not say itself. The folder is asked with a file
-/// beside the database.
+/// The cause for which SQLite could not open a file that [`prepare`] has found. SQLite does not give it, so this
+/// creates a probe file in the same directory and returns the error of that.
 pub(crate) fn explain_open_failure(path: &Path) -> Option<Error> {
     let mut name = path.as_os_str().to_owned();
     name.push("-probe");
@@ -65,9 +69,9 @@ pub(crate) fn explain_open_failure(path: &Path) -> Option<Error> {
     }
 }
 
-/// The file, and the folders above it, where they are not there. Only the owner may read them.
+/// Creates the file and its parent directories if they are missing, readable by the owner only.
 fn create(path: &Path) -> io::Result<()> {
-    let _alone = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -75,8 +79,8 @@ fn create(path: &Path) -> io::Result<()> {
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let Some(folder) = path.parent() else { return Err(error) };
-            create_folder(folder)?;
+            let Some(directory) = path.parent() else { return Err(error) };
+            create_directory(directory)?;
             match options.open(path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
                 opened => drop(opened?),
@@ -84,42 +88,44 @@ fn create(path: &Path) -> io::Result<()> {
         }
         opened => drop(opened?),
     }
-    path.parent().map_or(Ok(()), sync_folder)
+    path.parent().map_or(Ok(()), sync_directory)
 }
 
-fn create_folder(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
+fn create_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
         return Ok(());
     }
-    if let Some(above) = folder.parent() {
-        create_folder(above)?;
+    if let Some(parent) = directory.parent() {
+        create_directory(parent)?;
     }
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match builder.create(folder) {
+    match builder.create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        // A new name is not safe from loss of power before the folder that has it is.
-        _ => folder.parent().map_or(Ok(()), sync_folder),
+        // fsync the parent directory: without it, a loss of power may remove the new entry.
+        _ => directory.parent().map_or(Ok(()), sync_directory),
     }
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
-/// Reads the mark of the application from the first page alone. The file is opened as one that never changes, so that nothing
-/// is locked, recovered or written, whoever's it is; and by SQLite, so that no lock of this process is dropped.
-fn refuse_foreign(path: &Path) -> Result<()> {
+/// Rejects a foreign file by the application id in its first page.
+///
+/// The file is opened as immutable, so that SQLite locks, recovers and writes nothing in a file that may be foreign. It
+/// is opened by SQLite and not by `File`, so that closing it drops no lock that this process holds on the file.
+fn reject_foreign(path: &Path) -> Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let uri = format!("file:{}?immutable=1", encode(path));
     let connection = Connection::open_with_flags(uri, flags)
         .map_err(|error| explain_open_failure(path).unwrap_or_else(|| error::read(error)))?;
-    // With this, a first page that counts more pages than there are is still read: they may be in the log, or be written at
-    // this moment by who creates the file.
+    // Without this setting SQLite refuses a file with fewer pages than its header counts. The missing pages may be in
+    // the write-ahead log, or another process may be writing them while it creates the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true).map_err(error::read)?;
     let id: i32 = match connection.query_row("PRAGMA application_id", [], |row| row.get(0)) {
-        Err(_) if was_being_created(path) => return Ok(()),
+        Err(_) if is_unfinished_creation(path) => return Ok(()),
         id => id.map_err(error::read)?,
     };
     if id == APPLICATION_ID {
@@ -128,19 +134,22 @@ fn refuse_foreign(path: &Path) -> Result<()> {
     Err(Error::corrupt(format!("the file is a database of another program, by its application id {id:#010x}")))
 }
 
-/// Whether what is there comes from a creation that a loss of power has ended: then a journal beside it says that the file
-/// was empty before. SQLite undoes it when it opens the file, under its locks, and it is asked again whose the file is.
-fn was_being_created(path: &Path) -> bool {
+/// True if a loss of power interrupted the creation of the file: the rollback journal then says that the file was
+/// empty.
+///
+/// SQLite rolls the creation back under its locks when it opens the file; the application id is checked again after
+/// that.
+fn is_unfinished_creation(path: &Path) -> bool {
     const MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
     let mut journal = path.as_os_str().to_owned();
     journal.push("-journal");
     let mut header = [0; 20];
     let is_read = File::open(journal).and_then(|mut journal| journal.read_exact(&mut header)).is_ok();
-    // Behind the magic number: how many records follow, a random number, and how many pages the database had.
+    // After the magic number: the number of records, a random number, and the initial number of pages of the database.
     is_read && header.starts_with(&MAGIC) && header.ends_with(&[0; 4])
 }
 
-/// The path's bytes as part of a URI.
+/// Percent-encodes the bytes of the path for a URI.
 fn encode(path: &Path) -> String {
     let mut text = String::new();
     for &byte in path.as_os_str().as_encoded_bytes() {
@@ -156,11 +165,11 @@ fn encode(path: &Path) -> String {
 fn explain(error: io::Error) -> Error {
     let explained = match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            Error::denied("the folder of the database cannot be written")
+            Error::denied("the directory of the database cannot be written")
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::capacity("the disk is full"),
         io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
-            Error::invalid("the path of the database cannot be one of a file")
+            Error::invalid("the path of the database cannot be the path of a file")
         }
         _ if is_out_of_files(&error) => Error::capacity("no file descriptors are left"),
         _ => Error::unavailable("the file system failed"),
@@ -168,7 +177,7 @@ fn explain(error: io::Error) -> Error {
     explained.with_source(error)
 }
 
-/// `ENFILE` and `EMFILE`, which the standard library has no name for.
+/// True for `ENFILE` and `EMFILE`, which `io::ErrorKind` does not name.
 fn is_out_of_files(error: &io::Error) -> bool {
     cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }
@@ -178,12 +187,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_in_a_uri_is_the_path() {
+    fn a_path_is_percent_encoded_for_a_uri() {
         assert_eq!(encode(Path::new("/a b/c?d#e%é.sqlite")), "/a%20b/c%3Fd%23e%25%C3%A9.sqlite");
     }
 
     #[test]
-    fn what_the_file_system_says_has_a_kind() {
+    fn errors_of_the_file_system_have_kinds() {
         use kv_core::ErrorKind::{Capacity, Denied, Invalid, Unavailable};
         let table = [
             (13, Denied),

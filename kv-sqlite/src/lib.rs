@@ -1,33 +1,45 @@
 #![doc = include_str!("../README.md")]
 
 mod batch;
-mod board;
 mod builder;
-mod changes;
+mod capabilities;
+mod change_log;
+mod clear;
 mod codec;
-mod commons;
 mod config;
+mod connection;
 mod error;
 mod file;
-mod keeper;
+mod free_pages;
+mod get;
 mod list;
+mod liveness;
+mod message;
 mod open;
-mod queue;
-mod reader;
-mod relied;
+mod poller;
+mod pool;
+mod read;
+mod runtime;
 mod schema;
+mod scheme;
+mod state;
 mod statement;
 mod store;
 mod sweep;
-mod turn;
+mod transaction;
 mod verify;
 mod watch;
+mod watchers;
+mod weak_map;
 mod write;
+mod write_lock;
 mod writer;
 
 pub use rusqlite;
 
 pub use self::builder::SqliteBuilder;
-pub use self::config::{SCHEME, SqliteConfig, SyncMode};
-pub use self::store::{CAPABILITIES, MEMORY_CAPABILITIES, SqliteStore};
+pub use self::capabilities::{CAPABILITIES, MEMORY_CAPABILITIES};
+pub use self::config::{SqliteConfig, SyncMode};
+pub use self::scheme::SCHEME;
+pub use self::store::SqliteStore;
 pub use self::verify::Verification;

@@ -1,35 +1,45 @@
-//! Opening: the connection, and the threads around it.
+//! Opening: connects to the database and starts the writer, the sweeper and the poller.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use kv_core::{Clock, Error, Result, StoreInfo, Version};
 use tokio::sync::{oneshot, watch};
 
-use crate::board::Letterbox;
-use crate::builder::Location;
+use crate::capabilities::MEMORY_CAPABILITIES;
 use crate::config::SqliteConfig;
-use crate::keeper::{Keeper, Timer};
-use crate::queue::Queue;
-use crate::reader::{Pool, Readers};
-use crate::relied::Relied;
-use crate::schema::{self, Place};
+use crate::connection::{DatabaseFile, open_in_memory};
+use crate::error::NAME;
+use crate::liveness::CheckedKeys;
+use crate::message::MessageHub;
+use crate::pool::{Pool, Readers, SharedConnection};
+use crate::runtime::{StoreRuntime, Timer};
+use crate::state::State;
 use crate::statement::{Statements, Table};
-use crate::store::{MEMORY_CAPABILITIES, Shared, SqliteStore};
-use crate::sweep;
-use crate::watch::{Watchers, keep_polling};
-use crate::writer::Writer;
+use crate::store::SqliteStore;
+use crate::watchers::Watchers;
+use crate::writer::queue::Queue;
+use crate::writer::worker::Writer;
+use crate::{poller, sweep};
 
-/// What the writer's thread has opened.
-#[derive(Debug)]
-struct Opened {
-    readers: Arc<Readers>,
-    letters: Arc<Letterbox>,
-    place: Option<Place>,
+/// The location of the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Location {
+    File(PathBuf),
+    Memory,
 }
 
-/// Opens the store. The connection is made on the writer's own thread, where a disk that does not answer keeps nobody else.
+/// The parts of a connected database that the handles need.
+#[derive(Debug)]
+struct Connected {
+    readers: Arc<Readers>,
+    messages: Arc<MessageHub>,
+    /// The file; `None` in memory.
+    database: Option<DatabaseFile>,
+}
+
+/// Opens the store. The writer's thread makes the connection, so that a disk that does not answer blocks no caller.
 pub(crate) async fn open(
     location: Location,
     table: Table,
@@ -40,50 +50,50 @@ pub(crate) async fn open(
         Location::File(_) => config.sync.capabilities(),
         Location::Memory => MEMORY_CAPABILITIES,
     };
-    let info = StoreInfo::new(SqliteStore::NAME, capabilities).with_limits(config.limits()?);
-    let keeper = Arc::new(Keeper::start()?);
-    let timer = keeper.timer().clone();
+    let info = StoreInfo::new(NAME, capabilities).with_limits(config.limits()?);
+    let runtime = Arc::new(StoreRuntime::start()?);
+    let timer = runtime.timer().clone();
     let (queue, jobs) = Queue::new(timer.clone(), config.operation_timeout);
     let sql = Arc::new(Statements::new(table));
-    let watchers = Watchers::new(random(), location != Location::Memory);
-    let relied = Arc::new(Relied::new());
+    let watchers = Watchers::new(random_handle(), location != Location::Memory);
+    let checked = Arc::new(CheckedKeys::new());
     let is_closed = Arc::new(AtomicBool::new(false));
-    let (ended, end) = watch::channel(false);
-    let (reply, opened) = oneshot::channel();
+    let (ended_sender, ended) = watch::channel(false);
+    let (reply, connected) = oneshot::channel();
 
-    let limit = config.operation_timeout;
+    let timeout = config.operation_timeout;
     let interval = config.sweep_interval;
     let writer = {
-        let (keeper, sql, clock, watchers) =
-            (Arc::clone(&keeper), Arc::clone(&sql), Arc::clone(&clock), watchers.clone());
-        let (relied, is_closed) = (Arc::clone(&relied), Arc::clone(&is_closed));
+        let (runtime, sql, clock, watchers) =
+            (Arc::clone(&runtime), Arc::clone(&sql), Arc::clone(&clock), watchers.clone());
+        let (checked, is_closed) = (Arc::clone(&checked), Arc::clone(&is_closed));
         move || {
-            let (connection, opened) = match connect(&location, &sql.table, &config, keeper.timer(), watchers.handle) {
-                Ok((connection, opened)) => (connection, opened),
-                Err(error) => {
-                    let _ = reply.send(Err(error));
-                    return;
-                }
-            };
-            let (readers, letters) = (Arc::clone(&opened.readers), Arc::clone(&opened.letters));
+            let (connection, connected) =
+                match connect(&location, &sql.table, &config, runtime.timer(), watchers.handle) {
+                    Ok(connected) => connected,
+                    Err(error) => {
+                        let _ = reply.send(Err(error));
+                        return;
+                    }
+                };
             let writer = Writer {
                 connection,
                 jobs,
                 sql,
                 clock,
-                keeper,
+                runtime,
                 watchers,
-                letters,
-                relied,
-                readers,
-                place: opened.place.clone(),
+                messages: Arc::clone(&connected.messages),
+                checked,
+                readers: Arc::clone(&connected.readers),
+                database: connected.database.clone(),
                 sync: config.sync,
                 is_closed,
                 last_batch: 0,
-                ended,
+                ended: ended_sender,
             };
-            // Whoever opened may have given up.
-            if reply.send(Ok(opened)).is_ok() {
+            // Sending fails if the caller has timed out or was dropped.
+            if reply.send(Ok(connected)).is_ok() {
                 writer.run();
             }
         }
@@ -91,35 +101,36 @@ pub(crate) async fn open(
     std::thread::Builder::new()
         .name("kv-sqlite-writer".into())
         .spawn(writer)
-        .map_err(|error| Error::capacity("no thread could be started").with_source(error))?;
+        .map_err(|error| Error::capacity("a thread could not be started").with_source(error))?;
 
-    let Opened { readers, letters, place } = match timer.limit(limit, opened).await {
-        Some(opened) => opened.unwrap_or_else(|_| Err(Error::unavailable("the writer ended while it was opening")))?,
-        None => return Err(Error::unavailable(format!("the database did not open within {limit:?}"))),
+    let Connected { readers, messages, database } = match timer.limit(timeout, connected).await {
+        Some(connected) => {
+            connected.unwrap_or_else(|_| Err(Error::unavailable("the writer ended while it opened the database")))?
+        }
+        None => return Err(Error::unavailable(format!("the database did not open within {timeout:?}"))),
     };
-    let sweeping = sweep::keep_sweeping(
+    timer.spawn(sweep::run_sweeper(
         Arc::clone(&clock),
         interval,
         Arc::downgrade(&readers),
         queue.downgrade(),
         Arc::clone(&sql),
-    );
-    timer.spawn(sweeping);
-    if let Some(place) = place {
-        timer.spawn(keep_polling(watchers.clone(), place, queue.downgrade(), Arc::clone(&sql)));
+    ));
+    if let Some(database) = database {
+        timer.spawn(poller::run(watchers.clone(), database, queue.downgrade(), Arc::clone(&sql)));
     }
-    Ok(SqliteStore::from_shared(Shared {
+    Ok(SqliteStore::from_state(State {
         info,
         queue,
         readers,
         sql,
         clock,
         watchers,
-        letters,
-        relied,
+        messages,
+        checked,
         is_closed,
-        ended: end,
-        keeper,
+        ended,
+        runtime,
     }))
 }
 
@@ -129,27 +140,27 @@ fn connect(
     config: &SqliteConfig,
     timer: &Timer,
     handle: i64,
-) -> Result<(crate::reader::SharedConnection, Opened)> {
+) -> Result<(SharedConnection, Connected)> {
     match location {
         Location::File(path) => {
-            let (place, connection) = Place::open_writer(path, table, config, timer)?;
-            let pool = Pool::new(place.clone(), config.readers, config.operation_timeout);
-            let name = (place.canonical(), table.as_str().to_owned());
-            let letters = Arc::new(Letterbox::new(handle, Some(name)));
-            let opened = Opened { readers: Arc::new(Readers::Pool(pool)), letters, place: Some(place) };
-            Ok((Arc::new(Mutex::new(connection)), opened))
+            let (database, connection) = DatabaseFile::open_writer(path, table, config, timer)?;
+            let pool = Pool::new(database.clone(), config.readers, config.operation_timeout);
+            let table_path = (database.canonical(), table.as_str().to_owned());
+            let messages = Arc::new(MessageHub::new(handle, Some(table_path)));
+            let connected = Connected { readers: Arc::new(Readers::Pool(pool)), messages, database: Some(database) };
+            Ok((Arc::new(Mutex::new(connection)), connected))
         }
         Location::Memory => {
-            let connection = Arc::new(Mutex::new(schema::open_in_memory(table)?));
-            let letters = Arc::new(Letterbox::new(handle, None));
-            let opened = Opened { readers: Arc::new(Readers::One(Arc::clone(&connection))), letters, place: None };
-            Ok((connection, opened))
+            let connection = Arc::new(Mutex::new(open_in_memory(table)?));
+            let messages = Arc::new(MessageHub::new(handle, None));
+            let readers = Arc::new(Readers::Shared(Arc::clone(&connection)));
+            Ok((connection, Connected { readers, messages, database: None }))
         }
     }
 }
 
-/// A number that no other handle has.
-fn random() -> i64 {
+/// A random number, which identifies a handle among all handles on the file.
+fn random_handle() -> i64 {
     let version = Version::random();
     version.as_bytes().first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
 }

@@ -1,4 +1,4 @@
-//! The SQL of one table, put together once when the store is opened. Only validated names are ever part of it.
+//! The SQL statements of one table, built once when the store is opened. They contain validated names only.
 
 use std::ops::Bound;
 
@@ -6,13 +6,13 @@ use kv_core::{Error, Result};
 
 use crate::codec::Stored;
 
-/// A table's name: `[A-Za-z_][A-Za-z0-9_]{0,62}`, and not one of SQLite's own.
+/// A validated table name: `[A-Za-z_][A-Za-z0-9_]{0,62}`, without SQLite's reserved prefix `sqlite_`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Table(String);
 
 impl Table {
     pub(crate) fn new(name: &str) -> Result<Self> {
-        let has_shape = match name.as_bytes() {
+        let is_valid = match name.as_bytes() {
             [first, rest @ ..] => {
                 (first.is_ascii_alphabetic() || *first == b'_')
                     && rest.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
@@ -20,9 +20,9 @@ impl Table {
             }
             [] => false,
         };
-        if !has_shape || name.to_ascii_lowercase().starts_with("sqlite_") {
+        if !is_valid || name.to_ascii_lowercase().starts_with("sqlite_") {
             return Err(Error::invalid(
-                "a table's name has 1 to 63 letters, digits and `_`, no digit first, and does not start with `sqlite_`",
+                "a table name has 1 to 63 letters, digits and `_`, and does not begin with a digit or with `sqlite_`",
             ));
         }
         Ok(Self(name.to_owned()))
@@ -32,71 +32,76 @@ impl Table {
         &self.0
     }
 
-    /// What belongs to the table has a space in its name, so that it never meets a table that a caller names.
+    /// The table of the change log. The names of internal tables contain a space, so that no caller's table has the
+    /// same.
     pub(crate) fn changes(&self) -> String {
         format!("{} changes", self.0)
     }
 
+    /// The table of large values.
     pub(crate) fn beside(&self) -> String {
         format!("{} beside", self.0)
     }
 
+    /// The table of watcher leases.
     pub(crate) fn watchers(&self) -> String {
         format!("{} watchers", self.0)
     }
 
+    /// The index of deadlines.
     pub(crate) fn index(&self) -> String {
         format!("{} deadline", self.0)
     }
 }
 
-/// What a list reads beside the keys.
+/// The columns that a list reads beside the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Columns {
-    /// Everything, as [`Stored::read`] takes it.
+    /// The columns of [`Stored::read`].
     Entry,
-    /// The deadline and its check.
+    /// The deadline and its checksum.
     Deadline,
     /// The length of the value.
     Length,
 }
 
-/// Which rows of a list are wanted, as far as the text of the statement says it.
+/// The parts of a list query that change the text of the statement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ListShape {
     pub(crate) reverse: bool,
     pub(crate) columns: Columns,
 }
 
-/// The length of a value, which is known without reading it.
+/// The length of a value. SQLite knows it without reading the value.
 const LENGTH: &str = "ifnull(length(row.value), length(beside.value))";
 
+/// The statements of one table.
 #[derive(Debug)]
 pub(crate) struct Statements {
     pub(crate) table: Table,
     from: String,
     pub(crate) get: String,
     pub(crate) deadline: String,
-    pub(crate) put_beside: String,
+    pub(crate) insert_beside: String,
     pub(crate) replace_beside: String,
-    pub(crate) write_beside: String,
-    pub(crate) write: String,
+    pub(crate) update_keeping_beside: String,
+    pub(crate) upsert: String,
     pub(crate) move_deadline: String,
-    pub(crate) remove: String,
-    pub(crate) remove_due: String,
+    pub(crate) delete: String,
+    pub(crate) delete_due: String,
     pub(crate) is_due: String,
     pub(crate) due: String,
-    pub(crate) strays: String,
-    pub(crate) watchers: String,
-    pub(crate) drop_watchers: String,
-    pub(crate) drop_changes: String,
-    pub(crate) renew: String,
-    pub(crate) register: String,
-    pub(crate) deregister: String,
+    pub(crate) orphans: String,
+    pub(crate) other_leases: String,
+    pub(crate) expire_leases: String,
+    pub(crate) clear_unwatched_log: String,
+    pub(crate) renew_lease: String,
+    pub(crate) insert_lease: String,
+    pub(crate) delete_lease: String,
     pub(crate) last_change: String,
-    pub(crate) log: String,
-    pub(crate) prune: String,
-    pub(crate) changes: String,
+    pub(crate) log_change: String,
+    pub(crate) prune_changes: String,
+    pub(crate) changes_after: String,
 }
 
 impl Statements {
@@ -111,22 +116,22 @@ impl Statements {
                    WHERE row.key = ?1"#
             ),
             deadline: format!(r#"SELECT deadline, deadline_check FROM "{t}" WHERE key = ?1"#),
-            put_beside: format!(r#"INSERT INTO "{beside}" (value) VALUES (?1)"#),
+            insert_beside: format!(r#"INSERT INTO "{beside}" (value) VALUES (?1)"#),
             replace_beside: format!(
                 r#"UPDATE "{beside}" SET value = ?2 WHERE id = (SELECT beside FROM "{t}" WHERE key = ?1)"#
             ),
-            write_beside: format!(
+            update_keeping_beside: format!(
                 r#"UPDATE "{t}" SET deadline = ?2, deadline_check = ?3, version = ?4, checksum = ?5 WHERE key = ?1"#
             ),
-            write: format!(
+            upsert: format!(
                 r#"INSERT INTO "{t}" (key, deadline, deadline_check, version, checksum, value, beside)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                    ON CONFLICT (key) DO UPDATE SET
                    deadline = ?2, deadline_check = ?3, version = ?4, checksum = ?5, value = ?6, beside = ?7"#
             ),
             move_deadline: format!(r#"UPDATE "{t}" SET deadline = ?2, deadline_check = ?3 WHERE key = ?1"#),
-            remove: format!(r#"DELETE FROM "{t}" WHERE key = ?1 RETURNING deadline"#),
-            remove_due: format!(r#"DELETE FROM "{t}" WHERE key = ?1 AND deadline = ?2"#),
+            delete: format!(r#"DELETE FROM "{t}" WHERE key = ?1 RETURNING deadline"#),
+            delete_due: format!(r#"DELETE FROM "{t}" WHERE key = ?1 AND deadline = ?2"#),
             is_due: format!(r#"SELECT 1 FROM "{t}" WHERE deadline IS NOT NULL AND deadline <= ?1 LIMIT 1"#),
             due: format!(
                 r#"SELECT row.key, row.deadline, row.deadline_check, {LENGTH}
@@ -134,24 +139,25 @@ impl Statements {
                    WHERE row.deadline IS NOT NULL AND row.deadline <= ?1 AND (row.deadline, row.key) > (?2, ?3)
                    ORDER BY row.deadline, row.key LIMIT ?4"#
             ),
-            strays: format!(r#"SELECT (SELECT count(*) FROM "{beside}") - (SELECT count(beside) FROM "{t}")"#),
-            watchers: format!(r#"SELECT count(*), min(expires) FROM "{watchers}" WHERE id <> ?1"#),
-            drop_watchers: format!(r#"DELETE FROM "{watchers}" WHERE id <> ?1 AND expires <= ?2"#),
-            drop_changes: format!(r#"DELETE FROM "{changes}" WHERE NOT EXISTS (SELECT 1 FROM "{watchers}")"#),
-            renew: format!(r#"UPDATE "{watchers}" SET expires = ?2 WHERE id = ?1"#),
-            register: format!(r#"INSERT INTO "{watchers}" (id, expires) VALUES (?1, ?2)"#),
-            deregister: format!(r#"DELETE FROM "{watchers}" WHERE id = ?1"#),
+            orphans: format!(r#"SELECT (SELECT count(*) FROM "{beside}") - (SELECT count(beside) FROM "{t}")"#),
+            other_leases: format!(r#"SELECT count(*), min(expires) FROM "{watchers}" WHERE id <> ?1"#),
+            expire_leases: format!(r#"DELETE FROM "{watchers}" WHERE id <> ?1 AND expires <= ?2"#),
+            clear_unwatched_log: format!(r#"DELETE FROM "{changes}" WHERE NOT EXISTS (SELECT 1 FROM "{watchers}")"#),
+            renew_lease: format!(r#"UPDATE "{watchers}" SET expires = ?2 WHERE id = ?1"#),
+            insert_lease: format!(r#"INSERT INTO "{watchers}" (id, expires) VALUES (?1, ?2)"#),
+            delete_lease: format!(r#"DELETE FROM "{watchers}" WHERE id = ?1"#),
             last_change: format!("SELECT seq FROM sqlite_sequence WHERE name = '{changes}'"),
-            log: format!(r#"INSERT INTO "{changes}" (key, origin) VALUES (?1, ?2)"#),
-            prune: format!(r#"DELETE FROM "{changes}" WHERE sequence <= ?1"#),
-            changes: format!(
+            log_change: format!(r#"INSERT INTO "{changes}" (key, origin) VALUES (?1, ?2)"#),
+            prune_changes: format!(r#"DELETE FROM "{changes}" WHERE sequence <= ?1"#),
+            changes_after: format!(
                 r#"SELECT sequence, key, origin FROM "{changes}" WHERE sequence > ?1 ORDER BY sequence LIMIT ?2"#
             ),
             table,
         }
     }
 
-    /// What a list reads: `?1` and `?2` are the ends of the range, as far as there are any, and `?3` is the limit.
+    /// The statement of a list. `?1` and `?2` are the bounds of the range, as [`bound_text`] gives them; `?3` is the
+    /// limit in rows.
     pub(crate) fn list(&self, shape: ListShape, start: &Bound<String>, end: &Bound<String>) -> String {
         let ListShape { reverse, columns } = shape;
         let columns = match columns {
@@ -170,10 +176,18 @@ impl Statements {
             Bound::Unbounded => "",
         };
         let direction = if reverse { " DESC" } else { "" };
-        // Without values, what is beside is not looked up.
+        // A list without values needs no join with the table of large values.
         let table = format!(r#"FROM "{}" AS row"#, self.table.as_str());
         let from = if shape.columns == Columns::Deadline { &table } else { &self.from };
         format!("SELECT row.key, {columns} {from} WHERE TRUE{start}{end} ORDER BY row.key{direction} LIMIT ?3")
+    }
+}
+
+/// A bound of a range as a parameter; `None` for an unbounded end, which the statement does not mention.
+pub(crate) fn bound_text(bound: &Bound<String>) -> Option<&str> {
+    match bound {
+        Bound::Included(text) | Bound::Excluded(text) => Some(text),
+        Bound::Unbounded => None,
     }
 }
 
@@ -182,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_outside_the_allow_list_are_refused() {
+    fn names_outside_the_allow_list_are_invalid() {
         for name in ["a", "_", "A_9", &"x".repeat(63)] {
             assert!(Table::new(name).is_ok(), "{name}");
         }

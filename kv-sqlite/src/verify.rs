@@ -1,41 +1,43 @@
-//! Checking a whole file: the structure by SQLite, every row by its checks.
+//! The check of a whole file: the structure by SQLite, every row by its checksums.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use kv_core::{Error, ErrorKind, Key, Result, TakeEntry};
 use rusqlite::{Connection, params};
 
 use crate::codec::Stored;
 use crate::error;
-use crate::statement::{Columns, ListShape, Statements};
-use crate::sweep::end_text;
+use crate::state::State;
+use crate::statement::{Columns, ListShape, Statements, bound_text};
 
-/// How many rows are read in one go, so that a check of a large file does not hold up the cleaning of its log.
+/// The number of rows that are read in one statement. A read statement delays the checkpoint of the log, so that a
+/// check of a large file must not be a single one.
 const PAGE: i64 = 1_000;
 
-/// The most problems of the structure that are told.
+/// The number of problems of the structure that are reported.
 const MAX_PROBLEMS: i64 = 100;
 
-/// What a check of the whole store has found.
+/// The result of a check of the whole store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Verification {
-    /// How many entries are sound, those that have expired and are not swept yet included.
+    /// The number of sound entries, including expired ones that are not swept yet.
     pub entries: u64,
-    /// The keys whose entries are damaged. Reading one is `Corrupt`; deleting or overwriting it removes the damage.
+    /// The keys of damaged entries. Reading such an entry is `Corrupt`; deleting or overwriting it removes the damage.
     pub damaged: Vec<Key>,
-    /// What is wrong with the file's structure, in SQLite's words. Entries may be unreachable.
+    /// The problems of the file's structure, in SQLite's words. Entries may be unreachable.
     pub problems: Vec<String>,
 }
 
 impl Verification {
-    /// Whether nothing is wrong.
+    /// True if there is no damage.
     pub fn is_sound(&self) -> bool {
         self.damaged.is_empty() && self.problems.is_empty()
     }
 
-    /// Damage may end a check early, and is its answer.
-    fn end_of(&mut self, checked: Result<()>) -> Result<()> {
+    /// Turns damage that ends a part of the check into a reported problem.
+    fn report_damage(&mut self, checked: Result<()>) -> Result<()> {
         checked.or_else(|error| match error.kind() {
             ErrorKind::Corrupt => {
                 self.problems.push(error.to_string());
@@ -53,17 +55,28 @@ impl From<Verification> for kv_core::Verification {
     }
 }
 
-/// Checks everything, and gives each sound entry to `take`. It takes as long as reading the file does.
-pub(crate) fn verify(connection: &Connection, sql: &Statements, take: TakeEntry) -> Result<Verification> {
+impl State {
+    /// Runs the check on a separate thread.
+    pub(crate) async fn salvage(&self, take: TakeEntry) -> Result<Verification> {
+        let readers = Arc::clone(self.readers()?);
+        let sql = Arc::clone(&self.sql);
+        let timer = self.runtime.timer();
+        let checked = timer.spawn_blocking(move || readers.with(|connection| verify(connection, &sql, take)));
+        checked.await.unwrap_or_else(|| Err(Error::unavailable("the check could not be run")))
+    }
+}
+
+/// Checks everything, and passes each sound entry to `take`. It takes as long as reading the file.
+fn verify(connection: &Connection, sql: &Statements, take: TakeEntry) -> Result<Verification> {
     let mut found = Verification::default();
-    let structure = structure(connection, sql, &mut found);
-    found.end_of(structure)?;
-    let walk = walk(connection, sql, take, &mut found);
-    found.end_of(walk)?;
+    let structure = check_structure(connection, sql, &mut found);
+    found.report_damage(structure)?;
+    let rows = check_rows(connection, sql, take, &mut found);
+    found.report_damage(rows)?;
     Ok(found)
 }
 
-fn structure(connection: &Connection, sql: &Statements, found: &mut Verification) -> Result<()> {
+fn check_structure(connection: &Connection, sql: &Statements, found: &mut Verification) -> Result<()> {
     let pragma = format!("PRAGMA integrity_check({MAX_PROBLEMS})");
     let mut statement = connection.prepare(&pragma).map_err(error::read)?;
     let mut lines = statement.query([]).map_err(error::read)?;
@@ -73,19 +86,19 @@ fn structure(connection: &Connection, sql: &Statements, found: &mut Verification
             found.problems.push(line);
         }
     }
-    let strays: i64 = connection.query_row(&sql.strays, [], |row| row.get(0)).map_err(error::read)?;
-    if strays != 0 {
-        found.problems.push(format!("{strays} more values than entries are beside the table"));
+    let orphans: i64 = connection.query_row(&sql.orphans, [], |row| row.get(0)).map_err(error::read)?;
+    if orphans != 0 {
+        found.problems.push(format!("the table of large values has {orphans} more values than entries refer to"));
     }
     Ok(())
 }
 
-fn walk(connection: &Connection, sql: &Statements, mut take: TakeEntry, found: &mut Verification) -> Result<()> {
+fn check_rows(connection: &Connection, sql: &Statements, mut take: TakeEntry, found: &mut Verification) -> Result<()> {
     let shape = ListShape { reverse: false, columns: Columns::Entry };
     let (mut after, end): (Bound<String>, _) = (Bound::Unbounded, Bound::Unbounded);
     loop {
         let mut statement = connection.prepare_cached(&sql.list(shape, &after, &end)).map_err(error::read)?;
-        let mut rows = statement.query(params![end_text(&after), end_text(&end), PAGE]).map_err(error::read)?;
+        let mut rows = statement.query(params![bound_text(&after), bound_text(&end), PAGE]).map_err(error::read)?;
         let mut count = 0;
         while let Some(row) = rows.next().map_err(error::read)? {
             count += 1;
@@ -98,9 +111,9 @@ fn walk(connection: &Connection, sql: &Statements, mut take: TakeEntry, found: &
                     }
                     Err(_) => found.damaged.push(key),
                 },
-                Err(_) => found.problems.push("a row's key is not canonical".into()),
+                Err(_) => found.problems.push("the key of a row is not canonical".into()),
             }
-            if end_text(&after).is_some_and(|after| after >= text.as_str()) {
+            if bound_text(&after).is_some_and(|after| after >= text.as_str()) {
                 return Err(Error::corrupt("the rows are out of order"));
             }
             after = Bound::Excluded(text);

@@ -1,61 +1,66 @@
-//! The writes of the contract, as the writer applies them.
+//! Writes of a single key.
 
 use bytes::Bytes;
 use kv_core::{
-    CommitOutcome, DeleteOptions, DeleteOutcome, Error, Expiry, Key, Mutation, NewExpiry, SetOptions, SetOutcome,
-    Transaction, Version, When, counter,
+    DeleteOptions, DeleteOutcome, Expiry, IncrementOptions, Key, NewExpiry, Result, SetOptions, SetOutcome, Version,
+    When, counter,
 };
 
-use crate::batch::Batch;
 use crate::error::Abort;
+use crate::state::State;
+use crate::writer::job::Write;
+use crate::writer::rows::Rows;
 
-/// One call that changes the store: applied inside the writer's transaction, where nobody else writes.
-pub(crate) trait Write: Send + 'static {
-    /// What the caller is told after the commit.
-    type Outcome: Send + 'static;
-
-    /// Judges and applies. It may be run again, after what it did was rolled back; a call that it refuses has changed
-    /// nothing.
-    fn apply(&self, batch: &Batch<'_>) -> Result<Self::Outcome, Abort>;
-
-    /// What happens after the commit, before the caller is told.
-    fn committed(&self, outcome: &Self::Outcome) {
-        let _ = outcome;
+impl State {
+    pub(crate) async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        self.queue()?.call(self.to_set(key, value, options)?).await
     }
 
-    /// The version that a `get` shows where the write has happened.
-    fn version(&self) -> Option<Version> {
-        None
+    /// Makes the write of a set, after the checks that need no access to the store.
+    pub(crate) fn to_set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<Set> {
+        options.check(self.capabilities())?;
+        self.info.limits.check_value(value.len())?;
+        Ok(Set { key: key.clone(), value, options: options.clone(), version: Version::random() })
     }
 
-    /// How much it adds to a batch, in bytes.
-    fn bytes(&self) -> usize {
-        0
+    pub(crate) async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        options.check(self.capabilities())?;
+        self.queue()?.call(Delete { key: key.clone(), options: options.clone() }).await
+    }
+
+    pub(crate) async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
+        self.queue()?.call(Touch { key: key.clone(), expiry }).await
+    }
+
+    pub(crate) async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        options.check(self.capabilities())?;
+        let (key, version) = (key.clone(), Version::random());
+        self.queue()?.call(Increment { key, by, expiry: options.expiry, version }).await
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct Set {
-    pub(crate) key: Key,
-    pub(crate) value: Bytes,
-    pub(crate) options: SetOptions,
-    pub(crate) version: Version,
+    key: Key,
+    value: Bytes,
+    options: SetOptions,
+    version: Version,
 }
 
 impl Write for Set {
     type Outcome = SetOutcome;
 
-    fn apply(&self, batch: &Batch<'_>) -> Result<SetOutcome, Abort> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<SetOutcome, Abort> {
         let Self { key, value, options, version } = self;
         let mut previous = None;
         if options.when != When::Always || options.return_previous {
-            let current = batch.current(key)?.map(|(entry, _)| entry);
+            let current = rows.current(key)?.map(|(entry, _)| entry);
             if !options.when.holds(current.as_ref()) {
                 return Ok(SetOutcome::Refused { current });
             }
             previous = current.filter(|_| options.return_previous);
         }
-        batch.write(key, value, version, batch.resolve(key, options.expiry)?)?;
+        rows.write(key, value, version, rows.resolve(key, options.expiry)?)?;
         Ok(SetOutcome::Stored { version: Some(*version), previous })
     }
 
@@ -77,146 +82,65 @@ pub(crate) struct Delete {
 impl Write for Delete {
     type Outcome = DeleteOutcome;
 
-    fn apply(&self, batch: &Batch<'_>) -> Result<DeleteOutcome, Abort> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<DeleteOutcome, Abort> {
         let Self { key, options: DeleteOptions { when, return_previous, .. } } = self;
         if *when == When::Always && !return_previous {
-            let was_live = batch.remove(key)?;
+            let was_live = rows.remove(key)?;
             return Ok(if was_live { DeleteOutcome::Deleted { previous: None } } else { DeleteOutcome::Missing });
         }
-        let current = batch.current(key)?.map(|(entry, _)| entry);
+        let current = rows.current(key)?.map(|(entry, _)| entry);
         if !when.holds(current.as_ref()) {
             return Ok(DeleteOutcome::Refused { current });
         }
         if current.is_none() {
             return Ok(DeleteOutcome::Missing);
         }
-        batch.remove(key)?;
+        rows.remove(key)?;
         Ok(DeleteOutcome::Deleted { previous: current.filter(|_| *return_previous) })
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct Touch {
-    pub(crate) key: Key,
-    pub(crate) expiry: NewExpiry,
+struct Touch {
+    key: Key,
+    expiry: NewExpiry,
 }
 
 impl Write for Touch {
     type Outcome = bool;
 
-    fn apply(&self, batch: &Batch<'_>) -> Result<bool, Abort> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<bool, Abort> {
         let Self { key, expiry } = self;
-        if batch.current_deadline(key)?.is_none() {
+        if rows.current_deadline(key)?.is_none() {
             return Ok(false);
         }
-        batch.move_deadline(key, batch.resolve(key, (*expiry).into())?)?;
+        rows.move_deadline(key, rows.resolve(key, (*expiry).into())?)?;
         Ok(true)
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct Increment {
-    pub(crate) key: Key,
-    pub(crate) by: i64,
-    pub(crate) expiry: Expiry,
-    pub(crate) version: Version,
+struct Increment {
+    key: Key,
+    by: i64,
+    expiry: Expiry,
+    version: Version,
 }
 
 impl Write for Increment {
     type Outcome = i64;
 
-    fn apply(&self, batch: &Batch<'_>) -> Result<i64, Abort> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<i64, Abort> {
         let Self { key, by, expiry, version } = self;
-        let (sum, deadline) = match batch.current(key)? {
+        let (sum, deadline) = match rows.current(key)? {
             Some((entry, deadline)) => (counter::add(&entry.value, *by)?, deadline),
-            None => (*by, batch.resolve(key, *expiry)?),
+            None => (*by, rows.resolve(key, *expiry)?),
         };
-        batch.write(key, sum.to_string().as_bytes(), version, deadline)?;
+        rows.write(key, sum.to_string().as_bytes(), version, deadline)?;
         Ok(sum)
     }
 
     fn version(&self) -> Option<Version> {
         Some(self.version)
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Commit {
-    transaction: Transaction,
-    /// One for each mutation; those of deletes are not used.
-    versions: Vec<Version>,
-}
-
-impl Commit {
-    pub(crate) fn new(transaction: Transaction) -> Self {
-        let versions = transaction.mutations.iter().map(|_| Version::random()).collect();
-        Self { transaction, versions }
-    }
-}
-
-impl Write for Commit {
-    type Outcome = CommitOutcome;
-
-    fn apply(&self, batch: &Batch<'_>) -> Result<CommitOutcome, Abort> {
-        for (place, check) in self.transaction.checks.iter().enumerate() {
-            let current = batch.current(&check.key)?.map(|(entry, _)| entry);
-            if !check.when.holds(current.as_ref()) {
-                return Ok(CommitOutcome::Refused { check: place });
-            }
-        }
-        let mutations = || self.transaction.mutations.iter().zip(&self.versions);
-        let versions = batch.together(|| {
-            mutations()
-                .map(|(mutation, version)| match mutation {
-                    Mutation::Set { key, value, expiry } => {
-                        batch.write(key, value, version, batch.resolve(key, *expiry)?)?;
-                        Ok(Some(*version))
-                    }
-                    Mutation::Delete { key } => {
-                        batch.remove(key)?;
-                        Ok(None)
-                    }
-                    // The contract may grow; what is not known here is not half done.
-                    _ => Err(Error::unsupported(kv_core::Capability::Transactions).into()),
-                })
-                .collect::<Result<Vec<_>, Abort>>()
-        })?;
-        Ok(CommitOutcome::Committed { versions })
-    }
-
-    /// That of the last key that is written and not changed again.
-    fn version(&self) -> Option<Version> {
-        let Transaction { mutations, .. } = &self.transaction;
-        let mut later = Vec::new();
-        for (mutation, version) in mutations.iter().zip(&self.versions).rev() {
-            let is_last = !later.contains(&mutation.key());
-            if let (Mutation::Set { .. }, true) = (mutation, is_last) {
-                return Some(*version);
-            }
-            later.push(mutation.key());
-        }
-        None
-    }
-
-    fn bytes(&self) -> usize {
-        let sizes = self.transaction.mutations.iter().map(|mutation| match mutation {
-            Mutation::Set { value, .. } => value.len(),
-            _ => 0,
-        });
-        sizes.sum()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_commit_is_found_by_a_version_that_nothing_overwrites() {
-        let (a, b) = (Key::new(["a"]).unwrap(), Key::new(["b"]).unwrap());
-        let never = Expiry::Never;
-        let commit = Commit::new(Transaction::new().set(b.clone(), "1", never).set(a.clone(), "2", never).delete(a));
-        assert_eq!(commit.version(), Some(commit.versions[0]));
-        assert_eq!(Commit::new(Transaction::new().delete(b)).version(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The conformance suite on a file: each store is a table of its own.
+//! The conformance suite on one file. Each store is a separate table.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 use conformance_tests::{Fresh, Suite};
 use kv_sqlite::{CAPABILITIES, SqliteStore};

@@ -1,4 +1,5 @@
-//! The conformance suite on files that two processes have open, whose handles take turns; by the system's clock.
+//! The conformance suite on files that two processes have open. Calls alternate between their handles; the clock is the
+//! system's.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;

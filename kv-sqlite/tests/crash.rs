@@ -1,6 +1,7 @@
-//! A child writes and reports; it is killed at random moments, and what it reported is there.
+//! Kills of a writing process: every write that the child reported as acknowledged must be in the store afterwards.
 //!
-//! `CRASH_ROUNDS` says how often, 30 times unless said. Rounds go on in one file, so that recovery builds upon recovery.
+//! `CRASH_ROUNDS` sets the number of kills, by default 30. All rounds use one file, so that each round opens
+//! the result of earlier recoveries.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::{HashMap, HashSet};
@@ -15,14 +16,14 @@ use kv_core::{
 use kv_sqlite::{SqliteStore, SyncMode};
 
 mod support;
-use support::{Killed, Random, block_on, child, test};
+use support::{KillOnDrop, Random, block_on, child, test};
 
-/// Each task of the child owns its keys, so that the order of what happens to a key is the order of its lines.
+/// The number of tasks of the child. Each owns its keys, so that the lines of a key are in the order of its changes.
 const TASKS: u64 = 8;
 
 fn main() {
     support::main(
-        |name| block_on(write(mode(name))),
+        |name| block_on(run_child(mode(name))),
         vec![
             test("acknowledged_writes_survive_kill_9_with_a_sync_each", || rounds("every-commit")),
             test("acknowledged_writes_survive_kill_9_without_a_sync", || rounds("loses-on-power-cut")),
@@ -34,22 +35,22 @@ fn mode(name: &str) -> SyncMode {
     if name == "every-commit" { SyncMode::EveryCommit } else { SyncMode::LosesOnPowerCut }
 }
 
-/// The child: says what it tries, does it, and says that it was acknowledged.
-async fn write(sync: SyncMode) {
+/// The child: prints each write before it runs it, and prints its acknowledgement.
+async fn run_child(sync: SyncMode) {
     let store = SqliteStore::builder().path(support::path()).sync(sync).open().await.unwrap();
-    say("ready");
-    let tasks: Vec<_> = (0..TASKS).map(|task| tokio::spawn(task_of_child(store.clone(), task))).collect();
+    print_line("ready");
+    let tasks: Vec<_> = (0..TASKS).map(|task| tokio::spawn(run_task(store.clone(), task))).collect();
     for task in tasks {
         task.await.unwrap();
     }
 }
 
-/// One line, in one call to the system, so that none is torn.
-fn say(line: &str) {
+/// Prints a line in one system call, so that a kill tears no line.
+fn print_line(line: &str) {
     std::io::stdout().lock().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
-async fn task_of_child(store: SqliteStore, task: u64) {
+async fn run_task(store: SqliteStore, task: u64) {
     let mut random = Random::new();
     let name = format!("t{task}");
     for round in 0.. {
@@ -60,43 +61,43 @@ async fn task_of_child(store: SqliteStore, task: u64) {
         let value = format!("{round}-{}-{}", random.below(u64::MAX >> 12), "x".repeat(random.index(3_000)));
         match random.below(10) {
             0..3 => {
-                say(&format!("try {task} set {key} {value} -"));
+                print_line(&format!("try {task} set {key} {value} -"));
                 let version = store.set(&key, value.into(), &SetOptions::default()).await.unwrap().version().unwrap();
-                say(&format!("ack {task} {version}"));
+                print_line(&format!("ack {task} {version}"));
             }
             3..5 => {
-                say(&format!("try {task} set {key} {value} {millis}"));
+                print_line(&format!("try {task} set {key} {value} {millis}"));
                 let options = SetOptions::default().with_expiry(Expiry::At(at));
                 let version = store.set(&key, value.into(), &options).await.unwrap().version().unwrap();
-                say(&format!("ack {task} {version}"));
+                print_line(&format!("ack {task} {version}"));
             }
             5 => {
-                say(&format!("try {task} delete {key}"));
+                print_line(&format!("try {task} delete {key}"));
                 let _ = store.delete(&key, &DeleteOptions::default()).await.unwrap();
-                say(&format!("ack {task} -"));
+                print_line(&format!("ack {task} -"));
             }
             6 => {
-                say(&format!("try {task} touch {key} {millis}"));
+                print_line(&format!("try {task} touch {key} {millis}"));
                 store.touch(&key, NewExpiry::At(at)).await.unwrap();
-                say(&format!("ack {task} -"));
+                print_line(&format!("ack {task} -"));
             }
             7 => {
                 let key = Key::new([&name, "count"]).unwrap();
-                say(&format!("try {task} increment {key}"));
+                print_line(&format!("try {task} increment {key}"));
                 let count = store.increment(&key, 1, &IncrementOptions::default()).await.unwrap();
-                say(&format!("ack {task} {count}"));
+                print_line(&format!("ack {task} {count}"));
             }
             _ => {
                 let (left, right) = (Key::new([&name, "left"]).unwrap(), Key::new([&name, "right"]).unwrap());
                 let current = store.get(&left).await.unwrap().and_then(|entry| entry.version);
                 let when = current.map_or(When::Absent, When::Version);
-                say(&format!("try {task} pair {left} {right} {value}"));
+                print_line(&format!("try {task} pair {left} {right} {value}"));
                 let transaction = Transaction::new()
                     .check(left.clone(), when)
                     .set(left, value.clone(), Expiry::Never)
                     .set(right, value, Expiry::Never);
                 assert!(store.commit(&transaction).await.unwrap().is_committed());
-                say(&format!("ack {task} -"));
+                print_line(&format!("ack {task} -"));
             }
         }
     }
@@ -110,7 +111,7 @@ fn millis_of(moment: SystemTime) -> u64 {
     moment.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis().try_into().unwrap()
 }
 
-/// What is known of a key: its value, version where it is known, and deadline.
+/// The known parts of an entry. The version is unknown until an acknowledgement or a check gives it.
 #[derive(Debug, Clone, PartialEq)]
 struct Known {
     value: String,
@@ -120,7 +121,7 @@ struct Known {
 
 type Model = HashMap<String, Known>;
 
-/// Applies what a line tried; `ack` is what it gave, where it was acknowledged.
+/// Applies the write of a line to the model. `ack` is the acknowledged outcome, if there is one.
 fn apply(model: &mut Model, tried: &str, ack: Option<&str>) {
     let words: Vec<&str> = tried.split(' ').collect();
     let version = || ack.filter(|ack| *ack != "-").map(str::to_owned);
@@ -149,7 +150,7 @@ fn apply(model: &mut Model, tried: &str, ack: Option<&str>) {
                 model.insert(key.into(), Known { value: value.into(), version: None, deadline: None });
             }
         }
-        _ => panic!("a line that is none: {tried}"),
+        _ => panic!("an unknown line: {tried}"),
     }
 }
 
@@ -160,7 +161,7 @@ fn rounds(mode: &str) {
     let (mut random, mut model, mut versions) = (Random::new(), Model::new(), HashSet::new());
     let mut acknowledged = 0;
     for round in 0..rounds {
-        let mut running = Killed(child(mode, &path).spawn().unwrap());
+        let mut running = KillOnDrop(child(mode, &path).spawn().unwrap());
         let mut lines = BufReader::new(running.0.stdout.take().unwrap());
         let mut ready = String::new();
         lines.read_line(&mut ready).unwrap();
@@ -173,34 +174,34 @@ fn rounds(mode: &str) {
         acknowledged += done.len();
         for (tried, ack) in &done {
             if tried.starts_with("set ") {
-                assert!(versions.insert(ack.clone()), "round {round}: the version {ack} was given before");
+                assert!(versions.insert(ack.clone()), "round {round}: the version {ack} was used before");
             }
             apply(&mut model, tried, Some(ack));
         }
         block_on(check(&path, &mut model, pending, round));
     }
     eprintln!("{mode}: {rounds} kills, {acknowledged} acknowledged writes, none lost");
-    assert!(acknowledged > rounds as usize, "too few writes to tell anything");
+    assert!(acknowledged > rounds as usize, "too few writes for a result");
 }
 
-/// The acknowledged lines in the order of their acknowledgement, and what each task had tried last without one.
+/// Reads the acknowledged writes in the order of their acknowledgement, and the last unacknowledged write of each task.
 fn read(lines: BufReader<ChildStdout>) -> (Vec<(String, String)>, Vec<String>) {
     let (mut tried, mut done) = (HashMap::new(), Vec::new());
     for line in lines.lines() {
-        // The last line may be cut by the kill only between lines, because each is written whole.
+        // No line is torn, because each is printed by one system call.
         let line = line.unwrap();
         let (word, rest) = line.split_once(' ').unwrap();
         let (task, rest) = rest.split_once(' ').unwrap();
         match word {
             "try" => drop(tried.insert(task.to_owned(), rest.to_owned())),
             "ack" => done.push((tried.remove(task).unwrap(), rest.to_owned())),
-            _ => panic!("a line that is none: {line}"),
+            _ => panic!("an unknown line: {line}"),
         }
     }
     (done, tried.into_values().collect())
 }
 
-/// Every key is as the acknowledged writes left it, or as the one behind them that was not acknowledged did.
+/// Checks every key: it has the state after the acknowledged writes, or after the unacknowledged one that follows them.
 async fn check(path: &std::path::Path, model: &mut Model, pending: Vec<String>, round: u32) {
     let store = SqliteStore::open(path).await.unwrap();
     let verification = store.verify().await.unwrap();
@@ -219,17 +220,17 @@ async fn check(path: &std::path::Path, model: &mut Model, pending: Vec<String>, 
         let mut after = model.clone();
         apply(&mut after, &tried, None);
         let keys: Vec<&str> = tried.split(' ').skip(1).take(if tried.starts_with("pair") { 2 } else { 1 }).collect();
-        let happened = |model: &Model| keys.iter().all(|key| is_same(model.get(*key), found.get(*key)));
-        assert!(happened(model) || happened(&after), "round {round}: half of `{tried}`");
-        if happened(&after) {
+        let is_state_of = |model: &Model| keys.iter().all(|key| is_same(model.get(*key), found.get(*key)));
+        assert!(is_state_of(model) || is_state_of(&after), "round {round}: `{tried}` was applied in part");
+        if is_state_of(&after) {
             *model = after;
         }
     }
     for key in model.keys().chain(found.keys()) {
         let (known, entry) = (model.get(key), found.get(key));
-        assert!(is_same(known, entry), "round {round}: {key} should be {known:?} and is {entry:?}");
+        assert!(is_same(known, entry), "round {round}: {key} should be {known:?} but is {entry:?}");
     }
-    // From here on the versions are known, also those of writes that were not acknowledged.
+    // The store gives the versions that are still unknown, which are those of unacknowledged writes.
     for (key, known) in model {
         known.version = found[key].version.map(|version| version.to_string());
     }

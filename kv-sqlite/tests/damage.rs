@@ -1,4 +1,4 @@
-//! Damaged files: what can be read is right, and what cannot is said to be damaged.
+//! Damaged files: every value that can be read is right, and every other one is reported as damaged.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
@@ -21,8 +21,8 @@ async fn set(store: &SqliteStore, key: &Key, value: impl Into<kv_core::Bytes>) {
     assert!(store.set(key, value.into(), &SetOptions::default()).await.unwrap().is_stored());
 }
 
-/// A closed store of `count` entries, some of them with a deadline, some larger than a page; and what is in it.
-async fn filled(path: &Path, count: usize) -> HashMap<Key, Vec<u8>> {
+/// Creates and closes a store of `count` entries, some with a deadline, some larger than a page. Returns the entries.
+async fn create_store(path: &Path, count: usize) -> HashMap<Key, Vec<u8>> {
     let store = SqliteStore::open(path).await.unwrap();
     let mut random = Random::seeded(7);
     let mut expected = HashMap::new();
@@ -57,7 +57,7 @@ fn a_damaged_value_is_corrupt_and_the_others_work() {
         assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(&key(2))));
         assert_eq!(store.get(&key(3)).await.unwrap().unwrap().value, "sound");
 
-        // The list tells where the damage is, and goes on behind it.
+        // A list reports the key of the damage and continues after it.
         let (mut sound, mut damaged, mut query) = (Vec::new(), Vec::new(), ListQuery::default());
         loop {
             match store.list(&query).await {
@@ -78,11 +78,11 @@ fn a_damaged_value_is_corrupt_and_the_others_work() {
         assert_eq!((verification.entries, verification.damaged), (3, vec![key(0), key(2)]));
         assert_eq!(verification.problems, Vec::<String>::new());
 
-        // A condition over damage is refused, a plain write heals it.
+        // A conditional write of a damaged entry is an error; an unconditional one replaces the damage.
         let conditional = SetOptions::default().with_when(kv_core::When::Present);
         let error = store.set(&key(2), "new".into(), &conditional).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
-        set(&store, &key(2), "healed").await;
+        set(&store, &key(2), "repaired").await;
         assert!(store.delete(&key(0), &DeleteOptions::default()).await.unwrap().is_deleted());
         assert!(store.verify().await.unwrap().is_sound());
     });
@@ -111,22 +111,26 @@ fn a_damaged_deadline_is_corrupt_and_not_swept() {
     });
 }
 
-/// How stores in damaged files turned out.
+/// The number of damaged stores by result.
 #[derive(Debug, Default)]
 struct Tally {
-    refused: u32,
+    /// Opening is an error.
+    unopened: u32,
+    /// Every entry is readable.
     whole: u32,
-    told: u32,
-    hidden: u32,
+    /// Some entries are errors and none is missing.
+    errors_only: u32,
+    /// Some entries are missing.
+    missing: u32,
 }
 
-/// Opens a damaged file and reads everything: each answer is right, or an error; a missing entry is known to `verify`.
+/// Opens a damaged file and reads everything: each value is right or an error, and `verify` reports missing entries.
 async fn examine(path: &Path, expected: &HashMap<Key, Vec<u8>>, what: &str, tally: &mut Tally) {
     let store = match tokio::time::timeout(Duration::from_secs(5), SqliteStore::open(path)).await.expect(what) {
         Ok(store) => store,
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error:?}");
-            tally.refused += 1;
+            tally.unopened += 1;
             return;
         }
     };
@@ -142,7 +146,7 @@ async fn examine(path: &Path, expected: &HashMap<Key, Vec<u8>>, what: &str, tall
         }
     }
     let mut query = ListQuery::default();
-    // A list that meets a damaged page ends with an error that names no row.
+    // A list that reads a damaged page ends with an error without a key.
     for _ in 0..=expected.len() {
         match store.list(&query).await {
             Ok(page) => {
@@ -160,11 +164,14 @@ async fn examine(path: &Path, expected: &HashMap<Key, Vec<u8>>, what: &str, tall
     }
     let verification = tokio::time::timeout(Duration::from_secs(5), store.verify()).await.expect(what).unwrap();
     let is_sound = verification.is_sound();
-    assert!(!is_sound || (errors == 0 && missing == 0), "{what}: {errors} errors, {missing} missing, and a sound file");
+    assert!(
+        !is_sound || (errors == 0 && missing == 0),
+        "{what}: {errors} errors and {missing} missing entries in a file that `verify` finds sound"
+    );
     match (errors, missing) {
         (0, 0) => tally.whole += 1,
-        (_, 0) => tally.told += 1,
-        _ => tally.hidden += 1,
+        (_, 0) => tally.errors_only += 1,
+        _ => tally.missing += 1,
     }
     let _ = store.close().await;
 }
@@ -174,15 +181,15 @@ fn a_flipped_bit_never_gives_a_wrong_value() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     block_on(async {
-        let expected = filled(&path, 2_000).await;
+        let expected = create_store(&path, 2_000).await;
         let bytes = std::fs::read(&path).unwrap();
         let (mut tally, mut random) = (Tally::default(), Random::new());
-        for place in 0..64 {
-            let offset = bytes.len() / 64 * place + random.index(bytes.len() / 64);
+        for index in 0..64 {
+            let offset = bytes.len() / 64 * index + random.index(bytes.len() / 64);
             let bit = random.below(8);
             let mut damaged = bytes.clone();
             damaged[offset] ^= 1 << bit;
-            let copy = folder.path().join(format!("flip-{place}.sqlite"));
+            let copy = folder.path().join(format!("flip-{index}.sqlite"));
             std::fs::write(&copy, damaged).unwrap();
             examine(&copy, &expected, &format!("bit {bit} of byte {offset} of {}", bytes.len()), &mut tally).await;
         }
@@ -195,23 +202,23 @@ fn a_truncated_file_never_gives_a_wrong_value() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     block_on(async {
-        let expected = filled(&path, 2_000).await;
+        let expected = create_store(&path, 2_000).await;
         let bytes = std::fs::read(&path).unwrap();
         let mut tally = Tally::default();
-        for place in 1..64 {
-            let length = bytes.len() / 64 * place;
-            let copy = folder.path().join(format!("cut-{place}.sqlite"));
+        for index in 1..64 {
+            let length = bytes.len() / 64 * index;
+            let copy = folder.path().join(format!("cut-{index}.sqlite"));
             std::fs::write(&copy, &bytes[..length]).unwrap();
             examine(&copy, &expected, &format!("{length} of {} bytes", bytes.len()), &mut tally).await;
         }
-        eprintln!("63 cuts: {tally:?}");
+        eprintln!("63 truncations: {tally:?}");
         assert_eq!(tally.whole, 0);
     });
 }
 
-/// A log that a killed process left, damaged: the file is as at some commit before, in whole commits.
+/// The damaged log of a killed process: the store has the state of an earlier commit.
 #[test]
-fn a_log_that_is_cut_or_damaged_never_gives_a_wrong_value() {
+fn a_truncated_or_damaged_log_never_gives_a_wrong_value() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     block_on(async {
@@ -219,29 +226,29 @@ fn a_log_that_is_cut_or_damaged_never_gives_a_wrong_value() {
         for number in 0..200 {
             set(&store, &key(number), vec![7; 500]).await;
         }
-        // As it lies on the disk when the process is killed now.
+        // Copies the files as they would be after a kill now.
         let (main, log) =
             (std::fs::read(&path).unwrap(), std::fs::read(folder.path().join("store.sqlite-wal")).unwrap());
         store.close().await.unwrap();
         let mut random = Random::new();
-        for place in 0..64 {
-            let copy = folder.path().join(format!("log-{place}.sqlite"));
+        for index in 0..64 {
+            let copy = folder.path().join(format!("log-{index}.sqlite"));
             std::fs::write(&copy, &main).unwrap();
-            let offset = log.len() / 64 * place + random.index(log.len() / 64);
+            let offset = log.len() / 64 * index + random.index(log.len() / 64);
             let mut damaged = log.clone();
-            if place % 2 == 0 {
+            if index % 2 == 0 {
                 damaged.truncate(offset);
             } else {
                 damaged[offset] ^= 1 << random.below(8);
             }
-            std::fs::write(folder.path().join(format!("log-{place}.sqlite-wal")), damaged).unwrap();
+            std::fs::write(folder.path().join(format!("log-{index}.sqlite-wal")), damaged).unwrap();
             let store = SqliteStore::open(&copy).await.unwrap();
-            assert!(store.verify().await.unwrap().is_sound(), "{place}");
-            // What is there is the first so many writes, each whole.
+            assert!(store.verify().await.unwrap().is_sound(), "{index}");
+            // The store has the first writes, each one whole, and none of the others.
             let mut has_ended = false;
             for number in 0..200 {
                 match store.get(&key(number)).await.unwrap() {
-                    Some(entry) => assert!(!has_ended && entry.value == vec![7; 500], "{place}: {number}"),
+                    Some(entry) => assert!(!has_ended && entry.value == vec![7; 500], "{index}: {number}"),
                     None => has_ended = true,
                 }
             }

@@ -1,4 +1,4 @@
-//! Small disks: one that is full, and one that may not be written. Only root may mount them; elsewhere that is told.
+//! Full and read-only disks. The tests mount small file systems; without root they print that they did not run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
@@ -20,19 +20,19 @@ async fn set(store: &SqliteStore, key: &Key, value: impl Into<kv_core::Bytes>) {
     assert!(store.set(key, value.into(), &SetOptions::default()).await.unwrap().is_stored());
 }
 
-/// A file system that is unmounted when the test ends.
+/// A small file system, which is unmounted when this is dropped.
 struct Disk {
     mounted: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Disk {
-    /// One in memory.
+    /// A file system in memory.
     fn tmpfs(megabytes: u32) -> Option<Self> {
         Self::mount(&["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"], tempfile::tempdir().unwrap())
     }
 
-    /// One in a file, as disks are: with a journal, and blocks that are given out late.
+    /// A file system in a file. As on a disk, it has a journal and delayed allocation of blocks.
     fn ext4(megabytes: u32) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image");
@@ -56,8 +56,8 @@ impl Disk {
         None
     }
 
-    fn remount(&self, how: &str) {
-        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.mounted).status();
+    fn remount(&self, mode: &str) {
+        let status = Command::new("mount").args(["-o", &format!("remount,{mode}")]).arg(&self.mounted).status();
         assert!(status.unwrap().success());
     }
 }
@@ -69,7 +69,7 @@ impl Drop for Disk {
 }
 
 #[test]
-fn a_read_only_folder_is_denied() {
+fn a_read_only_file_system_is_denied() {
     let Some(disk) = Disk::tmpfs(4) else { return };
     let path = disk.mounted.join("store.sqlite");
     block_on(async {
@@ -91,7 +91,7 @@ fn a_read_only_folder_is_denied() {
 }
 
 #[test]
-fn a_full_disk_in_memory_is_capacity_and_loses_nothing() {
+fn a_full_tmpfs_is_capacity_and_loses_nothing() {
     if let Some(disk) = Disk::tmpfs(8) {
         fill(&disk);
     }
@@ -108,7 +108,7 @@ fn a_full_disk_is_capacity_and_loses_nothing() {
 fn a_disk_without_room_for_a_store_is_capacity() {
     let Some(disk) = Disk::ext4(4) else { return };
     let filler = disk.mounted.join("filler");
-    // The rest of the last block is not given out.
+    // The write fails when the disk is full, and leaves less than one free block.
     assert!(std::fs::write(&filler, vec![0; 8 << 20]).is_err());
     let path = disk.mounted.join("store.sqlite");
     assert_eq!(block_on(SqliteStore::open(&path)).unwrap_err().kind(), ErrorKind::Capacity);
@@ -124,13 +124,13 @@ fn value(number: u32) -> Vec<u8> {
     vec![u8::try_from(number % 251).unwrap(); 50_000]
 }
 
-async fn are_there(store: &SqliteStore, numbers: &[u32]) {
+async fn assert_stored(store: &SqliteStore, numbers: &[u32]) {
     for number in numbers {
         assert_eq!(store.get(&key(number)).await.unwrap().unwrap().value, value(*number));
     }
 }
 
-/// Writes until the disk is full and beyond, makes room, and goes on with the same handle.
+/// Writes until the disk is full and continues, frees space, and continues with the same handle.
 fn fill(disk: &Disk) {
     let path = disk.mounted.join("store.sqlite");
     let filler = disk.mounted.join("filler");
@@ -143,7 +143,8 @@ fn fill(disk: &Disk) {
             let started = SystemClock.now();
             match store.set(&key(number), value(number).into(), &SetOptions::default()).await {
                 Ok(_) => acknowledged.push(number),
-                // Where the room ends behind the commit's last frame, a crash may still find it: then it is in doubt.
+                // If the disk fills after the commit's last frame, recovery may still find the commit: it is
+                // indeterminate.
                 Err(error) => {
                     assert!(error.kind() == ErrorKind::Capacity || error.maybe_applied(), "{error:?}");
                     refused += 1;
@@ -152,24 +153,24 @@ fn fill(disk: &Disk) {
             assert!(SystemClock.now().duration_since(started).unwrap() < Duration::from_secs(5));
         }
         assert!(refused > 0 && !acknowledged.is_empty(), "{refused} of 400 refused");
-        are_there(&store, &acknowledged).await;
-        // A batch in which one write does not fit: the others are written, or told that there is no room either.
+        assert_stored(&store, &acknowledged).await;
+        // One write of this batch does not fit. The others are stored, or fail because the disk is full too.
         let large = SetItem::new(key("large"), vec![0; 8 << 20]);
         let items = [SetItem::new(key("small"), "fits"), large, SetItem::new(key("last"), "fits")];
         let outcomes = store.set_many(&items).await;
         let error = outcomes[1].as_ref().unwrap_err();
         assert!(error.kind() == ErrorKind::Capacity || error.maybe_applied(), "{error:?}");
-        // Room comes back, and the same handle goes on.
+        // After space is freed the same handle continues.
         std::fs::remove_file(&filler).unwrap();
         set(&store, &key("again"), "x").await;
-        are_there(&store, &acknowledged).await;
+        assert_stored(&store, &acknowledged).await;
         for (item, outcome) in items.iter().zip(&outcomes) {
             assert!(outcome.is_err() || store.contains(&item.key).await.unwrap());
         }
         store.close().await.unwrap();
         let store = SqliteStore::open(&path).await.unwrap();
         assert!(store.verify().await.unwrap().is_sound());
-        are_there(&store, &acknowledged).await;
+        assert_stored(&store, &acknowledged).await;
         store.close().await.unwrap();
     });
 }

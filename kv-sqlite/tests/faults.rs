@@ -1,4 +1,4 @@
-//! What a store does when the file, the folder or the disk is not what it should be.
+//! Foreign and unusable files and paths, missing file descriptors, and other users of the file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
@@ -18,21 +18,24 @@ use support::{block_on, child, test};
 
 fn main() {
     let tests = vec![
+        test("a_foreign_database_is_corrupt_and_not_changed", a_foreign_database_is_corrupt_and_not_changed),
         test(
-            "the_file_of_another_program_is_refused_and_not_touched",
-            the_file_of_another_program_is_refused_and_not_touched,
+            "a_file_without_a_database_is_corrupt_and_not_changed",
+            a_file_without_a_database_is_corrupt_and_not_changed,
         ),
-        test("what_is_no_database_is_refused_and_not_touched", what_is_no_database_is_refused_and_not_touched),
-        test("a_newer_layout_is_refused", a_newer_layout_is_refused),
-        test("a_file_of_the_first_layout_is_read", a_file_of_the_first_layout_is_read),
+        test("a_newer_layout_is_corrupt", a_newer_layout_is_corrupt),
+        test("a_file_of_the_first_layout_is_readable", a_file_of_the_first_layout_is_readable),
         test("a_path_that_cannot_be_a_file_is_invalid", a_path_that_cannot_be_a_file_is_invalid),
-        test("missing_folders_are_made_for_the_owner_alone", missing_folders_are_made_for_the_owner_alone),
-        test("a_path_with_every_odd_character_is_a_file", a_path_with_every_odd_character_is_a_file),
-        test("tables_that_differ_in_case_alone_are_refused", tables_that_differ_in_case_alone_are_refused),
-        test("tables_of_one_file_are_stores_of_their_own", tables_of_one_file_are_stores_of_their_own),
-        test("no_file_descriptors_left_is_an_error_and_no_loss", no_file_descriptors_left_is_an_error_and_no_loss),
-        test("a_file_that_is_removed_takes_no_more_writes", a_file_that_is_removed_takes_no_more_writes),
-        test("the_callers_own_transaction_is_not_touched", the_callers_own_transaction_is_not_touched),
+        test("missing_directories_are_created_for_the_owner_only", missing_directories_are_created_for_the_owner_only),
+        test("a_path_with_special_characters_is_a_file", a_path_with_special_characters_is_a_file),
+        test("tables_that_differ_in_case_only_are_invalid", tables_that_differ_in_case_only_are_invalid),
+        test("tables_of_one_file_are_separate_stores", tables_of_one_file_are_separate_stores),
+        test(
+            "missing_file_descriptors_are_an_error_and_lose_nothing",
+            missing_file_descriptors_are_an_error_and_lose_nothing,
+        ),
+        test("a_removed_file_takes_no_more_writes", a_removed_file_takes_no_more_writes),
+        test("a_transaction_of_the_caller_is_not_touched", a_transaction_of_the_caller_is_not_touched),
     ];
     support::main(|name| block_on(run_child(name)), tests);
 }
@@ -45,56 +48,56 @@ async fn set(store: &SqliteStore, key: &Key, value: impl Into<kv_core::Bytes>) {
     assert!(store.set(key, value.into(), &SetOptions::default()).await.unwrap().is_stored());
 }
 
-/// Every file of a folder with its bytes.
+/// Reads every file of a directory.
 fn contents(folder: &Path) -> HashMap<PathBuf, Vec<u8>> {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-fn refused(path: &Path) -> kv_core::Error {
+fn open_error(path: &Path) -> kv_core::Error {
     block_on(SqliteStore::open(path)).unwrap_err()
 }
 
-fn the_file_of_another_program_is_refused_and_not_touched() {
+fn a_foreign_database_is_corrupt_and_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("theirs.sqlite");
     let theirs = Connection::open(&path).unwrap();
     theirs.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
     theirs.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (a); INSERT INTO t VALUES (1)").unwrap();
-    // Once while they have it open, with a log beside it, and once after.
+    // Once while the other program has the file open, with a log beside it, and once after it has closed the file.
     let before = contents(folder.path());
-    assert_eq!(refused(&path).kind(), ErrorKind::Corrupt);
+    assert_eq!(open_error(&path).kind(), ErrorKind::Corrupt);
     assert!(contents(folder.path()) == before);
     drop(theirs);
     let before = contents(folder.path());
-    assert!(before.len() > 1, "there should be a log");
-    let error = refused(&path);
+    assert!(before.len() > 1, "the log is missing");
+    let error = open_error(&path);
     assert!(error.to_string().contains("another program"), "{error}");
     assert!(contents(folder.path()) == before);
 }
 
-fn what_is_no_database_is_refused_and_not_touched() {
+fn a_file_without_a_database_is_corrupt_and_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes.txt");
     for length in [1, 15, 99, 100, 5_000, 100_000] {
         std::fs::write(&path, "dear diary\n".repeat(length).split_at(length).0).unwrap();
         let before = contents(folder.path());
-        assert_eq!(refused(&path).kind(), ErrorKind::Corrupt, "{length} bytes");
+        assert_eq!(open_error(&path).kind(), ErrorKind::Corrupt, "{length} bytes");
         assert!(contents(folder.path()) == before);
     }
 }
 
-fn a_newer_layout_is_refused() {
+fn a_newer_layout_is_corrupt() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     block_on(async { SqliteStore::open(&path).await.unwrap().close().await.unwrap() });
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
-    let error = refused(&path);
+    let error = open_error(&path);
     assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("layout 2"), "{error}");
 }
 
-/// The fixture was written by the first version of this crate; every later version reads it.
-fn a_file_of_the_first_layout_is_read() {
+/// The fixture was written by the first version of this crate. Every later version must read it.
+fn a_file_of_the_first_layout_is_readable() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layout-1.sqlite"), &path).unwrap();
@@ -112,13 +115,13 @@ fn a_file_of_the_first_layout_is_read() {
 
 fn a_path_that_cannot_be_a_file_is_invalid() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(refused(folder.path()).kind(), ErrorKind::Invalid);
-    assert_eq!(refused(Path::new("")).kind(), ErrorKind::Invalid);
+    assert_eq!(open_error(folder.path()).kind(), ErrorKind::Invalid);
+    assert_eq!(open_error(Path::new("")).kind(), ErrorKind::Invalid);
     std::fs::write(folder.path().join("file"), "x").unwrap();
-    assert_eq!(refused(&folder.path().join("file").join("store.sqlite")).kind(), ErrorKind::Invalid);
+    assert_eq!(open_error(&folder.path().join("file").join("store.sqlite")).kind(), ErrorKind::Invalid);
 }
 
-fn missing_folders_are_made_for_the_owner_alone() {
+fn missing_directories_are_created_for_the_owner_only() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a").join("b").join("store.sqlite");
     block_on(async {
@@ -134,7 +137,7 @@ fn missing_folders_are_made_for_the_owner_alone() {
     });
 }
 
-fn a_path_with_every_odd_character_is_a_file() {
+fn a_path_with_special_characters_is_a_file() {
     let folder = tempfile::tempdir().unwrap();
     for name in [":memory:", "file:x?mode=memory", "a b%20c#d?e&f=ü", "'; DROP TABLE kv; --"] {
         let path = folder.path().join(name);
@@ -150,7 +153,7 @@ fn a_path_with_every_odd_character_is_a_file() {
     }
 }
 
-fn tables_that_differ_in_case_alone_are_refused() {
+fn tables_that_differ_in_case_only_are_invalid() {
     let folder = tempfile::tempdir().unwrap();
     let open = |table: &str| SqliteStore::builder().path(folder.path().join("store.sqlite")).table(table).open();
     block_on(async {
@@ -161,7 +164,7 @@ fn tables_that_differ_in_case_alone_are_refused() {
     });
 }
 
-fn tables_of_one_file_are_stores_of_their_own() {
+fn tables_of_one_file_are_separate_stores() {
     let folder = tempfile::tempdir().unwrap();
     let open = |table: &str| SqliteStore::builder().path(folder.path().join("store.sqlite")).table(table).open();
     block_on(async {
@@ -177,16 +180,16 @@ fn tables_of_one_file_are_stores_of_their_own() {
 async fn run_child(name: &str) {
     assert_eq!(name, "few files");
     let path = support::path();
-    // Descriptors run out somewhere between none left for the file and enough for everything: it opens, or says why not.
+    // Depending on the limit, opening fails, reads or writes fail, or everything works.
     match SqliteStore::builder().path(&path).operation_timeout(Duration::from_secs(3)).open().await {
         Ok(store) => {
-            let mut hoard = Vec::new();
+            let mut held_files = Vec::new();
             while let Ok(file) = std::fs::File::open("/dev/null") {
-                hoard.push(file);
+                held_files.push(file);
             }
             let written = store.set(&key("k"), "v".into(), &SetOptions::default()).await;
             let read = store.get(&key("k")).await;
-            drop(hoard);
+            drop(held_files);
             match written {
                 Ok(_) => println!("acknowledged"),
                 Err(error) => println!("refused {error}"),
@@ -195,7 +198,7 @@ async fn run_child(name: &str) {
                 Ok(entry) => println!("read {}", entry.is_some()),
                 Err(error) => println!("unread {error}"),
             }
-            // With descriptors again, the same handle works, where the limit lets a store work at all.
+            // With free descriptors the same handle works again, if the limit allows a store to work at all.
             match store.set(&key("later"), "v".into(), &SetOptions::default()).await {
                 Ok(_) => println!("later {}", matches!(store.get(&key("later")).await, Ok(Some(_)))),
                 Err(error) => assert!(error.is_retryable(), "{error:?}"),
@@ -205,7 +208,7 @@ async fn run_child(name: &str) {
     }
 }
 
-fn no_file_descriptors_left_is_an_error_and_no_loss() {
+fn missing_file_descriptors_are_an_error_and_lose_nothing() {
     let mut works = 0;
     for limit in 4..24 {
         let folder = tempfile::tempdir().unwrap();
@@ -215,23 +218,23 @@ fn no_file_descriptors_left_is_an_error_and_no_loss() {
         limited.args(["-c", &format!("ulimit -n {limit}; exec \"$0\"")]).arg(command.get_program());
         limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let output = limited.output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        if !output.status.success() && said.is_empty() {
-            // Not even the program could be started.
+        let printed = String::from_utf8(output.stdout).unwrap();
+        if !output.status.success() && printed.is_empty() {
+            // The limit is too low to start the program.
             continue;
         }
-        assert!(output.status.success(), "{limit}: {said} {}", String::from_utf8_lossy(&output.stderr));
-        works += u32::from(said.contains("later true"));
+        assert!(output.status.success(), "{limit}: {printed} {}", String::from_utf8_lossy(&output.stderr));
+        works += u32::from(printed.contains("later true"));
         block_on(async {
             let store = SqliteStore::open(&path).await.unwrap();
             let entry = store.get(&key("k")).await.unwrap();
-            assert!(!said.contains("acknowledged") || entry.is_some(), "{limit}: {said}");
+            assert!(!printed.contains("acknowledged") || entry.is_some(), "{limit}: {printed}");
         });
     }
     assert!((1..20).contains(&works), "{works} of 20 limits let the store work");
 }
 
-fn a_file_that_is_removed_takes_no_more_writes() {
+fn a_removed_file_takes_no_more_writes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data").join("store.sqlite");
     block_on(async {
@@ -244,7 +247,7 @@ fn a_file_that_is_removed_takes_no_more_writes() {
     });
 }
 
-fn the_callers_own_transaction_is_not_touched() {
+fn a_transaction_of_the_caller_is_not_touched() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     block_on(async {

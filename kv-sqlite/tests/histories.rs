@@ -1,9 +1,9 @@
-//! Random histories over every kind of call, with crash points, against a reference model.
+//! Random histories over every kind of call, with kills, against a reference model.
 //!
-//! A child lives through a part of a history and is killed at a random moment; each outcome that it was told, and what is
-//! there afterwards, is what the model says; then the history goes on, a minute later by the store's clock, so that entries
-//! expire between the rounds. `CRASH_ROUNDS` says how often, 30 times unless said; `CRASH_SEED` repeats a history (though not
-//! the moments of its kills).
+//! In each round a child runs a part of a history and is killed at a random moment. The outcomes of its calls and the
+//! state of the store afterwards must be those of the model. The store's clock advances by a minute per round, so that
+//! entries expire between rounds. `CRASH_ROUNDS` sets the number of rounds, by default 30. `CRASH_SEED` repeats a
+//! history, but not the moments of its kills.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::io::{BufRead, BufReader};
@@ -13,12 +13,12 @@ use kv_core::{Clock, KvStore, SystemClock};
 use kv_sqlite::SyncMode;
 
 mod support;
-use support::life::{Account, Life, live};
-use support::{Killed, Random, block_on, child, test};
+use support::history::{Expected, Run, run_child};
+use support::{KillOnDrop, Random, block_on, child, test};
 
 fn main() {
     support::main(
-        |name| block_on(live(Life::from_name(name))),
+        |name| block_on(run_child(Run::from_name(name))),
         vec![
             test("histories_with_kills_agree_with_the_model", || histories(SyncMode::EveryCommit)),
             test("histories_with_kills_agree_with_the_model_without_a_sync", || histories(SyncMode::LosesOnPowerCut)),
@@ -33,12 +33,12 @@ fn histories(sync: SyncMode) {
     eprintln!("CRASH_SEED={seed}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("history.sqlite");
-    let mut account = Account::new();
+    let mut expected = Expected::new();
     for round in 0..rounds {
-        let life = Life { seed, round, steps: 100_000, sync };
-        let mut running = Killed(child(&life.to_name(), &path).spawn().unwrap());
+        let run = Run { seed, round, steps: 100_000, sync };
+        let mut running = KillOnDrop(child(&run.to_name(), &path).spawn().unwrap());
         let mut lines = BufReader::new(running.0.stdout.take().unwrap());
-        // Every tenth child may be killed while it opens the store.
+        // Every tenth child is not awaited, so that it may be killed while it opens the store.
         if round % 10 != 9 {
             let mut ready = String::new();
             lines.read_line(&mut ready).unwrap();
@@ -49,15 +49,15 @@ fn histories(sync: SyncMode) {
         running.0.kill().unwrap();
         running.0.wait().unwrap();
         for line in reader.join().unwrap() {
-            account.hear(life, &line);
+            expected.apply_line(run, &line);
         }
         block_on(async {
-            let store = life.open(&path).await.unwrap();
-            account.check(life, &store, false).await;
+            let store = run.open(&path).await.unwrap();
+            expected.check(run, &store, false).await;
             store.close().await.unwrap();
         });
     }
-    let Account { acknowledged, errors, .. } = account;
-    eprintln!("{sync:?}: {rounds} kills, {acknowledged} acknowledged calls as the model says, {errors} errors");
+    let Expected { acknowledged, errors, .. } = expected;
+    eprintln!("{sync:?}: {rounds} kills, {acknowledged} acknowledged calls agree with the model, {errors} errors");
     assert!(acknowledged > usize::try_from(rounds).unwrap() && errors == 0);
 }

@@ -1,4 +1,4 @@
-//! What the file takes on the disk.
+//! The size of the file on the disk.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
@@ -21,7 +21,7 @@ fn items(round: usize) -> Vec<SetItem> {
         .collect()
 }
 
-/// What the log is cut back to, and what one batch may add to it.
+/// The size to which the log is truncated, plus the largest batch, in bytes.
 const MAX_LOG: u64 = (16 << 20) + (16 << 20);
 
 fn size(path: &Path) -> u64 {
@@ -50,12 +50,12 @@ async fn ten_rounds_of_fill_expire_and_sweep_keep_the_file_small() {
     assert!(logs.iter().all(|size| *size < MAX_LOG), "{logs:?}");
     store.close().await.unwrap();
     let rest = path.metadata().unwrap().len();
-    assert!(rest < 2 << 20, "{rest} bytes are left of an empty store");
+    assert!(rest < 2 << 20, "an empty store has {rest} bytes");
 }
 
-/// T-6: nobody reads, lists or sweeps; what leads to the expired entries goes with them.
+/// T-6: without a read, list or sweep call, the sweeper removes expired entries and their index entries.
 #[tokio::test]
-async fn what_expires_unseen_leaves_everything_empty() {
+async fn entries_that_are_never_read_leave_all_tables_empty_after_expiry() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     let clock = ManualClock::new();
@@ -66,7 +66,7 @@ async fn what_expires_unseen_leaves_everything_empty() {
         let items: Vec<_> = (0..10_000)
             .map(|number| {
                 let key = Key::new(["session", &format!("{:x}", number * 7_919 + part)]).unwrap();
-                // A few are large, and beside the table.
+                // Every 500th value is in the table of large values.
                 let length = if number % 500 == 0 { 2_000 } else { 20 };
                 SetItem::new(key, vec![7; length]).with_options(options.clone())
             })
@@ -85,9 +85,9 @@ async fn what_expires_unseen_leaves_everything_empty() {
     assert_eq!(tables(), [200_000, 200_000, 400]);
     clock.advance(TTL);
     let mut rounds = 0;
-    // Its last step gives the free pages back.
+    // The last step of a sweep returns the free pages.
     while tables() != [0, 0, 0] || count("PRAGMA page_count") > 512 {
-        // The sweeper sleeps by the store's clock.
+        // The sweeper's interval follows the store's clock.
         clock.advance(Duration::from_secs(1));
         SystemClock.sleep(Duration::from_millis(20)).await;
         rounds += 1;
@@ -95,11 +95,11 @@ async fn what_expires_unseen_leaves_everything_empty() {
     }
     store.close().await.unwrap();
     let rest = path.metadata().unwrap().len();
-    assert!(rest < 2 << 20, "{rest} bytes are left of an empty store");
+    assert!(rest < 2 << 20, "an empty store has {rest} bytes");
 }
 
 #[tokio::test]
-async fn a_cleared_store_gives_its_space_back() {
+async fn a_cleared_store_returns_its_space() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     let store = SqliteStore::open(&path).await.unwrap();
@@ -111,12 +111,13 @@ async fn a_cleared_store_gives_its_space_back() {
     assert_eq!(store.clear(&KeyPrefix::ALL).await.unwrap(), 4);
     store.close().await.unwrap();
     let rest = path.metadata().unwrap().len();
-    assert!(rest < 2 << 20, "{rest} bytes are left of an empty store");
+    assert!(rest < 2 << 20, "an empty store has {rest} bytes");
 }
 
-/// A large value is replaced where it is, and its triggers, which are those of every file of this layout, let it be.
+/// A large value is replaced in place. The triggers of the layout must not delete it, also in a file of the first
+/// version.
 #[tokio::test]
-async fn overwritten_large_values_leave_nothing_behind() {
+async fn overwritten_large_values_leave_no_orphans() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layout-1.sqlite");
@@ -132,7 +133,7 @@ async fn overwritten_large_values_leave_nothing_behind() {
             connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
         };
         let key = Key::new(["k"]).unwrap();
-        // Large over nothing, large over large of other lengths, small over large, and back.
+        // A large value as a new entry, over large values of other lengths, small over large, and large over small.
         for (number, length) in [5_000, 5_000, 900, 20_000, 10, 700, 30, 1_000].into_iter().enumerate() {
             let value = vec![u8::try_from(number).unwrap(); length];
             let outcome = store.set(&key, value.clone().into(), &SetOptions::default()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Several processes on one file.
+//! Several processes that use one file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
@@ -15,21 +15,27 @@ use kv_core::{
 use kv_sqlite::{SqliteStore, rusqlite};
 
 mod support;
-use support::{Killed, block_on, child, test};
+use support::{KillOnDrop, block_on, child, test};
 
 fn main() {
     support::main(
         |name| block_on(run_child(name)),
         vec![
             test("sixteen_processes_open_an_empty_file_at_once", sixteen_processes_open_an_empty_file_at_once),
-            test("a_watcher_hears_what_another_process_writes", a_watcher_hears_what_another_process_writes),
-            test("what_a_killed_watcher_left_hinders_nobody", what_a_killed_watcher_left_hinders_nobody),
-            test("who_falls_behind_another_process_has_a_gap", who_falls_behind_another_process_has_a_gap),
+            test("a_watcher_gets_the_changes_of_another_process", a_watcher_gets_the_changes_of_another_process),
+            test("the_lease_of_a_killed_watcher_expires", the_lease_of_a_killed_watcher_expires),
+            test(
+                "a_watcher_that_lags_behind_another_process_gets_a_gap",
+                a_watcher_that_lags_behind_another_process_gets_a_gap,
+            ),
             test("increments_of_four_processes_are_exact", increments_of_four_processes_are_exact),
-            test("busy_processes_do_not_shut_each_other_out", busy_processes_do_not_shut_each_other_out),
-            test("one_of_the_creators_in_four_processes_wins", one_of_the_creators_in_four_processes_wins),
-            test("a_lock_that_another_process_holds_is_unavailable", a_lock_that_another_process_holds_is_unavailable),
-            test("a_busy_writer_in_another_process_is_waited_for", a_busy_writer_in_another_process_is_waited_for),
+            test("busy_processes_do_not_starve_each_other", busy_processes_do_not_starve_each_other),
+            test("one_of_four_processes_creates_a_key", one_of_four_processes_creates_a_key),
+            test(
+                "a_lock_of_another_process_is_unavailable_after_the_timeout",
+                a_lock_of_another_process_is_unavailable_after_the_timeout,
+            ),
+            test("a_write_waits_for_the_lock_of_another_process", a_write_waits_for_the_lock_of_another_process),
         ],
     );
 }
@@ -99,11 +105,11 @@ async fn run_child(name: &str) {
                 }
             }
         }
-        _ => panic!("no such child"),
+        _ => panic!("an unknown child"),
     }
 }
 
-/// Every kind of write once.
+/// Runs every kind of write.
 async fn write(store: &SqliteStore) {
     let plain = SetOptions::default();
     for number in 0..100 {
@@ -127,11 +133,11 @@ fn wait_for_parent() {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-/// Starts children that wait for each other, lets them go at once, and gives what they said.
-fn at_once(name: &str, count: usize, path: &std::path::Path) -> Vec<String> {
+/// Starts children, lets them continue together when all are ready, and returns the output of each.
+fn run_together(name: &str, count: usize, path: &std::path::Path) -> Vec<String> {
     let mut children: Vec<_> = (0..count)
         .map(|_| {
-            let mut running = Killed(child(name, path).spawn().unwrap());
+            let mut running = KillOnDrop(child(name, path).spawn().unwrap());
             let mut lines = BufReader::new(running.0.stdout.take().unwrap());
             let mut ready = String::new();
             lines.read_line(&mut ready).unwrap();
@@ -142,14 +148,14 @@ fn at_once(name: &str, count: usize, path: &std::path::Path) -> Vec<String> {
     for (running, _) in &mut children {
         running.0.stdin.take().unwrap().write_all(b".").unwrap();
     }
-    let mut said = Vec::new();
+    let mut outputs = Vec::new();
     for (mut running, mut lines) in children {
         let mut rest = String::new();
         lines.read_to_string(&mut rest).unwrap();
         assert!(running.0.wait().unwrap().success());
-        said.push(rest);
+        outputs.push(rest);
     }
-    said
+    outputs
 }
 
 fn sixteen_processes_open_an_empty_file_at_once() {
@@ -157,7 +163,7 @@ fn sixteen_processes_open_an_empty_file_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("missing").join("store.sqlite");
         let children: Vec<_> =
-            (0..16).map(|_| Killed(child("open", &path).stderr(Stdio::inherit()).spawn().unwrap())).collect();
+            (0..16).map(|_| KillOnDrop(child("open", &path).stderr(Stdio::inherit()).spawn().unwrap())).collect();
         let ids: Vec<_> = children.iter().map(|running| running.0.id()).collect();
         for mut running in children {
             assert!(running.0.wait().unwrap().success());
@@ -171,55 +177,55 @@ fn sixteen_processes_open_an_empty_file_at_once() {
     }
 }
 
-/// What a watcher has heard of each key last, until it hears of `end`.
-async fn hear(stream: &mut WatchStream, end: &Key) -> HashMap<Key, bool> {
-    let mut heard = HashMap::new();
+/// Collects the last event of each key until the event of `end`: true for a set, false for a removal.
+async fn events_until(stream: &mut WatchStream, end: &Key) -> HashMap<Key, bool> {
+    let mut events = HashMap::new();
     loop {
         match stream.next().await.unwrap().unwrap() {
-            WatchEvent::Set { key, .. } if key == *end => return heard,
-            WatchEvent::Set { key, .. } => drop(heard.insert(key, true)),
-            WatchEvent::Removed { key } => drop(heard.insert(key, false)),
+            WatchEvent::Set { key, .. } if key == *end => return events,
+            WatchEvent::Set { key, .. } => drop(events.insert(key, true)),
+            WatchEvent::Removed { key } => drop(events.insert(key, false)),
             other => panic!("{other:?}"),
         }
     }
 }
 
-fn a_watcher_hears_what_another_process_writes() {
+fn a_watcher_gets_the_changes_of_another_process() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     block_on(async {
         let store = SqliteStore::open(&path).await.unwrap();
         let mut stream = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
-        let mut running = Killed(child("write", &path).spawn().unwrap());
-        let hearing = async {
-            let mut heard = hear(&mut stream, &key("end")).await;
-            // The short-lived entry expires by itself, and a sweep tells.
-            while heard.get(&key("short")) != Some(&false) {
+        let mut running = KillOnDrop(child("write", &path).spawn().unwrap());
+        let receiving = async {
+            let mut events = events_until(&mut stream, &key("end")).await;
+            // The short-lived entry expires, and the sweeper notifies of its removal.
+            while events.get(&key("short")) != Some(&false) {
                 match stream.next().await.unwrap().unwrap() {
-                    WatchEvent::Removed { key } => drop(heard.insert(key, false)),
-                    WatchEvent::Set { key, .. } => drop(heard.insert(key, true)),
+                    WatchEvent::Removed { key } => drop(events.insert(key, false)),
+                    WatchEvent::Set { key, .. } => drop(events.insert(key, true)),
                     other => panic!("{other:?}"),
                 }
             }
-            heard
+            events
         };
-        let heard = tokio::time::timeout(Duration::from_secs(20), hearing).await.unwrap();
+        let events = tokio::time::timeout(Duration::from_secs(20), receiving).await.unwrap();
         assert!(running.0.wait().unwrap().success());
         for number in 0..100 {
-            assert_eq!(heard.get(&key(number)), Some(&![1, 3].contains(&number)), "{number}");
+            assert_eq!(events.get(&key(number)), Some(&![1, 3].contains(&number)), "{number}");
         }
-        assert_eq!(heard.get(&key("count")), Some(&true));
-        assert_eq!(heard.get(&key("a")), Some(&true));
-        assert_eq!(heard.get(&key("nested")), Some(&false));
+        assert_eq!(events.get(&key("count")), Some(&true));
+        assert_eq!(events.get(&key("a")), Some(&true));
+        assert_eq!(events.get(&key("nested")), Some(&false));
     });
 }
 
-fn what_a_killed_watcher_left_hinders_nobody() {
+fn the_lease_of_a_killed_watcher_expires() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     block_on(async {
         let store = SqliteStore::open(&path).await.unwrap();
-        let mut running = Killed(child("watch", &path).spawn().unwrap());
+        let mut running = KillOnDrop(child("watch", &path).spawn().unwrap());
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
         for number in 0..10 {
@@ -231,7 +237,7 @@ fn what_a_killed_watcher_left_hinders_nobody() {
         let before = logged();
         let _ = store.set(&key("logged"), "x".into(), &SetOptions::default()).await.unwrap();
         assert_eq!(logged(), before + 1);
-        // As if its lease had run out: the next write removes it, and logs no more.
+        // Lets the lease expire. The next write deletes it and no longer logs changes.
         let connection = rusqlite::Connection::open(&path).unwrap();
         connection.execute(r#"UPDATE "kv watchers" SET expires = 1"#, []).unwrap();
         let _ = store.set(&key("not logged"), "x".into(), &SetOptions::default()).await.unwrap();
@@ -244,15 +250,15 @@ fn count(path: &std::path::Path, what: &str) -> i64 {
     connection.query_row(&format!(r#"SELECT count(*) FROM "kv {what}""#), [], |row| row.get(0)).unwrap()
 }
 
-fn who_falls_behind_another_process_has_a_gap() {
+fn a_watcher_that_lags_behind_another_process_gets_a_gap() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     block_on(async {
         let store = SqliteStore::open(&path).await.unwrap();
         let mut stream = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
-        let mut running = Killed(child("flood", &path).spawn().unwrap());
+        let mut running = KillOnDrop(child("flood", &path).spawn().unwrap());
         assert!(running.0.wait().unwrap().success());
-        // 15,000 keys are more than an inbox holds, and more than the table of changes keeps.
+        // 15,000 keys are more than the inbox and the change log hold.
         let mut has_gap = false;
         while !has_gap {
             let event = tokio::time::timeout(Duration::from_secs(10), stream.next()).await.unwrap();
@@ -260,57 +266,58 @@ fn who_falls_behind_another_process_has_a_gap() {
         }
         assert!(count(&path, "changes") <= 10_000);
         let _ = store.set(&key("end"), "x".into(), &SetOptions::default()).await.unwrap();
-        let hearing = async {
+        let receiving = async {
             loop {
                 match stream.next().await.unwrap().unwrap() {
-                    WatchEvent::Set { key: heard, .. } if heard == key("end") => break,
+                    WatchEvent::Set { key: changed, .. } if changed == key("end") => break,
                     _ => {}
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), hearing).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), receiving).await.unwrap();
     });
 }
 
 fn increments_of_four_processes_are_exact() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
-    at_once("increment", 4, &path);
+    run_together("increment", 4, &path);
     block_on(async {
         let store = SqliteStore::open(&path).await.unwrap();
         assert_eq!(store.get(&key("count")).await.unwrap().unwrap().value, "1000");
     });
 }
 
-/// The lock between processes is not served in turn; that each gets it often enough is found out here.
-fn busy_processes_do_not_shut_each_other_out() {
+/// SQLite's lock between processes is not fair. This measures that each process still gets it often enough.
+fn busy_processes_do_not_starve_each_other() {
     let folder = tempfile::tempdir().unwrap();
-    let said = at_once("busy", 4, &folder.path().join("store.sqlite"));
-    eprintln!("writes and the longest in milliseconds: {said:?}");
-    for line in said {
+    let outputs = run_together("busy", 4, &folder.path().join("store.sqlite"));
+    eprintln!("number of writes and longest write in milliseconds: {outputs:?}");
+    for line in outputs {
         let (writes, longest) = line.trim().split_once(' ').unwrap();
         assert!(writes.parse::<u32>().unwrap() > 0 && longest.parse::<u32>().unwrap() < 5_000, "{line}");
     }
 }
 
-fn one_of_the_creators_in_four_processes_wins() {
+fn one_of_four_processes_creates_a_key() {
     let folder = tempfile::tempdir().unwrap();
-    let said = at_once("create", 4, &folder.path().join("store.sqlite"));
-    let mut won: Vec<u32> = said.iter().flat_map(|lines| lines.lines().map(|line| line.parse().unwrap())).collect();
-    won.sort_unstable();
-    assert_eq!(won, (0..100).collect::<Vec<_>>());
+    let outputs = run_together("create", 4, &folder.path().join("store.sqlite"));
+    let mut created: Vec<u32> =
+        outputs.iter().flat_map(|lines| lines.lines().map(|line| line.parse().unwrap())).collect();
+    created.sort_unstable();
+    assert_eq!(created, (0..100).collect::<Vec<_>>());
 }
 
-fn a_lock_that_another_process_holds_is_unavailable() {
+fn a_lock_of_another_process_is_unavailable_after_the_timeout() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     block_on(async {
         let store = SqliteStore::builder().path(&path).busy_timeout(Duration::from_millis(200)).open().await.unwrap();
         let _ = store.set(&key("k"), "before".into(), &SetOptions::default()).await.unwrap();
-        let mut running = Killed(child("lock", &path).spawn().unwrap());
+        let mut running = KillOnDrop(child("lock", &path).spawn().unwrap());
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
-        // What is there already is opened and read meanwhile, also by a handle that would wait for ever.
+        // A reader needs no lock: meanwhile a handle without a time limit opens the existing table and reads it.
         let patient = SqliteStore::builder().path(&path).busy_timeout(Duration::MAX);
         let patient = patient.operation_timeout(Duration::MAX).open().await.unwrap();
         assert_eq!(patient.get(&key("k")).await.unwrap().unwrap().value, "before");
@@ -325,12 +332,12 @@ fn a_lock_that_another_process_holds_is_unavailable() {
     });
 }
 
-fn a_busy_writer_in_another_process_is_waited_for() {
+fn a_write_waits_for_the_lock_of_another_process() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     block_on(async {
         let store = SqliteStore::open(&path).await.unwrap();
-        let mut running = Killed(child("lock", &path).spawn().unwrap());
+        let mut running = KillOnDrop(child("lock", &path).spawn().unwrap());
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
         let writing = tokio::spawn({

@@ -1,5 +1,5 @@
-//! What the tests with several processes share.
-#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+//! Shared parts of the tests with several processes.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this module")]
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use std::process::{Child, Command, Stdio};
 use kv_core::Version;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-pub mod life;
+pub mod history;
 pub mod model;
 pub mod step;
 pub mod trace;
 
-/// The environment variable by which a test program finds out that it is a child, and which.
+/// The environment variable with the name of the child. A test program without it runs the tests.
 const CHILD: &str = "KV_SQLITE_TEST_CHILD";
 
-/// Runs the child that the environment names, or the tests.
+/// Runs the child that the environment names, or else the tests.
 pub fn main(child: impl FnOnce(&str), tests: Vec<Trial>) {
     match std::env::var(CHILD) {
         Ok(name) => child(&name),
@@ -24,7 +24,7 @@ pub fn main(child: impl FnOnce(&str), tests: Vec<Trial>) {
     }
 }
 
-/// A test; a failed assertion fails it.
+/// A test that fails by a failed assertion.
 pub fn test(name: &str, run: fn()) -> Trial {
     Trial::test(name, move || {
         run();
@@ -32,22 +32,22 @@ pub fn test(name: &str, run: fn()) -> Trial {
     })
 }
 
-/// This program again, as the child of this name.
+/// The command that runs this program as the child of this name.
 pub fn child(name: &str, path: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env(CHILD, name).env("KV_SQLITE_TEST_PATH", path).stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
 
-/// The path that the parent gave.
+/// The path of the database, which the parent passes to the child.
 pub fn path() -> PathBuf {
     std::env::var_os("KV_SQLITE_TEST_PATH").unwrap().into()
 }
 
-/// A child that is killed when the test ends.
-pub struct Killed(pub Child);
+/// A child that is killed when this is dropped.
+pub struct KillOnDrop(pub Child);
 
-impl Drop for Killed {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

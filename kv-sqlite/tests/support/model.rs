@@ -1,4 +1,4 @@
-//! The reference: what one task's entries must be, and what each step must give.
+//! The reference model: the entries of one task, and the outcome of each step.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -7,9 +7,9 @@ use bytes::Bytes;
 use kv_core::{Entry, Expires, Key, KeyPrefix, KvStore, ListQuery, counter};
 use kv_sqlite::SqliteStore;
 
-use super::step::{Condition, Item, Life, Step, shown};
+use super::step::{Condition, Item, ItemExpiry, Step, digest};
 
-/// What is known of an entry; no version is one that nobody was told.
+/// The known parts of an entry. The version is unknown if its write was not acknowledged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Known {
     pub value: Bytes,
@@ -17,14 +17,15 @@ pub struct Known {
     pub version: Option<String>,
 }
 
-/// A task's entries, those that have expired included.
+/// The entries of a task, including expired ones.
 pub type State = BTreeMap<Key, Known>;
 
-/// What a step does.
+/// The effects of a step.
 #[derive(Debug)]
 pub struct Plan {
     pub outcome: String,
-    /// The states after each of its parts that may be there without the next one; the last is the state after it.
+    /// The state after each part of the step that can be applied without the next part. The last one is the final
+    /// state.
     pub after: Vec<State>,
     /// The keys of the writes that give versions, in order.
     pub written: Vec<Key>,
@@ -39,11 +40,11 @@ struct Model {
     written: Vec<Key>,
 }
 
-/// What a step does to a state.
+/// Computes the effects of a step on a state.
 pub fn plan(state: &State, step: &Step, now: u64) -> Plan {
     let mut model = Model { state: state.clone(), now, after: Vec::new(), written: Vec::new() };
     let outcome = model.apply(step);
-    model.part_ends();
+    model.end_part();
     Plan { outcome, after: model.after, written: model.written }
 }
 
@@ -77,14 +78,14 @@ impl Model {
                 self.state.insert(key.clone(), known);
                 sum.to_string()
             }
-            Step::Commit { check: (key, condition), items, gone } => {
+            Step::Commit { check: (key, condition), items, deleted } => {
                 if !self.holds(key, *condition) {
                     return "refused0".into();
                 }
                 for item in items {
                     self.set(item, Condition::Always);
                 }
-                self.state.remove(gone);
+                self.state.remove(deleted);
                 "committed".into()
             }
             Step::SetMany(items) => self.each(items, |model, item| model.set(item, Condition::Always)),
@@ -94,21 +95,21 @@ impl Model {
                 if was_live { "deleted" } else { "missing" }
             }),
             Step::Clear(prefix) => {
-                let keys: Vec<Key> = self.under(prefix);
+                let keys: Vec<Key> = self.keys_under(prefix);
                 self.each(&keys, |model, key| {
                     model.state.remove(key);
                     ""
                 });
                 keys.len().to_string()
             }
-            Step::Get(key) => shown(self.live(key).map(|known| known.value.clone())),
+            Step::Get(key) => digest(self.live(key).map(|known| known.value.clone())),
             Step::Contains(key) => self.live(key).is_some().to_string(),
             Step::GetMany(keys) => {
-                let values = keys.iter().map(|key| shown(self.live(key).map(|known| known.value.clone())));
+                let values = keys.iter().map(|key| digest(self.live(key).map(|known| known.value.clone())));
                 values.collect::<Vec<_>>().join(",")
             }
             Step::List { prefix, reverse, limit } => {
-                let mut keys = self.under(prefix);
+                let mut keys = self.keys_under(prefix);
                 if *reverse {
                     keys.reverse();
                 }
@@ -124,7 +125,7 @@ impl Model {
     }
 
     /// The live keys under a prefix, in order.
-    fn under(&self, prefix: &KeyPrefix) -> Vec<Key> {
+    fn keys_under(&self, prefix: &KeyPrefix) -> Vec<Key> {
         let covered = self.state.keys().filter(|key| prefix.covers(key) && self.live(key).is_some());
         covered.cloned().collect()
     }
@@ -142,26 +143,26 @@ impl Model {
         if !self.holds(&item.key, when) {
             return "refused";
         }
-        let deadline = match item.life {
-            Life::Until(deadline) => deadline,
-            Life::Keep => self.live(&item.key).and_then(|known| known.deadline),
+        let deadline = match item.expiry {
+            ItemExpiry::At(deadline) => deadline,
+            ItemExpiry::Keep => self.live(&item.key).and_then(|known| known.deadline),
         };
         self.written.push(item.key.clone());
         self.state.insert(item.key.clone(), Known { value: item.value.clone(), deadline, version: None });
         "stored"
     }
 
-    /// A call that is not atomic: what it has done by the end of each item may be there without the rest.
+    /// Applies a call that is not atomic. Each prefix of its items may be applied without the rest.
     fn each<T>(&mut self, items: &[T], mut apply: impl FnMut(&mut Self, &T) -> &'static str) -> String {
         let mut words = Vec::new();
         for item in items {
             words.push(apply(self, item));
-            self.part_ends();
+            self.end_part();
         }
         words.join(",")
     }
 
-    fn part_ends(&mut self) {
+    fn end_part(&mut self) {
         self.after.push(self.state.clone());
     }
 }
@@ -174,8 +175,8 @@ pub fn moment(millis: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
 }
 
-/// Everything that is in the store, by task.
-pub async fn found(store: &SqliteStore, tasks: usize) -> Vec<State> {
+/// Reads all entries of the store, by task.
+pub async fn read_states(store: &SqliteStore, tasks: usize) -> Vec<State> {
     let mut states = vec![State::new(); tasks];
     let mut query = ListQuery::default();
     loop {
@@ -201,7 +202,7 @@ fn known(entry: Entry) -> Known {
     Known { value: entry.value, deadline, version: entry.version.map(|version| version.to_string()) }
 }
 
-/// Whether what was found is this state, as far as it is live.
+/// True if the found entries are the live entries of this state.
 pub fn is_same(state: &State, found: &State, now: u64) -> bool {
     let live = || state.iter().filter(|(_, known)| is_live(known, now));
     live().count() == found.len()
@@ -214,8 +215,8 @@ pub fn is_same(state: &State, found: &State, now: u64) -> bool {
         })
 }
 
-/// A state in a few words each.
-pub fn told(state: &State) -> String {
+/// Describes a state, one line per entry.
+pub fn describe(state: &State) -> String {
     let line = |(key, known): (&Key, &Known)| {
         let start = String::from_utf8_lossy(&known.value[..known.value.len().min(24)]).into_owned();
         format!("\n  {key}: {start} ({} bytes) until {:?}, {:?}", known.value.len(), known.deadline, known.version)

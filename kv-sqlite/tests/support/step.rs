@@ -1,4 +1,5 @@
-//! Steps of a random history: which they are follows from a seed and a number, so that who checks knows them too.
+//! The steps of a random history. A step follows from a seed and a number, so that parent and child compute the same
+//! one.
 
 use bytes::Bytes;
 use kv_core::{
@@ -16,7 +17,7 @@ pub enum Step {
     Delete { key: Key, when: Condition },
     Touch { key: Key, deadline: Option<u64> },
     Increment { key: Key, by: i64, deadline: Option<u64> },
-    Commit { check: (Key, Condition), items: Vec<Item>, gone: Key },
+    Commit { check: (Key, Condition), items: Vec<Item>, deleted: Key },
     SetMany(Vec<Item>),
     DeleteMany(Vec<Key>),
     Clear(KeyPrefix),
@@ -32,39 +33,40 @@ pub enum Step {
 pub struct Item {
     pub key: Key,
     pub value: Bytes,
-    pub life: Life,
+    pub expiry: ItemExpiry,
     pub when: Condition,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub enum Life {
-    Until(Option<u64>),
+pub enum ItemExpiry {
+    /// The deadline in milliseconds; `None` for no deadline.
+    At(Option<u64>),
     Keep,
 }
 
-/// A condition that does not name what only the store knows.
+/// A condition of a write. The version or value for it is read from the store when the step is run.
 #[derive(Debug, Clone, Copy)]
 pub enum Condition {
     Always,
     Absent,
     Present,
-    /// The version that is there.
+    /// The current version.
     SameVersion,
-    /// The value that is there.
+    /// The current value.
     SameValue,
-    /// A version that was never given.
+    /// A version that no entry has had.
     OtherVersion,
 }
 
-/// What a step gave: its outcome in words, and the versions of what it wrote, in order.
+/// The result of a step: its outcome as text, and the versions of its writes in order.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct StepResult {
     pub outcome: String,
     pub versions: Vec<Version>,
 }
 
 impl Step {
-    /// The step of a task with this number, at this time in milliseconds.
+    /// The step with this number of a task, at this time in milliseconds.
     pub fn of(seed: u64, task: usize, number: u64, now: u64) -> Self {
         let mixed = seed ^ (number * 1_000 + task as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut random = Random::seeded(mixed);
@@ -87,7 +89,7 @@ impl Generator {
             28..36 => Step::Delete { key: self.key("k"), when: self.condition() },
             36..43 => Step::Touch { key: self.key("k"), deadline: self.deadline() },
             43..53 => {
-                // Now and then over a value that is no number, or over the range.
+                // Some increments meet a value that is not a number, and some exceed the range.
                 let key = if self.random.below(5) == 0 { self.key("k") } else { self.key("count") };
                 let by = if self.random.below(20) == 0 {
                     i64::MAX
@@ -99,7 +101,7 @@ impl Generator {
             53..68 => Step::Commit {
                 check: (self.key("k"), self.condition()),
                 items: (0..=self.random.below(3)).map(|_| self.item("k")).collect(),
-                gone: self.key("nested"),
+                deleted: self.key("nested"),
             },
             68..73 => Step::SetMany((0..4).map(|_| self.item("nested")).collect()),
             73..76 => Step::DeleteMany((0..3).map(|_| self.key("k")).collect()),
@@ -125,7 +127,7 @@ impl Generator {
         Key::new([&format!("t{}", self.task), name]).unwrap().into()
     }
 
-    /// Never, passed already, before the next round, in the next one, or far.
+    /// Never, in the past, before the next round, before the round after it, or later.
     fn deadline(&mut self) -> Option<u64> {
         [
             None,
@@ -144,8 +146,8 @@ impl Generator {
     }
 
     fn item(&mut self, name: &str) -> Item {
-        let life = if self.random.below(5) == 0 { Life::Keep } else { Life::Until(self.deadline()) };
-        // In the row, beside the table, over several pages.
+        let expiry = if self.random.below(5) == 0 { ItemExpiry::Keep } else { ItemExpiry::At(self.deadline()) };
+        // Most values fit in the row, some are in the table of large values, and a few take several pages.
         let length = match self.random.below(20) {
             0 => self.random.index(40_000),
             1..6 => self.random.index(6_000),
@@ -153,24 +155,24 @@ impl Generator {
         };
         let text = format!("{}.{}.{}.", self.task, self.number, self.random.below(1_000));
         let value = text.bytes().cycle().take(length.max(text.len())).collect();
-        Item { key: self.key(name), value, life, when: self.condition() }
+        Item { key: self.key(name), value, expiry, when: self.condition() }
     }
 }
 
 impl Item {
     async fn to_set(&self, store: &SqliteStore) -> Result<SetItem> {
-        let options = SetOptions::default().with_expiry(self.life.to_expiry());
+        let options = SetOptions::default().with_expiry(self.expiry.to_expiry());
         let options = options.with_when(self.when.to_when(store, &self.key).await?);
         Ok(SetItem::new(self.key.clone(), self.value.clone()).with_options(options))
     }
 }
 
-impl Life {
+impl ItemExpiry {
     fn to_expiry(self) -> Expiry {
         match self {
             Self::Keep => Expiry::Keep,
-            Self::Until(None) => Expiry::Never,
-            Self::Until(Some(millis)) => Expiry::At(moment(millis)),
+            Self::At(None) => Expiry::Never,
+            Self::At(Some(millis)) => Expiry::At(moment(millis)),
         }
     }
 }
@@ -189,13 +191,13 @@ impl Condition {
     }
 }
 
-/// Does a step and says what came of it, in the words of [`Model`](super::model::Model).
-pub async fn perform(store: &SqliteStore, step: &Step) -> Result<Given> {
-    let mut given = Given::default();
-    given.outcome = match step {
+/// Runs a step on the store and returns its result, in the words of [`Model`](super::model::Model).
+pub async fn perform(store: &SqliteStore, step: &Step) -> Result<StepResult> {
+    let mut result = StepResult::default();
+    result.outcome = match step {
         Step::Set(item) => {
             let SetItem { key, value, options, .. } = item.to_set(store).await?;
-            stored(&store.set(&key, value, &options).await?, &mut given.versions)
+            stored(&store.set(&key, value, &options).await?, &mut result.versions)
         }
         Step::Delete { key, when } => {
             let options = DeleteOptions::default().with_when(when.to_when(store, key).await?);
@@ -206,20 +208,20 @@ pub async fn perform(store: &SqliteStore, step: &Step) -> Result<Given> {
             store.touch(key, expiry).await?.to_string()
         }
         Step::Increment { key, by, deadline } => {
-            let options = IncrementOptions::default().with_expiry(Life::Until(*deadline).to_expiry());
+            let options = IncrementOptions::default().with_expiry(ItemExpiry::At(*deadline).to_expiry());
             match store.increment(key, *by, &options).await {
                 Err(error) if error.kind() == kv_core::ErrorKind::Invalid => "invalid".into(),
                 count => count?.to_string(),
             }
         }
-        Step::Commit { check: (key, condition), items, gone } => {
+        Step::Commit { check: (key, condition), items, deleted } => {
             let transaction = Transaction::new().check(key.clone(), condition.to_when(store, key).await?);
             let transaction = items.iter().fold(transaction, |transaction, item| {
-                transaction.set(item.key.clone(), item.value.clone(), item.life.to_expiry())
+                transaction.set(item.key.clone(), item.value.clone(), item.expiry.to_expiry())
             });
-            match store.commit(&transaction.delete(gone.clone())).await? {
+            match store.commit(&transaction.delete(deleted.clone())).await? {
                 kv_core::CommitOutcome::Committed { versions } => {
-                    given.versions = versions.into_iter().flatten().collect();
+                    result.versions = versions.into_iter().flatten().collect();
                     "committed".into()
                 }
                 kv_core::CommitOutcome::Refused { check } => format!("refused{check}"),
@@ -228,12 +230,12 @@ pub async fn perform(store: &SqliteStore, step: &Step) -> Result<Given> {
         Step::SetMany(items) => {
             let mut sets = Vec::new();
             for item in items {
-                // Whether a condition holds over what stands before it in the batch is not asked here.
+                // Conditions that depend on earlier items of the batch are not tested here.
                 sets.push(Item { when: Condition::Always, ..item.clone() }.to_set(store).await?);
             }
             let mut words = Vec::new();
             for outcome in store.set_many(&sets).await {
-                words.push(stored(&outcome?, &mut given.versions));
+                words.push(stored(&outcome?, &mut result.versions));
             }
             words.join(",")
         }
@@ -242,11 +244,11 @@ pub async fn perform(store: &SqliteStore, step: &Step) -> Result<Given> {
             outcomes.iter().map(deleted).collect::<Vec<_>>().join(",")
         }
         Step::Clear(prefix) => store.clear(prefix).await?.to_string(),
-        Step::Get(key) => shown(store.get(key).await?.map(|entry| entry.value)),
+        Step::Get(key) => digest(store.get(key).await?.map(|entry| entry.value)),
         Step::Contains(key) => store.contains(key).await?.to_string(),
         Step::GetMany(keys) => {
             let entries = store.get_many(keys).await.into_iter().collect::<Result<Vec<_>>>()?;
-            entries.into_iter().map(|entry| shown(entry.map(|entry| entry.value))).collect::<Vec<_>>().join(",")
+            entries.into_iter().map(|entry| digest(entry.map(|entry| entry.value))).collect::<Vec<_>>().join(",")
         }
         Step::List { prefix, reverse, limit } => {
             let query = ListQuery::new(prefix.clone()).with_limit(*limit);
@@ -254,11 +256,11 @@ pub async fn perform(store: &SqliteStore, step: &Step) -> Result<Given> {
             let page = store.list(&query).await?;
             page.items.iter().map(|item| item.key.to_string()).collect::<Vec<_>>().join(",")
         }
-        // What it removes depends on what other tasks have written.
+        // The number of removed entries depends on other tasks.
         Step::Sweep => store.sweep().await.map(|_| "swept".into())?,
         Step::Flush => store.flush().await.map(|()| "flushed".into())?,
     };
-    Ok(given)
+    Ok(result)
 }
 
 fn stored(outcome: &SetOutcome, versions: &mut Vec<Version>) -> String {
@@ -274,7 +276,7 @@ fn deleted(outcome: &DeleteOutcome) -> &'static str {
     }
 }
 
-/// A value in a word.
-pub fn shown(value: Option<Bytes>) -> String {
+/// Length and checksum of a value as one word.
+pub fn digest(value: Option<Bytes>) -> String {
     value.map_or_else(|| "none".into(), |value| format!("{}:{:08x}", value.len(), crc32c::crc32c(&value)))
 }

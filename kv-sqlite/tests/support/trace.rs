@@ -1,4 +1,4 @@
-//! What a child did to its files, call by call, as `strace` tells it; and what a loss of power may leave of it.
+//! The file operations of a child as `strace` records them, and a model of the files after a loss of power.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 
 use super::{Random, child};
 
-/// A medium writes this many bytes whole, or not at all.
+/// The number of bytes that a medium writes atomically.
 const SECTOR: usize = 512;
 
-/// `strace` over a child of this name, with these arguments; nothing where it cannot be run, which is told.
+/// The command that runs `strace` over a child of this name; `None`, with a message, if `strace` cannot be run.
 pub fn traced(name: &str, path: &Path, arguments: &[&str], output: &Path) -> Option<Command> {
     let probe = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
     if !probe.is_ok_and(|status| status.success()) {
-        eprintln!("NOT RUN: `strace` is not installed, or may not trace");
+        eprintln!("NOT RUN: `strace` is not installed or may not trace");
         return None;
     }
     let child = child(name, path);
@@ -24,21 +24,29 @@ pub fn traced(name: &str, path: &Path, arguments: &[&str], output: &Path) -> Opt
     Some(command)
 }
 
-/// The calls that change files, with all bytes.
-pub const EVERYTHING: [&str; 6] =
+/// Arguments that record the system calls that change files, with all bytes.
+pub const FILE_CALLS: [&str; 6] =
     ["-yy", "-xx", "-s", "1000000", "-e", "trace=openat,write,pwrite64,fsync,fdatasync,ftruncate,unlink,rename"];
 
 #[derive(Debug)]
 pub enum Event {
     Created(PathBuf),
-    Written { file: PathBuf, offset: usize, bytes: Vec<u8> },
-    Cut { file: PathBuf, length: usize },
+    Written {
+        file: PathBuf,
+        offset: usize,
+        bytes: Vec<u8>,
+    },
+    Truncated {
+        file: PathBuf,
+        length: usize,
+    },
     Removed(PathBuf),
     Synced(PathBuf),
-    Said(String),
+    /// A line that the child printed.
+    Printed(String),
 }
 
-/// The events in a trace, for files in this folder, in the order in which they began; a sync counts from its end.
+/// The events of a trace for files in this directory, in the order in which they began. A sync counts from its end.
 pub fn events(trace: &str, folder: &Path) -> Vec<Event> {
     let (mut events, mut waiting) = (Vec::new(), BTreeMap::new());
     for line in trace.lines() {
@@ -75,16 +83,20 @@ fn event(call: &str, folder: &Path) -> Option<Event> {
     };
     match name {
         "write" if arguments.starts_with("1<") => {
-            Some(Event::Said(String::from_utf8(text()?).ok()?.strip_suffix('\n')?.to_owned()))
+            Some(Event::Printed(String::from_utf8(text()?).ok()?.strip_suffix('\n')?.to_owned()))
         }
         "openat" if arguments.contains("O_CREAT") => inside(text()?).map(Event::Created),
         "pwrite64" => Some(Event::Written { file: file()?, offset: number(0)?, bytes: text()? }),
-        "ftruncate" => Some(Event::Cut { file: file()?, length: number(0)? }),
+        "ftruncate" => Some(Event::Truncated { file: file()?, length: number(0)? }),
         "unlink" => inside(text()?).map(Event::Removed),
         "fsync" | "fdatasync" => file().map(Event::Synced),
-        // Bytes of a file by a call that is not rebuilt here, which must not go unnoticed.
-        "write" => file().map(|file| panic!("{} is written by `write`", file.display())),
-        "rename" => inside(text()?).map(|file| panic!("{} is renamed", file.display())),
+        // The model does not support these calls, so that a trace with one fails the test.
+        "write" => {
+            file().map(|file| panic!("{} is written by `write`, which the model does not support", file.display()))
+        }
+        "rename" => {
+            inside(text()?).map(|file| panic!("{} is renamed, which the model does not support", file.display()))
+        }
         _ => None,
     }
 }
@@ -94,23 +106,23 @@ fn between(text: &str, open: char, close: char) -> Option<&str> {
     Some(rest.split_once(close)?.0)
 }
 
-/// `\x41\x42` as bytes.
+/// Converts `\x41\x42` to bytes.
 fn unescaped(text: &str) -> Vec<u8> {
     text.split("\\x").skip(1).map(|pair| u8::from_str_radix(&pair[..2], 16).unwrap()).collect()
 }
 
-/// What the next loss of power leaves of what was not synced.
+/// The unsynced changes that a loss of power loses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// Nothing.
+    /// All of them.
     All,
-    /// Everything, as when only the process is killed.
+    /// None of them, as when only the process is killed.
     Nothing,
-    /// Some sectors, in any order.
+    /// Each sector with a probability of one half, in no order.
     Some,
 }
 
-/// The medium: what is safe of each file, and what was done to it since.
+/// The medium: the synced content of each file, and the unsynced changes.
 #[derive(Debug, Default)]
 pub struct Medium {
     files: BTreeMap<PathBuf, File>,
@@ -118,55 +130,54 @@ pub struct Medium {
 
 #[derive(Debug, Default)]
 struct File {
-    safe: Vec<u8>,
-    since: Vec<Change>,
-    /// Whether the folder was synced since the name was made.
-    is_named: bool,
+    synced: Vec<u8>,
+    unsynced: Vec<Change>,
+    /// True if the directory was synced after the file was created.
+    is_name_synced: bool,
     is_removed: bool,
 }
 
 #[derive(Debug)]
 enum Change {
     Write(usize, Vec<u8>),
-    Cut(usize),
+    Truncated(usize),
 }
 
 impl Medium {
-    /// Takes an event into account.
-    pub fn happen(&mut self, event: &Event) {
+    /// Applies an event.
+    pub fn apply(&mut self, event: &Event) {
         match event {
             Event::Created(path) => {
                 let file = self.files.entry(path.clone()).or_default();
                 if file.is_removed {
-                    // A new file, whose name may still lead to the old one after a loss; the names are told apart by no
-                    // more than that here.
+                    // Simplification: after a loss the name may still lead to the old file, which this model forgets.
                     *file = File::default();
                 }
             }
             Event::Written { file, offset, bytes } => self.change(file, Change::Write(*offset, bytes.clone())),
-            Event::Cut { file, length } => self.change(file, Change::Cut(*length)),
+            Event::Truncated { file, length } => self.change(file, Change::Truncated(*length)),
             Event::Removed(path) => self.files.entry(path.clone()).or_default().is_removed = true,
             Event::Synced(path) => {
                 if let Some(file) = self.files.get_mut(path) {
-                    for change in std::mem::take(&mut file.since) {
-                        change.apply(&mut file.safe, |_| true);
+                    for change in std::mem::take(&mut file.unsynced) {
+                        change.apply(&mut file.synced, |_| true);
                     }
                     return;
                 }
                 self.files.retain(|name, file| name.parent() != Some(path) || !file.is_removed);
                 for (_, file) in self.files.iter_mut().filter(|(name, _)| name.parent() == Some(path)) {
-                    file.is_named = true;
+                    file.is_name_synced = true;
                 }
             }
-            Event::Said(_) => {}
+            Event::Printed(_) => {}
         }
     }
 
     fn change(&mut self, path: &Path, change: Change) {
-        self.files.entry(path.to_owned()).or_default().since.push(change);
+        self.files.entry(path.to_owned()).or_default().unsynced.push(change);
     }
 
-    /// Writes into a folder what a loss of power now leaves of the files.
+    /// Writes the files as a loss of power would leave them now into a directory.
     pub fn lose(&self, loss: Loss, random: &mut Random, folder: &Path) {
         for (path, file) in &self.files {
             let mut survives = |_: usize| match loss {
@@ -174,16 +185,16 @@ impl Medium {
                 Loss::Nothing => true,
                 Loss::Some => random.below(2) == 0,
             };
-            // A name that was made or removed since the folder was synced may be there or not.
-            let is_there = match (file.is_removed, file.is_named) {
+            // A file that was created or removed after the last sync of the directory may exist or not.
+            let exists = match (file.is_removed, file.is_name_synced) {
                 (true, _) => !survives(0),
-                (false, is_named) => is_named || survives(0),
+                (false, is_name_synced) => is_name_synced || survives(0),
             };
-            if !is_there {
+            if !exists {
                 continue;
             }
-            let mut bytes = file.safe.clone();
-            for change in &file.since {
+            let mut bytes = file.synced.clone();
+            for change in &file.unsynced {
                 change.apply(&mut bytes, &mut survives);
             }
             std::fs::write(folder.join(path.file_name().unwrap()), bytes).unwrap();
@@ -192,10 +203,10 @@ impl Medium {
 }
 
 impl Change {
-    /// Applies what survives of it, sector by sector.
+    /// Applies the surviving sectors of the change.
     fn apply(&self, bytes: &mut Vec<u8>, mut survives: impl FnMut(usize) -> bool) {
         match self {
-            Self::Cut(length) => {
+            Self::Truncated(length) => {
                 if survives(0) {
                     bytes.resize(*length, 0);
                 }

@@ -1,4 +1,5 @@
-//! The connections that read, on the caller's own thread: a hop to another one costs more than a read.
+//! The connections that read. A read runs on the caller's thread, because moving it to another thread costs more than
+//! the read itself.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,38 +7,42 @@ use std::time::Duration;
 use kv_core::{Error, Result};
 use rusqlite::Connection;
 
+use crate::connection::DatabaseFile;
 use crate::error;
-use crate::schema::Place;
 
-/// A connection that the writer and the readers of a store in memory share.
+/// The one connection of a store in memory, which writer and readers share.
 pub(crate) type SharedConnection = Arc<Mutex<Connection>>;
 
-/// What reads.
+/// The source of connections for reads.
 #[derive(Debug)]
 pub(crate) enum Readers {
-    /// Connections beside the writer's.
+    /// Connections of their own, for a file.
     Pool(Pool),
-    /// The one connection that a store in memory has.
-    One(SharedConnection),
+    /// The writer's connection, for a store in memory.
+    Shared(SharedConnection),
 }
 
 impl Readers {
-    /// Reads by a free connection. It waits for one only while others read, which takes no longer than a page.
+    /// Reads with a free connection. If all are in use, blocks the thread until a read of another thread ends; a read
+    /// lasts no longer than one page of a list.
+    ///
+    /// # Errors
+    /// `Closed` after [`close`](Self::close), `Unavailable` if no connection is free in time, and the errors of `read`.
     pub(crate) fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         match self {
             Self::Pool(pool) => {
                 let mut borrowed = pool.borrow()?;
                 let Some(connection) = &borrowed.connection else { return Err(Error::closed()) };
                 let outcome = read(connection);
-                // What failed may have left the connection in any state; a new one is opened in its place.
+                // A failed read may leave the connection in any state, so that it is replaced.
                 borrowed.is_sound = outcome.is_ok();
                 outcome
             }
-            Self::One(connection) => read(&connection.lock().unwrap_or_else(PoisonError::into_inner)),
+            Self::Shared(connection) => read(&connection.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 
-    /// Closes the connections that are free, and the others as they come back.
+    /// Closes the free connections now, and the others when they are returned.
     pub(crate) fn close(&self) {
         if let Self::Pool(pool) = self {
             let mut state = pool.state();
@@ -48,29 +53,30 @@ impl Readers {
     }
 }
 
+/// A pool of reading connections, which are opened on demand.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    place: Place,
-    most: usize,
-    patience: Duration,
-    state: Mutex<State>,
+    database: DatabaseFile,
+    max_open: usize,
+    timeout: Duration,
+    state: Mutex<PoolState>,
     returned: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PoolState {
     free: Vec<Connection>,
-    /// How many there are, free or not.
+    /// The number of connections, free or borrowed.
     open: usize,
     is_closed: bool,
 }
 
 impl Pool {
-    pub(crate) fn new(place: Place, most: usize, patience: Duration) -> Self {
-        Self { place, most: most.max(1), patience, state: Mutex::default(), returned: Condvar::new() }
+    pub(crate) fn new(database: DatabaseFile, max_open: usize, timeout: Duration) -> Self {
+        Self { database, max_open: max_open.max(1), timeout, state: Mutex::default(), returned: Condvar::new() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,24 +89,24 @@ impl Pool {
             if let Some(connection) = state.free.pop() {
                 return Ok(Borrowed { pool: self, connection: Some(connection), is_sound: false });
             }
-            if state.open < self.most {
+            if state.open < self.max_open {
                 state.open += 1;
                 drop(state);
                 let mut borrowed = Borrowed { pool: self, connection: None, is_sound: false };
-                borrowed.connection = Some(self.place.open_reader().map_err(error::read)?);
+                borrowed.connection = Some(self.database.open_reader().map_err(error::read)?);
                 return Ok(borrowed);
             }
             let (next, waited) =
-                self.returned.wait_timeout(state, self.patience).unwrap_or_else(PoisonError::into_inner);
+                self.returned.wait_timeout(state, self.timeout).unwrap_or_else(PoisonError::into_inner);
             state = next;
             if waited.timed_out() {
-                return Err(Error::unavailable(format!("no connection was free for {:?}", self.patience)));
+                return Err(Error::unavailable(format!("no connection was free within {:?}", self.timeout)));
             }
         }
     }
 }
 
-/// A connection on loan. It comes back when this is dropped, also by a panic or a future that is dropped.
+/// A borrowed connection. Dropping it returns the connection, also after a panic or when a future is dropped.
 struct Borrowed<'p> {
     pool: &'p Pool,
     connection: Option<Connection>,

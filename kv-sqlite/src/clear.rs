@@ -1,0 +1,83 @@
+//! The removal of a prefix, as a series of bounded batches between other writes.
+
+use std::ops::Bound;
+
+use kv_core::{Key, KeyPrefix, Result};
+use rusqlite::params;
+
+use crate::error::Abort;
+use crate::free_pages;
+use crate::state::State;
+use crate::statement::{Columns, ListShape, bound_text};
+use crate::sweep::{MAX_BYTES, MAX_ROWS};
+use crate::writer::job::Write;
+use crate::writer::rows::Rows;
+
+impl State {
+    /// Removes all entries under a prefix and returns the number of live ones.
+    pub(crate) async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        let queue = self.queue()?;
+        let (first, end) = prefix.range();
+        let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut live, mut start) = (0, Bound::Included(first.to_owned()));
+        loop {
+            let cleared = queue.call(ClearBatch { start, end: end.clone() }).await?;
+            live += cleared.live;
+            match cleared.next {
+                Some(key) => start = Bound::Excluded(key),
+                None => break,
+            }
+        }
+        if live > 0 {
+            free_pages::release(queue).await?;
+        }
+        Ok(live)
+    }
+}
+
+/// One batch of a clear.
+#[derive(Debug)]
+struct ClearBatch {
+    start: Bound<String>,
+    end: Bound<String>,
+}
+
+#[derive(Debug)]
+struct Cleared {
+    live: u64,
+    /// The key after which the next batch continues.
+    next: Option<String>,
+}
+
+impl Write for ClearBatch {
+    type Outcome = Cleared;
+
+    fn apply(&self, rows: &Rows<'_>) -> Result<Cleared, Abort> {
+        let (mut live, mut bytes, mut next) = (0, 0, None);
+        for (index, (key, length)) in self.keys(rows)?.into_iter().enumerate() {
+            bytes += length;
+            // A foreign or damaged key does not parse. Its row is kept.
+            if let Ok(key) = Key::parse_stored(&key) {
+                live += u64::from(rows.remove(&key)?);
+            }
+            if bytes >= MAX_BYTES || index + 1 == MAX_ROWS {
+                next = Some(key);
+                break;
+            }
+        }
+        Ok(Cleared { live, next })
+    }
+}
+
+impl ClearBatch {
+    /// Returns the keys of the batch and the lengths of their values.
+    fn keys(&self, rows: &Rows<'_>) -> Result<Vec<(String, i64)>, Abort> {
+        let shape = ListShape { reverse: false, columns: Columns::Length };
+        let mut statement = rows.connection.prepare_cached(&rows.sql.list(shape, &self.start, &self.end))?;
+        let limit = i64::try_from(MAX_ROWS).unwrap_or(1);
+        let keys = statement.query_map(params![bound_text(&self.start), bound_text(&self.end), limit], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+        Ok(keys.collect::<rusqlite::Result<_>>()?)
+    }
+}

@@ -1,0 +1,44 @@
+//! Reads on the caller's thread.
+
+use kv_core::{Error, Result};
+use rusqlite::Connection;
+
+use crate::error;
+use crate::liveness::Liveness;
+use crate::state::State;
+use crate::statement::Statements;
+
+impl State {
+    /// Reads on this thread, and repeats the read if it found an entry expired that the open batch has checked: see
+    /// [`liveness`](crate::liveness).
+    ///
+    /// # Errors
+    /// `Closed`, `Unavailable` if the batch does not end within the timeout, and the errors of `read`.
+    pub(crate) async fn read<T: Send>(
+        &self,
+        read: impl Fn(&Connection, &Statements, &mut Liveness<'_>) -> Result<T> + Send + Sync,
+    ) -> Result<T> {
+        let Self { sql, checked, clock, queue, .. } = self;
+        loop {
+            let ended = checked.ended();
+            let mut liveness = Liveness::new(&**clock);
+            let found = self.readers()?.with(|connection| read(connection, sql, &mut liveness))?;
+            if checked.may_report_expired(ended, liveness.expired()) {
+                return Ok(found);
+            }
+            drop(liveness);
+            if queue.limit(checked.batch_ended_since(ended)).await.is_none() {
+                return Err(Error::unavailable(
+                    "the batch that checked an expired entry did not end within the timeout",
+                ));
+            }
+        }
+    }
+
+    /// Reads the first page of the file.
+    pub(crate) async fn ping(&self) -> Result<()> {
+        // `SELECT 1` would not touch the file.
+        self.read(|connection, _, _| connection.query_row("PRAGMA user_version", [], |_| Ok(())).map_err(error::read))
+            .await
+    }
+}

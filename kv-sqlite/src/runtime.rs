@@ -1,0 +1,77 @@
+//! The store's own small runtime for timers, the sweeper and the poller of watchers.
+//!
+//! It runs on a thread of its own. So the store works on any runtime of its callers, including one without timers, and
+//! continues after the runtime that opened it has ended.
+
+use std::time::Duration;
+
+use kv_core::{Error, Result};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+/// A handle of the store's runtime that sets timeouts and spawns tasks.
+#[derive(Debug, Clone)]
+pub(crate) struct Timer(Handle);
+
+impl Timer {
+    /// Awaits the future; `None` if it is not ready within `limit`.
+    pub(crate) async fn limit<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        let timeout = {
+            // A tokio timer belongs to the runtime that is entered at its creation, not to the one that polls it.
+            let _entered = self.0.enter();
+            tokio::time::timeout(limit, future)
+        };
+        timeout.await.ok()
+    }
+
+    /// As [`limit`](Self::limit), blocking a thread that belongs to no runtime.
+    pub(crate) fn block_on<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        self.0.block_on(async { tokio::time::timeout(limit, future).await.ok() })
+    }
+
+    /// Sleeps on a thread that belongs to no runtime.
+    pub(crate) fn sleep(&self, duration: Duration) {
+        let _ = self.block_on(duration, std::future::pending::<()>());
+    }
+
+    /// Runs blocking work on a separate thread; `None` if the work panics or the runtime has ended.
+    pub(crate) async fn spawn_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        self.0.spawn_blocking(work).await.ok()
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(task);
+    }
+}
+
+/// The runtime and its thread. Dropping the last reference ends the thread and its tasks.
+///
+/// The writer holds a reference too: it still needs timers for the writes that are queued when the last handle is
+/// dropped.
+#[derive(Debug)]
+pub(crate) struct StoreRuntime {
+    timer: Timer,
+    _stop: oneshot::Sender<()>,
+}
+
+impl StoreRuntime {
+    pub(crate) fn start() -> Result<Self> {
+        let failed = |error: std::io::Error| Error::capacity("a thread could not be started").with_source(error);
+        let runtime = Builder::new_current_thread().enable_time().max_blocking_threads(4).build().map_err(failed)?;
+        let timer = Timer(runtime.handle().clone());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let run = move || {
+            let _ = runtime.block_on(stopped);
+            runtime.shutdown_background();
+        };
+        std::thread::Builder::new().name("kv-sqlite-timers".into()).spawn(run).map_err(failed)?;
+        Ok(Self { timer, _stop: stop })
+    }
+
+    pub(crate) fn timer(&self) -> &Timer {
+        &self.timer
+    }
+}

@@ -1,0 +1,65 @@
+//! The jobs of one batch.
+
+use kv_core::Result;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::writer::job::{Job, PendingWrite};
+
+/// The number of writes at which a batch is full.
+const MAX_WRITES: usize = 1_024;
+
+/// The number of bytes of values at which a batch is full.
+const MAX_BYTES: usize = 8 << 20;
+
+/// The number of times that the writer yields to other threads, so that more writes join a batch.
+const MAX_YIELDS: u32 = 64;
+
+/// The jobs that the writer has taken from the queue together.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) writes: Vec<Box<dyn PendingWrite>>,
+    pub(crate) flushes: Vec<oneshot::Sender<Result<()>>>,
+    bytes: usize,
+    /// True if the batch ends with the closing of the store.
+    pub(crate) is_last: bool,
+}
+
+impl Batch {
+    pub(crate) fn new(first: Job) -> Self {
+        let mut batch = Self::default();
+        batch.add(first);
+        batch
+    }
+
+    fn add(&mut self, job: Job) {
+        match job {
+            Job::Write(write) => {
+                self.bytes += write.bytes();
+                self.writes.push(write);
+            }
+            Job::Flush(reply) => self.flushes.push(reply),
+            Job::Close => self.is_last = true,
+        }
+    }
+
+    /// Takes queued jobs until the queue is empty or the batch is full.
+    pub(crate) fn fill(&mut self, jobs: &mut mpsc::Receiver<Job>) {
+        while !self.is_last && self.writes.len() < MAX_WRITES && self.bytes < MAX_BYTES {
+            let Ok(job) = jobs.try_recv() else { return };
+            self.add(job);
+        }
+    }
+
+    /// Yields so that the callers of the last batch can join this one, until it has as many writes as that.
+    ///
+    /// Without it a batch has only the writes of the first callers to wake up, and there are twice as many syncs.
+    pub(crate) fn wait_for_callers(&mut self, jobs: &mut mpsc::Receiver<Job>, last_batch: usize) {
+        for _ in 0..MAX_YIELDS {
+            if self.is_last || self.writes.len() >= last_batch {
+                break;
+            }
+            std::thread::yield_now();
+            self.fill(jobs);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The thread that runs the queue.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kv_core::Clock;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, watch};
+
+use crate::change_log;
+use crate::config::SyncMode;
+use crate::connection::DatabaseFile;
+use crate::liveness::CheckedKeys;
+use crate::message::MessageHub;
+use crate::pool::{Readers, SharedConnection};
+use crate::runtime::StoreRuntime;
+use crate::statement::Statements;
+use crate::watchers::Watchers;
+use crate::writer::gather::Batch;
+use crate::writer::job::Job;
+
+/// The longest single wait for the process-wide write lock. After it, the writer checks that a caller still waits.
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// The writer, with the state that it shares with the handles.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) connection: SharedConnection,
+    pub(crate) jobs: mpsc::Receiver<Job>,
+    pub(crate) sql: Arc<Statements>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) runtime: Arc<StoreRuntime>,
+    pub(crate) watchers: Watchers,
+    pub(crate) messages: Arc<MessageHub>,
+    pub(crate) checked: Arc<CheckedKeys>,
+    pub(crate) readers: Arc<Readers>,
+    /// The file; `None` in memory.
+    pub(crate) database: Option<DatabaseFile>,
+    pub(crate) sync: SyncMode,
+    pub(crate) is_closed: Arc<AtomicBool>,
+    /// The number of writes in the last batch.
+    pub(crate) last_batch: usize,
+    pub(crate) ended: watch::Sender<bool>,
+}
+
+impl Writer {
+    /// Runs jobs until the store is closed or its last handle is dropped.
+    pub(crate) fn run(mut self) {
+        while let Some(first) = self.jobs.blocking_recv() {
+            let is_last = self.run_batch(first);
+            if is_last || self.is_closed.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        // Closing rejects new jobs; the queued ones are still run.
+        self.jobs.close();
+        while let Ok(job) = self.jobs.try_recv() {
+            self.run_batch(job);
+        }
+        self.finish();
+    }
+
+    /// Runs this job and those queued after it, and returns true if the store was closed.
+    fn run_batch(&mut self, first: Job) -> bool {
+        let mut batch = Batch::new(first);
+        batch.fill(&mut self.jobs);
+        batch.wait_for_callers(&mut self.jobs, self.last_batch);
+        self.last_batch = batch.writes.len();
+        self.write(&mut batch);
+        self.flush(batch.flushes);
+        batch.is_last
+    }
+
+    pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A store in memory shares the lock with reads, and a panic in a read poisons it. The connection stays usable:
+        // a read rolls its transaction back when it unwinds.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(self) {
+        let Self {
+            connection,
+            jobs: _,
+            sql,
+            clock: _,
+            runtime,
+            watchers,
+            messages,
+            checked: _,
+            readers,
+            database,
+            sync: _,
+            is_closed: _,
+            last_batch: _,
+            ended,
+        } = self;
+        let had_lease = watchers.lease.send_replace(None).is_some();
+        watchers.hub.close();
+        messages.close();
+        readers.close();
+        let _guard = database.and_then(|database| database.write_lock.take(runtime.timer(), LOCK_WAIT));
+        if let (true, Ok(connection)) = (watchers.is_shared, connection.lock()) {
+            if had_lease {
+                let _ = change_log::end_lease(&connection, &sql, watchers.handle);
+            }
+            // Checkpoints as much of the log as readers in other processes allow.
+            let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
+        drop(connection);
+        ended.send_replace(true);
+    }
+}
