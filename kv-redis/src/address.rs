@@ -1,4 +1,4 @@
-//! Where the servers are: from a URL and the settings to clients of the driver.
+//! The addresses of the servers: from a URL and the settings to clients of the driver.
 
 use std::path::Path;
 
@@ -8,7 +8,16 @@ use redis::{
     TlsCertificates,
 };
 
-use crate::config::{CLUSTER_SCHEME, RedisConfig, SCHEME, TLS_SCHEME, UNIX_SCHEME};
+use crate::config::RedisConfig;
+
+/// The names of the URL schemes.
+pub(crate) const TCP: &str = "redis";
+pub(crate) const TLS: &str = "rediss";
+pub(crate) const UNIX: &str = "redis+unix";
+pub(crate) const CLUSTER: &str = "redis-cluster";
+
+/// The version that the server shows for our connections.
+const LIB_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The servers that a store is opened with.
 #[derive(Debug, Clone)]
@@ -20,17 +29,17 @@ pub(crate) enum Address {
 impl Address {
     pub(crate) fn from_url(url: &StoreUrl, config: &RedisConfig) -> Result<Self> {
         let scheme = url.scheme();
-        if scheme == SCHEME.name || scheme == TLS_SCHEME.name {
+        if scheme == TCP || scheme == TLS {
             parsed(&format!("{scheme}:{}", url.rest())).map(|info| Self::Server(Box::new(info)))
-        } else if scheme == UNIX_SCHEME.name {
+        } else if scheme == UNIX {
             let path = url.path()?;
             let path = path.strip_prefix("//").unwrap_or(&path);
             if !path.starts_with('/') {
-                return Err(Error::invalid("`redis+unix:` needs the whole path of a socket: `redis+unix:///PATH`"));
+                return Err(Error::invalid("`redis+unix:` needs the absolute path of a socket: `redis+unix:///PATH`"));
             }
-            let info = ConnectionAddr::Unix(path.into()).into_connection_info().map_err(|_| no_address())?;
+            let info = ConnectionAddr::Unix(path.into()).into_connection_info().map_err(|_| missing_address())?;
             Ok(Self::Server(Box::new(info)))
-        } else if scheme == CLUSTER_SCHEME.name {
+        } else if scheme == CLUSTER {
             nodes(url.rest(), config.tls).map(Self::Cluster)
         } else {
             Err(Error::invalid(format!("`{scheme}:` is not a scheme of Redis")))
@@ -41,7 +50,7 @@ impl Address {
         matches!(self, Self::Cluster(_))
     }
 
-    /// The number of the database.
+    /// The number of the database: from the settings, or else from the URL.
     pub(crate) fn db(&self, config: &RedisConfig) -> i64 {
         config.db.unwrap_or_else(|| match self {
             Self::Server(info) => info.redis_settings().db(),
@@ -49,14 +58,14 @@ impl Address {
         })
     }
 
-    /// The driver's clients, with what the settings say.
+    /// The driver's clients for the addresses, with the settings applied.
     pub(crate) fn clients(&self, config: &RedisConfig) -> Result<Vec<Client>> {
         match self {
             Self::Server(info) => Ok(vec![client(info, config)?]),
-            Self::Cluster(nodes) if nodes.is_empty() => Err(no_address()),
+            Self::Cluster(nodes) if nodes.is_empty() => Err(missing_address()),
             Self::Cluster(nodes) => {
                 if config.db.is_some_and(|db| db != 0) {
-                    return Err(Error::invalid("a cluster has the database 0 only"));
+                    return Err(Error::invalid("a cluster only has database 0"));
                 }
                 nodes.iter().map(|info| client(info, config)).collect()
             }
@@ -64,7 +73,7 @@ impl Address {
     }
 }
 
-/// `[USER:PASSWORD@]HOST:PORT,HOST:PORT`, each as a URL of a single server.
+/// Parses `[USER:PASSWORD@]HOST:PORT,HOST:PORT` into one address for each host.
 fn nodes(rest: &str, tls: bool) -> Result<Vec<ConnectionInfo>> {
     let rest = rest.strip_prefix("//").unwrap_or(rest).trim_end_matches('/');
     let (login, hosts) = match rest.rsplit_once('@') {
@@ -73,27 +82,28 @@ fn nodes(rest: &str, tls: bool) -> Result<Vec<ConnectionInfo>> {
     };
     if hosts.contains('/') {
         return Err(Error::invalid(
-            "a cluster has the database 0 only, and its URL names none: `redis-cluster://HOST:PORT`",
+            "a cluster only has database 0, so its URL has no database: `redis-cluster://HOST:PORT`",
         ));
     }
-    let scheme = if tls { TLS_SCHEME.name } else { SCHEME.name };
+    let scheme = if tls { TLS } else { TCP };
     hosts.split(',').filter(|host| !host.is_empty()).map(|host| parsed(&format!("{scheme}://{login}{host}"))).collect()
 }
 
 fn parsed(url: &str) -> Result<ConnectionInfo> {
     // The driver's errors do not show the URL.
     url.into_connection_info().map_err(|error| {
-        Error::invalid("the URL names no server: it is `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`").with_source(error)
+        Error::invalid("the URL has no valid address: it must be `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`")
+            .with_source(error)
     })
 }
 
-fn no_address() -> Error {
+fn missing_address() -> Error {
     Error::invalid("a store needs the address of a server: none was given")
 }
 
 fn client(info: &ConnectionInfo, config: &RedisConfig) -> Result<Client> {
     let mut settings: RedisConnectionInfo =
-        info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_lib_name("anykv", crate::VERSION);
+        info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_lib_name("anykv", LIB_VERSION);
     if let Some(db) = config.db {
         settings = settings.set_db(db);
     }
@@ -110,22 +120,22 @@ fn client(info: &ConnectionInfo, config: &RedisConfig) -> Result<Client> {
     }
     let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
     let built = if is_tls && (config.ca.is_some() || config.cert.is_some()) {
-        provide_cryptography();
+        install_crypto_provider();
         Client::build_with_tls(info, certificates(config)?)
     } else {
         if is_tls {
-            provide_cryptography();
+            install_crypto_provider();
         }
         Client::open(info)
     };
-    built.map_err(|error| Error::invalid("the settings of the connection are wrong").with_source(error))
+    built.map_err(|error| Error::invalid("the settings of the connection are invalid").with_source(error))
 }
 
 fn certificates(config: &RedisConfig) -> Result<TlsCertificates> {
     let client_tls = match (&config.cert, &config.key) {
         (Some(cert), Some(key)) => Some(ClientTlsConfig { client_cert: file(cert)?, client_key: file(key)? }),
         (None, None) => None,
-        _ => return Err(Error::invalid("`cert` and `key` go together")),
+        _ => return Err(Error::invalid("`cert` and `key` must be set together")),
     };
     Ok(TlsCertificates { client_tls, root_cert: config.ca.as_deref().map(file).transpose()? })
 }
@@ -135,10 +145,11 @@ fn file(path: &Path) -> Result<Vec<u8>> {
         .map_err(|error| Error::invalid(format!("the file {} cannot be read", path.display())).with_source(error))
 }
 
-/// The driver takes the process's cryptography, and fails where there is none. One that is there stays.
-fn provide_cryptography() {
+/// Installs a crypto provider for rustls if the process has none: the driver uses the process's default and fails
+/// without one.
+fn install_crypto_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // It fails where another thread came first, which is as well.
+        // It fails if another thread was first, and that provider serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
@@ -153,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scheme_names_its_servers() {
+    fn every_scheme_is_parsed() {
         let Address::Server(info) = address("redis://ada:s%40crt@h:1/3").unwrap() else { panic!() };
         assert_eq!(info.addr(), &ConnectionAddr::Tcp("h".into(), 1));
         let settings = info.redis_settings();
@@ -169,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_without_its_secret() {
+    fn an_invalid_address_is_refused_without_showing_its_secret() {
         for url in [
             "redis:canary",
             "redis+unix:relative",
@@ -186,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_settings_add_to_the_address() {
+    fn the_settings_are_added_to_the_address() {
         let config = RedisConfig { db: Some(2), pass: Some("canary".into()), ..RedisConfig::default() };
         let clients = address("redis://h").unwrap().clients(&config).unwrap();
         let settings = clients[0].get_connection_info().redis_settings();

@@ -1,4 +1,4 @@
-//! How a store is put together: its servers, settings and clock.
+//! The builder of a store: its servers, settings and clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use redis::Client;
 use crate::address::Address;
 use crate::codec::Format;
 use crate::config::{Index, RedisConfig};
+use crate::error::CONTEXT;
 use crate::open;
 use crate::store::RedisStore;
 
@@ -40,24 +41,24 @@ impl RedisBuilder {
         Self { address: None, config: RedisConfig::default(), clock: Arc::new(SystemClock) }
     }
 
-    /// Takes the address and the settings of a URL: one of the [`SCHEMES`](crate::SCHEMES), with the fields of
+    /// Takes address and settings from a URL: one of the [`SCHEMES`](crate::SCHEMES), with the fields of
     /// [`RedisConfig`] as options.
     ///
     /// # Errors
-    /// `Invalid` for a URL that is none of ours.
+    /// `Invalid` for a URL that is not one of this crate.
     pub fn from_url(url: &StoreUrl) -> Result<Self> {
         let config: RedisConfig = url.options()?;
         let address = Address::from_url(url, &config)?;
         Ok(Self { address: Some(address), ..Self::new().config(config) })
     }
 
-    /// Speaks to the server of a ready client, with its address, login and certificates, over connections of its own.
+    /// Uses the server of a driver's client: its address, login and certificates. The store opens its own connections.
     pub fn client(mut self, client: &Client) -> Self {
         self.address = Some(Address::Server(Box::new(client.get_connection_info().clone())));
         self
     }
 
-    /// Speaks to the cluster that the servers of these ready clients belong to.
+    /// Uses the cluster that the servers of these clients of the driver belong to.
     pub fn cluster<'c>(mut self, clients: impl IntoIterator<Item = &'c Client>) -> Self {
         let nodes = clients.into_iter().map(|client| client.get_connection_info().clone()).collect();
         self.address = Some(Address::Cluster(nodes));
@@ -136,13 +137,13 @@ impl RedisBuilder {
         self
     }
 
-    /// Takes our time from this clock. Deadlines are the server's: the distance between the two is measured.
+    /// Sets our own clock. Deadlines follow the server's clock: the store measures the offset between the two.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Opens the store. It creates what it needs.
+    /// Opens the store, and creates the namespace if it is new.
     ///
     /// # Errors
     /// - `Invalid`: no address was given, a setting is out of range, or the namespace was created with other settings.
@@ -155,6 +156,13 @@ impl RedisBuilder {
                 address.ok_or_else(|| Error::invalid("a store needs the address of a server: none was given"))?;
             open::open(&address, &config, clock).await
         };
-        opened.await.map_err(|error: Error| error.with_operation(Operation::Open).with_backend(RedisStore::NAME))
+        CONTEXT.operation(Operation::Open, opened.await)
+    }
+}
+
+impl RedisStore {
+    /// A builder of a store: its servers, namespace, clock and settings.
+    pub fn builder() -> RedisBuilder {
+        RedisBuilder::new()
     }
 }

@@ -1,67 +1,33 @@
-//! Settings as data, as a URL or a configuration file gives them.
+//! The settings of a store, as data from a URL or a configuration file.
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use kv_core::{Error, KvStore, Limits, Opening, Result, Scheme, StoreUrl};
+use kv_core::{Error, Limits, Result};
 use serde::Deserialize;
 
-use crate::builder::RedisBuilder;
 use crate::codec::Format;
-use crate::store::RedisStore;
 
-/// How many first segments of a key choose its place on a cluster, unless said.
+/// The default of [`RedisConfig::group_segments`].
 pub(crate) const DEFAULT_GROUP_SEGMENTS: u8 = 2;
 
-macro_rules! usage {
-    ($address:literal) => {
-        concat!(
-            $address,
-            " with ?namespace=kv&format=entry|plain&index=auto|ordered|none&buckets=64&group_segments=2\
-             &connect_timeout=5s&operation_timeout=10s&heartbeat=1s&sweep_interval=100ms&max_value=16MiB\
-             &db=0&user=NAME&pass=SECRET&ca=FILE&cert=FILE&key=FILE&nodelay=false&tls=false"
-        )
-    };
-}
-
-/// `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, for a [`Registry`](kv_core::Registry).
-pub const SCHEME: Scheme = Scheme::new("redis", usage!("redis://[USER:PASSWORD@]HOST[:PORT][/DB]"), opening);
-
-/// As [`SCHEME`], with TLS.
-pub const TLS_SCHEME: Scheme = Scheme::new("rediss", usage!("rediss://[USER:PASSWORD@]HOST[:PORT][/DB]"), opening);
-
-/// `redis+unix:///PATH`, through a Unix socket.
-pub const UNIX_SCHEME: Scheme = Scheme::new("redis+unix", usage!("redis+unix:///PATH"), opening);
-
-/// `redis-cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT`, some nodes of a cluster; with TLS where `tls=true`.
-pub const CLUSTER_SCHEME: Scheme =
-    Scheme::new("redis-cluster", usage!("redis-cluster://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]"), opening);
-
-/// Every scheme of this crate.
-pub const SCHEMES: [Scheme; 4] = [SCHEME, TLS_SCHEME, UNIX_SCHEME, CLUSTER_SCHEME];
-
-fn opening(url: StoreUrl) -> Opening {
-    Box::pin(async move { Ok(Arc::new(RedisStore::from_url(&url).await?) as Arc<dyn KvStore>) })
-}
-
-/// Whether the namespace has an index of its keys.
+/// The index of a namespace's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Index {
-    /// Where the server does not evict keys at will.
+    /// With an index, unless the server may evict any key.
     #[default]
     Auto,
-    /// It has, and a server that evicts keys at will is refused.
+    /// With an index. A server that may evict any key is refused.
     Ordered,
-    /// It has none: writes cost less, and a list scans the whole database.
+    /// Without an index: writes cost less, and a list scans the whole database.
     None,
 }
 
-/// A password: it is not shown.
+/// A password. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -90,53 +56,53 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The settings of a [`RedisStore`].
+/// The settings of a [`RedisStore`](crate::RedisStore).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// The set of keys that is this store, apart from all others of the database: at most 255 bytes of any text. In plain
-    /// format it may be empty, and the whole database is the store.
+    /// The name that separates the keys of this store from all others of the database: any text of at most 255 bytes.
+    /// In plain format it may be empty; then the whole database is the store.
     pub namespace: String,
-    /// How entries are stored.
+    /// The format of stored entries.
     pub format: Format,
-    /// Whether there is an index.
+    /// The index of the keys.
     pub index: Index,
-    /// Into how many buckets the keys are spread: one on a single server and 64 on a cluster, unless said. All of a bucket
-    /// lies on one master. It is settled when the namespace is created.
+    /// The number of buckets that the keys are spread over; by default 1 on a single server and 64 on a cluster. All
+    /// keys of a bucket are on one master. Fixed when the namespace is created.
     pub buckets: Option<u16>,
-    /// How many first segments of a key choose its bucket. It is settled when the namespace is created.
+    /// The number of leading key segments that choose the bucket. Fixed when the namespace is created.
     pub group_segments: u8,
-    /// How long a connection may take.
+    /// The longest time to connect.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// How long a round trip may take, with the connection that it may need, and on a cluster with all that is tried.
+    /// The longest time of a round trip, including a reconnect and, on a cluster, all retries.
     #[serde(with = "humantime_serde")]
     pub operation_timeout: Duration,
-    /// How often a connection is tried, and the server's clock read.
+    /// The interval at which each connection is checked and the server's clock is read.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
-    /// How long the sweeper rests between two looks at a few hundred keys, when there was nothing to sweep.
+    /// The pause of the sweeper between two steps of a few hundred keys each, if there was little to sweep.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
-    /// The largest value; at least 8 MiB, and at most 256 MiB.
+    /// The largest value, between 8 MiB and 256 MiB.
     pub max_value: ByteSize,
-    /// The number of the database, where the URL has none. A cluster has one only.
+    /// The number of the database, if the URL has none. A cluster only has database 0.
     pub db: Option<i64>,
-    /// The user, where the URL has none.
+    /// The user, if the URL has none.
     pub user: Option<String>,
-    /// The password, where the URL has none.
+    /// The password, if the URL has none.
     pub pass: Option<Secret>,
-    /// Whether each command is sent at once, and not together with others while an earlier one is on its way: less latency of
-    /// few tasks over a network, and fewer commands a second of many.
+    /// Sets `TCP_NODELAY`: each command is sent at once, instead of together with others while an earlier one is
+    /// unacknowledged. Few tasks get less latency over a network; many tasks get fewer commands a second.
     pub nodelay: bool,
-    /// Whether the nodes of a cluster are spoken to with TLS.
+    /// Uses TLS to the nodes of a cluster.
     pub tls: bool,
-    /// A file of certificates, in PEM, that vouch for the server, in place of those of the system.
+    /// A PEM file of the certificates that the server's certificate is checked with, in place of the system's.
     pub ca: Option<PathBuf>,
-    /// A file with the certificate, in PEM, by which the server knows us.
+    /// A PEM file with our own certificate, for a server that asks for one.
     pub cert: Option<PathBuf>,
-    /// A file with the key, in PEM, of that certificate.
+    /// A PEM file with the private key of `cert`.
     pub key: Option<PathBuf>,
 }
 
@@ -153,13 +119,13 @@ impl RedisConfig {
             ("sweep_interval", self.sweep_interval),
         ];
         if let Some((name, _)) = durations.into_iter().find(|(_, duration)| duration.is_zero()) {
-            return Err(Error::invalid(format!("`{name}` is longer than nothing")));
+            return Err(Error::invalid(format!("`{name}` must be longer than zero")));
         }
-        // The server takes 512 MiB, and a script that judges a value holds it twice.
-        let (least, most) = (Limits::MIN_VALUE_BYTES, 256 << 20);
+        // The server takes 512 MiB, and a script that checks a condition holds the value twice.
+        let (min, max) = (Limits::MIN_VALUE_BYTES, 256 << 20);
         match usize::try_from(self.max_value.as_u64()) {
-            Ok(bytes) if (least..=most).contains(&bytes) => Ok(Limits::DEFAULT.with_max_value_bytes(bytes)),
-            _ => Err(Error::invalid("`max_value` is at least 8 MiB and at most 256 MiB")),
+            Ok(bytes) if (min..=max).contains(&bytes) => Ok(Limits::DEFAULT.with_max_value_bytes(bytes)),
+            _ => Err(Error::invalid("`max_value` must be between 8 MiB and 256 MiB")),
         }
     }
 }
@@ -189,18 +155,10 @@ impl Default for RedisConfig {
     }
 }
 
-impl RedisStore {
-    /// Opens the store that a URL names: an address of one of the [`SCHEMES`], with the fields of [`RedisConfig`] as options.
-    ///
-    /// # Errors
-    /// As [`RedisBuilder::open`], and `Invalid` for a URL that is none of ours.
-    pub async fn from_url(url: &StoreUrl) -> Result<Self> {
-        RedisBuilder::from_url(url)?.open().await
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use kv_core::StoreUrl;
+
     use super::*;
 
     #[test]
@@ -236,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_the_least_size_are_always_taken() {
+    fn max_value_has_limits() {
         let config = |max_value| RedisConfig { max_value, ..RedisConfig::default() };
         assert!(config(ByteSize::mib(7)).limits().is_err());
         assert!(config(ByteSize::gib(1)).limits().is_err());

@@ -1,74 +1,64 @@
-//! What can go wrong between a call and its answer, as the kinds of the contract.
+//! Failures of requests, and their kinds in the contract.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
 
-use kv_core::{Error, ErrorKind, Version};
+use kv_core::adapter::{Effect, ErrorContext};
+use kv_core::{Error, ErrorKind};
 use redis::{RedisError, ServerError};
 
-/// Why there is no answer.
+/// The name of the backend in reports and errors.
+pub(crate) const NAME: &str = "redis";
+
+/// Adds backend, operation and key to errors.
+pub(crate) const CONTEXT: ErrorContext = ErrorContext::new(NAME);
+
+/// The reason for which a request has no usable reply.
 #[derive(Debug, Clone)]
 pub(crate) enum Failure {
-    /// There is no connection: nothing was sent.
-    Unsent(RedisError),
-    /// The deadline passed before anything was sent.
-    NotInTime,
-    /// The deadline passed after the command was sent.
-    Late,
-    /// The connection broke after the command was sent.
-    Lost(RedisError),
-    /// The server answered with an error.
+    /// There is no connection. The request was not sent.
+    NotSent(RedisError),
+    /// The deadline passed before the request was sent.
+    NotSentInTime,
+    /// The deadline passed after the request was sent.
+    TimedOut,
+    /// The connection broke after the request was sent.
+    Disconnected(RedisError),
+    /// The server replied with an error.
     Refused(ServerError),
-    /// The server answered with something else than the command gives.
-    Strange,
-    /// Slots of the cluster have gone on moving while it was scanned.
-    Moving,
-    /// The namespace is laid out otherwise by now.
-    Displaced,
+    /// The server's reply does not fit the command.
+    UnexpectedReply,
+    /// Slots of the cluster kept moving during a scan.
+    SlotsMoving,
+    /// The namespace was cleared and created again with another layout.
+    LayoutChanged,
     /// The store was closed.
     Closed,
 }
 
-/// What the command behind a failure does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// It changes nothing.
-    Reads,
-    /// It gives this version, where it gives one.
-    Writes(Option<Version>),
-}
-
-impl Effect {
-    fn in_doubt(self, message: &'static str) -> Error {
-        match self {
-            Self::Reads => Error::unavailable(message),
-            Self::Writes(version) => Error::indeterminate(version, message),
-        }
-    }
-}
-
 impl Failure {
+    /// The error for a caller. An unanswered request has the effect `effect`, if the server carried it out.
     pub(crate) fn into_error(self, effect: Effect) -> Error {
         match self {
-            Self::Unsent(error) => unsent(&error),
-            Self::NotInTime => Error::unavailable("there was no connection within the deadline"),
-            Self::Late => effect.in_doubt("the server did not answer within the deadline"),
-            Self::Lost(error) => {
-                effect.in_doubt("the connection broke before the answer was there").with_source(redacted(&error))
+            Self::NotSent(error) => not_sent(&error),
+            Self::NotSentInTime => Error::unavailable("there was no connection within the deadline"),
+            Self::TimedOut => effect.unanswered("the server did not answer within the deadline"),
+            Self::Disconnected(error) => {
+                effect.unanswered("the connection broke before the server answered").with_source(redacted(&error))
             }
             Self::Refused(error) => refused(&error, effect),
-            Self::Strange => effect.in_doubt("the server's answer is not one to this command"),
-            Self::Moving => Error::unavailable("slots went on moving while the cluster was scanned"),
-            Self::Displaced => {
-                Error::invalid("the namespace was cleared and laid out with other settings: open it with those")
-            }
+            Self::UnexpectedReply => effect.unanswered("the server's reply does not fit the command"),
+            Self::SlotsMoving => Error::unavailable("slots of the cluster kept moving during the scan"),
+            Self::LayoutChanged => Error::invalid(
+                "the namespace was cleared and created again with other settings: open it with those settings",
+            ),
             Self::Closed => Error::closed(),
         }
     }
 
-    /// What the driver made of an answer that it has read itself.
-    pub(crate) fn of(error: RedisError) -> Self {
-        ServerError::try_from(error).map_or_else(Self::Lost, Self::Refused)
+    /// The failure of a command whose reply the driver has parsed itself.
+    pub(crate) fn from_driver(error: RedisError) -> Self {
+        ServerError::try_from(error).map_or_else(Self::Disconnected, Self::Refused)
     }
 
     /// The code of the server's error.
@@ -80,12 +70,12 @@ impl Failure {
     }
 }
 
-/// The error of something that changes nothing.
-pub(crate) fn read(failure: Failure) -> Error {
-    failure.into_error(Effect::Reads)
+/// The error of a request that changes nothing.
+pub(crate) fn read_error(failure: Failure) -> Error {
+    failure.into_error(Effect::Read)
 }
 
-/// The code of a server's error. Redis 6.2 wraps those of commands inside a script into its text.
+/// The code of a server's error. Redis 6.2 puts the code of a command inside a script into the text of an `ERR`.
 fn code_of(error: &ServerError) -> &str {
     const WRAPPED: [&str; 7] = ["OOM", "MISCONF", "WRONGTYPE", "READONLY", "NOPERM", "NOREPLICAS", "MASTERDOWN"];
     match error.code() {
@@ -98,54 +88,58 @@ fn code_of(error: &ServerError) -> &str {
     }
 }
 
-/// The kind of an error that the server gave, by its code. The server has done nothing where it gives one of these.
+/// The error for a server's error, by its code. With each code that has a kind here, the server has changed nothing.
 fn refused(error: &ServerError, effect: Effect) -> Error {
     let (kind, message) = match code_of(error) {
-        "OOM" => (ErrorKind::Capacity, "the server's memory is used up"),
-        "MISCONF" => (ErrorKind::Capacity, "the server cannot write to its disk, and takes no writes"),
-        "NOTCOUNTER" => {
-            (ErrorKind::Invalid, "the value is no counter, or the counter and the amount together do not fit an i64")
-        }
-        "WRONGTYPE" => (ErrorKind::Corrupt, "another type is stored under the key, which is not ours"),
-        "FOREIGN" => (ErrorKind::Corrupt, "what is stored under the key is damaged or not ours"),
+        "OOM" => (ErrorKind::Capacity, "the server's memory is full"),
+        "MISCONF" => (ErrorKind::Capacity, "the server cannot write to its disk and refuses writes"),
+        "NOTCOUNTER" => (ErrorKind::Invalid, "the value is not a counter, or the sum does not fit an i64"),
+        "WRONGTYPE" => (ErrorKind::Corrupt, "a foreign value of another type is stored under the key"),
+        "FOREIGN" => (ErrorKind::Corrupt, "the value under the key is damaged or foreign"),
         "NOAUTH" | "WRONGPASS" | "NOPERM" => {
-            (ErrorKind::Denied, "the server refuses the user, or the right is missing")
+            (ErrorKind::Denied, "the server refuses the user, or the user lacks a right")
         }
         "LOADING" => (ErrorKind::Unavailable, "the server is loading its data"),
         "BUSY" => (ErrorKind::Unavailable, "the server is busy with a script"),
-        "READONLY" => (ErrorKind::Unavailable, "the server is a replica, and takes no writes"),
+        "READONLY" => (ErrorKind::Unavailable, "the server is a replica and takes no writes"),
         "MASTERDOWN" | "NOREPLICAS" => (ErrorKind::Unavailable, "the server has lost its master or its replicas"),
         "TRYAGAIN" | "MOVED" | "ASK" => (ErrorKind::Unavailable, "the slot of the key is being moved"),
         "CLUSTERDOWN" => (ErrorKind::Unavailable, "the cluster is down"),
-        "NOSCRIPT" | "UNKILLABLE" => (ErrorKind::Unavailable, "the server does not keep scripts"),
-        "CROSSSLOT" => (ErrorKind::Invalid, "the keys are in different slots: it is a cluster, open it as one"),
+        "NOSCRIPT" => (ErrorKind::Unavailable, "the server does not have the script"),
+        "UNKILLABLE" => (ErrorKind::Unavailable, "a script on the server cannot be stopped"),
+        "CROSSSLOT" => (
+            ErrorKind::Invalid,
+            "the keys are in different slots: the server belongs to a cluster, so open it as a cluster",
+        ),
         "EXECABORT" | "NOTBUSY" | "NOGOODSLAVE" | "NOPROTO" => {
-            (ErrorKind::Unavailable, "the server does not speak this version of its protocol")
+            (ErrorKind::Unavailable, "the server does not support this version of the protocol")
         }
-        // A script that has failed may have written before.
+        // A script may have written before it failed.
         "ERR" if error.details().is_some_and(|words| words.contains("script")) => {
-            return effect.in_doubt("a script has failed").with_source(bare(error));
+            return effect.unanswered("a script failed").with_source(bare(error));
         }
-        // A command that the server does not know, or does not take so: nothing of it was done.
+        // The server does not know the command or refuses its arguments, and did nothing.
         "ERR" => (ErrorKind::Unavailable, "the server refuses the command"),
         _ => {
-            return effect.in_doubt("the server gave an error that this crate does not know").with_source(bare(error));
+            return effect.unanswered("the server replied with an unknown error").with_source(bare(error));
         }
     };
     Error::new(kind, message).with_source(bare(error))
 }
 
-fn unsent(error: &RedisError) -> Error {
+fn not_sent(error: &RedisError) -> Error {
     use redis::ErrorKind as Driver;
     let (kind, message) = match error.kind() {
         Driver::AuthenticationFailed => (ErrorKind::Denied, "the server refuses user or password"),
-        Driver::InvalidClientConfig => (ErrorKind::Invalid, "the address or the settings of the connection are wrong"),
+        Driver::InvalidClientConfig => {
+            (ErrorKind::Invalid, "the address or the settings of the connection are invalid")
+        }
         Driver::RESP3NotSupported => (ErrorKind::Invalid, "the server is older than Redis 6"),
         Driver::Server(_) | Driver::Extension => match error.code() {
             Some("NOAUTH" | "WRONGPASS" | "NOPERM") => (ErrorKind::Denied, "the server refuses user or password"),
             _ => (ErrorKind::Unavailable, "the server refuses the connection"),
         },
-        Driver::Io if is_certificate(error) => (ErrorKind::Denied, "the server's certificate is not trusted"),
+        Driver::Io if is_certificate_error(error) => (ErrorKind::Denied, "the server's certificate is not trusted"),
         Driver::Io
         | Driver::Parse
         | Driver::UnexpectedReturnType
@@ -159,20 +153,21 @@ fn unsent(error: &RedisError) -> Error {
     Error::new(kind, message).with_source(redacted(error))
 }
 
-/// The driver keeps the error of the connection behind two pointers, which its chain of sources does not follow.
-fn is_certificate(error: &RedisError) -> bool {
-    type Kept = Arc<dyn StdError + Send + Sync>;
-    let kept = StdError::source(error).and_then(|source| source.downcast_ref::<Kept>());
-    let cause = kept.and_then(|kept| kept.downcast_ref::<std::io::Error>()).and_then(std::io::Error::get_ref);
+/// True if the server's certificate was refused. The driver wraps the TLS error in an `Arc` inside an I/O error, which
+/// its chain of sources does not lead to.
+fn is_certificate_error(error: &RedisError) -> bool {
+    type Wrapped = Arc<dyn StdError + Send + Sync>;
+    let wrapped = StdError::source(error).and_then(|source| source.downcast_ref::<Wrapped>());
+    let cause = wrapped.and_then(|wrapped| wrapped.downcast_ref::<std::io::Error>()).and_then(std::io::Error::get_ref);
     let cause = cause.and_then(|cause| cause.downcast_ref::<rustls::Error>());
     matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
-/// The driver's error without the texts that may show keys and values: a reply that was cut is told with its bytes.
+/// The driver's error without its text, which may show keys and values: for a truncated reply it contains the bytes.
 fn redacted(error: &RedisError) -> RedisError {
     match error.kind() {
         redis::ErrorKind::Io => error.clone(),
-        kind => RedisError::from((kind, "without its text, which may show what is stored")),
+        kind => RedisError::from((kind, "text removed, because it may show stored data")),
     }
 }
 
@@ -186,6 +181,8 @@ fn bare(error: &ServerError) -> RedisError {
 
 #[cfg(test)]
 mod tests {
+    use kv_core::Version;
+
     use super::*;
 
     fn server_error(line: &str) -> ServerError {
@@ -196,10 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_the_kind_that_says_what_to_do() {
+    fn every_code_has_its_kind() {
         use ErrorKind::{Capacity, Corrupt, Denied, Invalid, Unavailable};
         let version = Some(Version::random());
-        let in_doubt = ErrorKind::Indeterminate { version };
+        let unanswered = ErrorKind::Indeterminate { version };
         let table = [
             ("OOM command not allowed when used memory > 'maxmemory'.", Capacity),
             ("MISCONF Errors writing to the AOF file", Capacity),
@@ -207,7 +204,7 @@ mod tests {
             ("ERR Error running script (call to f_1): @user_script:8: WRONGTYPE Operation against a key", Corrupt),
             ("WRONGTYPE Operation against a key holding the wrong kind of value", Corrupt),
             ("FOREIGN the stored bytes are not an entry", Corrupt),
-            ("NOTCOUNTER the value is no counter", Invalid),
+            ("NOTCOUNTER the value is not a counter", Invalid),
             ("CROSSSLOT Keys in request don't hash to the same slot", Invalid),
             ("NOAUTH Authentication required.", Denied),
             ("WRONGPASS invalid username-password pair or user is disabled.", Denied),
@@ -223,37 +220,37 @@ mod tests {
             ("ASK 3999 127.0.0.1:6381", Unavailable),
             ("NOSCRIPT No matching script.", Unavailable),
             ("ERR unknown command 'FOO', with args beginning with: 'canary'", Unavailable),
-            ("ERR user_script:7: attempt to index a nil value script: ab12, on @user_script:7.", in_doubt),
-            ("SURPRISE canary", in_doubt),
+            ("ERR user_script:7: attempt to index a nil value script: ab12, on @user_script:7.", unanswered),
+            ("SURPRISE canary", unanswered),
         ];
         for (line, kind) in table {
-            let error = Failure::Refused(server_error(line)).into_error(Effect::Writes(version));
+            let error = Failure::Refused(server_error(line)).into_error(Effect::Write(version));
             assert_eq!(error.kind(), kind, "{line}");
             assert!(!format!("{error:?} {error}").contains("canary"), "{error:?}");
         }
-        let error = Failure::Refused(server_error("SURPRISE")).into_error(Effect::Reads);
+        let error = Failure::Refused(server_error("SURPRISE")).into_error(Effect::Read);
         assert_eq!(error.kind(), Unavailable);
     }
 
     #[test]
-    fn a_write_that_was_sent_is_in_doubt_and_one_that_was_not_is_unavailable() {
+    fn a_sent_write_is_indeterminate_and_an_unsent_one_unavailable() {
         let version = Some(Version::random());
         let broken = || RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
-        for failure in [Failure::Late, Failure::Lost(broken()), Failure::Strange] {
-            let error = failure.clone().into_error(Effect::Writes(version));
+        for failure in [Failure::TimedOut, Failure::Disconnected(broken()), Failure::UnexpectedReply] {
+            let error = failure.clone().into_error(Effect::Write(version));
             assert_eq!(error.attempted_version(), version);
-            assert_eq!(failure.into_error(Effect::Reads).kind(), ErrorKind::Unavailable);
+            assert_eq!(failure.into_error(Effect::Read).kind(), ErrorKind::Unavailable);
         }
-        for failure in [Failure::Unsent(broken()), Failure::NotInTime] {
-            assert_eq!(failure.into_error(Effect::Writes(version)).kind(), ErrorKind::Unavailable);
+        for failure in [Failure::NotSent(broken()), Failure::NotSentInTime] {
+            assert_eq!(failure.into_error(Effect::Write(version)).kind(), ErrorKind::Unavailable);
         }
-        assert_eq!(Failure::Closed.into_error(Effect::Reads).kind(), ErrorKind::Closed);
+        assert_eq!(Failure::Closed.into_error(Effect::Read).kind(), ErrorKind::Closed);
     }
 
     #[test]
-    fn a_reply_that_was_cut_does_not_show_its_bytes() {
+    fn a_truncated_reply_does_not_show_its_bytes() {
         let error = redis::parse_redis_value(b"?canary\r\n").unwrap_err();
-        let error = Failure::Lost(error).into_error(Effect::Reads);
+        let error = Failure::Disconnected(error).into_error(Effect::Read);
         assert!(!format!("{error:?}").contains("canary"), "{error:?}");
         assert!(StdError::source(&error).is_some_and(<dyn StdError>::is::<RedisError>));
     }

@@ -1,58 +1,59 @@
-//! Where the keys of a namespace lie in the database.
+//! The keys of a namespace in the database.
 //!
-//! | key | what |
+//! | key | value |
 //! |---|---|
-//! | `NAMESPACE#{TAG}KEY` | an entry: its bucket's tag, which decides the slot on a cluster, and the canonical text of its key |
-//! | `NAMESPACE!{TAG}` | the bucket's index: a sorted set of canonical texts, all of one score |
-//! | `NAMESPACE!{TAG}count` | where the script of a counter counts; there for its duration only |
-//! | `NAMESPACE!layout` | how the namespace was laid out when it was created |
-//! | `NAMESPACE!sweeper` | which handle sweeps, for as long as it does |
+//! | `NAMESPACE#{TAG}KEY` | an entry: the tag of its bucket, which decides the slot, and its canonical key |
+//! | `NAMESPACE!{TAG}` | the index of a bucket: a sorted set of canonical texts, all with the same score |
+//! | `NAMESPACE!{TAG}count` | the scratch key of the increment script; exists only while it runs |
+//! | `NAMESPACE!layout` | the record of the layout, written when the namespace was created |
+//! | `NAMESPACE!sweeper` | the lease of the handle that sweeps |
 //! | `NAMESPACE!DB!CHANNEL` | a channel of messages |
 //!
-//! In plain format an entry is at `NAMESPACE#KEY`, or at `KEY` where the namespace is empty. `#` and `!` are escaped inside a
-//! namespace, so that nothing of one namespace begins like something of another, and so are braces, which would be tags.
+//! In plain format an entry is at `NAMESPACE#KEY`, or at `KEY` if the namespace is empty. Inside a namespace, `#` and
+//! `!` are escaped, so that no key of one namespace has the prefix of another one. Braces are escaped too, because they
+//! would be hash tags.
 
 use std::fmt::Write;
 
 use kv_core::{Error, Key, KeyPrefix, Result};
 
-/// How many slots a cluster has.
+/// The number of slots of a cluster.
 pub(crate) const SLOTS: u16 = 16_384;
 
-/// What is kept beside the entries.
+/// The kind of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// An index of every bucket.
-    Ordered,
-    /// Nothing: a list scans.
-    Free,
-    /// Nothing, and entries are bare values.
+    /// With an index for each bucket.
+    Indexed,
+    /// Without indexes: a list scans.
+    IndexFree,
+    /// Without indexes, and with bare values for entries.
     Plain,
 }
 
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) shape: Shape,
-    /// What every entry's key begins with.
-    pub(crate) data: String,
-    /// What every other key begins with.
-    own: String,
+    /// The prefix of the keys of all entries.
+    pub(crate) entry_prefix: String,
+    /// The prefix of all other keys.
+    own_prefix: String,
     buckets: Vec<Bucket>,
     group_segments: u8,
-    /// Whether slots matter.
+    /// True if slots matter.
     is_cluster: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Bucket {
     pub(crate) slot: u16,
-    /// What the keys of its entries begin with.
-    data: String,
+    /// The prefix of the keys of its entries.
+    entry_prefix: String,
     pub(crate) index: String,
     pub(crate) scratch: String,
 }
 
-/// Where one key lies.
+/// The place of one key in the database.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) physical: Vec<u8>,
@@ -71,20 +72,23 @@ impl Layout {
         is_cluster: bool,
     ) -> Result<Self> {
         if namespace.len() > 255 {
-            return Err(Error::invalid("a namespace has at most 255 bytes"));
+            return Err(Error::invalid("`namespace` must have at most 255 bytes"));
         }
         if namespace.is_empty() && shape != Shape::Plain {
-            return Err(Error::invalid("only the plain format goes without a namespace"));
+            return Err(Error::invalid("only the plain format may have an empty namespace"));
         }
         if buckets == 0 || buckets > Self::MAX_BUCKETS {
-            return Err(Error::invalid(format!("there are 1 to {} buckets, not {buckets}", Self::MAX_BUCKETS)));
+            return Err(Error::invalid(format!(
+                "`buckets` must be between 1 and {}, not {buckets}",
+                Self::MAX_BUCKETS
+            )));
         }
         if group_segments == 0 {
-            return Err(Error::invalid("a group has at least one segment"));
+            return Err(Error::invalid("`group_segments` must be at least 1"));
         }
         let name = escaped(namespace);
-        let data = if namespace.is_empty() { String::new() } else { format!("{name}#") };
-        let own = format!("{name}!");
+        let entry_prefix = if namespace.is_empty() { String::new() } else { format!("{name}#") };
+        let own_prefix = format!("{name}!");
         let buckets = if shape == Shape::Plain {
             Vec::new()
         } else {
@@ -92,29 +96,29 @@ impl Layout {
                 .into_iter()
                 .map(|tag| Bucket {
                     slot: slot_of(tag.as_bytes()),
-                    data: format!("{data}{{{tag}}}"),
-                    index: format!("{own}{{{tag}}}"),
-                    scratch: format!("{own}{{{tag}}}count"),
+                    entry_prefix: format!("{entry_prefix}{{{tag}}}"),
+                    index: format!("{own_prefix}{{{tag}}}"),
+                    scratch: format!("{own_prefix}{{{tag}}}count"),
                 })
                 .collect()
         };
-        Ok(Self { shape, data, own, buckets, group_segments, is_cluster })
+        Ok(Self { shape, entry_prefix, own_prefix, buckets, group_segments, is_cluster })
     }
 
     pub(crate) fn place(&self, key: &Key) -> Place {
         let text = key.as_str();
         let bucket = self.bucket_of(text);
-        let Some(Bucket { slot, data, .. }) = self.buckets.get(bucket) else {
-            let physical = [self.data.as_bytes(), text.as_bytes()].concat();
+        let Some(Bucket { slot, entry_prefix, .. }) = self.buckets.get(bucket) else {
+            let physical = [self.entry_prefix.as_bytes(), text.as_bytes()].concat();
             let slot = if self.is_cluster { slot_of(&physical) } else { 0 };
             return Place { physical, slot, bucket };
         };
-        Place { physical: [data.as_bytes(), text.as_bytes()].concat(), slot: *slot, bucket }
+        Place { physical: [entry_prefix.as_bytes(), text.as_bytes()].concat(), slot: *slot, bucket }
     }
 
-    /// The key that lies at a place, where it is one of ours.
+    /// The key of an entry at a place in the database; `None` for a foreign key.
     pub(crate) fn key_at(&self, physical: &[u8]) -> Option<Key> {
-        let rest = std::str::from_utf8(physical).ok()?.strip_prefix(&self.data)?;
+        let rest = std::str::from_utf8(physical).ok()?.strip_prefix(&self.entry_prefix)?;
         if self.buckets.is_empty() {
             return Key::parse_stored(rest).ok();
         }
@@ -131,15 +135,15 @@ impl Layout {
         self.buckets.get(number)
     }
 
-    /// The index that a script on this bucket keeps.
+    /// The index of a bucket, if the namespace has indexes.
     pub(crate) fn index(&self, number: usize) -> Option<&str> {
         match self.shape {
-            Shape::Ordered => Some(&self.buckets.get(number)?.index),
-            Shape::Free | Shape::Plain => None,
+            Shape::Indexed => Some(&self.buckets.get(number)?.index),
+            Shape::IndexFree | Shape::Plain => None,
         }
     }
 
-    /// The buckets in which keys of the prefix lie.
+    /// The buckets that keys with the prefix may be in.
     pub(crate) fn buckets_of(&self, prefix: &KeyPrefix) -> std::ops::Range<usize> {
         match prefix.as_str() {
             Some(text) if text.split('#').count() >= usize::from(self.group_segments) => {
@@ -151,30 +155,30 @@ impl Layout {
         }
     }
 
-    /// A pattern that matches what lies under the prefix, and more.
+    /// A pattern that matches all entries under the prefix, and maybe others.
     pub(crate) fn pattern(&self, prefix: &KeyPrefix) -> String {
-        let prefix_text = globbed(prefix.as_str().unwrap_or_default());
+        let prefix_text = glob_escaped(prefix.as_str().unwrap_or_default());
         let tag = if self.buckets.is_empty() { "" } else { "{*}" };
-        format!("{}{tag}{prefix_text}*", globbed(&self.data))
+        format!("{}{tag}{prefix_text}*", glob_escaped(&self.entry_prefix))
     }
 
-    /// A key of the namespace that holds no entry.
-    pub(crate) fn own(&self, name: &str) -> (String, u16) {
-        let key = format!("{}{name}", self.own);
+    /// A key of the namespace that holds no entry, and its slot.
+    pub(crate) fn own_key(&self, name: &str) -> (String, u16) {
+        let key = format!("{}{name}", self.own_prefix);
         let slot = slot_of(key.as_bytes());
         (key, slot)
     }
 
-    /// What the names of channels begin with. The server shares channels between its databases, and stores do not.
-    pub(crate) fn channels(&self, db: i64) -> String {
-        format!("{}{db}!", self.own)
+    /// The prefix of channel names. It contains the database, because a server shares channels between its databases.
+    pub(crate) fn channel_prefix(&self, db: i64) -> String {
+        format!("{}{db}!", self.own_prefix)
     }
 
-    /// How the layout is recorded.
+    /// The record of the layout: version, index, buckets, group segments.
     pub(crate) fn record(&self) -> String {
         let shape = match self.shape {
-            Shape::Ordered => "ordered",
-            Shape::Free => "free",
+            Shape::Indexed => "ordered",
+            Shape::IndexFree => "free",
             Shape::Plain => "plain",
         };
         format!("1 {shape} {} {}", self.buckets.len(), self.group_segments)
@@ -193,7 +197,7 @@ impl Layout {
 }
 
 /// A pattern that matches this text and nothing else.
-pub(crate) fn globbed(text: &str) -> String {
+pub(crate) fn glob_escaped(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for character in text.chars() {
         if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
@@ -204,7 +208,7 @@ pub(crate) fn globbed(text: &str) -> String {
     pattern
 }
 
-/// The slot of a key, by what stands in its first braces where something does.
+/// The slot of a key: of the text in its first braces, or of the whole key if there is none.
 pub(crate) fn slot_of(key: &[u8]) -> u16 {
     let tagged = || {
         let from = key.iter().position(|&byte| byte == b'{')? + 1;
@@ -215,7 +219,7 @@ pub(crate) fn slot_of(key: &[u8]) -> u16 {
     crc16::State::<crc16::XMODEM>::calculate(tagged().unwrap_or(key)) % SLOTS
 }
 
-/// Tags whose slots divide all slots evenly, so that every master has its share of the buckets.
+/// Hash tags whose slots are spread evenly over all slots, so that every master gets its share of the buckets.
 fn tags(count: u16) -> Vec<String> {
     let mut found = vec![None; usize::from(count)];
     let mut missing = count;
@@ -238,7 +242,7 @@ fn escaped(namespace: &str) -> String {
     let mut text = String::with_capacity(namespace.len());
     for character in namespace.chars() {
         if character <= '$' || matches!(character, '{' | '}') {
-            // Only ASCII comes here. Writing to a string does not fail.
+            // Only ASCII characters are escaped. Writing to a string cannot fail.
             let _ = write!(text, "${:02X}", u32::from(character));
         } else {
             text.push(character);
@@ -252,7 +256,7 @@ mod tests {
     use super::*;
 
     fn cluster() -> Layout {
-        Layout::new("kv", Shape::Ordered, 64, 2, true).unwrap()
+        Layout::new("kv", Shape::Indexed, 64, 2, true).unwrap()
     }
 
     fn key(text: &str) -> Key {
@@ -260,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shares_of_the_slots_are_even() {
+    fn the_buckets_are_spread_evenly_over_the_slots() {
         let layout = cluster();
         for (number, bucket) in layout.buckets().iter().enumerate() {
             assert_eq!(usize::from(bucket.slot) / 256, number);
@@ -270,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_and_its_index_share_a_slot_and_the_key_is_read_back() {
+    fn a_key_has_the_slot_of_its_bucket_and_is_read_back() {
         let layout = cluster();
         for text in ["", "a", "a#b", "a#b#c", "a#}x{", "a#$23$00", "{user}"] {
             let place = layout.place(&key(text));
@@ -281,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_lies_in_one_bucket_and_its_prefix_is_looked_for_there() {
+    fn a_group_is_in_one_bucket() {
         let layout = cluster();
         let bucket = layout.place(&key("users#1")).bucket;
         assert_eq!(layout.place(&key("users#1#profile#x")).bucket, bucket);
@@ -291,25 +295,25 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_stay_apart() {
+    fn no_namespace_has_the_prefix_of_another() {
         let names = ["a", "a#", "a!", "ab", "a{", "a$23", "*", "a*", "", "a#{0}"];
-        let begins: Vec<String> = names
+        let prefixes: Vec<String> = names
             .iter()
             .flat_map(|name| {
                 let plain = Layout::new(name, Shape::Plain, 1, 2, false).unwrap();
-                [plain.data.clone(), plain.own.clone()]
+                [plain.entry_prefix.clone(), plain.own_prefix.clone()]
             })
-            .filter(|begin| !begin.is_empty() && begin != "!")
+            .filter(|prefix| !prefix.is_empty() && prefix != "!")
             .collect();
-        for (at, one) in begins.iter().enumerate() {
-            for (other_at, other) in begins.iter().enumerate() {
+        for (at, one) in prefixes.iter().enumerate() {
+            for (other_at, other) in prefixes.iter().enumerate() {
                 assert!(at == other_at || !other.starts_with(one.as_str()), "{one} {other}");
             }
         }
     }
 
     #[test]
-    fn what_is_not_ours_is_no_key() {
+    fn a_foreign_key_is_not_parsed() {
         let layout = cluster();
         for foreign in ["kv", "kv#", "kv#a", "kv#{0}", "kv#{wrong}a", "kv2#{0}a", "kv#{0}a b", "other"] {
             assert_eq!(layout.key_at(foreign.as_bytes()), None, "{foreign}");
@@ -320,7 +324,7 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_refused() {
         for (namespace, buckets, group) in [("", 1, 1), ("kv", 0, 1), ("kv", 2_000, 1), ("kv", 1, 0)] {
-            assert!(Layout::new(namespace, Shape::Ordered, buckets, group, true).is_err());
+            assert!(Layout::new(namespace, Shape::Indexed, buckets, group, true).is_err());
         }
     }
 }

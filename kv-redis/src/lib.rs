@@ -2,29 +2,31 @@
 
 mod address;
 mod batch;
+mod bucket_group;
 mod builder;
 mod capabilities;
-mod cluster;
+mod clear;
 mod codec;
-mod commit;
 mod config;
 mod error;
-mod gather;
+mod get;
+mod get_queue;
+mod index_reader;
 mod layout;
-mod link;
+mod layout_record;
 mod list;
-mod node;
-mod offset;
+mod listener;
+mod message;
 mod open;
-mod read;
-mod request;
-mod runs;
+mod page;
 mod scan;
+mod scheme;
 mod script;
-mod split;
+mod server;
+mod state;
 mod store;
 mod sweep;
-mod values;
+mod transaction;
 mod watch;
 mod write;
 
@@ -36,8 +38,6 @@ pub use self::capabilities::{
     INDEX_FREE_CAPABILITIES, PLAIN_CAPABILITIES,
 };
 pub use self::codec::Format;
-pub use self::config::{CLUSTER_SCHEME, Index, RedisConfig, SCHEME, SCHEMES, Secret, TLS_SCHEME, UNIX_SCHEME};
+pub use self::config::{Index, RedisConfig, Secret};
+pub use self::scheme::{CLUSTER_SCHEME, SCHEME, SCHEMES, TLS_SCHEME, UNIX_SCHEME};
 pub use self::store::RedisStore;
-
-/// How the server sees us.
-const VERSION: &str = env!("CARGO_PKG_VERSION");

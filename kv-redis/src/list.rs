@@ -1,58 +1,59 @@
-//! Lists in order: from the buckets' indexes, merged, or from a scan.
+//! Pages of a list, in order: from the indexes of the buckets, merged, or from a scan.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use kv_core::{Key, ListItem, ListPage, ListQuery, Result};
 
-use crate::error::read;
+use crate::error::read_error;
+use crate::index_reader::IndexReader;
 use crate::layout::Shape;
-use crate::runs::Runs;
 use crate::scan::Scan;
-use crate::store::Shared;
+use crate::state::State;
 
-/// How many keys a page of an index has at most.
-const PAGE: usize = 1_000;
+/// Keys that a page from an index has at most.
+const MAX_PAGE_KEYS: usize = 1_000;
 
-impl Shared {
+impl State {
     pub(crate) async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         query.check(&self.info.capabilities)?;
         let Some(range) = query.range() else { return Ok(ListPage::default()) };
-        if self.layout.shape == Shape::Ordered {
-            self.list_index(query, range).await
+        if self.layout.shape == Shape::Indexed {
+            self.list_from_index(query, range).await
         } else {
-            self.list_scan(query, range).await
+            self.list_from_scan(query, range).await
         }
     }
 
-    async fn list_index(&self, query: &ListQuery, range: (Bound<String>, Bound<String>)) -> Result<ListPage> {
-        let wanted = query.limit.unwrap_or(PAGE).min(PAGE);
+    async fn list_from_index(&self, query: &ListQuery, range: (Bound<String>, Bound<String>)) -> Result<ListPage> {
+        let wanted = query.limit.unwrap_or(MAX_PAGE_KEYS).min(MAX_PAGE_KEYS);
         let buckets = self.layout.buckets_of(&query.prefix);
-        // One bucket is asked for one more than is wanted, so that it tells whether it ends there; many, for their share.
-        let share = if buckets.len() == 1 { wanted + 1 } else { wanted / buckets.len() + 8 };
-        let mut runs = Runs::new(buckets, range, query.reverse, share);
+        // A single bucket is asked for one key more, to know if it has more. Of several buckets, each is asked for its
+        // share.
+        let members_per_read = if buckets.len() == 1 { wanted + 1 } else { wanted / buckets.len() + 8 };
+        let mut reader = IndexReader::new(buckets, range, query.reverse, members_per_read);
         let mut keys = Vec::new();
-        while keys.len() < wanted && runs.refill(self).await.map_err(read)? {
-            runs.take(&mut keys, wanted);
+        while keys.len() < wanted && reader.fill(self).await.map_err(read_error)? {
+            reader.merge_into(&mut keys, wanted);
         }
-        let has_more = runs.has_more();
+        let has_more = reader.has_more();
         let mut page = ListPage::default();
         let mut room = query.max_page_bytes.max(1);
-        let is_whole = self.fill(query, &keys, &mut page, &mut room).await?;
+        let is_whole = self.add_to_page(query, &keys, &mut page, &mut room).await?;
         if is_whole {
             page.next = keys.pop().filter(|_| has_more);
         }
         Ok(page)
     }
 
-    async fn list_scan(&self, query: &ListQuery, range: (Bound<String>, Bound<String>)) -> Result<ListPage> {
+    async fn list_from_scan(&self, query: &ListQuery, range: (Bound<String>, Bound<String>)) -> Result<ListPage> {
         self.check_open()?;
         let wanted = query.limit.unwrap_or(usize::MAX);
         let mut found = BTreeSet::new();
-        let mut scan = Scan::begin(self, &query.prefix).await.map_err(read)?;
-        while let Some(keys) = scan.next(self).await.map_err(read)? {
+        let mut scan = Scan::begin(self, &query.prefix).await.map_err(read_error)?;
+        while let Some(keys) = scan.next(self).await.map_err(read_error)? {
             found.extend(keys.into_iter().filter(|key| covers(&range, key)));
-            // One more than is wanted tells whether there is more.
+            // One key more than wanted is kept, to know if there are more.
             while found.len() > wanted.saturating_add(1) {
                 if query.reverse {
                     found.pop_first()
@@ -69,18 +70,18 @@ impl Shared {
         };
         let mut page = ListPage::default();
         if query.keys_only {
-            // The server has just shown them.
+            // Unlike members of an index, scanned keys need no check that they exist.
             page.next = keys.last().filter(|_| keys.len() < total).cloned();
             page.items = keys.into_iter().map(|key| ListItem { key, entry: None }).collect();
             return Ok(page);
         }
         let mut room = query.max_page_bytes.max(1);
-        for keys in keys.chunks(PAGE) {
+        for keys in keys.chunks(MAX_PAGE_KEYS) {
             if room == 0 {
                 page.next = page.items.last().map(|item| item.key.clone());
                 return Ok(page);
             }
-            if !self.fill(query, keys, &mut page, &mut room).await? {
+            if !self.add_to_page(query, keys, &mut page, &mut room).await? {
                 return Ok(page);
             }
         }
@@ -88,18 +89,24 @@ impl Shared {
         Ok(page)
     }
 
-    /// Adds the entries of these keys to a page, in order, and tells whether it took them all; if not, the page says where to
-    /// go on.
-    async fn fill(&self, query: &ListQuery, keys: &[Key], page: &mut ListPage, room: &mut usize) -> Result<bool> {
+    /// Adds the entries of keys to a page, in order. Returns true if all were added; otherwise sets the position at
+    /// which the next page resumes.
+    async fn add_to_page(
+        &self,
+        query: &ListQuery,
+        keys: &[Key],
+        page: &mut ListPage,
+        room: &mut usize,
+    ) -> Result<bool> {
         if query.keys_only {
-            let live = self.which_live(keys).await?;
+            let live = self.are_live(keys).await?;
             let items = keys.iter().zip(live).filter(|(_, is_live)| *is_live);
             page.items.extend(items.map(|(key, _)| ListItem { key: key.clone(), entry: None }));
             return Ok(true);
         }
-        let mut entries = self.entries(keys, *room).await?.into_iter();
+        let mut entries = self.page_entries(keys, *room).await?.into_iter();
         for (number, key) in keys.iter().enumerate() {
-            // What does not fit any more was not read.
+            // Entries that do not fit were not read.
             let Some(entry) = entries.next().filter(|_| *room > 0) else {
                 page.next = keys.get(number.wrapping_sub(1)).cloned();
                 return Ok(false);
@@ -115,15 +122,15 @@ impl Shared {
 
 fn covers((start, end): &(Bound<String>, Bound<String>), key: &Key) -> bool {
     let text = key.as_str();
-    let is_behind = match start {
+    let is_after_start = match start {
         Bound::Included(start) => text >= start.as_str(),
         Bound::Excluded(start) => text > start.as_str(),
         Bound::Unbounded => true,
     };
-    let is_before = match end {
+    let is_before_end = match end {
         Bound::Included(end) => text <= end.as_str(),
         Bound::Excluded(end) => text < end.as_str(),
         Bound::Unbounded => true,
     };
-    is_behind && is_before
+    is_after_start && is_before_end
 }

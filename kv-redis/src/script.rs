@@ -1,4 +1,4 @@
-//! The scripts, each an atomic step on the server.
+//! The Lua scripts. Each runs as one atomic step on the server.
 
 use redis::{Arg, Cmd};
 
@@ -7,22 +7,22 @@ use crate::codec::Format;
 /// The scripts of one format.
 #[derive(Debug)]
 pub(crate) struct Scripts {
-    pub(crate) add: Script,
+    pub(crate) get: Script,
     pub(crate) set: Script,
+    pub(crate) set_new: Script,
+    pub(crate) set_many: Script,
     pub(crate) delete: Script,
+    pub(crate) delete_many: Script,
     pub(crate) touch: Script,
     pub(crate) increment: Script,
-    pub(crate) count: Script,
+    pub(crate) increment_plain: Script,
     pub(crate) commit: Script,
-    pub(crate) fill: Script,
-    pub(crate) remove: Script,
-    pub(crate) prune: Script,
-    pub(crate) adopt: Script,
     pub(crate) page: Script,
-    pub(crate) get: Script,
+    pub(crate) index_add: Script,
+    pub(crate) index_prune: Script,
 }
 
-/// A script and the digest by which the server knows it.
+/// A script, and the SHA-1 digest that the server knows it by.
 #[derive(Debug)]
 pub(crate) struct Script {
     text: String,
@@ -31,40 +31,69 @@ pub(crate) struct Script {
 
 impl Scripts {
     pub(crate) fn new(format: Format) -> Self {
-        let words = match format {
-            Format::Entry => include_str!("lua/entry.lua"),
-            Format::Plain => include_str!("lua/plain.lua"),
+        let functions = match format {
+            Format::Entry => include_str!("lua/format_entry.lua"),
+            Format::Plain => include_str!("lua/format_plain.lua"),
         };
-        // The words are defined anew at each call, so only those bring them that use them.
-        let script = |body| Script::new(format!("{words}\n{body}"));
+        // Each call defines the functions again, so only the scripts that use them contain them.
+        let script = |body| Script::new(format!("{functions}\n{body}"));
         let bare = |body: &str| Script::new(body.to_owned());
         Self {
-            add: bare(include_str!("lua/add.lua")),
-            set: script(include_str!("lua/set.lua")),
-            delete: script(include_str!("lua/delete.lua")),
-            touch: script(include_str!("lua/touch.lua")),
-            count: bare(include_str!("lua/count.lua")),
-            increment: script(include_str!("lua/increment.lua")),
-            commit: script(include_str!("lua/commit.lua")),
-            fill: bare(include_str!("lua/fill.lua")),
-            remove: bare(include_str!("lua/remove.lua")),
-            prune: bare(include_str!("lua/prune.lua")),
-            adopt: bare(include_str!("lua/adopt.lua")),
-            page: script(include_str!("lua/page.lua")),
             get: script(include_str!("lua/get.lua")),
+            set: script(include_str!("lua/set.lua")),
+            set_new: bare(include_str!("lua/set_new.lua")),
+            set_many: bare(include_str!("lua/set_many.lua")),
+            delete: script(include_str!("lua/delete.lua")),
+            delete_many: bare(include_str!("lua/delete_many.lua")),
+            touch: script(include_str!("lua/touch.lua")),
+            increment: script(include_str!("lua/increment.lua")),
+            increment_plain: bare(include_str!("lua/increment_plain.lua")),
+            commit: script(include_str!("lua/commit.lua")),
+            page: script(include_str!("lua/page.lua")),
+            index_add: bare(include_str!("lua/index_add.lua")),
+            index_prune: bare(include_str!("lua/index_prune.lua")),
         }
     }
 
     fn all(&self) -> [&Script; 13] {
-        let Self { add, set, delete, touch, increment, count, commit, fill, remove, prune, adopt, page, get } = self;
-        [add, set, delete, touch, increment, count, commit, fill, remove, prune, adopt, page, get]
+        let Self {
+            get,
+            set,
+            set_new,
+            set_many,
+            delete,
+            delete_many,
+            touch,
+            increment,
+            increment_plain,
+            commit,
+            page,
+            index_add,
+            index_prune,
+        } = self;
+        [
+            get,
+            set,
+            set_new,
+            set_many,
+            delete,
+            delete_many,
+            touch,
+            increment,
+            increment_plain,
+            commit,
+            page,
+            index_add,
+            index_prune,
+        ]
     }
 
-    /// The same call with the script's text, for a server that does not know it, or not any more.
-    pub(crate) fn spelled_out(&self, call: &Cmd) -> Option<Cmd> {
+    /// The `EVAL` of an `EVALSHA`: the same call with the text of the script, for a server that does not have the
+    /// script.
+    pub(crate) fn eval_of(&self, call: &Cmd) -> Option<Cmd> {
         let mut arguments = call.args_iter().map(|argument| match argument {
             Arg::Simple(bytes) => bytes,
-            // None of our commands has a cursor of the driver's.
+            // The other kind is a cursor of the driver, which none of our commands has.
             _ => [].as_slice(),
         });
         let (name, digest) = (arguments.next()?, arguments.next()?);
@@ -72,12 +101,12 @@ impl Scripts {
             return None;
         }
         let script = self.all().into_iter().find(|script| script.is(digest))?;
-        let mut spelled = redis::cmd("EVAL");
-        spelled.arg(&script.text);
+        let mut eval = redis::cmd("EVAL");
+        eval.arg(&script.text);
         arguments.for_each(|argument| {
-            spelled.arg(argument);
+            eval.arg(argument);
         });
-        Some(spelled)
+        Some(eval)
     }
 }
 
@@ -87,12 +116,12 @@ impl Script {
         Self { text, digest }
     }
 
-    /// Whether the server knows it by this digest.
+    /// True if this is the script's digest.
     pub(crate) fn is(&self, digest: &[u8]) -> bool {
         self.digest.as_bytes() == digest
     }
 
-    /// A call with these keys; the arguments come behind.
+    /// An `EVALSHA` with these keys. The caller appends the arguments.
     pub(crate) fn call<'k>(&self, keys: impl IntoIterator<Item = &'k [u8], IntoIter: ExactSizeIterator>) -> Cmd {
         let keys = keys.into_iter();
         let mut call = redis::cmd("EVALSHA");
@@ -109,18 +138,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_is_spelled_out_with_the_text_of_its_script() {
+    fn the_eval_of_a_call_has_the_text_of_its_script() {
         let scripts = Scripts::new(Format::Entry);
         let mut call = scripts.touch.call([b"k".as_ref(), b"i".as_ref()]);
         call.arg("never").arg(&[1_u8, 2][..]);
-        let spelled = scripts.spelled_out(&call).unwrap();
+        let eval = scripts.eval_of(&call).unwrap();
         let text = |cmd: &Cmd| -> Vec<Vec<u8>> {
             cmd.args_iter().map(|arg| if let Arg::Simple(bytes) = arg { bytes.to_vec() } else { vec![] }).collect()
         };
-        let (short, long) = (text(&call), text(&spelled));
+        let (short, long) = (text(&call), text(&eval));
         assert_eq!(long[0], b"EVAL");
         assert_eq!(long[1], scripts.touch.text.as_bytes());
         assert_eq!(long[2..], short[2..]);
-        assert!(scripts.spelled_out(&redis::cmd("GET")).is_none());
+        assert!(scripts.eval_of(&redis::cmd("GET")).is_none());
     }
 }

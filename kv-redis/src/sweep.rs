@@ -1,106 +1,77 @@
-//! Clearing, and taking out of the indexes what has expired.
+//! Sweeping, and the background sweeper.
+//!
+//! The server itself frees expired entries. A sweep removes their members from the indexes, and adds entries to the
+//! indexes that are missing there.
 
+use std::ops::Bound;
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use kv_core::{Capability, Clock, Key, KeyPrefix, ListQuery, Result, SystemClock, Version};
+use kv_core::{Clock, Key, KeyPrefix, Result, SystemClock, Version};
 use redis::Value;
 
-use crate::batch::{by_bucket, removed};
-use crate::error::{Effect, Failure, read};
+use crate::bucket_group::group_by_bucket;
+use crate::error::{Failure, read_error};
+use crate::index_reader::IndexReader;
 use crate::layout::Shape;
-use crate::open::{record_anew, recorded};
-use crate::request::Request;
-use crate::runs::Runs;
+use crate::layout_record;
 use crate::scan::Scan;
 use crate::script::Script;
-use crate::store::Shared;
+use crate::server::router::Request;
+use crate::state::State;
 
-/// How many members of an index are looked at at once.
-const AT_ONCE: usize = 500;
+/// Members of an index that one step checks.
+const MEMBERS_PER_STEP: usize = 500;
 
-/// How many turns of the sweeper there are between two steps of its walk through the database.
-const BETWEEN_SCANS: u32 = 8;
+/// Turns of the sweeper for each step of its scan of the database.
+const TURNS_PER_SCAN_STEP: u32 = 8;
 
-impl Shared {
-    pub(crate) async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
-        self.info.capabilities.require(Capability::List)?;
-        let Some(range) = ListQuery::new(prefix.clone()).range() else { return Ok(0) };
-        let mut count = 0;
-        if self.layout.shape == Shape::Ordered {
-            let mut runs = Runs::new(self.layout.buckets_of(prefix), range, false, AT_ONCE);
-            while runs.refill(self).await.map_err(read)? {
-                count += self.remove_all(&runs.drain()).await?;
-            }
-        } else {
-            self.check_open()?;
-            let mut scan = Scan::begin(self, prefix).await.map_err(read)?;
-            while let Some(keys) = scan.next(self).await.map_err(read)? {
-                count += self.remove_all(&keys).await?;
-            }
-        }
-        Ok(count)
-    }
-
-    async fn remove_all(&self, keys: &[Key]) -> Result<u64> {
-        let groups = by_bucket(keys.iter().map(|key| (key, self.layout.place(key))), AT_ONCE);
-        let requests: Vec<_> = groups.iter().map(|group| self.remove_request(group, |key| key.as_str())).collect();
-        let mut count = 0;
-        for (group, answer) in groups.iter().zip(self.call_many(&requests).await) {
-            let flags =
-                removed(answer, group.members.len()).map_err(|failure| failure.into_error(Effect::Writes(None)))?;
-            count += flags.map(u64::from).sum::<u64>();
-        }
-        Ok(count)
-    }
-
-    /// Takes out of every index what is not there any more, and puts in what is there and is missing. The server itself frees
-    /// the entries.
+impl State {
     pub(crate) async fn sweep(&self) -> Result<u64> {
         self.check_open()?;
-        if self.layout.shape != Shape::Ordered {
+        if self.layout.shape != Shape::Indexed {
             return Ok(0);
         }
-        let range = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
-        let mut runs = Runs::new(0..self.layout.buckets().len(), range, false, AT_ONCE);
+        let range = (Bound::Unbounded, Bound::Unbounded);
+        let mut reader = IndexReader::new(0..self.layout.buckets().len(), range, false, MEMBERS_PER_STEP);
         let mut count = 0;
-        while runs.refill(self).await.map_err(read)? {
-            count += self.in_index(&self.scripts.prune, &runs.drain()).await.map_err(read)?;
+        while reader.fill(self).await.map_err(read_error)? {
+            count += self.run_on_index(&self.scripts.index_prune, &reader.drain()).await.map_err(read_error)?;
         }
-        let mut scan = Scan::begin(self, &KeyPrefix::ALL).await.map_err(read)?;
-        while let Some(keys) = scan.next(self).await.map_err(read)? {
-            self.adopt(&keys).await.map_err(read)?;
+        let mut scan = Scan::begin(self, &KeyPrefix::ALL).await.map_err(read_error)?;
+        while let Some(keys) = scan.next(self).await.map_err(read_error)? {
+            self.add_to_indexes(&keys).await.map_err(read_error)?;
         }
         Ok(count)
     }
 
-    /// Puts entries into their indexes that are not there: where another program has written to a key of ours, the set that
-    /// overwrites it takes it for an entry that is listed already.
-    async fn adopt(&self, keys: &[Key]) -> Result<(), Failure> {
-        match self.in_index(&self.scripts.adopt, keys).await {
-            // It is done when there is room again.
+    /// Adds entries that are missing in their index. That happens if another program has written a foreign value under
+    /// a key of ours: a set that overwrites the value assumes that the key is in the index.
+    async fn add_to_indexes(&self, keys: &[Key]) -> Result<(), Failure> {
+        match self.run_on_index(&self.scripts.index_add, keys).await {
+            // The server's memory is full. A later sweep adds them.
             Err(failure) if failure.code() == Some("OOM") => Ok(()),
-            answer => answer.map(drop),
+            reply => reply.map(drop),
         }
     }
 
-    /// One step of a walk through everything in the database.
-    async fn adopt_some(&self, scan: &mut Option<Scan>) -> Result<(), Failure> {
-        let under_way = match scan {
+    /// One step of the sweeper's scan, which starts again at the end.
+    async fn scan_step(&self, scan: &mut Option<Scan>) -> Result<(), Failure> {
+        let current = match scan {
             Some(scan) => scan,
             None => scan.insert(Scan::begin(self, &KeyPrefix::ALL).await?),
         };
-        if let Some(keys) = under_way.next(self).await? {
-            return self.adopt(&keys).await;
+        if let Some(keys) = current.next(self).await? {
+            return self.add_to_indexes(&keys).await;
         }
         *scan = None;
         Ok(())
     }
 
-    /// Runs a script that puts members into indexes or takes them out, and tells how many.
-    async fn in_index(&self, script: &Script, keys: &[Key]) -> Result<u64, Failure> {
-        let groups = by_bucket(keys.iter().map(|key| (key, self.layout.place(key))), AT_ONCE);
+    /// Runs a script that changes indexes on the keys' entries. Returns the number of changed members.
+    async fn run_on_index(&self, script: &Script, keys: &[Key]) -> Result<u64, Failure> {
+        let groups = group_by_bucket(keys.iter().map(|key| (key, self.layout.place(key))), MEMBERS_PER_STEP);
         let requests: Vec<_> = groups
             .iter()
             .map(|group| {
@@ -112,34 +83,35 @@ impl Shared {
             })
             .collect();
         let mut count = 0;
-        for answer in self.call_many(&requests).await {
-            match answer? {
+        for reply in self.call_many(&requests).await {
+            match reply? {
                 Value::Int(changed) => count += u64::try_from(changed).unwrap_or(0),
-                _ => return Err(Failure::Strange),
+                _ => return Err(Failure::UnexpectedReply),
             }
         }
         Ok(count)
     }
 
-    /// Records the layout again where somebody has flushed the database, so that it is not laid out otherwise beside us; where it
-    /// already is, this handle is of no more use.
-    async fn keep_record(&self) -> Result<(), Failure> {
+    /// Writes the record of the layout again if the database was flushed, so that nobody creates the namespace with
+    /// another layout meanwhile. If somebody already did, marks this handle as unusable.
+    async fn keep_layout_record(&self) -> Result<(), Failure> {
         self.check_open().map_err(|_| Failure::Closed)?;
-        if let Some(found) = recorded(&self.link, &self.layout).await? {
-            let is_other = found != self.layout.record().as_bytes();
-            self.is_displaced.store(is_other, Ordering::Release);
-            return if is_other { Err(Failure::Displaced) } else { Ok(()) };
+        if let Some(found) = layout_record::read(&self.router, &self.layout).await? {
+            let is_changed = found != self.layout.record().as_bytes();
+            self.is_layout_changed.store(is_changed, Ordering::Release);
+            return if is_changed { Err(Failure::LayoutChanged) } else { Ok(()) };
         }
-        match record_anew(&self.link, &self.layout).await {
-            // There is room for nothing, and so for no other layout.
+        match layout_record::write(&self.router, &self.layout).await {
+            // The server's memory is full, so nobody can record another layout either.
             Err(failure) if failure.code() == Some("OOM") => Ok(()),
-            answer => answer,
+            reply => reply,
         }
     }
 
-    /// Whether this handle is the one that sweeps: of all handles on a namespace one does.
-    async fn holds_lease(&self, handle: &Version, lease: Duration) -> Result<bool, Failure> {
-        let (key, slot) = self.layout.own("sweeper");
+    /// Takes or renews the sweeper's lease, which one handle of the namespace holds. Returns true if this handle has
+    /// it.
+    async fn hold_lease(&self, handle: &Version, lease: Duration) -> Result<bool, Failure> {
+        let (key, slot) = self.layout.own_key("sweeper");
         let name = handle.to_string();
         let millis = lease.as_millis().to_string();
         let mut get = redis::cmd("GET");
@@ -149,13 +121,15 @@ impl Shared {
                 let mut take = redis::cmd("SET");
                 take.arg(&key).arg(&name).arg("NX").arg("PX").arg(&millis);
                 match self.call(&Request::new(slot, take)).await {
-                    // A server whose memory is used up has no room for a lease, and needs a sweeper most: everybody is one.
+                    // A server whose memory is full has no room for the lease, and needs the sweep most: every handle
+                    // sweeps.
                     Err(failure) if failure.code() == Some("OOM") => Ok(true),
-                    answer => Ok(answer? != Value::Nil),
+                    reply => Ok(reply? != Value::Nil),
                 }
             }
             holder if holder == Value::BulkString(name.into_bytes()) => {
-                // Two that sweep for a moment do no harm.
+                // The lease may have expired between the two commands, and another handle may hold it. Two sweepers for
+                // a moment do no harm.
                 let mut renew = redis::cmd("PEXPIRE");
                 renew.arg(&key).arg(&millis);
                 self.call(&Request::new(slot, renew)).await.map(|_| true)
@@ -165,44 +139,47 @@ impl Shared {
     }
 }
 
-/// Walks through the indexes in small steps, round and round, until the store is dropped. Where a step finds something to take
-/// out the next follows at once.
-pub(crate) async fn keep_sweeping(shared: Weak<Shared>, interval: Duration) {
+/// The background sweeper: walks through the indexes in small steps, again and again, until the store is dropped. After
+/// a step that found much to remove, the next one follows at once.
+pub(crate) async fn keep_sweeping(state: Weak<State>, interval: Duration) {
     let handle = Version::random();
     let lease = (interval * 20).max(Duration::from_secs(3));
-    let whole = || (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
-    let (mut bucket, mut runs, mut seen) = (0, None, 0_usize);
+    let everything = || (Bound::Unbounded, Bound::Unbounded);
+    let (mut bucket, mut reader, mut seen) = (0, None, 0_usize);
     let (mut scan, mut turn) = (None, 0_u32);
     loop {
         let step = async {
-            let store = shared.upgrade()?;
-            if !store.holds_lease(&handle, lease).await.unwrap_or(false) {
-                let _ = store.keep_record().await;
+            let state = state.upgrade()?;
+            if !state.hold_lease(&handle, lease).await.unwrap_or(false) {
+                let _ = state.keep_layout_record().await;
                 return Some(lease / 2);
             }
             turn = turn.wrapping_add(1);
-            if turn.is_multiple_of(BETWEEN_SCANS) && store.adopt_some(&mut scan).await.is_err() {
+            if turn.is_multiple_of(TURNS_PER_SCAN_STEP) && state.scan_step(&mut scan).await.is_err() {
                 scan = None;
             }
-            // A lease is worth many steps.
+            // One renewal of the lease covers several steps.
             for _ in 0..16 {
-                let run = runs.get_or_insert_with(|| Runs::new(bucket..bucket + 1, whole(), false, AT_ONCE));
-                let Ok(has_some) = run.refill(&store).await else { return Some(lease / 2) };
+                let run = reader
+                    .get_or_insert_with(|| IndexReader::new(bucket..bucket + 1, everything(), false, MEMBERS_PER_STEP));
+                let Ok(has_keys) = run.fill(&state).await else { return Some(lease / 2) };
                 let keys = run.drain();
                 seen += keys.len();
-                if !has_some {
-                    (bucket, runs) = (bucket + 1, None);
-                    if bucket < store.layout.buckets().len() {
+                if !has_keys {
+                    (bucket, reader) = (bucket + 1, None);
+                    if bucket < state.layout.buckets().len() {
                         continue;
                     }
                     bucket = 0;
-                    if store.keep_record().await.is_err() {
+                    if state.keep_layout_record().await.is_err() {
                         return Some(lease / 2);
                     }
-                    let is_small = std::mem::take(&mut seen) < AT_ONCE;
+                    let is_small = std::mem::take(&mut seen) < MEMBERS_PER_STEP;
                     return Some(if is_small { interval * 10 } else { interval });
                 }
-                let Ok(pruned) = store.in_index(&store.scripts.prune, &keys).await else { return Some(lease / 2) };
+                let Ok(pruned) = state.run_on_index(&state.scripts.index_prune, &keys).await else {
+                    return Some(lease / 2);
+                };
                 if pruned * 10 < keys.len() as u64 {
                     return Some(interval);
                 }
@@ -210,7 +187,7 @@ pub(crate) async fn keep_sweeping(shared: Weak<Shared>, interval: Duration) {
             Some(Duration::ZERO)
         };
         match step.await {
-            Some(rest) => SystemClock.sleep(rest).await,
+            Some(pause) => SystemClock.sleep(pause).await,
             None => return,
         }
     }

@@ -1,4 +1,4 @@
-//! The conformance suite on a cluster through TLS, with a user whose rights are those that the README asks for.
+//! The conformance suite on a cluster through TLS, with a user who has only the rights from the README.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};

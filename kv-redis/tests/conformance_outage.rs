@@ -1,4 +1,5 @@
-//! The cases of the conformance suite in which the server is away: in a black hole, refusing connections, and killed.
+//! The outage cases of the conformance suite: the network drops all packets, refuses connections, or the server is
+//! killed.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::Duration;
@@ -17,9 +18,9 @@ async fn open(url: String, fresh: Fresh) -> Result<RedisStore> {
     builder.operation_timeout(short).connect_timeout(short).heartbeat(short / 4).open().await
 }
 
-/// A proxy for each store.
+/// The suite with a proxy for each store, which `cut` makes unreachable.
 fn proxied(name: &str, cut: impl Fn(&Proxy) + Send + Sync + 'static) -> Suite {
-    let lay = || Proxy::start(support::server().address());
+    let start = || Proxy::start(support::server().address());
     let open = |proxy: &Proxy, fresh| open(format!("redis://{}", proxy.address()), fresh);
     let cut = move |proxy: &mut Proxy| {
         cut(proxy);
@@ -29,15 +30,15 @@ fn proxied(name: &str, cut: impl Fn(&Proxy) + Send + Sync + 'static) -> Suite {
         proxy.pass();
         Ok(())
     };
-    Suite::over_links(name, CAPABILITIES, lay, open, cut, heal)
+    Suite::over_links(name, CAPABILITIES, start, open, cut, heal)
 }
 
-/// A server for each store, which keeps what it acknowledged when it is killed.
+/// The suite with a server for each store, which is killed and keeps its acknowledged writes in a file.
 fn killed() -> Suite {
-    let lay = || Redis::builder().append_only().start();
+    let start = || Redis::builder().append_only().start();
     let open = |server: &Redis, fresh| open(server.url(), fresh);
     let restart = |server: &mut Redis| if server.cli(&["PING"]).is_ok() { Ok(()) } else { server.restart() };
-    Suite::over_links("redis-killed", CAPABILITIES, lay, open, Redis::kill, restart)
+    Suite::over_links("redis-killed", CAPABILITIES, start, open, Redis::kill, restart)
 }
 
 mod black_hole {

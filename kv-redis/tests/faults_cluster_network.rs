@@ -1,4 +1,4 @@
-//! A cluster whose connections break at any byte, and whose masters stand still.
+//! A cluster whose connections break at any byte, and whose masters are suspended.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::time::Duration;
@@ -15,9 +15,9 @@ use tokio::time::Instant;
 mod support;
 use support::{at, eventually, key, set, value};
 
-const DEADLINE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A cluster of which every master is reached through a proxy.
+/// A cluster with a proxy in front of each master.
 struct Proxied {
     cluster: RedisCluster,
     proxies: Vec<Proxy>,
@@ -31,26 +31,27 @@ impl Proxied {
         for (number, proxy) in proxies.iter().enumerate() {
             cluster.announce(number, proxy.port()).unwrap();
         }
-        // Replicas come through the proxies too, and what is cut would be theirs.
+        // Replicas would connect through the proxies too, and the cut would hit their traffic.
         cluster.nodes().iter_mut().skip(3).for_each(|replica| replica.kill().unwrap());
         Self { cluster, proxies }
     }
 
-    /// A store with one bucket, so that every key is on one master, whose heartbeat and sweeper disturb nothing.
+    /// A store with one bucket, so that every key is on one master. Its heartbeat and sweeper are too slow to
+    /// interfere.
     async fn open(&self) -> RedisStore {
         let hour = Duration::from_secs(3_600);
         let builder = at(&self.cluster.url()).buckets(1).heartbeat(hour).sweep_interval(hour);
-        let store = builder.operation_timeout(DEADLINE).connect_timeout(DEADLINE).open().await.unwrap();
-        // The sweeper has looked once, and rests.
+        let store = builder.operation_timeout(TIMEOUT).connect_timeout(TIMEOUT).open().await.unwrap();
+        // Wait for the first turn of the sweeper.
         SystemClock.sleep(Duration::from_millis(500)).await;
         store
     }
 
-    /// The proxy before the master of the keys: the one through which a write goes.
-    async fn of_keys(&self, store: &RedisStore) -> &Proxy {
+    /// The proxy in front of the master that has the keys: the one with the most traffic during some writes.
+    async fn proxy_of_keys(&self, store: &RedisStore) -> &Proxy {
         let before: Vec<u64> = self.proxies.iter().map(|proxy| proxy.bytes(Direction::ToServer)).collect();
         for _ in 0..20 {
-            let _ = set(store, "where", "v").await.unwrap();
+            let _ = set(store, "probe", "v").await.unwrap();
         }
         let sent = |number: usize| self.proxies[number].bytes(Direction::ToServer) - before[number];
         &self.proxies[(0..3).max_by_key(|number| sent(*number)).unwrap()]
@@ -58,17 +59,17 @@ impl Proxied {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_whose_answer_is_cut_at_any_byte_are_in_doubt_and_were_applied_once() {
-    let there = Proxied::start();
-    let store = there.open().await;
-    let proxy = there.of_keys(&store).await;
+async fn a_write_whose_reply_is_cut_at_any_byte_is_indeterminate_and_applied_once() {
+    let cluster = Proxied::start();
+    let store = cluster.open().await;
+    let proxy = cluster.proxy_of_keys(&store).await;
     let once = IncrementOptions::default();
     assert_eq!(store.increment(&key("n"), 1, &once).await.unwrap(), 1);
     let present = SetOptions::default().with_when(When::Present);
     assert!(set(&store, "k", "v").await.unwrap().is_stored());
     assert!(store.set(&key("k"), "w".into(), &present).await.unwrap().is_stored());
 
-    // `+OK\r\n`, the answer of a plain set.
+    // `+OK\r\n`, the reply to an unconditional set.
     for bytes in 0..5 {
         let text = format!("plain {bytes}");
         proxy.cut_after(Direction::ToClient, bytes);
@@ -77,7 +78,7 @@ async fn writes_whose_answer_is_cut_at_any_byte_are_in_doubt_and_were_applied_on
         let entry = store.get(&key("k")).await.unwrap().unwrap();
         assert_eq!((entry.version, entry.value.as_ref()), (error.attempted_version(), text.as_bytes()));
     }
-    // `*2\r\n:1\r\n_\r\n`, the answer of a set under a condition.
+    // `*2\r\n:1\r\n_\r\n`, the reply to a conditional set.
     for bytes in 0..11 {
         let held = store.get(&key("k")).await.unwrap().unwrap().version.unwrap();
         let options = SetOptions::default().with_when(When::Version(held));
@@ -87,7 +88,7 @@ async fn writes_whose_answer_is_cut_at_any_byte_are_in_doubt_and_were_applied_on
         let entry = store.get(&key("k")).await.unwrap().unwrap();
         assert_eq!(entry.version, error.attempted_version(), "after {bytes} bytes");
     }
-    // A counter that were counted twice would show it.
+    // An increment that is applied twice would show in the value.
     for bytes in 0..4 {
         proxy.cut_after(Direction::ToClient, bytes);
         let error = store.increment(&key("n"), 1, &once).await.unwrap_err();
@@ -97,10 +98,10 @@ async fn writes_whose_answer_is_cut_at_any_byte_are_in_doubt_and_were_applied_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn gets_whose_answer_is_cut_at_any_byte_are_unavailable_and_show_nothing() {
-    let there = Proxied::start();
-    let store = there.open().await;
-    let proxy = there.of_keys(&store).await;
+async fn a_get_whose_reply_is_cut_at_any_byte_is_unavailable_and_shows_no_value() {
+    let cluster = Proxied::start();
+    let store = cluster.open().await;
+    let proxy = cluster.proxy_of_keys(&store).await;
     let _ = set(&store, "k", "canary").await.unwrap();
     // `$40\r\n`, header, value, `\r\n`
     for bytes in 0..47 {
@@ -113,32 +114,32 @@ async fn gets_whose_answer_is_cut_at_any_byte_are_unavailable_and_show_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_that_stands_still_holds_nobody_beyond_the_deadline() {
-    let mut there = Proxied::start();
-    let store = there.open().await;
+async fn a_suspended_master_blocks_no_call_beyond_the_timeout() {
+    let mut cluster = Proxied::start();
+    let store = cluster.open().await;
     let keys: Vec<Key> = (0..30).map(|number| key(format!("k{number}"))).collect();
     for key in &keys {
         assert!(store.set(key, "v".into(), &SetOptions::default()).await.unwrap().is_stored());
     }
-    there.cluster.nodes().iter_mut().take(3).for_each(|node| node.pause().unwrap());
+    cluster.cluster.nodes().iter_mut().take(3).for_each(|node| node.pause().unwrap());
     let started = Instant::now();
     let (written, read) = tokio::join!(set(&store, "k0", "w"), store.get(&keys[1]));
-    assert!(started.elapsed() < DEADLINE * 3, "{:?}", started.elapsed());
+    assert!(started.elapsed() < TIMEOUT * 3, "{:?}", started.elapsed());
     assert!(written.unwrap_err().maybe_applied());
     assert_eq!(read.unwrap_err().kind(), ErrorKind::Unavailable);
-    there.cluster.nodes().iter_mut().take(3).for_each(|node| node.resume().unwrap());
+    cluster.cluster.nodes().iter_mut().take(3).for_each(|node| node.resume().unwrap());
     eventually(|| async { store.get(&keys[0]).await.is_ok_and(|entry| entry.is_some()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscriber_whose_connections_are_cut_has_a_gap_and_gets_messages_again() {
-    let there = Proxied::start();
-    let store = there.open().await;
+async fn a_subscriber_whose_connection_is_cut_gets_a_gap_and_then_messages_again() {
+    let cluster = Proxied::start();
+    let store = cluster.open().await;
     let mut messages = store.subscribe(&KeyPrefix::ALL).await.unwrap();
     store.publish(&key("c"), "before".into()).await.unwrap();
     let next = messages.next().await.unwrap().unwrap();
     assert!(matches!(&next, MessageEvent::Message(message) if message.payload == "before"), "{next:?}");
-    there.proxies.iter().for_each(Proxy::close_all);
+    cluster.proxies.iter().for_each(Proxy::close_all);
     let next = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap().unwrap().unwrap();
     assert!(matches!(next, MessageEvent::Gap { .. }), "{next:?}");
     let publish = || async { store.publish(&key("c"), "after".into()).await.is_ok() };
@@ -147,7 +148,7 @@ async fn a_subscriber_whose_connections_are_cut_has_a_gap_and_gets_messages_agai
         let next = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap().unwrap().unwrap();
         match next {
             MessageEvent::Message(message) if message.payload == "after" => break,
-            // Another connection was lost while the first was made again; what was sent meanwhile is lost.
+            // Another connection was lost during the reconnect of the first one, and messages of that time are lost.
             MessageEvent::Gap { .. } => eventually(publish).await,
             other => panic!("{other:?}"),
         }

@@ -10,26 +10,26 @@ use test_servers::redis::Redis;
 use tokio::time::Instant;
 
 mod support;
-use support::{at, eventually, heard, key, set, value};
+use support::{at, eventually, key, next_event, set, value};
 
-const DEADLINE: Duration = Duration::from_millis(600);
+const TIMEOUT: Duration = Duration::from_millis(600);
 
-/// A store behind a proxy, whose heartbeat does not disturb what is cut.
+/// A store behind a proxy. Its heartbeat and sweeper are too slow to interfere with the cut.
 async fn behind(proxy: &Proxy) -> RedisStore {
     let store = at(&format!("redis://{}", proxy.address()))
-        .operation_timeout(DEADLINE)
-        .connect_timeout(DEADLINE)
+        .operation_timeout(TIMEOUT)
+        .connect_timeout(TIMEOUT)
         .heartbeat(Duration::from_secs(3_600))
         .sweep_interval(Duration::from_secs(3_600))
         .open()
         .await
         .unwrap();
-    // The sweeper has looked once, and rests.
+    // Wait for the first turn of the sweeper.
     SystemClock.sleep(Duration::from_millis(200)).await;
     store
 }
 
-/// How often the server has run a command.
+/// The number of times that the server has run a command.
 fn runs(server: &Redis, command: &str) -> u64 {
     let stats = server.cli(&["INFO", "commandstats"]).unwrap();
     let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
@@ -37,12 +37,12 @@ fn runs(server: &Redis, command: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_black_hole_ends_in_time_and_the_same_handle_works_behind_it() {
+async fn calls_in_a_black_hole_time_out_and_the_handle_works_afterwards() {
     let server = Redis::start().unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let store = at(&format!("redis://{}", proxy.address()))
-        .operation_timeout(DEADLINE)
-        .connect_timeout(DEADLINE)
+        .operation_timeout(TIMEOUT)
+        .connect_timeout(TIMEOUT)
         .heartbeat(Duration::from_millis(100))
         .open()
         .await
@@ -55,35 +55,35 @@ async fn a_black_hole_ends_in_time_and_the_same_handle_works_behind_it() {
         assert_eq!(read.kind(), ErrorKind::Unavailable);
         let write = set(&store, "k", "w").await.unwrap_err();
         assert!(matches!(write.kind(), ErrorKind::Unavailable | ErrorKind::Indeterminate { .. }), "{write}");
-        assert!(start.elapsed() < DEADLINE * 3, "{:?}", start.elapsed());
+        assert!(start.elapsed() < TIMEOUT * 3, "{:?}", start.elapsed());
     }
     proxy.pass();
     let start = Instant::now();
     eventually(|| async { set(&store, "k", "x").await.is_ok() }).await;
-    assert!(start.elapsed() < DEADLINE * 4, "{:?}", start.elapsed());
+    assert!(start.elapsed() < TIMEOUT * 4, "{:?}", start.elapsed());
     assert_eq!(value(&store, "k").await.as_deref(), Some("x"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_connection_in_a_black_hole_is_given_up_by_the_heartbeat() {
+async fn the_heartbeat_gives_up_an_idle_connection_in_a_black_hole() {
     let server = Redis::start().unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let store = at(&format!("redis://{}", proxy.address()))
-        .operation_timeout(DEADLINE)
+        .operation_timeout(TIMEOUT)
         .heartbeat(Duration::from_millis(100))
         .open()
         .await
         .unwrap();
     proxy.black_hole();
-    SystemClock.sleep(DEADLINE * 3).await;
+    SystemClock.sleep(TIMEOUT * 3).await;
     proxy.pass();
     let start = Instant::now();
     eventually(|| async { set(&store, "k", "v").await.is_ok() }).await;
-    assert!(start.elapsed() < DEADLINE * 3, "{:?}", start.elapsed());
+    assert!(start.elapsed() < TIMEOUT * 3, "{:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_set_whose_answer_is_cut_at_any_byte_is_in_doubt_and_was_applied_once() {
+async fn a_set_whose_reply_is_cut_at_any_byte_is_indeterminate_and_applied_once() {
     let server = Redis::start().unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let store = behind(&proxy).await;
@@ -102,12 +102,12 @@ async fn a_set_whose_answer_is_cut_at_any_byte_is_in_doubt_and_was_applied_once(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_conditional_set_whose_answer_is_cut_at_any_byte_is_in_doubt_and_was_applied_once() {
+async fn a_conditional_set_whose_reply_is_cut_at_any_byte_is_indeterminate_and_applied_once() {
     let server = Redis::start().unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let store = behind(&proxy).await;
     let mut version = set(&store, "k", "v").await.unwrap().version();
-    // The server knows the script from here on.
+    // This set loads the script into the server.
     let options = SetOptions::default().with_when(When::Version(version.unwrap()));
     version = store.set(&key("k"), "w".into(), &options).await.unwrap().version();
     // `*2\r\n:1\r\n_\r\n`
@@ -125,7 +125,7 @@ async fn a_conditional_set_whose_answer_is_cut_at_any_byte_is_in_doubt_and_was_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_get_whose_answer_is_cut_at_any_byte_is_unavailable_and_shows_nothing() {
+async fn a_get_whose_reply_is_cut_at_any_byte_is_unavailable_and_shows_no_value() {
     let server = Redis::start().unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let store = behind(&proxy).await;
@@ -142,7 +142,7 @@ async fn a_get_whose_answer_is_cut_at_any_byte_is_unavailable_and_shows_nothing(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_set_that_is_cut_on_its_way_is_in_doubt_and_its_version_tells() {
+async fn a_set_whose_command_is_cut_is_indeterminate_and_not_applied() {
     let server = Redis::start().unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let store = behind(&proxy).await;
@@ -157,13 +157,13 @@ async fn a_set_that_is_cut_on_its_way_is_in_doubt_and_its_version_tells() {
         let error = set(&store, "k", "value").await.unwrap_err();
         assert!(error.maybe_applied(), "{error}");
         let after = store.get(&key("k")).await.unwrap().unwrap().version;
-        assert_eq!(after, before, "a command without its end was run, after {bytes} of {length} bytes");
+        assert_eq!(after, before, "the server ran an incomplete command of {bytes} of {length} bytes");
         assert_ne!(after, error.attempted_version());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_connection_is_unavailable_and_nothing_happened() {
+async fn a_write_over_a_refused_connection_is_unavailable_and_not_applied() {
     let server = Redis::start().unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let store = behind(&proxy).await;
@@ -180,28 +180,28 @@ async fn a_refused_connection_is_unavailable_and_nothing_happened() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watcher_whose_connection_is_cut_has_a_gap_and_hears_again() {
+async fn a_watcher_whose_connection_is_cut_gets_a_gap_and_then_events_again() {
     let server = Redis::start().unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let store = at(&format!("redis://{}", proxy.address())).heartbeat(Duration::from_millis(100)).open().await.unwrap();
     let direct = at(&server.url()).open().await.unwrap();
     let mut stream = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
     let _ = set(&direct, "a", "1").await.unwrap();
-    assert!(matches!(heard(&mut stream).await, WatchEvent::Set { key: heard, .. } if heard == key("a")));
+    assert!(matches!(next_event(&mut stream).await, WatchEvent::Set { key: set, .. } if set == key("a")));
     proxy.close_all();
     let _ = set(&direct, "b", "1").await.unwrap();
     loop {
-        match heard(&mut stream).await {
+        match next_event(&mut stream).await {
             WatchEvent::Gap { .. } => break,
-            // What came before the cut was noticed.
+            // The set may have arrived before the cut.
             WatchEvent::Set { .. } => {}
             other => panic!("{other:?}"),
         }
     }
     let _ = set(&direct, "c", "1").await.unwrap();
     loop {
-        match heard(&mut stream).await {
-            WatchEvent::Set { key: heard, .. } if heard == key("c") => break,
+        match next_event(&mut stream).await {
+            WatchEvent::Set { key: set, .. } if set == key("c") => break,
             WatchEvent::Set { .. } | WatchEvent::Gap { .. } => {}
             other => panic!("{other:?}"),
         }
@@ -209,12 +209,12 @@ async fn a_watcher_whose_connection_is_cut_has_a_gap_and_hears_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watcher_in_a_black_hole_has_a_gap() {
+async fn a_watcher_in_a_black_hole_gets_a_gap() {
     let server = Redis::start().unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let store = at(&format!("redis://{}", proxy.address()))
-        .operation_timeout(DEADLINE)
-        .connect_timeout(DEADLINE)
+        .operation_timeout(TIMEOUT)
+        .connect_timeout(TIMEOUT)
         .heartbeat(Duration::from_millis(100))
         .open()
         .await
@@ -223,22 +223,22 @@ async fn a_watcher_in_a_black_hole_has_a_gap() {
     proxy.black_hole();
     let direct = at(&server.url()).open().await.unwrap();
     let _ = set(&direct, "lost", "1").await.unwrap();
-    SystemClock.sleep(DEADLINE).await;
+    SystemClock.sleep(TIMEOUT).await;
     proxy.pass();
-    assert!(matches!(heard(&mut stream).await, WatchEvent::Gap { .. }));
+    assert!(matches!(next_event(&mut stream).await, WatchEvent::Gap { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flush_of_the_database_is_a_gap() {
+async fn a_flush_of_the_database_gives_a_gap() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).open().await.unwrap();
     let _ = set(&store, "a", "1").await.unwrap();
     let mut stream = store.watch(&WatchQuery::prefix(Key::new(["a"]).unwrap())).await.unwrap();
     server.cli(&["FLUSHALL"]).unwrap();
     let reason = kv_core::GapReason::Flushed;
-    assert_eq!(heard(&mut stream).await, WatchEvent::Gap { reason });
+    assert_eq!(next_event(&mut stream).await, WatchEvent::Gap { reason });
     assert_eq!(value(&store, "a").await, None);
     let _ = set(&store, "a", "2").await.unwrap();
-    assert!(matches!(heard(&mut stream).await, WatchEvent::Set { .. }));
+    assert!(matches!(next_event(&mut stream).await, WatchEvent::Set { .. }));
     assert_eq!(support::keys(&store).await, [key("a")]);
 }

@@ -1,4 +1,4 @@
-//! Servers that die, stand still, are full, or turn into replicas.
+//! Servers that die, are suspended, run out of memory, or become replicas.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::Duration;
@@ -13,14 +13,14 @@ use tokio::time::Instant;
 mod support;
 use support::{at, count_until, eventually, key, set, value};
 
-const DEADLINE: Duration = Duration::from_millis(800);
+const TIMEOUT: Duration = Duration::from_millis(800);
 
 async fn open(server: &Redis) -> RedisStore {
-    at(&server.url()).operation_timeout(DEADLINE).connect_timeout(DEADLINE).open().await.unwrap()
+    at(&server.url()).operation_timeout(TIMEOUT).connect_timeout(TIMEOUT).open().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_killed_and_comes_back_has_every_acknowledged_increment_once() {
+async fn a_killed_and_restarted_server_has_every_acknowledged_increment_once() {
     let mut server = Redis::builder().append_only().setting("appendfsync", "always").start().unwrap();
     let store = open(&server).await;
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -33,21 +33,21 @@ async fn a_server_that_is_killed_and_comes_back_has_every_acknowledged_increment
         server.restart().unwrap();
     }
     stop.send(true).unwrap();
-    let (mut acknowledged, mut in_doubt, mut refused) = (0, 0, 0);
+    let (mut acknowledged, mut indeterminate, mut unavailable) = (0, 0, 0);
     for task in tasks {
         let tally = tokio::time::timeout(Duration::from_secs(20), task).await.unwrap().unwrap();
-        assert!(tally.longest < DEADLINE * 2, "{tally:?}");
+        assert!(tally.longest < TIMEOUT * 2, "{tally:?}");
         acknowledged += tally.acknowledged;
-        in_doubt += tally.in_doubt;
-        refused += tally.refused;
+        indeterminate += tally.indeterminate;
+        unavailable += tally.unavailable;
     }
-    assert!(refused > 0, "the server was down");
+    assert!(unavailable > 0, "no increment failed while the server was down");
     let count: i64 = value(&store, "count").await.unwrap().parse().unwrap();
-    assert!((acknowledged..=acknowledged + in_doubt).contains(&count), "{acknowledged} {in_doubt} {count}");
+    assert!((acknowledged..=acknowledged + indeterminate).contains(&count), "{acknowledged} {indeterminate} {count}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_stands_still_leaves_writes_in_doubt_and_their_version_tells() {
+async fn a_write_to_a_suspended_server_is_indeterminate_and_its_version_shows_the_outcome() {
     let mut server = Redis::start().unwrap();
     let store = open(&server).await;
     let _ = set(&store, "k", "before").await.unwrap();
@@ -55,7 +55,7 @@ async fn a_server_that_stands_still_leaves_writes_in_doubt_and_their_version_tel
     let start = Instant::now();
     let write = set(&store, "k", "after").await.unwrap_err();
     let read = store.get(&key("k")).await.unwrap_err();
-    assert!(start.elapsed() < DEADLINE * 4, "{:?}", start.elapsed());
+    assert!(start.elapsed() < TIMEOUT * 4, "{:?}", start.elapsed());
     assert!(write.maybe_applied(), "{write}");
     assert_eq!(read.kind(), ErrorKind::Unavailable, "{read}");
     server.resume().unwrap();
@@ -67,7 +67,7 @@ async fn a_server_that_stands_still_leaves_writes_in_doubt_and_their_version_tel
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_down_is_unavailable_at_once() {
+async fn calls_to_a_server_that_is_down_fail_at_once() {
     let mut server = Redis::start().unwrap();
     let store = open(&server).await;
     server.kill().unwrap();
@@ -77,16 +77,16 @@ async fn a_server_that_is_down_is_unavailable_at_once() {
         let start = Instant::now();
         assert_eq!(store.get(&key("k")).await.unwrap_err().kind(), ErrorKind::Unavailable);
         assert_eq!(set(&store, "k", "v").await.unwrap_err().kind(), ErrorKind::Unavailable);
-        assert!(start.elapsed() < DEADLINE, "{:?}", start.elapsed());
+        assert!(start.elapsed() < TIMEOUT, "{:?}", start.elapsed());
     }
-    let opened = at(&server.url()).connect_timeout(DEADLINE).open().await;
+    let opened = at(&server.url()).connect_timeout(TIMEOUT).open().await;
     assert_eq!(opened.unwrap_err().kind(), ErrorKind::Unavailable);
     server.restart().unwrap();
     let _ = set(&store, "k", "v").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scripts_that_the_server_has_forgotten_are_sent_again() {
+async fn scripts_that_the_server_has_lost_are_sent_again() {
     let server = Redis::start().unwrap();
     let store = open(&server).await;
     for round in 0..5 {
@@ -104,7 +104,7 @@ async fn scripts_that_the_server_has_forgotten_are_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_server_takes_no_writes_and_gives_what_it_has() {
+async fn a_full_server_refuses_writes_and_serves_reads_and_deletes() {
     let server = Redis::builder().max_memory("6mb", "noeviction").start().unwrap();
     let store = open(&server).await;
     assert!(!store.info().capabilities.may_evict);
@@ -117,30 +117,30 @@ async fn a_full_server_takes_no_writes_and_gives_what_it_has() {
     };
     assert_eq!(error.kind(), ErrorKind::Capacity, "{error}");
     assert!(written > 10);
-    // From here on there is no room for anything, however small.
+    // From here on even the smallest write fails.
     server.cli(&["CONFIG", "SET", "maxmemory", "1mb"]).unwrap();
     let overwrite = store.set(&key(0), vec![b'y'; 50_000].into(), &SetOptions::default()).await.unwrap_err();
     assert_eq!(overwrite.kind(), ErrorKind::Capacity);
     let count = store.increment(&key("count"), 1, &kv_core::IncrementOptions::default()).await.unwrap_err();
     assert_eq!(count.kind(), ErrorKind::Capacity);
-    let move_all = kv_core::Transaction::new().set(key("a"), "1", kv_core::Expiry::Never).set(
+    let transaction = kv_core::Transaction::new().set(key("a"), "1", kv_core::Expiry::Never).set(
         key("b"),
         "2",
         kv_core::Expiry::Never,
     );
-    assert_eq!(store.commit(&move_all).await.unwrap_err().kind(), ErrorKind::Capacity);
+    assert_eq!(store.commit(&transaction).await.unwrap_err().kind(), ErrorKind::Capacity);
     assert_eq!(value(&store, "a").await, None);
     assert_eq!(support::keys(&store).await.len(), written);
     for number in 0..written {
         assert_eq!(store.get(&key(number)).await.unwrap().unwrap().value.len(), 50_000);
     }
     assert!(store.delete(&key(0), &DeleteOptions::default()).await.unwrap().is_deleted());
-    // Who comes now reads and removes as well.
+    // A new handle can read and delete too.
     let second = open(&server).await;
     assert_eq!(second.get(&key(1)).await.unwrap().unwrap().value.len(), 50_000);
     assert!(second.delete(&key(1), &DeleteOptions::default()).await.unwrap().is_deleted());
     assert_eq!(support::keys(&second).await.len(), written - 2);
-    let new = at(&server.url()).namespace("new").operation_timeout(DEADLINE).open().await.unwrap_err();
+    let new = at(&server.url()).namespace("new").operation_timeout(TIMEOUT).open().await.unwrap_err();
     assert_eq!(new.kind(), ErrorKind::Capacity, "{new}");
     server.cli(&["CONFIG", "SET", "maxmemory", "100mb"]).unwrap();
     let _ = set(&store, "again", "v").await.unwrap();
@@ -149,7 +149,7 @@ async fn a_full_server_takes_no_writes_and_gives_what_it_has() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_is_swept() {
     let server = Redis::start().unwrap();
-    // Nobody else sweeps, and no lease is left from before.
+    // The first handle does not sweep, and its lease is removed below.
     let first = at(&server.url()).sweep_interval(Duration::from_secs(3_600)).open().await.unwrap();
     let soon = SetOptions::default().with_expiry(kv_core::Expiry::After(Duration::from_millis(200)));
     let items: Vec<_> = (0..5_000).map(|at| kv_core::SetItem::new(key(at), "v").with_options(soon.clone())).collect();
@@ -166,7 +166,7 @@ async fn a_full_server_is_swept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_evicts_says_so_and_has_no_index() {
+async fn a_store_on_an_evicting_server_reports_it_and_has_no_index() {
     let server = Redis::builder().max_memory("6mb", "allkeys-lru").start().unwrap();
     let store = open(&server).await;
     let capabilities = store.info().capabilities;
@@ -188,7 +188,7 @@ async fn a_server_that_evicts_says_so_and_has_no_index() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_that_becomes_a_replica_takes_no_writes_until_it_is_one_again() {
+async fn a_master_that_becomes_a_replica_refuses_writes_until_it_is_a_master_again() {
     let (server, other) = (Redis::start().unwrap(), Redis::start().unwrap());
     let store = open(&server).await;
     let _ = set(&store, "k", "v").await.unwrap();
@@ -201,7 +201,7 @@ async fn a_master_that_becomes_a_replica_takes_no_writes_until_it_is_one_again()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_write_survives_is_read_from_the_server() {
+async fn the_durability_is_read_from_the_server() {
     let durability = async |server: &Redis| open(server).await.info().capabilities.durability;
     let server = Redis::builder().append_only().setting("appendfsync", "always").start().unwrap();
     assert_eq!(durability(&server).await, Durability::surviving(Survives::Power));

@@ -1,4 +1,4 @@
-//! Data of other programs in the same database, and namespaces with names that mean something elsewhere.
+//! Foreign data in the same database, and namespaces whose names have special characters.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::Duration;
@@ -12,10 +12,10 @@ use kv_redis::{Format, Index, RedisStore};
 use test_servers::redis::Redis;
 
 mod support;
-use support::{at, heard, key, keys, set, value};
+use support::{at, key, keys, next_event, set, value};
 
-/// Everything that a program can leave behind, also where our own keys could be.
-fn litter(server: &Redis) {
+/// Writes foreign data of many kinds, some of it under keys of our namespace.
+fn write_foreign_data(server: &Redis) {
     for name in ["other", "kv", "kv#", "kv#{0}list", "kv#{0}a b", "kv#{7}x", "kv2#{0}k", "kv!", "#", "*", "[a]", "{0}"]
     {
         server.cli(&["RPUSH", name, "1", "2"]).unwrap();
@@ -24,13 +24,13 @@ fn litter(server: &Redis) {
     server.cli(&["SET", "kv#{0}empty", ""]).unwrap();
     server.cli(&["HSET", "hash", "f", "v"]).unwrap();
     server.cli(&["ZADD", "kv!{0}", "0", "not$a$key", "0", "list", "0", "string"]).unwrap();
-    // More members that are no text than are read at once.
+    // More members that are not text than one command reads.
     let script = "for at = 1, 1200 do redis.call('ZADD', KEYS[1], 0, '\\255' .. at) end";
     server.cli(&["EVAL", script, "1", "kv!{0}"]).unwrap();
     server.cli(&["EVAL", "redis.call('ZADD', KEYS[1], 0, '\\1')", "1", "kv!{0}"]).unwrap();
 }
 
-async fn is_unharmed(store: &RedisStore) {
+async fn check_store(store: &RedisStore) {
     for name in ["a", "b", "*", "[a]", "?"] {
         let _ = set(store, name, name).await.unwrap();
     }
@@ -45,12 +45,12 @@ async fn is_unharmed(store: &RedisStore) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_others_left_breaks_nothing_and_is_left_alone() {
+async fn foreign_data_breaks_no_call_and_is_not_removed() {
     let server = Redis::start().unwrap();
-    litter(&server);
+    write_foreign_data(&server);
     let before = server.cli(&["DBSIZE"]).unwrap();
     let store = at(&server.url()).open().await.unwrap();
-    is_unharmed(&store).await;
+    check_store(&store).await;
     for name in ["list", "string"] {
         let error = store.get(&key(name)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
@@ -61,11 +61,12 @@ async fn what_others_left_breaks_nothing_and_is_left_alone() {
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     }
     let free = at(&server.url()).namespace("kv free").index(Index::None).open().await.unwrap();
-    is_unharmed(&free).await;
+    check_store(&free).await;
     for store in [&store, &free] {
         store.clear(&KeyPrefix::ALL).await.unwrap();
     }
-    // What is left is theirs, except for what was in our own index, and the records of two namespaces and a sweeper.
+    // The rest is foreign, except for the records of two namespaces and the lease of a sweeper. Our index, with its
+    // foreign members, is gone.
     let after: i64 = server.cli(&["DBSIZE"]).unwrap().trim().parse().unwrap();
     let before: i64 = before.trim().parse().unwrap();
     assert!(after >= before - 3, "{before} {after}");
@@ -75,7 +76,7 @@ async fn what_others_left_breaks_nothing_and_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn namespaces_stay_apart_whatever_they_are_called() {
+async fn namespaces_of_any_name_are_separate() {
     let server = Redis::start().unwrap();
     for index in [Index::Ordered, Index::None] {
         let kind = if index == Index::None { "free " } else { "" };
@@ -100,16 +101,16 @@ async fn namespaces_stay_apart_whatever_they_are_called() {
         for (store, name) in stores.iter().zip(names).skip(1) {
             assert_eq!(keys(store).await.len(), 2, "{name}");
         }
-        // Only the first heard of it, until each is told something of its own.
+        // The clear is an event of the first watch only. The first event of each other watch is its own set.
         for (store, mut watch) in stores.iter().zip(watches).skip(1) {
             let _ = set(store, "own", "v").await.unwrap();
-            assert!(matches!(heard(&mut watch).await, WatchEvent::Set { key: heard, .. } if heard == key("own")));
+            assert!(matches!(next_event(&mut watch).await, WatchEvent::Set { key: set, .. } if set == key("own")));
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_namespace_is_opened_as_it_was_created() {
+async fn a_namespace_is_only_opened_with_its_own_layout() {
     let server = Redis::start().unwrap();
     let _ordered = at(&server.url()).open().await.unwrap();
     for builder in
@@ -133,11 +134,11 @@ async fn a_namespace_is_opened_as_it_was_created() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handle_whose_namespace_was_laid_out_anew_says_so() {
+async fn a_handle_whose_namespace_has_a_new_layout_reports_it() {
     let server = Redis::start().unwrap();
     let quick = || at(&server.url()).sweep_interval(Duration::from_millis(5));
     let (one, other) = (quick().open().await.unwrap(), quick().open().await.unwrap());
-    // At once, so that neither comes between.
+    // In one script, so that no handle writes its record in between.
     server
         .cli(&["EVAL", "redis.call('FLUSHALL') redis.call('SET', KEYS[1], ARGV[1])", "1", "kv!layout", "1 ordered 4 2"])
         .unwrap();
@@ -166,7 +167,7 @@ async fn plain_values_are_shared_with_other_programs() {
     let swap = soon.with_when(When::Value("theirs".into()));
     assert!(store.set(&key("session:1"), "ours".into(), &swap).await.unwrap().is_stored());
     assert_eq!(server.cli(&["GET", "session:1"]).unwrap().trim(), "ours");
-    assert!(matches!(heard(&mut watch).await, WatchEvent::Set { .. }));
+    assert!(matches!(next_event(&mut watch).await, WatchEvent::Set { .. }));
     server.cli(&["INCR", "count"]).unwrap();
     assert_eq!(store.increment(&key("count"), 5, &IncrementOptions::default()).await.unwrap(), 6);
     assert_eq!(server.cli(&["GET", "count"]).unwrap().trim(), "6");
@@ -180,7 +181,7 @@ async fn plain_values_are_shared_with_other_programs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn watchers_of_a_shared_database_hear_nothing_of_other_types() {
+async fn watchers_of_a_shared_database_get_no_events_of_other_types() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).format(Format::Plain).namespace("").open().await.unwrap();
     let everything = WatchQuery::prefix(KeyPrefix::ALL);
@@ -189,12 +190,12 @@ async fn watchers_of_a_shared_database_hear_nothing_of_other_types() {
         server.cli(&["RPUSH", "queue", "1"]).unwrap();
         server.cli(&["HSET", "hash", "f", "v"]).unwrap();
         server.cli(&["SET", "text", "v"]).unwrap();
-        assert!(matches!(heard(&mut watch).await, WatchEvent::Set { key: heard, .. } if heard == key("text")));
+        assert!(matches!(next_event(&mut watch).await, WatchEvent::Set { key: set, .. } if set == key("text")));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reads_agree_on_what_is_no_entry() {
+async fn get_and_get_many_agree_on_foreign_values() {
     let server = Redis::start().unwrap();
     for (name, index) in [("kv", Index::Ordered), ("free", Index::None)] {
         let store = at(&server.url()).namespace(name).index(index).open().await.unwrap();
@@ -213,7 +214,7 @@ async fn reads_agree_on_what_is_no_entry() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_entry_over_what_another_program_wrote_is_listed_after_a_sweep() {
+async fn an_entry_that_replaced_a_foreign_value_is_listed_after_a_sweep() {
     let server = Redis::start().unwrap();
     let slow = at(&server.url()).sweep_interval(Duration::from_secs(3_600)).open().await.unwrap();
     for name in ["x", "junk"] {
@@ -224,7 +225,7 @@ async fn an_entry_over_what_another_program_wrote_is_listed_after_a_sweep() {
     slow.sweep().await.unwrap();
     assert_eq!(keys(&slow).await, [key("x")]);
     assert_eq!(slow.clear(&KeyPrefix::ALL).await.unwrap(), 1);
-    // Or by itself, after a while.
+    // The background sweeper does the same after a while.
     let quick = at(&server.url()).namespace("quick").sweep_interval(Duration::from_millis(5)).open().await.unwrap();
     server.cli(&["SET", "quick#{0}x", "not an entry"]).unwrap();
     let _ = set(&quick, "x", "v").await.unwrap();

@@ -1,4 +1,4 @@
-//! Hundreds of gets at the same time, which go to the server together.
+//! Hundreds of concurrent gets, which are sent together.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::Duration;
@@ -12,8 +12,8 @@ use support::{at, calls, key, set, value};
 
 const MANY: usize = 256;
 
-/// The futures, each polled once; what is ready by then is left out.
-async fn begun<F: Future + Unpin>(futures: impl IntoIterator<Item = F>) -> Vec<F> {
+/// Polls each future once, and returns those that are still pending.
+async fn poll_once<F: Future + Unpin>(futures: impl IntoIterator<Item = F>) -> Vec<F> {
     let mut pending = Vec::new();
     for mut future in futures {
         if futures_util::poll!(&mut future).is_pending() {
@@ -24,13 +24,13 @@ async fn begun<F: Future + Unpin>(futures: impl IntoIterator<Item = F>) -> Vec<F
 }
 
 #[tokio::test]
-async fn each_gets_its_own_answer_in_few_commands() {
+async fn concurrent_gets_share_few_commands_and_each_gets_its_own_entry() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).open().await.unwrap();
     let items: Vec<_> = (0..MANY).map(|number| SetItem::new(key(number), number.to_string())).collect();
     assert!(store.set_many(&items).await.into_iter().all(|outcome| outcome.unwrap().is_stored()));
-    server.cli(&["RPUSH", "kv#{0}list", "of others"]).unwrap();
-    server.cli(&["SET", "kv#{0}foreign", "of others"]).unwrap();
+    server.cli(&["RPUSH", "kv#{0}list", "foreign"]).unwrap();
+    server.cli(&["SET", "kv#{0}foreign", "foreign"]).unwrap();
 
     let before = calls(&server, &["get", "mget"]);
     let names = (0..MANY).map(|number| number.to_string()).chain(["none", "list", "foreign"].map(String::from));
@@ -54,14 +54,14 @@ async fn each_gets_its_own_answer_in_few_commands() {
 }
 
 #[tokio::test]
-async fn whoever_comes_first_may_be_dropped() {
+async fn gets_survive_the_drop_of_the_first_ones() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).open().await.unwrap();
     let _ = set(&store, "k", "v").await.unwrap();
     let name = key("k");
     for dropped in [33, 34, 40, 200] {
-        let mut gets = begun((0..MANY).map(|_| store.get(&name))).await;
-        // All that are sent alone, and some of those that wait for company.
+        let mut gets = poll_once((0..MANY).map(|_| store.get(&name))).await;
+        // All gets that were sent alone, and some of the queued ones.
         drop(gets.drain(..dropped.min(gets.len())));
         for found in join_all(gets).await {
             assert_eq!(found.unwrap().unwrap().value, "v");
@@ -70,19 +70,19 @@ async fn whoever_comes_first_may_be_dropped() {
 }
 
 #[test]
-fn those_whose_runtime_ends_are_in_nobodys_way() {
+fn gets_of_an_ended_runtime_do_not_block_others() {
     let server = Redis::start().unwrap();
-    let stays = tokio::runtime::Runtime::new().unwrap();
-    let ends = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let store = stays.block_on(at(&server.url()).open()).unwrap();
-    let _ = stays.block_on(set(&store, "k", "v")).unwrap();
+    let lasting = tokio::runtime::Runtime::new().unwrap();
+    let short = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = lasting.block_on(at(&server.url()).open()).unwrap();
+    let _ = lasting.block_on(set(&store, "k", "v")).unwrap();
     let name = key("k");
-    let gone = ends.block_on(begun((0..MANY).map(|_| store.get(&name))));
-    // They wait for the task that the other runtime has not run yet, and never will.
-    let gets = stays.block_on(begun((0..MANY).map(|_| store.get(&name))));
-    drop(gone);
-    drop(ends);
-    stays.block_on(async {
+    let abandoned = short.block_on(poll_once((0..MANY).map(|_| store.get(&name))));
+    // These gets wait for the sending task of the other runtime, which never runs.
+    let gets = lasting.block_on(poll_once((0..MANY).map(|_| store.get(&name))));
+    drop(abandoned);
+    drop(short);
+    lasting.block_on(async {
         for found in tokio::time::timeout(Duration::from_secs(10), join_all(gets)).await.unwrap() {
             assert_eq!(found.unwrap().unwrap().value, "v");
         }
@@ -92,12 +92,12 @@ fn those_whose_runtime_ends_are_in_nobodys_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_values_are_not_asked_for_together() {
+async fn gets_of_long_values_are_not_sent_together() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).open().await.unwrap();
     let long = "x".repeat(2 << 20);
     let _ = set(&store, "long", &long).await.unwrap();
-    // One answer tells how long values are.
+    // The first reply sets the estimate of value lengths.
     assert_eq!(value(&store, "long").await.unwrap().len(), long.len());
     let before = calls(&server, &["mget"]);
     for found in join_all((0..64).map(|_| value(&store, "long"))).await {

@@ -1,4 +1,4 @@
-//! Lists and transactions over several buckets, and pages of values whose lengths are not known before.
+//! Lists and transactions over several buckets, and pages of values of unknown lengths.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ mod support;
 use support::{at, key, keys, set};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_over_several_buckets_keeps_the_index_of_each() {
+async fn a_transaction_over_several_buckets_updates_the_index_of_each() {
     let server = Redis::start().unwrap();
     let store = at(&format!("{}?buckets=4", server.url())).open().await.unwrap();
     assert_eq!(store.info().capabilities.transactions, Transactions::Any);
@@ -22,24 +22,24 @@ async fn a_transaction_over_several_buckets_keeps_the_index_of_each() {
     let all = names.iter().fold(Transaction::new(), |all, name| all.set(name.clone(), "1", Expiry::Never));
     assert!(store.commit(&all).await.unwrap().is_committed());
     assert_eq!(keys(&store).await, names);
-    // Once more by single sets: nothing is in two indexes.
+    // Single sets of the same keys add nothing to another index.
     for name in 10..40 {
         let _ = set(&store, name, "2").await.unwrap();
     }
     assert_eq!(keys(&store).await, names);
-    let (gone, kept) = names.split_at(15);
-    let some = gone.iter().fold(Transaction::new(), |some, name| some.delete(name.clone()));
+    let (deleted, kept) = names.split_at(15);
+    let some = deleted.iter().fold(Transaction::new(), |some, name| some.delete(name.clone()));
     assert!(store.commit(&some).await.unwrap().is_committed());
     assert_eq!(keys(&store).await, kept);
     assert!(store.delete(&kept[0], &DeleteOptions::default()).await.unwrap().is_deleted());
     assert_eq!(store.clear(&KeyPrefix::ALL).await.unwrap(), 14);
     assert_eq!(keys(&store).await, []);
-    // Nothing is left of any index.
+    // All indexes are gone.
     assert_eq!(server.cli(&["KEYS", "kv!{*"]).unwrap().trim(), "");
 }
 
-/// The numbers of the entries that the pages of a prefix have, and the longest page in bytes of values.
-async fn walk(store: &RedisStore, prefix: &str, room: usize) -> (Vec<String>, usize) {
+/// Lists all pages of a prefix. Returns the second segment of each key, and the bytes of values in the longest page.
+async fn list_all(store: &RedisStore, prefix: &str, room: usize) -> (Vec<String>, usize) {
     let prefix = KeyPrefix::new([prefix]).unwrap();
     let (mut query, mut found, mut longest) = (ListQuery::new(prefix).with_max_page_bytes(room), Vec::new(), 0);
     loop {
@@ -64,7 +64,7 @@ async fn fill(store: &RedisStore, prefix: &str, count: usize, bytes: usize) -> V
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_of_long_values_behind_short_ones_reads_no_more_than_it_holds() {
+async fn a_page_of_long_values_reads_little_more_than_it_holds() {
     const ROOM: usize = 1 << 20;
     let server = Redis::start().unwrap();
     let sent = || {
@@ -82,24 +82,24 @@ async fn a_page_of_long_values_behind_short_ones_reads_no_more_than_it_holds() {
         let short = fill(&store, "short", 2_000, 10).await;
         let long = fill(&store, "long", 16, 4 << 20).await;
         let middling = fill(&store, "middling", 300, 50_000).await;
-        assert_eq!(walk(&store, "short", ROOM).await.0, short);
+        assert_eq!(list_all(&store, "short", ROOM).await.0, short);
         let before = sent();
         let query = ListQuery::new(KeyPrefix::new(["long"]).unwrap()).with_max_page_bytes(ROOM);
         let page = store.list(&query).await.unwrap();
         assert_eq!(page.items.len(), 1);
         let cost = sent() - before;
         assert!(cost < (4 << 20) + 3 * ROOM, "{cost} bytes for one entry");
-        assert_eq!(walk(&store, "long", ROOM).await.0, long);
-        let (found, longest) = walk(&store, "middling", ROOM).await;
+        assert_eq!(list_all(&store, "long", ROOM).await.0, long);
+        let (found, longest) = list_all(&store, "middling", ROOM).await;
         assert_eq!(found, middling);
         assert!(longest > ROOM / 2 && longest < ROOM + 50_000, "{longest}");
-        assert_eq!(walk(&store, "short", ROOM).await.0, short);
+        assert_eq!(list_all(&store, "short", ROOM).await.0, short);
         store.clear(&KeyPrefix::ALL).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_and_an_expiry_in_other_buckets_are_swept() {
+async fn expired_entries_of_a_transaction_over_several_buckets_are_swept() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).buckets(4).sweep_interval(Duration::from_secs(3_600)).open().await.unwrap();
     let soon = Expiry::After(Duration::from_millis(50));

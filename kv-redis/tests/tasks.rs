@@ -1,4 +1,4 @@
-//! Many tasks on one handle, futures that are dropped, clocks that disagree, and users with few rights.
+//! Many tasks on one handle, dropped futures, clocks that disagree, and users with few rights.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ mod support;
 use support::{at, key, keys, set, value};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_and_fifty_six_tasks_share_a_handle() {
+async fn tasks_share_the_connection_of_a_handle() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).open().await.unwrap();
     let tasks: Vec<_> = (0..256)
@@ -45,7 +45,7 @@ async fn two_hundred_and_fifty_six_tasks_share_a_handle() {
     assert_eq!(clients.lines().filter(|line| line.contains("lib-name=anykv") || line.contains("resp=3")).count(), 1);
 }
 
-/// Polls a future so many times and drops it.
+/// Polls a future at most `times` times, then drops it.
 async fn poll_times<F: Future>(times: usize, future: F) {
     let mut future = pin!(future);
     for _ in 0..times {
@@ -58,7 +58,7 @@ async fn poll_times<F: Future>(times: usize, future: F) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn futures_dropped_in_the_middle_leave_a_store_that_agrees_with_itself() {
+async fn dropped_futures_leave_a_consistent_store() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).open().await.unwrap();
     let name = |number: usize| key(format!("k{}", number % 7));
@@ -84,9 +84,9 @@ async fn futures_dropped_in_the_middle_leave_a_store_that_agrees_with_itself() {
         poll_times(times, store.publish(&own, "m".into())).await;
         poll_times(times, store.subscribe(&KeyPrefix::ALL)).await;
         poll_times(times, store.sweep()).await;
-        assert_eq!(value(&store, "one").await, value(&store, "two").await, "half a transaction");
+        assert_eq!(value(&store, "one").await, value(&store, "two").await, "the transaction was applied in part");
     }
-    // What is there is listed, and what is listed is there.
+    // The list and `contains` agree.
     let listed: BTreeSet<Key> = keys(&store).await.into_iter().collect();
     for name in ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "count", "one", "two"].map(key) {
         assert_eq!(store.contains(&name).await.unwrap(), listed.contains(&name), "{name}");
@@ -96,7 +96,7 @@ async fn futures_dropped_in_the_middle_leave_a_store_that_agrees_with_itself() {
     assert_eq!(value(&store, "k0").await.as_deref(), Some("after"));
 }
 
-/// A clock that is wrong.
+/// A clock that is ahead by a fixed time.
 #[derive(Debug)]
 struct Ahead(Duration);
 
@@ -134,7 +134,7 @@ async fn two_clients_whose_clocks_are_five_seconds_apart_agree() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_with_the_rights_of_the_readme_can_do_everything_and_one_without_is_denied() {
+async fn the_rights_in_the_readme_suffice_and_a_user_without_them_is_denied() {
     let server = Redis::builder()
         .acl_user("ada", "s3cret/@:canary", &support::rights("kv", ""))
         .acl_user("bob", "canary", "~other* +@all")
@@ -164,7 +164,7 @@ async fn a_user_with_the_rights_of_the_readme_can_do_everything_and_one_without_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_way_to_a_server_leads_to_the_same_store() {
+async fn tcp_unix_and_tls_addresses_lead_to_the_same_store() {
     let server = Redis::builder().password("canary").tls().start().unwrap();
     let tcp = at(&server.url()).open().await.unwrap();
     let _ = set(&tcp, "k", "v").await.unwrap();
@@ -186,7 +186,7 @@ async fn every_way_to_a_server_leads_to_the_same_store() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_of_another_database_are_not_heard() {
+async fn messages_of_another_database_are_not_delivered() {
     let server = Redis::start().unwrap();
     let (one, other) =
         (at(&server.url()).open().await.unwrap(), at(&format!("{}/1", server.url())).open().await.unwrap());
@@ -199,7 +199,7 @@ async fn messages_of_another_database_are_not_heard() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn expired_keys_that_nobody_lists_leave_an_empty_index() {
+async fn the_sweeper_empties_the_index_of_expired_keys() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).open().await.unwrap();
     let soon = SetOptions::default().with_expiry(Expiry::After(Duration::from_millis(500)));

@@ -1,5 +1,5 @@
-//! A handle on a cluster whose masters change places and whose slots are on their way, with nothing in the background that brings
-//! its map up to date.
+//! A handle on a cluster whose masters change and whose slots are being moved, without background tasks that would
+//! refresh its slot map.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use test_servers::redis::Redis;
 mod support;
 use support::{at, eventually, keys};
 
-/// Nothing happens in the background.
+/// A builder of a store whose background tasks are too slow to interfere.
 fn quiet(cluster: &RedisCluster) -> RedisBuilder {
     let never = Duration::from_secs(3_600);
     at(&cluster.url()).connect_timeout(Duration::from_secs(2)).heartbeat(never).sweep_interval(never)
@@ -33,22 +33,23 @@ async fn fill(store: &RedisStore, names: &[Key], options: &SetOptions) {
     assert!(store.set_many(&items).await.into_iter().all(|outcome| outcome.unwrap().is_stored()));
 }
 
-/// Makes the replica of the second master take its place while both live: the first is the one that is asked for the slots.
-async fn change_places(cluster: &mut RedisCluster) {
+/// Makes the replica of the second master take its place while both are alive. The store asks the first master for the
+/// slot map.
+async fn fail_over(cluster: &mut RedisCluster) {
     let [first, master, third, _, replica, _] = cluster.nodes() else { panic!("a cluster has six nodes") };
     replica.cli(&["CLUSTER", "FAILOVER"]).unwrap();
     let name = replica.cli(&["CLUSTER", "MYID"]).unwrap();
-    let is_told = |node: &Redis| {
+    let knows_master = |node: &Redis| {
         let view = node.cli(&["CLUSTER", "NODES"]).unwrap();
         view.lines().any(|line| line.starts_with(name.trim()) && line.contains("master"))
     };
-    // Whoever is asked knows of it.
-    let all = || is_told(master) && is_told(replica) && is_told(first) && is_told(third);
+    // Wait until every node knows the new master.
+    let all = || knows_master(master) && knows_master(replica) && knows_master(first) && knows_master(third);
     eventually(|| async { all() && master.cli(&["ROLE"]).unwrap().starts_with("slave") }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scan_asks_the_masters_of_today() {
+async fn a_scan_refreshes_the_masters_first() {
     let mut cluster = RedisCluster::start().unwrap();
     let free = quiet(&cluster).index(Index::None).open().await.unwrap();
     let plain = quiet(&cluster).namespace("plain").format(Format::Plain).open().await.unwrap();
@@ -56,8 +57,8 @@ async fn a_scan_asks_the_masters_of_today() {
     for store in [&free, &plain] {
         fill(store, &names, &SetOptions::default()).await;
     }
-    change_places(&mut cluster).await;
-    // What was a master has the keys of another one now.
+    fail_over(&mut cluster).await;
+    // The former master becomes a replica of another master, and has other keys then.
     let [other, former, ..] = cluster.nodes() else { panic!("a cluster has six nodes") };
     let other = other.cli(&["CLUSTER", "MYID"]).unwrap();
     eventually(|| async { former.cli(&["CLUSTER", "REPLICATE", other.trim()]).is_ok() }).await;
@@ -69,7 +70,7 @@ async fn a_scan_asks_the_masters_of_today() {
     }
 }
 
-/// A clock that is wrong.
+/// A clock that is ahead by a fixed time.
 #[derive(Debug)]
 struct Ahead(Duration);
 
@@ -85,12 +86,12 @@ impl Clock for Ahead {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_deadline_on_a_new_master_is_by_the_clock_of_the_servers() {
+async fn the_first_deadline_on_a_new_master_follows_the_servers_clock() {
     const TTL: Duration = Duration::from_secs(60);
     let mut cluster = RedisCluster::start().unwrap();
     let wrong = quiet(&cluster).clock(Arc::new(Ahead(TTL * 60))).open().await.unwrap();
-    change_places(&mut cluster).await;
-    // Who listens finds the new master, to which nothing was sent yet.
+    fail_over(&mut cluster).await;
+    // The watch finds the new master. No command was sent to it yet.
     let _watch = wrong.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
     let names = names(100);
     let options = SetOptions::default().with_expiry(Expiry::After(TTL));
@@ -104,11 +105,11 @@ async fn the_first_deadline_on_a_new_master_is_by_the_clock_of_the_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_there_is_read_and_listed_while_its_slot_is_on_its_way() {
+async fn entries_are_read_listed_and_overwritten_while_their_slot_is_being_moved() {
     let mut cluster = RedisCluster::start().unwrap();
     let store = quiet(&cluster).open().await.unwrap();
     let free = quiet(&cluster).namespace("free").index(Index::None).open().await.unwrap();
-    // All of one group, and so in one slot.
+    // The keys have the same first two segments, and so one slot.
     let names: Vec<Key> = (100..200).map(|at| Key::new(["a", "b", &at.to_string()]).unwrap()).collect();
     for (store, namespace) in [(&store, "kv"), (&free, "free")] {
         fill(store, &names, &SetOptions::default()).await;

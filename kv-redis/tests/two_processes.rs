@@ -17,9 +17,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use test_servers::redis::Redis;
 
 mod support;
-use support::{at, heard, key, set, value};
+use support::{at, key, next_event, set, value};
 
-/// The environment variables by which this program finds out that it is a child, which, and where its server is.
+/// Environment variables of a child: its role, and the URL of the server.
 const CHILD: &str = "KV_REDIS_TEST_CHILD";
 const URL: &str = "KV_REDIS_TEST_URL";
 
@@ -35,11 +35,11 @@ fn main() {
     };
     let tests = vec![
         test("sixteen_processes_open_an_empty_database_at_once", sixteen_processes_open_an_empty_database_at_once),
-        test("a_watcher_hears_what_another_process_writes", a_watcher_hears_what_another_process_writes),
-        test("a_subscriber_gets_what_another_process_publishes", a_subscriber_gets_what_another_process_publishes),
+        test("a_watcher_gets_the_writes_of_another_process", a_watcher_gets_the_writes_of_another_process),
+        test("a_subscriber_gets_the_messages_of_another_process", a_subscriber_gets_the_messages_of_another_process),
         test("increments_of_four_processes_are_exact", increments_of_four_processes_are_exact),
-        test("one_of_the_creators_in_four_processes_wins", one_of_the_creators_in_four_processes_wins),
-        test("what_a_killed_process_left_hinders_nobody", what_a_killed_process_left_hinders_nobody),
+        test("a_create_succeeds_in_one_of_four_processes", a_create_succeeds_in_one_of_four_processes),
+        test("a_killed_process_does_not_block_others", a_killed_process_does_not_block_others),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit()
 }
@@ -98,11 +98,11 @@ async fn run_child(name: &str) {
                 println!("{number}");
             }
         }
-        _ => panic!("no such child"),
+        _ => panic!("unknown role of a child: {name}"),
     }
 }
 
-/// Every kind of write once.
+/// Makes every kind of write.
 async fn write(store: &RedisStore) {
     for number in 0..100 {
         let _ = set(store, number, "v").await.unwrap();
@@ -119,8 +119,8 @@ async fn write(store: &RedisStore) {
     let _ = set(store, "end", "x").await.unwrap();
 }
 
-/// Lets a child go when it is ready, and gives what it says.
-fn go(running: &mut Killed) -> impl Read + use<> {
+/// Waits until a child is ready, starts its work, and returns its output.
+fn release(running: &mut Killed) -> impl Read + use<> {
     let mut lines = BufReader::new(running.0.stdout.take().unwrap());
     let mut ready = String::new();
     lines.read_line(&mut ready).unwrap();
@@ -129,20 +129,20 @@ fn go(running: &mut Killed) -> impl Read + use<> {
     lines
 }
 
-/// Starts children that wait for each other, lets them go at once, and gives what they said.
+/// Starts children, releases them together when all are ready, and returns their outputs.
 fn at_once(name: &str, count: usize, server: &Redis) -> Vec<String> {
     let mut children: Vec<_> = (0..count).map(|_| child(name, server)).collect();
-    let said: Vec<_> = children.iter_mut().map(go).collect();
-    let said = said.into_iter().map(|mut lines| {
+    let outputs: Vec<_> = children.iter_mut().map(release).collect();
+    let outputs = outputs.into_iter().map(|mut lines| {
         let mut rest = String::new();
         lines.read_to_string(&mut rest).unwrap();
         rest
     });
-    let said = said.collect();
+    let outputs = outputs.collect();
     for mut running in children {
         assert!(running.0.wait().unwrap().success());
     }
-    said
+    outputs
 }
 
 fn sixteen_processes_open_an_empty_database_at_once() {
@@ -154,20 +154,20 @@ fn sixteen_processes_open_an_empty_database_at_once() {
     });
 }
 
-fn a_watcher_hears_what_another_process_writes() {
+fn a_watcher_gets_the_writes_of_another_process() {
     let server = Redis::start().unwrap();
     block_on(async {
         let store = at(&server.url()).open().await.unwrap();
         let mut stream = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
         let mut running = child("write", &server);
-        let _said = go(&mut running);
+        let _output = release(&mut running);
         let (mut last, mut has_ended) = (HashMap::new(), false);
         // The short-lived entry expires by itself.
         while !has_ended || last.get(&key("short")) != Some(&false) {
-            match heard(&mut stream).await {
-                WatchEvent::Set { key: heard, .. } => {
-                    has_ended |= heard == key("end");
-                    last.insert(heard, true);
+            match next_event(&mut stream).await {
+                WatchEvent::Set { key: set, .. } => {
+                    has_ended |= set == key("end");
+                    last.insert(set, true);
                 }
                 WatchEvent::Removed { key } => drop(last.insert(key, false)),
                 other => panic!("{other:?}"),
@@ -183,13 +183,13 @@ fn a_watcher_hears_what_another_process_writes() {
     });
 }
 
-fn a_subscriber_gets_what_another_process_publishes() {
+fn a_subscriber_gets_the_messages_of_another_process() {
     let server = Redis::start().unwrap();
     block_on(async {
         let store = at(&server.url()).open().await.unwrap();
         let mut stream = store.subscribe(&key("c").into()).await.unwrap();
         let mut running = child("publish", &server);
-        let _said = go(&mut running);
+        let _output = release(&mut running);
         for number in 0..1_000 {
             let event = tokio::time::timeout(Duration::from_secs(10), stream.next()).await.unwrap().unwrap().unwrap();
             let MessageEvent::Message(message) = event else { panic!("{event:?}") };
@@ -207,31 +207,31 @@ fn increments_of_four_processes_are_exact() {
     });
 }
 
-fn one_of_the_creators_in_four_processes_wins() {
+fn a_create_succeeds_in_one_of_four_processes() {
     let server = Redis::start().unwrap();
-    let said = at_once("create", 4, &server);
-    let mut won: Vec<u32> = said.iter().flat_map(|lines| lines.lines().map(|line| line.parse().unwrap())).collect();
+    let outputs = at_once("create", 4, &server);
+    let mut won: Vec<u32> = outputs.iter().flat_map(|lines| lines.lines().map(|line| line.parse().unwrap())).collect();
     won.sort_unstable();
     assert_eq!(won, (0..100).collect::<Vec<_>>());
 }
 
-fn what_a_killed_process_left_hinders_nobody() {
+fn a_killed_process_does_not_block_others() {
     let server = Redis::start().unwrap();
     block_on(async {
         let store = at(&server.url()).open().await.unwrap();
         let mut running = child("endless", &server);
-        let mut said = BufReader::new(go(&mut running)).lines();
+        let mut output = BufReader::new(release(&mut running)).lines();
         for _ in 0..200 {
-            said.next().unwrap().unwrap();
+            output.next().unwrap().unwrap();
         }
         running.0.kill().unwrap();
-        // It said so of each, and its own end is none of the server's.
-        let rest: Vec<String> = said.map_while(Result::ok).collect();
+        // The child prints the number of each acknowledged set. The last line may be incomplete.
+        let rest: Vec<String> = output.map_while(Result::ok).collect();
         let acknowledged = 200 + rest.iter().filter(|line| line.parse::<u32>().is_ok()).count();
         let found = support::keys(&store).await.len();
         assert!(found >= acknowledged.saturating_sub(1), "{acknowledged} {found}");
         let _ = set(&store, "after", "v").await.unwrap();
-        // Its connections are gone from the server, and what was registered for them.
+        // The server has dropped the child's connections and their tracking.
         support::eventually(|| async { !server.cli(&["CLIENT", "LIST"]).unwrap().contains("flags=t") }).await;
     });
 }

@@ -1,6 +1,8 @@
--- KEYS: the entries, and behind them the indexes of their buckets where there are any.
--- ARGV: the numbers of entries and of checks; for each check its key, condition and what it wants; for each mutation its
--- key, the number of its index (0 for none), its member there, what to store, deadline ('delete' for none).
+-- Commits a transaction. Returns { 1, 0 }, or { 0, N } if the check with index N failed.
+-- KEYS: the entries, then the indexes of their buckets if there are any.
+-- ARGV: the number of entries and of checks. For each check: the number of its key, the condition and its operand. For
+-- each mutation: the number of its key, the number of its index (0 for none), the member there, the stored bytes, and
+-- the deadline ('delete' for a delete).
 local entries, checks = tonumber(ARGV[1]), tonumber(ARGV[2])
 local first = 3
 for number = 1, checks do
@@ -13,7 +15,7 @@ local function index(at)
   local number = tonumber(ARGV[at + 1])
   return number > 0 and KEYS[entries + number]
 end
--- Whatever can fail comes before the first write, since a script is not rolled back.
+-- A script is not rolled back, so everything that can fail comes before the first write.
 for at = first, #ARGV, 5 do
   if ARGV[at + 4] == 'keep' then
     local _, problem = read(KEYS[tonumber(ARGV[at])])

@@ -1,18 +1,20 @@
--- KEYS: the entry, and its index where there is one.
--- ARGV: what to store, deadline, condition, what it wants, member of the index, whether the previous entry is asked for.
-local stored, deadline, when, wanted, member, asked = unpack(ARGV)
+-- Sets an entry under a condition. Returns 1 (stored) or 0 (refused), and the entry.
+-- KEYS: the entry, and its index if there is one.
+-- ARGV: the stored bytes, the deadline, the condition and its operand, the member of the index, 1 to return the
+-- previous entry.
+local stored, deadline, when, operand, member, return_previous = unpack(ARGV)
 local current, problem = false, false
-if when ~= 'always' or deadline == 'keep' or asked == '1' then
+if when ~= 'always' or deadline == 'keep' or return_previous == '1' then
   current, problem = read(KEYS[1])
   if problem then return problem end
 end
--- Sent again after it was done: the first answer once more.
+-- A retry of a set that was carried out returns the same result.
 if is_mine(current, stored) then return { 1, false } end
-if not holds(current, when, wanted) then return { 0, current and shown(KEYS[1], current) } end
-local before = asked == '1' and current and shown(KEYS[1], current)
+if not holds(current, when, operand) then return { 0, current and reply(KEYS[1], current) } end
+local previous = return_previous == '1' and current and reply(KEYS[1], current)
 if KEYS[2] then
   if deadline == 'gone' then redis.call('ZREM', KEYS[2], member)
   elseif not current then redis.call('ZADD', KEYS[2], 0, member) end
 end
 put(KEYS[1], stored, deadline, current)
-return { 1, before }
+return { 1, previous }

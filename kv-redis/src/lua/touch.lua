@@ -1,4 +1,6 @@
--- KEYS: the entry, and its index where there is one. ARGV: deadline, the header's fields for it, member of the index.
+-- Changes the deadline of an entry. Returns 1, or 0 if there is no entry.
+-- KEYS: the entry, and its index if there is one. ARGV: the deadline, its fields in the header, the member of the
+-- index.
 local moved = move(KEYS[1], ARGV[1], ARGV[2])
 if KEYS[2] and ARGV[1] == 'gone' and moved == 1 then redis.call('ZREM', KEYS[2], ARGV[3]) end
 return moved

@@ -1,5 +1,5 @@
-//! What the tests share.
-#![allow(dead_code, reason = "each test uses its part")]
+//! Helpers for the tests.
+#![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
 use std::collections::BTreeMap;
@@ -15,42 +15,45 @@ use kv_redis::{RedisBuilder, RedisStore};
 use test_servers::cluster::RedisCluster;
 use test_servers::redis::Redis;
 
-/// One server for all cases of a test program, started by the first.
+/// The server that all cases of a test program share; the first call starts it.
 pub(crate) fn server() -> &'static Redis {
     static SERVER: OnceLock<Redis> = OnceLock::new();
     SERVER.get_or_init(|| Redis::start().unwrap())
 }
 
-/// A server for the suite, and its address.
+/// Starts a server for the suite, and returns it with its URL.
 pub(crate) fn start() -> (Redis, String) {
     let server = Redis::start().unwrap();
     let url = server.url();
     (server, url)
 }
 
-/// A cluster for the suite, and its address.
+/// Starts a cluster for the suite, and returns it with its URL.
 pub(crate) fn start_cluster() -> (RedisCluster, String) {
     let cluster = RedisCluster::start().unwrap();
     let url = cluster.url();
     (cluster, url)
 }
 
-/// What the README asks for on a cluster beside the rights on one server.
+/// The further rights that a user needs on a cluster, as in the README.
 pub(crate) const CLUSTER_RIGHTS: &str = "+cluster|slots +cluster|nodes +asking";
 
-/// The rights that the README asks for, for namespaces of this pattern, and some more.
+/// The rights from the README, for namespaces of this pattern, followed by `more`.
 pub(crate) fn rights(namespace: &str, more: &str) -> String {
     let readme = include_str!("../../README.md");
     let block = readme.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
-    assert!(readme.contains(&format!("and on a cluster `{CLUSTER_RIGHTS}`")), "the rights on a cluster");
+    assert!(
+        readme.contains(&format!("and on a cluster `{CLUSTER_RIGHTS}`")),
+        "the README lacks the rights on a cluster"
+    );
     let rights =
         block.replace('\n', " ").replace("~kv", &format!("~{namespace}")).replace("&kv", &format!("&{namespace}"));
-    // A pattern of channels is a right to that pattern alone.
+    // An ACL rule of channels allows PSUBSCRIBE to the same pattern only, and the stores subscribe to narrower ones.
     let rights = if namespace.contains('*') { rights.replace(&format!("&{namespace}!0!*"), "&*") } else { rights };
     format!("{rights} {more}")
 }
 
-/// How often the server has run each command, also inside of scripts.
+/// The number of times that the server has run each command, including commands inside scripts.
 pub(crate) fn commands(server: &Redis) -> BTreeMap<String, u64> {
     let stats = server.cli(&["INFO", "commandstats"]).unwrap();
     let line = |line: &str| {
@@ -60,12 +63,12 @@ pub(crate) fn commands(server: &Redis) -> BTreeMap<String, u64> {
     stats.lines().filter_map(line).filter(|(name, _)| !["info", "ping", "time"].contains(&name.as_str())).collect()
 }
 
-/// How often the server has run any of these commands.
+/// The number of times that the server has run any of these commands.
 pub(crate) fn calls(server: &Redis, names: &[&str]) -> u64 {
     commands(server).into_iter().filter(|(name, _)| names.contains(&name.as_str())).map(|(_, calls)| calls).sum()
 }
 
-/// A builder for the store that a URL names.
+/// A builder of the store at a URL.
 pub(crate) fn at(url: &str) -> RedisBuilder {
     RedisBuilder::from_url(&url.parse().unwrap()).unwrap()
 }
@@ -84,7 +87,7 @@ pub(crate) async fn value(store: &RedisStore, name: impl ToString) -> Option<Str
     Some(String::from_utf8(entry.value.to_vec()).unwrap())
 }
 
-/// Every key of the store, over as many pages as it takes.
+/// Lists every key of the store.
 pub(crate) async fn keys(store: &RedisStore) -> Vec<Key> {
     let (mut query, mut keys) = (ListQuery::default().with_keys_only(), Vec::new());
     loop {
@@ -95,12 +98,12 @@ pub(crate) async fn keys(store: &RedisStore) -> Vec<Key> {
     }
 }
 
-/// The next event of a watch, within a few seconds.
-pub(crate) async fn heard(stream: &mut WatchStream) -> WatchEvent {
+/// The next event of a watch. Panics if none comes within 10 seconds.
+pub(crate) async fn next_event(stream: &mut WatchStream) -> WatchEvent {
     tokio::time::timeout(Duration::from_secs(10), stream.next()).await.unwrap().unwrap().unwrap()
 }
 
-/// Asks again and again until it holds, for some seconds.
+/// Waits until the condition holds. Panics after 20 seconds.
 pub(crate) async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
     for _ in 0..400 {
         if holds().await {
@@ -108,19 +111,19 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut()
         }
         SystemClock.sleep(Duration::from_millis(50)).await;
     }
-    panic!("it did not come to that");
+    panic!("the condition did not hold within 20 seconds");
 }
 
-/// What came of many increments: how many were acknowledged, how many are in doubt, and how long the longest took.
+/// The outcomes of many increments, and the longest time that one took.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Tally {
     pub(crate) acknowledged: i64,
-    pub(crate) in_doubt: i64,
-    pub(crate) refused: i64,
+    pub(crate) indeterminate: i64,
+    pub(crate) unavailable: i64,
     pub(crate) longest: Duration,
 }
 
-/// Counts up until it is told to stop, and on until something is acknowledged behind that.
+/// Increments until `stop` is true, then until one more increment is acknowledged.
 pub(crate) async fn count_until(store: RedisStore, key: Key, mut stop: tokio::sync::watch::Receiver<bool>) -> Tally {
     let mut tally = Tally::default();
     loop {
@@ -137,8 +140,8 @@ pub(crate) async fn count_until(store: RedisStore, key: Key, mut stop: tokio::sy
             }
             Err(error) => {
                 match error.kind() {
-                    ErrorKind::Indeterminate { .. } => tally.in_doubt += 1,
-                    ErrorKind::Unavailable => tally.refused += 1,
+                    ErrorKind::Indeterminate { .. } => tally.indeterminate += 1,
+                    ErrorKind::Unavailable => tally.unavailable += 1,
                     other => panic!("{other:?}: {error}"),
                 }
                 SystemClock.sleep(Duration::from_millis(5)).await;

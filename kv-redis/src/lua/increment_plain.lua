@@ -1,9 +1,10 @@
--- KEYS: the entry. ARGV: two that a plain value has no use for, deadline of a new counter, amount.
+-- Increments a plain value in place. Returns the sum.
+-- KEYS: the entry. ARGV: two unused ones (see increment.lua), the deadline of a new counter, the amount.
 local deadline, by = ARGV[3], ARGV[4]
 local is_new = redis.call('EXISTS', KEYS[1]) == 0
 local sum = redis.pcall('INCRBY', KEYS[1], by)
 if type(sum) == 'table' then
-  if string.sub(sum.err, 1, 3) == 'ERR' then return redis.error_reply('NOTCOUNTER no counter, or too large') end
+  if string.sub(sum.err, 1, 3) == 'ERR' then return redis.error_reply('NOTCOUNTER not a counter, or too large') end
   return sum
 end
 local total = redis.call('GET', KEYS[1])

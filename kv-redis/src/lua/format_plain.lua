@@ -1,4 +1,4 @@
--- Values as other programs write them: nothing but the value, and the deadline that the server keeps.
+-- Bare values, as other programs write them. The server keeps the deadline.
 local function read(key)
   local found = redis.pcall('GET', key)
   if type(found) == 'table' then return false, found end
@@ -11,15 +11,15 @@ local function size(stored) return #stored end
 
 local function is_mine() return false end
 
-local function holds(current, when, wanted)
+local function holds(current, when, operand)
   if when == 'always' then return true end
   if when == 'absent' then return not current end
   if not current then return false end
-  if when == 'value' then return current == wanted end
+  if when == 'value' then return current == operand end
   return when == 'present'
 end
 
-local function shown(key, current) return { current, redis.call('PEXPIRETIME', key) } end
+local function reply(key, current) return { current, redis.call('PEXPIRETIME', key) } end
 
 local function put(key, stored, deadline)
   if deadline == 'gone' then

@@ -1,7 +1,8 @@
-//! Which master has which slot.
+//! The masters of a cluster and the slots that they hold.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kv_core::Clock;
@@ -11,33 +12,34 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::Failure;
 use crate::layout::SLOTS;
-use crate::node::{Node, Timing};
-use crate::offset::Now;
+use crate::server::clock_offset::ServerTime;
+use crate::server::node::{Node, Timing};
 
-/// The masters of a cluster, as one of its nodes told them.
+/// The masters of a cluster, as one of its nodes reports them.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     /// The addresses that the store was opened with.
     seeds: Vec<Arc<Node>>,
     timing: Timing,
     clock: Arc<dyn Clock>,
-    map: RwLock<Arc<Map>>,
-    /// Every server that was ever spoken to, by its address.
+    map: RwLock<Arc<SlotMap>>,
+    /// The nodes that are in use, by address.
     nodes: Mutex<HashMap<String, Arc<Node>>>,
-    /// Held by who asks for the map, with how often it was asked.
-    turn: tokio::sync::Mutex<u64>,
-    asked: std::sync::atomic::AtomicU64,
+    /// Held during a refresh of the map; the number of refreshes.
+    refreshing: tokio::sync::Mutex<u64>,
+    /// The number of refreshes, readable without the lock.
+    refreshes: AtomicU64,
 }
 
-/// Which master has which slot.
+/// The master of each slot.
 #[derive(Debug, Default)]
-pub(crate) struct Map {
-    /// For each slot the number of its master, or one that none has.
+pub(crate) struct SlotMap {
+    /// For each slot, the index of its master in `masters`; out of range for a slot without a master.
     slots: Vec<u16>,
     masters: Vec<Arc<Node>>,
 }
 
-impl Map {
+impl SlotMap {
     fn master(&self, slot: u16) -> Option<&Arc<Node>> {
         self.masters.get(usize::from(*self.slots.get(usize::from(slot))?))
     }
@@ -58,12 +60,12 @@ impl Cluster {
             clock,
             map: RwLock::default(),
             nodes: Mutex::default(),
-            turn: tokio::sync::Mutex::new(0),
-            asked: std::sync::atomic::AtomicU64::new(0),
+            refreshing: tokio::sync::Mutex::new(0),
+            refreshes: AtomicU64::new(0),
         }
     }
 
-    /// The master of a slot, where it is known.
+    /// The master of a slot, if it is known.
     pub(crate) fn master(&self, slot: u16) -> Option<Arc<Node>> {
         self.map.read().master(slot).map(Arc::clone)
     }
@@ -72,32 +74,32 @@ impl Cluster {
         self.map.read().masters.clone()
     }
 
-    /// Who has which slot, as far as is known.
-    pub(crate) fn map(&self) -> Arc<Map> {
+    /// The slot map of the last refresh.
+    pub(crate) fn map(&self) -> Arc<SlotMap> {
         Arc::clone(&self.map.read())
     }
 
-    /// The time of the slot's master; where none is known, that of any other server.
-    pub(crate) fn now(&self, slot: u16) -> Now {
+    /// The time of the slot's master, or of any measured server if the master is unknown.
+    pub(crate) fn now(&self, slot: u16) -> ServerTime {
         if let Some(master) = self.master(slot) {
             return master.now();
         }
         let nodes = self.nodes.lock();
         let known = nodes.values().chain(&self.seeds).find(|known| known.is_measured());
-        known.map_or_else(|| Now::of(self.clock.now()), |known| known.now())
+        known.map_or_else(|| ServerTime::unmeasured(self.clock.now()), |known| known.now())
     }
 
-    /// The server at an address that another one named.
+    /// The server at an address that another server reported.
     pub(crate) fn node(&self, address: &str) -> Option<Arc<Node>> {
         let (host, port) = address.rsplit_once(':')?;
-        // In front of the port of its bus there may be an `@`.
+        // The port of the cluster bus may follow after an `@`.
         let port = port.split('@').next()?.parse().ok()?;
         (!host.is_empty()).then(|| self.node_at(host, port)).flatten()
     }
 
     fn node_at(&self, host: &str, port: u16) -> Option<Arc<Node>> {
-        let like = self.seeds.first()?.client().get_connection_info();
-        let address = match like.addr() {
+        let template = self.seeds.first()?.client().get_connection_info();
+        let address = match template.addr() {
             ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
                 host: host.to_owned(),
                 port,
@@ -111,26 +113,25 @@ impl Cluster {
             return Some(Arc::clone(node));
         }
         let name = address.to_string();
-        let info: ConnectionInfo = like.clone().set_addr(address);
+        let info: ConnectionInfo = template.clone().set_addr(address);
         let client = Client::open(info).ok()?;
         let node = match nodes.values().chain(&self.seeds).find(|known| known.is_measured()) {
-            // The first deadline on it may be reckoned before it is asked for its time.
-            Some(known) => known.another(client),
+            // A write may compute a deadline for the new node before its clock is measured.
+            Some(known) => known.sibling(client),
             None => Node::new(client, self.timing, Arc::clone(&self.clock)),
         };
         nodes.insert(name, Arc::clone(&node));
         Some(node)
     }
 
-    /// Asks the cluster which master has which slot. Who comes while somebody asks takes that answer.
-    pub(crate) async fn refresh(&self, until: Instant) -> Result<(), Failure> {
-        use std::sync::atomic::Ordering;
-        let seen = self.asked.load(Ordering::Acquire);
-        let mut turn = timeout_at(until, self.turn.lock()).await.map_err(|_| Failure::NotInTime)?;
-        if *turn > seen {
+    /// Refreshes the slot map. A caller that comes during a refresh shares its result.
+    pub(crate) async fn refresh(&self, deadline: Instant) -> Result<(), Failure> {
+        let refreshes_before = self.refreshes.load(Ordering::Acquire);
+        let mut refreshing = timeout_at(deadline, self.refreshing.lock()).await.map_err(|_| Failure::NotSentInTime)?;
+        if *refreshing > refreshes_before {
             return Ok(());
         }
-        let mut last = Failure::NotInTime;
+        let mut last_failure = Failure::NotSentInTime;
         let known = self.masters();
         let others: Vec<_> = self.nodes.lock().values().map(Arc::clone).collect();
         let mut asked: Vec<Arc<Node>> = Vec::new();
@@ -139,67 +140,68 @@ impl Cluster {
                 continue;
             }
             asked.push(Arc::clone(node));
-            // One that does not answer leaves time for the others.
-            let limit = until.min(Instant::now() + (self.timing.connect / 2).min(Duration::from_secs(1)));
-            let answer = node.call(redis::cmd("CLUSTER").arg("SLOTS"), limit).await;
-            match answer.and_then(|answer| self.read(node, answer)) {
+            // A server that does not answer must leave time to ask the others.
+            let limit = deadline.min(Instant::now() + (self.timing.connect / 2).min(Duration::from_secs(1)));
+            let reply = node.call(redis::cmd("CLUSTER").arg("SLOTS"), limit).await;
+            match reply.and_then(|reply| self.parse_slots(node, reply)) {
                 Ok(map) => {
-                    self.forget_but(&map);
+                    self.retain_masters(&map);
                     *self.map.write() = Arc::new(map);
-                    *turn += 1;
-                    self.asked.store(*turn, Ordering::Release);
+                    *refreshing += 1;
+                    self.refreshes.store(*refreshing, Ordering::Release);
                     return Ok(());
                 }
-                Err(failure) => last = failure,
+                Err(failure) => last_failure = failure,
             }
-            if Instant::now() >= until {
+            if Instant::now() >= deadline {
                 break;
             }
         }
-        Err(last)
+        Err(last_failure)
     }
 
-    /// Servers that the cluster does not name as masters are found again by the seeds, where they come back.
-    fn forget_but(&self, map: &Map) {
+    /// Forgets the nodes that are not masters in the map. A node that becomes a master again is found through the
+    /// others.
+    fn retain_masters(&self, map: &SlotMap) {
         self.nodes.lock().retain(|_, node| map.masters.iter().any(|master| Arc::ptr_eq(master, node)));
     }
 
-    fn read(&self, asked: &Node, answer: Value) -> Result<Map, Failure> {
-        let Value::Array(ranges) = answer else { return Err(Failure::Strange) };
-        let unowned = u16::MAX;
-        let mut map = Map { slots: vec![unowned; usize::from(SLOTS)], masters: Vec::new() };
+    fn parse_slots(&self, asked: &Node, reply: Value) -> Result<SlotMap, Failure> {
+        let Value::Array(ranges) = reply else { return Err(Failure::UnexpectedReply) };
+        let no_master = u16::MAX;
+        let mut map = SlotMap { slots: vec![no_master; usize::from(SLOTS)], masters: Vec::new() };
         let asked_host = match asked.client().get_connection_info().addr() {
             ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
             _ => String::new(),
         };
         for range in ranges {
-            let Value::Array(parts) = range else { return Err(Failure::Strange) };
+            let Value::Array(parts) = range else { return Err(Failure::UnexpectedReply) };
             let mut parts = parts.into_iter();
             let (Some(Value::Int(first)), Some(Value::Int(last)), Some(Value::Array(master))) =
                 (parts.next(), parts.next(), parts.next())
             else {
-                return Err(Failure::Strange);
+                return Err(Failure::UnexpectedReply);
             };
             let mut master = master.into_iter();
             let host = match master.next() {
                 Some(Value::BulkString(host)) if !host.is_empty() && host != b"?" => {
-                    String::from_utf8(host).map_err(|_| Failure::Strange)?
+                    String::from_utf8(host).map_err(|_| Failure::UnexpectedReply)?
                 }
                 // A node that does not know its own address is the one that was asked.
                 _ => asked_host.clone(),
             };
-            let Some(Value::Int(port)) = master.next() else { return Err(Failure::Strange) };
-            let port = u16::try_from(port).map_err(|_| Failure::Strange)?;
-            let node = self.node_at(&host, port).ok_or(Failure::Strange)?;
+            let Some(Value::Int(port)) = master.next() else { return Err(Failure::UnexpectedReply) };
+            let port = u16::try_from(port).map_err(|_| Failure::UnexpectedReply)?;
+            let node = self.node_at(&host, port).ok_or(Failure::UnexpectedReply)?;
             let number = map.masters.iter().position(|known| Arc::ptr_eq(known, &node)).unwrap_or_else(|| {
                 map.masters.push(node);
                 map.masters.len() - 1
             });
-            let number = u16::try_from(number).map_err(|_| Failure::Strange)?;
+            let number = u16::try_from(number).map_err(|_| Failure::UnexpectedReply)?;
             let range = usize::try_from(first).unwrap_or(usize::MAX)..=usize::try_from(last).unwrap_or(0);
-            map.slots.get_mut(range).ok_or(Failure::Strange)?.fill(number);
+            map.slots.get_mut(range).ok_or(Failure::UnexpectedReply)?.fill(number);
         }
-        if map.masters.is_empty() { Err(Failure::Strange) } else { Ok(map) }
+        if map.masters.is_empty() { Err(Failure::UnexpectedReply) } else { Ok(map) }
     }
 
     pub(crate) fn close(&self) {

@@ -1,5 +1,6 @@
--- KEYS: the entries, and behind them their index where there is one.
--- ARGV: whether there is an index; for each entry what to store, deadline, member of the index.
+-- Sets entries unconditionally.
+-- KEYS: the entries, then their index if there is one.
+-- ARGV: 1 if there is an index; for each entry the stored bytes, the deadline, the member of the index.
 local index = ARGV[1] == '1' and KEYS[#KEYS]
 local at = 2
 for number = 1, #KEYS - (index and 1 or 0) do

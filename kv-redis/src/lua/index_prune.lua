@@ -1,5 +1,5 @@
--- KEYS: the entries, and behind them their index. ARGV: the member of each entry.
--- Takes out of the index what is not there any more, and tells how many there were.
+-- Removes members of the index whose entry no longer exists. Returns their number.
+-- KEYS: the entries, then their index. ARGV: the member of each entry.
 local pruned = 0
 for number = 1, #KEYS - 1 do
   if redis.call('EXISTS', KEYS[number]) == 0 then

@@ -1,4 +1,5 @@
--- Entries with a header: format, deadline with its check, version, check, value. The places are those of kv_core::stored.
+-- Entries with a header: format, deadline with its checksum, version, checksum, value. The offsets are those of
+-- kv_core::stored.
 local FORMAT, HEADER = 161, 34
 
 local function read(key)
@@ -14,22 +15,22 @@ local function version(stored) return string.sub(stored, 14, 30) end
 
 local function value(stored) return string.sub(stored, HEADER + 1) end
 
--- How many bytes its value has.
+-- The length of the value in bytes.
 local function size(stored) return math.max(#stored - HEADER, 0) end
 
 local function is_mine(current, stored) return current and version(current) == version(stored) end
 
-local function holds(current, when, wanted)
+local function holds(current, when, operand)
   if when == 'always' then return true end
   if when == 'absent' then return not current end
   if not current then return false end
-  if when == 'version' then return version(current) == wanted end
-  if when == 'value' then return value(current) == wanted end
+  if when == 'version' then return version(current) == operand end
+  if when == 'value' then return value(current) == operand end
   return true
 end
 
--- What a caller decodes.
-local function shown(_, current) return current end
+-- The entry as the caller decodes it.
+local function reply(_, current) return current end
 
 local function put(key, stored, deadline, current)
   if deadline == 'gone' then
@@ -44,7 +45,7 @@ local function put(key, stored, deadline, current)
   end
 end
 
--- Whether there is an entry whose deadline was moved.
+-- Changes the deadline of an entry. Returns 1, or 0 if there is no entry.
 local function move(key, deadline, fields)
   local first = redis.pcall('GETRANGE', key, 0, 0)
   if type(first) == 'table' then return first end
@@ -56,7 +57,8 @@ local function move(key, deadline, fields)
   return 1
 end
 
-local function check(state, text)
+-- Continues a CRC-32C.
+local function checksum(state, text)
   local crc = bit.bnot(state)
   for at = 1, #text do
     crc = bit.bxor(crc, string.byte(text, at))
@@ -69,9 +71,9 @@ local function check(state, text)
   return bit.bnot(crc)
 end
 
--- The header with the check of this value, and the value.
+-- The header with the checksum of this value, then the value.
 local function with_value(header, state, text)
-  local crc = check(tonumber(state), text)
+  local crc = checksum(tonumber(state), text)
   local bytes = string.char(
     bit.band(bit.rshift(crc, 24), 255), bit.band(bit.rshift(crc, 16), 255),
     bit.band(bit.rshift(crc, 8), 255), bit.band(crc, 255))

@@ -1,0 +1,48 @@
+//! Clearing a prefix.
+
+use kv_core::adapter::Effect;
+use kv_core::{Capability, Key, KeyPrefix, ListQuery, Result};
+
+use crate::bucket_group::group_by_bucket;
+use crate::error::read_error;
+use crate::index_reader::IndexReader;
+use crate::layout::Shape;
+use crate::scan::Scan;
+use crate::state::State;
+use crate::write::deleted_flags;
+
+/// Keys that one script deletes.
+const KEYS_AT_ONCE: usize = 500;
+
+impl State {
+    pub(crate) async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        self.info.capabilities.require(Capability::List)?;
+        let Some(range) = ListQuery::new(prefix.clone()).range() else { return Ok(0) };
+        let mut count = 0;
+        if self.layout.shape == Shape::Indexed {
+            let mut reader = IndexReader::new(self.layout.buckets_of(prefix), range, false, KEYS_AT_ONCE);
+            while reader.fill(self).await.map_err(read_error)? {
+                count += self.clear_keys(&reader.drain()).await?;
+            }
+        } else {
+            self.check_open()?;
+            let mut scan = Scan::begin(self, prefix).await.map_err(read_error)?;
+            while let Some(keys) = scan.next(self).await.map_err(read_error)? {
+                count += self.clear_keys(&keys).await?;
+            }
+        }
+        Ok(count)
+    }
+
+    async fn clear_keys(&self, keys: &[Key]) -> Result<u64> {
+        let groups = group_by_bucket(keys.iter().map(|key| (key, self.layout.place(key))), KEYS_AT_ONCE);
+        let requests: Vec<_> = groups.iter().map(|group| self.delete_request(group, |key| key.as_str())).collect();
+        let mut count = 0;
+        for (group, reply) in groups.iter().zip(self.call_many(&requests).await) {
+            let flags = deleted_flags(reply, group.members.len());
+            let flags = flags.map_err(|failure| failure.into_error(Effect::Write(None)))?;
+            count += flags.map(u64::from).sum::<u64>();
+        }
+        Ok(count)
+    }
+}

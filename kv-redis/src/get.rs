@@ -1,0 +1,124 @@
+//! The single `get`, and `contains`.
+//!
+//! While few gets are in flight, each is sent at once as a command of its own. Of many, those that are ready within one
+//! turn of the scheduler are sent as one `MGET`, so that the server and both ends of the connection process one command
+//! instead of a hundred. No get waits for the reply to another one, so a slow network delays none of them, and no get
+//! joins a command that was already sent.
+
+use std::sync::Arc;
+
+use kv_core::{Entry, Error, Key, Result};
+use redis::{Cmd, Value};
+use tokio::sync::oneshot;
+
+use crate::error::{Failure, read_error};
+use crate::get_queue::PendingGet;
+use crate::server::router::Request;
+use crate::state::State;
+
+impl State {
+    pub(crate) async fn get(self: &Arc<Self>, key: &Key) -> Result<Option<Entry>> {
+        let (_in_flight, is_one_of_many) = self.get_queue.begin();
+        if is_one_of_many
+            && !self.is_plain()
+            && !self.router.is_cluster()
+            && self.get_queue.keys_per_command() > 1
+            && let Ok(result) = Box::pin(self.get_with_others(key)).await
+        {
+            return result;
+        }
+        // A get is also sent alone if the task that should send the queue has ended with its runtime.
+        let result = self.get_alone(key).await;
+        self.get_queue.observe(&result);
+        result
+    }
+
+    async fn get_alone(&self, key: &Key) -> Result<Option<Entry>> {
+        let reply = self.call(&self.get_request(key)).await.map_err(read_error)?;
+        self.format.decode(key, reply)
+    }
+
+    /// Queues a get and waits for its result. Fails if the sending task ends with its runtime.
+    async fn get_with_others(self: &Arc<Self>, key: &Key) -> Result<Result<Option<Entry>>, oneshot::error::RecvError> {
+        let (reply, result) = oneshot::channel();
+        if self.get_queue.push(PendingGet { key: key.clone(), reply }) {
+            // In a task of its own, because the first caller may be dropped while the others wait.
+            tokio::spawn(send(QueueSender { state: Arc::clone(self), has_taken: false }));
+        }
+        result.await
+    }
+
+    pub(crate) fn get_request(&self, key: &Key) -> Request {
+        let place = self.layout.place(key);
+        let cmd = if self.is_plain() {
+            self.scripts.get.call([place.physical.as_slice()])
+        } else {
+            let mut cmd = Cmd::with_capacity(2, place.physical.len() + 3);
+            cmd.arg("GET").arg(&place.physical);
+            cmd
+        };
+        Request::new(place.slot, cmd)
+    }
+
+    pub(crate) async fn contains(&self, key: &Key) -> Result<bool> {
+        let place = self.layout.place(key);
+        // In plain format the key may hold a foreign value of another type.
+        let mut cmd = redis::cmd(if self.is_plain() { "TYPE" } else { "EXISTS" });
+        cmd.arg(&place.physical);
+        match self.call(&Request::new(place.slot, cmd)).await.map_err(read_error)? {
+            Value::Int(count) => Ok(count == 1),
+            Value::SimpleString(kind) if kind == "none" => Ok(false),
+            Value::SimpleString(kind) if kind == "string" => Ok(true),
+            Value::SimpleString(_) => Err(Error::corrupt("a foreign value of another type is stored under the key")),
+            _ => Err(read_error(Failure::UnexpectedReply)),
+        }
+    }
+}
+
+/// The duty to send the queue. If the task ends before that, with its runtime, the drop discards the queued gets, and
+/// their callers send them alone.
+struct QueueSender {
+    state: Arc<State>,
+    has_taken: bool,
+}
+
+impl QueueSender {
+    fn take(&mut self) -> Vec<PendingGet> {
+        self.has_taken = true;
+        self.state.get_queue.take()
+    }
+}
+
+impl Drop for QueueSender {
+    fn drop(&mut self) {
+        if !self.has_taken {
+            drop(self.take());
+        }
+    }
+}
+
+async fn send(mut sender: QueueSender) {
+    tokio::task::yield_now().await;
+    let mut pending = sender.take();
+    let state = Arc::clone(&sender.state);
+    // Skip gets whose caller was dropped.
+    pending.retain(|get| !get.reply.is_closed());
+    let mut batches = Vec::new();
+    while !pending.is_empty() {
+        let rest = pending.split_off(state.get_queue.keys_per_command().clamp(1, pending.len()));
+        batches.push(std::mem::replace(&mut pending, rest));
+    }
+    let Some(last) = batches.pop() else { return };
+    for batch in batches {
+        tokio::spawn(send_batch(Arc::clone(&state), batch));
+    }
+    send_batch(state, last).await;
+}
+
+async fn send_batch(state: Arc<State>, batch: Vec<PendingGet>) {
+    let (keys, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|PendingGet { key, reply }| (key, reply)).unzip();
+    for (result, reply) in state.get_many(&keys).await.into_iter().zip(replies) {
+        state.get_queue.observe(&result);
+        let _ = reply.send(result);
+    }
+}

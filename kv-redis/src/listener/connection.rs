@@ -1,0 +1,111 @@
+//! The listener's connection to one master.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, PushInfo, PushKind, Value};
+use tokio::time::timeout;
+
+use crate::error::Failure;
+use crate::layout::glob_escaped;
+use crate::listener::push::PushReceiver;
+use crate::server::connection::connect;
+use crate::server::node::Node;
+use crate::state::State;
+
+pub(super) struct ListenerConnection {
+    pub(super) node: Arc<Node>,
+    driver: MultiplexedConnection,
+    is_dead: Arc<AtomicBool>,
+    is_tracking: bool,
+    is_subscribed: bool,
+}
+
+/// The kinds of notification that have subscribers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) changes: bool,
+    pub(super) messages: bool,
+}
+
+impl ListenerConnection {
+    pub(super) async fn open(state: &State, node: Arc<Node>) -> Result<Self, Failure> {
+        let is_dead = Arc::new(AtomicBool::new(false));
+        let receiver = PushReceiver::new(&state.hubs);
+        let (wake, dead) = (Arc::clone(&state.hubs.wake), Arc::clone(&is_dead));
+        let on_push = move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection {
+                dead.store(true, Ordering::Release);
+                wake.notify_one();
+            } else {
+                receiver.receive(push);
+            }
+            Ok::<(), redis::aio::SendError>(())
+        };
+        let connecting = timeout(state.router.timing().connect, connect(node.client(), on_push));
+        let driver = connecting.await.map_err(|_| Failure::NotSentInTime)??;
+        Ok(Self { node, driver, is_dead, is_tracking: false, is_subscribed: false })
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.is_dead.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.is_subscribed
+    }
+
+    /// True if the server answers a `PING`.
+    pub(super) async fn answers(&mut self, state: &State) -> bool {
+        self.call(state, &redis::cmd("PING")).await.is_ok()
+    }
+
+    /// Starts or stops the notifications of this server, as wanted. After a failure the connection counts as dead.
+    pub(super) async fn update(&mut self, state: &State, wanted: Wanted) -> Result<(), Failure> {
+        let updated = self.try_update(state, wanted).await;
+        if updated.is_err() {
+            self.is_dead.store(true, Ordering::Release);
+        }
+        updated
+    }
+
+    async fn try_update(&mut self, state: &State, wanted: Wanted) -> Result<(), Failure> {
+        if wanted.changes != self.is_tracking {
+            let mut cmd = redis::cmd("CLIENT");
+            cmd.arg("TRACKING");
+            if wanted.changes {
+                cmd.arg("ON").arg("BCAST");
+                if !state.layout.entry_prefix.is_empty() {
+                    cmd.arg("PREFIX").arg(&state.layout.entry_prefix);
+                }
+            } else {
+                cmd.arg("OFF");
+            }
+            self.call(state, &cmd).await?;
+            self.is_tracking = wanted.changes;
+        }
+        if wanted.messages != self.is_subscribed {
+            let pattern = format!("{}*", glob_escaped(&state.hubs.channel_prefix));
+            let change = async {
+                if wanted.messages {
+                    self.driver.psubscribe(&pattern).await
+                } else {
+                    self.driver.punsubscribe(&pattern).await
+                }
+            };
+            let changed = timeout(state.router.timing().operation, change).await;
+            changed.map_err(|_| Failure::TimedOut)?.map_err(Failure::from_driver)?;
+            self.is_subscribed = wanted.messages;
+        }
+        Ok(())
+    }
+
+    async fn call(&mut self, state: &State, cmd: &Cmd) -> Result<(), Failure> {
+        let reply = timeout(state.router.timing().operation, self.driver.send_packed_command(cmd)).await;
+        match reply.map_err(|_| Failure::TimedOut)?.map_err(Failure::Disconnected)? {
+            Value::ServerError(error) => Err(Failure::Refused(error)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+-- Adds existing entries to their index. Returns the number of entries that were missing there.
+-- KEYS: the entries, then their index. ARGV: the member of each entry.
+local added = 0
+for number = 1, #KEYS - 1 do
+  if redis.pcall('GETRANGE', KEYS[number], 0, 0) == '\161' then
+    added = added + redis.call('ZADD', KEYS[#KEYS], 0, ARGV[number])
+  end
+end
+return added

@@ -1,0 +1,103 @@
+//! The settings of a server that matter to a store: eviction, durability and version.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use kv_core::{Durability, Error, Result, Survives};
+use redis::Value;
+
+use crate::error::{Failure, read_error};
+use crate::server::node::Node;
+use crate::server::router::Router;
+
+/// The keys that a server may evict when its memory is full, from the fewest to the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Eviction {
+    None,
+    /// Keys with a deadline. An index has none and stays.
+    Expiring,
+    /// Any key, or unknown.
+    AnyKey,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ServerInfo {
+    pub(crate) eviction: Eviction,
+    pub(crate) durability: Durability,
+    /// The major version of the server; 0 if it is unknown.
+    pub(crate) major_version: u32,
+}
+
+/// Reads the settings of every master. The result holds for all of them: the worst of each.
+pub(crate) async fn read_all(router: &Router) -> Result<ServerInfo> {
+    let mut worst: Option<ServerInfo> = None;
+    for node in router.masters() {
+        let info = read(router, &node).await?;
+        worst = Some(match worst {
+            None => info,
+            Some(before) => ServerInfo {
+                eviction: before.eviction.max(info.eviction),
+                durability: if info.durability.survives < before.durability.survives {
+                    info.durability
+                } else {
+                    before.durability
+                },
+                major_version: before.major_version.min(info.major_version),
+            },
+        });
+    }
+    worst.ok_or_else(|| Error::unavailable("the cluster has no master"))
+}
+
+async fn read(router: &Router, node: &Node) -> Result<ServerInfo> {
+    let info = match router.call_node(node, &redis::cmd("INFO")).await {
+        Ok(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+        Ok(Value::VerbatimString { text, .. }) => text,
+        Ok(_) => String::new(),
+        // Without the right to ask, the worst is assumed.
+        Err(failure) if failure.code() == Some("NOPERM") => String::new(),
+        Err(failure) => return Err(read_error(failure)),
+    };
+    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let eviction = match field("maxmemory_policy") {
+        Some("noeviction") => Eviction::None,
+        Some(policy) if policy.starts_with("volatile-") => Eviction::Expiring,
+        _ => Eviction::AnyKey,
+    };
+    let mut durability = match field("aof_enabled") {
+        Some("0") => Durability::surviving(Survives::Process),
+        Some("1") => append_only_durability(router, node).await?,
+        _ => Durability::VOLATILE,
+    };
+    if field("connected_slaves").is_some_and(|count| count != "0") {
+        durability = through_failover(durability);
+    }
+    let major_version = field("redis_version").and_then(|version| version.split('.').next()?.parse().ok()).unwrap_or(0);
+    Ok(ServerInfo { eviction, durability, major_version })
+}
+
+/// The durability of a server with replicas, as if one of them took over: it may lack the last writes, whatever the
+/// master has on its disk.
+pub(crate) fn through_failover(durability: Durability) -> Durability {
+    if durability.survives > Survives::Process { Durability::surviving(Survives::Process) } else { durability }
+}
+
+/// The durability of a server with an append-only file, by its flush policy.
+async fn append_only_durability(router: &Router, node: &Node) -> Result<Durability> {
+    let reply = router.call_node(node, redis::cmd("CONFIG").arg("GET").arg("appendfsync")).await;
+    let policy = match reply {
+        Ok(value) => redis::from_redis_value::<HashMap<String, String>>(value)
+            .ok()
+            .and_then(|settings| settings.get("appendfsync").cloned())
+            .unwrap_or_default(),
+        // An unreadable policy is taken as the weakest.
+        Err(Failure::Refused(_)) => String::new(),
+        Err(failure) => return Err(read_error(failure)),
+    };
+    Ok(match policy.as_str() {
+        "always" => Durability::surviving(Survives::Power),
+        // While a flush is slow, Redis delays the next one by up to two seconds.
+        "everysec" => Durability::surviving(Survives::Power).with_interval(Duration::from_secs(2)),
+        _ => Durability::surviving(Survives::Process),
+    })
+}

@@ -1,0 +1,9 @@
+//! Sending requests to one server or to the masters of a cluster.
+
+pub(crate) mod clock_offset;
+pub(crate) mod cluster;
+pub(crate) mod connection;
+pub(crate) mod info;
+pub(crate) mod node;
+pub(crate) mod router;
+pub(crate) mod split_read;

@@ -1,0 +1,228 @@
+//! One server: at most one multiplexed connection, opened on demand and given up when it no longer works.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use kv_core::{Clock, SystemClock};
+use parking_lot::{Mutex, RwLock};
+use redis::{Client, Cmd, Pipeline, RedisError, Value};
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::Failure;
+use crate::server::clock_offset::{ClockOffset, ServerTime};
+use crate::server::connection::Connection;
+
+/// The timeouts and the heartbeat interval, the same for every server of a store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    pub(crate) connect: Duration,
+    pub(crate) operation: Duration,
+    pub(crate) heartbeat: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    this: Weak<Self>,
+    client: Client,
+    timing: Timing,
+    clock: Arc<dyn Clock>,
+    offset: ClockOffset,
+    connection: RwLock<Option<Arc<Connection>>>,
+    /// Held while connecting: one attempt at a time.
+    connecting: tokio::sync::Mutex<()>,
+    /// The number of failed attempts to connect, and the last failure. A caller that waited for an attempt shares its
+    /// failure and does not try again.
+    failed_attempts: Mutex<(u64, Option<Failure>)>,
+    is_closed: AtomicBool,
+}
+
+impl Node {
+    pub(crate) fn new(client: Client, timing: Timing, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Self::with_offset(client, timing, clock, ClockOffset::default())
+    }
+
+    /// Another server of the same cluster. It uses the clock offset of this one until its own is measured.
+    pub(crate) fn sibling(&self, client: Client) -> Arc<Self> {
+        Self::with_offset(client, self.timing, Arc::clone(&self.clock), ClockOffset::borrowed_from(&self.offset))
+    }
+
+    fn with_offset(client: Client, timing: Timing, clock: Arc<dyn Clock>, offset: ClockOffset) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            client,
+            timing,
+            clock,
+            offset,
+            connection: RwLock::new(None),
+            connecting: tokio::sync::Mutex::new(()),
+            failed_attempts: Mutex::new((0, None)),
+            is_closed: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The server's time.
+    pub(crate) fn now(&self) -> ServerTime {
+        self.offset.server_time_at(self.clock.now())
+    }
+
+    /// True if this server's own clock was measured.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.offset.is_measured()
+    }
+
+    /// Sends a command, at most once, and waits for its reply.
+    pub(crate) async fn call(&self, cmd: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        let connection = self.connected(deadline).await?;
+        let mut driver = connection.driver();
+        match timeout_at(deadline, driver.send_packed_command(cmd)).await {
+            Ok(Ok(value)) => {
+                connection.record_answer(deadline);
+                self.check_reply(&connection, value)
+            }
+            Ok(Err(error)) => Err(self.disconnected(&connection, error)),
+            Err(_) => Err(self.timed_out(&connection, deadline)),
+        }
+    }
+
+    /// Sends several commands at once and waits for all replies.
+    pub(crate) async fn call_all(&self, pipeline: &Pipeline, deadline: Instant) -> Vec<Result<Value, Failure>> {
+        let failed = |failure: Failure| vec![Err(failure); pipeline.len()];
+        let connection = match self.connected(deadline).await {
+            Ok(connection) => connection,
+            Err(failure) => return failed(failure),
+        };
+        let mut driver = connection.driver();
+        match timeout_at(deadline, driver.send_packed_commands(pipeline, 0, pipeline.len())).await {
+            Ok(Ok(values)) if values.len() == pipeline.len() => {
+                connection.record_answer(deadline);
+                values.into_iter().map(|value| self.check_reply(&connection, value)).collect()
+            }
+            Ok(Ok(_)) => failed(Failure::UnexpectedReply),
+            Ok(Err(error)) => failed(self.disconnected(&connection, error)),
+            Err(_) => failed(self.timed_out(&connection, deadline)),
+        }
+    }
+
+    /// Gives up the connection and opens no other.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        *self.connection.write() = None;
+    }
+
+    fn check_reply(&self, connection: &Arc<Connection>, value: Value) -> Result<Value, Failure> {
+        let Value::ServerError(error) = value else { return Ok(value) };
+        if error.code() == "READONLY" {
+            // After a failover the same address may lead to another server.
+            self.give_up(connection);
+        }
+        Err(Failure::Refused(error))
+    }
+
+    fn disconnected(&self, connection: &Arc<Connection>, error: RedisError) -> Failure {
+        self.give_up(connection);
+        Failure::Disconnected(error)
+    }
+
+    fn timed_out(&self, connection: &Arc<Connection>, deadline: Instant) -> Failure {
+        if !connection.has_answered_after(deadline) {
+            self.give_up(connection);
+        }
+        Failure::TimedOut
+    }
+
+    fn give_up(&self, connection: &Arc<Connection>) {
+        connection.mark_dead();
+        let mut current = self.connection.write();
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
+            *current = None;
+        }
+    }
+
+    fn current(&self) -> Option<Arc<Connection>> {
+        self.connection.read().as_ref().filter(|connection| !connection.is_dead()).map(Arc::clone)
+    }
+
+    async fn connected(&self, deadline: Instant) -> Result<Arc<Connection>, Failure> {
+        match self.current() {
+            Some(connection) => Ok(connection),
+            // Rare, so boxed: it does not enlarge the future of every call.
+            None => Box::pin(self.reconnect(deadline)).await,
+        }
+    }
+
+    async fn reconnect(&self, deadline: Instant) -> Result<Arc<Connection>, Failure> {
+        let attempts_before = self.failed_attempts.lock().0;
+        let _connecting = timeout_at(deadline, self.connecting.lock()).await.map_err(|_| Failure::NotSentInTime)?;
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Failure::Closed);
+        }
+        if let Some(connection) = self.current() {
+            return Ok(connection);
+        }
+        if let (attempts, Some(failure)) = &*self.failed_attempts.lock()
+            && *attempts > attempts_before
+        {
+            return Err(failure.clone());
+        }
+        let limit = deadline.min(Instant::now() + self.timing.connect);
+        let attempt = timeout_at(limit, self.connect()).await;
+        attempt.map_err(|_| Failure::NotSentInTime).and_then(|attempt| attempt).inspect_err(|failure| {
+            let mut failed_attempts = self.failed_attempts.lock();
+            failed_attempts.0 += 1;
+            failed_attempts.1 = Some(failure.clone());
+        })
+    }
+
+    async fn connect(&self) -> Result<Arc<Connection>, Failure> {
+        let connection = Arc::new(Connection::open(&self.client).await?);
+        self.measure_clock(&connection).await?;
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Failure::Closed);
+        }
+        let heartbeat = tokio::spawn(heartbeat(Weak::clone(&self.this), Arc::downgrade(&connection), self.timing));
+        connection.set_heartbeat(heartbeat.abort_handle());
+        *self.connection.write() = Some(Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    /// Asks the server for its time.
+    async fn measure_clock(&self, connection: &Connection) -> Result<(), Failure> {
+        let mut driver = connection.driver();
+        let sent_at = self.clock.now();
+        let reply = driver.send_packed_command(&redis::cmd("TIME")).await.map_err(Failure::NotSent)?;
+        let received_at = self.clock.now();
+        match reply {
+            Value::ServerError(error) => Err(Failure::Refused(error)),
+            reply => {
+                let (seconds, micros): (u64, u64) =
+                    redis::from_redis_value(reply).map_err(|_| Failure::UnexpectedReply)?;
+                let since = Duration::from_secs(seconds).checked_add(Duration::from_micros(micros));
+                let server = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+                self.offset.record(sent_at, server.ok_or(Failure::UnexpectedReply)?, received_at);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Asks for the server's time at every heartbeat, and gives up a connection that no longer answers.
+async fn heartbeat(node: Weak<Node>, connection: Weak<Connection>, timing: Timing) {
+    loop {
+        SystemClock.sleep(timing.heartbeat).await;
+        let (Some(node), Some(connection)) = (node.upgrade(), connection.upgrade()) else { return };
+        let deadline = Instant::now() + timing.operation;
+        match timeout_at(deadline, node.measure_clock(&connection)).await {
+            Ok(Ok(()) | Err(Failure::Refused(_))) => connection.record_answer(deadline),
+            Ok(Err(_)) => node.give_up(&connection),
+            Err(_) => drop(node.timed_out(&connection, deadline)),
+        }
+        if connection.is_dead() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Reads of many keys, split into reads of one key each.
+//!
+//! While a slot is being moved, its keys are on two servers, and both refuse a command whose keys are on both
+//! (`TRYAGAIN`). A command with one key succeeds on one of them.
+
+use redis::{Arg, Cmd, Value};
+
+use crate::error::Failure;
+use crate::script::Scripts;
+
+/// Keys that are read at a time.
+const KEYS_AT_ONCE: usize = 16;
+
+/// A read of many keys, split by key.
+pub(crate) struct SplitRead {
+    /// The words of the command before the key.
+    before: Vec<Vec<u8>>,
+    keys: std::vec::IntoIter<Vec<u8>>,
+    /// The words of the command after the key.
+    after: Vec<Vec<u8>>,
+    /// Bytes that may still be read; the reply ends at 0.
+    room: usize,
+    reply: Reply,
+}
+
+/// The joined reply so far.
+enum Reply {
+    Count(i64),
+    List(Vec<Value>),
+}
+
+impl SplitRead {
+    /// Splits a command that reads several keys. Returns `None` for other commands, which must stay atomic.
+    pub(crate) fn of(cmd: &Cmd, scripts: &Scripts) -> Option<Self> {
+        let mut words = cmd.args_iter().map(|argument| match argument {
+            Arg::Simple(bytes) => bytes.to_vec(),
+            _ => Vec::new(),
+        });
+        let name = words.next()?;
+        let (before, keys, after, room, reply) = match name.as_slice() {
+            b"MGET" => (vec![name], words.collect(), Vec::new(), usize::MAX, Reply::List(Vec::new())),
+            b"EXISTS" => (vec![name], words.collect(), Vec::new(), usize::MAX, Reply::Count(0)),
+            b"EVALSHA" => {
+                let digest = words.next().filter(|digest| scripts.page.is(digest))?;
+                let number = |word: &[u8]| std::str::from_utf8(word).ok()?.parse::<usize>().ok();
+                let count = number(&words.next()?)?;
+                let keys: Vec<_> = words.by_ref().take(count).collect();
+                let after: Vec<_> = words.collect();
+                let room = number(after.first()?)?;
+                (vec![name, digest, b"1".to_vec()], keys, after, room, Reply::List(Vec::new()))
+            }
+            _ => return None,
+        };
+        (keys.len() > 1).then(|| Self { before, keys: keys.into_iter(), after, room, reply })
+    }
+
+    /// The next commands, each with one key; `None` if the reply is complete.
+    pub(crate) fn next(&mut self) -> Option<Vec<Cmd>> {
+        if self.room == 0 {
+            return None;
+        }
+        let (before, after) = (&self.before, &self.after);
+        let cmds: Vec<Cmd> = self
+            .keys
+            .by_ref()
+            .take(KEYS_AT_ONCE)
+            .map(|key| {
+                let mut cmd = Cmd::new();
+                before.iter().chain([&key]).chain(after).for_each(|word| {
+                    cmd.arg(word);
+                });
+                cmd
+            })
+            .collect();
+        (!cmds.is_empty()).then_some(cmds)
+    }
+
+    /// Adds the reply to the next command.
+    pub(crate) fn add(&mut self, reply: Value) -> Result<(), Failure> {
+        match (&mut self.reply, reply) {
+            (Reply::Count(count), Value::Int(one)) => *count += one,
+            (Reply::List(_), Value::Array(values)) if values.is_empty() => self.room = 0,
+            (Reply::List(list), Value::Array(values)) if self.room > 0 => {
+                self.room = self.room.saturating_sub(values.iter().map(length).sum());
+                list.extend(values);
+            }
+            // The page was already full at an earlier key.
+            (Reply::List(_), Value::Array(_)) => {}
+            _ => return Err(Failure::UnexpectedReply),
+        }
+        Ok(())
+    }
+
+    /// The reply that the whole command would have had.
+    pub(crate) fn into_reply(self) -> Value {
+        match self.reply {
+            Reply::Count(count) => Value::Int(count),
+            Reply::List(list) => Value::Array(list),
+        }
+    }
+}
+
+fn length(value: &Value) -> usize {
+    match value {
+        Value::BulkString(bytes) => bytes.len(),
+        Value::Array(values) => values.iter().map(length).sum(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Format;
+
+    fn words(cmd: &Cmd) -> Vec<String> {
+        let text = |argument| match argument {
+            Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            _ => String::new(),
+        };
+        cmd.args_iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_read_of_many_keys_is_split_by_key_and_its_replies_are_joined() {
+        let scripts = Scripts::new(Format::Entry);
+        let mut split = SplitRead::of(redis::cmd("MGET").arg("a").arg("b"), &scripts).unwrap();
+        let cmds = split.next().unwrap();
+        assert_eq!(cmds.iter().map(words).collect::<Vec<_>>(), [["MGET", "a"], ["MGET", "b"]]);
+        let value = Value::BulkString(b"v".to_vec());
+        for reply in [Value::Nil, value.clone()] {
+            split.add(Value::Array(vec![reply])).unwrap();
+        }
+        assert!(split.next().is_none());
+        assert_eq!(split.into_reply(), Value::Array(vec![Value::Nil, value]));
+
+        let mut split = SplitRead::of(redis::cmd("EXISTS").arg("a").arg("b"), &scripts).unwrap();
+        assert_eq!(split.next().unwrap().len(), 2);
+        for reply in [0, 1] {
+            split.add(Value::Int(reply)).unwrap();
+        }
+        assert_eq!(split.into_reply(), Value::Int(1));
+    }
+
+    #[test]
+    fn a_page_ends_where_it_is_full() {
+        let scripts = Scripts::new(Format::Entry);
+        let mut call = scripts.page.call([b"a".as_ref(), b"b".as_ref(), b"c".as_ref()]);
+        call.arg(2).arg(1);
+        let mut split = SplitRead::of(&call, &scripts).unwrap();
+        let cmds = split.next().unwrap();
+        assert_eq!(words(&cmds[1])[2..], ["1", "b", "2", "1"]);
+        let value = || Value::BulkString(b"v".to_vec());
+        for _ in cmds {
+            split.add(Value::Array(vec![value()])).unwrap();
+        }
+        assert_eq!(split.into_reply(), Value::Array(vec![value(), value()]));
+    }
+
+    #[test]
+    fn writes_and_reads_of_one_key_are_not_split() {
+        let scripts = Scripts::new(Format::Entry);
+        for cmd in [scripts.set.call([b"a".as_ref(), b"b".as_ref()]), redis::cmd("GET").arg("a").take()] {
+            assert!(SplitRead::of(&cmd, &scripts).is_none());
+        }
+        assert!(SplitRead::of(redis::cmd("MGET").arg("a"), &scripts).is_none());
+    }
+}

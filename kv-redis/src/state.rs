@@ -1,0 +1,124 @@
+//! The state that all clones of a store and its background tasks share.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use kv_core::{Error, Result, StoreInfo, Version};
+use redis::Value;
+use tokio::task::AbortHandle;
+
+use crate::codec::Format;
+use crate::error::{Failure, read_error};
+use crate::get_queue::GetQueue;
+use crate::layout::{Layout, Shape};
+use crate::listener::hubs::Hubs;
+use crate::script::Scripts;
+use crate::server::router::{Request, Router};
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) info: StoreInfo,
+    pub(crate) router: Router,
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) format: Format,
+    pub(crate) scripts: Arc<Scripts>,
+    pub(crate) hubs: Hubs,
+    pub(crate) get_queue: GetQueue,
+    /// Consecutive unconditional sets that found no entry to overwrite.
+    pub(crate) misses: AtomicU32,
+    /// True once the namespace was found with another layout.
+    pub(crate) is_layout_changed: AtomicBool,
+    is_closed: AtomicBool,
+    sweeper: OnceLock<AbortHandle>,
+}
+
+impl State {
+    pub(crate) fn new(
+        info: StoreInfo,
+        router: Router,
+        layout: Layout,
+        format: Format,
+        scripts: Arc<Scripts>,
+        channel_prefix: String,
+    ) -> Arc<Self> {
+        let layout = Arc::new(layout);
+        Arc::new(Self {
+            info,
+            router,
+            hubs: Hubs::new(Arc::clone(&layout), channel_prefix),
+            layout,
+            format,
+            scripts,
+            get_queue: GetQueue::default(),
+            misses: AtomicU32::new(0),
+            is_layout_changed: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+            sweeper: OnceLock::new(),
+        })
+    }
+
+    /// Keeps the sweeper's handle, to end it with the store. Called once, by the function that opens the store.
+    pub(crate) fn set_sweeper(&self, sweeper: AbortHandle) {
+        let _ = self.sweeper.set(sweeper);
+    }
+
+    pub(crate) fn is_plain(&self) -> bool {
+        self.layout.shape == Shape::Plain
+    }
+
+    /// The version as callers see it: `None` in plain format, which stores no versions.
+    pub(crate) fn visible_version(&self, version: Version) -> Option<Version> {
+        (!self.is_plain()).then_some(version)
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
+    }
+
+    fn check_usable(&self) -> Result<(), Failure> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Failure::Closed);
+        }
+        if self.is_layout_changed.load(Ordering::Acquire) { Err(Failure::LayoutChanged) } else { Ok(()) }
+    }
+
+    pub(crate) async fn call(&self, request: &Request) -> Result<Value, Failure> {
+        self.check_usable()?;
+        self.router.call(request).await
+    }
+
+    pub(crate) async fn call_many(&self, requests: &[Request]) -> Vec<Result<Value, Failure>> {
+        if let Err(failure) = self.check_usable() {
+            return vec![Err(failure); requests.len()];
+        }
+        match requests {
+            [] => Vec::new(),
+            [request] => vec![self.router.call(request).await],
+            requests => self.router.call_many(requests).await,
+        }
+    }
+
+    /// Sends `PING` to every master.
+    pub(crate) async fn ping(&self) -> Result<()> {
+        self.check_open()?;
+        for node in self.router.masters() {
+            self.router.call_node(&node, &redis::cmd("PING")).await.map_err(read_error)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        if let Some(sweeper) = self.sweeper.get() {
+            sweeper.abort();
+        }
+        self.hubs.close();
+        self.router.close();
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
