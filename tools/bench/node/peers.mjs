@@ -1,5 +1,5 @@
-// Plays recorded traffic on Keyv and on Fedify's stores: `node peers.mjs LAYER URL RECORDING CLIENTS`, and orders on standard
-// input, a line of JSON each: {"prefill": SHARE} or {"play": SECONDS}. It does what `player` does in Rust.
+// Plays recorded traffic on Keyv and on Fedify's stores: `node peers.mjs LAYER URL RECORDING CLIENTS`. Requests come on
+// standard input, one line of JSON each: {"prefill": SHARE} or {"play": SECONDS}. Same behaviour as the crate `player`.
 
 import { randomBytes } from "node:crypto";
 import { createReadStream, writeFileSync } from "node:fs";
@@ -11,7 +11,7 @@ const [layer, url, recording, clients] = process.argv.slice(2);
 const [scheme] = url.split(":", 1);
 const path = url.slice(scheme.length + 1);
 
-// Keyv takes one text as the key; the separator is not in the segments of the recording.
+// Keyv takes one string as the key. The segments of the recording do not contain the separator.
 const text = (key) => key.join("\u001f");
 
 async function keyv() {
@@ -46,7 +46,7 @@ async function fedify() {
       const sql = postgres(url);
       const store = new PostgresKvStore(sql, { tableName: "fedify" });
       await store.initialize();
-      // One by one it would take hours: each write of this store looks through the whole table for what has expired.
+      // Loading through the store would take hours: each write scans the whole table for expired rows.
       const bulk = async (rows) => {
         const values = rows.map(([key, value]) => ({ key, value: JSON.parse(value) }));
         await sql.begin(async (sql) => {
@@ -59,7 +59,7 @@ async function fedify() {
     },
     sqlite: async () => {
       const { DatabaseSync } = await import("node:sqlite");
-      // As published it has a polyfill of its own inside, without the file by which Node finds it.
+      // The published package bundles a polyfill without the file that Node imports.
       const modules = new URL("./node_modules/", import.meta.url);
       const own = "@fedify/sqlite/dist/node_modules/.pnpm/@js-temporal_polyfill@0.5.1/node_modules/@js-temporal/polyfill/index.js";
       const polyfill = new URL("@js-temporal/polyfill/dist/index.esm.js", modules);
@@ -69,7 +69,7 @@ async function fedify() {
     },
   }[scheme];
   const [kv, bulk] = await open();
-  // Its table on PostgreSQL refuses JSON's null, which the recording has for keys that are known to be missing.
+  // Its table on PostgreSQL refuses JSON's null, which the recording stores for keys that are known to be missing.
   const nothing = scheme === "postgres" ? { nothing: true } : null;
   const { Temporal } = globalThis.Temporal === undefined ? await import("@js-temporal/polyfill") : globalThis;
   return {
@@ -104,7 +104,7 @@ async function play(peer, parts, seconds) {
   let operations = 0;
   let wrong = 0;
   const client = async (steps) => {
-    // Nothing is known of a key before its first write of this turn, because turns before have left entries.
+    // The value of a key is unknown before its first write in this run, because earlier runs have left entries.
     const known = new Map();
     for (const step of steps) {
       if (performance.now() - start > seconds * 1000) return;
@@ -131,15 +131,15 @@ async function play(peer, parts, seconds) {
       operations += 1;
     }
   };
-  // Again and again for a tenth of the time at least.
+  // Repeat until at least a tenth of the time has passed.
   do await Promise.all(parts.map(client)); while (performance.now() - start < seconds * 100);
   return { operations, seconds: (performance.now() - start) / 1000, wrong };
 }
 
 const FAMILIES = [["publicKey", 200_000, 600, 1_000], ["httpMessageSignaturesSpec", 15_000, 9, 30], ["remoteDocument", 100_000, 5_700, 6_300]];
 
-const value = (random, least, most) => {
-  const length = least + Math.floor(random() * (most - least + 1)) - 2;
+const value = (random, min, max) => {
+  const length = min + Math.floor(random() * (max - min + 1)) - 2;
   return randomBytes(length).toString("base64").slice(0, length);
 };
 
@@ -148,12 +148,12 @@ async function prefill(peer, share) {
   let state = 1;
   const random = () => (state = (state * 48_271) % 2_147_483_647) / 2_147_483_647;
   let entries = 0;
-  for (const [family, count, least, most] of FAMILIES) {
+  for (const [family, count, min, max] of FAMILIES) {
     const end = Math.ceil(count * share);
     for (let from = 0; from < end; from += 500) {
       const rows = [];
       for (let number = from; number < Math.min(end, from + 500); number += 1) {
-        rows.push([["_fedify", family, `https://h${number % 997}.prefill.example/${number}`], value(random, least, most)]);
+        rows.push([["_fedify", family, `https://h${number % 997}.prefill.example/${number}`], value(random, min, max)]);
       }
       if (peer.bulk === null) await Promise.all(rows.map(([key, made]) => peer.set(key, made, null)));
       else await peer.bulk(rows.map(([key, made]) => [key, JSON.stringify(made)]));
@@ -166,8 +166,8 @@ async function prefill(peer, share) {
 const peer = await (layer === "keyv" ? keyv() : fedify());
 const parts = await read();
 for await (const line of createInterface({ input: process.stdin })) {
-  const order = JSON.parse(line);
-  const answer = "prefill" in order ? await prefill(peer, order.prefill) : await play(peer, parts, order.play);
+  const request = JSON.parse(line);
+  const answer = "prefill" in request ? await prefill(peer, request.prefill) : await play(peer, parts, request.play);
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
 process.exit(0);

@@ -1,4 +1,4 @@
-//! A bar: what is required of a ratio, and what it is.
+//! A bar: a ratio, its required value and its measured value.
 
 use std::path::Path;
 
@@ -6,75 +6,80 @@ use kv_cli::bench::{Series, Spread, Table, figure, spread};
 
 use crate::bars::NAMES;
 
-/// What is required.
+/// The required value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Required {
     AtMost(f64),
     AtLeast(f64),
 }
 
-/// One line of the table of bars.
+/// One row of the table of bars.
 #[derive(Debug, Clone)]
 pub(crate) struct Bar {
     id: &'static str,
-    what: String,
+    label: String,
     required: Required,
     measured: Option<Spread>,
-    beside: String,
+    details: String,
 }
 
 impl Bar {
-    /// A ratio that was taken in each round.
-    pub(crate) fn new(id: &'static str, what: impl Into<String>, required: Required, ratio: &Series) -> Self {
-        Self { id, what: what.into(), required, measured: ratio.spread(), beside: String::new() }
+    /// Creates a bar on a ratio that was measured in each round.
+    pub(crate) fn new(id: &'static str, label: impl Into<String>, required: Required, ratio: &Series) -> Self {
+        Self { id, label: label.into(), required, measured: ratio.spread(), details: String::new() }
     }
 
-    /// A figure that was taken once.
-    pub(crate) fn once(id: &'static str, what: impl Into<String>, required: Required, figure: f64) -> Self {
-        Self::new(id, what, required, &Series(vec![figure]))
+    /// Creates a bar on a figure that was measured once.
+    pub(crate) fn once(id: &'static str, label: impl Into<String>, required: Required, figure: f64) -> Self {
+        Self::new(id, label, required, &Series(vec![figure]))
     }
 
-    /// A ratio whose spread is known.
-    pub(crate) fn spread(id: &'static str, what: impl Into<String>, required: Required, ratio: Option<Spread>) -> Self {
-        Self { id, what: what.into(), required, measured: ratio, beside: String::new() }
+    /// Creates a bar on the spread of a ratio; `None` if it was not measured.
+    pub(crate) fn spread(
+        id: &'static str,
+        label: impl Into<String>,
+        required: Required,
+        ratio: Option<Spread>,
+    ) -> Self {
+        Self { id, label: label.into(), required, measured: ratio, details: String::new() }
     }
 
-    /// What stands beside it: rates, counters.
+    /// Adds the details, such as throughput and counters.
     #[must_use]
-    pub(crate) fn beside(mut self, beside: impl Into<String>) -> Self {
-        self.beside = beside.into();
+    pub(crate) fn details(mut self, details: impl Into<String>) -> Self {
+        self.details = details.into();
         self
     }
 
-    /// Tells it on stderr, while others are still measured; the table comes at the end.
-    pub(crate) fn tell(&self) {
+    /// Prints the bar on stderr while others are still measured. The table comes at the end.
+    pub(crate) fn log(&self) {
         let met = if self.is_met() { "met" } else { "not met" };
         let median = self.measured.map_or(f64::NAN, |measured| measured.median);
-        eprintln!("{}: {}: {}, {met}", self.id, self.what, figure(median));
+        eprintln!("{}: {}: {}, {met}", self.id, self.label, figure(median));
     }
 
-    /// Whether the median is as required; a figure that was not taken meets nothing.
+    /// True if the median is as required. False if nothing was measured.
     pub(crate) fn is_met(&self) -> bool {
         self.is_within(1.0)
     }
 
-    /// Whether the median is so many times as bad as required at most.
+    /// True if the median is at most `margin` times worse than required.
     pub(crate) fn is_within(&self, margin: f64) -> bool {
         self.measured.is_some_and(|Spread { median, .. }| match self.required {
-            Required::AtMost(most) => median <= most * margin,
-            Required::AtLeast(least) => median >= least / margin,
+            Required::AtMost(max) => median <= max * margin,
+            Required::AtLeast(min) => median >= min / margin,
         })
     }
 }
 
-/// Cells of the table, from the bar's name on.
+/// The cells of a row.
 type Row = Vec<String>;
 
 fn row(bar: &Bar) -> Row {
-    let Bar { id, what, required, measured, beside } = bar;
+    let Bar { id, label, required, measured, details } = bar;
     let required = match required {
-        Required::AtMost(most) => format!("≤ {}", figure(*most)),
-        Required::AtLeast(least) => format!("≥ {}", figure(*least)),
+        Required::AtMost(max) => format!("≤ {}", figure(*max)),
+        Required::AtLeast(min) => format!("≥ {}", figure(*min)),
     };
     let measured = match measured {
         Some(Spread { median, min, max }) if min.to_bits() == max.to_bits() => figure(*median),
@@ -82,30 +87,30 @@ fn row(bar: &Bar) -> Row {
         None => "not measured".to_owned(),
     };
     let met = if bar.is_met() { "yes" } else { "**no**" };
-    vec![(*id).to_owned(), what.clone(), required, measured, met.to_owned(), beside.clone()]
+    vec![(*id).to_owned(), label.clone(), required, measured, met.to_owned(), details.clone()]
 }
 
-/// The table, those that are not met included.
+/// Returns the table of the bars, including those that are not met.
 pub(crate) fn table(bars: &[Bar]) -> Table {
-    of(bars.iter().map(row))
+    to_table(bars.iter().map(row))
 }
 
-fn of(rows: impl IntoIterator<Item = Row>) -> Table {
-    let mut table = Table::new(["bar", "what", "required", "measured", "met", "beside it"]);
+fn to_table(rows: impl IntoIterator<Item = Row>) -> Table {
+    let mut table = Table::new(["bar", "measurement", "required", "measured", "met", "details"]);
     rows.into_iter().for_each(|row| table.row(row));
     table
 }
 
-/// Writes the bars into the table of a file, between these lines; those that were not measured now stay as they were.
-pub(crate) fn keep(file: &Path, bars: &[Bar]) {
-    const LINES: [&str; 2] = ["<!-- bars -->\n", "<!-- /bars -->"];
+/// Updates the table of a file, between the marker lines. Keeps the rows of bars that were not measured in this run.
+pub(crate) fn update_table(file: &Path, bars: &[Bar]) {
+    const MARKERS: [&str; 2] = ["<!-- bars -->\n", "<!-- /bars -->"];
     let text = std::fs::read_to_string(file).unwrap();
-    let (before, rest) = text.split_once(LINES[0]).unwrap();
-    let (old, after) = rest.split_once(LINES[1]).unwrap();
+    let (before, rest) = text.split_once(MARKERS[0]).unwrap();
+    let (old, after) = rest.split_once(MARKERS[1]).unwrap();
     let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Row>();
     let is_old = |row: &Row| row[0].starts_with("bar-") && !bars.iter().any(|bar| bar.id == row[0]);
     let mut rows: Vec<Row> = old.lines().map(cells).filter(is_old).chain(bars.iter().map(row)).collect();
     rows.sort_by_key(|row| NAMES.iter().position(|name| *name == row[0]));
-    let [begin, end] = LINES;
-    std::fs::write(file, format!("{before}{begin}\n{}\n{end}{after}", of(rows))).unwrap();
+    let [begin, end] = MARKERS;
+    std::fs::write(file, format!("{before}{begin}\n{}\n{end}{after}", to_table(rows))).unwrap();
 }

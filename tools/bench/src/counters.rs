@@ -1,4 +1,4 @@
-//! What servers count.
+//! Counters of the servers.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -8,7 +8,7 @@ use kv_cli::bench::Counters;
 use test_servers::postgres::Postgres;
 use test_servers::redis::Redis;
 
-/// Commands that a Redis server ran, those inside of scripts too.
+/// The commands that a Redis server ran, including those of scripts.
 #[derive(Debug, Clone)]
 pub(crate) struct Commands(pub(crate) Arc<Redis>);
 
@@ -23,7 +23,8 @@ impl Counters for Commands {
     }
 }
 
-/// Flushes of a PostgreSQL server's log to the disk. What sessions count, such as commits, is told too late to be of a turn.
+/// The WAL syncs of a PostgreSQL server. Sessions report their own counters, such as commits, too late for a time
+/// slice.
 #[derive(Debug, Clone)]
 pub(crate) struct Flushes(pub(crate) Arc<Postgres>);
 

@@ -1,4 +1,4 @@
-//! The matrix: our stores and the raw drivers, each operation, in turns, with the reports of `kv bench`.
+//! Each operation on our stores and on the raw drivers, in interleaved rounds, with the reports of `kv bench`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,34 +6,34 @@ use std::sync::Arc;
 use anykv::KvStore;
 use anykv::memory::MemoryStore;
 use anykv::redis::Index;
-use kv_cli::bench::{Counters, Dataset, Report, Side, StoreSubject, Subject, charts, run};
+use kv_cli::bench::{self, Counters, Dataset, Report, Side, StoreSubject, Subject, charts};
 use test_servers::redis::Redis;
 
-use crate::bars::{Measuring, postgres, redis};
+use crate::bars::{BenchOptions, postgres, redis};
 use crate::counters::{Commands, Flushes};
 use crate::raw::{
-    InlineSubject, MutexMap, RawDashMap, RawFjall, RawFred, RawMoka, RawPostgres, RawQuickCache, RawRedb, RawRedis,
-    RawSled, RawSqlite, RemoteSubject,
+    MutexMap, RawDashMap, RawFjall, RawFred, RawMoka, RawPostgres, RawQuickCache, RawRedb, RawRedis, RawSled,
+    RawSqlite, RemoteSubject, SyncSubject,
 };
 
-/// What is compared with what: the first of each is the one that ratios are to.
+/// The comparisons. Ratios are relative to the first side of each.
 pub(crate) const FAMILIES: [&str; 5] = ["stores", "memory", "embedded", "redis", "postgres"];
 
-/// Measures the families and writes a folder of tables and plots for each, where they are wanted.
-pub(crate) async fn all(families: &[String], dataset: &Arc<Dataset>, measuring: &Measuring, into: Option<&Path>) {
+/// Measures the families, prints the reports, and writes each into a subfolder of `into`.
+pub(crate) async fn run(families: &[String], dataset: &Arc<Dataset>, options: &BenchOptions, into: Option<&Path>) {
     for family in
         FAMILIES.into_iter().filter(|family| families.is_empty() || families.iter().any(|name| name == family))
     {
-        let report = one(family, dataset, measuring).await;
-        measuring.progress.finish();
+        let report = measure(family, dataset, options).await;
+        options.progress.finish();
         println!("## {family}\n\n{report}");
         if let Some(folder) = into {
-            write(&folder.join(family), &report);
+            write_report(&folder.join(family), &report);
         }
     }
 }
 
-async fn one(family: &str, dataset: &Arc<Dataset>, measuring: &Measuring) -> Report {
+async fn measure(family: &str, dataset: &Arc<Dataset>, options: &BenchOptions) -> Report {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let side = |subject: Arc<dyn Subject>| Side::new(subject, Arc::clone(dataset));
@@ -51,19 +51,19 @@ async fn one(family: &str, dataset: &Arc<Dataset>, measuring: &Measuring) -> Rep
                 ours("kv-redis", Arc::new(redis)),
                 ours("kv-postgres", postgres::open(&postgres_server, "kv").await),
             ];
-            measured(measuring, &sides).await
+            run_sides(options, &sides).await
         }
         "memory" => {
             let bounded = MemoryStore::builder().max_bytes(1 << 40).build().unwrap();
-            measured(
-                measuring,
+            run_sides(
+                options,
                 &[
                     ours("kv-memory", Arc::new(MemoryStore::new())),
                     ours("kv-memory, bounded", Arc::new(bounded)),
-                    side(Arc::new(InlineSubject(RawDashMap::default()))),
-                    side(Arc::new(InlineSubject(MutexMap::default()))),
-                    side(Arc::new(InlineSubject(RawMoka::new()))),
-                    side(Arc::new(InlineSubject(RawQuickCache::new()))),
+                    side(Arc::new(SyncSubject(RawDashMap::default()))),
+                    side(Arc::new(SyncSubject(MutexMap::default()))),
+                    side(Arc::new(SyncSubject(RawMoka::new()))),
+                    side(Arc::new(SyncSubject(RawQuickCache::new()))),
                 ],
             )
             .await
@@ -71,15 +71,15 @@ async fn one(family: &str, dataset: &Arc<Dataset>, measuring: &Measuring) -> Rep
         "embedded" => {
             let sqlite = anykv::sqlite::SqliteStore::open(path.join("kv.db")).await.unwrap();
             let sled = anykv::sled::SledStore::open(path.join("kv.sled")).await.unwrap();
-            measured(
-                measuring,
+            run_sides(
+                options,
                 &[
                     ours("kv-sqlite", Arc::new(sqlite)),
-                    side(Arc::new(InlineSubject(RawSqlite::open(path)))),
+                    side(Arc::new(SyncSubject(RawSqlite::open(path)))),
                     ours("kv-sled", Arc::new(sled)),
-                    side(Arc::new(InlineSubject(RawSled::open(path)))),
-                    side(Arc::new(InlineSubject(RawRedb::open(path)))),
-                    side(Arc::new(InlineSubject(RawFjall::open(path)))),
+                    side(Arc::new(SyncSubject(RawSled::open(path)))),
+                    side(Arc::new(SyncSubject(RawRedb::open(path)))),
+                    side(Arc::new(SyncSubject(RawFjall::open(path)))),
                 ],
             )
             .await
@@ -88,8 +88,8 @@ async fn one(family: &str, dataset: &Arc<Dataset>, measuring: &Measuring) -> Rep
             let server = Arc::new(Redis::start().unwrap());
             let counters = Arc::new(Commands(Arc::clone(&server))) as Arc<dyn Counters>;
             let counted = |side: Side| side.with_counters(Arc::clone(&counters));
-            measured(
-                measuring,
+            run_sides(
+                options,
                 &[
                     counted(ours("kv-redis", Arc::new(redis::open(&server.url(), "kv", Index::Auto).await))),
                     counted(side(Arc::new(RemoteSubject(RawRedis::open(&server.url()).await)))),
@@ -102,8 +102,8 @@ async fn one(family: &str, dataset: &Arc<Dataset>, measuring: &Measuring) -> Rep
             let server = postgres::server();
             let counters = Arc::new(Flushes(Arc::clone(&server))) as Arc<dyn Counters>;
             let counted = |side: Side| side.with_counters(Arc::clone(&counters));
-            measured(
-                measuring,
+            run_sides(
+                options,
                 &[
                     counted(ours("kv-postgres", postgres::open(&server, "kv").await)),
                     counted(side(Arc::new(RemoteSubject(RawPostgres::open(&server.url()).await)))),
@@ -114,12 +114,12 @@ async fn one(family: &str, dataset: &Arc<Dataset>, measuring: &Measuring) -> Rep
     }
 }
 
-async fn measured(measuring: &Measuring, sides: &[Side]) -> Report {
-    run(sides, &measuring.settings, &measuring.progress).await.unwrap()
+async fn run_sides(options: &BenchOptions, sides: &[Side]) -> Report {
+    bench::run(sides, &options.settings, &options.progress).await.unwrap()
 }
 
-/// Tables, figures and plots of a report.
-pub(crate) fn write(folder: &Path, report: &Report) {
+/// Writes the tables, JSON and plots of a report into a folder.
+pub(crate) fn write_report(folder: &Path, report: &Report) {
     std::fs::create_dir_all(folder).unwrap();
     let json = serde_json::to_string(report).unwrap();
     std::fs::write(folder.join("report.json"), json + "\n").unwrap();

@@ -1,4 +1,4 @@
-//! The embedded stores beside each other.
+//! A comparison of the embedded stores.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use kv_cli::bench::{Dataset, Random, Series, Table, Traffic, spread};
 use crate::rounds::Rounds;
 
 const VALUE_BYTES: usize = 100;
-/// How often something that takes long is repeated.
+/// The number of repeats of a measurement that takes long.
 const REPEATS: usize = 3;
 
 struct Subject {
@@ -22,7 +22,7 @@ struct Subject {
     traffic: Traffic,
 }
 
-/// One for each store.
+/// One cell for each store.
 type Cells = Vec<String>;
 
 pub(crate) async fn run(entries: u64, rounds: Rounds) -> Table {
@@ -31,7 +31,7 @@ pub(crate) async fn run(entries: u64, rounds: Rounds) -> Table {
     let urls = [("kv-sqlite", format!("sqlite:{}", at("sqlite/kv.db"))), ("kv-sled", format!("sled:{}", at("sled")))];
     let folders = [folder.path().join("sqlite"), folder.path().join("sled")];
     let mut table = Table::new([""].into_iter().chain(urls.iter().map(|(name, _)| *name)));
-    let mut row = |what: &str, cells: Cells| table.row([what.to_owned()].into_iter().chain(cells));
+    let mut row = |label: &str, cells: Cells| table.row([label.to_owned()].into_iter().chain(cells));
     let dataset = Arc::new(Dataset::new(entries, VALUE_BYTES, 1).unwrap());
     let mut subjects = Vec::new();
     for (_, url) in urls {
@@ -46,23 +46,23 @@ pub(crate) async fn run(entries: u64, rounds: Rounds) -> Table {
         load(&*subject.store, entries).await;
         loading.push(format!("{:.1?}", start.elapsed()));
     }
-    row(&format!("loading {entries} entries of {VALUE_BYTES} B, 1,000 a call"), loading);
-    let rates = rounds.run(async |side| {
+    row(&format!("loading {entries} entries of {VALUE_BYTES} B, 1,000 per call"), loading);
+    let throughput = rounds.run(async |side| {
         let Subject { store, traffic, .. } = &mut subjects[side];
-        rounds.rate(async || gets(&**store, traffic).await).await
+        rounds.throughput(async || gets(&**store, traffic).await).await
     });
-    row("get, 1 task", cells(&rates.await));
-    let rates = rounds.run(async |side| {
+    row("get, 1 task", cells(&throughput.await));
+    let throughput = rounds.run(async |side| {
         let Subject { store, traffic, .. } = &mut subjects[side];
-        rounds.rate(async || lists(&**store, traffic).await).await
+        rounds.throughput(async || lists(&**store, traffic).await).await
     });
-    row("list of 100", cells(&rates.await));
+    row("list of 100", cells(&throughput.await));
     for tasks in [1, 16, 64] {
-        let rates = rounds.run(async |side| {
+        let throughput = rounds.run(async |side| {
             let store = &*subjects[side].store;
-            rounds.rate(async || sets(store, &dataset, tasks).await).await
+            rounds.throughput(async || sets(store, &dataset, tasks).await).await
         });
-        row(&format!("durable set, {tasks} task{}", if tasks == 1 { "" } else { "s" }), cells(&rates.await));
+        row(&format!("durable set, {tasks} task{}", if tasks == 1 { "" } else { "s" }), cells(&throughput.await));
     }
     let (mut reopening, mut checking) = (Vec::new(), Vec::new());
     for subject in &mut subjects {
@@ -71,18 +71,18 @@ pub(crate) async fn run(entries: u64, rounds: Rounds) -> Table {
         checking.push(format!("{:.2?}", verify(&subject.url, entries).await));
         subject.store = open(&subject.url).await;
     }
-    row("files after that", folders.iter().map(|folder| bytes(size(folder))).collect());
-    row("opening again", reopening);
-    row("`kv verify`", checking);
+    row("file size after that", folders.iter().map(|folder| bytes(size(folder))).collect());
+    row("time to reopen", reopening);
+    row("time of `kv verify`", checking);
     for subject in &subjects {
         subject.store.clear(&KeyPrefix::ALL).await.unwrap();
     }
-    row("100 keys of 1 KB overwritten 200,000 times, 100 a call: the files at most", churn(folder.path()).await);
+    row("200,000 overwrites of 100 keys of 1 KB, 100 per call: largest file size", churn(folder.path()).await);
     table
 }
 
-fn cells(rates: &[Series; 2]) -> Cells {
-    rates.iter().map(|rates| format!("{}/s", spread(rates.spread().unwrap()))).collect()
+fn cells(throughput: &[Series; 2]) -> Cells {
+    throughput.iter().map(|series| format!("{}/s", spread(series.spread().unwrap()))).collect()
 }
 
 fn bytes(count: u64) -> String {
@@ -124,7 +124,7 @@ async fn lists(store: &dyn KvStore, traffic: &mut Traffic) -> usize {
     10
 }
 
-/// Tasks that overwrite, each waiting for its acknowledgement before its next write.
+/// Overwrites from concurrent tasks. Each task waits for the acknowledgement before its next write.
 async fn sets(store: &dyn KvStore, dataset: &Arc<Dataset>, tasks: usize) -> usize {
     const WRITES: usize = 20;
     join_all((0..tasks).map(|_| async {
@@ -164,27 +164,27 @@ async fn verify(url: &str, entries: u64) -> Duration {
     times[times.len() / 2]
 }
 
-/// The most that each store's files take.
+/// Overwrites a few keys many times and returns the largest file size of each store.
 async fn churn(folder: &Path) -> Cells {
     let mut random = Random::new(3);
     let keys: Vec<_> = (0..100).map(key).collect();
-    let mut most = Vec::new();
+    let mut sizes = Vec::new();
     for scheme in ["sqlite", "sled"] {
-        let own = folder.join(format!("churn-{scheme}"));
-        fs::create_dir(&own).unwrap();
-        let store = open(&format!("{scheme}:{}", own.join("store").display())).await;
+        let store_folder = folder.join(format!("churn-{scheme}"));
+        fs::create_dir(&store_folder).unwrap();
+        let store = open(&format!("{scheme}:{}", store_folder.join("store").display())).await;
         let mut largest = 0;
         for round in 0..2_000 {
             let items: Vec<_> = keys.iter().map(|key| SetItem::new(key.clone(), random.bytes(1_000))).collect();
             assert!(store.set_many(&items).await.iter().all(Result::is_ok));
             if round % 100 == 0 {
-                largest = largest.max(size(&own));
+                largest = largest.max(size(&store_folder));
             }
         }
         store.close().await.unwrap();
-        most.push(bytes(largest));
+        sizes.push(bytes(largest));
     }
-    most
+    sizes
 }
 
 fn survives(durability: Durability) -> String {
@@ -195,13 +195,13 @@ fn survives(durability: Durability) -> String {
     }
 }
 
-/// How many bytes the files of a folder have.
+/// Returns the size of all files of a folder, in bytes.
 fn size(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
     entries
         .map(|entry| {
-            let about = entry.metadata().unwrap();
-            if about.is_dir() { size(&entry.path()) } else { about.len() }
+            let metadata = entry.metadata().unwrap();
+            if metadata.is_dir() { size(&entry.path()) } else { metadata.len() }
         })
         .sum()
 }

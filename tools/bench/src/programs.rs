@@ -1,10 +1,11 @@
-//! Programs beside this one, built when they are needed.
+//! Helper programs, built on demand.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The program of this workspace, or of the one in `folder` of it, built as this one was.
-pub(crate) fn program(folder: Option<&str>, name: &str) -> PathBuf {
+/// Builds a program of this workspace, or of the workspace in its subfolder `folder`, with the profile of this program.
+/// Returns the path.
+pub(crate) fn build(folder: Option<&str>, name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let built = own.parent().unwrap();
     let profile = match built.file_name().and_then(|name| name.to_str()) {
@@ -12,7 +13,8 @@ pub(crate) fn program(folder: Option<&str>, name: &str) -> PathBuf {
         Some(profile) => profile,
     };
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Another workspace has other versions of the same crates, and would build them again and again in one folder.
+    // Each workspace has its own target folder: they use different versions of the same crates, and would rebuild them
+    // in a common folder.
     let (manifest, target) = match folder {
         Some(folder) => (here.join(folder).join("Cargo.toml"), built.parent().unwrap().join(folder)),
         None => (here.join("Cargo.toml"), built.parent().unwrap().to_owned()),
@@ -23,6 +25,6 @@ pub(crate) fn program(folder: Option<&str>, name: &str) -> PathBuf {
     command.args(["build", "--locked", "--quiet", "--profile", profile, "--bin", name]);
     command.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(&target);
     let status = command.status().unwrap();
-    assert!(status.success(), "{name} was not built: {status}");
+    assert!(status.success(), "the build of {name} failed: {status}");
     target.join(built.file_name().unwrap()).join(name)
 }

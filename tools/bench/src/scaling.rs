@@ -1,4 +1,4 @@
-//! How the cost of each operation follows the number of entries: one store for each size, all of them in turns.
+//! The cost of each operation by the number of entries. Each size has its own store, and rounds interleave the stores.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,31 +6,31 @@ use std::sync::Arc;
 use anykv::KvStore;
 use anykv::memory::MemoryStore;
 use anykv::redis::Index;
-use kv_cli::bench::{Dataset, Report, Side, StoreSubject, run};
+use kv_cli::bench::{self, Dataset, Report, Side, StoreSubject};
 use test_servers::redis::Redis;
 
-use crate::bars::{Measuring, postgres, redis};
-use crate::drivers::write;
+use crate::bars::{BenchOptions, postgres, redis};
+use crate::drivers::write_report;
 
-/// Every backend.
+/// The backends that can be measured.
 pub(crate) const BACKENDS: [&str; 5] = ["memory", "sqlite", "sled", "redis", "postgres"];
 
-/// Measures the backends at each size, and writes one folder of tables and plots where they are wanted.
-pub(crate) async fn all(backends: &[String], sizes: &[u64], measuring: &Measuring, into: Option<&Path>) {
+/// Measures the backends at each size, prints the report, and writes it into the folder `into`.
+pub(crate) async fn run(backends: &[String], sizes: &[u64], options: &BenchOptions, into: Option<&Path>) {
     let mut report = Report::default();
     for backend in
         BACKENDS.into_iter().filter(|name| backends.is_empty() || backends.iter().any(|wanted| wanted == name))
     {
-        report.extend(one(backend, sizes, measuring).await);
+        report.extend(measure(backend, sizes, options).await);
     }
-    measuring.progress.finish();
+    options.progress.finish();
     println!("{report}");
     if let Some(folder) = into {
-        write(folder, &report);
+        write_report(folder, &report);
     }
 }
 
-async fn one(backend: &str, sizes: &[u64], measuring: &Measuring) -> Report {
+async fn measure(backend: &str, sizes: &[u64], options: &BenchOptions) -> Report {
     let folder = tempfile::tempdir().unwrap();
     let mut redis_servers = Vec::new();
     let postgres_server = (backend == "postgres").then(postgres::server);
@@ -57,5 +57,5 @@ async fn one(backend: &str, sizes: &[u64], measuring: &Measuring) -> Report {
         let subject = Arc::new(StoreSubject::new(format!("kv-{backend}"), store));
         stores.push(Side::new(subject, Arc::new(Dataset::new(entries, 100, 1).unwrap())));
     }
-    run(&stores, &measuring.settings, &measuring.progress).await.unwrap()
+    bench::run(&stores, &options.settings, &options.progress).await.unwrap()
 }

@@ -1,4 +1,4 @@
-//! How often a write of an embedded store waits for the disk: `strace` counts the calls of a process that only writes.
+//! The number of syncs per write of an embedded store. `strace` counts the system calls of a process that only writes.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use kv_cli::bench::{Dataset, Operation, StoreSubject, Subject};
 
 use crate::bars::embedded::open;
 
-/// How many writes are counted.
+/// The number of writes of that process.
 const WRITES: usize = 3_200;
 
-/// Runs this program as one that only writes, and tells what a write cost.
-pub(crate) fn count(name: &str, tasks: usize) -> String {
+/// Runs this program with `only-write` under `strace`. Returns a text with the syncs per write.
+pub(crate) fn per_write(name: &str, tasks: usize) -> String {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     let mut command = Command::new("strace");
@@ -20,16 +20,16 @@ pub(crate) fn count(name: &str, tasks: usize) -> String {
     match command.status() {
         Ok(status) if status.success() => {
             let lines = std::fs::read_to_string(trace).unwrap();
-            // A call that others interrupted stands there twice.
+            // A call that another thread interrupts has two lines.
             let calls = lines.lines().filter(|line| !line.contains("resumed>")).count();
-            format!("{:.3} syncs a write", calls as f64 / WRITES as f64)
+            format!("{:.3} syncs per write", calls as f64 / WRITES as f64)
         }
-        Ok(status) => format!("syncs not counted: strace ended with {status}"),
+        Ok(status) => format!("syncs not counted: strace exited with {status}"),
         Err(error) => format!("syncs not counted: strace, {error}"),
     }
 }
 
-/// What that process does.
+/// Runs the command `only-write`.
 pub(crate) async fn only_write(name: &str, tasks: usize, folder: &std::path::Path) {
     let store = open(name, folder).await;
     let subject = Arc::new(StoreSubject::new(name, Arc::clone(&store)));

@@ -1,4 +1,4 @@
-//! A `KeyValueDB` over any `KvStore`.
+//! A `KeyValueDB` over a `KvStore`.
 
 use std::future::Future;
 use std::io;
@@ -8,18 +8,19 @@ use anykv::{CommitOutcome, Expiry, Key, KeyPrefix, KvStore, ListItem, ListQuery,
 use kvdb::{DBKey, DBKeyValue, DBOp, DBTransaction, DBValue, IoStats, IoStatsKind, KeyValueDB};
 use tokio::runtime::Runtime;
 
-/// Columns of byte keys in a store: each byte of a key is a segment, so that a prefix of bytes is a prefix of segments.
+/// Columns of byte keys in a store. Each byte of a key is a segment, so that a prefix of bytes is a prefix of segments.
 #[derive(Debug)]
 pub struct Database {
     store: Arc<dyn KvStore>,
     columns: u32,
     runtime: Runtime,
-    /// What was read and written since the beginning, and since somebody last asked.
+    /// The statistics since the start, and since the last call for [`IoStatsKind::SincePrevious`].
     stats: Mutex<(IoStats, IoStats)>,
 }
 
 impl Database {
-    /// So many columns in this store, which is used from this runtime.
+    /// Creates a database with `columns` columns in a store. Runs all calls on `runtime`, which must be the one that
+    /// opened it.
     pub fn new(store: Arc<dyn KvStore>, columns: u32, runtime: Runtime) -> Self {
         Self { store, columns, runtime, stats: Mutex::new((IoStats::empty(), IoStats::empty())) }
     }
@@ -30,7 +31,10 @@ impl Database {
 
     fn key(&self, column: u32, bytes: &[u8]) -> io::Result<Key> {
         if column >= self.columns {
-            return Err(io::Error::other(format!("there are {} columns, and no column {column}", self.columns)));
+            return Err(io::Error::other(format!(
+                "column {column} does not exist: the database has {} columns",
+                self.columns
+            )));
         }
         let segments =
             std::iter::once(format!("column {column}")).chain(bytes.iter().map(|byte| format!("{byte:02x}")));
@@ -43,7 +47,7 @@ impl Database {
         change(&mut stats.1);
     }
 
-    fn below(&self, column: u32, prefix: &[u8], limit: Option<usize>) -> io::Result<Vec<DBKeyValue>> {
+    fn list_below(&self, column: u32, prefix: &[u8], limit: Option<usize>) -> io::Result<Vec<DBKeyValue>> {
         let mut query = ListQuery::new(KeyPrefix::from(self.key(column, prefix)?));
         query.limit = limit;
         let mut found = Vec::new();
@@ -60,7 +64,7 @@ impl Database {
     }
 }
 
-/// The bytes of a listed key, and its value.
+/// Returns the bytes of a listed key, and its value.
 fn pair(item: &ListItem) -> io::Result<DBKeyValue> {
     let bytes: Result<DBKey, _> = item.key.segments().skip(1).map(|segment| u8::from_str_radix(&segment, 16)).collect();
     let value = item.entry.as_ref().map(|entry| entry.value.to_vec());
@@ -73,14 +77,14 @@ impl KeyValueDB for Database {
         let found = self.wait(self.store.get(&stored))?.map(|entry| entry.value.to_vec());
         self.count(|stats| {
             stats.reads += 1;
-            // The referee counts the key of what is not there, too.
+            // The tests of `kvdb` expect that a read of a missing key counts the bytes of the key.
             stats.bytes_read += (key.len() + found.as_ref().map_or(0, Vec::len)) as u64;
         });
         Ok(found)
     }
 
     fn get_by_prefix(&self, column: u32, prefix: &[u8]) -> io::Result<Option<DBValue>> {
-        Ok(self.below(column, prefix, Some(1))?.into_iter().next().map(|(_, value)| value))
+        Ok(self.list_below(column, prefix, Some(1))?.into_iter().next().map(|(_, value)| value))
     }
 
     fn write(&self, transaction: DBTransaction) -> io::Result<()> {
@@ -96,11 +100,11 @@ impl KeyValueDB for Database {
                 }
                 DBOp::Delete { .. } => commit = commit.delete(key),
                 DBOp::DeletePrefix { col, prefix } => {
-                    // What the transaction itself has written below the prefix goes as well.
+                    // The earlier writes of this transaction below the prefix are deleted as well.
                     let prefix_key = KeyPrefix::from(&key);
                     let own: Vec<Key> = commit.keys().filter(|key| prefix_key.covers(key)).cloned().collect();
                     commit = own.into_iter().fold(commit, Transaction::delete);
-                    for (stored, _) in self.below(*col, prefix, None)? {
+                    for (stored, _) in self.list_below(*col, prefix, None)? {
                         commit = commit.delete(self.key(*col, &stored)?);
                     }
                 }
@@ -108,7 +112,9 @@ impl KeyValueDB for Database {
         }
         match self.wait(self.store.commit(&commit))? {
             CommitOutcome::Committed { .. } => {}
-            CommitOutcome::Refused { check } => return Err(io::Error::other(format!("check {check} of none failed"))),
+            CommitOutcome::Refused { check } => {
+                return Err(io::Error::other(format!("check {check} failed, but the transaction has no checks")));
+            }
         }
         self.count(|stats| {
             stats.transactions += 1;
@@ -127,7 +133,7 @@ impl KeyValueDB for Database {
         column: u32,
         prefix: &'a [u8],
     ) -> Box<dyn Iterator<Item = io::Result<DBKeyValue>> + 'a> {
-        match self.below(column, prefix, None) {
+        match self.list_below(column, prefix, None) {
             Ok(found) => Box::new(found.into_iter().map(Ok)),
             Err(error) => Box::new(std::iter::once(Err(error))),
         }

@@ -1,4 +1,4 @@
-//! A test program that runs each referee on each store.
+//! The test program, which runs each referee on each store.
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::stores::{self, Backends};
 
-/// One test that another project publishes.
+/// A test that another project publishes for its own stores.
 #[derive(Debug, Clone, Copy)]
 pub struct Referee {
     name: &'static str,
@@ -17,20 +17,20 @@ pub struct Referee {
 }
 
 impl Referee {
-    /// Names a test. `run` gets an empty store and the runtime that opened it; it fails by an error or by a panic.
+    /// Creates a test. `run` gets an empty store and the runtime that opened it. An error or a panic fails the test.
     pub const fn new(name: &'static str, run: fn(Arc<dyn KvStore>, Runtime) -> Result<(), Failed>) -> Self {
         Self { name, run }
     }
 }
 
-/// Runs the referees as a test program: one test for each referee and store. Ends the process.
+/// Runs one test for each referee and store, with the command line of a test program, and exits the process.
 pub fn main(referees: &[Referee]) -> ! {
     let arguments = Arguments::from_args();
     let conclusion = run(&arguments, referees);
     std::process::exit(i32::from(conclusion.exit_code() != ExitCode::SUCCESS) * 101)
 }
 
-/// The servers start with the first test and stop before this returns.
+/// Starts the servers for the first test and stops them before it returns.
 fn run(arguments: &Arguments, referees: &[Referee]) -> Conclusion {
     let backends: Arc<OnceLock<Backends>> = Arc::default();
     let trials = stores::names().into_iter().enumerate().flat_map(|(index, store)| {

@@ -1,5 +1,5 @@
-//! The stores that referees run on.
-#![allow(clippy::unwrap_used, reason = "only tests use it, and a test may panic")]
+//! The stores that the tests run on.
+#![allow(clippy::unwrap_used, reason = "only tests use this module, and a test may panic")]
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use test_servers::postgres::Postgres;
 use test_servers::redis::Redis;
 
-/// Stores that every run has.
+/// The stores of every run.
 const NAMES: [&str; 5] = ["memory", "sqlite", "sled", "redis", "postgres"];
 
-/// Servers and folders; dropping it stops and removes them.
+/// The servers and a temporary folder. Dropping it stops the servers and removes the folder.
 pub(crate) struct Backends {
     folder: TempDir,
     redis: Redis,
@@ -27,7 +27,8 @@ impl Backends {
         }
     }
 
-    /// URLs in the order of [`names`]. Embedded stores get a new folder in each call, because only one handle may open sled.
+    /// Returns the URLs in the order of [`names`]. Each call returns new folders for the embedded stores, because only
+    /// one handle may open a folder of sled.
     pub(crate) fn urls(&self) -> Vec<String> {
         let path = |name: &str| self.folder.path().join(name).join(Version::random().to_string()).display().to_string();
         let mut urls = vec![
@@ -37,23 +38,23 @@ impl Backends {
             self.redis.url(),
             self.postgres.url(),
         ];
-        urls.extend(added_urls());
+        urls.extend(additional_urls());
         urls
     }
 }
 
-/// Names of the stores. Starts nothing, so that listing the tests is cheap.
+/// Returns the names of the stores. Starts no server, so that listing the tests is fast.
 pub(crate) fn names() -> Vec<String> {
-    let added = added_urls().into_iter().map(|url| url.parse::<StoreUrl>().unwrap().to_string());
-    NAMES.map(str::to_owned).into_iter().chain(added).collect()
+    let additional = additional_urls().into_iter().map(|url| url.parse::<StoreUrl>().unwrap().to_string());
+    NAMES.map(str::to_owned).into_iter().chain(additional).collect()
 }
 
-fn added_urls() -> Vec<String> {
+fn additional_urls() -> Vec<String> {
     let urls = std::env::var("REFEREES_URLS").unwrap_or_default();
     urls.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Opens an empty namespace of the store.
+/// Opens a store and returns an empty namespace of it.
 pub(crate) async fn open(url: &str) -> Arc<dyn KvStore> {
     let store = anykv::registry().open_store(url.parse().unwrap()).await.unwrap();
     let namespace = Namespace::new(["referees".to_owned(), Version::random().to_string()]).unwrap();

@@ -7,7 +7,7 @@ use anykv::KvStore;
 use kvdb_shared_tests as upstream;
 use referees::{Database, Failed, Referee, Runtime};
 
-fn judge(
+fn run(
     store: Arc<dyn KvStore>,
     columns: u32,
     runtime: Runtime,
@@ -16,11 +16,11 @@ fn judge(
     test(&Database::new(store, columns, runtime)).map_err(|error| Failed::from(error.to_string()))
 }
 
-/// A published test over a database of so many columns.
+/// A test that runs a published function on a database with `$columns` columns.
 macro_rules! referee {
     ($name:literal, $columns:expr, $test:path) => {
         Referee::new($name, |store: Arc<dyn KvStore>, runtime: Runtime| {
-            judge(store, $columns, runtime, |database| $test(database))
+            run(store, $columns, runtime, |database| $test(database))
         })
     };
 }

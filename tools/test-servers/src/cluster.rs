@@ -13,28 +13,30 @@ use crate::redis::{Redis, RedisBuilder};
 use crate::tls::{Certificate, Tls};
 use crate::wait;
 
-/// Short, so that a failover takes two or three seconds, but not so short that a busy machine looks like a dead master.
+/// The `cluster-node-timeout`. A failover takes two or three seconds. With a shorter timeout, a busy machine would
+/// cause failovers.
 const NODE_TIMEOUT_MS: &str = "1500";
 
 const MASTERS: usize = 3;
 
-/// The cluster counts slots from 0 to this.
+/// The highest slot number.
 const LAST_SLOT: u16 = 16_383;
 
-/// Six private servers. At first 0, 1 and 2 are masters with a third of the slots each, and 3, 4 and 5 their replicas in this order.
+/// Six private servers. Initially, nodes 0, 1 and 2 are masters with a third of the slots each, and nodes 3, 4 and 5
+/// are their replicas, in this order.
 ///
-/// Dropping it kills them and removes their folders.
+/// Dropping the value kills the servers and removes their folders.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Redis>,
     ids: Vec<String>,
     /// A slot of the master that was killed last.
-    orphan: Option<u16>,
-    /// The certificate of all nodes, where they speak TLS, and the folder in which it lies.
+    slot_of_killed_master: Option<u16>,
+    /// The certificate of all nodes and its folder, if the cluster uses TLS.
     tls: Option<(Arc<Tls>, Folder)>,
 }
 
-/// What a [`RedisCluster`] is started with; each node is started with the same.
+/// Builder of a [`RedisCluster`]. All nodes have the same settings.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct RedisClusterBuilder {
@@ -43,25 +45,25 @@ pub struct RedisClusterBuilder {
 }
 
 impl RedisClusterBuilder {
-    /// The password of the default user on every node.
+    /// Sets the password of the default user on every node.
     pub fn password(mut self, password: &str) -> Self {
         self.node = self.node.password(password);
         self
     }
 
-    /// One more user, on every node, as [`RedisBuilder::acl_user`].
+    /// Adds a user on every node, as [`RedisBuilder::acl_user`].
     pub fn acl_user(mut self, name: &str, password: &str, rules: &str) -> Self {
         self.node = self.node.acl_user(name, password, rules);
         self
     }
 
-    /// Every node speaks TLS too, on a port of its own, and so they speak to each other.
+    /// Enables TLS on a separate port of every node, and between the nodes.
     pub fn tls(mut self) -> Self {
         self.has_tls = true;
         self
     }
 
-    /// Starts it, and returns when every node says that all is well and each replica has its copy.
+    /// Starts the cluster and waits until every node reports `cluster_state:ok` and every replica is in sync.
     ///
     /// # Errors
     /// The program is missing, or a node did not start.
@@ -82,7 +84,7 @@ impl RedisClusterBuilder {
             .setting("cluster-allow-replica-migration", "no");
         let nodes: Vec<Redis> = (0..2 * MASTERS).map(|_| node.clone().start()).collect::<io::Result<_>>()?;
         let ids = nodes.iter().map(|node| node.cli(&["CLUSTER", "MYID"])).collect::<io::Result<_>>()?;
-        let cluster = RedisCluster { nodes, ids, orphan: None, tls };
+        let cluster = RedisCluster { nodes, ids, slot_of_killed_master: None, tls };
         cluster.join()?;
         cluster.wait_until_whole()?;
         Ok(cluster)
@@ -90,7 +92,7 @@ impl RedisClusterBuilder {
 }
 
 impl RedisCluster {
-    /// Starts it, and returns when every node says that all is well and each replica has its copy.
+    /// Starts the cluster and waits until every node reports `cluster_state:ok` and every replica is in sync.
     ///
     /// # Errors
     /// The program is missing, or a node did not start.
@@ -98,122 +100,122 @@ impl RedisCluster {
         Self::builder().start()
     }
 
-    /// What else can be asked for.
+    /// Returns a builder for a cluster with other settings.
     pub fn builder() -> RedisClusterBuilder {
         RedisClusterBuilder::default()
     }
 
-    /// `redis-cluster://127.0.0.1:P1,127.0.0.1:P2,127.0.0.1:P3`, the first three nodes.
+    /// Returns `redis-cluster://127.0.0.1:P1,127.0.0.1:P2,127.0.0.1:P3` with the ports of the first three nodes.
     pub fn url(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().take(MASTERS).map(|node| node.address().to_string()).collect();
         format!("redis-cluster://{}", addresses.join(","))
     }
 
-    /// `redis-cluster://USER:PASSWORD@127.0.0.1:P1,…`, through TLS.
+    /// Returns `redis-cluster://USER:PASSWORD@127.0.0.1:P1,…?tls=true` with the TLS ports of the first three nodes.
     ///
     /// # Panics
-    /// Where the cluster was not built with TLS.
+    /// The cluster was not built with TLS.
     pub fn tls_url_of(&self, user: &str, password: &str) -> String {
         let addresses: Vec<String> =
             self.nodes.iter().take(MASTERS).map(|node| node.tls_address().to_string()).collect();
         format!("redis-cluster://{user}:{password}@{}?tls=true", addresses.join(","))
     }
 
-    /// The certificate of the authority that vouches for every node.
+    /// Returns the PEM file of the authority that signed the nodes' certificate.
     ///
     /// # Panics
-    /// Where the cluster was not built with TLS.
-    #[expect(clippy::expect_used, reason = "a test that asks for what it did not build is wrong")]
+    /// The cluster was not built with TLS.
+    #[expect(clippy::expect_used, reason = "a call without TLS is an error of the test")]
     pub fn ca_certificate(&self) -> &Path {
         &self.tls.as_ref().expect("the cluster was built with TLS").0.authority
     }
 
-    /// By which the nodes know this one.
-    fn port_among_nodes(&self, node: &Redis) -> u16 {
+    /// Returns the port on which the other nodes know this node.
+    fn port_for_nodes(&self, node: &Redis) -> u16 {
         if self.tls.is_some() { node.tls_address().port() } else { node.port() }
     }
 
-    /// All six; they may be killed, restarted and paused one by one.
+    /// Returns all six nodes. Each can be killed, restarted and paused by itself.
     pub fn nodes(&mut self) -> &mut [Redis] {
         &mut self.nodes
     }
 
-    /// The slot of a key, as the cluster says.
+    /// Returns the slot of a key, by `CLUSTER KEYSLOT`.
     ///
     /// # Errors
-    /// No node answers.
+    /// No node is running, or the node did not answer.
     pub fn slot_of(&self, key: &str) -> io::Result<u16> {
-        let (_, node) = self.living().next().ok_or_else(nobody)?;
+        let (_, node) = self.running().next().ok_or_else(no_running_node)?;
         node.cli(&["CLUSTER", "KEYSLOT", key])?.parse().map_err(io::Error::other)
     }
 
-    /// Which of the nodes owns the slot, by the newest view that a living one has.
+    /// Returns the index of the node that owns the slot. If the running nodes disagree, the highest epoch counts.
     ///
     /// # Errors
-    /// No node answers, or nobody owns it.
+    /// No node answers, or no node owns the slot.
     pub fn master_of_slot(&self, slot: u16) -> io::Result<usize> {
-        let owners = self.living().filter_map(|(_, node)| View::of(node).ok()?.owner(slot));
+        let owners = self.running().filter_map(|(_, node)| View::of(node).ok()?.owner(slot));
         let newest = owners.max_by_key(|owner| owner.epoch);
-        let owner = newest.ok_or_else(|| io::Error::other(format!("nobody owns slot {slot}")))?;
+        let owner = newest.ok_or_else(|| io::Error::other(format!("no node owns slot {slot}")))?;
         self.index_of(&owner.id)
     }
 
     /// Kills a node that owns slots, as a crash would.
     ///
     /// # Errors
-    /// It owns none.
+    /// The node owns no slot.
     pub fn kill_master(&mut self, index: usize) -> io::Result<()> {
         let slot = View::of(self.node(index)?)?.first_slot_of(self.id(index)?);
-        self.orphan = Some(slot.ok_or_else(|| io::Error::other(format!("node {index} owns no slot")))?);
+        self.slot_of_killed_master = Some(slot.ok_or_else(|| io::Error::other(format!("node {index} owns no slot")))?);
         self.nodes.get_mut(index).map_or(Ok(()), Redis::kill)
     }
 
-    /// Waits until another node has the slots of the master that was killed last, and every living one knows and says that all is well.
-    /// Gives that other node.
+    /// Waits until another node owns the slots of the master that was killed last, and every running node knows that
+    /// node and reports `cluster_state:ok`. Returns the index of the new master.
     ///
     /// # Errors
-    /// No master was killed, or nobody took its place.
+    /// No master was killed, or no replica was promoted in time.
     pub fn wait_for_failover(&self) -> io::Result<usize> {
-        let slot = self.orphan.ok_or_else(|| io::Error::other("no master was killed"))?;
-        wait::until(wait::START, || {
-            let mut heir = None;
-            for (index, node) in self.living() {
+        let slot = self.slot_of_killed_master.ok_or_else(|| io::Error::other("no master was killed"))?;
+        wait::until(wait::TIMEOUT, || {
+            let mut new_master = None;
+            for (index, node) in self.running() {
                 let owner = View::of(node).ok().and_then(|view| self.index_of(&view.owner(slot)?.id).ok());
-                match owner.filter(|owner| self.is_living(*owner) && *heir.get_or_insert(*owner) == *owner) {
-                    Some(_) if is_well(node) => {}
+                match owner.filter(|owner| self.is_running(*owner) && *new_master.get_or_insert(*owner) == *owner) {
+                    Some(_) if is_healthy(node) => {}
                     _ => return Ok(Err(format!("node {index} does not know the new master of slot {slot}"))),
                 }
             }
-            Ok(heir.ok_or_else(|| "no node answers".to_owned()))
+            Ok(new_master.ok_or_else(|| "no node answers".to_owned()))
         })
     }
 
-    /// Waits until all six nodes answer and say that all is well, and each replica has its copy; such as after a restart.
+    /// Waits until all six nodes report `cluster_state:ok` and every replica is in sync, for example after a restart.
     ///
     /// # Errors
-    /// It does not come to that.
+    /// The cluster did not reach this state in time.
     pub fn wait_until_whole(&self) -> io::Result<()> {
-        wait::until(wait::START, || {
+        wait::until(wait::TIMEOUT, || {
             for (index, node) in self.nodes.iter().enumerate() {
-                let whole = View::of(node).is_ok_and(|view| view.is_whole(self.nodes.len(), MASTERS));
-                if !whole || !is_well(node) || !has_copy(node) {
-                    return Ok(Err(format!("node {index} is not well")));
+                let complete = View::of(node).is_ok_and(|view| view.is_complete(self.nodes.len(), MASTERS));
+                if !complete || !is_healthy(node) || !is_in_sync(node) {
+                    return Ok(Err(format!("node {index} is not healthy")));
                 }
             }
             Ok(Ok(()))
         })
     }
 
-    /// Makes a node tell clients this port instead of its own, so that they come through a proxy. Replicas that connect
-    /// anew come through it too.
+    /// Makes a node announce this port instead of its own, so that clients connect through a proxy. Replicas that
+    /// reconnect use the proxy too.
     ///
     /// # Errors
-    /// A node does not answer, or does not hear of it.
+    /// A node does not answer, or does not learn the port in time.
     pub fn announce(&self, index: usize, port: u16) -> io::Result<()> {
         self.node(index)?.cli(&["CONFIG", "SET", "cluster-announce-port", &port.to_string()])?;
         let id = self.id(index)?;
-        wait::until(wait::START, || {
-            for (other, node) in self.living() {
+        wait::until(wait::TIMEOUT, || {
+            for (other, node) in self.running() {
                 if View::of(node).ok().and_then(|view| view.port_of(id)) != Some(port) {
                     return Ok(Err(format!("node {other} does not know the port {port}")));
                 }
@@ -229,33 +231,33 @@ impl RedisCluster {
             node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()])?;
         }
         for (index, node) in self.nodes.iter().enumerate() {
-            // Of its own from the start: nodes of the same epoch would take turns in finding another.
+            // Distinct initial epochs: nodes with equal epochs would resolve the conflicts one after another.
             node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()])?;
         }
-        // Everybody greets everybody, which is faster than rumours.
+        // A `MEET` of every pair is faster than waiting for gossip.
         for (index, node) in self.nodes.iter().enumerate() {
             for other in self.nodes.iter().skip(index + 1) {
-                node.cli(&["CLUSTER", "MEET", "127.0.0.1", &self.port_among_nodes(other).to_string()])?;
+                node.cli(&["CLUSTER", "MEET", "127.0.0.1", &self.port_for_nodes(other).to_string()])?;
             }
         }
         for (replica, master) in self.nodes.iter().skip(MASTERS).zip(&self.ids) {
-            wait::until(wait::START, || {
+            wait::until(wait::TIMEOUT, || {
                 Ok(replica.cli(&["CLUSTER", "REPLICATE", master]).map_err(|error| error.to_string()))
             })?;
         }
         Ok(())
     }
 
-    fn living(&self) -> impl Iterator<Item = (usize, &Redis)> {
+    fn running(&self) -> impl Iterator<Item = (usize, &Redis)> {
         self.nodes.iter().enumerate().filter(|(_, node)| node.is_running())
     }
 
-    fn is_living(&self, index: usize) -> bool {
+    fn is_running(&self, index: usize) -> bool {
         self.nodes.get(index).is_some_and(Redis::is_running)
     }
 
     fn index_of(&self, id: &str) -> io::Result<usize> {
-        self.ids.iter().position(|known| known == id).ok_or_else(|| io::Error::other("a node of nobody's"))
+        self.ids.iter().position(|known| known == id).ok_or_else(|| io::Error::other("the node id is unknown"))
     }
 
     fn node(&self, index: usize) -> io::Result<&Redis> {
@@ -267,15 +269,15 @@ impl RedisCluster {
     }
 }
 
-fn is_well(node: &Redis) -> bool {
+fn is_healthy(node: &Redis) -> bool {
     node.cli(&["CLUSTER", "INFO"]).is_ok_and(|answer| answer.contains("cluster_state:ok"))
 }
 
-/// True also of a master.
-fn has_copy(node: &Redis) -> bool {
+/// True if the node is a master, or a replica whose link to its master is up.
+fn is_in_sync(node: &Redis) -> bool {
     node.cli(&["INFO", "replication"]).is_ok_and(|answer| !answer.contains("master_link_status:down"))
 }
 
-fn nobody() -> io::Error {
+fn no_running_node() -> io::Error {
     io::Error::other("no node runs")
 }

@@ -1,4 +1,4 @@
-//! Temporary folders, and the removal of those whose owner was killed.
+//! Temporary folders of servers, and the removal of folders that killed processes left.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -9,18 +9,19 @@ use std::sync::Once;
 
 use tempfile::TempDir;
 
-use crate::postgres::{self, forget};
+use crate::postgres::{self, release_shared_memory};
 use crate::process::{Account, run};
 
 const PREFIX: &str = "kvs-";
 
-/// Is locked as long as the folder is in use.
+/// The file that is locked while the folder is in use.
 const LOCK: &str = "lock";
 
-/// A socket's path has at most 107 bytes, and its folder and name come after this one.
-const LONGEST_PARENT: usize = 60;
+/// The longest parent path, in bytes. The path of a Unix socket has at most 107 bytes, and the folder and the socket's
+/// name follow the parent.
+const MAX_PARENT_BYTES: usize = 60;
 
-/// A folder of one server, removed on drop.
+/// The folder of one server, removed on drop.
 #[derive(Debug)]
 pub(crate) struct Folder {
     mounted: Option<PathBuf>,
@@ -30,17 +31,17 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Belongs to `account`, where there is one.
+    /// Creates a folder that `account` owns, or this process without an account.
     pub(crate) fn create(account: Option<Account>) -> io::Result<Self> {
-        static SWEPT: Once = Once::new();
-        let parent = Some(std::env::temp_dir()).filter(|path| path.as_os_str().len() <= LONGEST_PARENT);
+        static SWEEP: Once = Once::new();
+        let parent = Some(std::env::temp_dir()).filter(|path| path.as_os_str().len() <= MAX_PARENT_BYTES);
         let parent = parent.unwrap_or_else(|| "/tmp".into());
-        SWEPT.call_once(|| sweep(&parent));
+        SWEEP.call_once(|| sweep(&parent));
         let path = tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir_in(parent)?;
         let lock = File::create(path.path().join(LOCK))?;
         lock.lock()?;
         if let Some(account) = account {
-            account.give(path.path())?;
+            account.take_ownership_of(path.path())?;
         }
         Ok(Self { mounted: None, account, path, _lock: lock })
     }
@@ -49,15 +50,15 @@ impl Folder {
         self.path.path()
     }
 
-    /// A file that its owner alone can read, as servers want their keys and lists of users to be.
+    /// Writes a file that only its owner can read. Servers refuse keys and user lists with wider permissions.
     pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.path().join(name);
         File::options().write(true).create_new(true).mode(0o600).open(&path)?.write_all(text.as_bytes())?;
-        self.account.map_or(Ok(()), |account| account.give(&path))?;
+        self.account.map_or(Ok(()), |account| account.take_ownership_of(&path))?;
         Ok(path)
     }
 
-    /// Makes the folder `name` in this one a file system of its own, with room for `bytes`.
+    /// Mounts a tmpfs of `bytes` bytes on the subfolder `name`.
     pub(crate) fn mount(&mut self, name: &str, bytes: u64) -> io::Result<PathBuf> {
         let path = self.path().join(name);
         std::fs::create_dir(&path)?;
@@ -67,7 +68,7 @@ impl Folder {
         })?;
         self.mounted = Some(path.clone());
         if let Some(account) = self.account {
-            account.give(&path)?;
+            account.take_ownership_of(&path)?;
         }
         Ok(path)
     }
@@ -81,20 +82,20 @@ impl Drop for Folder {
     }
 }
 
-/// Lazily, since a server's last process may not be gone entirely.
+/// Unmounts lazily, because the last process of a server may still be exiting.
 fn unmount(path: &Path) {
     let _ = run(Command::new("umount").arg("--lazy").arg(path));
 }
 
-/// Removes the folders of processes that were killed before they could.
+/// Removes the folders of processes that were killed before they could remove them.
 fn sweep(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split('-').next());
-        if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) && is_left(&entry.path()) {
-            // The last processes of a killed server may be on their way out: the next start finds it again.
-            if !forget(&entry.path().join(postgres::DATA)) {
+        if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) && is_unlocked(&entry.path()) {
+            // The last processes of a killed server may still be exiting. The next start tries again.
+            if !release_shared_memory(&entry.path().join(postgres::DATA)) {
                 continue;
             }
             for inner in std::fs::read_dir(entry.path()).into_iter().flatten().flatten() {
@@ -111,7 +112,7 @@ fn device(path: &Path) -> Option<u64> {
     std::fs::symlink_metadata(path).ok().map(|found| found.dev())
 }
 
-/// A process in another namespace is not seen in `/proc`; its lock is.
-fn is_left(folder: &Path) -> bool {
+/// True if no process uses the folder. A process in another namespace is invisible in `/proc`, but its lock is visible.
+fn is_unlocked(folder: &Path) -> bool {
     File::open(folder.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok())
 }

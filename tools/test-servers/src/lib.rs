@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-mod family;
+mod children;
 mod folder;
 mod port;
 mod process;

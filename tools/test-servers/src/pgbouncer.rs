@@ -1,4 +1,4 @@
-//! A pooler in front of a PostgreSQL server.
+//! A connection pooler in front of a PostgreSQL server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,9 +9,9 @@ use crate::postgres::{NAME, Postgres};
 use crate::process::{Account, Launch, Process, client, program, run};
 use crate::secret::{Secret, encoded};
 
-/// `PgBouncer` in transaction mode: a connection of the server is a client's for one transaction only.
+/// `PgBouncer` in transaction mode: a client holds a connection to the server only for one transaction.
 ///
-/// Dropping it stops it and removes its folder.
+/// Dropping the value stops the pooler and removes its folder.
 #[derive(Debug)]
 pub struct PgBouncer {
     process: Process,
@@ -21,10 +21,10 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts it in front of all databases of the server.
+    /// Starts a pooler for all databases of the server.
     ///
     /// # Errors
-    /// The program is missing or did not start; its log is shown.
+    /// The program is missing or did not start; the error has the end of its log.
     pub fn start(server: &Postgres) -> io::Result<Self> {
         let account = Account::unprivileged(&["postgres", "nobody"])?;
         let folder = Folder::create(account)?;
@@ -50,63 +50,63 @@ impl PgBouncer {
         };
         let process = Process::start(launch)?;
         let mut bouncer = Self { process, port, password, folder };
-        bouncer.ready()?;
+        bouncer.wait_until_ready()?;
         Ok(bouncer)
     }
 
-    /// `postgres://kv:PASSWORD@127.0.0.1:PORT/DATABASE`
+    /// Returns `postgres://kv:PASSWORD@127.0.0.1:PORT/DATABASE`.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{NAME}:{}@{}/{}", encoded(&self.password), self.address(), encoded(database))
     }
 
-    /// Its own, not the server's.
+    /// Returns the pooler's own port, not the server's.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// Its own, not the server's.
+    /// Returns the pooler's own address, not the server's.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// Kills it as a crash would; the server stays.
+    /// Kills the pooler as a crash would. The server keeps running.
     ///
     /// # Errors
-    /// It could not be killed.
+    /// The process could not be killed.
     pub fn kill(&mut self) -> io::Result<()> {
         self.process.kill()
     }
 
-    /// Starts it again on the same port; kills it first, where it runs.
+    /// Starts the pooler again on the same port. Kills it first if it runs.
     ///
     /// # Errors
-    /// It did not start.
+    /// The pooler did not start.
     pub fn restart(&mut self) -> io::Result<()> {
         self.process.restart()?;
-        self.ready()
+        self.wait_until_ready()
     }
 
-    /// Stops it without an end.
+    /// Pauses the process with `SIGSTOP`.
     ///
     /// # Errors
-    /// It does not run.
+    /// The pooler is not running.
     pub fn pause(&mut self) -> io::Result<()> {
         self.process.pause()
     }
 
-    /// Lets it go on.
+    /// Resumes a paused process.
     ///
     /// # Errors
-    /// It does not run.
+    /// The pooler is not running.
     pub fn resume(&mut self) -> io::Result<()> {
         self.process.resume()
     }
 
-    /// Asks its console, which needs no server behind it.
-    fn ready(&mut self) -> io::Result<()> {
+    /// Waits until the admin console answers, which works without the server.
+    fn wait_until_ready(&mut self) -> io::Result<()> {
         let Self { process, port, password, folder } = self;
         let psql = program(&["psql"])?;
-        process.ready(|| {
+        process.wait_until_ready(|| {
             let mut command = client(&psql);
             command.args(["-X", "-A", "-t", "-q", "-U", NAME, "-d", "pgbouncer", "-c", "show version"]);
             command.arg("-h").arg(folder.path()).arg("-p").arg(port.number().to_string());

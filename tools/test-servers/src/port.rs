@@ -1,4 +1,4 @@
-//! Ports that stay free while their server is down.
+//! Ports that stay reserved while their server is down.
 
 use std::fs::File;
 use std::io;
@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::shared::shared_folder;
 
-/// Below the kernel's range for outgoing connections, also with `BUS` added.
+/// The first port. All ports are below the kernel's range for outgoing connections, also with `BUS_OFFSET` added.
 const FIRST: u16 = 10_000;
 const COUNT: u16 = 12_000;
 
-/// A node of a cluster talks to the others on its port and this.
-const BUS: u16 = 10_000;
+/// The cluster bus of a Redis node listens on the port of the node plus this offset.
+const BUS_OFFSET: u16 = 10_000;
 
-/// A port that no other test process of this user takes, until this is dropped.
+/// A port that no other test process of this user takes until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Port {
     number: u16,
@@ -22,18 +22,18 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// A port on which nobody listens, and nobody on the one `BUS` above it.
+    /// Reserves a port on which nothing listens, and nothing on the port `BUS_OFFSET` above it.
     pub(crate) fn reserve() -> io::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let locks = shared_folder()?.join("ports");
         std::fs::create_dir_all(&locks)?;
-        // Processes begin at different places, so that they seldom try the same.
-        let begin = std::process::id().wrapping_mul(61);
+        // Each process starts at a different offset, so that two seldom try the same port.
+        let start = std::process::id().wrapping_mul(61);
         for _ in 0..COUNT {
-            let offset = begin.wrapping_add(NEXT.fetch_add(1, Relaxed)) % u32::from(COUNT);
+            let offset = start.wrapping_add(NEXT.fetch_add(1, Relaxed)) % u32::from(COUNT);
             let number = u16::try_from(offset).map_or(FIRST, |offset| FIRST + offset);
             let lock = File::create(locks.join(number.to_string()))?;
-            if lock.try_lock().is_ok() && is_free(number) && is_free(number + BUS) {
+            if lock.try_lock().is_ok() && is_free(number) && is_free(number + BUS_OFFSET) {
                 return Ok(Self { number, _lock: lock });
             }
         }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_differ_and_a_taken_one_is_left_out() {
+    fn two_reservations_differ_and_a_port_in_use_is_not_free() {
         let first = Port::reserve().unwrap();
         let second = Port::reserve().unwrap();
         assert_ne!(first.number(), second.number());

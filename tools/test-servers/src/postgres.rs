@@ -1,4 +1,4 @@
-//! One PostgreSQL server.
+//! A private PostgreSQL server.
 
 mod builder;
 mod shared_memory;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::family::Family;
+use crate::children::Children;
 use crate::folder::Folder;
 use crate::port::Port;
 use crate::process::{Process, client, missing, run, send};
@@ -20,20 +20,21 @@ use crate::tls::Tls;
 use crate::wait;
 
 pub use self::builder::PostgresBuilder;
-pub(crate) use self::shared_memory::forget;
+pub(crate) use self::shared_memory::release_shared_memory;
 
-/// The superuser, and the database that is there from the start.
+/// The name of the superuser and of the initial database.
 pub(crate) const NAME: &str = "kv";
 
-/// The data, in the server's folder.
+/// The name of the data folder inside the server's folder.
 pub(crate) const DATA: &str = "data";
 
-/// How long a server that is told to stop at once may take.
-const STOP: Duration = Duration::from_secs(5);
+/// The timeout of an immediate shutdown (`SIGQUIT`).
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A private server with UTF-8 databases in the locale `C.UTF-8`, 200 connections and a superuser `kv` with a password (scram).
+/// A private server with UTF-8 databases in the locale `C.UTF-8`, at most 200 connections, and a superuser `kv` with a
+/// password (SCRAM).
 ///
-/// Dropping it stops it and removes its folder.
+/// Dropping the value stops the server and removes its folder.
 #[derive(Debug)]
 pub struct Postgres {
     process: Process,
@@ -45,160 +46,166 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a server that does not wait for the disk.
+    /// Starts a server with `fsync` off.
     ///
     /// # Errors
-    /// The program is missing or did not start; its log is shown.
+    /// The program is missing or did not start; the error has the end of its log.
     pub fn start() -> io::Result<Self> {
         Self::builder().start()
     }
 
-    /// A server with more than the defaults.
+    /// Returns a builder for a server with other settings.
     pub fn builder() -> PostgresBuilder {
         PostgresBuilder::default()
     }
 
-    /// `postgres://kv:PASSWORD@127.0.0.1:PORT/kv`
+    /// Returns `postgres://kv:PASSWORD@127.0.0.1:PORT/kv`.
     pub fn url(&self) -> String {
         self.url_to(NAME)
     }
 
-    /// The URL of another database of the server.
+    /// Returns the URL of another database of the server.
     pub fn url_to(&self, database: &str) -> String {
         self.url_of(NAME, &self.password, database)
     }
 
-    /// The URL of a database for another user.
+    /// Returns the URL of a database for another user.
     pub fn url_of(&self, user: &str, password: &str, database: &str) -> String {
         let (user, password, database) = (encoded(user), encoded(password), encoded(database));
         format!("postgres://{user}:{password}@{}/{database}", self.address())
     }
 
-    /// `postgres://kv:PASSWORD@FOLDER:PORT/kv`, with the folder of its socket percent-encoded in the place of the host.
+    /// Returns `postgres://kv:PASSWORD@FOLDER:PORT/kv`. The host is the percent-encoded folder of the Unix socket.
     pub fn socket_url(&self) -> String {
         let (password, folder) = (encoded(&self.password), encoded(&self.folder.path().to_string_lossy()));
         format!("postgres://{NAME}:{password}@{folder}:{}/{NAME}", self.port())
     }
 
-    /// The superuser's.
+    /// Returns the password of the superuser.
     pub fn password(&self) -> &str {
         &self.password
     }
 
-    /// Where its socket is.
+    /// Returns the folder of the Unix socket.
     pub fn socket_folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// With and without TLS.
+    /// Returns the port, which serves connections with and without TLS.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// With and without TLS.
+    /// Returns the address, which serves connections with and without TLS.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// Its first process, or the last it had.
+    /// Returns the id of the postmaster, also after it was killed.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// The certificate of the authority that vouches for the server as `localhost` and `127.0.0.1`, a PEM file.
+    /// Returns the PEM file of the authority that signed the server's certificate.
     ///
     /// # Panics
     /// The server was not built with [`PostgresBuilder::tls`].
-    #[expect(clippy::expect_used, reason = "a test that asks for what it did not build is wrong")]
+    #[expect(clippy::expect_used, reason = "a call without TLS is an error of the test")]
     pub fn ca_certificate(&self) -> &Path {
         &self.tls.as_ref().expect("the server was built with TLS").authority
     }
 
-    /// Makes an empty database and gives its URL.
+    /// Creates an empty database and returns its URL.
     ///
     /// # Errors
-    /// It is there already.
+    /// The database already exists.
     pub fn create_database(&self, name: &str) -> io::Result<String> {
         self.psql(NAME, &format!("create database \"{}\" template template0", name.replace('"', "\"\"")))?;
         Ok(self.url_to(name))
     }
 
-    /// Runs SQL as the superuser through the socket, by `psql`, and gives the rows without a header: fields between `|`, lines.
+    /// Runs SQL as the superuser with `psql` over the Unix socket. Returns the rows without a header, one a line, with
+    /// `|` between fields.
     ///
     /// # Errors
-    /// The server's, or there was no answer for ten seconds.
+    /// The server returned an error, or did not answer within ten seconds.
     pub fn psql(&self, database: &str, sql: &str) -> io::Result<String> {
         ask(&self.programs, self.folder.path(), self.port(), &self.password, database, sql)
     }
 
-    /// Kills all its processes at once, as a crash of the machine would; what was acknowledged is in the system's cache.
+    /// Kills all processes of the server at once, as a crash would. Acknowledged writes survive in the page cache of
+    /// the operating system.
     ///
     /// # Errors
-    /// One could not be killed.
+    /// A process could not be killed.
     pub fn kill(&mut self) -> io::Result<()> {
-        // It must not start processes while they are counted.
+        // A paused postmaster starts no process between the listing and the kill.
         if self.process.pause().is_err() {
             return Ok(());
         }
-        let children = Family::of(self.pid())?;
+        let children = Children::of(self.pid())?;
         self.process.kill()?;
         children.send(Signal::SIGKILL);
-        wait::until(wait::START, || Ok(if children.is_gone() { Ok(()) } else { Err("a process stays".to_owned()) }))
+        wait::until(wait::TIMEOUT, || {
+            Ok(if children.all_exited() { Ok(()) } else { Err("a child process has not exited".to_owned()) })
+        })
     }
 
-    /// Starts it again on the same port with the same data; kills it first, where it runs.
+    /// Starts the server again on the same port with the same data. Kills it first if it runs.
     ///
     /// # Errors
-    /// It did not start.
+    /// The server did not start.
     pub fn restart(&mut self) -> io::Result<()> {
         self.kill()?;
         self.process.restart()?;
-        self.ready()
+        self.wait_until_ready()
     }
 
-    /// Stops all its processes without an end: it holds its connections and answers nothing.
+    /// Pauses all processes with `SIGSTOP`: the server keeps its connections and answers nothing.
     ///
     /// # Errors
-    /// It does not run.
+    /// The server is not running.
     pub fn pause(&mut self) -> io::Result<()> {
         self.process.pause()?;
-        let children = Family::of(self.pid())?;
+        let children = Children::of(self.pid())?;
         children.send(Signal::SIGSTOP);
-        wait::until(wait::START, || Ok(if children.is_stopped() { Ok(()) } else { Err("a process runs".to_owned()) }))
+        wait::until(wait::TIMEOUT, || {
+            Ok(if children.all_stopped() { Ok(()) } else { Err("a child process still runs".to_owned()) })
+        })
     }
 
-    /// Lets it go on.
+    /// Resumes a paused server.
     ///
     /// # Errors
-    /// It does not run.
+    /// The server is not running.
     pub fn resume(&mut self) -> io::Result<()> {
         self.process.resume()?;
-        Family::of(self.pid())?.send(Signal::SIGCONT);
+        Children::of(self.pid())?.send(Signal::SIGCONT);
         Ok(())
     }
 
-    /// Kills one of its processes, as told by `pg_backend_pid()`: the server ends all connections and recovers.
+    /// Kills one server process by its `pg_backend_pid()`. The server then closes all connections and recovers.
     ///
     /// # Errors
-    /// It is not one of its processes.
+    /// The process does not belong to this server.
     pub fn kill_backend(&self, pid: u32) -> io::Result<()> {
-        if !Family::of(self.pid())?.contains(pid) {
-            return Err(io::Error::other(format!("process {pid} is not one of this server's")));
+        if !Children::of(self.pid())?.contains(pid) {
+            return Err(io::Error::other(format!("process {pid} does not belong to this server")));
         }
         send(pid, Signal::SIGKILL)
     }
 
-    fn ready(&mut self) -> io::Result<()> {
+    fn wait_until_ready(&mut self) -> io::Result<()> {
         let (programs, folder, port, password) =
             (&self.programs, self.folder.path(), self.port.number(), &self.password);
-        self.process.ready(|| ask(programs, folder, port, password, NAME, "select 1").map(drop))
+        self.process.wait_until_ready(|| ask(programs, folder, port, password, NAME, "select 1").map(drop))
     }
 
-    /// Lets it give back its shared memory, which a kill would leave to the machine.
+    /// Shuts the server down at once. Unlike a kill, this frees its System V shared memory.
     fn stop(&mut self) -> io::Result<()> {
         self.resume()?;
         self.process.signal(Signal::SIGQUIT)?;
-        self.process.ended_within(STOP)
+        self.process.wait_for_exit(STOP_TIMEOUT)
     }
 }
 
@@ -206,7 +213,7 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         if self.stop().is_err() {
             let _ = self.kill();
-            forget(&self.folder.path().join(DATA));
+            release_shared_memory(&self.folder.path().join(DATA));
         }
     }
 }
@@ -218,7 +225,7 @@ fn ask(programs: &Path, folder: &Path, port: u16, password: &str, database: &str
     run(&mut command)
 }
 
-/// Debian keeps the programs of each version in a folder of its own, and out of the path; the newest is taken.
+/// Finds the folder of the newest version. Debian installs each version in its own folder outside of the path.
 fn find_programs() -> io::Result<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let versions = versions.map(|entry| entry.path().join("bin")).filter(|path| path.join("postgres").is_file());
@@ -227,6 +234,6 @@ fn find_programs() -> io::Result<PathBuf> {
         version.and_then(|version| version.parse::<u32>().ok())
     });
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let elsewhere = std::env::split_paths(&path).find(|folder| folder.join("postgres").is_file());
-    newest.or(elsewhere).ok_or_else(|| missing(&["postgres"]))
+    let in_path = std::env::split_paths(&path).find(|folder| folder.join("postgres").is_file());
+    newest.or(in_path).ok_or_else(|| missing(&["postgres"]))
 }

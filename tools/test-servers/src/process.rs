@@ -1,4 +1,4 @@
-//! A server's process: started in its folder, asked until it is ready, killed and reaped.
+//! A server's process: start in its folder, wait until it is ready, kill and reap.
 
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
@@ -14,15 +14,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use parking_lot::Mutex;
 
-use crate::family::{is_own, is_stopped};
+use crate::children::{is_running_child, is_stopped};
 use crate::wait;
 
 const LOG: &str = "server.log";
 
-/// How much of a log an error shows.
+/// Bytes of the log that an error text shows.
 const TAIL_BYTES: usize = 4_000;
 
-/// Whom a server runs as that must not be root.
+/// The unprivileged user of a server that refuses to run as root.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Account {
     uid: u32,
@@ -30,7 +30,10 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// The first of `names` that exists, when we are root; ourselves otherwise.
+    /// Returns the first user of `names` that exists, or `None` if this process is not root.
+    ///
+    /// # Errors
+    /// This process is root and none of the users exists.
     pub(crate) fn unprivileged(names: &[&str]) -> io::Result<Option<Self>> {
         if !geteuid().is_root() {
             return Ok(None);
@@ -43,15 +46,15 @@ impl Account {
         Err(io::Error::other(format!("a server that must not run as root needs one of the users {names:?}")))
     }
 
-    /// Makes it the owner, and the only one who can read.
-    pub(crate) fn give(self, path: &Path) -> io::Result<()> {
+    /// Makes the account the owner of the path and the only user that may read it.
+    pub(crate) fn take_ownership_of(self, path: &Path) -> io::Result<()> {
         chown(path, Some(self.uid), Some(self.gid))?;
         let mode = if path.is_dir() { 0o700 } else { 0o600 };
         std::fs::set_permissions(path, Permissions::from_mode(mode))
     }
 }
 
-/// What to start.
+/// The command line, user and folder of a server.
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) program: PathBuf,
@@ -61,7 +64,8 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    /// `setpriv` becomes the program: the kernel is told to kill it when our process dies, however that happens.
+    /// Returns the command. `setpriv` makes the kernel kill the server when this process dies for any reason, and then
+    /// executes the program.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
@@ -74,7 +78,7 @@ impl Launch {
     }
 }
 
-/// A running or stopped server.
+/// The process of a server that runs or has exited.
 #[derive(Debug)]
 pub(crate) struct Process {
     launch: Launch,
@@ -87,7 +91,7 @@ impl Process {
         Ok(Self { launch, child })
     }
 
-    /// Starts it again as it was started before.
+    /// Kills the process if it runs, and starts it again with the same command.
     pub(crate) fn restart(&mut self) -> io::Result<()> {
         self.kill()?;
         self.child = spawn(&self.launch)?;
@@ -103,39 +107,50 @@ impl Process {
         self.child.wait().map(drop)
     }
 
-    /// Fails when it has not ended by itself within the time.
-    pub(crate) fn ended_within(&mut self, limit: Duration) -> io::Result<()> {
-        wait::until(limit, || Ok(self.child.try_wait()?.map(drop).ok_or_else(|| "it runs".to_owned())))
+    /// Waits until the process exits by itself.
+    ///
+    /// # Errors
+    /// `TimedOut` if it still runs after `limit`.
+    pub(crate) fn wait_for_exit(&mut self, limit: Duration) -> io::Result<()> {
+        wait::until(limit, || Ok(self.child.try_wait()?.map(drop).ok_or_else(|| "the process still runs".to_owned())))
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        is_own(self.pid())
+        is_running_child(self.pid())
     }
 
-    /// Returns when it has stopped: a signal is on its way for a moment.
+    /// Stops the process and waits until it has stopped, because signals are delivered asynchronously.
     pub(crate) fn pause(&mut self) -> io::Result<()> {
         self.signal(Signal::SIGSTOP)?;
         let pid = self.pid();
-        wait::until(wait::START, || Ok(if is_stopped(pid) { Ok(()) } else { Err("it runs".to_owned()) }))
+        wait::until(wait::TIMEOUT, || {
+            Ok(if is_stopped(pid) { Ok(()) } else { Err("the process still runs".to_owned()) })
+        })
     }
 
     pub(crate) fn resume(&mut self) -> io::Result<()> {
         self.signal(Signal::SIGCONT)
     }
 
-    /// To the server alone, or nobody when it has ended.
+    /// Sends a signal to the server alone.
+    ///
+    /// # Errors
+    /// The server has exited.
     pub(crate) fn signal(&mut self, signal: Signal) -> io::Result<()> {
         match self.child.try_wait()? {
-            Some(_) => Err(io::Error::other("the server does not run")),
+            Some(_) => Err(io::Error::other("the server is not running")),
             None => send(self.pid(), signal),
         }
     }
 
-    /// Asks until the server answers; fails when it ends or takes too long, with the end of its log.
-    pub(crate) fn ready(&mut self, mut ask: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    /// Calls `ask` until the server answers.
+    ///
+    /// # Errors
+    /// The server exited or did not reply in time; the text has the end of its log.
+    pub(crate) fn wait_until_ready(&mut self, mut ask: impl FnMut() -> io::Result<()>) -> io::Result<()> {
         let Self { launch, child } = self;
-        wait::until(wait::START, || match child.try_wait()? {
-            Some(status) => Err(io::Error::other(format!("ended with {status}"))),
+        wait::until(wait::TIMEOUT, || match child.try_wait()? {
+            Some(status) => Err(io::Error::other(format!("exited with {status}"))),
             None => Ok(ask().map_err(|error| error.to_string())),
         })
         .map_err(|error| {
@@ -156,26 +171,29 @@ pub(crate) fn send(pid: u32, signal: Signal) -> io::Result<()> {
     Ok(kill(Pid::from_raw(pid), signal)?)
 }
 
-/// Runs a command to its end and gives what it printed, without the last line feed.
+/// Runs a command to its end and returns its standard output without trailing line feeds.
+///
+/// # Errors
+/// The command did not start or failed; the text has its output.
 pub(crate) fn run(command: &mut Command) -> io::Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\n').to_owned();
-    let (printed, complaint) = (text(&output.stdout), text(&output.stderr));
+    let (printed, errors) = (text(&output.stdout), text(&output.stderr));
     if output.status.success() {
         return Ok(printed);
     }
-    Err(io::Error::other(format!("{name} ended with {}: {complaint} {printed}", output.status)))
+    Err(io::Error::other(format!("{name} exited with {}: {errors} {printed}", output.status)))
 }
 
-/// A client program that asks a server, and is given up when the server does not answer.
+/// Returns the command of a client program, which is killed after ten seconds without an end.
 pub(crate) fn client(program: &Path) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--signal=KILL", "10"]).arg(program).stdin(Stdio::null());
     command
 }
 
-/// The first of `names` in the path, or in the folders where Debian puts servers.
+/// Finds the first of `names` in the path or in the folders in which Debian installs servers.
 pub(crate) fn program(names: &[&str]) -> io::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(["/usr/bin".into(), "/usr/sbin".into()]).collect();
@@ -192,24 +210,25 @@ fn spawn(launch: &Launch) -> io::Result<Child> {
     let log = File::options().create(true).append(true).open(launch.folder.join(LOG))?;
     let mut command = launch.command();
     command.stdout(log.try_clone()?).stderr(log);
-    spawn_from_lasting_thread(command)
+    spawn_from_permanent_thread(command)
 }
 
-/// The kernel takes the *thread* that started a process for its parent: a test's thread would take the server with it.
-fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
-    type Order = (Command, Sender<io::Result<Child>>);
-    static THREAD: OnceLock<Mutex<Sender<Order>>> = OnceLock::new();
+/// Spawns from a thread that never ends. `--pdeathsig` acts when the parent *thread* ends, so a server that the thread
+/// of a test spawned would die with that test.
+fn spawn_from_permanent_thread(command: Command) -> io::Result<Child> {
+    type Request = (Command, Sender<io::Result<Child>>);
+    static THREAD: OnceLock<Mutex<Sender<Request>>> = OnceLock::new();
     let thread = THREAD.get_or_init(|| {
-        let (sender, orders) = channel::<Order>();
+        let (sender, requests) = channel::<Request>();
         std::thread::spawn(move || {
-            for (mut command, answer) in orders {
-                let _ = answer.send(command.spawn());
+            for (mut command, reply) in requests {
+                let _ = reply.send(command.spawn());
             }
         });
         Mutex::new(sender)
     });
-    let (answer, child) = channel();
-    thread.lock().send((command, answer)).map_err(io::Error::other)?;
+    let (reply, child) = channel();
+    thread.lock().send((command, reply)).map_err(io::Error::other)?;
     child.recv().map_err(io::Error::other)?
 }
 

@@ -1,8 +1,8 @@
 //! A TCP proxy that fails on command.
 
 mod connection;
-mod entrance;
-mod plan;
+mod control;
+mod listener;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,113 +12,116 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use self::connection::serve;
-use self::entrance::Entrance;
-use self::plan::{Ending, Mode, Plan};
+use self::control::{Control, Disconnect, Mode};
+use self::listener::ProxyListener;
 use crate::port::Port;
 
-/// Which way bytes go.
+/// The direction of bytes through the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// What the client sends.
+    /// From the client to the server.
     ToServer,
-    /// What the server answers.
+    /// From the server to the client.
     ToClient,
 }
 
-/// Stands in front of an address, in the runtime in which it was started. It passes everything until it is told otherwise.
+/// A proxy in front of an address. It runs in the runtime that started it, and forwards everything until a method
+/// changes that.
 ///
-/// [`pass`](Self::pass), [`delay`](Self::delay), [`black_hole`](Self::black_hole) and [`refuse`](Self::refuse) replace each other.
-/// Dropping it closes its connections.
+/// [`pass`](Self::pass), [`delay`](Self::delay), [`black_hole`](Self::black_hole) and [`refuse`](Self::refuse) replace
+/// each other. Dropping the proxy closes its connections.
 #[derive(Debug)]
 pub struct Proxy {
     port: Port,
-    plan: Arc<Plan>,
-    entrance: Arc<Entrance>,
+    control: Arc<Control>,
+    listener: Arc<ProxyListener>,
     task: JoinHandle<()>,
 }
 
 impl Proxy {
-    /// Listens on a port of its own of the loopback.
+    /// Starts a proxy on its own port of the loopback.
     ///
     /// # Errors
     /// No port is free.
     ///
     /// # Panics
-    /// Outside of a runtime.
+    /// The caller is outside of a tokio runtime.
     pub fn start(target: SocketAddr) -> io::Result<Self> {
         let port = Port::reserve()?;
-        let plan = Arc::new(Plan::default());
-        let entrance = Arc::new(Entrance::open(port.address())?);
-        let task = tokio::spawn(serve(Arc::clone(&entrance), target, Arc::clone(&plan)));
-        Ok(Self { port, plan, entrance, task })
+        let control = Arc::new(Control::default());
+        let listener = Arc::new(ProxyListener::open(port.address())?);
+        let task = tokio::spawn(serve(Arc::clone(&listener), target, Arc::clone(&control)));
+        Ok(Self { port, control, listener, task })
     }
 
-    /// Where clients connect.
+    /// Returns the address to which clients connect.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port()).into()
     }
 
-    /// Where clients connect, on `127.0.0.1` and so `localhost`.
+    /// Returns the port to which clients connect, on `127.0.0.1`.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// Passes bytes on as they come, also those that were to be cut. A connection that has lost bytes in a [`black_hole`](Self::black_hole) stays lost: going on
-    /// in the middle of a stream is what no network does.
+    /// Forwards bytes at once, and cancels a pending [`cut_after`](Self::cut_after) or
+    /// [`reset_after`](Self::reset_after). A connection that lost bytes in a [`black_hole`](Self::black_hole) stays
+    /// silent, because no network continues in the middle of a stream.
     pub fn pass(&self) {
-        self.plan.forget_endings();
-        self.plan.set_mode(Mode::Pass);
-        self.entrance.reopen();
+        self.control.clear_disconnects();
+        self.control.set_mode(Mode::Pass);
+        self.listener.reopen();
     }
 
-    /// Passes bytes on after this time, each way.
+    /// Delays bytes by this time in each direction.
     pub fn delay(&self, time: Duration) {
-        self.plan.set_mode(Mode::Delay(time));
-        self.entrance.reopen();
+        self.control.set_mode(Mode::Delay(time));
+        self.listener.reopen();
     }
 
-    /// Takes bytes of old and new connections and passes none on; nothing is closed.
+    /// Reads and discards the bytes of old and new connections. No connection is closed.
     pub fn black_hole(&self) {
-        self.plan.set_mode(Mode::BlackHole);
-        self.entrance.reopen();
+        self.control.set_mode(Mode::BlackHole);
+        self.listener.reopen();
     }
 
-    /// Refuses new connections, as a host does on which nobody listens. Established ones pass.
+    /// Refuses new connections, as a host without a listener does. Established connections are forwarded.
     pub fn refuse(&self) {
-        self.plan.set_mode(Mode::Pass);
-        self.entrance.close();
+        self.control.set_mode(Mode::Pass);
+        self.listener.close();
     }
 
-    /// Closes the connection that brings the n-th byte from now on in this direction, after that byte was delivered. With 0 it is the
-    /// first connection that brings anything, and nothing is delivered. Once: later traffic passes.
+    /// Closes the connection that carries the n-th byte of this direction from now on, after delivering that byte. With
+    /// 0, this closes the first connection that carries any byte, and delivers none. This happens once; later traffic
+    /// is forwarded.
     pub fn cut_after(&self, direction: Direction, bytes: u64) {
-        self.plan.end_after(direction, bytes, Ending::Close);
+        self.control.disconnect_after(direction, bytes, Disconnect::Close);
     }
 
-    /// As [`cut_after`](Self::cut_after), but both sides see a reset, which may overtake what was delivered.
+    /// As [`cut_after`](Self::cut_after), but both sides get a TCP reset, which may overtake delivered bytes.
     pub fn reset_after(&self, direction: Direction, bytes: u64) {
-        self.plan.end_after(direction, bytes, Ending::Reset);
+        self.control.disconnect_after(direction, bytes, Disconnect::Reset);
     }
 
     /// Closes all established connections.
     pub fn close_all(&self) {
-        self.plan.close_all();
+        self.control.close_all();
     }
 
-    /// How many bytes were delivered in this direction.
+    /// Returns the number of bytes that were delivered in this direction.
     pub fn bytes(&self, direction: Direction) -> u64 {
-        self.plan.bytes(direction)
+        self.control.bytes(direction)
     }
 
-    /// How many connections were accepted since the start.
+    /// Returns the number of connections that were accepted since the start.
     pub fn connections(&self) -> u64 {
-        self.plan.connections()
+        self.control.connections()
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.task.abort();
-        self.entrance.close();
+        self.listener.close();
     }
 }

@@ -1,4 +1,4 @@
-//! One Redis or Valkey server.
+//! A private Redis or Valkey server.
 
 mod builder;
 
@@ -17,9 +17,9 @@ pub use self::builder::RedisBuilder;
 
 const SOCKET: &str = "redis.sock";
 
-/// A private server. It keeps nothing over a restart, unless [`RedisBuilder::append_only`] was asked for.
+/// A private server. A restart loses the data unless [`RedisBuilder::append_only`] is set.
 ///
-/// Dropping it kills it and removes its folder.
+/// Dropping the value kills the server and removes its folder.
 #[derive(Debug)]
 pub struct Redis {
     process: Process,
@@ -34,34 +34,34 @@ impl Redis {
     /// Starts a server without a password.
     ///
     /// # Errors
-    /// The program is missing or did not start; its log is shown.
+    /// The program is missing or did not start; the error has the end of its log.
     pub fn start() -> io::Result<Self> {
         Self::builder().start()
     }
 
-    /// A server with more than the defaults.
+    /// Returns a builder for a server with other settings.
     pub fn builder() -> RedisBuilder {
         RedisBuilder::default()
     }
 
-    /// `redis://[:PASSWORD@]127.0.0.1:PORT`
+    /// Returns `redis://[:PASSWORD@]127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         let login = self.password.as_ref().map(|password| format!(":{}@", encoded(password))).unwrap_or_default();
         format!("redis://{login}{}", self.address())
     }
 
-    /// The URL of a user that [`RedisBuilder::acl_user`] made.
+    /// Returns the URL for a user that [`RedisBuilder::acl_user`] created.
     pub fn url_of(&self, user: &str, password: &str) -> String {
         format!("redis://{}:{}@{}", encoded(user), encoded(password), self.address())
     }
 
-    /// `redis+unix:///FOLDER/redis.sock[?pass=PASSWORD]`
+    /// Returns `redis+unix:///FOLDER/redis.sock[?pass=PASSWORD]`.
     pub fn unix_url(&self) -> String {
         let login = self.password.as_ref().map(|password| format!("?pass={}", encoded(password))).unwrap_or_default();
         format!("redis+unix://{}{login}", self.socket().display())
     }
 
-    /// `rediss://[:PASSWORD@]localhost:PORT`, to be verified with [`ca_certificate`](Self::ca_certificate).
+    /// Returns `rediss://[:PASSWORD@]localhost:PORT`. [`ca_certificate`](Self::ca_certificate) verifies the server.
     ///
     /// # Panics
     /// The server was not built with [`RedisBuilder::tls`].
@@ -70,7 +70,7 @@ impl Redis {
         format!("rediss://{login}localhost:{}", self.tls().1.number())
     }
 
-    /// The certificate of the authority that vouches for the server, a PEM file.
+    /// Returns the PEM file of the authority that signed the server's certificate.
     ///
     /// # Panics
     /// The server was not built with [`RedisBuilder::tls`].
@@ -78,17 +78,17 @@ impl Redis {
         &self.tls().0.authority
     }
 
-    /// Without TLS.
+    /// Returns the port for connections without TLS.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// Without TLS.
+    /// Returns the address for connections without TLS.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// With TLS, for a proxy in front of it.
+    /// Returns the address for connections with TLS, such as the target of a proxy.
     ///
     /// # Panics
     /// The server was not built with [`RedisBuilder::tls`].
@@ -96,68 +96,68 @@ impl Redis {
         self.tls().1.address()
     }
 
-    /// Its socket.
+    /// Returns the path of the Unix socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join(SOCKET)
     }
 
-    /// Its process, or the last it had.
+    /// Returns the id of the server's process, also after it was killed.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// Kills it as a crash would, and waits for its end.
+    /// Kills the server as a crash would, and waits until the process has exited.
     ///
     /// # Errors
-    /// It could not be killed.
+    /// The process could not be killed.
     pub fn kill(&mut self) -> io::Result<()> {
         self.process.kill()
     }
 
-    /// Starts it again on the same port and in the same folder; kills it first, where it runs.
+    /// Starts the server again on the same port and in the same folder. Kills it first if it runs.
     ///
     /// # Errors
-    /// It did not start.
+    /// The server did not start.
     pub fn restart(&mut self) -> io::Result<()> {
         self.process.restart()?;
-        self.ready()
+        self.wait_until_ready()
     }
 
-    /// Stops it without an end: it holds its connections and answers nothing.
+    /// Pauses the process with `SIGSTOP`: the server keeps its connections and answers nothing.
     ///
     /// # Errors
-    /// It does not run.
+    /// The server is not running.
     pub fn pause(&mut self) -> io::Result<()> {
         self.process.pause()
     }
 
-    /// Lets it go on.
+    /// Resumes a paused server.
     ///
     /// # Errors
-    /// It does not run.
+    /// The server is not running.
     pub fn resume(&mut self) -> io::Result<()> {
         self.process.resume()
     }
 
-    /// Asks it by `redis-cli` through its socket and gives the printed answer.
+    /// Runs a command with `redis-cli` over the Unix socket and returns the printed reply.
     ///
     /// # Errors
-    /// The answer is an error, or there was none for ten seconds.
+    /// The reply is an error, or the server did not reply within ten seconds.
     pub fn cli(&self, arguments: &[&str]) -> io::Result<String> {
         ask(&self.cli, &self.socket(), self.password.as_deref(), arguments)
     }
 
-    /// Not killed, and not ended by itself.
+    /// True if the process has not exited.
     pub(crate) fn is_running(&self) -> bool {
         self.process.is_running()
     }
 
-    fn ready(&mut self) -> io::Result<()> {
+    fn wait_until_ready(&mut self) -> io::Result<()> {
         let (cli, socket, password) = (&self.cli, self.folder.path().join(SOCKET), self.password.as_deref());
-        self.process.ready(|| ask(cli, &socket, password, &["PING"]).map(drop))
+        self.process.wait_until_ready(|| ask(cli, &socket, password, &["PING"]).map(drop))
     }
 
-    #[expect(clippy::expect_used, reason = "a test that asks for what it did not build is wrong")]
+    #[expect(clippy::expect_used, reason = "a call without TLS is an error of the test")]
     fn tls(&self) -> &(Arc<Tls>, Port) {
         self.tls.as_ref().expect("the server was built with TLS")
     }

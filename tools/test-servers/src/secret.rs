@@ -1,4 +1,4 @@
-//! Passwords: where they come from, and how a URL carries them.
+//! Passwords and their encoding in URLs.
 
 use std::fmt;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::ops::Deref;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Is not shown where a server is printed.
+/// A password that `Debug` output hides.
 #[derive(Clone)]
 pub(crate) struct Secret(String);
 
@@ -37,14 +37,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A password that nobody else on the machine knows.
+/// Returns a random password of 128 bits.
 pub(crate) fn random() -> io::Result<Secret> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)).into())
 }
 
-/// As a part of a URL.
+/// Percent-encodes a part of a URL.
 pub(crate) fn encoded(part: &str) -> String {
     utf8_percent_encode(part, NON_ALPHANUMERIC).to_string()
 }

@@ -1,11 +1,15 @@
-//! The folder that all test processes of one user share: locks of ports, and templates.
+//! The folder that all test processes of one user share. It holds port locks and data templates.
 
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 
-/// Made on demand. Its name can be guessed, so a folder of somebody else is refused.
+/// Returns the shared folder, and creates it if it does not exist.
+///
+/// # Errors
+/// The path exists and is not a private folder of this user. The name can be guessed, so another user may have
+/// created it.
 pub(crate) fn shared_folder() -> io::Result<PathBuf> {
     let user = nix::unistd::geteuid().as_raw();
     let path = std::env::temp_dir().join(format!("kv-test-servers-{user}"));

@@ -1,4 +1,4 @@
-//! Certificates: an authority of a server's own, which vouches for it.
+//! TLS certificates. Each server has its own certificate authority.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,19 +7,19 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 
 use crate::folder::Folder;
 
-/// Whether a server's certificate is one that a client may take.
+/// The kind of a server's certificate: valid, or invalid in one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Certificate {
-    /// For `localhost` and `127.0.0.1`.
+    /// Valid for `localhost` and `127.0.0.1`.
     #[default]
     Good,
-    /// For these too, but its time is over.
+    /// For `localhost` and `127.0.0.1`, but expired.
     Expired,
-    /// For `elsewhere.example` alone.
+    /// Only for `elsewhere.example`.
     OtherName,
 }
 
-/// The files of a server that speaks TLS.
+/// The PEM files of a server with TLS.
 #[derive(Debug)]
 pub(crate) struct Tls {
     pub(crate) authority: PathBuf,
@@ -29,7 +29,7 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn create(kind: Certificate, folder: &Folder) -> io::Result<Self> {
-        // Authorities of two servers must not be taken for each other: each has the name of its folder.
+        // Clients identify an authority by its name, so each authority is named after its folder.
         let (authority, certificate, key) = make(kind, &folder.path().to_string_lossy()).map_err(io::Error::other)?;
         Ok(Self {
             authority: folder.write("ca.pem", &authority)?,

@@ -1,28 +1,28 @@
-//! Asking until there is an answer.
+//! Polling with a timeout.
 
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How long a server may take to start, on a machine that is busy with other things.
-pub(crate) const START: Duration = Duration::from_secs(60);
+/// The timeout of a state change of a server. It is long because the machine may be busy.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-const STEP: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Asks again and again until there is something, `ask` fails, or `limit` has passed. What has kept it waiting is told then.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a server of its own lives in the machine's time, which no test can move"
-)]
-pub(crate) fn until<T>(limit: Duration, mut ask: impl FnMut() -> io::Result<Result<T, String>>) -> io::Result<T> {
-    let begun = Instant::now();
+/// Calls `poll` until it returns a value. The inner `Err` is the reason to wait on, which the error of a timeout shows.
+///
+/// # Errors
+/// `poll` failed, or `TimedOut` after `limit`.
+#[expect(clippy::disallowed_methods, reason = "a private server runs on the system clock, which no test can move")]
+pub(crate) fn until<T>(limit: Duration, mut poll: impl FnMut() -> io::Result<Result<T, String>>) -> io::Result<T> {
+    let start = Instant::now();
     loop {
-        match ask()? {
+        match poll()? {
             Ok(found) => return Ok(found),
-            Err(why) if begun.elapsed() > limit => {
-                let text = format!("waited {limit:?} in vain: {why}");
+            Err(why) if start.elapsed() > limit => {
+                let text = format!("timed out after {limit:?}: {why}");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             }
-            Err(_) => std::thread::sleep(STEP),
+            Err(_) => std::thread::sleep(POLL_INTERVAL),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Three masters and three replicas.
+//! A Redis Cluster of three masters and three replicas.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
@@ -7,7 +7,7 @@ use test_servers::proxy::{Direction, Proxy};
 use test_servers::redis::Redis;
 
 #[test]
-fn slots_are_shared_out_and_keys_of_others_are_redirected() {
+fn masters_share_the_slots_and_redirect_keys_of_other_masters() {
     let mut cluster = RedisCluster::start().unwrap();
     let ports: Vec<u16> = cluster.nodes().iter().map(Redis::port).collect();
     let hosts: Vec<String> = ports[..3].iter().map(|port| format!("127.0.0.1:{port}")).collect();
@@ -25,7 +25,7 @@ fn slots_are_shared_out_and_keys_of_others_are_redirected() {
 }
 
 #[test]
-fn a_replica_takes_the_place_of_a_killed_master_which_comes_back_as_a_replica() {
+fn a_replica_replaces_a_killed_master_which_restarts_as_a_replica() {
     let mut cluster = RedisCluster::start().unwrap();
     assert!(cluster.wait_for_failover().is_err());
     assert!(cluster.kill_master(3).is_err());
@@ -38,7 +38,7 @@ fn a_replica_takes_the_place_of_a_killed_master_which_comes_back_as_a_replica() 
 }
 
 #[test]
-fn a_slot_moves_with_its_keys_and_asks_on_the_way() {
+fn a_slot_moves_with_its_keys_and_redirects_with_ask_meanwhile() {
     let mut cluster = RedisCluster::start().unwrap();
     let slot = cluster.slot_of("{foo}").unwrap();
     for n in 0..250 {
@@ -63,7 +63,7 @@ fn a_slot_moves_with_its_keys_and_asks_on_the_way() {
 }
 
 #[tokio::test]
-async fn clients_are_sent_through_a_proxy() {
+async fn clients_are_redirected_to_an_announced_proxy() {
     let mut cluster = RedisCluster::start().unwrap();
     let proxy = Proxy::start(cluster.nodes()[2].address()).unwrap();
     cluster.announce(2, proxy.port()).unwrap();

@@ -1,7 +1,7 @@
-//! A test process that is killed leaves nothing either.
+//! A killed test process leaves no servers, folders or shared memory.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
-#![expect(clippy::disallowed_methods, reason = "processes end in the machine's time")]
+#![expect(clippy::disallowed_methods, reason = "processes exit on the system clock")]
 
 use std::io::{BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use test_servers::postgres::Postgres;
 use test_servers::redis::Redis;
 
-const LONG: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[test]
-#[ignore = "is the process that the other test kills"]
-fn holder() {
+#[ignore = "the process that the other test kills"]
+fn server_owner() {
     let (redis, postgres) = (Redis::start().unwrap(), Postgres::start().unwrap());
     println!("pid {}\nfolder {}", redis.pid(), redis.socket().parent().unwrap().display());
     println!("pid {}\nfolder {}", postgres.pid(), postgres.socket_folder().display());
@@ -25,16 +25,16 @@ fn holder() {
 }
 
 #[test]
-fn servers_die_with_a_killed_process_and_their_folders_go_with_the_next_start() {
-    let mut holder = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "holder", "--nocapture"])
+fn servers_die_with_a_killed_process_and_the_next_start_removes_their_folders() {
+    let mut server_owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "server_owner", "--nocapture"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut processes: Vec<PathBuf> = Vec::new();
     let mut folders: Vec<PathBuf> = Vec::new();
-    for line in BufReader::new(holder.stdout.take().unwrap()).lines() {
+    for line in BufReader::new(server_owner.stdout.take().unwrap()).lines() {
         match line.unwrap().split_once(' ') {
             Some(("pid", pid)) => processes.push(Path::new("/proc").join(pid)),
             Some(("folder", folder)) => folders.push(folder.into()),
@@ -47,26 +47,26 @@ fn servers_die_with_a_killed_process_and_their_folders_go_with_the_next_start() 
     let segment = segment_of(&folders[1]);
     assert!(attached(&segment).is_some_and(|count| count != "0"));
 
-    holder.kill().unwrap();
-    holder.wait().unwrap();
-    let begun = Instant::now();
+    server_owner.kill().unwrap();
+    server_owner.wait().unwrap();
+    let start = Instant::now();
     while processes.iter().any(|process| process.exists()) || attached(&segment).is_some_and(|count| count != "0") {
-        assert!(begun.elapsed() < LONG, "servers live on");
+        assert!(start.elapsed() < TIMEOUT, "the servers still run");
     }
     let _next = Redis::start().unwrap();
-    // Another test process may be at removing them.
+    // Another test process may be removing them.
     while folders.iter().any(|folder| folder.exists()) || attached(&segment).is_some() {
-        assert!(begun.elapsed() < LONG, "folders or shared memory stay");
+        assert!(start.elapsed() < TIMEOUT, "folders or shared memory were not removed");
     }
 }
 
-/// The number of the shared memory by which a server knows itself.
+/// Returns the id of a server's System V shared memory segment.
 fn segment_of(folder: &Path) -> String {
     let file = std::fs::read_to_string(folder.join("data/postmaster.pid")).unwrap();
     file.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned()
 }
 
-/// How many processes use it, as long as it is there.
+/// Returns the number of processes attached to the segment, or `None` if it does not exist.
 fn attached(segment: &str) -> Option<String> {
     let list = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
     let mut lines = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! A pooler in transaction mode.
+//! A connection pooler in transaction mode.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use test_servers::pgbouncer::PgBouncer;
 use test_servers::postgres::Postgres;
 
-/// Runs a script in one session.
+/// Runs a script in one `psql` session and returns its output.
 fn session(url: &str, script: &str) -> String {
     let mut command = Command::new("psql");
     let command = command.args(["-X", "-A", "-t", "-q", url]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -17,7 +17,7 @@ fn session(url: &str, script: &str) -> String {
 }
 
 #[test]
-fn it_passes_transactions_and_forgets_who_asked() {
+fn clients_share_server_connections() {
     let postgres = Postgres::start().unwrap();
     postgres.create_database("other").unwrap();
     let bouncer = PgBouncer::start(&postgres).unwrap();
@@ -26,13 +26,13 @@ fn it_passes_transactions_and_forgets_who_asked() {
         session(&bouncer.url("pgbouncer"), "show config;").lines().find(|l| l.starts_with("pool_mode")).unwrap(),
         "pool_mode|transaction|session|yes"
     );
-    // Two clients, one after the other, are given one connection of the server.
-    let server = |_| session(&bouncer.url("kv"), "select pg_backend_pid();");
-    assert_eq!(server(1), server(2));
+    // Two clients, one after the other, get the same server connection.
+    let server_pid = |_| session(&bouncer.url("kv"), "select pg_backend_pid();");
+    assert_eq!(server_pid(1), server_pid(2));
 }
 
 #[test]
-fn it_comes_back_on_its_port_and_goes_with_its_folder() {
+fn it_restarts_on_its_port_and_stops_on_drop() {
     let postgres = Postgres::start().unwrap();
     let mut bouncer = PgBouncer::start(&postgres).unwrap();
     let (url, address) = (bouncer.url("kv"), bouncer.address());

@@ -1,4 +1,4 @@
-//! One PostgreSQL server, with each thing it can be built with.
+//! One PostgreSQL server with each option of its builder.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use test_servers::postgres::Postgres;
 use test_servers::tls::Certificate;
 
-/// By URL, as a stranger would.
+/// Runs SQL with `psql` by URL, as an independent client.
 fn connect(url: &str, sql: &str) -> Output {
     let mut command = Command::new("psql");
     command.args(["-X", "-A", "-t", "-q", "-c", sql, url]).env_remove("PGPASSWORD").output().unwrap()
@@ -36,7 +36,7 @@ fn it_answers_by_address_and_by_socket() {
 }
 
 #[test]
-fn nothing_is_left_after_drop() {
+fn drop_removes_process_folder_and_shared_memory() {
     let mut postgres = Postgres::start().unwrap();
     let (pid, folder) = (postgres.pid(), postgres.socket_folder().to_owned());
     postgres.pause().unwrap();
@@ -49,7 +49,7 @@ fn nothing_is_left_after_drop() {
 }
 
 #[test]
-fn nothing_is_left_of_a_killed_server() {
+fn drop_of_a_killed_server_removes_folder_and_shared_memory() {
     let mut postgres = Postgres::start().unwrap();
     let folder = postgres.socket_folder().to_owned();
     postgres.kill().unwrap();
@@ -59,7 +59,7 @@ fn nothing_is_left_of_a_killed_server() {
     assert!(!shared_memory().contains(&segment));
 }
 
-/// The number of the segment by which a server knows itself.
+/// Returns the id of a server's System V shared memory segment.
 fn shared_memory_of(folder: &Path) -> String {
     let file = std::fs::read_to_string(folder.join("data/postmaster.pid")).unwrap();
     file.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned()
@@ -82,7 +82,7 @@ fn databases_are_separate() {
 }
 
 #[test]
-fn a_killed_server_comes_back_with_its_rows_on_its_port() {
+fn a_killed_server_restarts_with_its_rows_on_its_port() {
     let mut postgres = Postgres::start().unwrap();
     postgres.psql("kv", "create table t as select 7 as n").unwrap();
     let (url, pid) = (postgres.url(), postgres.pid());
@@ -96,24 +96,24 @@ fn a_killed_server_comes_back_with_its_rows_on_its_port() {
 }
 
 #[test]
-fn a_paused_server_answers_nothing_until_it_goes_on() {
+fn a_paused_server_answers_nothing_until_resumed() {
     let mut postgres = Postgres::start().unwrap();
     postgres.pause().unwrap();
     let mut stream = TcpStream::connect(postgres.address()).unwrap();
-    // A request for TLS, which is answered by one letter.
+    // An SSLRequest, which the server answers with one byte.
     std::io::Write::write_all(&mut stream, &[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let silence = stream.read(&mut [0]).unwrap_err();
     assert!(matches!(silence.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{silence}");
     postgres.resume().unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let mut letter = [0];
-    stream.read_exact(&mut letter).unwrap();
-    assert_eq!(&letter, b"N");
+    let mut reply = [0];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"N");
 }
 
 #[test]
-fn a_connection_that_is_busy_is_paused_too() {
+fn pause_also_stops_busy_backends() {
     let mut postgres = Postgres::start().unwrap();
     let sql = "create table t (n int); select pg_backend_pid(); \
                do $$ begin for i in 1..1000000 loop insert into t values (i); commit; end loop; end $$";
@@ -142,9 +142,9 @@ fn a_killed_backend_makes_the_server_recover() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let asked = "select pid from pg_stat_activity where query = 'select pg_sleep(100)' and pid <> pg_backend_pid()";
+    let query = "select pid from pg_stat_activity where query = 'select pg_sleep(100)' and pid <> pg_backend_pid()";
     let pid = loop {
-        if let Ok(pid) = postgres.psql("kv", asked).unwrap().parse() {
+        if let Ok(pid) = postgres.psql("kv", query).unwrap().parse() {
             break pid;
         }
     };
@@ -157,7 +157,7 @@ fn a_killed_backend_makes_the_server_recover() {
 }
 
 #[test]
-fn tls_is_vouched_for_by_its_own_authority() {
+fn tls_certificates_are_verified_by_the_authority_of_their_server() {
     let postgres = Postgres::builder().tls().fsync(true).setting("work_mem", "5MB").start().unwrap();
     let other = Postgres::builder().tls_with(Certificate::OtherName).start().unwrap();
     let verified_at = |postgres: &Postgres, host: &str, authority: &Path| {
@@ -176,9 +176,9 @@ fn tls_is_vouched_for_by_its_own_authority() {
     assert!(String::from_utf8_lossy(&renamed.stderr).contains("does not match host name"), "{renamed:?}");
 }
 
-/// Mounting needs rights that not every machine gives: where it cannot be, the error must say so.
+/// Mounting may be forbidden on this machine. The error must then say so.
 #[test]
-fn a_small_disk_gets_full() {
+fn a_small_disk_becomes_full() {
     let postgres = match Postgres::builder().data_on_tmpfs(64 << 20).start() {
         Ok(postgres) => postgres,
         Err(error) => return assert!(error.to_string().contains("needs the right to mount"), "{error}"),
@@ -192,7 +192,7 @@ fn a_small_disk_gets_full() {
 }
 
 #[test]
-fn a_server_that_cannot_start_says_why() {
+fn a_failed_start_returns_the_log() {
     let error = Postgres::builder().setting("no_such_setting", "1").start().unwrap_err().to_string();
     assert!(error.contains("no_such_setting"), "{error}");
 }

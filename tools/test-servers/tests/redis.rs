@@ -1,4 +1,4 @@
-//! One Redis server, with each thing it can be built with.
+//! One Redis server with each option of its builder.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
@@ -10,31 +10,31 @@ use std::time::Duration;
 use test_servers::redis::Redis;
 use test_servers::tls::Certificate;
 
-/// Sends inline commands on a fresh connection and reads what comes within the time.
-fn talk(redis: &Redis, text: &str, limit: Duration) -> std::io::Result<String> {
+/// Sends inline commands on a new connection and returns the reply, with a read timeout of `timeout`.
+fn send(redis: &Redis, text: &str, timeout: Duration) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(redis.address())?;
-    stream.set_read_timeout(Some(limit))?;
+    stream.set_read_timeout(Some(timeout))?;
     stream.write_all(text.as_bytes())?;
     let mut answer = vec![0; 1_000];
     let length = stream.read(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
-const LONG: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[test]
 fn it_answers_on_its_port_and_its_socket() {
     let redis = Redis::start().unwrap();
     assert_eq!(redis.url(), format!("redis://127.0.0.1:{}", redis.port()));
     assert_eq!(redis.unix_url(), format!("redis+unix://{}", redis.socket().display()));
-    assert_eq!(talk(&redis, "PING\r\n", LONG).unwrap(), "+PONG\r\n");
+    assert_eq!(send(&redis, "PING\r\n", TIMEOUT).unwrap(), "+PONG\r\n");
     assert_eq!(redis.cli(&["SET", "k", "v"]).unwrap(), "OK");
     assert_eq!(redis.cli(&["GET", "k"]).unwrap(), "v");
     assert!(redis.cli(&["NO-SUCH-COMMAND"]).unwrap_err().to_string().contains("unknown command"));
 }
 
 #[test]
-fn nothing_is_left_after_drop() {
+fn drop_removes_process_and_folder() {
     let redis = Redis::start().unwrap();
     let (pid, folder) = (redis.pid(), redis.socket().parent().unwrap().to_owned());
     assert!(Path::new(&format!("/proc/{pid}")).exists() && folder.exists());
@@ -44,20 +44,20 @@ fn nothing_is_left_after_drop() {
 }
 
 #[test]
-fn a_killed_server_comes_back_empty_on_its_port() {
+fn a_killed_server_restarts_empty_on_its_port() {
     let mut redis = Redis::start().unwrap();
     redis.cli(&["SET", "k", "v"]).unwrap();
     let (pid, port) = (redis.pid(), redis.port());
     redis.kill().unwrap();
-    assert_eq!(talk(&redis, "PING\r\n", LONG).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(send(&redis, "PING\r\n", TIMEOUT).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     redis.restart().unwrap();
     assert_ne!(redis.pid(), pid);
     assert_eq!(redis.port(), port);
-    assert_eq!(talk(&redis, "GET k\r\n", LONG).unwrap(), "$-1\r\n");
+    assert_eq!(send(&redis, "GET k\r\n", TIMEOUT).unwrap(), "$-1\r\n");
 }
 
 #[test]
-fn an_append_only_server_keeps_what_it_acknowledged() {
+fn an_append_only_server_keeps_acknowledged_writes() {
     let mut redis = Redis::builder().append_only().start().unwrap();
     redis.cli(&["SET", "k", "v"]).unwrap();
     redis.restart().unwrap();
@@ -65,19 +65,19 @@ fn an_append_only_server_keeps_what_it_acknowledged() {
 }
 
 #[test]
-fn a_paused_server_answers_nothing_until_it_goes_on() {
+fn a_paused_server_answers_nothing_until_resumed() {
     let mut redis = Redis::start().unwrap();
     redis.pause().unwrap();
-    let silence = talk(&redis, "PING\r\n", Duration::from_millis(200)).unwrap_err();
+    let silence = send(&redis, "PING\r\n", Duration::from_millis(200)).unwrap_err();
     assert!(matches!(silence.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{silence}");
     redis.resume().unwrap();
-    assert_eq!(talk(&redis, "PING\r\n", LONG).unwrap(), "+PONG\r\n");
+    assert_eq!(send(&redis, "PING\r\n", TIMEOUT).unwrap(), "+PONG\r\n");
     redis.kill().unwrap();
     assert!(redis.pause().is_err());
 }
 
 #[test]
-fn passwords_users_and_settings_hold() {
+fn passwords_users_and_settings_take_effect() {
     let redis = Redis::builder()
         .password("a \"p\\w")
         .acl_user("tenant", "secret", "~tenant:* +@all")
@@ -88,9 +88,9 @@ fn passwords_users_and_settings_hold() {
     assert_eq!(redis.url(), format!("redis://:a%20%22p%5Cw@127.0.0.1:{}", redis.port()));
     assert!(redis.unix_url().ends_with("/redis.sock?pass=a%20%22p%5Cw"));
     assert_eq!(redis.url_of("tenant", "secret"), format!("redis://tenant:secret@127.0.0.1:{}", redis.port()));
-    assert!(talk(&redis, "PING\r\n", LONG).unwrap().starts_with("-NOAUTH"));
-    let foreign = talk(&redis, "AUTH tenant secret\r\n", LONG).unwrap();
-    assert_eq!(foreign, "+OK\r\n");
+    assert!(send(&redis, "PING\r\n", TIMEOUT).unwrap().starts_with("-NOAUTH"));
+    let login = send(&redis, "AUTH tenant secret\r\n", TIMEOUT).unwrap();
+    assert_eq!(login, "+OK\r\n");
     assert_eq!(redis.cli(&["CONFIG", "GET", "timeout"]).unwrap(), "timeout\n77");
     assert_eq!(redis.cli(&["CONFIG", "GET", "maxmemory"]).unwrap(), "maxmemory\n4194304");
     let full = (0..5_000).map(|n| redis.cli(&["SETRANGE", &format!("k{n}"), "500000", "x"])).find_map(Result::err);
@@ -99,7 +99,7 @@ fn passwords_users_and_settings_hold() {
 }
 
 #[test]
-fn a_replica_has_what_its_master_has_and_takes_no_write() {
+fn a_replica_has_the_data_of_its_master_and_refuses_writes() {
     let master = Redis::builder().password("secret").start().unwrap();
     master.cli(&["SET", "k", "v"]).unwrap();
     let replica = Redis::builder().password("secret").replica_of(master.port()).start().unwrap();
@@ -108,7 +108,7 @@ fn a_replica_has_what_its_master_has_and_takes_no_write() {
 }
 
 #[test]
-fn tls_is_vouched_for_by_its_own_authority() {
+fn tls_certificates_are_verified_by_the_authority_of_their_server() {
     let redis = Redis::builder().password("secret").tls().start().unwrap();
     let port = redis.tls_address().port();
     assert_eq!(redis.tls_url(), format!("rediss://:secret@localhost:{port}"));
@@ -130,7 +130,7 @@ fn tls_is_vouched_for_by_its_own_authority() {
 }
 
 #[test]
-fn a_server_that_cannot_start_says_why() {
+fn a_failed_start_returns_the_log() {
     let error = Redis::builder().setting("no-such-setting", "1").start().unwrap_err().to_string();
     assert!(error.contains("no-such-setting"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! What the paths are walked over: always the same, however often.
+//! The stores and keys of the paths. They do not depend on the number of runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,16 +7,17 @@ use bytes::Bytes;
 use kv_core::{Expiry, Key, KvStore, ManualClock, SetOptions};
 use kv_memory::MemoryStore;
 
-/// How many entries a store has: few, for instructions do not follow the caches.
+/// Entries in a store. A small number is enough, because the counts of instructions do not depend on the processor's
+/// cache.
 pub(crate) const ENTRIES: usize = 1_000;
 
-/// The most times that a path can be walked, for each walk of some needs a key of its own.
-pub(crate) const MOST: usize = 10_000;
+/// The largest number of runs of a path, because some paths need a new key for each run.
+pub(crate) const MAX_RUNS: usize = 10_000;
 
 /// Keys under one prefix.
 const GROUP: usize = 100;
 
-/// A store that is never taken down, and the keys of its entries.
+/// A leaked store, and the keys of its entries. It is never dropped, so that dropping adds no instructions.
 pub(crate) struct Fixture {
     pub(crate) store: &'static Arc<dyn KvStore>,
     pub(crate) keys: Vec<Key>,
@@ -28,7 +29,7 @@ impl Fixture {
         Self::over(MemoryStore::new(), options).await
     }
 
-    /// An unbounded one, whose time is moved by hand.
+    /// An unbounded store on a clock that the path moves.
     pub(crate) async fn on_clock(clock: &ManualClock) -> Self {
         let store = MemoryStore::builder().clock(Arc::new(clock.clone())).build().unwrap();
         Self::over(store, &SetOptions::default()).await
@@ -48,20 +49,20 @@ impl Fixture {
         fixture
     }
 
-    /// The keys of the entries, again and again.
-    pub(crate) fn walks(&self, times: usize) -> impl Iterator<Item = &Key> {
+    /// Returns `times` keys of entries, in a cycle.
+    pub(crate) fn cycle(&self, times: usize) -> impl Iterator<Item = &Key> {
         self.keys.iter().cycle().take(times)
     }
 }
 
-/// So many keys of three segments, in an order that is not theirs.
+/// Returns `count` keys of three segments, shuffled.
 pub(crate) fn keys(first: &str, count: usize) -> Vec<Key> {
-    let numbers = (0..count).map(|place| place * 7_919 % count);
+    let numbers = (0..count).map(|index| index * 7_919 % count);
     let segments = numbers.map(|number| [first.to_owned(), (number / GROUP).to_string(), (number % GROUP).to_string()]);
     segments.map(|segments| Key::new(segments).unwrap()).collect()
 }
 
-/// Options with a deadline that nothing here reaches.
-pub(crate) fn for_an_hour() -> SetOptions {
-    SetOptions::default().with_expiry(Expiry::After(Duration::from_secs(3_600)))
+/// Options with a deadline in an hour, which no path reaches unless it moves the clock.
+pub(crate) fn expires_in_an_hour() -> SetOptions {
+    SetOptions::default().with_expiry(Expiry::After(Duration::from_hours(1)))
 }

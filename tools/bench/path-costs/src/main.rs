@@ -1,24 +1,24 @@
-//! Walks one path in memory so many times, and nothing else that depends on how often: `scripts/instructions` runs it under
-//! callgrind with two counts, and the difference is what the path costs.
+//! Runs one code path of the in-memory store a given number of times. `scripts/instructions` runs it under callgrind
+//! with two numbers. All other work is the same in both, so the difference of the counts is the cost of the path.
 //!
-//! `path-costs` alone names the paths, `path-costs <path> <times>` walks one.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what fails here has no figure")]
+//! `path-costs` prints the names of the paths, `path-costs <path> <times>` runs one.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a path fails by panicking")]
 
 mod fixture;
 mod paths;
 
 use tokio::runtime::Builder;
 
-use self::paths::{PATHS, walk};
+use self::paths::{PATHS, run};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(path), Some(times)) = (arguments.next(), arguments.next()) else {
         return PATHS.iter().for_each(|path| println!("{path}"));
     };
-    // The sweeper's task is started on it and never runs, for nothing here waits.
+    // The sweeper's task is spawned on the runtime and never runs, because no path is ever pending.
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(walk(&path, times.parse().expect("how many times")));
-    // What a path has left is not taken down: that would cost as much as it is.
+    runtime.block_on(run(&path, times.parse().expect("the number of runs")));
+    // Exits without dropping the entries, because the cost of dropping them depends on the number of runs.
     std::process::exit(0);
 }

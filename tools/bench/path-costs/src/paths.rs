@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use kv_core::{Key, KeyPrefix, Kv, ListQuery, ManualClock, SetOptions, WatchQuery, When};
 
-use crate::fixture::{Fixture, MOST, for_an_hour, keys};
+use crate::fixture::{Fixture, MAX_RUNS, expires_in_an_hour, keys};
 
 macro_rules! paths {
     ($($path:ident)+) => {
-        /// All of them, in the order of the table.
+        /// The names of all paths, in the order of `instructions.txt`.
         pub(crate) const PATHS: &[&str] = &[$(stringify!($path)),+];
 
-        /// Walks a path so many times.
-        pub(crate) async fn walk(path: &str, times: usize) {
-            assert!(times <= MOST, "at most {MOST} times");
+        /// Runs a path `times` times.
+        pub(crate) async fn run(path: &str, times: usize) {
+            assert!(times <= MAX_RUNS, "a path runs at most {MAX_RUNS} times");
             match path {
                 $(stringify!($path) => $path(times).await,)+
-                _ => panic!("there is no path {path}"),
+                _ => panic!("the path {path} does not exist"),
             }
         }
     };
@@ -31,19 +31,19 @@ paths! {
 }
 
 async fn get(fixture: Fixture, times: usize) {
-    for key in fixture.walks(times) {
+    for key in fixture.cycle(times) {
         black_box(fixture.store.get(key).await.unwrap().unwrap());
     }
 }
 
 async fn set(fixture: Fixture, times: usize, options: SetOptions) {
-    for key in fixture.walks(times) {
+    for key in fixture.cycle(times) {
         assert!(fixture.store.set(key, fixture.value.clone(), &options).await.unwrap().is_stored());
     }
 }
 
 async fn set_fresh(fixture: Fixture, times: usize, options: &SetOptions) {
-    for key in keys("fresh", MOST).iter().take(times) {
+    for key in keys("fresh", MAX_RUNS).iter().take(times) {
         assert!(fixture.store.set(key, fixture.value.clone(), options).await.unwrap().is_stored());
     }
 }
@@ -52,9 +52,9 @@ async fn get_bytes(fixture: Fixture, kv: Kv, times: usize) {
     for key in &fixture.keys {
         kv.set_bytes(key, fixture.value.clone()).await.unwrap();
     }
-    // Built each time, as a caller does; of the same length as those of the other paths.
-    for place in 0..times {
-        let id = [b'0' + u8::try_from(place % 10).unwrap()];
+    // Builds each key from its segments, as a caller does. The keys have the length of those of the other paths.
+    for run in 0..times {
+        let id = [b'0' + u8::try_from(run % 10).unwrap()];
         let id = std::str::from_utf8(&id).unwrap();
         black_box(kv.get_bytes(["items", id, "42"]).await.unwrap().unwrap());
     }
@@ -65,12 +65,12 @@ async fn get_hit(times: usize) {
 }
 
 async fn get_hit_with_ttl(times: usize) {
-    get(Fixture::unbounded(&for_an_hour()).await, times).await;
+    get(Fixture::unbounded(&expires_in_an_hour()).await, times).await;
 }
 
 async fn get_miss(times: usize) {
     let fixture = Fixture::unbounded(&SetOptions::default()).await;
-    for key in keys("other", MOST).iter().take(times) {
+    for key in keys("other", MAX_RUNS).iter().take(times) {
         assert!(black_box(fixture.store.get(key).await.unwrap()).is_none());
     }
 }
@@ -91,20 +91,20 @@ async fn insert(times: usize) {
 }
 
 async fn set_with_ttl(times: usize) {
-    set(Fixture::unbounded(&for_an_hour()).await, times, for_an_hour()).await;
+    set(Fixture::unbounded(&expires_in_an_hour()).await, times, expires_in_an_hour()).await;
 }
 
 async fn insert_with_ttl(times: usize) {
-    set_fresh(Fixture::unbounded(&SetOptions::default()).await, times, &for_an_hour()).await;
+    set_fresh(Fixture::unbounded(&SetOptions::default()).await, times, &expires_in_an_hour()).await;
 }
 
-/// Beside the path before it, what the sweeper costs for each entry.
+/// The difference to `insert_with_ttl` is the cost of a sweep per entry.
 async fn insert_with_ttl_and_sweep(times: usize) {
     let clock = ManualClock::new();
     let fixture = Fixture::on_clock(&clock).await;
     let store = fixture.store;
-    set_fresh(fixture, times, &for_an_hour()).await;
-    clock.advance(Duration::from_secs(7_200));
+    set_fresh(fixture, times, &expires_in_an_hour()).await;
+    clock.advance(Duration::from_hours(2));
     assert_eq!(store.sweep().await.unwrap(), times as u64);
 }
 
@@ -128,7 +128,7 @@ async fn list_100(times: usize) {
 
 async fn publish(times: usize) {
     let fixture = Fixture::unbounded(&SetOptions::default()).await;
-    for key in fixture.walks(times) {
+    for key in fixture.cycle(times) {
         fixture.store.publish(key, fixture.value.clone()).await.unwrap();
     }
 }

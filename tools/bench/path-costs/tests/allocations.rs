@@ -1,4 +1,4 @@
-//! How often the paths in memory allocate.
+//! The number of allocations of the hot paths of the in-memory store.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::hint::black_box;
@@ -10,10 +10,10 @@ use kv_core::{Key, Kv, KvStore, SetOptions};
 use kv_memory::MemoryStore;
 
 fn now<T>(future: impl Future<Output = T>) -> T {
-    future.now_or_never().expect("nothing here waits")
+    future.now_or_never().expect("no future here is pending")
 }
 
-/// The allocations of one call, once what is made at the first one is there.
+/// Counts the allocations of a second call, as the first one may build caches.
 fn allocations(mut call: impl FnMut()) -> u64 {
     call();
     allocation_counter::measure(call).count_total
@@ -26,7 +26,7 @@ fn filled() -> (Arc<dyn KvStore>, Key) {
 }
 
 #[test]
-fn a_hit_and_a_miss_allocate_the_future_and_nothing_else() {
+fn a_hit_and_a_miss_allocate_only_the_future() {
     let (store, key) = filled();
     let missing = Key::new(["users", "2"]).unwrap();
     assert_eq!(allocations(|| drop(black_box(now(store.get(&key)).unwrap().unwrap()))), 1);
@@ -34,7 +34,7 @@ fn a_hit_and_a_miss_allocate_the_future_and_nothing_else() {
 }
 
 #[test]
-fn an_overwrite_allocates_the_future_and_nothing_else() {
+fn an_overwrite_allocates_only_the_future() {
     let (store, key) = filled();
     let value = Bytes::from_static(b"value");
     let overwrite = || assert!(now(store.set(&key, value.clone(), &SetOptions::default())).unwrap().is_stored());
@@ -42,16 +42,16 @@ fn an_overwrite_allocates_the_future_and_nothing_else() {
 }
 
 #[test]
-fn the_handle_allocates_no_more_than_the_store_for_a_short_key_and_once_more_for_a_long_one() {
+fn the_handle_adds_no_allocation_for_a_short_key_and_one_for_a_long_key() {
     let (store, _) = filled();
     let kv = Kv::new(store);
     assert_eq!(allocations(|| drop(black_box(now(kv.get_bytes(["users", "1"])).unwrap().unwrap()))), 1);
-    let long = ["users", "somebody with a name that no key holds inside"];
+    let long = ["users", "a segment that is too long to be stored inline"];
     assert_eq!(allocations(|| assert!(now(kv.get_bytes(long)).unwrap().is_none())), 2);
 }
 
 #[test]
-fn a_namespace_allocates_a_future_of_its_own() {
+fn a_namespace_adds_the_allocation_of_a_future() {
     let (store, _) = filled();
     let kv = Kv::new(store).namespace(["app"]).unwrap();
     assert_eq!(allocations(|| assert!(now(kv.get_bytes(["users", "1"])).unwrap().is_none())), 2);

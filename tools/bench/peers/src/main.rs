@@ -1,6 +1,7 @@
-//! Plays recorded traffic on other layers over the same servers: `peers LAYER URL RECORDING CLIENTS`, and orders on standard input.
+//! Plays recorded traffic on other layers over the same servers: `peers LAYER URL RECORDING CLIENTS`, with requests on
+//! standard input.
 
-#![allow(clippy::unwrap_used, reason = "a measurement that fails has no figure")]
+#![allow(clippy::unwrap_used, reason = "a failed measurement panics")]
 
 mod opendal;
 mod openkeyv;
@@ -12,7 +13,7 @@ use player::{Trace, serve};
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [layer, url, recording, clients] = &arguments[..] else { panic!("peers LAYER URL RECORDING CLIENTS") };
+    let [layer, url, recording, clients] = &arguments[..] else { panic!("usage: peers LAYER URL RECORDING CLIENTS") };
     let peer = match layer.as_str() {
         "opendal" => self::opendal::open(url),
         _ => self::openkeyv::open(url).await,
@@ -20,7 +21,8 @@ async fn main() {
     serve(peer, Trace::read(Path::new(recording), clients.parse().unwrap())).await;
 }
 
-/// A key as one text. Both layers take texts; what has a meaning in a path must not be in it as it is.
+/// Encodes a key as one string, since both layers take strings. Percent-encodes characters that have a meaning in a
+/// path.
 fn text(key: &[String]) -> String {
     let mut text = String::new();
     for segment in key {

@@ -1,4 +1,4 @@
-//! What traffic is played on.
+//! The interface of a key-value layer.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -6,19 +6,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-/// A store of somebody's. What it cannot do is done as its users would have to: a compare-and-swap is a read and a write there.
+/// A key-value layer. Defaults emulate missing operations as its users would have to: compare-and-swap is a read and a
+/// write.
 #[async_trait]
 pub trait Peer: Debug + Send + Sync + 'static {
-    /// The value of a key.
+    /// Returns the value of a key.
     async fn get(&self, key: &[String]) -> Option<Bytes>;
 
-    /// Writes a value; a store without deadlines keeps it for ever.
+    /// Writes a value. A layer without deadlines ignores `ttl`.
     async fn set(&self, key: &[String], value: Bytes, ttl: Option<Duration>);
 
     /// Removes a key.
     async fn delete(&self, key: &[String]);
 
-    /// Writes or removes a value if the key has the expected one; whether it had.
+    /// Writes or removes the value if the key has the expected one. Returns true if it had.
     async fn cas(
         &self,
         key: &[String],
@@ -37,6 +38,6 @@ pub trait Peer: Debug + Send + Sync + 'static {
         true
     }
 
-    /// How many entries lie under the prefix; `None` where it cannot list.
+    /// Returns the number of entries under the prefix; `None` if the layer cannot list.
     async fn list(&self, prefix: &[String]) -> Option<usize>;
 }

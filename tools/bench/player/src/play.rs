@@ -1,4 +1,4 @@
-//! A turn of traffic.
+//! Plays a trace.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,45 +11,45 @@ use tokio::task::JoinSet;
 use crate::peer::Peer;
 use crate::trace::{Step, Trace};
 
-/// What a turn came to.
+/// The result of playing a trace.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Played {
-    /// How many operations were done.
+    /// Completed operations.
     pub operations: u64,
-    /// How long they took.
+    /// Elapsed time in seconds.
     pub seconds: f64,
-    /// Answers that were wrong.
+    /// Wrong answers.
     pub wrong: u64,
 }
 
-/// Plays the trace, all clients at once: again and again for a tenth of the time at least. A peer that is slow stops when the time
-/// is over, and is rated by what it did.
+/// Plays the trace with all clients at once, and repeats it until at least a tenth of `limit` has passed. A slow peer
+/// stops after `limit`, and its throughput counts the completed operations.
 ///
 /// # Panics
 /// The peer failed.
-pub async fn play(peer: &Arc<dyn Peer>, trace: &Arc<Trace>, at_most: Duration) -> Played {
+pub async fn play(peer: &Arc<dyn Peer>, trace: &Arc<Trace>, limit: Duration) -> Played {
     let start = Instant::now();
     let (mut operations, mut wrong) = (0, 0);
-    while operations == 0 || start.elapsed() < at_most / 10 {
+    while operations == 0 || start.elapsed() < limit / 10 {
         let mut running = JoinSet::new();
         for client in 0..trace.clients.len() {
             let (peer, trace) = (Arc::clone(peer), Arc::clone(trace));
-            running.spawn(async move { once(&*peer, &trace.clients[client], start, at_most).await });
+            running.spawn(async move { play_client(&*peer, &trace.clients[client], start, limit).await });
         }
-        for (done, mistaken) in running.join_all().await {
-            operations += done;
-            wrong += mistaken;
+        for (completed, mistakes) in running.join_all().await {
+            operations += completed;
+            wrong += mistakes;
         }
     }
     Played { operations, seconds: start.elapsed().as_secs_f64(), wrong }
 }
 
-async fn once(peer: &dyn Peer, steps: &[Step], start: Instant, at_most: Duration) -> (u64, u64) {
-    // Nothing is known of a key before its first write of this turn, because turns before have left entries.
+async fn play_client(peer: &dyn Peer, steps: &[Step], start: Instant, limit: Duration) -> (u64, u64) {
+    // The value of a key is unknown before its first write in this run, because earlier runs have left entries.
     let mut known: HashMap<&[String], Option<&Bytes>> = HashMap::new();
     let (mut operations, mut wrong) = (0, 0);
     for step in steps {
-        if start.elapsed() > at_most {
+        if start.elapsed() > limit {
             break;
         }
         let is_right = match step {
@@ -83,7 +83,7 @@ async fn once(peer: &dyn Peer, steps: &[Step], start: Instant, at_most: Duration
         };
         operations += 1;
         wrong += u64::from(!is_right);
-        // A store in memory never waits, and the other clients have their turn.
+        // An in-memory store never yields, which would block the other clients.
         if operations % 64 == 0 {
             tokio::task::yield_now().await;
         }
@@ -91,7 +91,7 @@ async fn once(peer: &dyn Peer, steps: &[Step], start: Instant, at_most: Duration
     (operations, wrong)
 }
 
-/// Whether two JSON texts are one value: a database may have written it anew.
+/// True if two JSON texts are the same value. A database may have reformatted the text.
 fn is_same(one: Option<&Bytes>, other: Option<&Bytes>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => {
@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// A map that forgets what it is told about every so many keys.
+    /// A map that, if `forgets` is set, ignores writes of some keys.
     #[derive(Debug, Default)]
     struct Map {
         entries: Mutex<HashMap<Vec<String>, Bytes>>,
@@ -140,21 +140,21 @@ mod tests {
         }
     }
 
-    async fn played(map: Map) -> Played {
+    async fn play_on(map: Map) -> Played {
         let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../workloads/federation.jsonl.gz");
         let peer: Arc<dyn Peer> = Arc::new(map);
         play(&peer, &Arc::new(Trace::read(&recording, 16)), Duration::from_secs(10)).await
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_map_answers_rightly_and_one_that_forgets_is_found_out() {
-        let right = played(Map::default()).await;
+    async fn a_correct_map_has_no_wrong_answers_and_a_forgetful_map_has_some() {
+        let right = play_on(Map::default()).await;
         assert_eq!((right.operations % 10_714, right.wrong), (0, 0), "{right:?}");
-        assert!(played(Map { forgets: true, ..Map::default() }).await.wrong > 0);
+        assert!(play_on(Map { forgets: true, ..Map::default() }).await.wrong > 0);
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_is_loaded_is_the_share_that_was_asked_for() {
+    async fn prefill_writes_the_requested_share() {
         let map: Arc<dyn Peer> = Arc::new(Map::default());
         assert_eq!(crate::prefill(&map, 0.001).await, 315);
         let key = ["_fedify", "publicKey", "https://h7.prefill.example/0000007"].map(str::to_owned);

@@ -1,4 +1,4 @@
-//! Orders on standard input, a line of JSON each, and an answer for each on standard output.
+//! Serves requests on standard input, one line of JSON each, and answers each on standard output.
 
 use std::io::{Write, stdin, stdout};
 use std::sync::Arc;
@@ -11,40 +11,40 @@ use crate::play::play;
 use crate::prefill::prefill;
 use crate::trace::Trace;
 
-/// What a program is told to do. It ends when there are no more orders.
+/// A request to a program, which exits at the end of its input.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Order {
-    /// Write this share of what production holds; answered by a [`Prefilled`].
+pub enum Request {
+    /// Writes this share of the entries of production. The answer is a [`Prefilled`].
     Prefill(f64),
-    /// Play the traffic for so many seconds at most; answered by a [`Played`](crate::Played).
+    /// Plays the traffic for at most this many seconds. The answer is a [`Played`](crate::Played).
     Play(f64),
 }
 
-/// What was written before.
+/// The result of a prefill.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Prefilled {
-    /// How many entries.
+    /// Written entries.
     pub entries: u64,
-    /// How long it took.
+    /// Elapsed time in seconds.
     pub seconds: f64,
 }
 
-/// Does what it is told, until there are no more orders.
+/// Serves requests until the end of the input.
 ///
 /// # Panics
-/// The peer failed, or an order is none.
+/// The peer failed, or a request is invalid.
 pub async fn serve(peer: Arc<dyn Peer>, trace: Trace) {
     let trace = Arc::new(trace);
-    // Nothing else runs meanwhile: waiting on this thread is fine.
+    // Blocking this thread is fine, because no other task runs between requests.
     for line in stdin().lines() {
         let answer = match serde_json::from_str(&line.unwrap()).unwrap() {
-            Order::Prefill(share) => {
+            Request::Prefill(share) => {
                 let start = Instant::now();
                 let entries = prefill(&peer, share).await;
                 serde_json::to_string(&Prefilled { entries, seconds: start.elapsed().as_secs_f64() })
             }
-            Order::Play(seconds) => {
+            Request::Play(seconds) => {
                 let played = play(&peer, &trace, Duration::from_secs_f64(seconds)).await;
                 serde_json::to_string(&played)
             }

@@ -1,4 +1,4 @@
-//! The recording.
+//! The recorded traffic.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// One operation; values are the JSON texts that are stored.
+/// One operation. Values are JSON texts.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the fields are those of the recording, which workloads/README.md describes")]
 pub enum Step {
@@ -21,10 +21,10 @@ pub enum Step {
     List { prefix: Vec<String> },
 }
 
-/// What each client does, in order.
+/// The operations of each client, in order.
 #[derive(Debug, Clone)]
 pub struct Trace {
-    /// All operations of a key are in one of them.
+    /// The operations by client. All operations of a key belong to one client.
     pub clients: Vec<Vec<Step>>,
 }
 
@@ -32,23 +32,23 @@ pub struct Trace {
 struct Record {
     op: String,
     key: Vec<String>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     value: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     expected: Option<Value>,
     ttl: Option<u64>,
 }
 
-/// A field that is there, also as `null`: JSON's null is a value, an absent field is none.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+/// Deserializes a present field to `Some`, also if it is `null`, because JSON's null is a value.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
 impl Trace {
-    /// Reads a recording and gives each of the clients its part.
+    /// Reads a recording and distributes its operations to the clients by key.
     ///
     /// # Panics
-    /// It is none.
+    /// The file is missing or not a recording.
     pub fn read(path: &Path, clients: usize) -> Self {
         let mut text = String::new();
         let mut file = flate2::read::MultiGzDecoder::new(std::fs::File::open(path).unwrap());
@@ -64,12 +64,12 @@ impl Trace {
         Self { clients: parts }
     }
 
-    /// How many operations there are.
+    /// Returns the number of operations.
     pub fn len(&self) -> usize {
         self.clients.iter().map(Vec::len).sum()
     }
 
-    /// Whether there is none.
+    /// True if there are no operations.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,4 +1,4 @@
-//! The store in memory beside maps and caches.
+//! The in-memory store compared with maps and caches.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -8,94 +8,95 @@ use anykv::memory::MemoryStore;
 use anykv::{Bytes, Key, KeyPrefix, KvStore, ListQuery};
 use kv_cli::bench::{Dataset, Random, Series, figure, micros};
 
-use super::Measuring;
+use super::BenchOptions;
 use crate::allocations;
 use crate::bar::{Bar, Required};
-use crate::raw::{Inline, RawDashMap, RawMoka, now};
+use crate::raw::{RawDashMap, RawMoka, SyncDriver, poll_until_ready};
 use crate::rounds::{Rounds, median};
 
-pub(super) fn bars(measuring: &Measuring, wants: &(dyn Fn(&str) -> bool + Sync)) -> Vec<Bar> {
+pub(super) fn bars(options: &BenchOptions, is_selected: &(dyn Fn(&str) -> bool + Sync)) -> Vec<Bar> {
     let mut bars = Vec::new();
     for entries in [10_000, 1_000_000] {
         let unbounded = || Arc::new(MemoryStore::new()) as Arc<dyn KvStore>;
-        let targets: [Box<dyn Inline>; 3] =
+        let targets: [Box<dyn SyncDriver>; 3] =
             [Box::new(unbounded()), Box::new(RawDashMap::default()), Box::new(RawMoka::new())];
-        if wants("bar-mem-get") || wants("bar-mem-set") {
-            let filled = Filled::new(targets, entries);
-            if wants("bar-mem-get") {
-                let [ours, map, cache] = filled.gets(measuring.rounds());
-                bars.push(slower("bar-mem-get", "get beside DashMap", entries, 2.0, &ours, &map));
-                bars.push(faster("bar-mem-get", "get beside moka", entries, &ours, &cache));
+        if is_selected("bar-mem-get") || is_selected("bar-mem-set") {
+            let comparison = Comparison::new(targets, entries);
+            if is_selected("bar-mem-get") {
+                let [ours, map, cache] = comparison.gets(options.rounds());
+                bars.push(time_bar("bar-mem-get", "get vs DashMap", entries, 2.0, &ours, &map));
+                bars.push(speedup_bar("bar-mem-get", "get vs moka", entries, &ours, &cache));
             }
-            if wants("bar-mem-set") {
-                let [ours, map, cache] = filled.overwrites(measuring.rounds());
-                bars.push(slower("bar-mem-set", "overwrite beside DashMap", entries, 2.5, &ours, &map));
-                bars.push(faster("bar-mem-set", "overwrite beside moka", entries, &ours, &cache));
-                let [ours, map, cache] = filled.inserts(measuring.rounds());
-                bars.push(slower("bar-mem-set", "fresh insert beside DashMap", entries, 4.0, &ours, &map));
-                bars.push(faster("bar-mem-set", "fresh insert beside moka", entries, &ours, &cache));
-                bars.extend(filled.by_two_threads(measuring.rounds()));
+            if is_selected("bar-mem-set") {
+                let [ours, map, cache] = comparison.overwrites(options.rounds());
+                bars.push(time_bar("bar-mem-set", "overwrite vs DashMap", entries, 2.5, &ours, &map));
+                bars.push(speedup_bar("bar-mem-set", "overwrite vs moka", entries, &ours, &cache));
+                let [ours, map, cache] = comparison.inserts(options.rounds());
+                bars.push(time_bar("bar-mem-set", "insert vs DashMap", entries, 4.0, &ours, &map));
+                bars.push(speedup_bar("bar-mem-set", "insert vs moka", entries, &ours, &cache));
+                bars.extend(comparison.two_threads(options.rounds()));
             }
         }
-        if wants("bar-mem-bounded") {
+        if is_selected("bar-mem-bounded") {
             let bounded = MemoryStore::builder().max_bytes(1 << 40).build().unwrap();
             let bounded: Arc<dyn KvStore> = Arc::new(bounded);
-            let targets: [Box<dyn Inline>; 3] =
-                [Box::new(bounded), Box::new(RawMoka::new()), Box::new(RawMoka::telling())];
-            let filled = Filled::new(targets, entries);
-            let rounds = measuring.rounds();
-            let ([gets, get, _], [overwrites, overwrite, _]) = (filled.gets(rounds), filled.overwrites(rounds));
-            let [inserts, insert, telling] = filled.inserts(rounds);
-            for (what, ours, cache) in [
-                ("bounded: get beside moka", &gets, &get),
-                ("bounded: overwrite beside moka", &overwrites, &overwrite),
-                ("bounded: fresh insert beside moka", &inserts, &insert),
-                ("bounded: fresh insert beside moka with a listener", &inserts, &telling),
+            let targets: [Box<dyn SyncDriver>; 3] =
+                [Box::new(bounded), Box::new(RawMoka::new()), Box::new(RawMoka::with_listener())];
+            let comparison = Comparison::new(targets, entries);
+            let rounds = options.rounds();
+            let ([gets, get, _], [overwrites, overwrite, _]) = (comparison.gets(rounds), comparison.overwrites(rounds));
+            let [inserts, insert, with_listener] = comparison.inserts(rounds);
+            for (label, ours, cache) in [
+                ("bounded: get vs moka", &gets, &get),
+                ("bounded: overwrite vs moka", &overwrites, &overwrite),
+                ("bounded: insert vs moka", &inserts, &insert),
+                ("bounded: insert vs moka with an eviction listener", &inserts, &with_listener),
             ] {
-                bars.push(slower("bar-mem-bounded", what, entries, 1.5, ours, cache));
+                bars.push(time_bar("bar-mem-bounded", label, entries, 1.5, ours, cache));
             }
         }
     }
-    if wants("bar-mem-list") {
-        bars.push(lists(measuring.rounds()));
+    if is_selected("bar-mem-list") {
+        bars.push(lists(options.rounds()));
     }
-    bars.extend(allocations::bars(&["bar-mem-get", "bar-mem-list"], wants));
+    bars.extend(allocations::bars(&["bar-mem-get", "bar-mem-list"], is_selected));
     bars
 }
 
-/// Our time is at most so many times the other's.
-fn slower(id: &'static str, what: &str, entries: u64, most: f64, ours: &Series, other: &Series) -> Bar {
-    Bar::new(id, format!("{what}, {entries} entries: time"), Required::AtMost(most), &ours.over(other))
-        .beside(times(ours, other))
+/// Creates a bar: our time is at most `max` times the other's.
+fn time_bar(id: &'static str, label: &str, entries: u64, max: f64, ours: &Series, other: &Series) -> Bar {
+    Bar::new(id, format!("{label}, {entries} entries: time"), Required::AtMost(max), &ours.over(other))
+        .details(medians(ours, other))
 }
 
-/// The other's time is at least three times ours.
-fn faster(id: &'static str, what: &str, entries: u64, ours: &Series, other: &Series) -> Bar {
-    Bar::new(id, format!("{what}, {entries} entries: times as fast"), Required::AtLeast(3.0), &other.over(ours))
-        .beside(times(ours, other))
+/// Creates a bar: the other's time is at least three times ours.
+fn speedup_bar(id: &'static str, label: &str, entries: u64, ours: &Series, other: &Series) -> Bar {
+    Bar::new(id, format!("{label}, {entries} entries: times as fast"), Required::AtLeast(3.0), &other.over(ours))
+        .details(medians(ours, other))
 }
 
-/// The medians of both.
-pub(super) fn times(ours: &Series, other: &Series) -> String {
+/// Formats the medians of both sides, which are in nanoseconds.
+pub(super) fn medians(ours: &Series, other: &Series) -> String {
     format!("{}, {}", micros(median(ours) / 1e3), micros(median(other) / 1e3))
 }
 
-/// What is compared, with the same entries in each.
-struct Filled<const TARGETS: usize> {
-    targets: [Box<dyn Inline>; TARGETS],
-    /// Those that are there, in random order.
+/// The sides of a comparison, with the same entries in each.
+struct Comparison<const TARGETS: usize> {
+    targets: [Box<dyn SyncDriver>; TARGETS],
+    /// The stored keys, in random order.
     keys: Vec<Key>,
-    /// Those that are not.
-    fresh: Vec<Key>,
-    /// A clone of one costs the same everywhere, and as much as an application's own would at least.
+    /// Keys that are not stored.
+    absent: Vec<Key>,
+    /// Values to clone for each write. The cost of a clone is the same on all sides, and an application pays at least
+    /// as much.
     values: Vec<Bytes>,
 }
 
-impl<const TARGETS: usize> Filled<TARGETS> {
-    fn new(targets: [Box<dyn Inline>; TARGETS], entries: u64) -> Self {
+impl<const TARGETS: usize> Comparison<TARGETS> {
+    fn new(targets: [Box<dyn SyncDriver>; TARGETS], entries: u64) -> Self {
         let mut random = Random::new(7);
         let keys = |from: u64, to: u64| (from..to).map(|number| Dataset::key(number).unwrap()).collect::<Vec<_>>();
-        let (mut keys, fresh) = (keys(0, entries), keys(entries, entries + (entries / 10).clamp(1_000, 50_000)));
+        let (mut keys, absent) = (keys(0, entries), keys(entries, entries + (entries / 10).clamp(1_000, 50_000)));
         for place in (1..keys.len()).rev() {
             keys.swap(place, usize::try_from(random.below(place as u64 + 1)).unwrap());
         }
@@ -105,50 +106,50 @@ impl<const TARGETS: usize> Filled<TARGETS> {
             }
         }
         let values = (0..256).map(|_| random.bytes(100).into()).collect();
-        Self { targets, keys, fresh, values }
+        Self { targets, keys, absent, values }
     }
 
     fn gets(&self, rounds: Rounds) -> [Series; TARGETS] {
-        let mut places = [0; TARGETS];
+        let mut positions = [0; TARGETS];
         rounds.run_inline(|side| {
             let target = &*self.targets[side];
-            rounds.nanos(&self.keys, &mut places[side], |key| drop(black_box(target.get(key))))
+            rounds.nanos(&self.keys, &mut positions[side], |key| drop(black_box(target.get(key))))
         })
     }
 
     fn overwrites(&self, rounds: Rounds) -> [Series; TARGETS] {
-        let (mut places, mut values) = ([0; TARGETS], self.values.iter().cycle());
+        let (mut positions, mut values) = ([0; TARGETS], self.values.iter().cycle());
         rounds.run_inline(|side| {
             let target = &*self.targets[side];
-            rounds.nanos(&self.keys, &mut places[side], |key| target.set(key, values.next().unwrap().clone()))
+            rounds.nanos(&self.keys, &mut positions[side], |key| target.set(key, values.next().unwrap().clone()))
         })
     }
 
-    /// Writes new keys and takes them out again, which is not counted.
+    /// Measures inserts of new keys. The keys are removed again outside of the measured time.
     fn inserts(&self, rounds: Rounds) -> [Series; TARGETS] {
         let mut values = self.values.iter().cycle();
         rounds.run_inline(|side| {
-            let (target, mut counted, mut count) = (&*self.targets[side], Duration::ZERO, 0);
-            while counted < rounds.turn {
+            let (target, mut elapsed, mut count) = (&*self.targets[side], Duration::ZERO, 0);
+            while elapsed < rounds.slice {
                 let start = Instant::now();
-                for key in &self.fresh {
+                for key in &self.absent {
                     target.set(key, values.next().unwrap().clone());
                 }
-                counted += start.elapsed();
-                count += self.fresh.len();
-                for key in &self.fresh {
+                elapsed += start.elapsed();
+                count += self.absent.len();
+                for key in &self.absent {
                     target.remove(key);
                 }
             }
-            counted.as_secs_f64() * 1e9 / count as f64
+            elapsed.as_secs_f64() * 1e9 / count as f64
         })
     }
 
-    /// The first target by one thread and by two, each of which has a part of the keys for itself.
-    fn by_two_threads(&self, rounds: Rounds) -> Vec<Bar> {
+    /// Compares two threads with one on the first target. Each thread has its own half of the keys.
+    fn two_threads(&self, rounds: Rounds) -> Vec<Bar> {
         let target = &*self.targets[0];
         let (half, other) = self.keys.split_at(self.keys.len() / 2);
-        let of = |what: &str, operate: &(dyn Fn(&Key, &Bytes) + Sync)| {
+        let compare = |operation: &str, operate: &(dyn Fn(&Key, &Bytes) + Sync)| {
             let run = |keys: &[Key]| {
                 let mut values = self.values.iter().cycle();
                 1e9 / rounds.nanos(keys, &mut 0, |key| operate(key, values.next().unwrap()))
@@ -160,42 +161,42 @@ impl<const TARGETS: usize> Filled<TARGETS> {
                     run(half) + second.join().unwrap()
                 }),
             });
-            let what = format!("{what} by two threads beside one, {} entries: rate", self.keys.len());
-            Bar::new("bar-mem-set", what, Required::AtLeast(1.0), &two.over(&one)).beside(format!(
+            let label = format!("{operation}, two threads vs one, {} entries: throughput", self.keys.len());
+            Bar::new("bar-mem-set", label, Required::AtLeast(1.0), &two.over(&one)).details(format!(
                 "{}/s, {}/s",
                 figure(median(&two)),
                 figure(median(&one))
             ))
         };
         vec![
-            of("get", &|key, _| drop(black_box(target.get(key)))),
-            of("overwrite", &|key, value| target.set(key, value.clone())),
+            compare("get", &|key, _| drop(black_box(target.get(key)))),
+            compare("overwrite", &|key, value| target.set(key, value.clone())),
         ]
     }
 }
 
-/// A page of a hundred among a thousand and among a million.
+/// Compares a page of 100 entries in a store of 1,000,000 entries with one in a store of 1,000.
 fn lists(rounds: Rounds) -> Bar {
     let stores = [1_000, 1_000_000].map(|entries| {
         let store: Arc<dyn KvStore> = Arc::new(MemoryStore::new());
         let mut random = Random::new(7);
         for number in 0..entries {
-            Inline::set(&store, &Dataset::key(number).unwrap(), random.bytes(100).into());
+            SyncDriver::set(&store, &Dataset::key(number).unwrap(), random.bytes(100).into());
         }
         let groups = 0..entries / Dataset::GROUP;
         let prefix = |group| KeyPrefix::from(Dataset::key(group * Dataset::GROUP).unwrap().parent().unwrap());
         let queries = groups.map(|group| ListQuery::new(prefix(group)).with_limit(100)).collect::<Vec<_>>();
         (store, queries)
     });
-    let mut places = [0; 2];
+    let mut positions = [0; 2];
     let [small, large] = rounds.run_inline(|side| {
         let (store, queries) = &stores[side];
-        rounds.nanos(queries, &mut places[side], |query| {
-            assert_eq!(now(KvStore::list(store, query)).unwrap().items.len(), 100);
+        rounds.nanos(queries, &mut positions[side], |query| {
+            assert_eq!(poll_until_ready(KvStore::list(store, query)).unwrap().items.len(), 100);
         })
     });
-    let what = "list of 100 among 1,000,000 beside 1,000: time";
-    Bar::new("bar-mem-list", what, Required::AtMost(3.0), &large.over(&small)).beside(format!(
+    let label = "list of 100, 1,000,000 entries vs 1,000: time";
+    Bar::new("bar-mem-list", label, Required::AtMost(3.0), &large.over(&small)).details(format!(
         "{:.1} µs, {:.1} µs",
         median(&large) / 1e3,
         median(&small) / 1e3

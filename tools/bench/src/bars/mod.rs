@@ -1,4 +1,4 @@
-//! The bars of the workspace's performance: each a ratio that is measured in one run.
+//! The performance bars of the workspace. Each is a ratio of two sides that are measured in one run.
 
 pub(crate) mod embedded;
 mod handle;
@@ -13,20 +13,20 @@ use std::time::Duration;
 use kv_cli::Progress;
 use kv_cli::bench::{Closed, Operation, Settings, Side, closed_loop, figure};
 
-use crate::bar::{Bar, Required, keep, table};
+use crate::bar::{Bar, Required, table, update_table};
 use crate::federation;
 use crate::rounds::Rounds;
 
-/// How the bars are measured.
+/// The options of the measurements.
 #[derive(Debug)]
-pub(crate) struct Measuring {
+pub(crate) struct BenchOptions {
     pub(crate) settings: Settings,
-    /// As many entries as the bars say everywhere, which takes long to load.
+    /// Load the full number of entries everywhere, which takes long.
     pub(crate) full: bool,
     pub(crate) progress: Progress,
 }
 
-/// Every bar, by name.
+/// The names of all bars, in the order of the table.
 pub(crate) const NAMES: [&str; 15] = [
     "bar-mem-get",
     "bar-mem-set",
@@ -45,86 +45,84 @@ pub(crate) const NAMES: [&str; 15] = [
     "bar-federation",
 ];
 
-impl Measuring {
+impl BenchOptions {
     pub(crate) fn rounds(&self) -> Rounds {
         Rounds::of(&self.settings)
     }
 
-    /// Many where everything is measured in full.
-    pub(crate) fn entries(&self, usual: u64, full: u64) -> u64 {
-        if self.full { full } else { usual }
+    /// Returns `full` with `--full`, else `default`.
+    pub(crate) fn entries(&self, default: u64, full: u64) -> u64 {
+        if self.full { full } else { default }
     }
 
-    /// An operation on several sides, of which the first is the raw driver.
-    pub(crate) async fn beside(&self, sides: &[Side], operation: Operation, tasks: usize) -> Closed {
+    /// Runs a closed loop of an operation on the sides. The first side is the raw driver.
+    pub(crate) async fn closed_loop(&self, sides: &[Side], operation: Operation, tasks: usize) -> Closed {
         closed_loop(sides, operation, tasks, &self.settings, &self.progress).await.unwrap().unwrap()
     }
 }
 
-/// Measures the bars that have one of these in their names, all of them without names, and puts them into a file's table. Tells
-/// whether all are so many times as bad as required at most.
-pub(crate) async fn run(names: &[String], into: Option<&Path>, margin: f64, measuring: &Measuring) -> bool {
-    let wants = |name: &str| names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str()));
-    let wants_any = |names: &[&str]| names.iter().any(|name| wants(name));
+/// Measures the bars whose names contain one of `names`, or all if `names` is empty. Prints their table and updates the
+/// table of the file `into`. Returns true if each is at most `margin` times worse than required.
+pub(crate) async fn run(names: &[String], into: Option<&Path>, margin: f64, options: &BenchOptions) -> bool {
+    let is_selected = |name: &str| names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str()));
+    let any_selected = |names: &[&str]| names.iter().any(|name| is_selected(name));
     let mut bars = Vec::new();
-    let mut add = |some: Vec<Bar>| {
-        measuring.progress.suspend(|| some.iter().for_each(Bar::tell));
-        bars.extend(some);
+    let mut add = |measured: Vec<Bar>| {
+        options.progress.suspend(|| measured.iter().for_each(Bar::log));
+        bars.extend(measured);
     };
-    if wants_any(&["bar-mem-get", "bar-mem-set", "bar-mem-list", "bar-mem-bounded"]) {
-        add(apart(|| memory::bars(measuring, &wants)));
+    if any_selected(&["bar-mem-get", "bar-mem-set", "bar-mem-list", "bar-mem-bounded"]) {
+        add(on_own_thread(|| memory::bars(options, &is_selected)));
     }
-    if wants("bar-kv") {
-        add(apart(|| handle::bars(measuring)));
+    if is_selected("bar-kv") {
+        add(on_own_thread(|| handle::bars(options)));
     }
-    if wants_any(&["bar-embedded", "bar-group-commit"]) {
-        add(embedded::bars(measuring, &wants).await);
+    if any_selected(&["bar-embedded", "bar-group-commit"]) {
+        add(embedded::bars(options, &is_selected).await);
     }
-    if wants_any(&["bar-redis-get", "bar-redis-set", "bar-redis-list"]) {
-        add(redis::bars(measuring, &wants).await);
+    if any_selected(&["bar-redis-get", "bar-redis-set", "bar-redis-list"]) {
+        add(redis::bars(options, &is_selected).await);
     }
-    if wants_any(&["bar-pg-get", "bar-pg-set", "bar-pg-flat"]) {
-        add(postgres::bars(measuring, &wants).await);
+    if any_selected(&["bar-pg-get", "bar-pg-set", "bar-pg-flat"]) {
+        add(postgres::bars(options, &is_selected).await);
     }
-    if wants("bar-watch") {
-        add(watch::bars(measuring).await);
+    if is_selected("bar-watch") {
+        add(watch::bars(options).await);
     }
-    if wants("bar-federation") {
-        // A turn is a whole replay, or as much of it as a slow layer plays in this time.
-        let settings = Settings {
-            duration: measuring.settings.duration.max(Duration::from_secs(4)),
-            ..measuring.settings.clone()
-        };
-        let longer = Measuring { settings, full: measuring.full, progress: Progress::hidden() };
+    if is_selected("bar-federation") {
+        // A time slice is a complete replay, or as much as a slow layer plays in this time.
+        let settings =
+            Settings { duration: options.settings.duration.max(Duration::from_secs(4)), ..options.settings.clone() };
+        let longer = BenchOptions { settings, full: options.full, progress: Progress::hidden() };
         add(federation::run(&[], &longer).await);
     }
-    measuring.progress.finish();
+    options.progress.finish();
     println!("{}", table(&bars));
     if let Some(file) = into {
-        keep(file, &bars);
+        update_table(file, &bars);
     }
     bars.iter().all(|bar| bar.is_within(margin))
 }
 
-/// Measures calls that are polled by hand on a thread of their own: inside of a task the runtime would make what it has lent
-/// locks to wait, after some of them, for a yield that never comes.
-fn apart<T: Send>(measure: impl FnOnce() -> T + Send) -> T {
+/// Runs `measure` on a separate thread, for calls that are polled by hand. Inside of a task, tokio's cooperative
+/// budget would make its locks return `Pending` until a yield that never comes.
+fn on_own_thread<T: Send>(measure: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(measure).join().unwrap())
 }
 
-/// A bar on how one side of a closed loop compares with the first.
-fn rated(id: &'static str, what: &str, least: f64, closed: &Closed, side: usize) -> Bar {
+/// Creates a bar on the throughput of a side of a closed loop relative to the first side.
+fn throughput_bar(id: &'static str, label: &str, min: f64, closed: &Closed, side: usize) -> Bar {
     let (raw, ours) = (&closed.sides[0], &closed.sides[side]);
     let tasks = closed.tasks;
-    let mut beside = format!("{}/s, raw {}/s", figure(ours.rate.median), figure(raw.rate.median));
-    for (name, side) in [("a call", ours), ("raw", raw)] {
-        // What is rarer is not the operation's own.
+    let mut details = format!("{}/s, raw {}/s", figure(ours.rate.median), figure(raw.rate.median));
+    for (name, side) in [("per call", ours), ("raw", raw)] {
+        // Rarer commands do not belong to the operation.
         let counted = side.counted.iter().filter(|(_, each)| **each >= 0.005);
-        let counted: Vec<String> = counted.map(|(what, each)| format!("{what} {}", figure(*each))).collect();
+        let counted: Vec<String> = counted.map(|(counter, each)| format!("{counter} {}", figure(*each))).collect();
         if !counted.is_empty() {
-            beside = format!("{beside}; {name}: {}", counted.join(", "));
+            details = format!("{details}; {name}: {}", counted.join(", "));
         }
     }
-    let what = format!("{what}, {tasks} task{}", if tasks == 1 { "" } else { "s" });
-    Bar::spread(id, what, Required::AtLeast(least), ours.ratio).beside(beside)
+    let label = format!("{label}, {tasks} task{}: throughput", if tasks == 1 { "" } else { "s" });
+    Bar::spread(id, label, Required::AtLeast(min), ours.ratio).details(details)
 }

@@ -1,4 +1,4 @@
-//! The store on PostgreSQL beside a pool of the driver's connections, on one server that waits for the disk.
+//! The PostgreSQL store compared with a connection pool of the driver, on the same server with `fsync` on.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,27 +8,27 @@ use anykv::{Bytes, Expiry, KvStore, SetItem, SetOptions};
 use kv_cli::bench::{Dataset, Operation, Random, Series, Side, StoreSubject, Subject, load};
 use test_servers::postgres::Postgres;
 
-use super::{Measuring, rated};
+use super::{BenchOptions, throughput_bar};
 use crate::bar::{Bar, Required};
 use crate::counters::Flushes;
 use crate::raw::{CONNECTIONS, RawPostgres, RemoteSubject};
 use crate::rounds::median;
 
-/// A server whose acknowledged writes survive a loss of power.
+/// Starts a server whose acknowledged writes survive a loss of power.
 pub(crate) fn server() -> Arc<Postgres> {
     Arc::new(Postgres::builder().fsync(true).setting("shared_buffers", "512MB").start().unwrap())
 }
 
-/// A store in a table of its own, with as many connections as the raw side.
+/// Opens a store in its own table, with as many connections as the raw driver has.
 pub(crate) async fn open(server: &Postgres, table: &str) -> Arc<dyn KvStore> {
     let builder = PostgresStore::builder().url(&server.url()).unwrap().table(table).connections(CONNECTIONS);
     Arc::new(builder.open().await.unwrap())
 }
 
-pub(super) async fn bars(measuring: &Measuring, wants: &dyn Fn(&str) -> bool) -> Vec<Bar> {
+pub(super) async fn bars(options: &BenchOptions, is_selected: &dyn Fn(&str) -> bool) -> Vec<Bar> {
     let server = server();
     let mut bars = Vec::new();
-    if wants("bar-pg-get") || wants("bar-pg-set") {
+    if is_selected("bar-pg-get") || is_selected("bar-pg-set") {
         let dataset = Arc::new(Dataset::new(10_000, 100, 1).unwrap());
         let raw = Arc::new(RemoteSubject(RawPostgres::open(&server.url()).await));
         let ours = Arc::new(StoreSubject::new("kv-postgres", open(&server, "bench").await));
@@ -36,48 +36,48 @@ pub(super) async fn bars(measuring: &Measuring, wants: &dyn Fn(&str) -> bool) ->
         let counted = |side: Side| side.with_counters(Arc::new(Flushes(Arc::clone(&server))));
         let sides = [counted(side(raw)), counted(side(ours))];
         for side in &sides {
-            load(side, &measuring.progress).await.unwrap();
+            load(side, &options.progress).await.unwrap();
         }
-        if wants("bar-pg-get") {
-            for (tasks, least) in [(1, 0.95), (16, 1.5), (256, 5.0)] {
-                let closed = measuring.beside(&sides, Operation::Get, tasks).await;
-                bars.push(rated("bar-pg-get", "get beside a pooled SELECT", least, &closed, 1));
+        if is_selected("bar-pg-get") {
+            for (tasks, min) in [(1, 0.95), (16, 1.5), (256, 5.0)] {
+                let closed = options.closed_loop(&sides, Operation::Get, tasks).await;
+                bars.push(throughput_bar("bar-pg-get", "get vs pooled SELECT", min, &closed, 1));
             }
         }
-        if wants("bar-pg-set") {
-            for (tasks, least) in [(1, 0.9), (16, 2.0), (256, 6.0)] {
-                let closed = measuring.beside(&sides, Operation::Overwrite, tasks).await;
-                bars.push(rated("bar-pg-set", "durable overwrite beside a pooled upsert", least, &closed, 1));
+        if is_selected("bar-pg-set") {
+            for (tasks, min) in [(1, 0.9), (16, 2.0), (256, 6.0)] {
+                let closed = options.closed_loop(&sides, Operation::Overwrite, tasks).await;
+                bars.push(throughput_bar("bar-pg-set", "durable overwrite vs pooled upsert", min, &closed, 1));
             }
         }
     }
-    if wants("bar-pg-flat") {
-        bars.extend(flat(&server, measuring).await);
+    if is_selected("bar-pg-flat") {
+        bars.extend(latency_by_table_size(&server, options).await);
         bars.extend(churn(&server).await);
     }
     bars
 }
 
-/// What a call costs in a table of a thousand rows and in one of a million, in turns.
-async fn flat(server: &Postgres, measuring: &Measuring) -> Vec<Bar> {
+/// Compares the latency of calls on a table of 1,000,000 rows with one of 1,000 rows.
+async fn latency_by_table_size(server: &Postgres, options: &BenchOptions) -> Vec<Bar> {
     let mut sides = Vec::new();
     for (table, entries) in [("small", 1_000), ("large", 1_000_000)] {
         let dataset = Arc::new(Dataset::new(entries, 100, 1).unwrap());
         let side = Side::new(Arc::new(StoreSubject::new(table, open(server, table).await)), dataset);
-        load(&side, &measuring.progress).await.unwrap();
-        // A process of the server maps each page of the shared memory when it first looks at it. That is paid once.
+        load(&side, &options.progress).await.unwrap();
+        // Warm-up: a server process maps each page of the shared buffers on its first access.
         let mut traffic = side.dataset.traffic();
         side.subject.operate(Operation::Get, &mut traffic, 50_000).await.unwrap();
         sides.push((side, traffic));
     }
     let mut bars = Vec::new();
     for operation in [Operation::Get, Operation::Overwrite, Operation::SetTtl] {
-        let rounds = measuring.rounds();
+        let rounds = options.rounds();
         let mut figures = [Series::default(), Series::default()];
         for round in 0..=rounds.count {
-            // Call by call in turns: what the disk does meanwhile is then the same for both.
+            // Alternate call by call, so that noise of the disk affects both sides.
             let (start, mut times) = (Instant::now(), [Series::default(), Series::default()]);
-            while start.elapsed() < 2 * rounds.turn || times[0].0.len() < 50 {
+            while start.elapsed() < 2 * rounds.slice || times[0].0.len() < 50 {
                 for ((side, traffic), times) in sides.iter_mut().zip(&mut times) {
                     let issued = Instant::now();
                     side.subject.operate(operation, traffic, 1).await.unwrap();
@@ -89,15 +89,16 @@ async fn flat(server: &Postgres, measuring: &Measuring) -> Vec<Bar> {
             }
         }
         let [small, large] = figures;
-        let what = format!("{operation}: median of 1,000,000 rows beside that of 1,000: time");
-        let [micros, beside] = [&large, &small].map(median);
-        let bar = Bar::new("bar-pg-flat", what, Required::AtMost(1.5), &large.over(&small));
-        bars.push(bar.beside(format!("{micros:.0} µs, {beside:.0} µs")));
+        let label = format!("{operation}: p50, 1,000,000 rows vs 1,000: time");
+        let [large_micros, small_micros] = [&large, &small].map(median);
+        let bar = Bar::new("bar-pg-flat", label, Required::AtMost(1.5), &large.over(&small));
+        bars.push(bar.details(format!("{large_micros:.0} µs, {small_micros:.0} µs")));
     }
     bars
 }
 
-/// A million overwrites of ten thousand keys, all with a time to live: how many stay in their page, how large the table gets.
+/// Measures the share of HOT updates and the growth of the table under 1,000,000 overwrites of 10,000 keys, all with a
+/// TTL.
 async fn churn(server: &Postgres) -> Vec<Bar> {
     const KEYS: u64 = 10_000;
     let store = open(server, "churn").await;
@@ -116,27 +117,22 @@ async fn churn(server: &Postgres) -> Vec<Bar> {
         write((0..10_000).map(|_| picks.below(KEYS)).collect()).await;
         largest = largest.max(size());
     }
-    // The counters of a session are told when it has been idle for a while.
+    // A session reports its statistics only after it has been idle for a while.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let counted = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'churn'";
-    let counted = server.psql("kv", counted).unwrap();
-    let (updates, hot) = counted.trim().split_once('|').unwrap();
+    let statistics = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'churn'";
+    let statistics = server.psql("kv", statistics).unwrap();
+    let (updates, hot) = statistics.trim().split_once('|').unwrap();
     let (updates, hot): (f64, f64) = (updates.parse().unwrap(), hot.parse().unwrap());
     vec![
+        Bar::once("bar-pg-flat", "overwrite with TTL: share of HOT updates", Required::AtLeast(0.5), hot / updates)
+            .details(format!("{updates} overwrites")),
+        // If dead rows were never removed, the table would be about 80 times as large.
         Bar::once(
             "bar-pg-flat",
-            "share of overwrites with ttl within their page",
-            Required::AtLeast(0.5),
-            hot / updates,
-        )
-        .beside(format!("{updates} overwrites")),
-        // Rows that nothing cleans away would make it some eighty times as large.
-        Bar::once(
-            "bar-pg-flat",
-            "1,000,000 overwrites of 10,000 keys: the table at most, beside loaded",
+            "1,000,000 overwrites of 10,000 keys: largest table size vs size after load",
             Required::AtMost(4.0),
             largest as f64 / loaded as f64,
         )
-        .beside(format!("{:.1} MB, {:.1} MB", largest as f64 / 1e6, loaded as f64 / 1e6)),
+        .details(format!("{:.1} MB, {:.1} MB", largest as f64 / 1e6, loaded as f64 / 1e6)),
     ]
 }

@@ -1,4 +1,4 @@
-//! What it costs that changes can be watched.
+//! The cost of change notification for writers.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use anykv::{KeyPrefix, KvStore, WatchQuery};
 use kv_cli::bench::{Dataset, Operation, Side, StoreSubject, figure, load};
 use test_servers::redis::Redis;
 
-use super::memory::times;
-use super::{Measuring, apart, postgres, redis};
+use super::memory::medians;
+use super::{BenchOptions, on_own_thread, postgres, redis};
 use crate::bar::{Bar, Required};
-use crate::raw::Inline;
+use crate::raw::SyncDriver;
 use crate::rounds::median;
 
-/// So many tasks overwrite.
+/// The number of tasks that overwrite.
 const TASKS: usize = 16;
 
-pub(super) async fn bars(measuring: &Measuring) -> Vec<Bar> {
-    let mut bars = vec![apart(|| unheard(measuring))];
+pub(super) async fn bars(options: &BenchOptions) -> Vec<Bar> {
+    let mut bars = vec![on_own_thread(|| subscriber_check(options))];
     let folder = tempfile::tempdir().unwrap();
     let sqlite = anykv::sqlite::SqliteStore::open(folder.path().join("kv.db")).await.unwrap();
     let sled = anykv::sled::SledStore::open(folder.path().join("kv.sled")).await.unwrap();
@@ -37,80 +37,82 @@ pub(super) async fn bars(measuring: &Measuring) -> Vec<Bar> {
     let dataset = Arc::new(Dataset::new(10_000, 100, 1).unwrap());
     for (name, store) in stores {
         let side = Side::new(Arc::new(StoreSubject::new(name, Arc::clone(&store))), Arc::clone(&dataset));
-        load(&side, &measuring.progress).await.unwrap();
-        bars.push(watched_elsewhere(name, &store, &side, measuring).await);
+        load(&side, &options.progress).await.unwrap();
+        bars.push(watcher_on_another_prefix(name, &store, &side, options).await);
         store.close().await.unwrap();
     }
-    bars.push(without_trigger(&server, &dataset, measuring).await);
+    bars.push(without_trigger(&server, &dataset, options).await);
     bars
 }
 
-/// In memory a write that nobody hears asks one hub whether anybody listens.
-fn unheard(measuring: &Measuring) -> Bar {
-    let (rounds, hub) = (measuring.rounds(), Hub::<Changes>::new());
+/// Measures the check for subscribers. In memory, a write without watchers checks one hub.
+fn subscriber_check(options: &BenchOptions) -> Bar {
+    let (rounds, hub) = (options.rounds(), Hub::<Changes>::new());
     let store: Arc<dyn KvStore> = Arc::new(MemoryStore::new());
     let keys: Vec<_> = (0..10_000).map(|number| Dataset::key(number).unwrap()).collect();
     for key in &keys {
-        Inline::set(&store, key, "value".into());
+        SyncDriver::set(&store, key, "value".into());
     }
-    let mut places = [0; 2];
-    let [set, told] = rounds.run_inline(|side| match side {
-        0 => rounds.nanos(&keys, &mut places[0], |key| Inline::set(&store, key, "value".into())),
-        _ => rounds.nanos(&keys, &mut places[1], |key| {
+    let mut positions = [0; 2];
+    let [set, check] = rounds.run_inline(|side| match side {
+        0 => rounds.nanos(&keys, &mut positions[0], |key| SyncDriver::set(&store, key, "value".into())),
+        _ => rounds.nanos(&keys, &mut positions[1], |key| {
             if black_box(&hub).has_subscribers() {
                 black_box(key);
             }
         }),
     });
-    let what = "kv-memory, unwatched: share of an overwrite that asks whether anybody listens";
-    Bar::new("bar-watch", what, Required::AtMost(0.05), &told.over(&set)).beside(times(&told, &set))
+    let label = "kv-memory without watchers: share of an overwrite spent on the subscriber check";
+    Bar::new("bar-watch", label, Required::AtMost(0.05), &check.over(&set)).details(medians(&check, &set))
 }
 
-/// A watcher on a prefix that nobody writes, in every other turn.
-async fn watched_elsewhere(name: &str, store: &Arc<dyn KvStore>, side: &Side, measuring: &Measuring) -> Bar {
-    let rounds = measuring.rounds();
-    measuring.progress.stage("watch", 0);
+/// Compares overwrites with a watcher on a prefix without writes against overwrites without a watcher.
+async fn watcher_on_another_prefix(name: &str, store: &Arc<dyn KvStore>, side: &Side, options: &BenchOptions) -> Bar {
+    let rounds = options.rounds();
+    options.progress.stage("watch", 0);
     let [watched, alone] = rounds
-        .run(async |turn| {
-            let watching = match turn {
+        .run(async |watched| {
+            let watcher = match watched {
                 0 => Some(store.watch(&WatchQuery::prefix(KeyPrefix::new(["elsewhere"]).unwrap())).await.unwrap()),
                 _ => None,
             };
-            let rate = rounds.rate_of_tasks(side, Operation::Overwrite, TASKS).await;
-            drop(watching);
-            rate
+            let throughput = rounds.throughput_of_tasks(side, Operation::Overwrite, TASKS).await;
+            drop(watcher);
+            throughput
         })
         .await;
-    let what = format!("{name}: overwrite with a watcher on another prefix beside none, {TASKS} tasks: rate");
-    Bar::new("bar-watch", what, Required::AtLeast(0.9), &watched.over(&alone)).beside(format!(
+    let label = format!("{name}: overwrite with a watcher on another prefix vs none, {TASKS} tasks: throughput");
+    Bar::new("bar-watch", label, Required::AtLeast(0.9), &watched.over(&alone)).details(format!(
         "{}/s, {}/s",
         figure(median(&watched)),
         figure(median(&alone))
     ))
 }
 
-/// On PostgreSQL the table has a trigger, which is disabled while nobody watches; the other table has lost it.
+/// Compares a PostgreSQL table, whose trigger is disabled while there is no watcher, with a table whose trigger was
+/// dropped.
 async fn without_trigger(
     server: &Arc<test_servers::postgres::Postgres>,
     dataset: &Arc<Dataset>,
-    measuring: &Measuring,
+    options: &BenchOptions,
 ) -> Bar {
     let mut sides = Vec::new();
     for table in ["with_trigger", "without_trigger"] {
         let store = open_table(server, table).await;
         let side = Side::new(Arc::new(StoreSubject::new(table, store)), Arc::clone(dataset));
-        load(&side, &measuring.progress).await.unwrap();
+        load(&side, &options.progress).await.unwrap();
         sides.push(side);
     }
     let triggers = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'without_trigger'::regclass AND NOT tgisinternal";
     for trigger in server.psql("kv", triggers).unwrap().lines() {
         server.psql("kv", &format!("DROP TRIGGER \"{trigger}\" ON without_trigger")).unwrap();
     }
-    let rounds = measuring.rounds();
+    let rounds = options.rounds();
     let [with, without] =
-        rounds.run(async |side| rounds.rate_of_tasks(&sides[side], Operation::Overwrite, TASKS).await).await;
-    let what = format!("kv-postgres, unwatched: overwrite beside a table without trigger, {TASKS} tasks: rate");
-    Bar::new("bar-watch", what, Required::AtLeast(0.95), &with.over(&without)).beside(format!(
+        rounds.run(async |side| rounds.throughput_of_tasks(&sides[side], Operation::Overwrite, TASKS).await).await;
+    let label =
+        format!("kv-postgres without watchers: overwrite vs a table without trigger, {TASKS} tasks: throughput");
+    Bar::new("bar-watch", label, Required::AtLeast(0.95), &with.over(&without)).details(format!(
         "{}/s, {}/s",
         figure(median(&with)),
         figure(median(&without))

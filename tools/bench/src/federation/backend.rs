@@ -1,4 +1,4 @@
-//! What is under the layers, and who plays on it.
+//! A backend, and the layers that play the recorded traffic on it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,20 +14,20 @@ use test_servers::postgres::Postgres;
 use test_servers::redis::Redis;
 
 use super::CLIENTS;
-use super::own::Own;
 use super::player::{Player, Program};
+use super::store_peer::StorePeer;
 use crate::bars::{postgres, redis};
-use crate::programs::program;
+use crate::programs::build;
 
-/// Every backend.
+/// The backends that can be measured.
 pub(crate) const BACKENDS: [&str; 5] = ["memory", "redis", "postgres", "sqlite", "sled"];
 
-/// The recording.
+/// Returns the path of the recording.
 pub(super) fn recording() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../workloads/federation.jsonl.gz")
 }
 
-/// A server or a folder, and our store in it.
+/// A server or a folder, and a store of anykv on it.
 pub(super) struct Backend {
     name: String,
     folder: tempfile::TempDir,
@@ -59,7 +59,7 @@ impl Backend {
                 Arc::new(anykv::sqlite::SqliteStore::open(folder.path().join("kv.db")).await.unwrap())
             }
             _ => {
-                // As opendal's, which leaves flushing to sled.
+                // The same durability as opendal, which leaves flushing to sled.
                 let durability = SledDurability::Interval(Duration::from_millis(500));
                 let builder = SledStore::builder().durability(durability);
                 Arc::new(builder.open(folder.path().join("kv.sled")).await.unwrap())
@@ -68,10 +68,10 @@ impl Backend {
         Self { name: name.to_owned(), folder, redis: redis_server, postgres: postgres_server, store }
     }
 
-    /// What an acknowledged write of each survives.
+    /// Describes which failures an acknowledged write survives.
     pub(super) fn durability(&self) -> &'static str {
         match self.name.as_str() {
-            "memory" => "nothing survives the process",
+            "memory" => "no write survives the process",
             "redis" => "a write survives the process",
             "postgres" => "a write survives a loss of power",
             "sqlite" => "a write survives a loss of power (Keyv and Fedify: as their SQLite is set)",
@@ -79,23 +79,23 @@ impl Backend {
         }
     }
 
-    /// Our store as applications hold it.
+    /// Returns the store of anykv as applications hold it.
     pub(super) fn kv(&self) -> Kv {
         Kv::new(Arc::clone(&self.store))
     }
 
-    /// Everybody who can play on it, we first.
+    /// Starts all layers that support the backend, anykv first. The error is the reason why a layer cannot run.
     pub(super) fn players(&self) -> Vec<(String, Result<Player, String>)> {
         let trace = Arc::new(Trace::read(&recording(), CLIENTS));
-        let own = Player::Own(Arc::new(Own(Arc::clone(&self.store))), trace);
-        let mut players = vec![("anykv".to_owned(), Ok(own))];
-        let own_path = |name: &str| self.folder.path().join(name).display().to_string();
+        let anykv_player = Player::Local(Arc::new(StorePeer(Arc::clone(&self.store))), trace);
+        let mut players = vec![("anykv".to_owned(), Ok(anykv_player))];
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
         let url = |name: &str| match (&self.redis, &self.postgres) {
             (Some(server), _) => server.url(),
             (_, Some(server)) => server.url(),
-            _ => format!("{}:{}", self.name, own_path(name)),
+            _ => format!("{}:{}", self.name, path(name)),
         };
-        let rust = program(Some("peers"), "peers");
+        let rust = build(Some("peers"), "peers");
         let file = recording().display().to_string();
         let clients = CLIENTS.to_string();
         let mut add = |name: &str, started: Result<Program, String>| {
@@ -122,7 +122,7 @@ impl Backend {
     }
 }
 
-/// The script for Node with what it imports beside it, and a Node that is new enough for all of that.
+/// The Node script in a folder with its dependencies, and a Node version that supports them.
 struct Node {
     program: PathBuf,
     script: PathBuf,
@@ -138,7 +138,7 @@ impl Node {
         }
         let program = folder.join("node_modules/.bin/node");
         if !program.exists() {
-            eprintln!("installing what Node needs ...");
+            eprintln!("installing the dependencies of the Node script ...");
             let mut npm = Command::new("npm");
             npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&folder);
             let status = npm.stdout(std::process::Stdio::null()).status().map_err(|error| format!("npm: {error}"))?;

@@ -1,8 +1,9 @@
-//! The recorded traffic of a federated server, by 16 clients, on our stores and on other layers over the same backend.
+//! Replay of the recorded traffic of a federated server by 16 clients, on our stores and on other layers over the same
+//! backend.
 
 mod backend;
-mod own;
 mod player;
+mod store_peer;
 
 use std::time::Duration;
 
@@ -14,41 +15,41 @@ use kv_cli::replay::{Replay, Settings, Workload};
 use self::backend::Backend;
 use self::player::Player;
 use crate::bar::{Bar, Required};
-use crate::bars::Measuring;
+use crate::bars::BenchOptions;
 
 pub(crate) use self::backend::BACKENDS;
 
-/// How far ahead of Fedify's store on PostgreSQL ours must be, where as many rows are there as in production.
-const FAR: f64 = 100.0;
+/// The required throughput relative to Fedify's store on PostgreSQL, with as many rows as in production.
+const FEDIFY_POSTGRES_RATIO: f64 = 100.0;
 
-/// How many clients play.
+/// The number of clients of the replay.
 pub(crate) const CLIENTS: usize = 16;
 
-/// One side: who it is, and what its turns came to.
+/// One layer and its results.
 #[derive(Debug)]
 struct Side {
     name: String,
     player: Player,
-    rates: Series,
+    throughput: Series,
     wrong: u64,
-    /// Why it is not run, or not any more.
+    /// The reason why the layer did not start or stopped.
     failed: Option<String>,
 }
 
-/// Plays on each backend, prints a table for each, and gives the bars.
-pub(crate) async fn run(backends: &[String], measuring: &Measuring) -> Vec<Bar> {
+/// Measures the backends, prints a table for each, and returns the bars.
+pub(crate) async fn run(backends: &[String], options: &BenchOptions) -> Vec<Bar> {
     let mut bars = Vec::new();
     for name in BACKENDS.into_iter().filter(|name| backends.is_empty() || backends.iter().any(|wanted| wanted == name))
     {
-        bars.extend(one(name, measuring).await);
+        bars.extend(measure(name, options).await);
     }
     bars
 }
 
-async fn one(name: &str, measuring: &Measuring) -> Vec<Bar> {
+async fn measure(name: &str, options: &BenchOptions) -> Vec<Bar> {
     let backend = Backend::start(name).await;
-    // Layers that sync each write by itself would take minutes to load more.
-    let share = if measuring.full {
+    // Layers that sync each write separately would take minutes to load more.
+    let share = if options.full {
         1.0
     } else if matches!(name, "sqlite" | "sled") {
         0.02
@@ -59,9 +60,9 @@ async fn one(name: &str, measuring: &Measuring) -> Vec<Bar> {
     for (layer, player) in backend.players() {
         let (player, failed) = match player {
             Ok(player) => (player, None),
-            Err(reason) => (Player::Absent, Some(reason)),
+            Err(reason) => (Player::Unavailable, Some(reason)),
         };
-        sides.push(Side { name: layer, player, rates: Series::default(), wrong: 0, failed });
+        sides.push(Side { name: layer, player, throughput: Series::default(), wrong: 0, failed });
     }
     let mut entries = 0;
     for side in &mut sides {
@@ -74,34 +75,34 @@ async fn one(name: &str, measuring: &Measuring) -> Vec<Bar> {
             Err(reason) => side.fail(reason),
         }
     }
-    for round in 0..=measuring.settings.rounds {
+    for round in 0..=options.settings.rounds {
         for side in &mut sides {
-            side.turn(round > 0, measuring.settings.duration).await;
+            side.play(round > 0, options.settings.duration).await;
         }
     }
     for side in sides.iter().filter(|side| side.failed.is_some()) {
         eprintln!("{name}: {}: NOT RUN: {}", side.name, side.failed.as_deref().unwrap_or_default());
     }
-    println!("### {name}, {CLIENTS} clients, {entries} entries loaded before, {}\n", backend.durability());
+    println!("### {name}, {CLIENTS} clients, {entries} entries loaded, {}\n", backend.durability());
     println!("{}", table(&sides));
-    let mut bars = compared(name, entries, &sides, measuring.full);
-    bars.push(checked(name, &backend.kv()).await);
+    let mut bars = ratio_bars(name, entries, &sides, options.full);
+    bars.push(wrong_answers_bar(name, &backend.kv()).await);
     bars
 }
 
 impl Side {
     fn fail(&mut self, reason: String) {
         self.failed.get_or_insert(reason);
-        self.player = Player::Absent;
+        self.player = Player::Unavailable;
     }
 
-    async fn turn(&mut self, counts: bool, at_most: Duration) {
+    async fn play(&mut self, is_measured: bool, limit: Duration) {
         if self.failed.is_some() {
             return;
         }
-        match self.player.play(at_most).await {
-            Ok(played) if counts => {
-                self.rates.0.push(played.operations as f64 / played.seconds);
+        match self.player.play(limit).await {
+            Ok(played) if is_measured => {
+                self.throughput.0.push(played.operations as f64 / played.seconds);
                 self.wrong += played.wrong;
             }
             Ok(_) => {}
@@ -111,14 +112,14 @@ impl Side {
 }
 
 fn table(sides: &[Side]) -> Table {
-    let mut table = Table::new(["layer", "operations a second", "ours by theirs", "wrong answers"]);
+    let mut table = Table::new(["layer", "operations/s", "anykv ÷ layer", "wrong answers"]);
     for side in sides {
-        let ratio = sides[0].rates.over(&side.rates).spread();
-        match side.rates.spread().filter(|_| side.failed.is_none()) {
-            Some(rate) => {
+        let ratio = sides[0].throughput.over(&side.throughput).spread();
+        match side.throughput.spread().filter(|_| side.failed.is_none()) {
+            Some(throughput) => {
                 table.row([
                     side.name.clone(),
-                    spread(rate),
+                    spread(throughput),
                     ratio.map_or_else(String::new, spread),
                     side.wrong.to_string(),
                 ]);
@@ -129,32 +130,33 @@ fn table(sides: &[Side]) -> Table {
     table
 }
 
-fn compared(backend: &str, entries: u64, sides: &[Side], full: bool) -> Vec<Bar> {
-    let ours = &sides[0].rates;
+fn ratio_bars(backend: &str, entries: u64, sides: &[Side], full: bool) -> Vec<Bar> {
+    let ours = &sides[0].throughput;
     let peers = sides.iter().skip(1).filter(|side| side.failed.is_none());
     let bar = |side: &Side| {
-        let is_far = backend == "postgres" && side.name == "Fedify" && full;
-        let required = Required::AtLeast(if is_far { FAR } else { 1.0 });
-        let what = format!("{backend}: the replay beside {}, {entries} entries loaded: rate", side.name);
-        let [own, theirs] = [ours, &side.rates].map(|rates| figure(crate::rounds::median(rates)));
-        Bar::new("bar-federation", what, required, &ours.over(&side.rates)).beside(format!("{own}/s, {theirs}/s"))
+        let has_required_ratio = backend == "postgres" && side.name == "Fedify" && full;
+        let required = Required::AtLeast(if has_required_ratio { FEDIFY_POSTGRES_RATIO } else { 1.0 });
+        let label = format!("{backend}: replay vs {}, {entries} entries loaded: throughput", side.name);
+        let [own, theirs] = [ours, &side.throughput].map(|series| figure(crate::rounds::median(series)));
+        Bar::new("bar-federation", label, required, &ours.over(&side.throughput))
+            .details(format!("{own}/s, {theirs}/s"))
     };
     let mut bars: Vec<Bar> = peers.map(bar).collect();
     if backend == "postgres" && !full {
-        // Each of Fedify's writes looks through its whole table.
-        let what = "postgres: the replay beside Fedify, 200,000 rows and more (only with --full): rate";
-        bars.push(Bar::spread("bar-federation", what, Required::AtLeast(FAR), None));
+        // Each write of Fedify's store scans its whole table, so the ratio depends on the number of rows.
+        let label = "postgres: replay vs Fedify, at least 200,000 rows (only with --full): throughput";
+        bars.push(Bar::spread("bar-federation", label, Required::AtLeast(FEDIFY_POSTGRES_RATIO), None));
     }
     bars
 }
 
-/// The replay that checks every answer of ours against a model.
-async fn checked(backend: &str, kv: &Kv) -> Bar {
+/// Replays the recording and checks every answer of anykv against a model.
+async fn wrong_answers_bar(backend: &str, kv: &Kv) -> Bar {
     let file = std::fs::File::open(backend::recording()).unwrap();
     let workload = Workload::read(file, None).unwrap();
     let replay = Replay::new(kv, workload, Settings { clients: CLIENTS, ..Settings::default() }).unwrap();
     let report = replay.run(&Progress::hidden()).await.unwrap();
     replay.clear().await.unwrap();
-    let what = format!("{backend}: wrong answers and errors of ours, by `kv replay`'s model");
-    Bar::once("bar-federation", what, Required::AtMost(0.0), (report.wrong + report.errors) as f64)
+    let label = format!("{backend}: wrong answers and errors of anykv, checked by the model of `kv replay`");
+    Bar::once("bar-federation", label, Required::AtMost(0.0), (report.wrong + report.errors) as f64)
 }

@@ -1,4 +1,4 @@
-//! Who plays: a store of this process, or a program that is told when.
+//! A player of the recorded traffic: a store in this process, or a separate program.
 
 use std::fmt;
 use std::path::Path;
@@ -6,38 +6,40 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use player::{Order, Peer, Played, Prefilled, Trace, play, prefill};
+use player::{Peer, Played, Prefilled, Request, Trace, play, prefill};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 /// One side of a comparison.
 pub(super) enum Player {
-    Own(Arc<dyn Peer>, Arc<Trace>),
+    /// A store in this process.
+    Local(Arc<dyn Peer>, Arc<Trace>),
+    /// A separate program.
     Program(Box<Program>),
-    /// It could not be had, or has failed.
-    Absent,
+    /// A player that did not start or has failed.
+    Unavailable,
 }
 
 impl Player {
     pub(super) async fn prefill(&mut self, share: f64) -> Result<Prefilled, String> {
         match self {
-            Self::Own(peer, _) => {
+            Self::Local(peer, _) => {
                 let start = Instant::now();
                 let entries = prefill(peer, share).await;
                 Ok(Prefilled { entries, seconds: start.elapsed().as_secs_f64() })
             }
-            Self::Program(program) => program.order(Order::Prefill(share)).await,
-            Self::Absent => Err("it is not there".to_owned()),
+            Self::Program(program) => program.request(Request::Prefill(share)).await,
+            Self::Unavailable => Err("the player is unavailable".to_owned()),
         }
     }
 
-    /// Plays for so long at most.
-    pub(super) async fn play(&mut self, at_most: Duration) -> Result<Played, String> {
+    /// Plays the traffic for at most this time.
+    pub(super) async fn play(&mut self, limit: Duration) -> Result<Played, String> {
         match self {
-            Self::Own(peer, trace) => Ok(play(peer, trace, at_most).await),
-            Self::Program(program) => program.order(Order::Play(at_most.as_secs_f64())).await,
-            Self::Absent => Err("it is not there".to_owned()),
+            Self::Local(peer, trace) => Ok(play(peer, trace, limit).await),
+            Self::Program(program) => program.request(Request::Play(limit.as_secs_f64())).await,
+            Self::Unavailable => Err("the player is unavailable".to_owned()),
         }
     }
 }
@@ -45,57 +47,58 @@ impl Player {
 impl fmt::Debug for Player {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Own(..) => "Own",
+            Self::Local(..) => "Local",
             Self::Program(_) => "Program",
-            Self::Absent => "Absent",
+            Self::Unavailable => "Unavailable",
         })
     }
 }
 
-/// A program that has not answered after this time never will: openkeyv's store on sled stands still in a flush now and then.
-const PATIENCE: Duration = Duration::from_mins(5);
+/// The timeout of an answer. openkeyv's store on sled sometimes hangs in a flush.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// A program that takes orders; see the crate `player`.
+/// A program that serves requests on standard input; see the crate `player`.
 pub(super) struct Program {
     child: Child,
-    orders: ChildStdin,
+    requests: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
-    /// What it says when it fails.
-    complaints: tempfile::NamedTempFile,
+    /// Its standard error.
+    stderr: tempfile::NamedTempFile,
 }
 
 impl Program {
-    /// Starts it with these arguments.
+    /// Starts a program with these arguments.
     pub(super) fn start(program: &Path, arguments: &[&str]) -> Result<Self, String> {
-        let complaints = tempfile::NamedTempFile::new().unwrap();
+        let stderr = tempfile::NamedTempFile::new().unwrap();
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        command.stderr(complaints.reopen().unwrap());
+        command.stderr(stderr.reopen().unwrap());
         let mut child = command.spawn().map_err(|error| error.to_string())?;
-        let (orders, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Ok(Self { child, orders, answers: BufReader::new(answers).lines(), complaints })
+        let (requests, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Ok(Self { child, requests, answers: BufReader::new(answers).lines(), stderr })
     }
 
-    async fn order<T: serde::de::DeserializeOwned>(&mut self, order: Order) -> Result<T, String> {
-        let line = serde_json::to_string(&order).unwrap() + "\n";
-        if self.orders.write_all(line.as_bytes()).await.is_err() {
-            return Err(self.complaint().await);
+    async fn request<T: serde::de::DeserializeOwned>(&mut self, request: Request) -> Result<T, String> {
+        let line = serde_json::to_string(&request).unwrap() + "\n";
+        if self.requests.write_all(line.as_bytes()).await.is_err() {
+            return Err(self.failure().await);
         }
-        match timeout(PATIENCE, self.answers.next_line()).await {
+        match timeout(ANSWER_TIMEOUT, self.answers.next_line()).await {
             Ok(Ok(Some(answer))) => serde_json::from_str(&answer).map_err(|error| format!("{error}: {answer}")),
-            Ok(_) => Err(self.complaint().await),
+            Ok(_) => Err(self.failure().await),
             Err(_) => {
                 let _ = self.child.start_kill();
-                Err(format!("no answer for {} s", PATIENCE.as_secs()))
+                Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))
             }
         }
     }
 
-    /// Why it ended: the line of what it said that looks like a reason.
-    async fn complaint(&mut self) -> String {
+    /// Waits for the exit of the program. Returns its status and the first line of its standard error that looks like
+    /// an error.
+    async fn failure(&mut self) -> String {
         let status = self.child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
-        let said = std::fs::read_to_string(self.complaints.path()).unwrap_or_default();
-        let reason = said.lines().find(|line| line.contains("rror") || line.contains("panicked"));
-        format!("{status}: {}", reason.or(said.lines().last()).unwrap_or("it said nothing"))
+        let output = std::fs::read_to_string(self.stderr.path()).unwrap_or_default();
+        let reason = output.lines().find(|line| line.contains("rror") || line.contains("panicked"));
+        format!("{status}: {}", reason.or(output.lines().last()).unwrap_or("no output"))
     }
 }

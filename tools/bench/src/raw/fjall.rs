@@ -1,11 +1,11 @@
-//! fjall, which is told to sync each batch.
+//! fjall, with a sync after each batch.
 
 use std::path::Path;
 
 use anykv::{Bytes, Key, KeyPrefix};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use super::inline::{Inline, range};
+use super::sync::{SyncDriver, range};
 
 pub(crate) struct RawFjall {
     database: Database,
@@ -26,7 +26,7 @@ impl std::fmt::Debug for RawFjall {
     }
 }
 
-impl Inline for RawFjall {
+impl SyncDriver for RawFjall {
     fn name(&self) -> &'static str {
         "fjall"
     }

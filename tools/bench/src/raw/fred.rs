@@ -1,11 +1,11 @@
-//! fred: one connection, one command a call.
+//! fred: one connection, one command per call.
 
 use anykv::{Bytes, Key, KeyPrefix};
 use fred::prelude::{Client, ClientLike, Config, Expiration, KeysInterface};
 use fred::types::Value;
 use kv_cli::bench::{Operation, TTL};
 
-use super::remote::Remote;
+use super::remote::RemoteDriver;
 
 #[derive(Debug, Clone)]
 pub(crate) struct RawFred(Client);
@@ -22,7 +22,7 @@ fn name(key: &Key) -> String {
     format!("fred#{}", key.as_str())
 }
 
-impl Remote for RawFred {
+impl RemoteDriver for RawFred {
     fn name(&self) -> &'static str {
         "fred"
     }

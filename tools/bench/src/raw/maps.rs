@@ -1,4 +1,4 @@
-//! Maps and caches in memory.
+//! In-memory maps and caches.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -7,20 +7,20 @@ use std::time::SystemTime;
 
 use anykv::{Bytes, DeleteOptions, Key, KvStore, SetOptions};
 
-use super::inline::{Inline, now};
+use super::sync::{SyncDriver, poll_until_ready};
 
-/// The value and the deadline that a map would have to check as well.
+/// A value and its deadline, which a map would have to check as a store does.
 type Entry = (Bytes, Option<SystemTime>);
 
 fn live((value, deadline): &Entry) -> Option<Bytes> {
     deadline.is_none_or(|deadline| deadline > SystemTime::now()).then(|| value.clone())
 }
 
-/// The map that everybody would write first.
+/// The simplest concurrent map.
 #[derive(Debug, Default)]
 pub(crate) struct MutexMap(Mutex<HashMap<Key, Entry>>);
 
-impl Inline for MutexMap {
+impl SyncDriver for MutexMap {
     fn name(&self) -> &'static str {
         "Mutex<HashMap>"
     }
@@ -41,7 +41,7 @@ impl Inline for MutexMap {
 #[derive(Debug, Default)]
 pub(crate) struct RawDashMap(dashmap::DashMap<Key, Entry>);
 
-impl Inline for RawDashMap {
+impl SyncDriver for RawDashMap {
     fn name(&self) -> &'static str {
         "DashMap"
     }
@@ -59,7 +59,7 @@ impl Inline for RawDashMap {
     }
 }
 
-/// moka's asynchronous cache, as it is by default but for the weigher, which bounds bytes and not entries.
+/// moka's asynchronous cache with LRU eviction and a weigher, which bounds bytes instead of entries.
 #[derive(Debug)]
 pub(crate) struct RawMoka(moka::future::Cache<Key, Bytes>);
 
@@ -68,34 +68,35 @@ impl RawMoka {
         Self(Self::builder().build())
     }
 
-    /// One that tells of what it evicts, as a store has to that watchers follow. moka then takes a lock for each key.
-    pub(crate) fn telling() -> Self {
-        let heard = |key: Arc<Key>, value: Bytes, _| drop(black_box((key, value)));
-        Self(Self::builder().eviction_listener(heard).build())
+    /// Creates a cache with an eviction listener, which a store with watchers needs. moka then locks each key on
+    /// writes.
+    pub(crate) fn with_listener() -> Self {
+        let listener = |key: Arc<Key>, value: Bytes, _| drop(black_box((key, value)));
+        Self(Self::builder().eviction_listener(listener).build())
     }
 
     fn builder() -> moka::future::CacheBuilder<Key, Bytes, moka::future::Cache<Key, Bytes>> {
-        let weigh = |_: &Key, value: &Bytes| u32::try_from(value.len()).unwrap();
+        let weigher = |_: &Key, value: &Bytes| u32::try_from(value.len()).unwrap();
         let policy = moka::policy::EvictionPolicy::lru();
-        moka::future::Cache::builder().max_capacity(1 << 40).weigher(weigh).eviction_policy(policy)
+        moka::future::Cache::builder().max_capacity(1 << 40).weigher(weigher).eviction_policy(policy)
     }
 }
 
-impl Inline for RawMoka {
+impl SyncDriver for RawMoka {
     fn name(&self) -> &'static str {
         "moka"
     }
 
     fn get(&self, key: &Key) -> Option<Bytes> {
-        now(self.0.get(key))
+        poll_until_ready(self.0.get(key))
     }
 
     fn set(&self, key: &Key, value: Bytes) {
-        now(self.0.insert(key.clone(), value));
+        poll_until_ready(self.0.insert(key.clone(), value));
     }
 
     fn remove(&self, key: &Key) {
-        now(self.0.invalidate(key));
+        poll_until_ready(self.0.invalidate(key));
     }
 }
 
@@ -104,12 +105,12 @@ pub(crate) struct RawQuickCache(quick_cache::sync::Cache<Key, Bytes>);
 
 impl RawQuickCache {
     pub(crate) fn new() -> Self {
-        // Far more than there will be: what it evicts is not the subject.
+        // A capacity above the number of entries, so that nothing is evicted.
         Self(quick_cache::sync::Cache::new(1 << 26))
     }
 }
 
-impl Inline for RawQuickCache {
+impl SyncDriver for RawQuickCache {
     fn name(&self) -> &'static str {
         "quick_cache"
     }
@@ -127,21 +128,21 @@ impl Inline for RawQuickCache {
     }
 }
 
-/// A store of anykv that answers at once, beside the maps: through `Arc<dyn KvStore>`, as applications hold it.
-impl Inline for Arc<dyn KvStore> {
+/// An in-memory store of anykv, called through `Arc<dyn KvStore>` as applications hold it.
+impl SyncDriver for Arc<dyn KvStore> {
     fn name(&self) -> &'static str {
         "anykv"
     }
 
     fn get(&self, key: &Key) -> Option<Bytes> {
-        Some(now(KvStore::get(self, key)).unwrap()?.value)
+        Some(poll_until_ready(KvStore::get(self, key)).unwrap()?.value)
     }
 
     fn set(&self, key: &Key, value: Bytes) {
-        assert!(now(KvStore::set(self, key, value, &SetOptions::default())).unwrap().is_stored());
+        assert!(poll_until_ready(KvStore::set(self, key, value, &SetOptions::default())).unwrap().is_stored());
     }
 
     fn remove(&self, key: &Key) {
-        assert!(now(KvStore::delete(self, key, &DeleteOptions::default())).unwrap().is_deleted());
+        assert!(poll_until_ready(KvStore::delete(self, key, &DeleteOptions::default())).unwrap().is_deleted());
     }
 }

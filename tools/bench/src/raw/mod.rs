@@ -1,8 +1,7 @@
-//! The drivers without a store, as whoever needs no more would use them.
+//! The raw drivers, used as an application without anykv would use them.
 
 mod fjall;
 mod fred;
-mod inline;
 mod maps;
 mod postgres;
 mod redb;
@@ -10,10 +9,10 @@ mod redis;
 mod remote;
 mod sled;
 mod sqlite;
+mod sync;
 
 pub(crate) use self::fjall::RawFjall;
 pub(crate) use self::fred::RawFred;
-pub(crate) use self::inline::{Inline, InlineSubject, now};
 pub(crate) use self::maps::{MutexMap, RawDashMap, RawMoka, RawQuickCache};
 pub(crate) use self::postgres::{CONNECTIONS, RawPostgres};
 pub(crate) use self::redb::RawRedb;
@@ -21,3 +20,4 @@ pub(crate) use self::redis::RawRedis;
 pub(crate) use self::remote::RemoteSubject;
 pub(crate) use self::sled::RawSled;
 pub(crate) use self::sqlite::RawSqlite;
+pub(crate) use self::sync::{SyncDriver, SyncSubject, poll_until_ready};

@@ -1,16 +1,16 @@
-//! tokio-postgres by deadpool: a connection is taken for each call, with prepared statements.
+//! tokio-postgres with a deadpool pool. Each call takes a connection and uses prepared statements.
 
 use anykv::postgres::deadpool_postgres::tokio_postgres::{Config, NoTls};
 use anykv::postgres::deadpool_postgres::{Manager, Object, Pool};
 use anykv::{Bytes, Key, KeyPrefix};
 use kv_cli::bench::Operation;
 
-use super::remote::Remote;
+use super::remote::RemoteDriver;
 
-/// How many connections each side has.
+/// The number of connections of each side.
 pub(crate) const CONNECTIONS: usize = 8;
 
-/// A table of keys and values.
+/// A pool, and a table `raw` of keys and values.
 #[derive(Debug, Clone)]
 pub(crate) struct RawPostgres(Pool);
 
@@ -28,7 +28,7 @@ impl RawPostgres {
     }
 }
 
-impl Remote for RawPostgres {
+impl RemoteDriver for RawPostgres {
     fn name(&self) -> &'static str {
         "tokio-postgres, pooled"
     }
@@ -70,7 +70,7 @@ impl Remote for RawPostgres {
         let statement = client.prepare_cached("SELECT key, value FROM raw WHERE key = any($1)").await.unwrap();
         let keys: Vec<&str> = keys.iter().map(Key::as_str).collect();
         let rows = client.query(&statement, &[&keys]).await.unwrap();
-        // The same key may have been asked for twice.
+        // `keys` may contain a key twice, which the query returns once.
         let found: std::collections::HashSet<&str> = rows.iter().map(|row| row.get(0)).collect();
         keys.iter().filter(|key| found.contains(*key)).count()
     }

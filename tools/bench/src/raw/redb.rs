@@ -5,7 +5,7 @@ use std::path::Path;
 use anykv::{Bytes, Key, KeyPrefix};
 use redb::{Database, ReadableDatabase, TableDefinition};
 
-use super::inline::{Inline, range};
+use super::sync::{SyncDriver, range};
 
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("raw");
 
@@ -26,7 +26,7 @@ impl std::fmt::Debug for RawRedb {
     }
 }
 
-impl Inline for RawRedb {
+impl SyncDriver for RawRedb {
     fn name(&self) -> &'static str {
         "redb"
     }

@@ -1,13 +1,13 @@
-//! redis-rs: one multiplexed connection, one command a call.
+//! redis-rs: one multiplexed connection, one command per call.
 
 use anykv::redis::redis::aio::MultiplexedConnection;
 use anykv::redis::redis::{self, Client};
 use anykv::{Bytes, Key, KeyPrefix};
 use kv_cli::bench::TTL;
 
-use super::remote::Remote;
+use super::remote::RemoteDriver;
 
-/// Keys, and a sorted set of them for lists, which only loading keeps.
+/// String keys, and for lists a sorted set of the keys. Only loading updates the sorted set.
 #[derive(Debug, Clone)]
 pub(crate) struct RawRedis(MultiplexedConnection);
 
@@ -21,7 +21,7 @@ impl RawRedis {
     }
 }
 
-impl Remote for RawRedis {
+impl RemoteDriver for RawRedis {
     fn name(&self) -> &'static str {
         "redis-rs"
     }
@@ -61,7 +61,7 @@ impl Remote for RawRedis {
         found.iter().flatten().count()
     }
 
-    /// The two commands that it takes at least.
+    /// Lists with two commands, the minimum.
     async fn list(&self, prefix: &KeyPrefix) -> usize {
         let from = prefix.as_str().unwrap_or_default();
         let mut command = redis::cmd("ZRANGE");

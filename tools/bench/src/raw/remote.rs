@@ -1,4 +1,4 @@
-//! Drivers of servers.
+//! Asynchronous drivers of servers.
 
 use std::fmt::Debug;
 
@@ -6,41 +6,41 @@ use anykv::{Bytes, Error, Key, KeyPrefix, Result};
 use async_trait::async_trait;
 use kv_cli::bench::{Dataset, Operation, Subject, Traffic};
 
-/// A client of a server.
-pub(crate) trait Remote: Debug + Send + Sync + 'static {
-    /// What it is called.
+/// The client of a server.
+pub(crate) trait RemoteDriver: Debug + Send + Sync + 'static {
+    /// The name in reports.
     fn name(&self) -> &'static str;
 
-    /// What an acknowledged write survives.
+    /// The failure that an acknowledged write survives.
     fn survives(&self) -> &'static str;
 
     fn get(&self, key: &Key) -> impl Future<Output = Option<Bytes>> + Send;
 
     fn set(&self, key: &Key, value: Bytes) -> impl Future<Output = ()> + Send;
 
-    /// As [`Remote::set`], with an hour to live; `None` where there is no such thing.
+    /// As [`RemoteDriver::set`], with a TTL of [`TTL`](kv_cli::bench::TTL); `None` if the driver has no TTL.
     fn set_ttl(&self, key: &Key, value: Bytes) -> impl Future<Output = Option<()>> + Send;
 
     fn set_many(&self, entries: &[(Key, Bytes)]) -> impl Future<Output = ()> + Send;
 
-    /// How many values were found.
+    /// Returns the number of keys that have a value.
     fn get_many(&self, keys: &[Key]) -> impl Future<Output = usize> + Send;
 
-    /// How many entries lie under the prefix.
+    /// Lists up to 100 entries under the prefix and returns their number.
     fn list(&self, prefix: &KeyPrefix) -> impl Future<Output = usize> + Send;
 
-    /// Whether it has this.
+    /// True if the driver has the operation.
     fn can(&self, operation: Operation) -> bool {
         let _ = operation;
         true
     }
 }
 
-/// Such a client as a subject.
+/// A [`RemoteDriver`] as a [`Subject`].
 #[derive(Debug)]
 pub(crate) struct RemoteSubject<D>(pub(crate) D);
 
-impl<D: Remote> RemoteSubject<D> {
+impl<D: RemoteDriver> RemoteSubject<D> {
     async fn once(&self, operation: Operation, traffic: &mut Traffic) -> Result<()> {
         let wrong = |message: &'static str| Err(Error::corrupt(message));
         match operation {
@@ -59,7 +59,7 @@ impl<D: Remote> RemoteSubject<D> {
             }
             Operation::SetTtl => {
                 let value = traffic.value();
-                self.0.set_ttl(traffic.key(), value).await.ok_or_else(|| Error::invalid("it has no deadlines"))
+                self.0.set_ttl(traffic.key(), value).await.ok_or_else(|| Error::invalid("the driver has no TTL"))
             }
             Operation::Insert => {
                 let (key, value) = (traffic.fresh()?, traffic.value());
@@ -67,20 +67,20 @@ impl<D: Remote> RemoteSubject<D> {
                 Ok(())
             }
             Operation::List => match self.0.list(traffic.group()).await {
-                0 => wrong("nothing is under a prefix that was loaded"),
+                0 => wrong("a loaded prefix has no entries"),
                 _ => Ok(()),
             },
             Operation::GetMany => match self.0.get_many(&traffic.many()).await {
                 Traffic::MANY => Ok(()),
                 _ => wrong("an entry is missing"),
             },
-            Operation::Cas | Operation::Mixed => Err(Error::invalid("it has no such operation")),
+            Operation::Cas | Operation::Mixed => Err(Error::invalid("the driver does not have this operation")),
         }
     }
 }
 
 #[async_trait]
-impl<D: Remote> Subject for RemoteSubject<D> {
+impl<D: RemoteDriver> Subject for RemoteSubject<D> {
     fn name(&self) -> &str {
         self.0.name()
     }
@@ -108,7 +108,7 @@ impl<D: Remote> Subject for RemoteSubject<D> {
         Ok(())
     }
 
-    /// The server is private and goes with the measurement.
+    /// Does nothing, because the private server is dropped after the measurement.
     async fn clear(&self, _: &Dataset) -> Result<()> {
         Ok(())
     }

@@ -1,10 +1,10 @@
-//! sled with the settings that kv-sled has; a batch is flushed before it is acknowledged.
+//! sled with the settings of kv-sled. A batch is flushed before it is acknowledged.
 
 use std::path::Path;
 
 use anykv::{Bytes, Key, KeyPrefix};
 
-use super::inline::{Inline, range};
+use super::sync::{SyncDriver, range};
 
 #[derive(Debug)]
 pub(crate) struct RawSled(sled::Db);
@@ -16,7 +16,7 @@ impl RawSled {
     }
 }
 
-impl Inline for RawSled {
+impl SyncDriver for RawSled {
     fn name(&self) -> &'static str {
         "sled"
     }
@@ -38,7 +38,7 @@ impl Inline for RawSled {
         self.0.flush().unwrap();
     }
 
-    /// A single insert is cheaper for sled than a batch of one.
+    /// Uses `insert`, which is cheaper in sled than a batch of one.
     fn set(&self, key: &Key, value: Bytes) {
         self.0.insert(key.as_str(), &value[..]).unwrap();
         self.0.flush().unwrap();

@@ -1,4 +1,4 @@
-//! SQLite by rusqlite: a plain table with the settings that kv-sqlite has.
+//! rusqlite: a plain table with the settings of kv-sqlite.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -7,20 +7,20 @@ use anykv::sqlite::rusqlite::types::ValueRef;
 use anykv::sqlite::rusqlite::{Connection, OptionalExtension, params};
 use anykv::{Bytes, Key, KeyPrefix};
 
-use super::inline::{Inline, range};
+use super::sync::{SyncDriver, range};
 
 const SET: &str = "INSERT INTO raw VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
 
-/// One connection, which is locked for each call.
+/// One connection. Each call locks it.
 #[derive(Debug)]
 pub(crate) struct RawSqlite(Mutex<Connection>);
 
 impl RawSqlite {
     pub(crate) fn open(folder: &Path) -> Self {
         let connection = Connection::open(folder.join("raw.sqlite")).unwrap();
-        let set_up = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;
+        let setup = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;
              CREATE TABLE raw (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID";
-        connection.execute_batch(set_up).unwrap();
+        connection.execute_batch(setup).unwrap();
         Self(Mutex::new(connection))
     }
 }
@@ -29,7 +29,7 @@ fn bytes(value: ValueRef<'_>) -> Bytes {
     Bytes::copy_from_slice(value.as_bytes().unwrap())
 }
 
-impl Inline for RawSqlite {
+impl SyncDriver for RawSqlite {
     fn name(&self) -> &'static str {
         "rusqlite"
     }

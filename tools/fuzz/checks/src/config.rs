@@ -1,13 +1,13 @@
-//! The settings of each adapter, as a configuration file has them.
+//! The settings of each adapter in a configuration file.
 
 use std::fmt::Debug;
 
 use serde::de::DeserializeOwned;
 
-/// What a file could have as a password; nothing shows it.
+/// The password in the seeds. Settings must hide it.
 const CANARY: &str = "canary-7f3a9";
 
-/// Any JSON is refused or taken as settings, which do not show a password.
+/// Checks that any JSON is refused or accepted as settings that do not show a password.
 pub fn config(data: &[u8]) {
     settings::<kv_memory::MemoryConfig>(data);
     settings::<kv_sled::SledConfig>(data);
@@ -16,14 +16,14 @@ pub fn config(data: &[u8]) {
     settings::<kv_postgres::PostgresConfig>(data);
     settings::<kv_lines::LinesConfig>(data);
     if let Ok(config) = serde_json::from_slice::<kv_redis::RedisConfig>(data) {
-        hides(&kv_redis::RedisStore::builder().config(config));
+        format_builder(&kv_redis::RedisStore::builder().config(config));
     }
     if let Ok(config) = serde_json::from_slice::<kv_postgres::PostgresConfig>(data) {
-        hides(&kv_postgres::PostgresStore::builder().config(config));
+        format_builder(&kv_postgres::PostgresStore::builder().config(config));
     }
 }
 
-/// Where the canary stands for a password. Elsewhere it is a name of something, and may be shown.
+/// Checks that the settings hide the canary if it is a password. Settings may show it elsewhere, for example as a name.
 fn settings<C: DeserializeOwned + Debug>(data: &[u8]) {
     if let Ok(config) = serde_json::from_slice::<C>(data) {
         let text = String::from_utf8_lossy(data);
@@ -32,6 +32,6 @@ fn settings<C: DeserializeOwned + Debug>(data: &[u8]) {
     }
 }
 
-fn hides(builder: &impl Debug) {
+fn format_builder(builder: &impl Debug) {
     let _ = format!("{builder:?} {builder:#?}");
 }

@@ -12,7 +12,7 @@ struct Template {
     log: Vec<u8>,
 }
 
-/// The files of a small store, as it was closed.
+/// The files of a small closed store.
 fn template() -> &'static Template {
     static TEMPLATE: OnceLock<Template> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
@@ -21,43 +21,43 @@ fn template() -> &'static Template {
         runtime.block_on(async {
             let store = SledStore::open(folder.path().join("store")).await.expect("a store");
             let soon = SetOptions::default().with_expiry(Expiry::After(Duration::from_secs(1_000_000)));
-            for place in 0..40_u8 {
-                let key = Key::new(["k".to_owned(), place.to_string()]).expect("a key");
-                let options = if place % 4 == 0 { soon.clone() } else { SetOptions::default() };
-                let _ = store.set(&key, vec![place; usize::from(place) * 8].into(), &options).await.expect("a set");
+            for number in 0..40_u8 {
+                let key = Key::new(["k".to_owned(), number.to_string()]).expect("a key");
+                let options = if number % 4 == 0 { soon.clone() } else { SetOptions::default() };
+                let _ = store.set(&key, vec![number; usize::from(number) * 8].into(), &options).await.expect("a set");
             }
-            store.close().await.expect("a store is closed");
+            store.close().await.expect("the store is closed");
         });
         let log = fs::read(folder.path().join("store/db")).expect("a log");
         Template { folder, log }
     })
 }
 
-/// A store's log with any bytes changed, four for each change: three for the place and one for what stands there then. It is
-/// read as far as it can be, and no entry is given that was not written.
+/// Changes bytes in the log of a store: each change is four bytes of the input, three for the offset and one for the
+/// new byte. Checks that the export returns only entries that were written.
 pub fn sled_files(data: &[u8]) {
     let Template { folder, log } = template();
     let used = log.iter().rposition(|byte| *byte != 0).map_or(log.len(), |last| last + 64).min(log.len());
     let mut log = log.clone();
     for change in data.chunks_exact(4).take(64) {
         let &[high, middle, low, byte] = change else { continue };
-        let place = u32::from_be_bytes([0, high, middle, low]) as usize % used.max(1);
-        if let Some(there) = log.get_mut(place) {
-            *there = byte;
+        let offset = u32::from_be_bytes([0, high, middle, low]) as usize % used.max(1);
+        if let Some(target) = log.get_mut(offset) {
+            *target = byte;
         }
     }
     let store = folder.path().join("store");
     fs::write(store.join("db"), &log).expect("a changed log");
     let mut entries = 0;
     let found = kv_sled::export(&store, |key, entry| {
-        let place = key.segments().nth(1).and_then(|text| text.parse::<u8>().ok());
-        let is_ours = place.is_some_and(|place| entry.value == vec![place; usize::from(place) * 8]);
-        assert!(is_ours, "{key} comes with a value that was never written");
+        let number = key.segments().nth(1).and_then(|text| text.parse::<u8>().ok());
+        let was_written = number.is_some_and(|number| entry.value == vec![number; usize::from(number) * 8]);
+        assert!(was_written, "{key} has a value that was never written");
         entries += 1;
         Ok(())
     });
     if let Ok(found) = found {
         assert_eq!(found.entries, entries);
-        assert!(!found.is_whole || entries >= 40 || !data.is_empty(), "an unchanged store has all that was written");
+        assert!(!found.is_whole || entries >= 40 || !data.is_empty(), "an unchanged store lacks entries");
     }
 }

@@ -6,19 +6,19 @@ use kv_sqlite::SqliteStore;
 use kv_sqlite::rusqlite::{Connection, params};
 use tokio::runtime::Runtime;
 
-use crate::harmless::{Listing, is_harmless};
+use crate::damage::{Listing, assert_contained};
 
-struct Place {
+struct Fixture {
     _folder: tempfile::TempDir,
     runtime: Runtime,
     store: SqliteStore,
     raw: Mutex<Connection>,
 }
 
-/// One store for all inputs; each writes its row over the last one's.
-fn place() -> &'static Place {
-    static PLACE: OnceLock<Place> = OnceLock::new();
-    PLACE.get_or_init(|| {
+/// One store for all inputs. Each input replaces the row of the input before.
+fn fixture() -> &'static Fixture {
+    static FIXTURE: OnceLock<Fixture> = OnceLock::new();
+    FIXTURE.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store");
         let runtime = Runtime::new().expect("a runtime");
@@ -26,34 +26,34 @@ fn place() -> &'static Place {
         let raw = Connection::open(&path).expect("a connection");
         raw.pragma_update(None, "synchronous", "OFF").expect("a setting");
         raw.busy_timeout(std::time::Duration::from_secs(20)).expect("a setting");
-        Place { _folder: folder, runtime, store, raw: Mutex::new(raw) }
+        Fixture { _folder: folder, runtime, store, raw: Mutex::new(raw) }
     })
 }
 
-/// Any columns, cut from the bytes, are an entry or damage of their own key, and are in nobody's way.
+/// Cuts the columns of a row from the input, and checks that the row is an entry or damage, and affects no other key.
 pub fn sqlite_row(data: &[u8]) {
-    let Place { runtime, store, raw, .. } = place();
+    let Fixture { runtime, store, raw, .. } = fixture();
     let raw = raw.lock().unwrap_or_else(PoisonError::into_inner);
-    let (what, rest) = data.split_first().unwrap_or((&0, &[]));
+    let (flags, rest) = data.split_first().unwrap_or((&0, &[]));
     let (deadline, rest) = rest.split_first_chunk().unwrap_or((&[0; 8], rest));
     let (deadline_check, rest) = rest.split_first_chunk().unwrap_or((&[0; 4], rest));
     let (checksum, rest) = rest.split_first_chunk().unwrap_or((&[0; 4], rest));
-    let (version, value) = rest.split_at_checked(usize::from(what >> 3)).unwrap_or((rest, &[]));
-    // A key that is none of ours is a row of somebody else.
-    let name = if what & 4 == 0 { "k" } else { std::str::from_utf8(value).unwrap_or("k") };
+    let (version, value) = rest.split_at_checked(usize::from(flags >> 3)).unwrap_or((rest, &[]));
+    // A foreign row: its key is not the text of a key.
+    let name = if flags & 4 == 0 { "k" } else { std::str::from_utf8(value).unwrap_or("k") };
     let columns = params![
         name,
-        (what & 1 == 0).then_some(i64::from_be_bytes(*deadline)),
+        (flags & 1 == 0).then_some(i64::from_be_bytes(*deadline)),
         i32::from_be_bytes(*deadline_check),
         version,
         i32::from_be_bytes(*checksum),
-        (what & 2 == 0).then_some(value),
-        (what & 2 != 0).then_some(i64::from_be_bytes(*deadline)),
+        (flags & 2 == 0).then_some(value),
+        (flags & 2 != 0).then_some(i64::from_be_bytes(*deadline)),
     ];
     raw.execute("DELETE FROM kv", []).expect("an empty table");
     let sql =
         "INSERT INTO kv (key, deadline, deadline_check, version, checksum, value, beside) VALUES (?, ?, ?, ?, ?, ?, ?)";
     raw.execute(sql, columns).expect("a row");
-    // A damaged row of ours is told by a list, and one of others is passed over.
-    runtime.block_on(is_harmless(store, Listing::MayTell));
+    // A list fails at a damaged row and skips a foreign one.
+    runtime.block_on(assert_contained(store, Listing::MayFail));
 }

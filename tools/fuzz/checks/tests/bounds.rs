@@ -1,4 +1,4 @@
-//! Nothing from outside makes a door allocate more than some times its own length.
+//! Checks that no input allocates more memory than a multiple of its own length.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::fs;
@@ -6,46 +6,47 @@ use std::path::Path;
 
 use allocation_counter::measure;
 
-/// A door, with what it may have allocated at its peak: so many bytes for each byte of the input, and so many in any case.
-struct Door {
+/// A fuzz target with its memory limit: at most `per_byte * input length + fixed` bytes are allocated at the peak.
+struct Target {
     name: &'static str,
     check: fn(&[u8]),
-    each: u64,
-    any: u64,
+    per_byte: u64,
+    fixed: u64,
 }
 
-impl Door {
-    fn holds(&self, input: &[u8], what: &str) {
+impl Target {
+    fn assert_limit(&self, input: &[u8], name: &str) {
         let peak = measure(|| (self.check)(input)).bytes_max;
-        let most = self.each * input.len() as u64 + self.any;
+        let limit = self.per_byte * input.len() as u64 + self.fixed;
         assert!(
-            peak <= most,
-            "{}: {what}, {} bytes, made it allocate {peak} bytes, not {most}",
+            peak <= limit,
+            "{}: the input `{name}` of {} bytes allocated {peak} bytes, more than {limit}",
             self.name,
             input.len()
         );
     }
 
-    /// Over the seeds, and the crafted inputs. The first run is not measured: it makes what is made once.
+    /// Runs the seeds and the crafted inputs. The first run is not measured, because it creates lazily built statics.
     fn check(&self, crafted: &[(&str, Vec<u8>)]) {
         (self.check)(b"");
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(self.name);
         for file in fs::read_dir(folder).unwrap() {
             let path = file.unwrap().path();
-            self.holds(&fs::read(&path).unwrap(), &path.file_name().unwrap().to_string_lossy());
+            self.assert_limit(&fs::read(&path).unwrap(), &path.file_name().unwrap().to_string_lossy());
         }
-        for (what, input) in crafted {
-            self.holds(input, what);
+        for (name, input) in crafted {
+            self.assert_limit(input, name);
         }
     }
 }
 
+/// The length of a crafted input, in bytes.
 const LONG: usize = 1 << 20;
 
-fn filled(before: &str, again: &str, after: &str) -> Vec<u8> {
+fn filled(before: &str, repeated: &str, after: &str) -> Vec<u8> {
     let mut input = before.as_bytes().to_vec();
     while input.len() < LONG {
-        input.extend_from_slice(again.as_bytes());
+        input.extend_from_slice(repeated.as_bytes());
     }
     input.extend_from_slice(after.as_bytes());
     input
@@ -53,8 +54,8 @@ fn filled(before: &str, again: &str, after: &str) -> Vec<u8> {
 
 #[test]
 fn key_text() {
-    let door = Door { name: "key_text", check: fuzz_checks::key_text, each: 40, any: 64 << 10 };
-    door.check(&[
+    let target = Target { name: "key_text", check: fuzz_checks::key_text, per_byte: 40, fixed: 64 << 10 };
+    target.check(&[
         ("one long segment", filled("", "x", "")),
         ("many empty segments", filled("a", "\u{1f}", "")),
         ("separators", filled("", "#", "")),
@@ -64,39 +65,39 @@ fn key_text() {
 
 #[test]
 fn stored_header() {
-    let door = Door { name: "stored_header", check: fuzz_checks::stored_header, each: 4, any: 64 << 10 };
-    door.check(&[("a long value", filled("\u{7f}", "x", "")), ("zeros", vec![0; LONG])]);
+    let target = Target { name: "stored_header", check: fuzz_checks::stored_header, per_byte: 4, fixed: 64 << 10 };
+    target.check(&[("a long value", filled("\u{7f}", "x", "")), ("zeros", vec![0; LONG])]);
 }
 
 #[test]
 fn store_url() {
-    // Of an address with many hosts, the driver of PostgreSQL makes some hundred bytes for each.
-    let door = Door { name: "store_url", check: fuzz_checks::store_url, each: 256, any: 1 << 20 };
+    // The PostgreSQL driver allocates some hundred bytes for each host of an address.
+    let target = Target { name: "store_url", check: fuzz_checks::store_url, per_byte: 256, fixed: 1 << 20 };
     let part = |input: Vec<u8>| input[..64 << 10].to_vec();
-    door.check(&[
+    target.check(&[
         ("a long path", filled("sled:", "x", "")),
         ("a long password", filled("redis://u:", "p", "@h")),
         ("many hosts", part(filled("redis-cluster://a:1", ",a:1", ""))),
         ("many hosts", part(filled("postgres://a:1", ",a:1", "/d"))),
         ("a long option", filled("memory:?max_bytes=", "9", "")),
-        ("one option again", filled("memory:?a=1", "&a=1", "")),
+        ("one option repeated", filled("memory:?a=1", "&a=1", "")),
     ]);
 }
 
 #[test]
 fn config() {
-    let door = Door { name: "config", check: fuzz_checks::config, each: 40, any: 64 << 10 };
-    door.check(&[
+    let target = Target { name: "config", check: fuzz_checks::config, per_byte: 40, fixed: 64 << 10 };
+    target.check(&[
         ("deep arrays", filled("{\"pass\":", "[", "")),
         ("a long text", filled("{\"namespace\":\"", "x", "\"}")),
-        ("a list of nothing", filled("{\"max_bytes\":[", "0,", "0]}")),
+        ("a list of zeros", filled("{\"max_bytes\":[", "0,", "0]}")),
     ]);
 }
 
 #[test]
 fn json_lines() {
-    let door = Door { name: "json_lines", check: fuzz_checks::json_lines, each: 20, any: 48 << 20 };
-    door.check(&[
+    let target = Target { name: "json_lines", check: fuzz_checks::json_lines, per_byte: 20, fixed: 48 << 20 };
+    target.check(&[
         ("deep arrays", filled("{\"id\":", "[", "")),
         ("objects in the id", filled("{\"id\":[", "{\"\":0},", "0],\"op\":\"ping\"}")),
         ("objects in an argument", filled("{\"op\":\"get\",\"key\":[", "{\"\":0},", "0]}")),
@@ -106,59 +107,59 @@ fn json_lines() {
         ("short keys", filled("{\"op\":\"get_many\",\"keys\":[", "[\"\"],", "[\"\"]]}")),
         ("empty keys", filled("{\"op\":\"get_many\",\"keys\":[", "[],", "[]]}")),
         ("a line without an end", filled("", "x", "")),
-        ("lines of nothing", filled("", "\n", "")),
+        ("empty lines", filled("", "\n", "")),
     ]);
 }
 
-/// A short request that names one large value over and over is answered by what one answer has room for.
+/// Short requests that name one large value many times. The reply contains only as many values as fit.
 #[test]
-fn json_lines_does_not_repeat_a_value_without_end() {
+fn json_lines_limits_the_length_of_a_reply() {
     let value = "v".repeat(LONG / 16);
     let keys = vec!["[\"a\"]"; 4_000].join(",");
-    for again in [
+    for request in [
         format!("{{\"op\":\"get_many\",\"keys\":[{keys}]}}"),
         format!(
             "{{\"op\":\"set_many\",\"items\":[{}]}}",
             vec!["{\"key\":[\"a\"],\"value\":\"\",\"when\":\"absent\"}"; 4_000].join(",")
         ),
     ] {
-        let input = format!("{{\"op\":\"set\",\"key\":[\"a\"],\"value\":\"{value}\"}}\n{again}\n");
+        let input = format!("{{\"op\":\"set\",\"key\":[\"a\"],\"value\":\"{value}\"}}\n{request}\n");
         let peak = measure(|| fuzz_checks::json_lines(input.as_bytes())).bytes_max;
-        // All 4,000 would be 250 MiB, some times over.
+        // All 4,000 values would be 250 MiB, and the reply is held more than once.
         assert!(peak < 160 << 20, "{peak} bytes");
     }
 }
 
 #[test]
 fn lines_answers() {
-    // What stands beside the known fields of an entry is kept until all of it is read, at up to 47 times its length.
-    let door = Door { name: "lines_answers", check: fuzz_checks::lines_answers, each: 64, any: 1 << 20 };
-    let entry = |again: &str| {
-        filled("\n{\"result\":{\"value\":\"v\",\"version\":null,\"expires_at\":null,\"x\":[", again, "0]}}\n")
+    // Unknown fields of an entry are kept until the entry is read completely, at up to 47 times their length.
+    let target = Target { name: "lines_answers", check: fuzz_checks::lines_answers, per_byte: 64, fixed: 1 << 20 };
+    let entry = |repeated: &str| {
+        filled("\n{\"result\":{\"value\":\"v\",\"version\":null,\"expires_at\":null,\"x\":[", repeated, "0]}}\n")
     };
-    door.check(&[
-        ("what the server is, without end", filled("", "x", "")),
-        ("objects where the server is told", filled("{\"result\":[", "{\"\":0},", "0]}\n")),
+    target.check(&[
+        ("an `info` without an end", filled("", "x", "")),
+        ("objects for an `info`", filled("{\"result\":[", "{\"\":0},", "0]}\n")),
         ("objects in an entry", entry("{\"\":0},")),
         ("arrays in an entry", entry("[0],")),
         ("objects for an entry", filled("\n{\"result\":[", "{\"\":0},", "0]}\n")),
         ("a long text in an error", filled("\n{\"error\":{\"kind\":\"closed\",\"message\":\"", "x", "\"}}\n")),
-        ("a long answer to a short question", filled("\n{}\n{}\n{}\n", "x", "\n")),
+        ("a long reply to a short request", filled("\n{}\n{}\n{}\n", "x", "\n")),
     ]);
 }
 
 #[test]
 fn transactions() {
-    let door = Door { name: "transactions", check: fuzz_checks::transactions, each: 40, any: 256 << 10 };
-    door.check(&[("long", filled("", "\u{4}x", "")), ("many", filled("", "\u{4}\u{1}\n", ""))]);
+    let target = Target { name: "transactions", check: fuzz_checks::transactions, per_byte: 40, fixed: 256 << 10 };
+    target.check(&[("long", filled("", "\u{4}x", "")), ("many", filled("", "\u{4}\u{1}\n", ""))]);
 }
 
 #[test]
 fn sled_files() {
-    // The template, its copy, and two segments of half a megabyte.
-    let door = Door { name: "sled_files", check: fuzz_checks::sled_files, each: 4, any: 8 << 20 };
-    let lengths = (0..2_000_u32).step_by(7).map(|place| {
-        let all: Vec<u8> = (place..place + 12)
+    // The template, its copy, and two segments of 512 KiB.
+    let target = Target { name: "sled_files", check: fuzz_checks::sled_files, per_byte: 4, fixed: 8 << 20 };
+    let lengths = (0..2_000_u32).step_by(7).map(|offset| {
+        let all: Vec<u8> = (offset..offset + 12)
             .flat_map(|at| {
                 let [_, a, b, c] = at.to_be_bytes();
                 [a, b, c, 0xff]
@@ -166,5 +167,5 @@ fn sled_files() {
             .collect();
         ("lengths that are too long", all)
     });
-    door.check(&lengths.collect::<Vec<_>>());
+    target.check(&lengths.collect::<Vec<_>>());
 }

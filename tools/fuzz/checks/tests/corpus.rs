@@ -1,4 +1,4 @@
-//! The functions of the fuzz targets over their seeds, and over mutations of them.
+//! Runs the functions of the fuzz targets on their seeds, and on mutations of the seeds.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// No input is longer, as with libFuzzer's own limit.
+/// The longest input, as libFuzzer's default.
 const MAX_BYTES: usize = 4_096;
 
 fn run(target: &str, mutations: usize, check: fn(&[u8])) {

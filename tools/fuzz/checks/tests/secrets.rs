@@ -1,4 +1,4 @@
-//! Nothing that settings and errors show has a secret in it.
+//! Checks that settings and errors show no secret.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::fmt::Debug;
@@ -9,25 +9,25 @@ use serde::de::DeserializeOwned;
 
 const CANARY: &str = "canary-7f3a9";
 
-fn hides(what: &str, shown: &str) {
-    assert!(!shown.contains(CANARY), "{what} shows the secret: {}", shown.replace(CANARY, "(here)"));
+fn hides(name: &str, shown: &str) {
+    assert!(!shown.contains(CANARY), "{name} shows the secret: {}", shown.replace(CANARY, "(here)"));
 }
 
 fn url(text: &str) -> StoreUrl {
     text.parse().unwrap()
 }
 
-/// Takes the settings out of the URL and looks at everything that they show, refused or not.
+/// Reads the settings from a URL, and checks the output of the settings or of the error.
 fn settings<C: DeserializeOwned + Debug>(name: &str, query: &str) {
     let url = url(&format!("x://user:{CANARY}@host/db?{query}"));
     match url.options::<C>() {
         Ok(config) => hides(name, &format!("{config:?} {config:#?}")),
-        Err(error) => hides(name, &whole(&error)),
+        Err(error) => hides(name, &format_error(&error)),
     }
 }
 
-/// An error with all that it came from.
-fn whole(error: &anykv::Error) -> String {
+/// Formats an error with all its sources.
+fn format_error(error: &anykv::Error) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -62,15 +62,15 @@ fn settings_hide_passwords() {
 fn builders_hide_passwords() {
     match kv_redis::RedisBuilder::from_url(&url(&format!("redis://user:{CANARY}@host:6379"))) {
         Ok(builder) => hides("RedisBuilder", &format!("{builder:?} {builder:#?}")),
-        Err(error) => hides("an error of RedisBuilder", &whole(&error)),
+        Err(error) => hides("an error of RedisBuilder", &format_error(&error)),
     }
     match kv_postgres::PostgresStore::builder().url(&format!("postgres://user:{CANARY}@host/db")) {
         Ok(builder) => hides("PostgresBuilder", &format!("{builder:?} {builder:#?}")),
-        Err(error) => hides("an error of PostgresBuilder", &whole(&error)),
+        Err(error) => hides("an error of PostgresBuilder", &format_error(&error)),
     }
 }
 
-/// Nobody listens at these addresses, or the URL is wrong: whatever is told of it, the password is not.
+/// No server listens at these addresses, or the URL is invalid. The error must not show the password.
 #[tokio::test(flavor = "multi_thread")]
 async fn stores_that_cannot_be_opened_hide_passwords() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -88,14 +88,14 @@ async fn stores_that_cannot_be_opened_hide_passwords() {
         let opening = tokio::time::timeout(std::time::Duration::from_secs(30), registry.open(&url));
         match opening.await.expect("opening ends") {
             Ok(kv) => hides(&url.replace(CANARY, "…"), &format!("{kv:?} {:?}", kv.info())),
-            Err(error) => hides(&url.replace(CANARY, "…"), &whole(&error)),
+            Err(error) => hides(&url.replace(CANARY, "…"), &format_error(&error)),
         }
     }
 }
 
-/// Names that reach a statement are refused unless they are names.
+/// Names that become part of an SQL statement must be identifiers.
 #[tokio::test(flavor = "multi_thread")]
-async fn identifiers_are_names() {
+async fn a_table_name_must_be_an_identifier() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("store").display().to_string();
     let long = "x".repeat(200);
@@ -103,10 +103,10 @@ async fn identifiers_are_names() {
         let encoded = bad.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
         let error = registry().open(&format!("sqlite:{file}?table={encoded}")).await.err();
         let kind = error.map(|error| error.kind());
-        assert_eq!(kind, Some(anykv::ErrorKind::Invalid), "the table {bad:?} for SQLite");
+        assert_eq!(kind, Some(anykv::ErrorKind::Invalid), "the table {bad:?} in SQLite");
         let error = registry().open(&format!("postgres://u@127.0.0.1:1/db?table={encoded}")).await.err();
         let kind = error.map(|error| error.kind());
-        assert_eq!(kind, Some(anykv::ErrorKind::Invalid), "the table {bad:?} for PostgreSQL");
+        assert_eq!(kind, Some(anykv::ErrorKind::Invalid), "the table {bad:?} in PostgreSQL");
     }
-    assert!(!Path::new(&file).exists(), "a store was made for a table whose name is none");
+    assert!(!Path::new(&file).exists(), "a store was created for a table with an invalid name");
 }

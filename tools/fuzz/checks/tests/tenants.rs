@@ -1,4 +1,5 @@
-//! Two tenants on one store, of which one has the beginning of the other's name: neither sees anything of the other.
+//! Two tenants on one store, where the name of one is a prefix of the other's or looks like a pattern. No tenant sees
+//! data of the other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use futures_util::StreamExt;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Names that a careless store glues together, cuts, or takes for a pattern.
+/// Pairs of names that a wrong implementation concatenates, truncates or reads as a pattern.
 const NAMES: &[(&[&str], &[&str])] = &[
     (&["app"], &["app2"]),
     (&["app"], &["app", "eu"]),
@@ -37,8 +38,8 @@ impl Tenant {
         Self { name: format!("{name:?}"), store, model: BTreeMap::new() }
     }
 
-    /// Something at random, with values and messages that name the tenant.
-    async fn act(&mut self, rng: &mut StdRng) {
+    /// Runs a random operation. Values and messages start with the name of the tenant.
+    async fn run_random(&mut self, rng: &mut StdRng) {
         let segments = ["", "a", "b", "app", "eu", "2", "#", ":", "*", "%"];
         let length = rng.random_range(1..3);
         let key = Key::new((0..length).map(|_| segments[rng.random_range(0..segments.len())])).unwrap();
@@ -74,46 +75,51 @@ impl Tenant {
             page.items.into_iter().map(|item| (item.key, item.entry.unwrap().value.to_vec())).collect();
         let expected: BTreeMap<Key, Vec<u8>> =
             self.model.iter().map(|(key, value)| (key.clone(), value.clone().into_bytes())).collect();
-        assert_eq!(found, expected, "what {} lists", self.name);
+        assert_eq!(found, expected, "the list of {}", self.name);
     }
 }
 
-/// Hears everything under a tenant's name until nothing comes any more, and fails where it names another.
-async fn hears_only_its_own(tenant: &Tenant, heard: (anykv::WatchStream, anykv::MessageStream)) {
-    let (mut changes, mut messages) = heard;
-    let own = |text: &[u8]| text.starts_with(tenant.name.as_bytes());
-    let quiet = Duration::from_millis(100);
-    while let Ok(Some(event)) = tokio::time::timeout(quiet, changes.next()).await {
+/// Receives all events of a tenant until none arrives for 100 ms, and checks that each belongs to the tenant.
+async fn assert_own_events(tenant: &Tenant, streams: (anykv::WatchStream, anykv::MessageStream)) {
+    let (mut changes, mut messages) = streams;
+    let is_own = |text: &[u8]| text.starts_with(tenant.name.as_bytes());
+    let timeout = Duration::from_millis(100);
+    while let Ok(Some(event)) = tokio::time::timeout(timeout, changes.next()).await {
         if let WatchEvent::Set { entry: Some(entry), .. } = event.unwrap() {
-            assert!(own(&entry.value), "{} hears of a change of another: {:?}", tenant.name, entry.value);
+            assert!(
+                is_own(&entry.value),
+                "{} is notified of a change of the other tenant: {:?}",
+                tenant.name,
+                entry.value
+            );
         }
     }
-    while let Ok(Some(event)) = tokio::time::timeout(quiet, messages.next()).await {
+    while let Ok(Some(event)) = tokio::time::timeout(timeout, messages.next()).await {
         if let MessageEvent::Message(message) = event.unwrap() {
-            assert!(own(&message.payload), "{} hears a message to another", tenant.name);
+            assert!(is_own(&message.payload), "{} receives a message of the other tenant", tenant.name);
         }
     }
 }
 
-async fn stay_apart(url: &str) {
+async fn assert_isolation(url: &str) {
     let store = registry().open_store(url.parse().unwrap()).await.unwrap();
     let mut rng = StdRng::seed_from_u64(0x7e4a);
     for (one, other) in NAMES {
         let mut tenants = [Tenant::new(&store, one), Tenant::new(&store, other)];
-        let mut heard = Vec::new();
+        let mut streams = Vec::new();
         for tenant in &tenants {
             let changes = tenant.store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
-            heard.push((changes, tenant.store.subscribe(&KeyPrefix::ALL).await.unwrap()));
+            streams.push((changes, tenant.store.subscribe(&KeyPrefix::ALL).await.unwrap()));
         }
         for step in 0..300 {
-            tenants[rng.random_range(0..2)].act(&mut rng).await;
+            tenants[rng.random_range(0..2)].run_random(&mut rng).await;
             if step % 50 == 49 {
                 tenants[0].check().await;
                 tenants[1].check().await;
             }
         }
-        for (tenant, heard) in tenants.iter().zip(heard) {
-            hears_only_its_own(tenant, heard).await;
+        for (tenant, streams) in tenants.iter().zip(streams) {
+            assert_own_events(tenant, streams).await;
         }
         let _ = tenants[0].store.clear(&KeyPrefix::ALL).await.unwrap();
         tenants[0].model.clear();
@@ -125,18 +131,18 @@ async fn stay_apart(url: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_memory() {
-    stay_apart("memory:").await;
+async fn tenants_are_isolated_in_memory() {
+    assert_isolation("memory:").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_sqlite() {
+async fn tenants_are_isolated_in_sqlite() {
     let folder = tempfile::tempdir().unwrap();
-    stay_apart(&format!("sqlite:{}", folder.path().join("store").display())).await;
+    assert_isolation(&format!("sqlite:{}", folder.path().join("store").display())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_sled() {
+async fn tenants_are_isolated_in_sled() {
     let folder = tempfile::tempdir().unwrap();
-    stay_apart(&format!("sled:{}", folder.path().join("store").display())).await;
+    assert_isolation(&format!("sled:{}", folder.path().join("store").display())).await;
 }

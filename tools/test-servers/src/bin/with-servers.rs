@@ -1,7 +1,7 @@
-//! Runs a command beside servers of its own: `with-servers COMMAND [ARGUMENT…]`.
+//! Runs a command with private servers: `with-servers COMMAND [ARGUMENT…]`.
 //!
-//! In the arguments `{redis}`, `{redis-cluster}` and `{postgres}` stand for the URL of a server, which is started for it. All are
-//! stopped at the end, and the exit code is that of the command.
+//! `{redis}`, `{redis-cluster}` and `{postgres}` in the command and its arguments are replaced by the URL of a server,
+//! which is started on first use. All servers stop when the command ends. The exit code is that of the command.
 
 use std::error::Error;
 use std::process::{Command, ExitCode};
@@ -10,7 +10,7 @@ use test_servers::cluster::RedisCluster;
 use test_servers::postgres::Postgres;
 use test_servers::redis::Redis;
 
-/// The servers that were asked for, by what stands for them.
+/// The servers that the command line names, one of each kind.
 #[derive(Default)]
 struct Servers {
     redis: Option<Redis>,
@@ -25,33 +25,35 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         words.push(servers.fill(word)?);
     }
     let Some((program, arguments)) = words.split_first() else {
-        return Err("give a command; `{redis}`, `{redis-cluster}` and `{postgres}` in it become URLs".into());
+        return Err(
+            "a command is missing; `{redis}`, `{redis-cluster}` and `{postgres}` in it are replaced by URLs".into()
+        );
     };
     let status = Command::new(program).args(arguments).status()?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 impl Servers {
-    /// Puts URLs into an argument, of servers that are started when they are first asked for.
+    /// Replaces the placeholders of an argument by URLs, and starts servers on first use.
     fn fill(&mut self, word: String) -> Result<String, Box<dyn Error>> {
         let mut word = word;
         if word.contains("{redis}") {
-            let server = started(&mut self.redis, Redis::start)?;
+            let server = get_or_start(&mut self.redis, Redis::start)?;
             word = word.replace("{redis}", &server.url());
         }
         if word.contains("{redis-cluster}") {
-            let server = started(&mut self.cluster, RedisCluster::start)?;
+            let server = get_or_start(&mut self.cluster, RedisCluster::start)?;
             word = word.replace("{redis-cluster}", &server.url());
         }
         if word.contains("{postgres}") {
-            let server = started(&mut self.postgres, Postgres::start)?;
+            let server = get_or_start(&mut self.postgres, Postgres::start)?;
             word = word.replace("{postgres}", &server.url());
         }
         Ok(word)
     }
 }
 
-fn started<S>(server: &mut Option<S>, start: impl FnOnce() -> std::io::Result<S>) -> std::io::Result<&S> {
+fn get_or_start<S>(server: &mut Option<S>, start: impl FnOnce() -> std::io::Result<S>) -> std::io::Result<&S> {
     Ok(match server {
         Some(server) => server,
         None => server.insert(start()?),

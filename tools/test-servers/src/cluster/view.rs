@@ -1,10 +1,10 @@
-//! What one node knows of all.
+//! The state of the cluster as one node knows it.
 
 use std::io;
 
 use crate::redis::Redis;
 
-/// The answer to `CLUSTER NODES`.
+/// The parsed answer of `CLUSTER NODES`.
 #[derive(Debug)]
 pub(super) struct View(Vec<Member>);
 
@@ -13,13 +13,13 @@ struct Member {
     id: String,
     port: Option<u16>,
     is_master: bool,
-    /// Reached, and known for good.
-    is_well: bool,
+    /// Connected, and without a failure or handshake flag.
+    is_healthy: bool,
     epoch: u64,
     slots: Vec<(u16, u16)>,
 }
 
-/// Who has a slot, and since when.
+/// The owner of a slot and its configuration epoch.
 #[derive(Debug)]
 pub(super) struct Owner {
     pub(super) id: String,
@@ -29,10 +29,11 @@ pub(super) struct Owner {
 impl View {
     pub(super) fn of(node: &Redis) -> io::Result<Self> {
         let text = node.cli(&["CLUSTER", "NODES"])?;
-        Self::parse(&text).ok_or_else(|| io::Error::other(format!("not understood: {text}")))
+        Self::parse(&text).ok_or_else(|| io::Error::other(format!("invalid answer to CLUSTER NODES: {text}")))
     }
 
-    /// `<id> <ip:port@bus,name> <flags> <master> <ping> <pong> <epoch> <link> <slot>...`, where a slot that is on the move is in brackets.
+    /// Parses lines of `<id> <ip:port@bus,name> <flags> <master> <ping> <pong> <epoch> <link> <slot>...`. Slots in
+    /// brackets are being moved and are skipped.
     fn parse(text: &str) -> Option<Self> {
         let member = |line: &str| {
             let fields: Vec<&str> = line.split(' ').collect();
@@ -46,7 +47,7 @@ impl View {
                 id: id.to_owned(),
                 port: port.and_then(|port| port.parse().ok()),
                 is_master: flags.contains(&"master"),
-                is_well: link == "connected" && !flags.iter().any(|flag| bad.contains(flag)),
+                is_healthy: link == "connected" && !flags.iter().any(|flag| bad.contains(flag)),
                 epoch: epoch.parse().ok()?,
                 slots: slots.iter().filter(|slot| !slot.starts_with('[')).filter_map(|slot| range(slot)).collect(),
             })
@@ -69,11 +70,13 @@ impl View {
         self.0.iter().find(|member| member.id == id)?.port
     }
 
-    /// All are known and reached, and so many have slots.
-    pub(super) fn is_whole(&self, members: usize, masters: usize) -> bool {
+    /// True if all `members` nodes are known and healthy, and exactly `masters` masters exist and own slots.
+    pub(super) fn is_complete(&self, members: usize, masters: usize) -> bool {
         let with_slots = self.0.iter().filter(|member| member.is_master && !member.slots.is_empty()).count();
         let without = self.0.iter().filter(|member| member.is_master && member.slots.is_empty()).count();
-        self.0.len() == members && self.0.iter().all(|member| member.is_well) && (with_slots, without) == (masters, 0)
+        self.0.len() == members
+            && self.0.iter().all(|member| member.is_healthy)
+            && (with_slots, without) == (masters, 0)
     }
 }
 
@@ -102,10 +105,10 @@ dd 127.0.0.1:10004@20004 master,fail - 0 5 3 disconnected";
         assert_eq!(view.first_slot_of("bb"), Some(100));
         assert_eq!(view.first_slot_of("cc"), None);
         assert_eq!(view.port_of("cc"), Some(10003));
-        assert!(!view.is_whole(4, 2));
+        assert!(!view.is_complete(4, 2));
         let three = View::parse(NODES.rsplit_once('\n').unwrap().0).unwrap();
-        assert!(three.is_whole(3, 2));
-        assert!(!three.is_whole(4, 2) && !three.is_whole(3, 3));
-        assert!(View::parse("what").is_none());
+        assert!(three.is_complete(3, 2));
+        assert!(!three.is_complete(4, 2) && !three.is_complete(3, 3));
+        assert!(View::parse("invalid").is_none());
     }
 }

@@ -9,7 +9,7 @@ use crate::port::Port;
 use crate::process::{Account, Launch, Process};
 use crate::tls::{Certificate, Tls};
 
-/// What a [`Postgres`] is started with.
+/// Builder of a [`Postgres`] server.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct PostgresBuilder {
@@ -20,40 +20,41 @@ pub struct PostgresBuilder {
 }
 
 impl PostgresBuilder {
-    /// Speaks TLS too, on the same port, as `localhost` and `127.0.0.1`.
+    /// Enables TLS on the same port, with a certificate for `localhost` and `127.0.0.1`.
     pub fn tls(self) -> Self {
         self.tls_with(Certificate::Good)
     }
 
-    /// Speaks TLS too, with a certificate of this kind.
+    /// Enables TLS on the same port, with a certificate of this kind.
     pub fn tls_with(mut self, certificate: Certificate) -> Self {
         self.tls = Some(certificate);
         self
     }
 
-    /// Waits for the disk as a server in production does. Off unless asked for.
+    /// Sets `fsync` and `full_page_writes`, which are on in production. Default: off.
     pub fn fsync(mut self, on: bool) -> Self {
         self.fsync = on;
         self
     }
 
-    /// A setting of `postgresql.conf`.
+    /// Sets an option of `postgresql.conf`. It overrides the defaults of this builder.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Puts the data on a file system of its own with room for so many bytes, so that it can be filled. An empty server takes about
-    /// 32 MB. This mounts, and so needs to be root.
+    /// Puts the data on a tmpfs of `bytes` bytes, so that a test can fill the disk. An empty server takes about 32 MB.
+    /// Mounting requires root.
     pub fn data_on_tmpfs(mut self, bytes: u64) -> Self {
         self.tmpfs_bytes = Some(bytes);
         self
     }
 
-    /// Starts it, and returns when it answers.
+    /// Starts the server and waits until it answers.
     ///
     /// # Errors
-    /// The program is missing or did not start, with its log; or the data could not be put on a tmpfs.
+    /// The program is missing, the tmpfs could not be mounted, or the server did not start; the error has the end of
+    /// its log.
     pub fn start(self) -> io::Result<Postgres> {
         let programs = find_programs()?;
         let account = Account::unprivileged(&["postgres", "nobody"])?;
@@ -74,11 +75,11 @@ impl PostgresBuilder {
         };
         let process = Process::start(launch)?;
         let mut postgres = Postgres { process, port, tls, password: template.password, programs, folder };
-        postgres.ready()?;
+        postgres.wait_until_ready()?;
         Ok(postgres)
     }
 
-    /// Settings of the caller come last, and so win.
+    /// Returns the command line. The caller's settings come last and override the others.
     fn arguments(&self, folder: &Path, data: &Path, port: &Port, tls: Option<&Tls>) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["-D".into(), data.into()];
         let mut set = |name: &str, value: &str| arguments.extend(["-c".into(), format!("{name}={value}").into()]);
@@ -89,7 +90,7 @@ impl PostgresBuilder {
         set("max_connections", "200");
         set("fsync", on);
         set("full_page_writes", on);
-        // In files of the folder, so that a kill leaves nothing elsewhere.
+        // Segments are files in the server's folder, so that a kill leaves none outside of it.
         set("dynamic_shared_memory_type", "mmap");
         if self.tmpfs_bytes.is_none() {
             set("max_wal_size", "1GB");

@@ -1,4 +1,4 @@
-//! A data folder that is made once for a user of the machine, and copied for each server.
+//! The data folder that `initdb` makes once for each user of the machine. Each server gets a copy.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
@@ -12,8 +12,8 @@ use crate::process::{Account, Launch, run};
 use crate::secret::{self, Secret};
 use crate::shared::shared_folder;
 
-/// Part of the folder's name: to be raised when what is made here changes.
-const RECIPE: u32 = 1;
+/// A part of the folder's name. Increment it when a change of [`make`] needs a new template.
+const VERSION: u32 = 1;
 
 pub(super) struct Template {
     data: PathBuf,
@@ -21,24 +21,25 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Makes it where it is not there yet; processes that come at once wait for the first.
+    /// Returns the template and makes it if it does not exist. A lock file lets concurrent processes wait for the
+    /// first.
     pub(super) fn get(programs: &Path, account: Option<Account>) -> io::Result<Self> {
         let version = run(Command::new(programs.join("postgres")).arg("--version"))?;
         let version = version.split(' ').nth(2).unwrap_or("unknown").to_owned();
         let shared = shared_folder()?;
         let lock = File::create(shared.join("postgres.lock"))?;
         lock.lock()?;
-        let folder = shared.join(format!("postgres-{version}-{RECIPE}"));
+        let folder = shared.join(format!("postgres-{version}-{VERSION}"));
         if !folder.exists() {
             make(programs, account, &folder)?;
         }
         Ok(Self { data: folder.join(DATA), password: std::fs::read_to_string(folder.join("password"))?.into() })
     }
 
-    /// Into a folder that is empty or not there.
+    /// Copies the data into a folder that is empty or does not exist.
     pub(super) fn copy_to(&self, data: &Path) -> io::Result<()> {
-        let all = self.data.join(".");
-        run(Command::new("cp").args(["-a", "--reflink=auto", "-T"]).arg(all).arg(data)).map(drop)
+        let contents = self.data.join(".");
+        run(Command::new("cp").args(["-a", "--reflink=auto", "-T"]).arg(contents).arg(data)).map(drop)
     }
 }
 
@@ -54,7 +55,7 @@ fn make(programs: &Path, account: Option<Account>, target: &Path) -> io::Result<
         account,
         folder: folder.path().to_owned(),
     };
-    // Small segments of the log: a copy is a third of the size then.
+    // WAL segments of 1 MB reduce the size of each copy to a third.
     let options = ["-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--wal-segsize=1"];
     let mut initdb = launch("initdb", &["-D", DATA, "-U", NAME, "--pwfile=password"]);
     initdb.arguments.extend(options.iter().map(Into::into));
@@ -67,10 +68,10 @@ fn make(programs: &Path, account: Option<Account>, target: &Path) -> io::Result<
     }
     let status = child.wait()?;
     if !status.success() {
-        return Err(io::Error::other(format!("postgres --single ended with {status}")));
+        return Err(io::Error::other(format!("postgres --single exited with {status}")));
     }
 
-    // A copy beside its final place, and only then its name: half of one is never found under it.
+    // The rename is atomic, so that no process finds an incomplete template.
     let new = target.with_extension("new");
     if new.exists() {
         std::fs::remove_dir_all(&new)?;

@@ -1,4 +1,4 @@
-//! Connections: one piece after another, as the plan wants it.
+//! Forwards the bytes of connections, as [`Control`] says.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,87 +14,90 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Direction;
-use super::entrance::Entrance;
-use super::plan::{Ending, Fate, Plan};
+use super::control::{Action, Control, Disconnect};
+use super::listener::ProxyListener;
 
-const PIECE_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
-/// How long a peer may keep its side of a connection that we have closed.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// The timeout for a peer to close its side of a connection that the proxy has closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Accepts for ever; its connections end with it.
-pub(super) async fn serve(entrance: Arc<Entrance>, target: SocketAddr, plan: Arc<Plan>) {
+/// Accepts connections until the task is aborted, which also closes the connections.
+pub(super) async fn serve(listener: Arc<ProxyListener>, target: SocketAddr, control: Arc<Control>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = entrance.accept() => if let Ok(client) = accepted {
-                plan.count_accepted();
-                // Subscribed here: an order to close that comes next must reach it.
-                connections.spawn(join(client, target, Arc::clone(&plan), plan.closing()));
+            accepted = listener.accept() => if let Ok(client) = accepted {
+                control.count_accepted();
+                // Subscribe before spawning, so that an immediate `close_all` reaches the connection.
+                connections.spawn(forward(client, target, Arc::clone(&control), control.closing()));
             },
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn join(mut client: TcpStream, target: SocketAddr, plan: Arc<Plan>, mut closing: watch::Receiver<u64>) {
+async fn forward(mut client: TcpStream, target: SocketAddr, control: Arc<Control>, mut closing: watch::Receiver<u64>) {
     let Ok(mut server) = TcpStream::connect(target).await else {
         let _ = client.set_zero_linger();
         return;
     };
     let _ = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
-    let ending = {
+    let disconnect = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let lost = AtomicBool::new(false);
-        let requests = pump(from_client, to_server, Direction::ToServer, &plan, &lost);
-        let answers = pump(from_server, to_client, Direction::ToClient, &plan, &lost);
+        let discarded = AtomicBool::new(false);
+        let requests = pump(from_client, to_server, Direction::ToServer, &control, &discarded);
+        let answers = pump(from_server, to_client, Direction::ToClient, &control, &discarded);
         tokio::select! {
-            ended = async { tokio::try_join!(requests, answers) } => match ended {
-                Ok(_) | Err(Broken::Peer) => return,
-                Err(Broken::Plan(ending)) => ending,
+            result = async { tokio::try_join!(requests, answers) } => match result {
+                Ok(_) | Err(PumpError::Peer) => return,
+                Err(PumpError::Requested(disconnect)) => disconnect,
             },
-            _ = closing.changed() => Ending::Close,
+            _ = closing.changed() => Disconnect::Close,
         }
     };
-    match ending {
-        Ending::Reset => {
+    match disconnect {
+        Disconnect::Reset => {
             let _ = client.set_zero_linger().and_then(|()| server.set_zero_linger());
         }
-        Ending::Close => {
-            let _ = timeout(FAREWELL, async { tokio::join!(part(&mut client), part(&mut server)) }).await;
+        Disconnect::Close => {
+            let _ = timeout(CLOSE_TIMEOUT, async {
+                tokio::join!(close_gracefully(&mut client), close_gracefully(&mut server))
+            })
+            .await;
         }
     }
 }
 
-/// Why bytes no longer go.
-enum Broken {
+/// The reason why a direction of a connection ended early.
+enum PumpError {
     Peer,
-    Plan(Ending),
+    Requested(Disconnect),
 }
 
-impl From<io::Error> for Broken {
+impl From<io::Error> for PumpError {
     fn from(_: io::Error) -> Self {
         Self::Peer
     }
 }
 
-/// Ends well when the sender has closed its side.
+/// Forwards one direction until the sender closes its side.
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     direction: Direction,
-    plan: &Plan,
-    lost: &AtomicBool,
-) -> Result<(), Broken> {
-    let mut piece = vec![0; PIECE_BYTES];
+    control: &Control,
+    discarded: &AtomicBool,
+) -> Result<(), PumpError> {
+    let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        let length = from.read(&mut piece).await?;
-        if let Some(time) = plan.delay() {
+        let length = from.read(&mut chunk).await?;
+        if let Some(time) = control.delay() {
             pause(time).await;
         }
-        // What was lost once takes the sender's close with it.
-        if lost.load(Relaxed) {
+        // A stream that has lost bytes stays silent, and does not forward the sender's close either.
+        if discarded.load(Relaxed) {
             if length == 0 {
                 return Ok(());
             }
@@ -103,30 +106,30 @@ async fn pump(
         if length == 0 {
             return Ok(to.shutdown().await?);
         }
-        let (passed, ending) = match plan.fate(direction, length) {
-            Fate::Pass => (length, None),
-            Fate::End(passed, ending) => (passed, Some(ending)),
-            Fate::Swallow => {
-                lost.store(true, Relaxed);
+        let (forwarded, disconnect) = match control.next_action(direction, length) {
+            Action::Pass => (length, None),
+            Action::Disconnect(forwarded, disconnect) => (forwarded, Some(disconnect)),
+            Action::Discard => {
+                discarded.store(true, Relaxed);
                 continue;
             }
         };
-        to.write_all(piece.get(..passed).unwrap_or_default()).await?;
-        plan.count_delivered(direction, passed);
-        if let Some(ending) = ending {
-            return Err(Broken::Plan(ending));
+        to.write_all(chunk.get(..forwarded).unwrap_or_default()).await?;
+        control.count_delivered(direction, forwarded);
+        if let Some(disconnect) = disconnect {
+            return Err(PumpError::Requested(disconnect));
         }
     }
 }
 
-/// Closes our side and takes what still comes: a socket closed over unread bytes would be reset, and a reset can overtake what was
-/// delivered before.
-async fn part(stream: &mut TcpStream) {
+/// Closes the write side and reads until the peer closes. Closing a socket with unread bytes would send a reset, which
+/// can overtake bytes that were delivered before.
+async fn close_gracefully(stream: &mut TcpStream) {
     let _ = stream.shutdown().await;
     let _ = copy(stream, &mut sink()).await;
 }
 
-#[expect(clippy::disallowed_methods, reason = "delays the traffic of real servers, which live in the machine's time")]
+#[expect(clippy::disallowed_methods, reason = "delays the traffic of real servers, which run on the system clock")]
 async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
 }

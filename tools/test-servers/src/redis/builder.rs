@@ -11,88 +11,88 @@ use crate::secret::Secret;
 use crate::tls::{Certificate, Tls};
 use crate::wait;
 
-/// Where the certificate comes from.
+/// The source of the TLS certificate.
 #[derive(Debug, Clone)]
-enum Source {
-    /// It is made for this server, with an authority of its own.
+enum CertificateSource {
+    /// A new certificate for this server, signed by its own authority.
     Own(Certificate),
-    /// Several servers have it.
+    /// A certificate that several servers share.
     Shared(Arc<Tls>),
 }
 
-/// What a [`Redis`] is started with.
+/// Builder of a [`Redis`] server.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct RedisBuilder {
     password: Option<Secret>,
     users: Vec<(String, Secret, String)>,
-    tls: Option<Source>,
+    tls: Option<CertificateSource>,
     replica: bool,
     settings: Vec<(String, String)>,
 }
 
 impl RedisBuilder {
-    /// The password of the default user, and the one that a replica gives to its master.
+    /// Sets the password of the default user, which a replica also sends to its master.
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// One more user, such as `("tenant", "secret", "~tenant:* &tenant:* +@all")`.
+    /// Adds a user, such as `("tenant", "secret", "~tenant:* &tenant:* +@all")`.
     pub fn acl_user(mut self, name: &str, password: &str, rules: &str) -> Self {
         self.users.push((name.to_owned(), password.into(), rules.to_owned()));
         self
     }
 
-    /// Speaks TLS too, on a port of its own, as `localhost` and `127.0.0.1`.
+    /// Enables TLS on a separate port, with a certificate for `localhost` and `127.0.0.1`.
     pub fn tls(self) -> Self {
         self.tls_with(Certificate::Good)
     }
 
-    /// Speaks TLS too, with a certificate of this kind.
+    /// Enables TLS on a separate port, with a certificate of this kind.
     pub fn tls_with(mut self, certificate: Certificate) -> Self {
-        self.tls = Some(Source::Own(certificate));
+        self.tls = Some(CertificateSource::Own(certificate));
         self
     }
 
-    /// As [`tls`](Self::tls), with a certificate that others have too, by which they trust each other.
+    /// As [`tls`](Self::tls), with a certificate that several servers share, so that they trust each other.
     pub(crate) fn tls_shared(mut self, tls: Arc<Tls>) -> Self {
-        self.tls = Some(Source::Shared(tls));
+        self.tls = Some(CertificateSource::Shared(tls));
         self
     }
 
-    /// How much it may hold, and what it does then.
+    /// Sets the memory limit, such as `4mb`, and the eviction policy at the limit.
     pub fn max_memory(self, size: &str, policy: &str) -> Self {
         self.setting("maxmemory", size).setting("maxmemory-policy", policy)
     }
 
-    /// Follows the server on this port. [`start`](Self::start) waits for the first copy.
+    /// Makes the server a replica of the server on this port. [`start`](Self::start) waits for the initial sync.
     pub fn replica_of(mut self, port: u16) -> Self {
         self.replica = true;
         self.setting("replicaof", &format!("127.0.0.1 {port}"))
     }
 
-    /// Keeps what it has acknowledged over a kill.
+    /// Makes acknowledged writes survive a kill (`appendonly yes`, `appendfsync always`).
     pub fn append_only(self) -> Self {
         self.setting("appendonly", "yes").setting("appendfsync", "always")
     }
 
-    /// A line of `redis.conf`, with the value as it is written there.
+    /// Adds a line to `redis.conf`, with the value in the syntax of that file. It overrides earlier lines.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Starts it, and returns when it answers.
+    /// Starts the server and waits until it answers.
     ///
     /// # Errors
-    /// The program is missing or did not start; its log is shown.
+    /// The program is missing or did not start; the error has the end of its log.
     pub fn start(self) -> io::Result<Redis> {
         let folder = Folder::create(None)?;
         let port = Port::reserve()?;
         let tls = match &self.tls {
-            Some(Source::Own(kind)) => Some((Arc::new(Tls::create(*kind, &folder)?), Port::reserve()?)),
-            Some(Source::Shared(tls)) => Some((Arc::clone(tls), Port::reserve()?)),
+            Some(CertificateSource::Own(kind)) => Some((Arc::new(Tls::create(*kind, &folder)?), Port::reserve()?)),
+            Some(CertificateSource::Shared(tls)) => Some((Arc::clone(tls), Port::reserve()?)),
             None => None,
         };
         let file = folder.write("redis.conf", &self.configuration(folder.path(), &port, tls.as_ref()))?;
@@ -104,9 +104,9 @@ impl RedisBuilder {
         };
         let process = Process::start(launch)?;
         let mut redis = Redis { process, port, tls, password: self.password, cli: cli_program()?, folder };
-        redis.ready()?;
+        redis.wait_until_ready()?;
         if self.replica {
-            wait::until(wait::START, || {
+            wait::until(wait::TIMEOUT, || {
                 let state = redis.cli(&["INFO", "replication"])?;
                 Ok(if state.contains("master_link_status:up") { Ok(()) } else { Err(state) })
             })?;
@@ -114,7 +114,7 @@ impl RedisBuilder {
         Ok(redis)
     }
 
-    /// Settings of the caller come last, and so win.
+    /// Returns the text of `redis.conf`. The caller's settings come last and override the others.
     fn configuration(&self, folder: &Path, port: &Port, tls: Option<&(Arc<Tls>, Port)>) -> String {
         let mut text = format!(
             "bind 127.0.0.1\nport {}\nprotected-mode no\nunixsocket {SOCKET}\nunixsocketperm 700\ndir {}\n\

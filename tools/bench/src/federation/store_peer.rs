@@ -1,4 +1,4 @@
-//! A store of anykv as somebody who plays.
+//! A store of anykv as a [`Peer`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use anykv::{Bytes, DeleteOptions, DeleteOutcome, Expiry, Key, KeyPrefix, KvStore
 use async_trait::async_trait;
 use player::Peer;
 
-/// Keys are made from their segments at each call, as the others have to.
+/// A store of anykv. Each call builds its key from the segments, as the other layers do.
 #[derive(Debug)]
-pub(super) struct Own(pub(super) Arc<dyn KvStore>);
+pub(super) struct StorePeer(pub(super) Arc<dyn KvStore>);
 
 fn key(segments: &[String]) -> Key {
     Key::new(segments).unwrap()
@@ -20,7 +20,7 @@ fn options(ttl: Option<Duration>) -> SetOptions {
 }
 
 #[async_trait]
-impl Peer for Own {
+impl Peer for StorePeer {
     async fn get(&self, segments: &[String]) -> Option<Bytes> {
         self.0.get(&key(segments)).await.unwrap().map(|entry| entry.value)
     }

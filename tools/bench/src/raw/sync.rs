@@ -1,4 +1,4 @@
-//! Drivers that answer on the caller's thread.
+//! Synchronous drivers, which are called inline on the caller's thread.
 
 use std::fmt::Debug;
 use std::hint::black_box;
@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use kv_cli::bench::{Dataset, Operation, Subject, Traffic};
 
-/// A map or an embedded engine.
-pub(crate) trait Inline: Debug + Send + Sync + 'static {
-    /// What it is called.
+/// A map, a cache or an embedded engine.
+pub(crate) trait SyncDriver: Debug + Send + Sync + 'static {
+    /// The name in reports.
     fn name(&self) -> &'static str;
 
-    /// What an acknowledged write survives.
+    /// The failure that an acknowledged write survives.
     fn survives(&self) -> &'static str {
         "nothing"
     }
@@ -23,7 +23,7 @@ pub(crate) trait Inline: Debug + Send + Sync + 'static {
 
     fn set(&self, key: &Key, value: Bytes);
 
-    /// Writes entries, and makes them as safe as they will be, together.
+    /// Writes entries as one batch, as durable as a single write.
     fn set_many(&self, entries: &[(Key, Bytes)]) {
         for (key, value) in entries {
             self.set(key, value.clone());
@@ -32,26 +32,26 @@ pub(crate) trait Inline: Debug + Send + Sync + 'static {
 
     fn remove(&self, key: &Key);
 
-    /// How many entries lie under the prefix; `None` where it has no order.
+    /// Lists up to 100 entries under the prefix and returns their number; `None` if the driver has no order.
     fn list(&self, prefix: &KeyPrefix) -> Option<usize> {
         let _ = prefix;
         None
     }
 }
 
-/// The range of keys under a prefix, as texts.
+/// Returns the range of encoded keys under a prefix: the inclusive start and the exclusive end.
 pub(super) fn range(prefix: &KeyPrefix) -> (String, String) {
     let from = prefix.as_str().unwrap_or_default();
-    // The character behind the separator; see "Keys" in ARCHITECTURE.md.
+    // `$` is the character after the separator; see "Keys" in ARCHITECTURE.md.
     (from.to_owned(), format!("{from}$"))
 }
 
-/// A future that waits for nothing, unless a cache tidies up, or two threads meet at one key of it.
-pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
+/// Polls a future that is ready at once, except while a cache does its maintenance or two threads access the same key.
+pub(crate) fn poll_until_ready<T>(future: impl Future<Output = T>) -> T {
     const POLLS: u32 = 256;
     let mut future = pin!(future);
     loop {
-        // A thread that gives way on a busy machine comes back late, and the cache would pay for it.
+        // Spin first: on a busy machine, a thread that yields resumes late, which would count against the cache.
         for _ in 0..POLLS {
             if let Some(output) = future.as_mut().now_or_never() {
                 return output;
@@ -62,11 +62,12 @@ pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Such a driver as a subject: called where it is awaited, as the stores of anykv read embedded engines too.
+/// A [`SyncDriver`] as a [`Subject`]. It is called inline in the awaiting task, as the stores of anykv read embedded
+/// engines too.
 #[derive(Debug)]
-pub(crate) struct InlineSubject<D>(pub(crate) D);
+pub(crate) struct SyncSubject<D>(pub(crate) D);
 
-impl<D: Inline> InlineSubject<D> {
+impl<D: SyncDriver> SyncSubject<D> {
     fn once(&self, operation: Operation, traffic: &mut Traffic) -> Result<()> {
         match operation {
             Operation::Get => self.0.get(traffic.key()).map(drop).ok_or_else(|| Error::corrupt("an entry is missing")),
@@ -86,19 +87,21 @@ impl<D: Inline> InlineSubject<D> {
             }
             Operation::List => match self.0.list(traffic.group()) {
                 Some(1..) => Ok(()),
-                _ => Err(Error::corrupt("nothing is under a prefix that was loaded")),
+                _ => Err(Error::corrupt("a loaded prefix has no entries")),
             },
             Operation::GetMany => {
                 traffic.many().iter().for_each(|key| drop(black_box(self.0.get(key))));
                 Ok(())
             }
-            Operation::SetTtl | Operation::Cas | Operation::Mixed => Err(Error::invalid("it has no such operation")),
+            Operation::SetTtl | Operation::Cas | Operation::Mixed => {
+                Err(Error::invalid("the driver does not have this operation"))
+            }
         }
     }
 }
 
 #[async_trait]
-impl<D: Inline> Subject for InlineSubject<D> {
+impl<D: SyncDriver> Subject for SyncSubject<D> {
     fn name(&self) -> &str {
         self.0.name()
     }
@@ -124,7 +127,7 @@ impl<D: Inline> Subject for InlineSubject<D> {
         (0..count).try_for_each(|_| self.once(operation, traffic))
     }
 
-    /// What is measured here is dropped behind the measurement.
+    /// Does nothing, because the database is dropped after the measurement.
     async fn clear(&self, _: &Dataset) -> Result<()> {
         Ok(())
     }
