@@ -1,4 +1,4 @@
-//! The table of cases: what each proves and what it needs.
+//! A case: the clause that it proves, and its needs.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use crate::context::Context;
 use crate::failure::Verdict;
 use crate::suite::Hooks;
 
-/// A part of the contract that a store can have as a whole; reports count cases by it.
+/// A part of the contract that a store implements or lacks as a whole. Reports count cases by level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "each is the part of the contract of the same name")]
+#[allow(missing_docs, reason = "each level is the part of the contract of the same name")]
 pub enum Level {
     Core,
     List,
@@ -58,48 +58,49 @@ impl fmt::Display for Level {
     }
 }
 
-/// What a case needs of the store, or of the harness around it.
+/// A requirement of a case: of the store, or of the harness around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Need {
     /// The store has the capability.
     Has(Capability),
-    /// The store lacks the capability: the case sees it refused. Where the capability is there, the case is not listed.
+    /// The store lacks the capability, and the case checks that it is refused. A store that has the capability does not
+    /// list the case.
     Lacks(Capability),
-    /// Transactions reach over any keys.
+    /// Transactions may use any keys.
     AnyTransaction,
-    /// Watchers hear of expired entries.
+    /// Watchers get an event for an entry that expires.
     WatchExpiry,
-    /// The store keeps live entries, however many there are.
+    /// The store never evicts live entries.
     KeepsAll,
-    /// The store declares that other processes see its entries.
+    /// The store declares that processes share its entries.
     Shared,
-    /// What was acknowledged survives at least this.
+    /// Acknowledged writes survive at least this.
     Survives(Survives),
-    /// Watchers in other processes hear of changes.
+    /// Watchers in other processes get events for changes.
     WatchShared,
     /// Subscribers in other processes get messages.
     MessagesShared,
-    /// The harness can open the same store again after it was closed.
+    /// The harness can reopen a closed store.
     Reopen,
-    /// The harness can open a second handle on the same store.
+    /// The harness can open a second handle to the same store.
     SecondHandle,
-    /// The harness can open the same store in another process.
+    /// The harness can open the same store in a second process.
     SecondProcess,
-    /// The harness gives the store a clock that is moved by hand.
+    /// The harness gives the store a clock that cases set by hand.
     Clock,
-    /// The harness can cut the link between store and backend, and heal it.
+    /// The harness can cut the link between the store and its backend, and heal it.
     Outage,
 }
 
-/// Whether a case is run against a store.
+/// The decision to run a case against a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Applies {
-    /// It is.
+    /// The case runs.
     Run,
-    /// It is not, and the report says why.
+    /// The case does not run, and the report gives the reason.
     Skip(String),
-    /// It is the twin of a case that runs.
+    /// The case checks a refusal, and the store has the capability. The report does not list it.
     Omit,
 }
 
@@ -132,43 +133,38 @@ impl fmt::Display for Need {
             Self::Has(capability) => write!(f, "the capability `{capability}`"),
             Self::Lacks(capability) => write!(f, "a store without `{capability}`"),
             Self::AnyTransaction => f.write_str("transactions over any keys"),
-            Self::WatchExpiry => f.write_str("watch to tell of expiry"),
-            Self::KeepsAll => f.write_str("a store that evicts nothing"),
-            Self::Shared => f.write_str("a store that processes share"),
-            Self::WatchShared => f.write_str("watch that reaches other processes"),
+            Self::WatchExpiry => f.write_str("a watch that reports expiry"),
+            Self::KeepsAll => f.write_str("a store that never evicts live entries"),
+            Self::Shared => f.write_str("a store that several processes can share"),
+            Self::WatchShared => f.write_str("a watch that reaches other processes"),
             Self::MessagesShared => f.write_str("messages that reach other processes"),
-            Self::Survives(what) => write!(f, "durability {what:?} or better"),
-            Self::Reopen => f.write_str("a harness that reopens the store"),
-            Self::SecondHandle => f.write_str("a harness that opens a second handle"),
-            Self::SecondProcess => f.write_str("a harness that opens the store in a second process"),
-            Self::Clock => f.write_str("a harness with a clock that is moved by hand"),
-            Self::Outage => f.write_str("a harness that cuts the link to the backend"),
+            Self::Survives(what) => write!(f, "writes that survive {what:?} or more"),
+            Self::Reopen => f.write_str("a harness that can reopen the store"),
+            Self::SecondHandle => f.write_str("a harness that can open a second handle"),
+            Self::SecondProcess => f.write_str("a harness that can open the store in a second process"),
+            Self::Clock => f.write_str("a harness with a clock that cases set"),
+            Self::Outage => f.write_str("a harness that can cut the link to the backend"),
         }
     }
 }
 
-/// One small proof of one clause.
+/// A small test of one clause.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// Its name, such as `expiry/zero_is_absent`.
+    /// The name, such as `expiry/zero_is_absent`.
     pub id: &'static str,
-    /// The part of the contract that it belongs to.
+    /// The level of the clause.
     pub level: Level,
-    /// The clause of the contract that it proves.
+    /// The clause of the contract that the case proves.
     pub clause: &'static str,
-    /// What must hold, in one sentence.
+    /// The rule that must hold, in one sentence.
     pub rule: &'static str,
-    /// What it needs to be run.
+    /// The requirements to run the case.
     pub needs: &'static [Need],
     pub(crate) run: fn(Context) -> BoxFuture<'static, Verdict>,
 }
 
 impl Case {
-    /// Every case, in the order of reports.
-    pub fn all() -> impl Iterator<Item = &'static Self> {
-        crate::cases::ALL.iter().copied().flatten()
-    }
-
     pub(crate) fn applies(&self, capabilities: &Capabilities, hooks: Hooks) -> Applies {
         self.needs
             .iter()
@@ -188,10 +184,10 @@ impl fmt::Debug for Case {
     }
 }
 
-/// The contents page of a file of cases: a line each, with the clause, the needs and the rule. The body is the function of
-/// the same name below.
+/// Declares the cases of a file: one line each, with the clause, the needs and the rule. The function of the same name
+/// below is the case.
 ///
-/// Beside the table it exports a macro of the file's name, from which [`tests!`](crate::tests) makes single tests.
+/// It also exports a macro of the file's name, from which [`tests!`](crate::tests) makes single tests.
 macro_rules! cases {
     ($folder:ident, $level:ident: $($name:ident: $clause:literal [$($need:expr),*] $rule:literal;)+) => {
         pub(crate) const CASES: &[$crate::case::Case] = &[$(
@@ -213,7 +209,7 @@ macro_rules! cases {
         macro_rules! $folder {
             ($dollar suite:expr) => {
                 mod $folder {
-                    #[allow(unused_imports, reason = "what the suite's expression names")]
+                    #[allow(unused_imports, reason = "the suite expression may use names of the caller")]
                     use super::*;
                     $(#[test]
                     fn $name() {

@@ -1,4 +1,4 @@
-//! What a case works with: its own store, time, and short words for common steps.
+//! The context of a case: its own store, the time, and shorthands for common steps.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,33 +12,33 @@ use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 use crate::recorder::Recorder;
 use crate::suite::{Fresh, Suite};
 
-/// A case's own store and what surrounds it.
+/// The store of a case, with its suite and clock.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     suite: Suite,
     fresh: Fresh,
     store: Recorder,
-    /// Whether the second handle is in another process.
-    is_across: bool,
+    /// True if the second handle is in another process.
+    second_in_other_process: bool,
 }
 
 impl Context {
-    /// How far from its deadline an entry may come and go where the clock is not moved: more than clause T-2 allows, so that
-    /// a busy machine breaks no case.
+    /// Tolerance around deadlines if the case does not set the clock: more than clause T-2 allows, so that a busy
+    /// machine breaks no case.
     const TOLERANCE: Duration = Duration::from_millis(50);
-    /// How many writes go into one `set_many`.
+    /// Writes per `set_many`.
     const BATCH: usize = 5_000;
 
     pub(crate) fn new(suite: Suite, fresh: Fresh, store: Recorder) -> Self {
-        Self { suite, fresh, store, is_across: false }
+        Self { suite, fresh, store, second_in_other_process: false }
     }
 
-    /// The store; what is done to it is remembered for the failure text. Clones are the same store.
+    /// The store, which records its last operations for failure texts. Clones are the same store.
     pub(crate) fn store(&self) -> &Recorder {
         &self.store
     }
 
-    /// What the store declared before it was opened.
+    /// The capabilities that the store declared before it was opened.
     pub(crate) fn capabilities(&self) -> Capabilities {
         self.suite.capabilities
     }
@@ -51,28 +51,28 @@ impl Context {
         self.store.info().limits
     }
 
-    /// The seed for whatever the case does at random.
+    /// The seed of the random choices of the case.
     pub(crate) fn seed(&self) -> u64 {
         self.suite.seed
     }
 
-    /// How many random scripts a case plays.
+    /// The number of random scripts that a case runs.
     pub(crate) fn scripts(&self) -> usize {
         self.suite.scripts
     }
 
-    /// The time as the store sees it, where the case moves the clock; the system's otherwise.
+    /// The time of the store's clock if the case sets it, else the system time.
     pub(crate) fn now(&self) -> SystemTime {
         if self.suite.hooks.clock { self.fresh.clock().now() } else { SystemClock.now() }
     }
 
-    /// Whether the case moves the store's clock, so that time is exact.
+    /// True if the case sets the store's clock. Time is exact then.
     pub(crate) fn moves_clock(&self) -> bool {
         self.suite.hooks.clock
     }
 
-    /// Lets time pass for the store: moves its clock, or waits.
-    pub(crate) async fn pass(&self, duration: Duration) {
+    /// Advances the store's clock, or sleeps if the case does not set the clock.
+    pub(crate) async fn advance(&self, duration: Duration) {
         if self.suite.hooks.clock {
             self.fresh.clock().advance(duration);
         } else {
@@ -80,66 +80,66 @@ impl Context {
         }
     }
 
-    /// Lets time pass until an entry that has just been written with this time to live is absent.
-    pub(crate) async fn outlive(&self, ttl: Duration) {
-        self.pass(if self.moves_clock() { ttl } else { ttl + Self::TOLERANCE }).await;
+    /// Advances the time until an entry that was just written with this time to live has expired.
+    pub(crate) async fn advance_past(&self, ttl: Duration) {
+        self.advance(if self.moves_clock() { ttl } else { ttl + Self::TOLERANCE }).await;
     }
 
-    /// Whether this moment is surely still ahead of the store.
+    /// True if this moment is certainly in the future for the store.
     pub(crate) fn is_before(&self, moment: SystemTime) -> bool {
         self.now() + if self.moves_clock() { Duration::ZERO } else { Self::TOLERANCE } < moment
     }
 
-    /// Lets real time pass, for work that happens beside the store's clock.
+    /// Sleeps in real time, for work that does not follow the store's clock.
     pub(crate) async fn wait(&self, duration: Duration) {
         SystemClock.sleep(duration).await;
     }
 
-    /// The same, with a second handle that is in another process.
+    /// The same context, with the second handle in another process.
     pub(crate) fn across_processes(mut self) -> Self {
-        self.is_across = true;
+        self.second_in_other_process = true;
         self
     }
 
-    /// A second handle on the same store, opened anew.
+    /// Opens a second handle to the same store.
     pub(crate) async fn second_handle(&self) -> Result<Recorder, Failure> {
-        if self.is_across {
-            return Ok(self.store.beside(self.suite.open_elsewhere(&self.fresh).await?, "other process"));
+        if self.second_in_other_process {
+            return Ok(self.store.sibling(self.suite.open_in_other_process(&self.fresh).await?, "other process"));
         }
-        Ok(self.store.beside(self.suite.open(&self.fresh).await?, "second handle"))
+        Ok(self.store.sibling(self.suite.open(&self.fresh).await?, "second handle"))
     }
 
-    /// Another store than the case's own, on the same backend. The case clears it.
+    /// Opens another store than the case's own, on the same backend. The case clears it.
     pub(crate) async fn other_store(&self) -> Result<Recorder, Failure> {
         let store = self.suite.open(&Fresh::new(self.fresh.name(), self.suite.seed)).await?;
-        Ok(self.store.beside(store, "other store"))
+        Ok(self.store.sibling(store, "other store"))
     }
 
     /// Closes the store and opens it again.
     pub(crate) async fn reopen(&mut self) -> Verdict {
         self.store.close().await?;
-        self.store = self.store.beside(self.suite.open(&self.fresh).await?, "reopened");
+        self.store = self.store.sibling(self.suite.open(&self.fresh).await?, "reopened");
         Ok(())
     }
 
-    /// Lets nothing through between the store and its backend.
+    /// Cuts the link between the store and its backend.
     pub(crate) async fn cut(&self) -> Verdict {
         Ok(self.suite.cut(&self.fresh).await?)
     }
 
-    /// Lets everything through again.
+    /// Heals the link between the store and its backend.
     pub(crate) async fn heal(&self) -> Verdict {
         Ok(self.suite.heal(&self.fresh).await?)
     }
 
-    // Short words. Each fails the case where the store fails.
+    // Shorthands. An error of the store fails the case.
 
-    /// Writes without condition and gives the version.
+    /// Sets without a condition and returns the version.
     pub(crate) async fn set(&self, key: impl IntoKey, value: impl Into<Bytes>) -> Result<Option<Version>, Failure> {
         self.set_with(key, value, SetOptions::default()).await
     }
 
-    /// Writes with a time to live and gives the version.
+    /// Sets with a time to live and returns the version.
     pub(crate) async fn set_ttl(
         &self,
         key: impl IntoKey,
@@ -149,7 +149,7 @@ impl Context {
         self.set_with(key, value, SetOptions::default().with_expiry(Expiry::After(ttl))).await
     }
 
-    /// Writes with options that must not be refused and gives the version.
+    /// Sets with options, fails if the set is refused, and returns the version.
     pub(crate) async fn set_with(
         &self,
         key: impl IntoKey,
@@ -158,80 +158,97 @@ impl Context {
     ) -> Result<Option<Version>, Failure> {
         match self.store.set(&key.into_key()?, value.into(), &options).await? {
             SetOutcome::Stored { version, previous: _ } => Ok(version),
-            SetOutcome::Refused { current } => {
-                Err(Failure::new(format!("{options:?} was refused over {current:?}, and should have been stored")))
-            }
+            SetOutcome::Refused { current } => Err(Failure::new(format!(
+                "expected `set` with {options:?} to be stored, but it was refused; current entry: {current:?}"
+            ))),
         }
     }
 
-    /// Writes without condition and gives the version, on a store that has them.
+    /// Sets without a condition and returns the version; fails if there is none.
     pub(crate) async fn set_versioned(&self, key: impl IntoKey, value: impl Into<Bytes>) -> Result<Version, Failure> {
-        self.set(key, value).await?.ok_or_else(|| Failure::new("a store with versions gave none for a set"))
+        self.set(key, value).await?.ok_or_else(|| Failure::new("the store declares versions, but `set` returned none"))
     }
 
     pub(crate) async fn get(&self, key: impl IntoKey) -> Result<Option<Bytes>, Failure> {
         Ok(self.store.get(&key.into_key()?).await?.map(|entry| entry.value))
     }
 
-    /// Writes many at once, in batches, each of which must be stored.
+    /// Sets many items in batches and fails unless each is stored.
     pub(crate) async fn set_many(&self, items: &[SetItem]) -> Verdict {
         for batch in items.chunks(Self::BATCH) {
             let outcomes = self.store.set_many(batch).await;
-            ensure_eq!(outcomes.len(), batch.len(), "the number of outcomes of a set_many");
+            ensure_eq!(outcomes.len(), batch.len(), "the number of outcomes that `set_many` returned");
             for outcome in outcomes {
-                ensure!(outcome?.is_stored(), "a set_many without condition refused a write");
+                ensure!(outcome?.is_stored(), "`set_many` refused a write that has no condition");
             }
         }
         Ok(())
     }
 
-    /// The live entry, which must be there.
+    /// Returns the live entry and fails if there is none.
     pub(crate) async fn entry(&self, key: impl IntoKey) -> Result<Entry, Failure> {
         let key = key.into_key()?;
-        self.store.get(&key).await?.ok_or_else(|| Failure::new(format!("{key} is absent, and should be there")))
+        self.store
+            .get(&key)
+            .await?
+            .ok_or_else(|| Failure::new(format!("expected `get` of {key} to return an entry, but it returned none")))
     }
 
-    /// Deletes without condition and tells whether a live entry was removed.
+    /// Deletes without a condition and returns true if a live entry was removed.
     pub(crate) async fn delete(&self, key: impl IntoKey) -> Result<bool, Failure> {
         Ok(self.store.delete(&key.into_key()?, &DeleteOptions::default()).await?.is_deleted())
     }
 
-    /// Fails unless the key has this value, by `get` and by `contains`.
+    /// Fails unless `get` returns this value and `contains` returns true.
     pub(crate) async fn expect(&self, key: impl IntoKey, value: impl AsRef<[u8]>) -> Verdict {
         let key = key.into_key()?;
-        ensure_eq!(self.get(&key).await?, Some(Bytes::copy_from_slice(value.as_ref())), "the value of {}", named(&key));
+        ensure_eq!(
+            self.get(&key).await?,
+            Some(Bytes::copy_from_slice(value.as_ref())),
+            "the value that `get` returned for {}",
+            display_key(&key)
+        );
         ensure!(
             self.store.contains(&key).await?,
-            "`contains` says that {} is absent, and `get` finds it (clause T-1: every operation judges alike)",
-            named(&key)
+            "`contains` returned false for {}, but `get` found an entry (clause T-1: all operations agree)",
+            display_key(&key)
         );
         Ok(())
     }
 
-    /// Fails unless the key is absent, by `get` and by `contains`.
+    /// Fails unless `get` finds nothing and `contains` returns false.
     pub(crate) async fn expect_absent(&self, key: impl IntoKey) -> Verdict {
         let key = key.into_key()?;
-        ensure_eq!(self.get(&key).await?, None, "the value of {}, which should be absent", named(&key));
+        ensure_eq!(
+            self.get(&key).await?,
+            None,
+            "the value that `get` returned for the absent key {}",
+            display_key(&key)
+        );
         ensure!(
             !self.store.contains(&key).await?,
-            "`contains` says that {} is there, and `get` finds nothing (clause T-1: every operation judges alike)",
-            named(&key)
+            "`contains` returned true for {}, but `get` found nothing (clause T-1: all operations agree)",
+            display_key(&key)
         );
         Ok(())
     }
 
-    /// Fails where the key is absent although it must live until then. A case that came too late to tell passes.
+    /// Fails if the key is absent before `until`. Passes if the case ran too slowly to tell.
     pub(crate) async fn expect_until(&self, key: impl IntoKey, value: impl AsRef<[u8]>, until: SystemTime) -> Verdict {
         let key = key.into_key()?;
         let found = self.get(&key).await?;
         if found.is_none() && !self.is_before(until) {
             return Ok(());
         }
-        ensure_eq!(found, Some(Bytes::copy_from_slice(value.as_ref())), "the value of {key}, whose time is not over");
+        ensure_eq!(
+            found,
+            Some(Bytes::copy_from_slice(value.as_ref())),
+            "the value that `get` returned for {key} before its deadline"
+        );
         Ok(())
     }
 
-    /// Everything that a query covers, over as many pages as it takes.
+    /// All items of a query, over as many pages as it takes.
     pub(crate) async fn list_all(&self, query: ListQuery) -> Result<Vec<ListItem>, Failure> {
         let mut items = Vec::new();
         let mut query = query;
@@ -240,34 +257,41 @@ impl Context {
             let page = self.store.list(&query).await?;
             items.extend(page.items);
             let Some(next) = page.next else { return Ok(items) };
-            let gets_on = reached.is_none_or(|reached| if query.reverse { next < reached } else { next > reached });
-            ensure!(gets_on, "a list came back to {next}, and would never end");
+            let advances = reached.is_none_or(|reached| if query.reverse { next < reached } else { next > reached });
+            ensure!(
+                advances,
+                "`list` returned the next key {next} again or in the wrong order, so the listing would never end"
+            );
             reached = Some(next.clone());
             query = query.resume(next);
         }
     }
 
-    /// The keys under a prefix, in order, over as many pages as it takes.
+    /// The keys under a prefix in order, over as many pages as it takes.
     pub(crate) async fn keys(&self, prefix: impl IntoPrefix) -> Result<Vec<Key>, Failure> {
         let query = ListQuery::new(prefix.into_prefix()?).with_keys_only();
         Ok(self.list_all(query).await?.into_iter().map(|item| item.key).collect())
     }
 
-    /// Removes what the case wrote and fails where something is left.
+    /// Clears the store and fails if `list` still finds a key.
     pub(crate) async fn clean_up(&self) -> Verdict {
         self.store.clear(&KeyPrefix::ALL).await?;
-        ensure_eq!(self.keys(()).await?, Vec::<Key>::new(), "what is left after everything was cleared");
+        ensure_eq!(
+            self.keys(()).await?,
+            Vec::<Key>::new(),
+            "the keys that `list` returned after `clear` of everything"
+        );
         Ok(())
     }
 
-    /// What the case last did, with results.
+    /// The last operations of the case, with their results.
     pub(crate) fn last_operations(&self) -> Vec<String> {
         self.store.last_operations()
     }
 }
 
-/// A key as its canonical text; as an array where that text would be nothing, or has other signs than letters and digits.
-pub(crate) fn named(key: &Key) -> String {
+/// The canonical text of a key, or its segments as an array if the text is empty or has unusual characters.
+pub(crate) fn display_key(key: &Key) -> String {
     let text = key.as_str();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.#".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_plain) {
@@ -276,10 +300,10 @@ pub(crate) fn named(key: &Key) -> String {
     format!("{:?}", key.segments().collect::<Vec<_>>())
 }
 
-/// A key whose segments are known to be fine.
+/// A key of valid segments.
 pub(crate) fn key<const N: usize>(segments: [&str; N]) -> Key {
     match Key::new(segments) {
         Ok(key) => key,
-        Err(error) => unreachable!("a key that a case writes out is valid: {error}"),
+        Err(error) => unreachable!("the literal keys of cases are valid: {error}"),
     }
 }

@@ -1,11 +1,11 @@
-//! How a case says what is wrong.
+//! Failures of cases, and the macros that make them.
 
 use std::fmt::{self, Debug};
 
-/// What a case ends with.
+/// The result of a case.
 pub(crate) type Verdict = Result<(), Failure>;
 
-/// Why a case failed: what was expected and what came instead.
+/// The reason why a case failed: the expectation and the finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     message: String,
@@ -17,26 +17,28 @@ impl Failure {
         Self { message: message.into() }
     }
 
-    /// The text.
+    /// The text of the failure.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Two things that should be equal and are not.
-    pub(crate) fn unequal(what: &str, found: &dyn Debug, expected: &dyn Debug) -> Self {
+    /// A failure because two values are not equal.
+    pub(crate) fn unequal(name: &str, found: &dyn Debug, expected: &dyn Debug) -> Self {
         let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
-        let text = match parting(&expected, &found) {
-            Some((at, expected, found)) => format!("from character {at} on: expected {expected}, found {found}"),
+        let text = match first_difference(&expected, &found) {
+            Some((at, expected, found)) => {
+                format!("different from character {at} on: expected {expected}, found {found}")
+            }
             None => format!("expected {}, found {}", shortened(&expected), shortened(&found)),
         };
-        Self::new(format!("{what}: {text}"))
+        Self::new(format!("{}: {text}", shortened(name)))
     }
 }
 
-/// The store failed where the case expected an answer.
+/// The store returned an error where the case expected success.
 impl From<kv_core::Error> for Failure {
     fn from(error: kv_core::Error) -> Self {
-        let mut message = format!("the store failed: {error}");
+        let mut message = format!("unexpected error: {error}");
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
             message = format!("{message}: {cause}");
@@ -52,26 +54,26 @@ impl fmt::Display for Failure {
     }
 }
 
-/// How much of a text is shown.
-const MOST: usize = 400;
+/// Characters of a text that a failure shows.
+const MAX_SHOWN: usize = 400;
 
-/// Large values would bury the rest.
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(MOST) {
+/// The start of a text, because a large value would hide the rest of the failure.
+pub(crate) fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}… ({} characters in all)", text.get(..end).unwrap_or_default(), text.len()),
         None => text.to_owned(),
     }
 }
 
-/// Where two long texts first differ, and what each has there: what is shown of them from the start would be the same.
-fn parting(expected: &str, found: &str) -> Option<(usize, String, String)> {
+/// The place where two long texts first differ, and the part of each from there. Their starts would look the same.
+fn first_difference(expected: &str, found: &str) -> Option<(usize, String, String)> {
     const BEFORE: usize = 20;
     let at = expected.chars().zip(found.chars()).take_while(|(one, other)| one == other).count();
-    if at < MOST {
+    if at < MAX_SHOWN {
         return None;
     }
     let from = |text: &str| {
-        let part: String = text.chars().skip(at - BEFORE).take(MOST / 4).collect();
+        let part: String = text.chars().skip(at - BEFORE).take(MAX_SHOWN / 4).collect();
         format!("…{part}… ({} characters in all)", text.len())
     };
     Some((at, from(expected), from(found)))
@@ -86,13 +88,13 @@ macro_rules! ensure {
     };
 }
 
-/// Fails the case unless both are equal: `ensure_eq!(found, expected, "what it is")`.
+/// Fails the case unless both values are equal: `ensure_eq!(found, expected, "the name of the value")`.
 macro_rules! ensure_eq {
-    ($found:expr, $expected:expr, $($what:tt)+) => {
+    ($found:expr, $expected:expr, $($name:tt)+) => {
         match (&$found, &$expected) {
             (found, expected) => {
                 if !(*found == *expected) {
-                    return Err($crate::failure::Failure::unequal(&format!($($what)+), found, expected));
+                    return Err($crate::failure::Failure::unequal(&format!($($name)+), found, expected));
                 }
             }
         }
@@ -106,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_is_shown_however_long_the_rest() {
+    fn a_long_text_is_shown_from_its_first_difference() {
         let mut expected = vec![b'a'; 5_000];
         let mut found = expected.clone();
         expected[3_000] = b'x';

@@ -1,4 +1,4 @@
-//! The suite as a test program, and as single tests.
+//! Runs the suite as a test program, or as single tests.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,18 +8,18 @@ use crate::case::{Applies, Case};
 use crate::report::{Outcome, headlines};
 use crate::suite::Suite;
 
-/// What failed, for the summary behind all.
+/// The failure texts of a run, for the summary at its end.
 type Failed = Arc<Mutex<Vec<String>>>;
 
 impl Suite {
-    /// Runs the cases as a test program, for a `[[test]]` with `harness = false`: `cargo test` and `cargo nextest` list
-    /// every case, and take filters as ever. Never returns. Listing does not open the store.
+    /// Runs the cases as a test program, for a `[[test]]` with `harness = false`. `cargo test` and `cargo nextest` list
+    /// every case and take their usual filters. Never returns. Listing does not open the store.
     pub fn main(mut self) -> ! {
         self.rerun.get_or_insert_with(|| "CONFORMANCE_SEED={seed} cargo test --test conformance {case}".to_owned());
         let mut arguments = Arguments::from_args();
-        // Cases of one store share its backend: a few at a time is plenty.
+        // Cases of one store share its backend, so a few at a time are enough.
         arguments.test_threads.get_or_insert(4);
-        let unreachable = if self.optional && !arguments.list { self.unreachable() } else { None };
+        let unreachable = if self.optional && !arguments.list { self.open_error() } else { None };
         let failed = Failed::default();
         let trials = match unreachable {
             Some(reason) => vec![Trial::test(format!("NOT RUN: {reason}"), || Ok(())).with_ignored_flag(true)],
@@ -28,7 +28,7 @@ impl Suite {
         let conclusion = libtest_mimic::run(&arguments, trials);
         let texts = failed.lock().unwrap_or_else(PoisonError::into_inner);
         for (headline, cases) in headlines(texts.iter().map(String::as_str)) {
-            println!("{cases} cases say: {headline}");
+            println!("{cases} cases failed with: {headline}");
         }
         conclusion.exit()
     }
@@ -53,16 +53,16 @@ impl Suite {
             .collect()
     }
 
-    /// Runs one case by its name, on a runtime of its own, for a `#[test]` that names it.
+    /// Runs one case by its name, on a runtime of its own, for a `#[test]`.
     ///
     /// # Panics
-    /// Where the case fails, with the whole story; and where there is no such case.
+    /// Panics if the case fails, with the full text of the failure, or if there is no such case.
     pub fn test(&self, id: &str) {
         let Some(case) = Case::all().find(|case| case.id == id) else { panic!("there is no case `{id}`") };
         match case.applies(&self.capabilities, self.hooks) {
             Applies::Run => self.run_blocking(case).unwrap_or_else(|text| panic!("{text}")),
             Applies::Skip(reason) => eprintln!("skipped: {reason}"),
-            Applies::Omit => eprintln!("skipped: the store has what the case sees refused"),
+            Applies::Omit => eprintln!("skipped: the store has the capability whose refusal this case checks"),
         }
     }
 
@@ -71,22 +71,22 @@ impl Suite {
             .worker_threads(2)
             .enable_all()
             .build()
-            .map_err(|error| format!("no runtime for the case: {error}"))?;
+            .map_err(|error| format!("could not start a runtime for the case: {error}"))?;
         match runtime.block_on(self.run_case(case)).outcome {
             Outcome::Failed { text } => Err(text),
             Outcome::Passed | Outcome::Skipped { .. } => Ok(()),
         }
     }
 
-    /// Why the store cannot be opened, where it cannot.
-    fn unreachable(&self) -> Option<String> {
+    /// The reason why the store cannot be opened, or `None` if it can.
+    fn open_error(&self) -> Option<String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
         let fresh = crate::suite::Fresh::new("reachable", self.seed);
         runtime.block_on(self.open(&fresh)).err().map(|error| error.to_string())
     }
 }
 
-/// Makes one `#[test]` of every case, in a module for each subject; the argument is an expression that gives the [`Suite`].
+/// Makes one `#[test]` per case, in a module per subject. The argument is an expression that returns the [`Suite`].
 ///
 /// # Examples
 /// ```

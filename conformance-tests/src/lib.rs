@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod alternating;
 mod case;
 mod cases;
 mod context;
@@ -8,14 +9,15 @@ pub mod faulty;
 mod front;
 mod history;
 mod link;
+mod polls;
 mod process;
 mod recorder;
 mod report;
 mod run;
 mod script;
 mod suite;
+mod table;
 mod tasks;
-mod turns;
 mod watcher;
 
 pub use self::case::{Case, Level, Need};

@@ -1,4 +1,4 @@
-//! Stores that have a link of their own to the backend, which is cut and healed.
+//! Suites whose stores each have a link of their own to the backend, which cases cut and heal.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -10,9 +10,10 @@ use kv_core::{Capabilities, Error, KvStore, Result};
 use crate::suite::{Fresh, Suite};
 
 impl Suite {
-    /// A store whose link to the backend can be cut: a proxy that was put between, or a server of its own that is killed and
-    /// started again. `lay` makes the link of a case's store, `open` opens a store over it, once or twice, `cut` lets nothing
-    /// through any more, and `heal` makes it whole again; healing what is whole is fine. All but `open` may block.
+    /// A suite whose stores each have a link to the backend that can be cut. A link is a proxy between store and
+    /// backend, or a server of the store's own that is killed and started again. `start` starts the link of a case's
+    /// store. `open` opens a store over it, once or twice. `cut` stops all data, and `heal` lets it pass again, also if
+    /// the link is not cut. All but `open` may block.
     ///
     /// # Examples
     /// ```no_run
@@ -33,7 +34,7 @@ impl Suite {
     pub fn over_links<L, F, S>(
         name: impl Into<String>,
         capabilities: Capabilities,
-        lay: impl Fn() -> io::Result<L> + Send + Sync + 'static,
+        start: impl Fn() -> io::Result<L> + Send + Sync + 'static,
         open: impl Fn(&L, Fresh) -> F + Send + Sync + 'static,
         cut: impl Fn(&mut L) -> io::Result<()> + Send + Sync + 'static,
         heal: impl Fn(&mut L) -> io::Result<()> + Send + Sync + 'static,
@@ -43,7 +44,7 @@ impl Suite {
         F: Future<Output = Result<S>> + Send + 'static,
         S: KvStore,
     {
-        let links = Arc::new(Links { lay, laid: Mutex::default() });
+        let links = Arc::new(Links { start, started: Mutex::default() });
         let (open, cut, heal) = (Arc::new(open), Arc::new(cut), Arc::new(heal));
         let opening = {
             let links = Arc::clone(&links);
@@ -67,30 +68,30 @@ impl Suite {
     }
 }
 
-/// The links, each by the name of its store.
+/// The links by the name of their store.
 struct Links<L, M> {
-    lay: M,
-    laid: Mutex<HashMap<String, Arc<Mutex<L>>>>,
+    start: M,
+    started: Mutex<HashMap<String, Arc<Mutex<L>>>>,
 }
 
 impl<L, M: Fn() -> io::Result<L>> Links<L, M> {
-    /// Does something with the link of a store, which is laid where it is not there.
+    /// Calls `act` with the link of a store, and starts the link if there is none.
     fn with<T>(&self, fresh: &Fresh, act: impl FnOnce(&mut L) -> io::Result<T>) -> io::Result<T> {
-        let known = self.laid.lock().unwrap_or_else(PoisonError::into_inner).get(fresh.name()).cloned();
+        let known = self.started.lock().unwrap_or_else(PoisonError::into_inner).get(fresh.name()).cloned();
         let link = if let Some(link) = known {
             link
         } else {
-            // Outside of the lock: a server takes its time to start, and others start beside it.
-            let link = Arc::new(Mutex::new((self.lay)()?));
-            let mut laid = self.laid.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(laid.entry(fresh.name().to_owned()).or_insert(link))
+            // Outside the lock, because starting a server takes time, and other links may start meanwhile.
+            let link = Arc::new(Mutex::new((self.start)()?));
+            let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(started.entry(fresh.name().to_owned()).or_insert(link))
         };
         let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
         act(&mut link)
     }
 }
 
-/// Does what blocks, off the runtime's threads.
+/// Runs blocking work on a thread for blocking calls.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
     let failed = |error: &dyn std::fmt::Display| Error::unavailable(error.to_string());
     tokio::task::spawn_blocking(work).await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))

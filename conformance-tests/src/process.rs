@@ -1,4 +1,4 @@
-//! The second process of a test program: the same program once more, which opens stores when it is told and serves them.
+//! The second process of a test program: the same program, started again. It opens stores on request and serves them.
 
 use std::future::Future;
 use std::io::{self, BufRead, BufReader, Write};
@@ -14,16 +14,16 @@ use tokio::runtime::Runtime;
 use crate::link::blocking;
 use crate::suite::{Fresh, Suite};
 
-/// Tells a program that it is the second process, and where the backend is.
+/// The environment variable that makes a program the second process. Its value is the address of the backend.
 const BACKEND: &str = "CONFORMANCE_BACKEND";
 
 impl Suite {
-    /// A store on a backend that processes share. `start` brings the backend up before the first case, and gives what keeps it up
-    /// and its address; `open` opens the store of a case there. So the suite has second handles, in this process and in a
-    /// second one, which is this program once more.
+    /// A suite for a store on a backend that processes share. `start` starts the backend before the first case and
+    /// returns a guard that keeps it running, and its address. `open` opens the store of a case there. The suite has
+    /// second handles in this process and in a second one, which is this program started again.
     ///
-    /// In the second process it does not return: it serves stores until the first process ends. So nothing that should
-    /// happen once stands before it in `main`, and `main` is a test program's own (`harness = false`).
+    /// This function does not return in the second process: it serves stores until the first process ends. So `main`
+    /// calls it before anything that must happen only once, and `main` belongs to the test program (`harness = false`).
     ///
     /// # Examples
     /// ```no_run
@@ -33,13 +33,13 @@ impl Suite {
     /// # async fn connect(address: String, name: String) -> Result<kv_memory::MemoryStore> { unimplemented!() }
     /// # const CAPABILITIES: Capabilities = kv_memory::CAPABILITIES.with_shared();
     ///
-    /// // The server that was started, which is stopped on drop, and its URL.
+    /// // The guard stops the server on drop; the string is its URL.
     /// let open = |url: String, fresh: Fresh| connect(url, fresh.name().to_owned());
     /// Suite::on_backend("mine", CAPABILITIES, start, open).main();
     /// ```
     ///
     /// # Panics
-    /// Where the second process cannot serve.
+    /// Panics if the second process cannot serve.
     pub fn on_backend<B, F, S>(
         name: impl Into<String>,
         capabilities: Capabilities,
@@ -53,12 +53,12 @@ impl Suite {
     {
         if let Ok(address) = std::env::var(BACKEND) {
             let served = serve_all(|fresh| open(address.clone(), fresh));
-            served.unwrap_or_else(|error| panic!("the second process cannot serve: {error}"));
+            served.unwrap_or_else(|error| panic!("the second process cannot serve stores: {error}"));
             std::process::exit(0)
         }
         let backend = Arc::new(Backend { start: Mutex::new(Some(start)), started: OnceLock::new() });
         let process = Arc::new(Process::default());
-        let (open, elsewhere) = (Arc::new(open), Arc::clone(&backend));
+        let (open, same_backend) = (Arc::new(open), Arc::clone(&backend));
         let open_here = move |fresh| {
             let (open, backend) = (Arc::clone(&open), Arc::clone(&backend));
             async move {
@@ -66,21 +66,21 @@ impl Suite {
                 open(address, fresh).await
             }
         };
-        let open_elsewhere = move |fresh: Fresh| {
-            let (process, backend) = (Arc::clone(&process), Arc::clone(&elsewhere));
+        let open_in_second = move |fresh: Fresh| {
+            let (process, backend) = (Arc::clone(&process), Arc::clone(&same_backend));
             async move {
                 let answer = blocking(move || process.ask(&backend.address(), fresh.name())).await?;
-                let unusable = |_| Error::unavailable(format!("the second process: {answer}"));
+                let unusable = |_| Error::unavailable(format!("the second process could not open the store: {answer}"));
                 let address = answer.trim_end().parse().map_err(unusable)?;
-                // The store there has deadlines of its own.
+                // The store in the second process has its own timeouts, so this one is long.
                 LinesBuilder::new(address).operation_timeout(Duration::from_secs(120)).open().await
             }
         };
-        Self::new(name, capabilities, open_here).with_second_handle().with_second_process(open_elsewhere)
+        Self::new(name, capabilities, open_here).with_second_handle().with_second_process(open_in_second)
     }
 }
 
-/// What `start` brought up; started for the first store, so that listing the cases starts nothing.
+/// The backend that `start` starts. It starts with the first store, so that listing the cases starts nothing.
 struct Backend<B, S> {
     start: Mutex<Option<S>>,
     started: OnceLock<(B, String)>,
@@ -88,17 +88,17 @@ struct Backend<B, S> {
 
 impl<B, S: FnOnce() -> (B, String)> Backend<B, S> {
     fn address(&self) -> String {
-        // A start that panicked is not tried again: every case after it says so.
+        // A start that panicked is not tried again, so every later case fails with this panic.
         let start = || self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
         let started = self.started.get_or_init(|| match start() {
             Some(start) => start(),
-            None => panic!("the backend did not start"),
+            None => panic!("the backend did not start for an earlier case"),
         });
         started.1.clone()
     }
 }
 
-/// The second process as the first one sees it; started when the first store is opened in it.
+/// The first process's view of the second one, which starts when the first store is opened in it.
 #[derive(Default)]
 struct Process {
     running: Mutex<Option<Running>>,
@@ -111,7 +111,7 @@ struct Running {
 }
 
 impl Process {
-    /// Where the store of this name is served, or why it is not.
+    /// The address at which the second process serves the store of this name, or the error text.
     fn ask(&self, backend: &str, name: &str) -> io::Result<String> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let Running { to, from, .. } = match &mut *running {
@@ -133,20 +133,20 @@ impl Running {
         let mut child = command.spawn()?;
         match (child.stdin.take(), child.stdout.take()) {
             (Some(to), Some(from)) => Ok(Self { child, to, from: BufReader::new(from) }),
-            _ => Err(io::Error::other("it has no streams")),
+            _ => Err(io::Error::other("the second process has no standard streams")),
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It also ends by itself, with its input.
+        // The process also ends by itself when its input closes.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Opens a store for each name that comes in, and answers with the address at which it is served, or with what went wrong.
+/// Opens a store for each name on the standard input and answers with the address that serves it, or with the error.
 fn serve_all<F, S>(open: impl Fn(Fresh) -> F) -> io::Result<()>
 where
     F: Future<Output = Result<S>>,

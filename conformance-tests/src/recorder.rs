@@ -1,4 +1,4 @@
-//! Remembers what a case last did, for its failure text.
+//! Records the last operations of a case for its failure text.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Debug, Display, Write};
@@ -13,30 +13,30 @@ use kv_core::{
     WatchStream, When,
 };
 
-/// A store that remembers the last operations and their results; clones remember together.
+/// A store that records its last operations with their results. Clones share one record.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorder {
     inner: Arc<dyn KvStore>,
     label: &'static str,
     log: Arc<Mutex<VecDeque<String>>>,
-    /// Whether it was closed, whatever it says of that.
+    /// True once `close` was called, whatever it returned.
     is_closed: Arc<AtomicBool>,
 }
 
 impl Recorder {
-    /// How many operations are remembered.
-    const MOST: usize = 12;
+    /// Operations that are kept.
+    const MAX_OPERATIONS: usize = 12;
 
     pub(crate) fn new(inner: Arc<dyn KvStore>) -> Self {
         Self { inner, label: "", log: Arc::default(), is_closed: Arc::default() }
     }
 
-    /// Another store that writes into the same memory, marked.
-    pub(crate) fn beside(&self, inner: Arc<dyn KvStore>, label: &'static str) -> Self {
+    /// A recorder of another store that writes into the same record, with a label.
+    pub(crate) fn sibling(&self, inner: Arc<dyn KvStore>, label: &'static str) -> Self {
         Self { inner, label, log: Arc::clone(&self.log), is_closed: Arc::default() }
     }
 
-    /// The store itself, for what it says of itself.
+    /// The recorded store, for its own `Debug` form and info.
     pub(crate) fn inner(&self) -> &Arc<dyn KvStore> {
         &self.inner
     }
@@ -55,22 +55,22 @@ impl Recorder {
             label => shortened(format_args!("[{label}] {call} -> {result:?}")),
         };
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        if log.len() == Self::MOST {
+        if log.len() == Self::MAX_OPERATIONS {
             log.pop_front();
         }
         log.push_back(line);
     }
 }
 
-/// The head of a text. The rest, which may be megabytes of a value, is not even formatted.
+/// The start of a text. The rest, which may be megabytes of a value, is not formatted.
 fn shortened(text: impl Display) -> String {
-    struct Head(String);
+    struct Start(String);
 
-    impl Head {
+    impl Start {
         const BYTES: usize = 240;
     }
 
-    impl Write for Head {
+    impl Write for Start {
         fn write_str(&mut self, text: &str) -> fmt::Result {
             for char in text.chars() {
                 if self.0.len() >= Self::BYTES {
@@ -83,16 +83,16 @@ fn shortened(text: impl Display) -> String {
         }
     }
 
-    let mut head = Head(String::new());
-    // An error only says that the head is full.
-    let _ = write!(head, "{text}");
-    head.0
+    let mut start = Start(String::new());
+    // The error only says that the limit was reached.
+    let _ = write!(start, "{text}");
+    start.0
 }
 
-/// The options of a set that are not as ever.
-struct Unusual<'o>(&'o SetOptions);
+/// The options of a set that differ from the defaults.
+struct NonDefault<'o>(&'o SetOptions);
 
-impl Display for Unusual<'_> {
+impl Display for NonDefault<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SetOptions { expiry, when, return_previous, .. } = self.0;
         match expiry {
@@ -100,26 +100,26 @@ impl Display for Unusual<'_> {
             Expiry::After(ttl) => write!(f, " for {ttl:?}")?,
             other => write!(f, " {other:?}")?,
         }
-        write!(f, "{}", Judged { when, return_previous: *return_previous })
+        write!(f, "{}", Conditional { when, return_previous: *return_previous })
     }
 }
 
-/// A condition where there is one, and whether the entry before is asked for.
-struct Judged<'o> {
+/// A condition other than `Always`, and the request for the previous entry.
+struct Conditional<'o> {
     when: &'o When,
     return_previous: bool,
 }
 
-impl Display for Judged<'_> {
+impl Display for Conditional<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self.when != When::Always {
             write!(f, " when {:?}", self.when)?;
         }
-        f.write_str(if self.return_previous { " giving back the previous" } else { "" })
+        f.write_str(if self.return_previous { " with the previous entry" } else { "" })
     }
 }
 
-/// Values beyond a few bytes tell nothing.
+/// The value, or its length if it is long.
 fn brief(value: &Bytes) -> String {
     if value.len() <= 40 { format!("{value:?}") } else { format!("<{} bytes>", value.len()) }
 }
@@ -141,7 +141,7 @@ impl KvStore for Recorder {
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let call = shortened(format_args!("set {key} {}{}", brief(&value), Unusual(options)));
+        let call = shortened(format_args!("set {key} {}{}", brief(&value), NonDefault(options)));
         let result = self.inner.set(key, value, options).await;
         self.note(call, &result);
         result
@@ -150,8 +150,8 @@ impl KvStore for Recorder {
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
         let result = self.inner.delete(key, options).await;
         let DeleteOptions { when, return_previous, .. } = options;
-        let unusual = Judged { when, return_previous: *return_previous };
-        self.note(format_args!("delete {key}{unusual}"), &result);
+        let options_text = Conditional { when, return_previous: *return_previous };
+        self.note(format_args!("delete {key}{options_text}"), &result);
         result
     }
 

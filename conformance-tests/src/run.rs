@@ -1,4 +1,4 @@
-//! Running one case, and all of them.
+//! Runs one case, or all of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,28 +17,32 @@ use crate::script::compare;
 use crate::suite::{Fresh, Suite};
 
 impl Suite {
-    /// Runs every case whose name contains `filter` and reports what came of each. Panics of the store are failures.
+    /// Runs every case whose name contains `filter` and returns the report. A panic of the store is a failure of the
+    /// case.
     ///
     /// Needs a tokio runtime with time enabled.
     pub async fn run(&self, filter: &str) -> Report {
         self.run_with(filter, |_| {}).await
     }
 
-    /// As [`Suite::run`], and tells each result as it comes, in the order of the table.
-    pub async fn run_with(&self, filter: &str, tell: impl FnMut(&CaseReport) + Send) -> Report {
-        self.run_where(|id| id.contains(filter), tell).await
+    /// Runs the cases as [`Suite::run`] does, and calls `on_result` with each result as soon as it is there, in the
+    /// order of the table.
+    pub async fn run_with(&self, filter: &str, on_result: impl FnMut(&CaseReport) + Send) -> Report {
+        self.run_where(|id| id.contains(filter), on_result).await
     }
 
-    /// Runs the cases of exactly these names, as far as they apply to the store.
+    /// Runs the cases of exactly these names that apply to the store.
     pub async fn run_named(&self, ids: &[&str]) -> Report {
         self.run_where(|id| ids.contains(&id), |_| {}).await
     }
 
-    /// Plays the same random scripts on the stores of all these suites, with what every one of them can do, and compares their
-    /// answers step by step: versions by the order in which they were seen, deadlines by the distance from the start.
+    /// Runs the same random scripts on the stores of all these suites and compares the answers step by step. Scripts
+    /// use the capabilities that all stores have. Versions are compared by the order in which they first appeared, and
+    /// deadlines by their distance from the start.
     ///
     /// # Errors
-    /// Where two stores answer differently, with the script as code.
+    /// Fails if two stores answer differently, with the script as code, or if a store cannot be opened, cleared or
+    /// closed.
     pub async fn compare(suites: &[Self]) -> Result<(), Failure> {
         let seed = suites.first().map_or(0, |suite| suite.seed);
         let mut stores = Vec::new();
@@ -58,8 +62,12 @@ impl Suite {
         verdict.map_err(|failure| Failure::new(format!("{failure}\nseed {seed}")))
     }
 
-    async fn run_where(&self, is_wanted: impl Fn(&str) -> bool, mut tell: impl FnMut(&CaseReport) + Send) -> Report {
-        let room = Arc::new(Semaphore::new(self.cases_at_once));
+    async fn run_where(
+        &self,
+        is_wanted: impl Fn(&str) -> bool,
+        mut on_result: impl FnMut(&CaseReport) + Send,
+    ) -> Report {
+        let permits = Arc::new(Semaphore::new(self.cases_at_once));
         let mut running: FuturesOrdered<_> = Case::all()
             .filter(|case| is_wanted(case.id))
             .filter_map(|case| match case.applies(&self.capabilities, self.hooks) {
@@ -67,9 +75,9 @@ impl Suite {
                 applies => Some((case, applies)),
             })
             .map(|(case, applies)| {
-                let (suite, room) = (self.clone(), Arc::clone(&room));
+                let (suite, permits) = (self.clone(), Arc::clone(&permits));
                 async move {
-                    let _permit = room.acquire().await;
+                    let _permit = permits.acquire().await;
                     match applies {
                         Applies::Skip(reason) => CaseReport::new(case, Outcome::Skipped { reason }, Duration::ZERO),
                         _ => suite.run_case(case).await,
@@ -79,7 +87,7 @@ impl Suite {
             .collect();
         let mut cases = Vec::new();
         while let Some(report) = running.next().await {
-            tell(&report);
+            on_result(&report);
             cases.push(report);
         }
         Report::new(self.name.clone(), self.capabilities, self.seed, cases)
@@ -103,37 +111,39 @@ impl Suite {
         })?;
         let context = Context::new(self.clone(), fresh.clone(), Recorder::new(store));
 
-        // In a task of its own, so that a panic is caught and a hang ends.
+        // A task of its own catches a panic, and can be aborted if it hangs.
         let mut running = tokio::spawn((case.run)(context.clone()));
         let verdict = match tokio::time::timeout(self.time_limit, &mut running).await {
             Ok(Ok(verdict)) => verdict,
-            Ok(Err(panic)) => Err(Failure::new(format!("it panicked: {}", panic_text(panic)))),
+            Ok(Err(panic)) => Err(Failure::new(format!("the case panicked: {}", panic_text(panic)))),
             Err(_) => {
                 running.abort();
-                Err(Failure::new(format!("it was not through after {:?}", self.time_limit)))
+                Err(Failure::new(format!("the case did not end within {:?}", self.time_limit)))
             }
         };
         let result = verdict.map_err(|failure| self.explain(case, rule_of(case), &failure, &context.last_operations()));
         // A case that failed may have left the link cut.
         let _ = self.heal(&fresh).await;
-        self.tidy(case, &context).await.and(result)
+        self.clean_up(case, &context).await.and(result)
     }
 
-    /// Leaves nothing behind in a backend that others use. Where a case has closed its store, nothing is left to be done.
-    async fn tidy(&self, case: &Case, context: &Context) -> Result<(), String> {
+    /// Clears and closes the store, so that nothing stays in a backend that others use. A store that the case closed is
+    /// left alone.
+    async fn clean_up(&self, case: &Case, context: &Context) -> Result<(), String> {
         let result = if context.store().is_closed() || !self.capabilities.has(Capability::List) {
             Ok(())
         } else {
             context.clean_up().await.map_err(|failure| {
-                let failure = Failure::new(format!("behind the case, when the suite cleared the store: {failure}"));
-                self.explain(case, CLEAN_UP, &failure, &context.last_operations())
+                let failure = Failure::new(format!("after the case, while the suite cleared the store: {failure}"));
+                self.explain(case, CLEAN_UP_RULE, &failure, &context.last_operations())
             })
         };
         let _ = context.store().close().await;
         result
     }
 
-    /// The whole story of a failure: rule, clause, what went wrong, what was done last, and how to run it again.
+    /// The full text of a failure: the rule, the clause, the failed check, the last operations, and the command to run
+    /// it again.
     fn explain(&self, case: &Case, (clause, rule): (&str, &str), failure: &Failure, operations: &[String]) -> String {
         let mut lines = vec![format!("{}: {failure}", case.id), format!("clause {clause}: {rule}")];
         if !operations.is_empty() {
@@ -149,19 +159,20 @@ impl Suite {
     }
 }
 
-/// The clause that a case proves, and what it says there.
+/// The clause that a case proves, and its rule.
 fn rule_of(case: &Case) -> (&'static str, &'static str) {
     (case.clause, case.rule)
 }
 
-/// What a store breaks that cannot be cleared, whatever the case was about.
-const CLEAN_UP: (&str, &str) = ("L-5", "`clear` removes all that was there at the call, however many pages that are");
+/// The clause and the rule that a store violates if it cannot be cleared, in any case.
+const CLEAN_UP_RULE: (&str, &str) =
+    ("L-5", "`clear` removes every entry that existed at the call, however many pages it takes");
 
 fn panic_text(error: tokio::task::JoinError) -> String {
     let Ok(payload) = error.try_into_panic() else { return "the task was cancelled".to_owned() };
     match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
         (_, Some(text)) => text.clone(),
-        _ => "without a text".to_owned(),
+        _ => "the panic has no text".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! A store under test: what it declares, and how it is opened.
+//! The suite: a store under test, its capabilities, and the hooks that open it.
 
 use std::fmt;
 use std::future::Future;
@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use kv_core::{BoxFuture, Capabilities, Error, KvStore, ManualClock, Result};
 
-use crate::turns::Turns;
+use crate::alternating::Alternating;
 
-/// Opens the store of one case; the same [`Fresh`] again means the same store.
+/// Opens the store of one case. The same [`Fresh`] opens the same store.
 type Open = dyn Fn(Fresh) -> BoxFuture<'static, Result<Arc<dyn KvStore>>> + Send + Sync;
 
 /// Cuts or heals the link of the store that was opened with this [`Fresh`].
 type Relink = dyn Fn(Fresh) -> BoxFuture<'static, Result<()>> + Send + Sync;
 
-/// What one case gets to itself.
+/// The name and the clock that belong to one case alone.
 ///
-/// A store on a shared backend takes the name as its namespace, table or file; a store in memory needs neither. A store
-/// with a clock takes this one, where the suite was told so by [`Suite::with_clock`].
+/// A store on a shared backend uses the name as its namespace, table or file. A store in memory does not need it. A
+/// store with a clock uses this clock if the suite has [`Suite::with_clock`].
 #[derive(Debug, Clone)]
 pub struct Fresh {
     name: String,
@@ -28,30 +28,30 @@ pub struct Fresh {
 
 impl Fresh {
     pub(crate) fn new(case: &str, seed: u64) -> Self {
-        // Unique among runs and among cases, short enough for an identifier, and legible where it is left behind.
+        // Unique per run and case, short enough for an identifier, and recognisable if a run leaves it behind.
         let hash = case.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self { name: format!("ct_{seed:08x}_{hash:016x}"), clock: ManualClock::new() }
     }
 
-    /// What the case of this name has, in another process.
+    /// The `Fresh` of a case in another process, by its name.
     pub(crate) fn named(name: String) -> Self {
         Self { name, clock: ManualClock::new() }
     }
 
-    /// A name that no other case or run has: letters, digits and `_`, at most 28 bytes.
+    /// A name that no other case or run uses: letters, digits and `_`, at most 28 bytes.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The clock that the case moves.
+    /// The clock that the case advances.
     pub fn clock(&self) -> Arc<ManualClock> {
         Arc::new(self.clock.clone())
     }
 }
 
-/// What the harness around a store can do beside opening it.
+/// The optional abilities of the harness around a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a hook of its own, and the builders name them")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a hook of its own, and the builder methods set them by name")]
 pub(crate) struct Hooks {
     pub(crate) clock: bool,
     pub(crate) reopen: bool,
@@ -60,7 +60,7 @@ pub(crate) struct Hooks {
     pub(crate) outage: bool,
 }
 
-/// How the link between a store and its backend is cut and healed.
+/// The functions that cut and heal the link between a store and its backend.
 #[derive(Clone)]
 struct Outage {
     cut: Arc<Relink>,
@@ -96,15 +96,15 @@ pub struct Suite {
     pub(crate) rerun: Option<String>,
     pub(crate) optional: bool,
     open: Arc<Open>,
-    open_elsewhere: Option<Arc<Open>>,
-    turns: bool,
+    open_in_other_process: Option<Arc<Open>>,
+    alternates: bool,
     outage: Option<Outage>,
 }
 
 impl Suite {
-    /// A store of this name, with the capabilities that it declares, opened by this for each case.
+    /// A suite for a store of this name and with these declared capabilities. `open` opens the store of each case.
     ///
-    /// The seed is new each time, unless the environment has `CONFORMANCE_SEED`.
+    /// The seed is random unless the environment sets `CONFORMANCE_SEED`.
     pub fn new<F, S, O>(name: impl Into<String>, capabilities: Capabilities, open: O) -> Self
     where
         O: Fn(Fresh) -> F + Send + Sync + 'static,
@@ -122,36 +122,36 @@ impl Suite {
             rerun: None,
             optional: false,
             open: erased(open),
-            open_elsewhere: None,
-            turns: false,
+            open_in_other_process: None,
+            alternates: false,
             outage: None,
         }
     }
 
-    /// The store takes its time from [`Fresh::clock`], so that cases move it instead of waiting.
+    /// Declares that the store takes its time from [`Fresh::clock`]. Cases then advance the clock instead of waiting.
     #[must_use]
     pub fn with_clock(mut self) -> Self {
         self.hooks.clock = true;
         self
     }
 
-    /// A store that was closed can be opened again with the same [`Fresh`], and has what it had.
+    /// Declares that a closed store can be reopened with the same [`Fresh`] and still has its entries.
     #[must_use]
     pub fn with_reopen(mut self) -> Self {
         self.hooks.reopen = true;
         self
     }
 
-    /// A store can be opened a second time with the same [`Fresh`] while the first handle is in use.
+    /// Declares that a store can be opened a second time with the same [`Fresh`] while the first handle is in use.
     #[must_use]
     pub fn with_second_handle(mut self) -> Self {
         self.hooks.second_handle = true;
         self
     }
 
-    /// The store that was opened with a [`Fresh`] can also be opened with it in another process, as this does: it starts one,
-    /// and gives a store that speaks to it, such as the `LinesStore` of the crate `kv-lines` to a `kv serve`.
-    /// [`Suite::on_backend`] does it for a test program without a word more.
+    /// Sets the function that opens the store of a [`Fresh`] in another process. The function starts a process and
+    /// returns a store that speaks to it, such as the `LinesStore` of the crate `kv-lines` connected to a `kv serve`.
+    /// [`Suite::on_backend`] sets such a function for a test program by itself.
     #[must_use]
     pub fn with_second_process<F, S>(mut self, open: impl Fn(Fresh) -> F + Send + Sync + 'static) -> Self
     where
@@ -159,22 +159,22 @@ impl Suite {
         S: KvStore,
     {
         self.hooks.second_process = true;
-        self.open_elsewhere = Some(erased(open));
+        self.open_in_other_process = Some(erased(open));
         self
     }
 
-    /// Gives every case one store by two handles, of which the second is in another process, and which take turns call by call.
-    /// Each handle sees what the other was acknowledged, so every case must pass as it does with one. Without
-    /// [`Suite::with_second_process`] the cases fail.
+    /// Runs every case on two handles, the second one in another process, which alternate call by call. Each handle
+    /// sees the acknowledged writes of the other, so every case must pass as with one handle. The cases fail without
+    /// [`Suite::with_second_process`].
     #[must_use]
     pub fn in_two_processes(mut self) -> Self {
-        self.turns = true;
+        self.alternates = true;
         self
     }
 
-    /// The link between a store and its backend can be cut, so that nothing gets through, and healed again; both are called
-    /// with the [`Fresh`] that the store was opened with. A link is one store's own, such as a proxy that was started for
-    /// it, because other cases run beside the one that cuts. Healing what is whole is fine.
+    /// Sets the functions that cut the link between a store and its backend, so that no data passes, and heal it again.
+    /// Both get the [`Fresh`] of the store. Each store needs a link of its own, such as its own proxy, because other
+    /// cases run at the same time. `heal` may be called on a link that is not cut.
     #[must_use]
     pub fn with_outage<C, H>(
         mut self,
@@ -193,44 +193,45 @@ impl Suite {
         self
     }
 
-    /// Uses this seed, which a failure printed, for random keys and sequences.
+    /// Sets the seed for random keys and sequences, such as one that a failure printed.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed & u64::from(u32::MAX);
         self
     }
 
-    /// How many scripts of up to fifty random steps each case of `random/` plays; 32 unless said, here or as
-    /// `CONFORMANCE_SCRIPTS` in the environment.
+    /// Sets the number of scripts that each case of `random/` runs, each with up to fifty random steps. The default is
+    /// 32, or `CONFORMANCE_SCRIPTS` in the environment.
     #[must_use]
     pub fn with_scripts(mut self, scripts: usize) -> Self {
         self.scripts = scripts;
         self
     }
 
-    /// How long a case may take before it counts as hung; three minutes unless said. Some make 8,000 writes one after another,
-    /// which a store that flushes each to the medium does not do in one.
+    /// Sets the time limit of a case; the default is three minutes. Some cases make 8,000 writes in sequence, which
+    /// takes more than one minute on a store that flushes each write to the medium.
     #[must_use]
     pub fn with_time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
         self
     }
 
-    /// How many cases [`Suite::run`] has open at a time; four unless said, one for a store that only one handle may open.
+    /// Sets the number of cases that [`Suite::run`] runs at a time. The default is four; a store that only one handle
+    /// may open needs one.
     #[must_use]
     pub fn with_cases_at_once(mut self, cases: usize) -> Self {
         self.cases_at_once = cases.max(1);
         self
     }
 
-    /// The command that runs one case again, with `{case}` and `{seed}` in it, for failure texts.
+    /// Sets the command that runs one case again, for failure texts. It may contain `{case}` and `{seed}`.
     #[must_use]
     pub fn with_rerun(mut self, command: impl Into<String>) -> Self {
         self.rerun = Some(command.into());
         self
     }
 
-    /// A backend that cannot be reached is one visible NOT RUN line instead of a failure.
+    /// Reports an unreachable backend as one visible NOT RUN line instead of a failure.
     #[must_use]
     pub fn with_optional_backend(mut self) -> Self {
         self.optional = true;
@@ -250,15 +251,15 @@ impl Suite {
     /// Opens the store of one case.
     pub(crate) async fn open(&self, fresh: &Fresh) -> Result<Arc<dyn KvStore>> {
         let here = self.within_limit((self.open)(fresh.clone())).await?;
-        if !self.turns {
+        if !self.alternates {
             return Ok(here);
         }
-        Ok(Arc::new(Turns::new(here, self.open_elsewhere(fresh).await?)))
+        Ok(Arc::new(Alternating::new(here, self.open_in_other_process(fresh).await?)))
     }
 
     /// Opens the store of one case in another process.
-    pub(crate) async fn open_elsewhere(&self, fresh: &Fresh) -> Result<Arc<dyn KvStore>> {
-        match &self.open_elsewhere {
+    pub(crate) async fn open_in_other_process(&self, fresh: &Fresh) -> Result<Arc<dyn KvStore>> {
+        match &self.open_in_other_process {
             Some(open) => self.within_limit(open(fresh.clone())).await,
             None => Err(Error::unavailable("the harness has no second process")),
         }
@@ -271,7 +272,7 @@ impl Suite {
         }
     }
 
-    /// Lets nothing through between the store and its backend.
+    /// Cuts the link between the store and its backend.
     pub(crate) async fn cut(&self, fresh: &Fresh) -> Result<()> {
         match &self.outage {
             Some(outage) => (outage.cut)(fresh.clone()).await,
@@ -279,7 +280,7 @@ impl Suite {
         }
     }
 
-    /// Lets everything through again.
+    /// Heals the link between the store and its backend.
     pub(crate) async fn heal(&self, fresh: &Fresh) -> Result<()> {
         match &self.outage {
             Some(outage) => (outage.heal)(fresh.clone()).await,
@@ -288,7 +289,7 @@ impl Suite {
     }
 }
 
-/// The same, for stores of any type.
+/// Boxes the function and its stores, for stores of any type.
 fn erased<F, S>(open: impl Fn(Fresh) -> F + Send + Sync + 'static) -> Arc<Open>
 where
     F: Future<Output = Result<S>> + Send + 'static,
@@ -306,7 +307,7 @@ impl fmt::Debug for Suite {
     }
 }
 
-/// A setting of the run: the seed that a failure printed, for running it again, or a number of scripts.
+/// A number from an environment variable: the seed that a failure printed, or the number of scripts.
 fn number_from_environment<N: FromStr>(name: &str) -> Option<N> {
     std::env::var(name).ok()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Clients that work side by side.
+//! Concurrent clients.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::context::Context;
 use crate::failure::Failure;
 
-/// Runs so many clients as tasks that start together, and gives what each came to, in order. The first failure ends all.
+/// Runs `count` clients as tasks that start together and returns their results in order. The first failure ends all.
 pub(crate) async fn clients<T, F>(
     cx: &Context,
     count: usize,
@@ -32,7 +32,7 @@ where
     let mut results = BTreeMap::new();
     while let Some(ended) = running.join_next().await {
         let (client, result) =
-            ended.map_err(|error| Failure::new(format!("a client of the case broke off: {error}")))?;
+            ended.map_err(|error| Failure::new(format!("a client task of the case panicked: {error}")))?;
         results.insert(client, result?);
     }
     Ok(results.into_values().collect())

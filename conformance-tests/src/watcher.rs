@@ -1,4 +1,4 @@
-//! Streams of changes and of messages, heard with a limit to patience.
+//! Watchers and subscribers that wait for events with a timeout.
 
 use std::time::Duration;
 
@@ -9,23 +9,28 @@ use kv_core::{Entry, Key, KeyPrefix, KvStore, MessageEvent, MessageStream, Watch
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 use crate::recorder::Recorder;
 
-/// How long something that must come may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The timeout for an event that must come.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The next item of a stream, or its end. Fails where neither comes in time.
+/// Returns the next item of a stream, or `None` at its end. Fails after the timeout.
 async fn next<T>(stream: &mut (impl Stream<Item = kv_core::Result<T>> + Unpin)) -> Result<Option<T>, Failure> {
-    match tokio::time::timeout(PATIENCE, stream.next()).await {
+    match tokio::time::timeout(TIMEOUT, stream.next()).await {
         Ok(item) => Ok(item.transpose()?),
-        Err(_) => Err(Failure::new(format!("the stream gave nothing for {PATIENCE:?}"))),
+        Err(_) => Err(Failure::new(format!("expected an event, but the stream sent nothing for {TIMEOUT:?}"))),
     }
 }
 
-/// Hears the rest of a stream whose store was closed: it has to end, and a last `Closed` is fine.
-async fn ends<T>(stream: &mut (impl Stream<Item = kv_core::Result<T>> + Unpin)) -> Verdict {
+/// Reads the rest of a stream whose store was closed. Fails unless it ends; a last `Closed` error is allowed.
+async fn expect_end<T>(stream: &mut (impl Stream<Item = kv_core::Result<T>> + Unpin)) -> Verdict {
     let end = async { while let Some(Ok(_)) = stream.next().await {} };
-    let ended = tokio::time::timeout(PATIENCE, end).await;
-    ensure!(ended.is_ok(), "the store was closed, and its stream has not ended after {PATIENCE:?}");
+    let ended = tokio::time::timeout(TIMEOUT, end).await;
+    ensure!(ended.is_ok(), "`close` was called, but the stream did not end within {TIMEOUT:?}");
     Ok(())
+}
+
+/// The failure of a stream that ended while its store is open.
+pub(crate) fn ended_early() -> Failure {
+    Failure::new("expected an event, but the stream ended although the store is open")
 }
 
 /// A watch.
@@ -38,25 +43,28 @@ impl Watcher {
         Ok(Self { stream: store.watch(&query).await? })
     }
 
-    /// The next event, or the end of the stream.
+    /// The next event, or `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<WatchEvent>, Failure> {
         next(&mut self.stream).await
     }
 
-    /// The next event, which has to come and to be no gap.
+    /// The next event. Fails for a gap and for the end of the stream.
     pub(crate) async fn event(&mut self) -> Result<WatchEvent, Failure> {
         match self.next().await? {
-            Some(WatchEvent::Gap { reason }) => Err(Failure::new(format!("a gap where nothing was lost: {reason:?}"))),
+            Some(WatchEvent::Gap { reason }) => Err(Failure::new(format!(
+                "expected no gap, since nothing was lost, but the watch sent Gap({reason:?})"
+            ))),
             Some(event) => Ok(event),
-            None => Err(Failure::new("the stream ended, and the store is open")),
+            None => Err(ended_early()),
         }
     }
 
-    /// Waits for the report that the key holds this value. Earlier states of it may be reported before, or not.
-    pub(crate) async fn hears_set(&mut self, wanted: &Key, value: impl AsRef<[u8]>) -> Result<Entry, Failure> {
+    /// Waits for the event that the key holds this value, and returns the entry. Events for earlier states may come
+    /// before.
+    pub(crate) async fn expect_set(&mut self, wanted: &Key, value: impl AsRef<[u8]>) -> Result<Entry, Failure> {
         let value = value.as_ref();
         loop {
-            match self.awaited(wanted).await? {
+            match self.event_before(wanted).await? {
                 WatchEvent::Set { key, entry: Some(entry) } if key == *wanted && entry.value == value => {
                     return Ok(entry);
                 }
@@ -65,36 +73,38 @@ impl Watcher {
         }
     }
 
-    /// Waits for the report that the key holds nothing.
-    pub(crate) async fn hears_removed(&mut self, wanted: &Key) -> Verdict {
-        while self.awaited(wanted).await? != (WatchEvent::Removed { key: wanted.clone() }) {}
+    /// Waits for the event that the key was removed.
+    pub(crate) async fn expect_removed(&mut self, wanted: &Key) -> Verdict {
+        while self.event_before(wanted).await? != (WatchEvent::Removed { key: wanted.clone() }) {}
         Ok(())
     }
 
-    async fn awaited(&mut self, wanted: &Key) -> Result<WatchEvent, Failure> {
-        self.event().await.map_err(|failure| Failure::new(format!("waiting to hear of {wanted}: {failure}")))
+    /// The next event, while the caller waits for an event of this key.
+    async fn event_before(&mut self, wanted: &Key) -> Result<WatchEvent, Failure> {
+        let add_key = |failure| Failure::new(format!("while waiting for the watch event of {wanted}: {failure}"));
+        self.event().await.map_err(add_key)
     }
 
-    /// What is reported up to the news that the key of a last write, the sentinel, holds this value.
-    pub(crate) async fn until(&mut self, sentinel: &Key, value: &str) -> Result<Vec<WatchEvent>, Failure> {
-        let mut heard = Vec::new();
+    /// The events before the one that the sentinel, the key of a last write, holds this value.
+    pub(crate) async fn events_until(&mut self, sentinel: &Key, value: &str) -> Result<Vec<WatchEvent>, Failure> {
+        let mut events = Vec::new();
         loop {
-            match self.awaited(sentinel).await? {
+            match self.event_before(sentinel).await? {
                 WatchEvent::Set { key, entry: Some(entry) } if key == *sentinel && entry.value == value => {
-                    return Ok(heard);
+                    return Ok(events);
                 }
-                event => heard.push(event),
+                event => events.push(event),
             }
         }
     }
 
-    /// Fails where the stream does not end, now that the store was closed.
-    pub(crate) async fn ends(mut self) -> Verdict {
-        ends(&mut self.stream).await
+    /// Fails unless the stream ends. The store was closed before.
+    pub(crate) async fn expect_end(mut self) -> Verdict {
+        expect_end(&mut self.stream).await
     }
 }
 
-/// The key that an event is about.
+/// The key of an event.
 pub(crate) fn key_of(event: &WatchEvent) -> Option<&Key> {
     match event {
         WatchEvent::Set { key, .. } | WatchEvent::Removed { key } => Some(key),
@@ -103,38 +113,41 @@ pub(crate) fn key_of(event: &WatchEvent) -> Option<&Key> {
 }
 
 /// A subscription.
-pub(crate) struct Listener {
+pub(crate) struct Subscriber {
     stream: MessageStream,
 }
 
-impl Listener {
+impl Subscriber {
     pub(crate) async fn start(store: &Recorder, channels: impl Into<KeyPrefix>) -> Result<Self, Failure> {
         Ok(Self { stream: store.subscribe(&channels.into()).await? })
     }
 
-    /// The next event, or the end of the stream.
+    /// The next event, or `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<MessageEvent>, Failure> {
         next(&mut self.stream).await
     }
 
-    /// The next message, which has to come; a gap is none.
+    /// The channel and payload of the next message. Fails for a gap and for the end of the stream.
     pub(crate) async fn message(&mut self) -> Result<(Key, Bytes), Failure> {
         match self.next().await? {
             Some(MessageEvent::Message(message)) => Ok((message.channel, message.payload)),
-            Some(event) => Err(Failure::new(format!("a gap where nothing was lost: {event:?}"))),
-            None => Err(Failure::new("the stream ended, and the store is open")),
+            Some(event) => Err(Failure::new(format!(
+                "expected a message, since none was lost, but the subscription sent {event:?}"
+            ))),
+            None => Err(ended_early()),
         }
     }
 
-    /// Fails unless the next message is this one.
-    pub(crate) async fn hears(&mut self, channel: &Key, payload: impl AsRef<[u8]>) -> Verdict {
-        let heard = self.message().await?;
-        ensure_eq!(heard, (channel.clone(), Bytes::copy_from_slice(payload.as_ref())), "the next message");
+    /// Fails unless the next message has this channel and payload.
+    pub(crate) async fn expect_message(&mut self, channel: &Key, payload: impl AsRef<[u8]>) -> Verdict {
+        let message = self.message().await?;
+        let expected = (channel.clone(), Bytes::copy_from_slice(payload.as_ref()));
+        ensure_eq!(message, expected, "channel and payload of the next message");
         Ok(())
     }
 
-    /// Fails where the stream does not end, now that the store was closed.
-    pub(crate) async fn ends(mut self) -> Verdict {
-        ends(&mut self.stream).await
+    /// Fails unless the stream ends. The store was closed before.
+    pub(crate) async fn expect_end(mut self) -> Verdict {
+        expect_end(&mut self.stream).await
     }
 }

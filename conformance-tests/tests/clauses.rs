@@ -1,4 +1,4 @@
-//! Holds CONTRACT.md and the clauses of the cases together.
+//! CONTRACT.md and the clauses of the cases agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,16 +6,16 @@ use conformance_tests::Case;
 
 const CONTRACT: &str = include_str!("../../CONTRACT.md");
 
-/// Clauses that no case of this suite can prove, and what does.
+/// Clauses that no case of this suite can prove, and the tests that do.
 const PROVEN_ELSEWHERE: &[(&str, &str)] = &[
     ("O-1", "needs a Redis Cluster"),
-    ("L-4", "foreign data needs the backend's own tools: the tests of each adapter"),
-    ("E-4", "damage needs the backend's own files: the tests of each adapter"),
+    ("L-4", "writing foreign data needs the backend's own tools: the tests of each adapter"),
+    ("E-4", "damaging entries needs the backend's own files: the tests of each adapter"),
     ("R-1", "opening by many processes: the tests of each adapter"),
-    ("R-2", "sudden ends: the crash tests of each durable adapter"),
+    ("R-2", "killing a process: the crash tests of each durable adapter"),
     ("R-4", "eviction: the tests of each adapter that evicts"),
-    ("V-4", "typed reads are the handle's: the tests of kv-core"),
-    ("P-2", "freed resources on a server: the tests of each adapter with one"),
+    ("V-4", "typed reads belong to the handle `Kv`: the tests of kv-core"),
+    ("P-2", "freeing resources on a server: the tests of each adapter with a server"),
 ];
 
 fn clauses() -> BTreeSet<&'static str> {
@@ -32,13 +32,13 @@ fn clauses() -> BTreeSet<&'static str> {
 #[test]
 fn every_case_names_a_clause_of_the_contract() {
     let clauses = clauses();
-    let strays: Vec<_> =
+    let unknown: Vec<_> =
         Case::all().filter(|case| !clauses.contains(case.clause)).map(|case| (case.id, case.clause)).collect();
-    assert!(strays.is_empty(), "cases of clauses that CONTRACT.md does not have: {strays:?}");
+    assert!(unknown.is_empty(), "cases whose clause is not in CONTRACT.md: {unknown:?}");
 }
 
 #[test]
-fn every_clause_has_a_case_or_says_where_it_is_proven() {
+fn every_clause_has_a_case_or_another_test() {
     let proven: BTreeSet<_> = Case::all().map(|case| case.clause).collect();
     let elsewhere: BTreeSet<_> = PROVEN_ELSEWHERE.iter().map(|(id, _)| *id).collect();
     let missing: Vec<_> = clauses().into_iter().filter(|id| !proven.contains(id) && !elsewhere.contains(id)).collect();
@@ -46,14 +46,14 @@ fn every_clause_has_a_case_or_says_where_it_is_proven() {
 }
 
 #[test]
-fn the_names_of_cases_are_unique_and_their_rules_are_sentences_of_their_own() {
+fn ids_and_rules_of_cases_are_unique() {
     let mut ids = BTreeSet::new();
     let mut rules: BTreeMap<_, &str> = BTreeMap::new();
     for case in Case::all() {
-        assert!(ids.insert(case.id), "two cases are called {}", case.id);
+        assert!(ids.insert(case.id), "two cases have the id {}", case.id);
         assert!(!case.rule.is_empty() && !case.rule.ends_with('.'), "the rule of {}: {:?}", case.id, case.rule);
         if let Some(other) = rules.insert(case.rule, case.id) {
-            panic!("{other} and {} have one rule", case.id);
+            panic!("{other} and {} have the same rule", case.id);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Stores that can do less, and say so, pass: cases ask for what they need, and the rest is seen refused.
+//! Stores with fewer capabilities pass: cases that need more are skipped, and other cases check the refusal.
 
 mod support;
 
@@ -15,14 +15,14 @@ use kv_core::{
 };
 use kv_memory::CAPABILITIES;
 
-/// A good store that hides some of what it can do.
+/// A good store that hides some of its capabilities.
 #[derive(Debug)]
-struct Less {
+struct Limited {
     inner: Arc<dyn KvStore>,
     info: StoreInfo,
 }
 
-impl Less {
+impl Limited {
     fn hide(&self, entry: Entry) -> Entry {
         let mut entry = entry;
         entry.version = entry.version.filter(|_| self.info.capabilities.versions);
@@ -34,7 +34,7 @@ impl Less {
 }
 
 #[async_trait]
-impl KvStore for Less {
+impl KvStore for Limited {
     fn info(&self) -> &StoreInfo {
         &self.info
     }
@@ -143,7 +143,7 @@ fn suite(name: &str, capabilities: Capabilities) -> Suite {
     support::suite(name, move |inner, _| {
         let StoreInfo { name, limits, .. } = inner.info().clone();
         let info = StoreInfo::new(name, capabilities).with_limits(limits);
-        Arc::new(Less { inner, info })
+        Arc::new(Limited { inner, info })
     })
 }
 
@@ -160,21 +160,21 @@ fn without(capability: Capability) -> Capabilities {
         Capability::Transactions => less.transactions = Transactions::None,
         Capability::Watch => (less.watch, less.watch_expiry) = (Reach::None, false),
         Capability::Messages => less.messages = Reach::None,
-        // It follows from others.
+        // Derived from other capabilities.
         _ => {}
     }
     less
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_lacking_is_seen_refused() {
+async fn a_case_checks_the_refusal_of_each_missing_capability() {
     for &capability in Capability::ALL.iter().filter(|&&capability| capability != Capability::Locks) {
         let suite = suite(&format!("without {capability}"), without(capability));
         assert!(!suite.capabilities().has(capability));
         let report = suite.run("refuses/").await;
         assert!(report.is_green(), "{report}");
-        let seen = report.cases.len();
-        assert!(seen > 1, "no case sees that {capability} is refused");
+        let count = report.cases.len();
+        assert!(count > 1, "no case checks that {capability} is refused");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Every broken store is caught by the cases that are named beside it, and every case catches a broken store.
+//! Every broken store fails the cases in its `caught_by`, and every case catches a broken store.
 
 mod support;
 
@@ -11,29 +11,39 @@ use conformance_tests::faulty::Fault;
 use conformance_tests::{Case, CaseReport, Outcome, Report, Suite};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// Passes on every store that is broken in something else.
+/// A case that passes on every store that is broken elsewhere.
 const BASIC: &str = "basics/set_then_get";
 
-/// A broken store that leaves its caller waiting has failed.
-const IMPATIENT: Duration = Duration::from_secs(1);
-const PATIENT: Duration = Duration::from_secs(60);
+/// Time limit on a broken store. A case on a store that never answers fails after it.
+const SHORT_LIMIT: Duration = Duration::from_secs(1);
+/// Time limit on a good store, and of slow cases.
+const LONG_LIMIT: Duration = Duration::from_secs(60);
 
-/// Cases that take longer than that on a good store.
+/// Cases that take longer than the short limit on a good store.
 const SLOW: &[&str] = &["list/a_hundred_thousand"];
 
-/// Cases that no broken store of this crate fails, and why.
-const NOT_CAUGHT_OUT: &[(&str, &str)] = &[
-    ("keys/every_way_to_the_same_key", "it is kv-core that builds keys"),
-    ("keys/no_segments_is_refused", "it is kv-core that builds keys"),
-    ("keys/too_long_is_refused", "it is kv-core that builds keys"),
+/// Cases that no broken store of this crate fails, and the reason.
+const WITHOUT_BROKEN_STORE: &[(&str, &str)] = &[
+    ("keys/every_way_to_the_same_key", "kv-core builds keys, not the store"),
+    ("keys/no_segments_is_refused", "kv-core builds keys, not the store"),
+    ("keys/too_long_is_refused", "kv-core builds keys, not the store"),
     ("values/the_buffer_is_the_callers", "`Bytes` cannot be written while it is shared"),
     ("restart/dropped_without_close", "needs a store that survives its process"),
     ("shared/a_dropped_handle_leaves_the_other", "needs a store that loses what a dropped handle wrote"),
     ("processes/a_dropped_handle_leaves_the_other", "needs a store that loses what a dropped handle wrote"),
-    ("processes/changes_are_heard", "needs watch between processes; `tests/processes.rs` fails it"),
-    ("processes/messages_are_heard", "needs messages between processes; `tests/processes.rs` fails it"),
-    ("sweep/two_hundred_thousand_unread", "takes seconds; `touch/sweep_counts_the_live` fails it"),
-    ("races/histories_with_expiry_are_linearizable", "takes seconds; histories without conditions are caught out"),
+    ("processes/changes_are_heard", "needs watch between processes; `tests/processes.rs` has a store that fails it"),
+    (
+        "processes/messages_are_heard",
+        "needs messages between processes; `tests/processes.rs` has a store that fails it",
+    ),
+    (
+        "sweep/two_hundred_thousand_unread",
+        "takes seconds; the broken store `touch/sweep_counts_one_too_many` fails other cases",
+    ),
+    (
+        "races/histories_with_expiry_are_linearizable",
+        "takes seconds; the cases of histories without conditions catch broken stores",
+    ),
 ];
 
 static CAUGHT: AtomicUsize = AtomicUsize::new(0);
@@ -42,8 +52,8 @@ static TRIED: AtomicUsize = AtomicUsize::new(0);
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = vec![
-        Trial::test("names_of_faults_are_unique", names_are_unique),
-        Trial::test("every_case_is_caught_out", every_case_is_caught_out),
+        Trial::test("ids_of_broken_stores_are_unique", names_are_unique),
+        Trial::test("every_case_catches_a_broken_store", every_case_catches_a_broken_store),
     ];
     trials.extend(Fault::all().map(|fault| {
         Trial::test(fault.id, move || {
@@ -60,36 +70,36 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// Fails unless each named case fails over the broken store for its clause, and passes over the good one.
+/// Fails unless each case in `caught_by` fails on the broken store with its clause and passes on the good store.
 fn is_caught(fault: &'static Fault) -> Result<(), Failed> {
-    let named = |id: &str| Case::all().find(|case| case.id == id).ok_or(format!("there is no case {id}"));
-    let first = fault.caught_by.first().ok_or("no case is named that catches it")?;
-    let clause = named(first)?.clause;
+    let find_case = |id: &str| Case::all().find(|case| case.id == id).ok_or(format!("there is no case {id}"));
+    let first = fault.caught_by.first().ok_or("`caught_by` has no case")?;
+    let clause = find_case(first)?.clause;
     if clause != fault.clause {
-        return Err(format!("it breaks {}, and {first} proves {clause}", fault.clause).into());
+        return Err(format!("the broken store violates {}, but {first} proves {clause}", fault.clause).into());
     }
 
     let broken = support::suite(fault.id, |good, clock| fault.wrap(good, clock));
     let is_slow = fault.caught_by.iter().any(|id| SLOW.contains(id));
-    let report = run(&broken, fault.caught_by, if is_slow { PATIENT } else { IMPATIENT })?;
+    let report = run(&broken, fault.caught_by, if is_slow { LONG_LIMIT } else { SHORT_LIMIT })?;
     for id in fault.caught_by {
-        let clause = named(id)?.clause;
+        let clause = find_case(id)?.clause;
         match report.cases.iter().find(|case| case.id == *id) {
             Some(CaseReport { outcome: Outcome::Failed { text }, .. })
                 if text.contains(&format!("clause {clause}: ")) => {}
             Some(CaseReport { outcome: Outcome::Failed { text }, .. }) => {
                 return Err(format!("the failure of {id} does not name clause {clause}: {text}").into());
             }
-            Some(case) => return Err(format!("{id} does not catch it: {case}").into()),
-            None => return Err(format!("{id} does not apply to it").into()),
+            Some(case) => return Err(format!("{id} does not catch the broken store: {case}").into()),
+            None => return Err(format!("{id} does not apply to the broken store").into()),
         }
     }
-    let good = run(&support::suite("good", |good, _| good), fault.caught_by, PATIENT)?;
+    let good = run(&support::suite("good", |good, _| good), fault.caught_by, LONG_LIMIT)?;
     if let Some(failure) = good.failures().next() {
-        return Err(format!("the good store fails, too: {failure}").into());
+        return Err(format!("the good store fails as well: {failure}").into());
     }
-    if !fault.caught_by.contains(&BASIC) && !run(&broken, &[BASIC], PATIENT)?.is_green() {
-        return Err(format!("it is broken beyond its story: {BASIC} fails").into());
+    if !fault.caught_by.contains(&BASIC) && !run(&broken, &[BASIC], LONG_LIMIT)?.is_green() {
+        return Err(format!("the broken store also fails {BASIC}, so it is broken in more than one way").into());
     }
     Ok(())
 }
@@ -98,7 +108,7 @@ fn run(suite: &Suite, ids: &[&str], time_limit: Duration) -> Result<Report, Fail
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let suite = suite.clone().with_time_limit(time_limit).with_cases_at_once(8).with_seed(7);
     let report = runtime.block_on(suite.run_named(ids));
-    // A broken store may leave a task that waits for ever.
+    // A broken store may leave a task that never ends.
     runtime.shutdown_background();
     Ok(report)
 }
@@ -106,19 +116,21 @@ fn run(suite: &Suite, ids: &[&str], time_limit: Duration) -> Result<Report, Fail
 fn names_are_unique() -> Result<(), Failed> {
     let mut seen = BTreeSet::new();
     match Fault::all().find(|fault| !seen.insert(fault.id)) {
-        Some(fault) => Err(format!("two faults are called {}", fault.id).into()),
+        Some(fault) => Err(format!("two broken stores have the id {}", fault.id).into()),
         None => Ok(()),
     }
 }
 
-/// A case that nothing fails proves nothing.
-fn every_case_is_caught_out() -> Result<(), Failed> {
+/// A case that no broken store fails may test nothing.
+fn every_case_catches_a_broken_store() -> Result<(), Failed> {
     let catching: BTreeSet<_> = Fault::all().flat_map(|fault| fault.caught_by).copied().collect();
-    let excused: BTreeSet<_> = NOT_CAUGHT_OUT.iter().map(|(id, _)| *id).collect();
-    let idle: BTreeSet<_> = Case::all().map(|case| case.id).filter(|id| !catching.contains(id)).collect();
-    if idle == excused {
+    let listed: BTreeSet<_> = WITHOUT_BROKEN_STORE.iter().map(|(id, _)| *id).collect();
+    let uncaught: BTreeSet<_> = Case::all().map(|case| case.id).filter(|id| !catching.contains(id)).collect();
+    if uncaught == listed {
         return Ok(());
     }
-    let (new, done): (Vec<_>, Vec<_>) = (idle.difference(&excused).collect(), excused.difference(&idle).collect());
-    Err(format!("cases that no broken store fails: {new:?}; cases that are excused for nothing: {done:?}").into())
+    let (unlisted, caught): (Vec<_>, Vec<_>) =
+        (uncaught.difference(&listed).collect(), listed.difference(&uncaught).collect());
+    Err(format!("cases that no broken store fails: {unlisted:?}; cases listed as such that one does fail: {caught:?}")
+        .into())
 }

@@ -1,4 +1,5 @@
-//! A second process finds what two handles in one do not: a store that is said to be shared, and is each process's own.
+//! A second process catches a fault that two handles in one process cannot: a store that declares `shared`, but has
+//! different entries in each process.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::HashMap;
@@ -10,7 +11,7 @@ use kv_core::Reach;
 use kv_memory::{CAPABILITIES, MemoryStore};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// What this process has.
+/// The stores of this process.
 static STORES: LazyLock<Mutex<HashMap<String, MemoryStore>>> = LazyLock::new(Mutex::default);
 
 fn suite() -> Suite {
@@ -19,22 +20,22 @@ fn suite() -> Suite {
         ready(Ok(stores.entry(fresh.name().to_owned()).or_default().clone()))
     };
     let declared = CAPABILITIES.with_shared().with_watch(Reach::Shared).with_messages(Reach::Shared);
-    Suite::on_backend("each its own", declared, || ((), String::new()), open)
+    Suite::on_backend("not shared", declared, || ((), String::new()), open)
 }
 
 fn main() {
-    // In the second process it does not return.
+    // Does not return in the second process.
     let suite = suite();
     let trials = vec![
-        trial("two_handles_in_one_process_find_nothing", &suite, |suite| run(suite, "shared/"), |_, failed| !failed),
+        trial("two_handles_in_one_process_do_not_catch_it", &suite, |suite| run(suite, "shared/"), |_, failed| !failed),
         trial(
-            "a_second_process_finds_it",
+            "a_second_process_catches_it",
             &suite,
             |suite| run(suite, "processes/"),
-            |id, failed| failed != LONERS.contains(&id),
+            |id, failed| failed != PASSING.contains(&id),
         ),
         trial(
-            "turns_of_two_processes_find_it",
+            "alternating_processes_catch_it",
             &suite,
             |suite| run(&suite.clone().in_two_processes(), "basics/"),
             |id, failed| failed || id != "basics/set_then_get",
@@ -43,10 +44,10 @@ fn main() {
     libtest_mimic::run(&Arguments::from_args(), trials).exit()
 }
 
-/// What has expired is absent in any store.
-const LONERS: &[&str] = &["processes/expiry_is_the_same"];
+/// Cases that pass on such a store, because an expired entry is absent in both processes.
+const PASSING: &[&str] = &["processes/expiry_is_the_same"];
 
-/// Runs cases, and expects of each that it fails or not.
+/// A trial that runs cases and compares for each if it failed with the expectation.
 fn trial(
     name: &str,
     suite: &Suite,
@@ -57,12 +58,16 @@ fn trial(
     Trial::test(name, move || {
         let report = run(&suite);
         let ran = report.cases.iter().filter(|case| !matches!(case.outcome, Outcome::Skipped { .. }));
-        let odd: Vec<_> = ran
+        let unexpected: Vec<_> = ran
             .clone()
             .filter(|case| !expected(case.id, matches!(case.outcome, Outcome::Failed { .. })))
             .map(ToString::to_string)
             .collect();
-        if ran.count() > 10 && odd.is_empty() { Ok(()) } else { Err(Failed::from(format!("{odd:?} of {report}"))) }
+        if ran.count() > 10 && unexpected.is_empty() {
+            Ok(())
+        } else {
+            Err(Failed::from(format!("unexpected results: {unexpected:?} in {report}")))
+        }
     })
 }
 

@@ -1,4 +1,4 @@
-//! What a report tells of a good and of a broken store, as text, as JSON and as a table.
+//! Reports of a good and of a broken store, as text, as JSON and as a table.
 
 mod support;
 
@@ -9,8 +9,8 @@ use serde_json::Value;
 const SEED: u64 = 42;
 
 fn broken() -> Suite {
-    let id = "singles/delete_is_always_true";
-    let Some(fault) = Fault::all().find(|fault| fault.id == id) else { panic!("there is no fault {id}") };
+    let id = "singles/delete_always_reports_deleted";
+    let Some(fault) = Fault::all().find(|fault| fault.id == id) else { panic!("there is no broken store {id}") };
     support::suite("broken", |good, clock| fault.wrap(good, clock))
         .with_rerun("kv conformance memory: --case {case} --seed {seed}")
 }
@@ -20,7 +20,7 @@ async fn basics(suite: Suite) -> Report {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_tells_the_whole_story() {
+async fn a_failure_has_rule_operations_and_rerun_command() {
     let report = basics(broken()).await;
     let failure = report.failures().find(|case| case.id == "basics/delete_twice").unwrap();
     let Outcome::Failed { text } = &failure.outcome else { panic!("{failure:?}") };
@@ -36,7 +36,7 @@ async fn a_failure_tells_the_whole_story() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_text_has_failures_levels_and_a_sum() {
+async fn the_text_has_failures_levels_and_a_total() {
     let (good, broken) = (basics(support::suite("good", |good, _| good)).await, basics(broken()).await);
     assert!(good.is_green() && !broken.is_green());
     let all = good.cases.len();
@@ -50,17 +50,17 @@ async fn the_text_has_failures_levels_and_a_sum() {
     let levels: Vec<_> = text.lines().filter(|line| line.starts_with("Core ")).collect();
     assert_eq!(levels.len(), 1, "{text}");
     assert!(levels[0].contains(&format!("{failed} failed")), "{text}");
-    let sum = format!("{} passed, {failed} failed, 0 skipped on broken (seed 42)", all - failed);
-    assert_eq!(text.lines().last(), Some(sum.as_str()));
+    let total = format!("{} passed, {failed} failed, 0 skipped on broken (seed 42)", all - failed);
+    assert_eq!(text.lines().last(), Some(total.as_str()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_skipped_says_why() {
+async fn a_skipped_case_has_a_reason() {
     let bare = Suite::new("bare", kv_memory::CAPABILITIES, |_| async { Ok(kv_memory::MemoryStore::new()) });
     let report = bare.run_named(&["basics/set_then_get", "restart/values_survive"]).await;
     assert_eq!((report.counts(None).passed, report.counts(None).skipped), (1, 1));
     assert_eq!(report.counts(Some(Level::Durable)).skipped, 1);
-    assert!(report.to_string().contains("skipped 1: needs a harness that reopens the store"), "{report}");
+    assert!(report.to_string().contains("skipped 1: needs a harness that can reopen the store"), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,11 +70,11 @@ async fn the_json_has_a_line_for_each_case() {
     assert_eq!((&json["store"], &json["seed"]), (&Value::from("broken"), &Value::from(SEED)));
     let cases = json["cases"].as_array().unwrap();
     assert_eq!(cases.len(), report.cases.len());
-    for (case, told) in cases.iter().zip(&report.cases) {
-        assert_eq!((&case["id"], &case["clause"]), (&Value::from(told.id), &Value::from(told.clause)));
-        assert_eq!((&case["level"], &case["rule"]), (&Value::from("Core"), &Value::from(told.rule)));
+    for (case, expected) in cases.iter().zip(&report.cases) {
+        assert_eq!((&case["id"], &case["clause"]), (&Value::from(expected.id), &Value::from(expected.clause)));
+        assert_eq!((&case["level"], &case["rule"]), (&Value::from("Core"), &Value::from(expected.rule)));
         assert!(case["duration"].is_f64(), "{case}");
-        match &told.outcome {
+        match &expected.outcome {
             Outcome::Failed { text } => {
                 assert_eq!((&case["outcome"], &case["text"]), (&Value::from("failed"), &Value::from(text.as_str())));
             }

@@ -1,72 +1,76 @@
-//! The score over the list of broken stores that was written down before the suite, as a table.
+//! The number of broken stores on a list from before the suite that the suite catches, as a table.
 
 use std::fmt::Write;
 
 use conformance_tests::faulty::Fault;
 
-/// Number and defect on the list, and the broken stores of this crate that have it.
+/// The number and the defect on the list, and the broken stores of this crate with that defect.
 const LIST: &[(u32, &str, &[&str])] = &[
     (1, "ignores the time to live", &["expiry/ttl_is_ignored"]),
-    (2, "cuts it down to whole seconds", &["expiry/ttl_in_whole_seconds"]),
-    (3, "less than a second is never", &["expiry/less_than_a_second_is_never"]),
+    (2, "truncates the time to live to whole seconds", &["expiry/ttl_in_whole_seconds"]),
+    (3, "a time to live of less than a second never expires", &["expiry/less_than_a_second_is_never"]),
     (4, "mixes seconds and milliseconds", &["expiry/seconds_read_as_milliseconds"]),
-    (5, "gives the value until it is collected", &["ghosts/get"]),
-    (6, "set without one keeps the old deadline", &["expiry/overwrite_stays_mortal"]),
-    (7, "set with one keeps the old deadline", &["expiry/overwrite_keeps_the_deadline"]),
-    (8, "get extends it", &["expiry/get_extends"]),
-    (9, "a conditional set drops it", &["expiry/condition_drops_the_ttl"]),
-    (10, "starts anew when opened again", &["restart/starts_ttls_anew"]),
-    (11, "deadline from a client's clock, 5 s off", &["expiry/clock_is_five_seconds_ahead"]),
-    (12, "deadline from the start of the transaction", &["expiry/counts_from_the_transaction"]),
-    (13, "the sweeper takes what was set again", &["touch/sweeper_goes_by_an_old_index"]),
-    (14, "zero is for ever", &["expiry/zero_is_never"]),
-    (15, "a huge one wraps to the past", &["expiry/huge_wraps_to_the_past"]),
-    (16, "segments joined with `:`", &["keys/joined_with_a_colon"]),
-    (17, "joined with NUL", &["keys/joined_with_nul"]),
-    (18, "an escape that is not injective", &["keys/escape_is_ambiguous", "keys/escapes_run_into_separators"]),
-    (19, "a segment that ends in the separator reads back wrong", &["keys/reads_back_too_few_segments"]),
-    (20, "a prefix matches half a segment", &["list/prefix_matches_half_a_segment"]),
-    (21, "LIKE wildcards leak", &["list/prefix_is_a_like_pattern"]),
-    (22, "glob wildcards leak", &["list/prefix_is_a_glob"]),
+    (5, "returns an expired value until it is collected", &["expired/get_returns_it"]),
+    (6, "`set` without a time to live keeps the old deadline", &["expiry/set_without_ttl_keeps_the_deadline"]),
+    (7, "`set` with a time to live keeps the old deadline", &["expiry/set_with_ttl_keeps_the_deadline"]),
+    (8, "`get` extends the deadline", &["expiry/get_extends"]),
+    (9, "a conditional `set` drops the time to live", &["expiry/condition_drops_the_ttl"]),
+    (10, "the time to live restarts on reopen", &["restart/ttls_restart"]),
+    (11, "computes the deadline from a client's clock that is 5 s off", &["expiry/clock_is_five_seconds_ahead"]),
+    (12, "computes the deadline from the start of the transaction", &["expiry/counts_from_the_transaction"]),
+    (13, "the sweeper deletes entries that were set again", &["touch/sweeper_uses_an_outdated_index"]),
+    (14, "a time to live of zero never expires", &["expiry/zero_is_never"]),
+    (15, "a huge time to live wraps to the past", &["expiry/huge_wraps_to_the_past"]),
+    (16, "joins segments with `:`", &["keys/joined_with_a_colon"]),
+    (17, "joins segments with NUL", &["keys/joined_with_nul"]),
+    (18, "escapes segments ambiguously", &["keys/escape_is_ambiguous", "keys/escape_collides_with_separator"]),
+    (19, "decodes a segment wrongly that ends with the separator", &["keys/list_joins_segments"]),
+    (20, "a prefix matches part of a segment", &["list/prefix_matches_half_a_segment"]),
+    (21, "LIKE wildcards in keys have an effect", &["list/prefix_is_a_like_pattern"]),
+    (22, "glob wildcards in keys have an effect", &["list/prefix_is_a_glob"]),
     (23, "folds case", &["keys/case_is_folded"]),
     (24, "normalises Unicode", &["keys/unicode_is_composed"]),
-    (25, "cuts keys at 63 or 255 bytes", &["keys/truncated_at_63_bytes", "keys/truncated_at_255_bytes"]),
+    (25, "truncates keys at 63 or 255 bytes", &["keys/truncated_at_63_bytes", "keys/truncated_at_255_bytes"]),
     (26, "NUL ends a key or a value", &["keys/nul_ends_a_segment", "values/nul_ends_a_value"]),
     (27, "drops empty segments", &["keys/empty_segments_are_dropped"]),
-    (28, "trims spaces at the end", &["keys/spaces_at_the_end_are_trimmed"]),
-    (29, "`app` sees `app2`", &["list/clear_takes_the_neighbour", "watch/a_prefix_brings_its_neighbours"]),
-    (30, "hashes keys without a check", &["keys/hashed_without_a_check"]),
-    (31, "a condition is a get and then a set", &["conditions/get_and_then_set"]),
-    (32, "absent judges the expired wrongly", &["ghosts/absent"]),
+    (28, "trims trailing spaces", &["keys/spaces_at_the_end_are_trimmed"]),
+    (29, "`app` sees `app2`", &["list/clear_removes_neighbours", "watch/watch_of_a_prefix_covers_everything"]),
+    (30, "hashes keys and ignores collisions", &["keys/hashed_without_a_check"]),
+    (31, "implements a conditional `set` as `get`, then `set`", &["conditions/get_and_then_set"]),
+    (32, "the condition Absent fails over an expired entry", &["expired/absent_is_refused"]),
     (33, "compares decoded JSON", &["conditions/values_are_compared_as_json"]),
-    (34, "stored, though no row was changed", &["conditions/refusal_is_hidden"]),
-    (35, "versions start again after a delete", &["versions/start_again_after_a_delete"]),
-    (36, "a delete leaves a cached copy", &["caches/delete_leaves_a_cached_copy"]),
-    (37, "deleting what is missing fails", &["singles/delete_of_nothing_fails"]),
+    (34, "reports stored although no row changed", &["conditions/refusal_is_reported_as_stored"]),
+    (35, "versions restart after a `delete`", &["versions/restart_after_a_delete"]),
+    (36, "a `delete` leaves a cached copy", &["caches/delete_leaves_a_cached_copy"]),
+    (37, "`delete` of an absent key fails", &["singles/delete_of_a_missing_key_fails"]),
     (38, "a read cache is stale", &["caches/reads_are_stale", "caches/replicas_lag"]),
-    (39, "acknowledges before it applies", &["concurrency/delete_is_acknowledged_early"]),
-    (40, "inserts beside the lock of conditions", &["concurrency/plain_sets_pass_the_lock"]),
+    (39, "acknowledges a write before it is applied", &["concurrency/delete_is_acknowledged_early"]),
+    (40, "a plain `set` ignores the lock of conditional writes", &["concurrency/plain_sets_ignore_the_lock"]),
     (41, "loses an update", &["counters/get_and_then_set", "conditions/get_and_then_set"]),
-    (42, "lists unsorted", &["pages/unsorted"]),
-    (43, "lists the expired", &["ghosts/list"]),
+    (42, "`list` is unsorted", &["pages/unsorted"]),
+    (43, "`list` returns expired entries", &["expired/list_returns_it"]),
     (44, "pages repeat or skip keys", &["pages/pages_overlap", "pages/pages_go_by_offset"]),
-    (45, "lists keys of its own", &["pages/shows_internal_keys"]),
+    (45, "`list` returns internal keys", &["pages/shows_internal_keys"]),
     (46, "the bytes of a value change under its reader", &[]),
-    (47, "an empty value or null is missing", &["values/empty_is_missing", "values/null_is_missing"]),
+    (47, "an empty value or null is treated as absent", &["values/empty_is_missing", "values/null_is_missing"]),
     (48, "loses the last write", &["restart/loses_the_last_write"]),
-    (49, "half a transaction survives", &["restart/half_a_transaction"]),
-    (50, "an outage is an answer", &["outage/absence_is_an_answer", "restart/errors_are_none"]),
-    (51, "repeats an increment that timed out", &["outage/increments_are_sent_again"]),
-    (52, "a watch registers after it returned", &["watch/registers_late"]),
-    (53, "a watch loses without a word", &["watch/loss_is_silent"]),
-    (54, "tells of what then does not happen", &["gossip/refusals_are_told"]),
-    (55, "a slow watcher blocks writers", &["gossip/a_slow_watcher_blocks_writers"]),
-    (56, "a dropped call spoils its connection", &["concurrency/dropped_calls_keep_their_connection"]),
-    (57, "another database after it connected again", &["outage/another_database"]),
+    (49, "part of a transaction survives", &["restart/half_a_transaction"]),
+    (
+        50,
+        "reports a key as absent during an outage",
+        &["outage/outage_reads_as_missing", "restart/errors_read_as_missing"],
+    ),
+    (51, "retries an `increment` that timed out", &["outage/increments_are_retried"]),
+    (52, "a watch registers after its call returned", &["watch/registers_late"]),
+    (53, "a watch loses events without a gap", &["watch/loss_is_silent"]),
+    (54, "a watch reports a write that is then refused", &["watch_reports/refused_sets_are_reported"]),
+    (55, "a slow watcher blocks writers", &["watch_reports/slow_watcher_blocks_writers"]),
+    (56, "a dropped call breaks its connection", &["concurrency/dropped_calls_keep_their_connection"]),
+    (57, "uses another database after a reconnect", &["outage/another_database"]),
     (58, "shows a password", &["info/name_shows_the_url", "info/debug_shows_values"]),
 ];
 
-/// Why a store of the list is not there.
+/// The reasons why a broken store of the list does not exist.
 const NOT_BUILT: &[(u32, &str)] = &[(46, "Rust's `Bytes` cannot be changed while it is shared, unless by `unsafe`")];
 
 #[test]
@@ -76,20 +80,21 @@ fn the_list_is_caught() {
     for (number, defect, stores) in LIST {
         let mut cases = Vec::new();
         for id in *stores {
-            let fault = Fault::all().find(|fault| fault.id == *id).unwrap_or_else(|| panic!("there is no fault {id}"));
+            let fault =
+                Fault::all().find(|fault| fault.id == *id).unwrap_or_else(|| panic!("there is no broken store {id}"));
             cases.push(format!("`{}`", fault.caught_by[0]));
         }
-        let excuse = NOT_BUILT.iter().find(|(excused, _)| excused == number).map(|(_, why)| *why);
-        match (cases.is_empty(), excuse) {
+        let reason = NOT_BUILT.iter().find(|(missing, _)| missing == number).map(|(_, why)| *why);
+        match (cases.is_empty(), reason) {
             (false, None) => caught += 1,
             (true, Some(why)) => cases.push(format!("not built: {why}")),
-            (true, None) => panic!("{number}, {defect}: nobody has it"),
-            (false, Some(_)) => panic!("{number}, {defect}: it is excused, and there"),
+            (true, None) => panic!("no broken store has defect {number}, {defect}"),
+            (false, Some(_)) => panic!("defect {number}, {defect}, is listed as not built, but a broken store has it"),
         }
         writeln!(table, "| {number} | {defect} | {} |", cases.join(", ")).unwrap();
     }
-    // That each is caught by the case it names is what `tests/mutants.rs` shows.
+    // `tests/mutants.rs` shows that each is caught by its cases.
     println!("{table}\n{caught} of {} on the list, {} broken stores in all", LIST.len(), Fault::all().count());
-    assert!(LIST.iter().map(|(number, _, _)| *number).eq(1..=58), "the list is not whole");
+    assert!(LIST.iter().map(|(number, _, _)| *number).eq(1..=58), "the list is incomplete");
     assert_eq!(caught, LIST.len() - NOT_BUILT.len());
 }

@@ -1,4 +1,4 @@
-//! What wraps a good store is a good store, with the same capabilities.
+//! Wrappers of a good store pass the suite with the same capabilities.
 
 mod support;
 
@@ -12,7 +12,7 @@ use kv_memory::CAPABILITIES;
 
 async fn passes(suite: Suite) {
     assert_eq!(suite.capabilities(), CAPABILITIES, "the capabilities of {}", suite.name());
-    // A few at a time, and with patience: the wrappers run beside each other.
+    // Few cases at a time and a long time limit, because the tests of this file run concurrently.
     let report = suite.with_cases_at_once(2).with_time_limit(Duration::from_secs(300)).run("").await;
     assert!(report.is_green(), "{report}");
 }

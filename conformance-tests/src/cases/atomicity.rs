@@ -1,4 +1,4 @@
-//! Transactions under contention: whole or not at all, for every reader and against every other writer.
+//! Transactions under contention: all or nothing for every reader and against every other writer.
 
 use std::time::Duration;
 
@@ -17,32 +17,31 @@ const CONDITIONS: Need = Need::Has(Capability::Conditions);
 const COUNTERS: Need = Need::Has(Capability::Counters);
 
 cases! { atomicity, Transactions:
-    readers_never_see_half: "X-1" [TRANSACTIONS, Need::KeepsAll] "who has read one effect of a transaction then reads all of them or newer";
-    batches_see_no_mixture_backwards: "X-1" [TRANSACTIONS, Need::KeepsAll] "after a get_many saw an effect of a transaction a get sees all of them or newer";
-    deletions_are_seen_together: "X-1" [TRANSACTIONS, Need::KeepsAll] "keys that transactions create and delete together are there or absent together";
-    transfers_keep_the_sum: "X-1" [TRANSACTIONS, Need::KeepsAll] "concurrent transfers between accounts neither make nor lose anything";
+    readers_never_see_half: "X-1" [TRANSACTIONS, Need::KeepsAll] "a reader that saw one effect of a transaction then sees all of its effects or newer ones";
+    batches_see_no_mixture_backwards: "X-1" [TRANSACTIONS, Need::KeepsAll] "after `get_many` returned an effect of a transaction, `get` returns all of its effects or newer ones";
+    deletions_are_seen_together: "X-1" [TRANSACTIONS, Need::KeepsAll] "keys that transactions create and delete together exist together or are absent together";
+    transfers_keep_the_sum: "X-1" [TRANSACTIONS, Need::KeepsAll] "concurrent transfers between accounts keep the sum";
     one_of_many_wins: "X-1" [TRANSACTIONS, Need::KeepsAll] "of 20 concurrent transactions that need the same keys absent exactly one is committed";
-    disjoint_writers_do_not_conflict: "X-1" [TRANSACTIONS, Need::KeepsAll] "transactions over keys of their own are never refused";
+    disjoint_writers_do_not_conflict: "X-1" [TRANSACTIONS, Need::KeepsAll] "concurrent transactions over different keys are never refused";
     opposite_orders_do_not_block: "X-1" [TRANSACTIONS, Need::KeepsAll] "concurrent transactions over the same keys in opposite orders are all committed";
-    unchecked_writers_leave_one_of_them: "X-1" [TRANSACTIONS, Need::KeepsAll] "racing transactions without checks leave the values of one of them";
-    counts_with_conditional_sets: "X-1" [TRANSACTIONS, CONDITIONS, Need::KeepsAll] "transactions and sets under conditions count the same key exactly";
-    counts_with_increments: "X-1" [TRANSACTIONS, COUNTERS, Need::KeepsAll] "transactions and increments count the same key exactly";
+    unchecked_writers_leave_one_of_them: "X-1" [TRANSACTIONS, Need::KeepsAll] "concurrent transactions without checks leave the values of one of them";
+    counts_with_conditional_sets: "X-1" [TRANSACTIONS, CONDITIONS, Need::KeepsAll] "concurrent transactions and conditional sets count one key exactly";
+    counts_with_increments: "X-1" [TRANSACTIONS, COUNTERS, Need::KeepsAll] "concurrent transactions and increments count one key exactly";
 }
 
-/// A key of the one group that every transaction here stays in.
+/// A key of the one group that all transactions here use.
 fn one(name: &str) -> Key {
     key(["g", "g", "g", "g", name])
 }
 
 fn number(entry: Option<&Entry>) -> Result<u64, Failure> {
     let Some(entry) = entry else { return Ok(0) };
-    std::str::from_utf8(&entry.value)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| Failure::new(format!("{:?} is no number, and only numbers were written", entry.value)))
+    std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
+        Failure::new(format!("expected a number, since only numbers were written, but the value is {:?}", entry.value))
+    })
 }
 
-/// The condition that what was read is still there: by version, where there are versions.
+/// The condition that the entry that was read is unchanged: by version, if there are versions.
 fn unchanged(entry: Option<&Entry>) -> When {
     match entry {
         None => When::Absent,
@@ -51,11 +50,11 @@ fn unchanged(entry: Option<&Entry>) -> When {
     }
 }
 
-/// The rounds of a client: so many at least, and for a while, since a fast store is through with any number before it is
-/// met in the middle.
+/// The rounds of a client: at least this many, and at least for a while, because a fast store would finish any fixed
+/// number before another client reads in between.
 fn rounds(at_least: u64) -> impl Iterator<Item = u64> {
-    const WHILE: Duration = Duration::from_millis(300);
-    let until = SystemClock.now() + WHILE;
+    const AT_LEAST: Duration = Duration::from_millis(300);
+    let until = SystemClock.now() + AT_LEAST;
     (1..).take_while(move |round| *round <= at_least || SystemClock.now() < until)
 }
 
@@ -66,12 +65,15 @@ async fn readers_never_see_half(cx: Context) -> Verdict {
             if client == 0 {
                 let pair = Transaction::new().set(a.clone(), round.to_string(), Expiry::Never);
                 let outcome = cx.store().commit(&pair.set(b.clone(), round.to_string(), Expiry::Never)).await?;
-                ensure!(outcome.is_committed(), "{outcome:?} without checks");
+                ensure!(outcome.is_committed(), "`commit` without checks was refused: {outcome:?}");
             } else {
                 let (first, second) = if client % 2 == 0 { (&a, &b) } else { (&b, &a) };
                 let seen = number(cx.store().get(first).await?.as_ref())?;
                 let then = number(cx.store().get(second).await?.as_ref())?;
-                ensure!(then >= seen, "transaction {seen} was seen in {first}, and then only {then} in {second}");
+                ensure!(
+                    then >= seen,
+                    "`get` of {first} returned the value {seen}, but then `get` of {second} returned the older {then}"
+                );
             }
             tokio::task::yield_now().await;
         }
@@ -89,7 +91,7 @@ async fn batches_see_no_mixture_backwards(cx: Context) -> Verdict {
                 let all = keys.iter().fold(Transaction::new(), |transaction, key| {
                     transaction.set(key.clone(), round.to_string(), Expiry::Never)
                 });
-                ensure!(cx.store().commit(&all).await?.is_committed(), "a transaction without checks was refused");
+                ensure!(cx.store().commit(&all).await?.is_committed(), "`commit` without checks was refused");
             } else {
                 let mut newest = 0;
                 for answer in cx.store().get_many(&keys).await {
@@ -97,7 +99,10 @@ async fn batches_see_no_mixture_backwards(cx: Context) -> Verdict {
                 }
                 for key in &keys {
                     let then = number(cx.store().get(key).await?.as_ref())?;
-                    ensure!(then >= newest, "transaction {newest} was seen, and then only {then} in {key}");
+                    ensure!(
+                        then >= newest,
+                        "`get_many` returned the value {newest}, but a later `get` of {key} returned the older {then}"
+                    );
                 }
             }
             tokio::task::yield_now().await;
@@ -109,7 +114,8 @@ async fn batches_see_no_mixture_backwards(cx: Context) -> Verdict {
 }
 
 async fn deletions_are_seen_together(cx: Context) -> Verdict {
-    // The writer numbers its rounds in a third key, so that a reader knows whether a round passed between two reads.
+    // The writer stores the number of its round in a third key, so that a reader knows if a round ended between two
+    // reads.
     clients(&cx, 4, |cx, client| async move {
         let (a, b, round_key) = (one("a"), one("b"), one("round"));
         for round in rounds(100) {
@@ -120,15 +126,15 @@ async fn deletions_are_seen_together(cx: Context) -> Verdict {
                 } else {
                     mark.delete(a.clone()).delete(b.clone())
                 };
-                ensure!(cx.store().commit(&transaction).await?.is_committed(), "a transaction was refused");
+                ensure!(cx.store().commit(&transaction).await?.is_committed(), "`commit` without checks was refused");
             } else {
                 let before = number(cx.store().get(&round_key).await?.as_ref())?;
-                let there = (cx.store().contains(&a).await?, cx.store().contains(&b).await?);
+                let exists = (cx.store().contains(&a).await?, cx.store().contains(&b).await?);
                 let after = number(cx.store().get(&round_key).await?.as_ref())?;
                 let expected = before % 2 == 1;
                 ensure!(
-                    before != after || there == (expected, expected),
-                    "in round {before} a and b should both be there ({expected}), and are {there:?}"
+                    before != after || exists == (expected, expected),
+                    "expected `contains` of a and b to return {expected} in round {before}, but it returned {exists:?}"
                 );
             }
             tokio::task::yield_now().await;
@@ -139,7 +145,7 @@ async fn deletions_are_seen_together(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Moves something from one account to another, and tries again when someone was faster.
+/// Moves an amount from one account to another, and retries if a concurrent transaction was faster.
 async fn transfer(cx: &Context, from: &Key, to: &Key, amount: u64) -> Verdict {
     loop {
         let (source, target) = (cx.store().get(from).await?, cx.store().get(to).await?);
@@ -180,7 +186,7 @@ async fn transfers_keep_the_sum(cx: Context) -> Verdict {
     for account in &accounts {
         sum += number(cx.store().get(account).await?.as_ref())?;
     }
-    ensure_eq!(sum, 500, "the sum of all accounts");
+    ensure_eq!(sum, 500, "the sum of all accounts after concurrent transfers");
     Ok(())
 }
 
@@ -197,7 +203,9 @@ async fn one_of_many_wins(cx: Context) -> Verdict {
         let winners: Vec<usize> =
             outcomes.iter().enumerate().filter(|(_, won)| **won).map(|(client, _)| client).collect();
         let [winner] = winners[..] else {
-            return Err(Failure::new(format!("clients {winners:?} were committed, and should be one")));
+            return Err(Failure::new(format!(
+                "expected the transaction of exactly one client to be committed, but those of {winners:?} were"
+            )));
         };
         for name in ["a", "b"] {
             cx.expect(one(name), winner.to_string()).await?;
@@ -218,7 +226,9 @@ async fn disjoint_writers_do_not_conflict(cx: Context) -> Verdict {
                 .set(a.clone(), round.to_string(), Expiry::Never)
                 .set(b.clone(), round.to_string(), Expiry::Never);
             if let CommitOutcome::Refused { check } = cx.store().commit(&transaction).await? {
-                return Err(Failure::new(format!("check {check} failed on a key that nobody else writes")));
+                return Err(Failure::new(format!(
+                    "`commit` was refused by check {check} of a key that no other client writes"
+                )));
             }
         }
         Ok(())
@@ -237,7 +247,7 @@ async fn opposite_orders_do_not_block(cx: Context) -> Verdict {
             let transaction = keys.iter().fold(Transaction::new(), |transaction, key| {
                 transaction.set(key.clone(), format!("{client}.{round}"), Expiry::Never)
             });
-            ensure!(cx.store().commit(&transaction).await?.is_committed(), "a transaction without checks was refused");
+            ensure!(cx.store().commit(&transaction).await?.is_committed(), "`commit` without checks was refused");
             tokio::task::yield_now().await;
         }
         Ok(())
@@ -255,7 +265,7 @@ async fn unchecked_writers_leave_one_of_them(cx: Context) -> Verdict {
         clients(&cx, 10, |cx, client| async move {
             let transaction = Transaction::new().set(one("a"), client.to_string(), Expiry::Never);
             let transaction = transaction.set(one("b"), client.to_string(), Expiry::Never);
-            ensure!(cx.store().commit(&transaction).await?.is_committed(), "a transaction without checks was refused");
+            ensure!(cx.store().commit(&transaction).await?.is_committed(), "`commit` without checks was refused");
             Ok(())
         })
         .await?;
@@ -265,7 +275,7 @@ async fn unchecked_writers_leave_one_of_them(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Adds one to the number under the key in a transaction.
+/// Adds one to the number under the key by a transaction.
 async fn add_by_commit(cx: &Context, key: &Key) -> Verdict {
     loop {
         let entry = cx.store().get(key).await?;
@@ -292,7 +302,7 @@ async fn counts_with_conditional_sets(cx: Context) -> Verdict {
                 let next = (number(entry.as_ref())? + 1).to_string();
                 let items = [SetItem::new(n.clone(), next).with_options(options)];
                 let outcome = cx.store().set_many(&items).await.into_iter().next();
-                if outcome.ok_or_else(|| Failure::new("set_many of one gave nothing"))??.is_stored() {
+                if outcome.ok_or_else(|| Failure::new("`set_many` of one item returned no outcome"))??.is_stored() {
                     break;
                 }
                 tokio::task::yield_now().await;

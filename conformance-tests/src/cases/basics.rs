@@ -8,28 +8,32 @@ use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { basics, Core:
     info_is_as_declared: "I-1" [] "the opened store has the capabilities that the suite was given, and a name";
-    get_of_a_missing_key_is_none: "V-1" [] "a key that was never written is absent";
-    set_then_get: "V-1" [] "what was written is read";
-    overwrite_replaces: "S-1" [] "the last write is what is read";
-    delete_removes: "D-1" [] "a deleted key is absent, and the delete says that it removed something";
-    delete_of_a_missing_key_is_fine: "D-1" [] "deleting what is not there is no error and removes nothing";
+    get_of_a_missing_key_is_none: "V-1" [] "`get` and `contains` find nothing under a key that was never written";
+    set_then_get: "V-1" [] "`get` returns the value that `set` wrote";
+    overwrite_replaces: "S-1" [] "`get` returns the value of the last `set`";
+    delete_removes: "D-1" [] "a deleted key is absent, and `delete` reports that it removed an entry";
+    delete_of_a_missing_key_is_fine: "D-1" [] "`delete` of an absent key is no error and removes nothing";
     delete_twice: "D-1" [] "the second delete removes nothing";
-    delete_is_not_recursive: "D-1" [] "deleting a key leaves its children";
+    delete_is_not_recursive: "D-1" [] "`delete` of a key leaves its children";
     set_after_delete: "S-1" [] "a deleted key can be written again";
-    contains_agrees_with_get: "V-1" [] "contains tells what get finds, before, with and after an entry";
-    reading_changes_nothing: "G-1" [] "an entry reads the same however often it is read";
-    each_write_has_a_version: "S-3" [Need::Has(Capability::Versions)] "a write gives the version that get then shows";
-    no_deadline_unless_asked: "S-1" [Need::Has(Capability::Deadlines)] "a plain write makes a permanent entry";
-    set_brings_the_previous: "S-1" [Need::Has(Capability::Previous)] "a set that asks for it brings the entry that it replaced, or none";
-    delete_brings_the_previous: "D-1" [Need::Has(Capability::Previous)] "a delete that asks for it brings the entry that it removed, once";
-    previous_only_when_asked: "S-1" [] "nobody gets an old entry who did not ask for it";
-    many_keys_at_first: "R-1" [] "the first writes of a store may come from many tasks at once";
-    ping_and_flush_answer: "R-3" [] "ping and flush answer, before and after writes, and change nothing";
+    contains_agrees_with_get: "V-1" [] "`contains` agrees with `get` before an entry is written, while it exists, and after it is deleted";
+    reading_changes_nothing: "G-1" [] "repeated reads of an entry return the same";
+    each_write_has_a_version: "S-3" [Need::Has(Capability::Versions)] "`get` shows the version that the write returned";
+    no_deadline_unless_asked: "S-1" [Need::Has(Capability::Deadlines)] "a `set` without an expiry makes a permanent entry";
+    set_brings_the_previous: "S-1" [Need::Has(Capability::Previous)] "a `set` with `return_previous` returns the entry that it replaced, or none";
+    delete_brings_the_previous: "D-1" [Need::Has(Capability::Previous)] "a `delete` with `return_previous` returns the entry that it removed, once";
+    previous_only_when_asked: "S-1" [] "`set` and `delete` return no previous entry unless the call asks for it";
+    many_keys_at_first: "R-1" [] "many tasks may make the first writes of a store concurrently";
+    ping_and_flush_answer: "R-3" [] "`ping` and `flush` succeed before and after writes and change nothing";
 }
 
 async fn info_is_as_declared(cx: Context) -> Verdict {
-    ensure_eq!(cx.store().info().capabilities, cx.capabilities(), "the capabilities of the opened store");
-    ensure!(!cx.store().info().name.is_empty(), "the store has no name");
+    ensure_eq!(
+        cx.store().info().capabilities,
+        cx.capabilities(),
+        "the capabilities that `info` of the opened store returned"
+    );
+    ensure!(!cx.store().info().name.is_empty(), "`info` returned an empty name");
     Ok(())
 }
 
@@ -53,20 +57,20 @@ async fn overwrite_replaces(cx: Context) -> Verdict {
 
 async fn delete_removes(cx: Context) -> Verdict {
     cx.set(["k"], "v").await?;
-    ensure!(cx.delete(["k"]).await?, "deleting a live entry says that nothing was removed");
+    ensure!(cx.delete(["k"]).await?, "`delete` of a live entry reported that it removed nothing");
     cx.expect_absent(["k"]).await
 }
 
 async fn delete_of_a_missing_key_is_fine(cx: Context) -> Verdict {
     let outcome = cx.store().delete(&key(["missing"]), &DeleteOptions::default()).await?;
-    ensure_eq!(outcome, DeleteOutcome::Missing, "the outcome of deleting what is not there");
+    ensure_eq!(outcome, DeleteOutcome::Missing, "the outcome of `delete` of an absent key");
     Ok(())
 }
 
 async fn delete_twice(cx: Context) -> Verdict {
     cx.set(["k"], "v").await?;
-    let answers = (cx.delete(["k"]).await?, cx.delete(["k"]).await?);
-    ensure_eq!(answers, (true, false), "whether each of two deletes removed something");
+    let removed = (cx.delete(["k"]).await?, cx.delete(["k"]).await?);
+    ensure_eq!(removed, (true, false), "the results of two `delete` calls of one entry (true: removed)");
     Ok(())
 }
 
@@ -100,8 +104,8 @@ async fn reading_changes_nothing(cx: Context) -> Verdict {
     cx.set(["k"], "v").await?;
     let first = cx.entry(["k"]).await?;
     for _ in 0..10 {
-        ensure!(cx.store().contains(&key(["k"])).await?, "`contains` finds nothing");
-        ensure_eq!(cx.entry(["k"]).await?, first, "the entry, read again");
+        ensure!(cx.store().contains(&key(["k"])).await?, "`contains` returned false for a live entry");
+        ensure_eq!(cx.entry(["k"]).await?, first, "the entry that a repeated `get` returned");
     }
     Ok(())
 }
@@ -110,14 +114,22 @@ async fn each_write_has_a_version(cx: Context) -> Verdict {
     for value in ["one", "two", "two", ""] {
         let version = cx.set_versioned(["k"], value).await?;
         let entry = cx.entry(["k"]).await?;
-        ensure_eq!((entry.value.as_ref(), entry.version), (value.as_bytes(), Some(version)), "value and version");
+        ensure_eq!(
+            (entry.value.as_ref(), entry.version),
+            (value.as_bytes(), Some(version)),
+            "the value and version that `get` returned after `set`"
+        );
     }
     Ok(())
 }
 
 async fn no_deadline_unless_asked(cx: Context) -> Verdict {
     cx.set(["k"], "v").await?;
-    ensure_eq!(cx.entry(["k"]).await?.expires, Expires::Never, "the deadline");
+    ensure_eq!(
+        cx.entry(["k"]).await?.expires,
+        Expires::Never,
+        "the deadline of an entry that `set` wrote without an expiry"
+    );
     Ok(())
 }
 
@@ -126,8 +138,10 @@ async fn set_brings_the_previous(cx: Context) -> Verdict {
     let mut expected = None;
     for value in ["one", "two", ""] {
         match cx.store().set(&key(["k"]), value.into(), &options).await? {
-            SetOutcome::Stored { previous, .. } => ensure_eq!(previous, expected, "the entry that {value:?} replaced"),
-            SetOutcome::Refused { .. } => return Err(Failure::new("a write without condition was refused")),
+            SetOutcome::Stored { previous, .. } => {
+                ensure_eq!(previous, expected, "the previous entry that `set` of {value:?} returned");
+            }
+            SetOutcome::Refused { .. } => return Err(Failure::new("`set` without a condition was refused")),
         }
         expected = Some(cx.entry(["k"]).await?);
     }
@@ -139,20 +153,30 @@ async fn delete_brings_the_previous(cx: Context) -> Verdict {
     let previous = Some(cx.entry(["k"]).await?);
     let options = DeleteOptions::default().with_previous();
     let outcome = cx.store().delete(&key(["k"]), &options).await?;
-    ensure_eq!(outcome, DeleteOutcome::Deleted { previous }, "the outcome of the first delete");
+    ensure_eq!(
+        outcome,
+        DeleteOutcome::Deleted { previous },
+        "the outcome of the first `delete`, with `return_previous`"
+    );
     let outcome = cx.store().delete(&key(["k"]), &options).await?;
-    ensure_eq!(outcome, DeleteOutcome::Missing, "the outcome of the second delete");
+    ensure_eq!(outcome, DeleteOutcome::Missing, "the outcome of the second `delete` of the same key");
     Ok(())
 }
 
 async fn previous_only_when_asked(cx: Context) -> Verdict {
     cx.set(["k"], "old").await?;
     match cx.store().set(&key(["k"]), "new".into(), &SetOptions::default()).await? {
-        SetOutcome::Stored { previous, .. } => ensure_eq!(previous, None, "the previous entry of a plain set"),
-        SetOutcome::Refused { .. } => return Err(Failure::new("a write without condition was refused")),
+        SetOutcome::Stored { previous, .. } => {
+            ensure_eq!(previous, None, "the previous entry of a `set` that did not ask for it");
+        }
+        SetOutcome::Refused { .. } => return Err(Failure::new("`set` without a condition was refused")),
     }
     let outcome = cx.store().delete(&key(["k"]), &DeleteOptions::default()).await?;
-    ensure_eq!(outcome, DeleteOutcome::Deleted { previous: None }, "the outcome of a plain delete");
+    ensure_eq!(
+        outcome,
+        DeleteOutcome::Deleted { previous: None },
+        "the outcome of a `delete` that did not ask for the previous entry"
+    );
     Ok(())
 }
 
@@ -164,7 +188,7 @@ async fn many_keys_at_first(cx: Context) -> Verdict {
         })
         .collect();
     for task in tasks {
-        task.await.map_err(|error| Failure::new(format!("a task ended: {error}")))??;
+        task.await.map_err(|error| Failure::new(format!("a writing task panicked: {error}")))??;
     }
     for at in 0..50 {
         cx.expect(["k", &at.to_string()], at.to_string()).await?;

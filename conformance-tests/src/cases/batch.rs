@@ -1,4 +1,4 @@
-//! Several keys in one call.
+//! `get_many`, `set_many` and `delete_many`.
 
 use std::time::Duration;
 
@@ -18,52 +18,55 @@ const PREVIOUS: Need = Need::Has(Capability::Previous);
 const SOON: Duration = Duration::from_millis(400);
 
 cases! { batch, Batch:
-    get_many_answers_in_order: "B-1" [] "get_many answers in input order, and none for what is missing";
-    get_many_answers_duplicates: "B-1" [] "get_many answers a key as often as it stands in the input";
-    get_many_shows_whole_entries: "G-1" [] "get_many shows value, version and deadline as get does";
-    get_many_skips_the_expired: "T-1" [] "get_many has none for an expired entry";
-    empty_input: "B-1" [] "get_many, set_many and delete_many of nothing give nothing";
-    set_many_stores_all: "B-1" [] "everything that set_many wrote is read";
-    set_many_overwrites: "B-1" [] "a second set_many replaces values and deadlines of the first";
-    set_many_keeps_the_order: "B-1" [] "where a key stands twice in set_many the last write stands";
-    set_many_fails_one_by_one: "B-1" [] "a value over the limit fails alone, and the others are stored";
-    set_many_expires_one_by_one: "B-1" [] "each entry of set_many has its own time to live";
-    set_many_judges_one_by_one: "B-1" [CONDITIONS] "each entry of set_many has its own condition and is refused alone";
-    set_many_judges_in_order: "B-1" [CONDITIONS] "a condition in set_many sees what stood before it in the input";
-    set_many_gives_previous: "B-1" [PREVIOUS] "each entry of set_many gives what it replaced, on request only";
-    delete_many_answers_each: "B-1" [] "delete_many tells for each key whether a live entry was removed";
-    delete_many_answers_duplicates: "B-1" [] "the second delete of a key in delete_many removes nothing";
-    delete_many_misses_the_expired: "T-1" [] "delete_many says that an expired entry was missing";
-    a_thousand_keys: "B-1" [Need::KeepsAll] "set_many, get_many and delete_many take a thousand keys";
-    megabytes_at_once: "B-1" [Need::KeepsAll] "set_many and get_many take values of a mebibyte";
-    batches_at_once: "B-1" [Need::KeepsAll] "concurrent batches over the same keys in opposite orders all end";
+    get_many_answers_in_order: "B-1" [] "`get_many` answers in input order, and none for absent keys";
+    get_many_answers_duplicates: "B-1" [] "`get_many` answers a key as often as the input has it";
+    get_many_shows_whole_entries: "G-1" [] "`get_many` shows the same value, version and deadline as `get`";
+    get_many_skips_the_expired: "T-1" [] "`get_many` returns none for an expired entry";
+    empty_input: "B-1" [] "`get_many`, `set_many` and `delete_many` of an empty input return nothing";
+    set_many_stores_all: "B-1" [] "`get` returns every value that `set_many` wrote";
+    set_many_overwrites: "B-1" [] "a second `set_many` replaces values and deadlines of the first one";
+    set_many_keeps_the_order: "B-1" [] "if `set_many` has a key twice, the last write wins";
+    set_many_fails_one_by_one: "B-1" [] "in `set_many`, a value over the limit fails alone, and the other items are stored";
+    set_many_expires_one_by_one: "B-1" [] "each item of `set_many` has its own time to live";
+    set_many_judges_one_by_one: "B-1" [CONDITIONS] "each item of `set_many` has its own condition and is refused alone";
+    set_many_judges_in_order: "B-1" [CONDITIONS] "a condition in `set_many` sees the writes of earlier items";
+    set_many_gives_previous: "B-1" [PREVIOUS] "each item of `set_many` returns the entry that it replaced, only on request";
+    delete_many_answers_each: "B-1" [] "`delete_many` reports for each key if it removed a live entry";
+    delete_many_answers_duplicates: "B-1" [] "if `delete_many` has a key twice, the second delete removes nothing";
+    delete_many_misses_the_expired: "T-1" [] "`delete_many` reports an expired entry as missing";
+    a_thousand_keys: "B-1" [Need::KeepsAll] "`set_many`, `get_many` and `delete_many` accept 1,000 keys";
+    megabytes_at_once: "B-1" [Need::KeepsAll] "`set_many` and `get_many` accept several values of 1 MiB";
+    batches_at_once: "B-1" [Need::KeepsAll] "concurrent batches over the same keys in opposite orders do not deadlock";
 }
 
-/// The values that `get_many` gives.
+/// The values that `get_many` returns.
 async fn values(cx: &Context, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Failure> {
     let answers = cx.store().get_many(keys).await;
-    ensure_eq!(answers.len(), keys.len(), "the number of answers");
+    ensure_eq!(answers.len(), keys.len(), "the number of answers that `get_many` returned");
     Ok(answers
         .into_iter()
         .map(|answer| answer.map(|entry| entry.map(|entry| entry.value)))
         .collect::<Result<_, _>>()?)
 }
 
-/// The outcomes of a `set_many` that fails nowhere.
+/// The outcomes of a `set_many` whose items all succeed or are refused.
 async fn store(cx: &Context, items: &[SetItem]) -> Result<Vec<SetOutcome>, Failure> {
     let outcomes = cx.store().set_many(items).await;
-    ensure_eq!(outcomes.len(), items.len(), "the number of outcomes");
+    ensure_eq!(outcomes.len(), items.len(), "the number of outcomes that `set_many` returned");
     Ok(outcomes.into_iter().collect::<Result<_, _>>()?)
 }
 
 async fn remove(cx: &Context, keys: &[Key]) -> Result<Vec<bool>, Failure> {
     let outcomes = cx.store().delete_many(keys).await;
-    ensure_eq!(outcomes.len(), keys.len(), "the number of outcomes");
+    ensure_eq!(outcomes.len(), keys.len(), "the number of outcomes that `delete_many` returned");
     let mut removed = Vec::new();
     for outcome in outcomes {
         let outcome = outcome?;
         let is_fine = matches!(outcome, DeleteOutcome::Deleted { previous: None } | DeleteOutcome::Missing);
-        ensure!(is_fine, "delete_many gives {outcome:?}");
+        ensure!(
+            is_fine,
+            "expected `delete_many` to return Missing, or Deleted without the entry, but it returned {outcome:?}"
+        );
         removed.push(outcome.is_deleted());
     }
     Ok(removed)
@@ -85,7 +88,7 @@ async fn get_many_answers_in_order(cx: Context) -> Verdict {
     ensure_eq!(
         found,
         vec![Some("3".into()), None, Some("1".into()), Some("".into())],
-        "the values of c, missing, a, b"
+        "the values that `get_many` returned for c, missing, a, b"
     );
     Ok(())
 }
@@ -94,7 +97,11 @@ async fn get_many_answers_duplicates(cx: Context) -> Verdict {
     cx.set(["a"], "1").await?;
     let found = values(&cx, &keys(["a", "missing", "a", "missing", "a"])).await?;
     let one = Some(Bytes::from("1"));
-    ensure_eq!(found, vec![one.clone(), None, one.clone(), None, one], "the values of a and missing, in turns");
+    ensure_eq!(
+        found,
+        vec![one.clone(), None, one.clone(), None, one],
+        "the values that `get_many` returned for a, missing, a, missing, a"
+    );
     Ok(())
 }
 
@@ -103,15 +110,23 @@ async fn get_many_shows_whole_entries(cx: Context) -> Verdict {
     cx.set_ttl(["b"], "2", Duration::from_secs(3_600)).await?;
     let found: Vec<Option<Entry>> =
         cx.store().get_many(&keys(["a", "b"])).await.into_iter().collect::<Result<_, _>>()?;
-    ensure_eq!(found, vec![Some(cx.entry(["a"]).await?), Some(cx.entry(["b"]).await?)], "the entries");
+    ensure_eq!(
+        found,
+        vec![Some(cx.entry(["a"]).await?), Some(cx.entry(["b"]).await?)],
+        "the entries that `get_many` returned"
+    );
     Ok(())
 }
 
 async fn get_many_skips_the_expired(cx: Context) -> Verdict {
     cx.set_ttl(["a"], "1", SOON).await?;
     cx.set(["b"], "2").await?;
-    cx.outlive(SOON).await;
-    ensure_eq!(values(&cx, &keys(["a", "b"])).await?, vec![None, Some("2".into())], "the values of a and b");
+    cx.advance_past(SOON).await;
+    ensure_eq!(
+        values(&cx, &keys(["a", "b"])).await?,
+        vec![None, Some("2".into())],
+        "the values that `get_many` returned for a, which has expired, and b"
+    );
     Ok(())
 }
 
@@ -121,13 +136,20 @@ async fn empty_input(cx: Context) -> Verdict {
         cx.store().set_many(&[]).await.len(),
         cx.store().delete_many(&[]).await.len(),
     ];
-    ensure_eq!(counts, [0, 0, 0], "the number of answers to nothing");
+    ensure_eq!(
+        counts,
+        [0, 0, 0],
+        "the number of answers that `get_many`, `set_many` and `delete_many` returned for an empty input"
+    );
     Ok(())
 }
 
 async fn set_many_stores_all(cx: Context) -> Verdict {
     let outcomes = store(&cx, &[item("a", "1"), item("b", ""), item("c", "3")]).await?;
-    ensure!(outcomes.iter().all(SetOutcome::is_stored), "the outcomes are {outcomes:?}");
+    ensure!(
+        outcomes.iter().all(SetOutcome::is_stored),
+        "expected all items of `set_many` to be stored, but it returned {outcomes:?}"
+    );
     cx.expect(["a"], "1").await?;
     cx.expect(["b"], "").await?;
     cx.expect(["c"], "3").await
@@ -137,7 +159,7 @@ async fn set_many_overwrites(cx: Context) -> Verdict {
     let soon = SetOptions::default().with_expiry(Expiry::After(SOON));
     store(&cx, &[item("a", "1").with_options(soon.clone()), item("b", "2").with_options(soon)]).await?;
     store(&cx, &[item("b", "3"), item("a", "4")]).await?;
-    cx.outlive(SOON).await;
+    cx.advance_past(SOON).await;
     cx.expect(["a"], "4").await?;
     cx.expect(["b"], "3").await
 }
@@ -157,10 +179,17 @@ async fn set_many_fails_one_by_one(cx: Context) -> Verdict {
     let outcomes = cx.store().set_many(&[item("a", "1"), large, item("b", "2")]).await;
     match &outcomes[..] {
         [Ok(one), Err(error), Ok(two)] => {
-            ensure!(one.is_stored() && two.is_stored(), "the outcomes beside it are {one:?} and {two:?}");
-            ensure_eq!(error.kind(), ErrorKind::Invalid, "the kind of the error");
+            ensure!(
+                one.is_stored() && two.is_stored(),
+                "expected the items next to the failed one to be stored, but `set_many` returned {one:?} and {two:?}"
+            );
+            ensure_eq!(error.kind(), ErrorKind::Invalid, "the kind of the error of the item over the limit");
         }
-        _ => return Err(Failure::new(format!("the outcomes are {outcomes:?}"))),
+        _ => {
+            return Err(Failure::new(format!(
+                "expected `set_many` to store, fail and store three items, but it returned {outcomes:?}"
+            )));
+        }
     }
     cx.expect(["a"], "1").await?;
     cx.expect(["large"], "old").await?;
@@ -181,7 +210,7 @@ async fn set_many_expires_one_by_one(cx: Context) -> Verdict {
     )
     .await?;
     cx.expect_absent(["at once"]).await?;
-    cx.outlive(SOON).await;
+    cx.advance_past(SOON).await;
     cx.expect_absent(["soon"]).await?;
     cx.expect(["never"], "1").await?;
     cx.expect(["later"], "3").await
@@ -203,11 +232,16 @@ async fn set_many_judges_one_by_one(cx: Context) -> Verdict {
     .await?;
     match &outcomes[..] {
         [one, two, three, four] => {
-            ensure!(one.is_stored() && four.is_stored(), "the outcomes beside the refused are {one:?} and {four:?}");
-            ensure_eq!(*two, SetOutcome::Refused { current: Some(old) }, "the outcome of Absent over a live entry");
-            ensure_eq!(*three, SetOutcome::Refused { current: None }, "the outcome of Present over nothing");
+            ensure!(
+                one.is_stored() && four.is_stored(),
+                "expected the items next to the refused ones to be stored, but `set_many` returned {one:?} and {four:?}"
+            );
+            let refused_over_live = SetOutcome::Refused { current: Some(old) };
+            ensure_eq!(*two, refused_over_live, "the outcome of an item under Absent over a live entry");
+            let refused_over_none = SetOutcome::Refused { current: None };
+            ensure_eq!(*three, refused_over_none, "the outcome of an item under Present over no entry");
         }
-        _ => return Err(Failure::new(format!("the outcomes are {outcomes:?}"))),
+        _ => return Err(Failure::new(format!("expected four outcomes of `set_many`, but it returned {outcomes:?}"))),
     }
     cx.expect(["there"], "old").await?;
     cx.expect_absent(["missing"]).await?;
@@ -226,7 +260,7 @@ async fn set_many_judges_in_order(cx: Context) -> Verdict {
     )
     .await?;
     let stored: Vec<_> = outcomes.iter().map(SetOutcome::is_stored).collect();
-    ensure_eq!(stored, [true, false, true], "which of three writes of one key were stored");
+    ensure_eq!(stored, [true, false, true], "the items of `set_many` that were stored, of three for one key");
     cx.expect(["a"], "3").await
 }
 
@@ -243,7 +277,7 @@ async fn set_many_gives_previous(cx: Context) -> Verdict {
             SetOutcome::Refused { current } => current,
         })
         .collect();
-    ensure_eq!(previous, vec![Some(old), None], "the previous entries");
+    ensure_eq!(previous, vec![Some(old), None], "the previous entries that `set_many` returned");
     Ok(())
 }
 
@@ -251,7 +285,11 @@ async fn delete_many_answers_each(cx: Context) -> Verdict {
     cx.set(["a"], "1").await?;
     cx.set(["c"], "3").await?;
     cx.set(["stays"], "4").await?;
-    ensure_eq!(remove(&cx, &keys(["a", "b", "c"])).await?, [true, false, true], "which of a, b, c were removed");
+    ensure_eq!(
+        remove(&cx, &keys(["a", "b", "c"])).await?,
+        [true, false, true],
+        "the keys of a, b, c that `delete_many` removed"
+    );
     cx.expect_absent(["a"]).await?;
     cx.expect_absent(["c"]).await?;
     cx.expect(["stays"], "4").await
@@ -259,26 +297,40 @@ async fn delete_many_answers_each(cx: Context) -> Verdict {
 
 async fn delete_many_answers_duplicates(cx: Context) -> Verdict {
     cx.set(["a"], "1").await?;
-    ensure_eq!(remove(&cx, &keys(["a", "a", "a"])).await?, [true, false, false], "which deletes of a removed it");
+    ensure_eq!(
+        remove(&cx, &keys(["a", "a", "a"])).await?,
+        [true, false, false],
+        "the deletes of a, a, a in `delete_many` that removed an entry"
+    );
     Ok(())
 }
 
 async fn delete_many_misses_the_expired(cx: Context) -> Verdict {
     cx.set_ttl(["a"], "1", SOON).await?;
     cx.set(["b"], "2").await?;
-    cx.outlive(SOON).await;
-    ensure_eq!(remove(&cx, &keys(["a", "b"])).await?, [false, true], "which of a and b were removed");
+    cx.advance_past(SOON).await;
+    ensure_eq!(
+        remove(&cx, &keys(["a", "b"])).await?,
+        [false, true],
+        "the keys that `delete_many` removed of a, which has expired, and b"
+    );
     Ok(())
 }
 
 async fn a_thousand_keys(cx: Context) -> Verdict {
     let all: Vec<Key> = (0..1_000).map(|number: u32| key(["k", &number.to_string()])).collect();
     let items: Vec<_> = all.iter().map(|key| SetItem::new(key.clone(), key.to_string())).collect();
-    ensure!(store(&cx, &items).await?.iter().all(SetOutcome::is_stored), "a write without condition was refused");
+    ensure!(
+        store(&cx, &items).await?.iter().all(SetOutcome::is_stored),
+        "`set_many` refused an item without a condition"
+    );
     let expected: Vec<_> = all.iter().map(|key| Some(Bytes::from(key.to_string()))).collect();
-    ensure_eq!(values(&cx, &all).await?, expected, "the values of a thousand keys");
-    ensure!(remove(&cx, &all).await?.iter().all(|&removed| removed), "a delete says that nothing was removed");
-    ensure!(values(&cx, &all).await?.iter().all(Option::is_none), "a key is there after delete_many");
+    ensure_eq!(values(&cx, &all).await?, expected, "the values that `get_many` returned for 1,000 keys");
+    ensure!(
+        remove(&cx, &all).await?.iter().all(|&removed| removed),
+        "`delete_many` reported for a live entry that it removed nothing"
+    );
+    ensure!(values(&cx, &all).await?.iter().all(Option::is_none), "`get_many` found an entry after `delete_many`");
     Ok(())
 }
 
@@ -286,9 +338,16 @@ async fn megabytes_at_once(cx: Context) -> Verdict {
     let all: Vec<Key> = (0..8).map(|number: u32| key([&number.to_string()])).collect();
     let items: Vec<_> =
         all.iter().zip(0..).map(|(key, byte): (_, u8)| SetItem::new(key.clone(), vec![byte; 1 << 20])).collect();
-    ensure!(store(&cx, &items).await?.iter().all(SetOutcome::is_stored), "a write without condition was refused");
+    ensure!(
+        store(&cx, &items).await?.iter().all(SetOutcome::is_stored),
+        "`set_many` refused an item without a condition"
+    );
     for (found, item) in values(&cx, &all).await?.into_iter().zip(items) {
-        ensure!(found.as_ref() == Some(&item.value), "the value of {} is not what was written", item.key);
+        ensure!(
+            found.as_ref() == Some(&item.value),
+            "`get_many` did not return the value of 1 MiB that `set_many` wrote for {}",
+            item.key
+        );
     }
     Ok(())
 }
@@ -313,7 +372,7 @@ async fn batches_at_once(cx: Context) -> Verdict {
     .await?;
     let all: Vec<Key> = (0..20).map(|name: u32| key(["k", &name.to_string()])).collect();
     for value in values(&cx, &all).await? {
-        ensure!(value.is_some(), "a key is absent, and its last writes were all sets");
+        ensure!(value.is_some(), "`get_many` found no entry for a key whose last writes were all sets");
     }
     Ok(())
 }

@@ -1,42 +1,46 @@
-//! Removing everything under a prefix.
+//! `clear` removes all entries under a prefix.
 
 use kv_core::{Capability, Key, KeyPrefix, KvStore, Namespace, Namespaced, SetItem, SetOptions};
 
-use super::list::{model, tree, write};
+use super::tree::{expected_keys, tree, write};
 use crate::case::{Need, cases};
 use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { clear, List:
-    of_nothing: "L-5" [Need::Has(Capability::List)] "clearing an empty store is fine and removes nothing";
-    everything: "L-5" [Need::Has(Capability::List)] "clearing the empty prefix leaves nothing and tells how many entries went";
-    a_prefix: "L-5" [Need::Has(Capability::List)] "clearing a prefix takes its key and all below, and nothing else";
-    every_prefix: "K-4" [Need::Has(Capability::List)] "clearing any prefix takes exactly what listing it would show";
-    of_no_match: "L-5" [Need::Has(Capability::List)] "clearing a prefix that nothing starts with takes nothing";
-    the_empty_segment_is_not_everything: "K-4" [Need::Has(Capability::List)] "clearing [\"\"] leaves what does not start with an empty segment";
-    patterns_mean_nothing: "L-4" [Need::Has(Capability::List)] "clearing a prefix of glob or LIKE characters takes only what starts with them";
-    twice: "L-5" [Need::Has(Capability::List)] "clearing again removes nothing";
-    entries_with_a_deadline: "L-5" [Need::Has(Capability::List)] "live entries with a deadline are cleared and counted like others";
-    written_again: "L-5" [Need::Has(Capability::List)] "what was cleared can be written again, permanently";
+    of_nothing: "L-5" [Need::Has(Capability::List)] "`clear` of an empty store succeeds and removes nothing";
+    everything: "L-5" [Need::Has(Capability::List)] "`clear` of the empty prefix removes all entries and returns their number";
+    a_prefix: "L-5" [Need::Has(Capability::List)] "`clear` of a prefix removes its key and all descendants, and nothing else";
+    every_prefix: "K-4" [Need::Has(Capability::List)] "`clear` of a prefix removes exactly the keys that `list` of it returns";
+    of_no_match: "L-5" [Need::Has(Capability::List)] "`clear` of a prefix without keys removes nothing";
+    the_empty_segment_is_not_everything: "K-4" [Need::Has(Capability::List)] "`clear` of [\"\"] leaves keys that do not start with an empty segment";
+    patterns_mean_nothing: "L-4" [Need::Has(Capability::List)] "`clear` of a prefix of glob or LIKE characters removes only keys that start with these characters";
+    twice: "L-5" [Need::Has(Capability::List)] "a second `clear` removes nothing";
+    entries_with_a_deadline: "L-5" [Need::Has(Capability::List)] "`clear` removes and counts live entries with a deadline";
+    written_again: "L-5" [Need::Has(Capability::List)] "a cleared key can be written again, without its old deadline";
     versions_do_not_return: "S-3" [Need::Has(Capability::List), Need::Has(Capability::Versions)] "a key that was cleared and written again has a new version";
-    five_thousand: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "5,000 entries are cleared and counted";
-    longer_than_a_page: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "more values than fit into a page of a list are cleared by one call";
-    while_others_write: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "what was there at the call and not written since is gone, whatever is written meanwhile";
-    of_one_namespace: "L-5" [Need::Has(Capability::List)] "clearing a namespace leaves its neighbours";
-    of_one_store: "L-5" [Need::Has(Capability::List)] "clearing a store leaves another one on the same backend";
+    five_thousand: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "`clear` removes and counts 5,000 entries";
+    longer_than_a_page: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "one `clear` removes more values than fit into a page of `list`";
+    while_others_write: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "`clear` removes every entry that existed at the call and was not written since, during other writes";
+    of_one_namespace: "L-5" [Need::Has(Capability::List)] "`clear` of a namespace leaves other namespaces";
+    of_one_store: "L-5" [Need::Has(Capability::List)] "`clear` of a store leaves another store on the same backend";
 }
 
 async fn of_nothing(cx: Context) -> Verdict {
-    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, 0, "how many entries of an empty store went");
-    ensure_eq!(clear(&cx, key(["a"]).into()).await?, 0, "how many entries of an empty store went by prefix");
+    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, 0, "the number that `clear` of an empty store returned");
+    ensure_eq!(
+        clear(&cx, key(["a"]).into()).await?,
+        0,
+        "the number that `clear` of a prefix of an empty store returned"
+    );
     Ok(())
 }
 
 async fn everything(cx: Context) -> Verdict {
     let keys = tree();
     write(&cx, &keys).await?;
-    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, count(&keys), "how many entries went");
-    ensure_eq!(cx.keys(()).await?, [], "what is left");
+    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, count(&keys), "the number that `clear` of everything returned");
+    ensure_eq!(cx.keys(()).await?, [], "the keys that `list` returned after `clear`");
     for key in keys {
         cx.expect_absent(key).await?;
     }
@@ -49,7 +53,7 @@ async fn a_prefix(cx: Context) -> Verdict {
     for key in inside.iter().chain(&outside) {
         cx.set(key, "v").await?;
     }
-    ensure_eq!(clear(&cx, key(["a"]).into()).await?, 3, "how many entries went");
+    ensure_eq!(clear(&cx, key(["a"]).into()).await?, 3, "the number that `clear` of the prefix [a] returned");
     for key in inside {
         cx.expect_absent(key).await?;
     }
@@ -61,34 +65,42 @@ async fn a_prefix(cx: Context) -> Verdict {
 
 async fn every_prefix(cx: Context) -> Verdict {
     let keys = tree();
-    let strangers = [key(["", ""]), key(["a", "b", "c", "d"]), key(["none"]), key(["\u{10ffff}", "z"])];
-    for prefix in keys.iter().cloned().chain(strangers).map(KeyPrefix::from) {
+    let missing = [key(["", ""]), key(["a", "b", "c", "d"]), key(["none"]), key(["\u{10ffff}", "z"])];
+    for prefix in keys.iter().cloned().chain(missing).map(KeyPrefix::from) {
         write(&cx, &keys).await?;
-        let covered = model(&keys, &kv_core::ListQuery::new(prefix.clone()));
+        let covered = expected_keys(&keys, &kv_core::ListQuery::new(prefix.clone()));
         ensure_eq!(
             clear(&cx, prefix.clone()).await?,
             count(&covered),
-            "how many entries went with the prefix {prefix}"
+            "the number that `clear` of the prefix {prefix} returned"
         );
         let left: Vec<Key> = keys.iter().filter(|key| !covered.contains(key)).cloned().collect();
-        ensure_eq!(cx.keys(()).await?, left, "what is left without the prefix {prefix}");
+        ensure_eq!(cx.keys(()).await?, left, "the keys that `list` returned after `clear` of the prefix {prefix}");
     }
     Ok(())
 }
 
 async fn of_no_match(cx: Context) -> Verdict {
     write(&cx, &tree()).await?;
-    ensure_eq!(clear(&cx, key(["nothing"]).into()).await?, 0, "how many entries went");
-    ensure_eq!(clear(&cx, key(["z", ""]).into()).await?, 0, "how many entries below a childless key went");
-    ensure_eq!(cx.keys(()).await?, tree(), "what is left");
+    ensure_eq!(
+        clear(&cx, key(["nothing"]).into()).await?,
+        0,
+        "the number that `clear` of a prefix without keys returned"
+    );
+    ensure_eq!(
+        clear(&cx, key(["z", ""]).into()).await?,
+        0,
+        "the number that `clear` of a prefix below a key without children returned"
+    );
+    ensure_eq!(cx.keys(()).await?, tree(), "the keys that `list` returned after `clear` of prefixes without keys");
     Ok(())
 }
 
 async fn the_empty_segment_is_not_everything(cx: Context) -> Verdict {
     write(&cx, &tree()).await?;
-    ensure_eq!(clear(&cx, key([""]).into()).await?, 2, "how many entries went");
+    ensure_eq!(clear(&cx, key([""]).into()).await?, 2, "the number that `clear` of the prefix [\"\"] returned");
     let left: Vec<Key> = tree().into_iter().skip(2).collect();
-    ensure_eq!(cx.keys(()).await?, left, "what is left");
+    ensure_eq!(cx.keys(()).await?, left, "the keys that `list` returned after `clear` of the prefix [\"\"]");
     Ok(())
 }
 
@@ -99,11 +111,15 @@ async fn patterns_mean_nothing(cx: Context) -> Verdict {
             cx.set([name], "v").await?;
         }
         cx.set([prefix, "child"], "v").await?;
-        ensure_eq!(clear(&cx, key([prefix]).into()).await?, 1, "how many entries went with the prefix [{prefix}]");
+        ensure_eq!(
+            clear(&cx, key([prefix]).into()).await?,
+            1,
+            "the number that `clear` of the prefix [{prefix}] returned"
+        );
         ensure_eq!(
             cx.keys(()).await?,
             [key(["a"]), key(["ab"]), key(["b"])],
-            "what is left without the prefix [{prefix}]"
+            "the keys that `list` returned after `clear` of the prefix [{prefix}]"
         );
     }
     Ok(())
@@ -112,14 +128,18 @@ async fn patterns_mean_nothing(cx: Context) -> Verdict {
 async fn twice(cx: Context) -> Verdict {
     write(&cx, &tree()).await?;
     clear(&cx, KeyPrefix::ALL).await?;
-    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, 0, "how many entries went the second time");
+    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, 0, "the number that the second `clear` returned");
     Ok(())
 }
 
 async fn entries_with_a_deadline(cx: Context) -> Verdict {
     cx.set(["permanent"], "v").await?;
     cx.set_ttl(["long"], "v", std::time::Duration::from_secs(3_600)).await?;
-    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, 2, "how many entries went");
+    ensure_eq!(
+        clear(&cx, KeyPrefix::ALL).await?,
+        2,
+        "the number that `clear` of a permanent and an expiring entry returned"
+    );
     cx.expect_absent(["long"]).await
 }
 
@@ -128,7 +148,7 @@ async fn written_again(cx: Context) -> Verdict {
     cx.set_ttl(["k"], "old", ttl).await?;
     clear(&cx, KeyPrefix::ALL).await?;
     cx.set(["k"], "new").await?;
-    cx.outlive(ttl).await;
+    cx.advance_past(ttl).await;
     cx.expect(["k"], "new").await
 }
 
@@ -136,7 +156,7 @@ async fn versions_do_not_return(cx: Context) -> Verdict {
     let mut seen = Vec::new();
     for _ in 0..5 {
         let version = cx.set_versioned(["k"], "same").await?;
-        ensure!(!seen.contains(&version), "the version {version} came again after a clear");
+        ensure!(!seen.contains(&version), "`set` returned the version {version} a second time after `clear`");
         seen.push(version);
         clear(&cx, KeyPrefix::ALL).await?;
     }
@@ -147,8 +167,8 @@ async fn five_thousand(cx: Context) -> Verdict {
     let items: Vec<_> = (0..5_000).map(|at| SetItem::new(key(["many", &at.to_string()]), "v")).collect();
     cx.set(["kept"], "v").await?;
     cx.set_many(&items).await?;
-    ensure_eq!(clear(&cx, key(["many"]).into()).await?, 5_000, "how many entries went");
-    ensure_eq!(cx.keys(()).await?, [key(["kept"])], "what is left");
+    ensure_eq!(clear(&cx, key(["many"]).into()).await?, 5_000, "the number that `clear` returned");
+    ensure_eq!(cx.keys(()).await?, [key(["kept"])], "the keys that `list` returned after `clear` of another prefix");
     Ok(())
 }
 
@@ -159,8 +179,8 @@ async fn longer_than_a_page(cx: Context) -> Verdict {
         cx.set(["long", &at.to_string()], vec![b'v'; size]).await?;
     }
     cx.set(["kept"], "v").await?;
-    ensure_eq!(clear(&cx, key(["long"]).into()).await?, count.min(100) as u64, "how many entries went");
-    ensure_eq!(cx.keys(()).await?, [key(["kept"])], "what is left");
+    ensure_eq!(clear(&cx, key(["long"]).into()).await?, count.min(100) as u64, "the number that `clear` returned");
+    ensure_eq!(cx.keys(()).await?, [key(["kept"])], "the keys that `list` returned after `clear` of another prefix");
     Ok(())
 }
 
@@ -178,13 +198,17 @@ async fn while_others_write(cx: Context) -> Verdict {
             Ok::<(), Failure>(())
         }
     });
-    let gone = clear(&cx, key(["k"]).into()).await?;
-    ensure!(gone >= 500, "{gone} entries went, and 500 were there at the call");
+    let cleared = clear(&cx, key(["k"]).into()).await?;
+    ensure!(cleared >= 500, "`clear` returned {cleared}, but at least 500 entries existed at the call");
     for key in before {
         cx.expect_absent(key).await?;
     }
-    writing.await.map_err(|error| Failure::new(format!("the writes ended: {error}")))??;
-    ensure_eq!(cx.keys(["outside"]).await?.len(), 500, "how many keys are outside the prefix");
+    writing.await.map_err(|error| Failure::new(format!("the writing task panicked: {error}")))??;
+    ensure_eq!(
+        cx.keys(["outside"]).await?.len(),
+        500,
+        "the number of keys that `list` returned outside the cleared prefix"
+    );
     Ok(())
 }
 
@@ -193,14 +217,27 @@ async fn of_one_namespace(cx: Context) -> Verdict {
     let mut stores = Vec::new();
     for name in names {
         let store = Namespaced::new(cx.store().clone(), Namespace::new(name)?);
-        ensure!(store.set(&key(["k"]), "v".into(), &SetOptions::default()).await?.is_stored(), "a write was refused");
+        ensure!(
+            store.set(&key(["k"]), "v".into(), &SetOptions::default()).await?.is_stored(),
+            "`set` without a condition was refused"
+        );
         stores.push(store);
     }
     while let Some(store) = stores.pop() {
-        ensure_eq!(store.clear(&KeyPrefix::ALL).await?, 1, "how many entries of {} went", store.namespace());
+        ensure_eq!(
+            store.clear(&KeyPrefix::ALL).await?,
+            1,
+            "the number that `clear` of the namespace {} returned",
+            store.namespace()
+        );
         for other in &stores {
-            let is_there = other.contains(&key(["k"])).await?;
-            ensure!(is_there, "clearing {} cleared {}", store.namespace(), other.namespace());
+            let still_exists = other.contains(&key(["k"])).await?;
+            ensure!(
+                still_exists,
+                "`clear` of the namespace {} removed an entry of the namespace {}",
+                store.namespace(),
+                other.namespace()
+            );
         }
     }
     Ok(())
@@ -209,12 +246,19 @@ async fn of_one_namespace(cx: Context) -> Verdict {
 async fn of_one_store(cx: Context) -> Verdict {
     let other = cx.other_store().await?;
     cx.set(["k"], "mine").await?;
-    ensure!(other.set(&key(["k"]), "other".into(), &SetOptions::default()).await?.is_stored(), "a write was refused");
-    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, 1, "how many entries of one store went");
+    ensure!(
+        other.set(&key(["k"]), "other".into(), &SetOptions::default()).await?.is_stored(),
+        "`set` without a condition was refused"
+    );
+    ensure_eq!(clear(&cx, KeyPrefix::ALL).await?, 1, "the number that `clear` of one store returned");
     let left = other.get(&key(["k"])).await?.map(|entry| entry.value);
     other.clear(&KeyPrefix::ALL).await?;
     other.close().await?;
-    ensure_eq!(left.as_deref(), Some(b"other".as_slice()), "what the other store has");
+    ensure_eq!(
+        left.as_deref(),
+        Some(b"other".as_slice()),
+        "the value of the other store after `clear` of the first one"
+    );
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Many clients of one handle.
+//! Concurrent clients of one handle.
 
 use kv_core::{Capability, KvStore, ListQuery, SetItem};
 
@@ -9,16 +9,16 @@ use crate::history::{Workload, linearizable};
 use crate::tasks::clients;
 
 cases! { concurrency, Core:
-    clients_on_their_own_keys_do_not_meet: "G-2" [Need::KeepsAll] "who alone writes a key reads what it wrote, whatever others do beside it";
+    clients_on_their_own_keys_do_not_meet: "G-2" [Need::KeepsAll] "a client that alone writes a key reads its own writes, whatever other clients do";
     a_hundred_first_uses: "R-1" [Need::KeepsAll] "a hundred clients can be the first to use a store at the same time";
-    racing_writers_leave_one_of_them: "G-2" [Need::KeepsAll] "after racing writes of one key it holds one of the values, the same for every reader";
-    values_are_never_mixed: "G-1" [Need::KeepsAll] "a read during large writes has one write's value as a whole";
-    acknowledged_writes_are_seen_by_all: "G-2" [Need::KeepsAll] "after a write was acknowledged every other task sees it or something newer";
-    reads_never_go_back: "G-2" [Need::KeepsAll] "while one writer counts up no reader sees a smaller number after a larger one";
-    one_of_twenty_deletes_removes: "D-1" [Need::KeepsAll] "of 20 concurrent deletes of one entry exactly one says that it removed it";
+    racing_writers_leave_one_of_them: "G-2" [Need::KeepsAll] "after concurrent writes of one key, every read returns the same one of the values";
+    values_are_never_mixed: "G-1" [Need::KeepsAll] "a read during large writes returns the whole value of one write";
+    acknowledged_writes_are_seen_by_all: "G-2" [Need::KeepsAll] "after a write was acknowledged, every task reads it or a newer one";
+    reads_never_go_back: "G-2" [Need::KeepsAll] "while one writer counts up, no reader gets a smaller number after a larger one";
+    one_of_twenty_deletes_removes: "D-1" [Need::KeepsAll] "of 20 concurrent deletes of one entry exactly one reports that it removed it";
     get_inside_a_list_loop: "G-2" [Need::Has(Capability::List)] "reading and writing between the pages of a list does not block";
-    histories_are_linearizable: "G-2" [Need::KeepsAll] "recorded histories of get, set and delete have an order that explains every answer";
-    histories_with_expiry_are_linearizable: "T-1" [Need::KeepsAll] "recorded histories of expiring keys have an order that explains every answer";
+    histories_are_linearizable: "G-2" [Need::KeepsAll] "recorded histories of get, set and delete are linearizable: some order explains every answer";
+    histories_with_expiry_are_linearizable: "T-1" [Need::KeepsAll] "recorded histories of expiring keys are linearizable: some order explains every answer";
 }
 
 async fn clients_on_their_own_keys_do_not_meet(cx: Context) -> Verdict {
@@ -28,10 +28,21 @@ async fn clients_on_their_own_keys_do_not_meet(cx: Context) -> Verdict {
             let value = format!("{client}.{round}");
             cx.set(&own, value.clone()).await?;
             tokio::task::yield_now().await;
-            ensure_eq!(cx.get(&own).await?, Some(value.into()), "what client {client} wrote in round {round}");
-            ensure!(cx.delete(&own).await?, "client {client} deleted nothing in round {round}");
+            ensure_eq!(
+                cx.get(&own).await?,
+                Some(value.into()),
+                "the value that `get` returned after client {client} wrote its own key in round {round}"
+            );
+            ensure!(
+                cx.delete(&own).await?,
+                "`delete` removed nothing after client {client} wrote its own key in round {round}"
+            );
             tokio::task::yield_now().await;
-            ensure_eq!(cx.get(&own).await?, None, "what client {client} deleted in round {round}");
+            ensure_eq!(
+                cx.get(&own).await?,
+                None,
+                "the value that `get` returned after client {client} deleted its own key in round {round}"
+            );
         }
         Ok(())
     })
@@ -48,7 +59,11 @@ async fn a_hundred_first_uses(cx: Context) -> Verdict {
     .await?;
     let keys: Vec<_> = (0..100).map(|client: u32| key(["client", &client.to_string()])).collect();
     for (client, answer) in cx.store().get_many(&keys).await.into_iter().enumerate() {
-        ensure_eq!(answer?.map(|entry| entry.value), Some(client.to_string().into()), "the value of client {client}");
+        ensure_eq!(
+            answer?.map(|entry| entry.value),
+            Some(client.to_string().into()),
+            "the value that `get_many` returned for the key of client {client}"
+        );
     }
     Ok(())
 }
@@ -59,10 +74,17 @@ async fn racing_writers_leave_one_of_them(cx: Context) -> Verdict {
         let entry = cx.entry(["k"]).await?;
         let winner = std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse::<usize>().ok());
         let Some(version) = winner.and_then(|winner| versions.get(winner)) else {
-            return Err(Failure::new(format!("the key holds {:?}, which nobody wrote", entry.value)));
+            return Err(Failure::new(format!(
+                "expected `get` to return one of the written values, but it returned {:?}",
+                entry.value
+            )));
         };
-        ensure_eq!(entry.version, *version, "the version of the write that stands");
-        ensure_eq!(cx.entry(["k"]).await?, entry, "what a second read shows");
+        ensure_eq!(
+            entry.version,
+            *version,
+            "the version that `get` returned, compared with the version of the write of this value"
+        );
+        ensure_eq!(cx.entry(["k"]).await?, entry, "the entry that a second `get` returned");
     }
     Ok(())
 }
@@ -80,7 +102,7 @@ async fn values_are_never_mixed(cx: Context) -> Verdict {
                 let first = value.first().copied().unwrap_or_default();
                 let length = LENGTH + usize::from(first.saturating_sub(b'a'));
                 let is_whole = value.iter().all(|&byte| byte == first) && value.len() == length;
-                ensure!(is_whole, "a read gave {} bytes, and they are not of one write", value.len());
+                ensure!(is_whole, "`get` returned a value of {} bytes that no single `set` wrote", value.len());
             }
             tokio::task::yield_now().await;
         }
@@ -97,7 +119,7 @@ async fn acknowledged_writes_are_seen_by_all(cx: Context) -> Verdict {
         let seen = clients(&cx, 4, |cx, _| async move { cx.get(["k"]).await }).await?;
         ensure!(
             seen.iter().all(|seen| seen.as_deref() == Some(value.as_bytes())),
-            "after {value} was written: {seen:?}"
+            "expected four concurrent `get` calls to return {value} after `set`, but they returned {seen:?}"
         );
     }
     Ok(())
@@ -113,7 +135,7 @@ async fn reads_never_go_back(cx: Context) -> Verdict {
             } else {
                 let value = cx.entry(["k"]).await?.value;
                 let number: u32 = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-                ensure!(number >= last, "a reader saw {number} after {last}");
+                ensure!(number >= last, "`get` returned the smaller number {number} after {last}");
                 last = number;
             }
             tokio::task::yield_now().await;
@@ -129,7 +151,7 @@ async fn one_of_twenty_deletes_removes(cx: Context) -> Verdict {
         cx.set(["k"], "v").await?;
         let removed = clients(&cx, 20, |cx, _| async move { cx.delete(["k"]).await }).await?;
         let removed = removed.into_iter().filter(|&removed| removed).count();
-        ensure_eq!(removed, 1, "how many deletes of one entry say that they removed it");
+        ensure_eq!(removed, 1, "the number of concurrent deletes that reported removing the entry");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Deadlines that read back.
+//! `get` and other reads show the deadline of an entry.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,26 +9,26 @@ use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { deadlines, Core:
-    never: "T-4" [Need::Has(Capability::Deadlines)] "an entry without a deadline says that it has none";
+    never: "T-4" [Need::Has(Capability::Deadlines)] "an entry without a deadline shows that it has none";
     now_and_the_ttl: "T-4" [Need::Has(Capability::Deadlines), Need::Clock]
-        "a time to live reads back as the moment of the write and the ttl, rounded up to the millisecond";
+        "the deadline is the moment of the write plus the time to live, rounded up to the millisecond";
     by_one_clock: "T-4" [Need::Has(Capability::Deadlines)]
-        "the deadlines of two writes are apart by what their times to live are apart, and the time between the writes";
-    a_moment: "T-4" [Need::Has(Capability::Deadlines)] "a deadline given as a moment reads back as that moment, to the millisecond";
-    it_stands_still: "T-4" [Need::Has(Capability::Deadlines)] "the deadline reads back the same each time, so that what remains only shrinks";
-    kept: "S-1" [Need::Has(Capability::Deadlines)] "Keep leaves the very same deadline";
-    replaced: "S-1" [Need::Has(Capability::Deadlines)] "an overwrite brings its own deadline, or none";
-    in_lists_and_batches: "T-4" [Need::Has(Capability::Deadlines)] "get_many and list show the deadline that get shows";
-    copied: "T-4" [Need::Has(Capability::Deadlines)] "a deadline that was read can be given to another entry, exactly";
+        "the distance of two deadlines is the difference of their times to live plus the time between the writes";
+    a_moment: "T-4" [Need::Has(Capability::Deadlines)] "a deadline of `Expiry::At` reads back as that moment, to the millisecond";
+    it_stands_still: "T-4" [Need::Has(Capability::Deadlines)] "repeated reads show the same deadline";
+    kept: "S-1" [Need::Has(Capability::Deadlines)] "`Expiry::Keep` keeps exactly the same deadline";
+    replaced: "S-1" [Need::Has(Capability::Deadlines)] "an overwrite sets its own deadline, or none";
+    in_lists_and_batches: "T-4" [Need::Has(Capability::Deadlines)] "`get_many` and `list` show the same deadline as `get`";
+    copied: "T-4" [Need::Has(Capability::Deadlines)] "a deadline that was read can be given to another entry unchanged";
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
 async fn never(cx: Context) -> Verdict {
     cx.set(["k"], "v").await?;
-    ensure_eq!(expires(&cx, "k").await?, Expires::Never, "the deadline");
+    ensure_eq!(expires(&cx, "k").await?, Expires::Never, "the deadline of a `set` without an expiry");
     cx.set_ttl(["k"], "v", Duration::MAX).await?;
-    ensure_eq!(expires(&cx, "k").await?, Expires::Never, "the deadline of the longest time to live");
+    ensure_eq!(expires(&cx, "k").await?, Expires::Never, "the deadline of a `set` with the longest time to live");
     Ok(())
 }
 
@@ -36,17 +36,17 @@ async fn now_and_the_ttl(cx: Context) -> Verdict {
     for (nanos, rounded) in
         [(1, 1), (1_000_000, 1), (1_000_001, 2), (1_500_000_000, 1_500), (86_400_000_000_001, 86_400_001)]
     {
-        cx.pass(Duration::from_millis(7)).await;
+        cx.advance(Duration::from_millis(7)).await;
         let now = cx.now();
         cx.set_ttl(["k"], "v", Duration::from_nanos(nanos)).await?;
         let expected = Expires::At(now + Duration::from_millis(rounded));
-        ensure_eq!(expires(&cx, "k").await?, expected, "the deadline of {nanos} ns");
+        ensure_eq!(expires(&cx, "k").await?, expected, "the deadline of a `set` with a time to live of {nanos} ns");
     }
     Ok(())
 }
 
 async fn by_one_clock(cx: Context) -> Verdict {
-    // What can be told without knowing the clock of the store's server.
+    // These bounds hold without knowing the clock of the store's server.
     let (short, difference) = (HOUR, 24 * HOUR);
     let before = cx.now();
     cx.set_ttl(["short"], "v", short).await?;
@@ -55,7 +55,11 @@ async fn by_one_clock(cx: Context) -> Verdict {
     let (first, second) = (moment(&cx, "short").await?, moment(&cx, "long").await?);
     let apart = second.duration_since(first).unwrap_or_default();
     let least = difference.saturating_sub(Duration::from_millis(20));
-    ensure!(apart >= least && apart <= difference + between, "the two deadlines are {apart:?} apart");
+    let most = difference + between;
+    ensure!(
+        apart >= least && apart <= most,
+        "expected two deadlines between {least:?} and {most:?} apart, but they are {apart:?} apart"
+    );
     Ok(())
 }
 
@@ -70,9 +74,9 @@ async fn a_moment(cx: Context) -> Verdict {
         (whole + Duration::from_micros(999), whole + milli),
     ] {
         cx.set_with(["k"], "v", expiring(Expiry::At(given))).await?;
-        // Clocks of some systems are coarser than a nanosecond: such a moment is whole.
+        // Some systems have clocks coarser than a nanosecond, which make such a moment whole.
         let expected = if given == whole { whole } else { expected };
-        ensure_eq!(expires(&cx, "k").await?, Expires::At(expected), "the deadline");
+        ensure_eq!(expires(&cx, "k").await?, Expires::At(expected), "the deadline of a `set` with `Expiry::At`");
     }
     Ok(())
 }
@@ -81,8 +85,8 @@ async fn it_stands_still(cx: Context) -> Verdict {
     cx.set_ttl(["k"], "v", HOUR).await?;
     let first = expires(&cx, "k").await?;
     for _ in 0..4 {
-        cx.pass(Duration::from_millis(37)).await;
-        ensure_eq!(expires(&cx, "k").await?, first, "the deadline, read again later");
+        cx.advance(Duration::from_millis(37)).await;
+        ensure_eq!(expires(&cx, "k").await?, first, "the deadline that a later `get` returned");
     }
     Ok(())
 }
@@ -91,9 +95,9 @@ async fn kept(cx: Context) -> Verdict {
     cx.set_ttl(["k"], "old", HOUR).await?;
     let first = expires(&cx, "k").await?;
     for value in ["new", "newer"] {
-        cx.pass(Duration::from_millis(23)).await;
+        cx.advance(Duration::from_millis(23)).await;
         cx.set_with(["k"], value, expiring(Expiry::Keep)).await?;
-        ensure_eq!(expires(&cx, "k").await?, first, "the deadline after Keep");
+        ensure_eq!(expires(&cx, "k").await?, first, "the deadline after a `set` with `Expiry::Keep`");
     }
     Ok(())
 }
@@ -102,9 +106,9 @@ async fn replaced(cx: Context) -> Verdict {
     cx.set_ttl(["k"], "v", HOUR).await?;
     let first = moment(&cx, "k").await?;
     cx.set_ttl(["k"], "v", 2 * HOUR).await?;
-    ensure!(moment(&cx, "k").await? > first + HOUR / 2, "an overwrite left the old deadline");
+    ensure!(moment(&cx, "k").await? > first + HOUR / 2, "`set` with a longer time to live left the old deadline");
     cx.set(["k"], "v").await?;
-    ensure_eq!(expires(&cx, "k").await?, Expires::Never, "the deadline after a write without one");
+    ensure_eq!(expires(&cx, "k").await?, Expires::Never, "the deadline after a `set` without an expiry");
     Ok(())
 }
 
@@ -114,13 +118,16 @@ async fn in_lists_and_batches(cx: Context) -> Verdict {
         [SetItem::new(key(["a"]), "v").with_options(expiring(Expiry::After(HOUR))), SetItem::new(key(["b"]), "v")];
     cx.set_many(&items).await?;
     let gotten = [cx.entry(["a"]).await?, cx.entry(["b"]).await?];
-    ensure!(gotten[0].expires != gotten[1].expires, "the deadline of one write of a batch is that of another");
+    ensure!(
+        gotten[0].expires != gotten[1].expires,
+        "`set_many` gave an item without an expiry the deadline of another item"
+    );
     for (entry, expected) in cx.store().get_many(&keys).await.into_iter().zip(&gotten) {
-        ensure_eq!(entry?.as_ref(), Some(expected), "what get_many shows");
+        ensure_eq!(entry?.as_ref(), Some(expected), "the entry that `get_many` returned");
     }
     if cx.has(Capability::List) {
         for (item, expected) in cx.list_all(ListQuery::default()).await?.iter().zip(&gotten) {
-            ensure_eq!(item.entry.as_ref(), Some(expected), "what list shows");
+            ensure_eq!(item.entry.as_ref(), Some(expected), "the entry that `list` returned");
         }
     }
     Ok(())
@@ -129,9 +136,13 @@ async fn in_lists_and_batches(cx: Context) -> Verdict {
 async fn copied(cx: Context) -> Verdict {
     cx.set_ttl(["from"], "v", HOUR).await?;
     let original = expires(&cx, "from").await?;
-    cx.pass(Duration::from_millis(11)).await;
+    cx.advance(Duration::from_millis(11)).await;
     cx.set_with(["to"], "v", expiring(original.into())).await?;
-    ensure_eq!(expires(&cx, "to").await?, original, "the deadline of the copy");
+    ensure_eq!(
+        expires(&cx, "to").await?,
+        original,
+        "the deadline of the entry that was written with the deadline of another"
+    );
     Ok(())
 }
 
@@ -142,7 +153,7 @@ async fn expires(cx: &Context, name: &str) -> Result<Expires, Failure> {
 async fn moment(cx: &Context, name: &str) -> Result<SystemTime, Failure> {
     match expires(cx, name).await? {
         Expires::At(moment) => Ok(moment),
-        other => Err(Failure::new(format!("the deadline of {name} reads back as {other:?}"))),
+        other => Err(Failure::new(format!("expected `get` of {name} to show a deadline, but it shows {other:?}"))),
     }
 }
 

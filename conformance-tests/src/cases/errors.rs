@@ -1,4 +1,4 @@
-//! What errors say, and what they must not.
+//! Errors: their kind and context, and the secrets that they must not show.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,20 +14,20 @@ use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { errors, Core:
-    closed_after_close: "R-3" [] "after close, every operation is Closed";
-    close_twice: "R-3" [] "closing again is fine, as often as one likes";
-    close_closes_every_clone: "R-3" [] "closing one clone closes the store for all";
-    close_under_load: "R-3" [] "operations under way at a close end, each done or Closed";
-    say_what_failed: "E-1" [] "an error names operation, backend and key";
-    say_that_it_is_closed: "E-1" [] "a Closed error names operation and backend, and is not to be repeated";
-    of_batches_say_what_failed: "E-1" [] "each failure of a batch is of its own key";
-    show_no_value_and_no_key: "E-3" [] "neither Display nor Debug nor any source of an error shows a value or a key";
+    closed_after_close: "R-3" [] "after `close`, every operation fails as Closed";
+    close_twice: "R-3" [] "`close` can be called repeatedly";
+    close_closes_every_clone: "R-3" [] "`close` of one clone closes all clones";
+    close_under_load: "R-3" [] "operations that run during `close` either succeed or fail as Closed";
+    say_what_failed: "E-1" [] "an error has the operation, the backend and the key";
+    say_that_it_is_closed: "E-1" [] "a Closed error has the operation and the backend and is not retryable";
+    of_batches_say_what_failed: "E-1" [] "each error of a batch has the key of its own item";
+    show_no_value_and_no_key: "E-3" [] "Display, Debug and the sources of an error show no value and no key";
     the_store_shows_nothing_stored: "E-3" [] "the Debug form of a store shows neither keys nor values";
-    info_shows_no_url: "E-3" [] "the name of a store is a short word without address or credentials";
-    no_versions_are_made_up: "S-3" [Need::Lacks(Capability::Versions)] "a store without versions gives none, neither for a set nor for a get";
+    info_shows_no_url: "E-3" [] "the name of a store is short and has no address or credentials";
+    no_versions_are_made_up: "S-3" [Need::Lacks(Capability::Versions)] "a store without versions returns none from `set` and `get`";
     unknown_versions_are_no_error: "S-2" [Need::Has(Capability::Conditions), Need::Has(Capability::Versions)]
-        "a version of any length that was never given does not hold, and is no error";
-    after_errors_it_works: "E-1" [] "a refused call leaves the store as usable as before";
+        "a condition on a version of any length that no write returned fails, and is no error";
+    after_errors_it_works: "E-1" [] "after a failed call the store works as before";
 }
 
 const CANARY: &str = "c4n4ry-5ecret";
@@ -36,7 +36,11 @@ async fn closed_after_close(cx: Context) -> Verdict {
     cx.set(["k"], "1").await?;
     cx.store().close().await?;
     for (operation, result) in every_operation(&cx).await {
-        let Err(error) = result else { return Err(Failure::new(format!("`{operation}` works after close"))) };
+        let Err(error) = result else {
+            return Err(Failure::new(format!(
+                "expected `{operation}` after `close` to fail as Closed, but it succeeded"
+            )));
+        };
         ensure_eq!(error.kind(), ErrorKind::Closed, "the kind of the error of `{operation}` after close");
     }
     Ok(())
@@ -55,9 +59,11 @@ async fn close_closes_every_clone(cx: Context) -> Verdict {
     clone.close().await?;
     drop(clone);
     match cx.store().get(&key(["k"])).await {
-        Ok(found) => Err(Failure::new(format!("a clone of a closed store reads {found:?}"))),
+        Ok(found) => Err(Failure::new(format!(
+            "expected `get` on a clone of a closed store to fail as Closed, but it returned {found:?}"
+        ))),
         Err(error) => {
-            ensure_eq!(error.kind(), ErrorKind::Closed, "the kind of the error of a clone");
+            ensure_eq!(error.kind(), ErrorKind::Closed, "the kind of the error of `get` on a clone of a closed store");
             Ok(())
         }
     }
@@ -79,7 +85,9 @@ async fn close_under_load(cx: Context) -> Verdict {
                 match ended {
                     Some(error) => return Ok(error),
                     None if was_closed => {
-                        return Err(Failure::new("a `set` that began after `close` had returned was stored"));
+                        return Err(Failure::new(
+                            "`set` that began after `close` had returned was stored, but it should fail as Closed",
+                        ));
                     }
                     None => tokio::task::yield_now().await,
                 }
@@ -91,36 +99,46 @@ async fn close_under_load(cx: Context) -> Verdict {
     cx.store().close().await?;
     is_closed.store(true, Ordering::Release);
     for task in tasks {
-        let error = task.await.map_err(|error| Failure::new(format!("a task ended: {error}")))??;
-        ensure_eq!(
-            error.kind(),
-            ErrorKind::Closed,
-            "the kind of the error with which an operation ended at the close: {error}"
-        );
+        let error = task.await.map_err(|error| Failure::new(format!("a task panicked: {error}")))??;
+        ensure_eq!(error.kind(), ErrorKind::Closed, "the kind of the error of an operation during `close` (`{error}`)");
     }
     Ok(())
 }
 
 async fn say_what_failed(cx: Context) -> Verdict {
-    let Some(error) = too_large(&cx, &key(["some", "key"])).await? else { return Ok(()) };
-    ensure_eq!(error.operation(), Some(Operation::Set), "the operation of the error `{error}`");
-    ensure_eq!(error.backend(), Some(cx.store().info().name.as_ref()), "the backend of the error `{error}`");
-    ensure_eq!(error.key(), Some(&key(["some", "key"])), "the key of the error `{error}`");
-    ensure!(!error.is_retryable() && !error.maybe_applied(), "`{error}` says that the same call may succeed, or has");
+    let Some(error) = set_over_the_limit(&cx, &key(["some", "key"])).await? else { return Ok(()) };
+    ensure_eq!(error.operation(), Some(Operation::Set), "the operation of the error `{error}` of `set`");
+    ensure_eq!(error.backend(), Some(cx.store().info().name.as_ref()), "the backend of the error `{error}` of `set`");
+    ensure_eq!(error.key(), Some(&key(["some", "key"])), "the key of the error `{error}` of `set`");
+    ensure!(
+        !error.is_retryable() && !error.maybe_applied(),
+        "expected the error of an invalid `set` to be neither retryable nor possibly applied, but `{error}` is"
+    );
     let text = error.to_string();
-    ensure!(text.contains("set") && text.contains("invalid"), "`{error}` does not say what failed and how");
+    ensure!(
+        text.contains("set") && text.contains("invalid"),
+        "expected the error text of an invalid `set` to contain `set` and `invalid`, but it is `{error}`"
+    );
     Ok(())
 }
 
 async fn say_that_it_is_closed(cx: Context) -> Verdict {
     cx.store().close().await?;
     let error = match cx.store().get(&key(["k"])).await {
-        Ok(found) => return Err(Failure::new(format!("a closed store reads {found:?}"))),
+        Ok(found) => {
+            return Err(Failure::new(format!(
+                "expected `get` after `close` to fail as Closed, but it returned {found:?}"
+            )));
+        }
         Err(error) => error,
     };
-    ensure_eq!(error.operation(), Some(Operation::Get), "the operation of the error `{error}`");
-    ensure_eq!(error.backend(), Some(cx.store().info().name.as_ref()), "the backend of the error `{error}`");
-    ensure!(!error.is_retryable(), "`{error}` says that the same call may succeed later");
+    ensure_eq!(error.operation(), Some(Operation::Get), "the operation of the error `{error}` of `get` after `close`");
+    ensure_eq!(
+        error.backend(),
+        Some(cx.store().info().name.as_ref()),
+        "the backend of the error `{error}` of `get` after `close`"
+    );
+    ensure!(!error.is_retryable(), "expected the error of `get` after `close` not to be retryable, but `{error}` is");
     Ok(())
 }
 
@@ -138,14 +156,18 @@ async fn of_batches_say_what_failed(cx: Context) -> Verdict {
         .into_iter()
         .map(|outcome| outcome.err().and_then(|error| error.key().cloned()))
         .collect();
-    ensure_eq!(failed, [None, Some(key(["bad", "1"])), Some(key(["bad", "2"]))], "the keys of the errors of a batch");
+    ensure_eq!(
+        failed,
+        [None, Some(key(["bad", "1"])), Some(key(["bad", "2"]))],
+        "the keys of the errors that `set_many` returned"
+    );
     Ok(())
 }
 
 async fn show_no_value_and_no_key(cx: Context) -> Verdict {
     let secret = key([CANARY, "k"]);
     let mut errors = Vec::new();
-    errors.extend(too_large(&cx, &secret).await?);
+    errors.extend(set_over_the_limit(&cx, &secret).await?);
     cx.set(&secret, format!("{CANARY} is no number")).await?;
     errors.extend(cx.store().increment(&secret, 1, &IncrementOptions::default()).await.err());
     let list = ListQuery::new(key([CANARY])).with_after(secret.clone()).with_limit(0);
@@ -153,15 +175,15 @@ async fn show_no_value_and_no_key(cx: Context) -> Verdict {
     cx.store().close().await?;
     errors.extend(cx.store().get(&secret).await.err());
     errors.extend(cx.store().set(&secret, CANARY.into(), &SetOptions::default()).await.err());
-    ensure!(errors.len() >= 2, "a closed store gave no errors");
+    ensure!(errors.len() >= 2, "expected calls on a closed store to fail, but they succeeded");
     for error in errors {
         for text in [error.to_string(), format!("{error:?}")] {
-            ensure!(!text.contains(CANARY), "an error shows a key or a value: `{}`", text.replace(CANARY, "(shown)"));
+            ensure!(!text.contains(CANARY), "an error shows a key or a value: `{}`", text.replace(CANARY, "(secret)"));
         }
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
             let text = format!("{cause} {cause:?}");
-            ensure!(!text.contains(CANARY), "the source of `{error}` shows a key or a value");
+            ensure!(!text.contains(CANARY), "the source of the error `{error}` shows a key or a value");
             source = cause.source();
         }
     }
@@ -173,24 +195,24 @@ async fn the_store_shows_nothing_stored(cx: Context) -> Verdict {
     cx.get([CANARY]).await?;
     let store = cx.store().inner();
     for text in [format!("{store:?}"), format!("{store:#?}"), format!("{:?}", store.info())] {
-        ensure!(!text.contains(CANARY), "the Debug form of the store shows what is stored");
+        ensure!(!text.contains(CANARY), "the Debug form of the store shows a stored key or value");
     }
     Ok(())
 }
 
 async fn info_shows_no_url(cx: Context) -> Verdict {
     let name = cx.store().info().name.clone();
-    ensure!(!name.is_empty() && name.len() <= 40, "the name `{name}` is no short word");
-    ensure!(!name.contains(['/', '@', ':', '?']), "the name `{name}` has an address in it");
-    // And nobody needs a connection to ask.
+    ensure!(!name.is_empty() && name.len() <= 40, "expected a name of 1 to 40 bytes, but `info` has `{name}`");
+    ensure!(!name.contains(['/', '@', ':', '?']), "the name `{name}` contains an address");
+    // `info` needs no connection.
     cx.store().close().await?;
-    ensure_eq!(cx.store().info().name, name, "the name after close");
+    ensure_eq!(cx.store().info().name, name, "the name that `info` returned after `close`");
     Ok(())
 }
 
 async fn no_versions_are_made_up(cx: Context) -> Verdict {
-    ensure_eq!(cx.set(["k"], "v").await?, None, "the version of a set");
-    ensure_eq!(cx.entry(["k"]).await?.version, None, "the version of an entry");
+    ensure_eq!(cx.set(["k"], "v").await?, None, "the version that `set` returned");
+    ensure_eq!(cx.entry(["k"]).await?.version, None, "the version that `get` returned");
     Ok(())
 }
 
@@ -198,10 +220,13 @@ async fn unknown_versions_are_no_error(cx: Context) -> Verdict {
     cx.set(["k"], "old").await?;
     for bytes in [[0].as_slice(), &[0xff; 3], &[0; 16], &[0xff; 16]] {
         let options = SetOptions::default().with_when(When::Version(Version::from_bytes(bytes)?));
-        ensure!(!cx.store().set(&key(["k"]), "new".into(), &options).await?.is_stored(), "the version {bytes:?} held");
+        ensure!(
+            !cx.store().set(&key(["k"]), "new".into(), &options).await?.is_stored(),
+            "`set` under the version {bytes:?}, which no write returned, was stored over an entry"
+        );
         ensure!(
             !cx.store().set(&key(["none"]), "new".into(), &options).await?.is_stored(),
-            "a version held over nothing"
+            "`set` under the version {bytes:?} was stored under an absent key"
         );
     }
     cx.expect(["k"], "old").await
@@ -209,7 +234,7 @@ async fn unknown_versions_are_no_error(cx: Context) -> Verdict {
 
 async fn after_errors_it_works(cx: Context) -> Verdict {
     for at in 0..20 {
-        too_large(&cx, &key(["k"])).await?;
+        set_over_the_limit(&cx, &key(["k"])).await?;
         let name = at.to_string();
         cx.set(["k", &name], name.clone()).await?;
         cx.expect(["k", &name], &name).await?;
@@ -217,7 +242,7 @@ async fn after_errors_it_works(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// What every operation that the store has comes to, in the order of the trait.
+/// The results of every operation that the store supports, in the order of the trait.
 async fn every_operation(cx: &Context) -> Vec<(Operation, kv_core::Result<()>)> {
     let (store, k) = (cx.store(), key(["k"]));
     let mut results = vec![
@@ -265,16 +290,18 @@ async fn every_operation(cx: &Context) -> Vec<(Operation, kv_core::Result<()>)> 
     results
 }
 
-/// The error of a write that every store refuses, where the store has a limit that can be passed.
-async fn too_large(cx: &Context, key: &Key) -> Result<Option<Error>, Failure> {
+/// The error of a `set` over the size limit, or `None` if the limit is too large for a test.
+async fn set_over_the_limit(cx: &Context, key: &Key) -> Result<Option<Error>, Failure> {
     let Some(value) = over_the_limit(cx) else { return Ok(None) };
     match cx.store().set(key, value, &SetOptions::default()).await {
-        Ok(outcome) => Err(Failure::new(format!("a value over the limit was taken: {outcome:?}"))),
+        Ok(outcome) => Err(Failure::new(format!(
+            "expected `set` of a value over the limit to fail as Invalid, but it returned {outcome:?}"
+        ))),
         Err(error) => Ok(Some(error)),
     }
 }
 
-/// Secret bytes, one more than the store takes, unless its limit is beyond what a test can hold.
+/// A secret value one byte over the limit, or `None` if the limit is too large for a test.
 fn over_the_limit(cx: &Context) -> Option<Bytes> {
     let size = cx.limits().max_value_bytes.checked_add(1).filter(|size| *size <= 1 << 28)?;
     let mut value = vec![0; size];

@@ -1,41 +1,46 @@
-//! No two keys are one.
+//! Keys of confusing segments are all different.
 
 use std::collections::BTreeSet;
 
 use kv_core::{Capability, Key, KvStore};
 
-use super::keys::{number, read_all, segments, stay_apart, write_all};
+use super::keys::{expect_distinct, number, read_all, segments, write_all};
 use crate::case::{Need, cases};
-use crate::context::{Context, key, named};
+use crate::context::{Context, display_key, key};
 use crate::failure::{Verdict, ensure, ensure_eq};
 
 cases! { injectivity, Core:
     every_dangerous_key_is_its_own: "K-2" [Need::KeepsAll]
-        "all keys of up to three dangerous segments hold what was written under them, and nothing else";
+        "each key of up to three dangerous segments holds the value that was written under it";
     every_dangerous_key_is_listed: "K-3" [Need::Has(Capability::List), Need::KeepsAll]
-        "all keys of up to three dangerous segments are listed exactly, in order of their segments";
+        "all keys of up to three dangerous segments are listed completely, in the order of their segments";
     five_near_misses: "K-2" [] "[a,b], [a:b], [a/b], [a,\"\"] and [ab] are five keys";
-    ends_do_not_run_together: "K-2" [] "segments that begin or end with a separator or an escape stay apart from their neighbours";
-    separators: "K-1" [] "characters that stores join segments with mean nothing in a segment";
-    escapes: "K-1" [] "a segment that looks like an escape is not the character that it would stand for";
-    patterns: "K-1" [] "characters of glob, LIKE and regular expressions mean nothing in a key";
+    ends_do_not_run_together: "K-2" [] "a separator or an escape at the start or end of a segment does not move the segment's boundary";
+    separators: "K-1" [] "characters that stores use to join segments have no effect in a segment";
+    escapes: "K-1" [] "a segment that looks like an escape differs from the escaped character";
+    patterns: "K-1" [] "characters of glob, LIKE and regular expressions have no effect in a key";
 }
 
-/// Segments that some store somewhere confuses with another or with none.
+/// Segments that some stores confuse with another segment or with none.
 const DANGEROUS: [&str; 12] = ["", "a", ":", "/", "#", "$", "$23", "\0", "a ", "é", "%2F", "*"];
 
 async fn every_dangerous_key_is_its_own(cx: Context) -> Verdict {
     let all = dangerous_keys();
     write_all(&cx, &all).await?;
     read_all(&cx, &all).await?;
-    // A key that went for two would take the other with it.
-    let (gone, kept): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
-    let gone: Vec<Key> = gone.into_iter().map(|(_, key)| key).collect();
-    for outcome in cx.store().delete_many(&gone).await {
-        ensure!(outcome?.is_deleted(), "a key that was written is not there to be deleted");
+    // If two keys were one entry, deleting one would delete the other.
+    let (deleted, kept): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
+    let deleted: Vec<Key> = deleted.into_iter().map(|(_, key)| key).collect();
+    for outcome in cx.store().delete_many(&deleted).await {
+        ensure!(outcome?.is_deleted(), "`delete_many` removed nothing for a key that was written");
     }
     for (at, key) in kept {
-        ensure_eq!(cx.get(&key).await?, Some(number(at).into()), "what is left under {}", named(&key));
+        ensure_eq!(
+            cx.get(&key).await?,
+            Some(number(at).into()),
+            "the value that `get` returned for {}, after other keys were deleted",
+            display_key(&key)
+        );
     }
     Ok(())
 }
@@ -46,27 +51,28 @@ async fn every_dangerous_key_is_listed(cx: Context) -> Verdict {
     let listed: Vec<Vec<String>> = cx.keys(()).await?.iter().map(segments).collect();
     let expected: Vec<Vec<String>> = all.iter().map(segments).collect::<BTreeSet<_>>().into_iter().collect();
     for (found, expected) in listed.iter().zip(&expected) {
-        ensure_eq!(found, expected, "the next listed key");
+        ensure_eq!(found, expected, "the next key that `list` returned");
     }
-    ensure_eq!(listed.len(), expected.len(), "the number of listed keys");
+    ensure_eq!(listed.len(), expected.len(), "the number of keys that `list` returned");
     Ok(())
 }
 
 async fn five_near_misses(cx: Context) -> Verdict {
-    stay_apart(&cx, [vec!["a", "b"], vec!["a:b"], vec!["a/b"], vec!["a", ""], vec!["ab"]]).await
+    expect_distinct(&cx, [vec!["a", "b"], vec!["a:b"], vec!["a/b"], vec!["a", ""], vec!["ab"]]).await
 }
 
 async fn ends_do_not_run_together(cx: Context) -> Verdict {
     let mut keys = Vec::new();
     for separator in [":", "/", "#", "\0", "|"] {
         for escape in ["_", "\\", "$", "%", "\0", separator] {
-            let (joined, behind, before) = (format!("a{separator}b"), format!("a{escape}"), format!("{escape}b"));
+            let (joined, ends_with_escape, starts_with_escape) =
+                (format!("a{separator}b"), format!("a{escape}"), format!("{escape}b"));
             let escaped = format!("a{escape}{separator}b");
             let all = [
                 vec![joined.clone()],
                 vec![escaped],
-                vec![behind, "b".to_owned()],
-                vec!["a".to_owned(), before],
+                vec![ends_with_escape, "b".to_owned()],
+                vec!["a".to_owned(), starts_with_escape],
                 vec![format!("a{separator}"), "b".to_owned()],
                 vec!["a".to_owned(), format!("{separator}b")],
                 vec![format!("a{separator}{separator}b")],
@@ -76,7 +82,7 @@ async fn ends_do_not_run_together(cx: Context) -> Verdict {
     }
     keys.sort();
     keys.dedup();
-    stay_apart(&cx, keys).await
+    expect_distinct(&cx, keys).await
 }
 
 async fn separators(cx: Context) -> Verdict {
@@ -86,7 +92,7 @@ async fn separators(cx: Context) -> Verdict {
     let mut keys: Vec<Vec<&str>> = joined.iter().map(|segment| vec![segment.as_str()]).collect();
     keys.extend(separators.iter().flat_map(|separator| [vec!["a", *separator, "b"], vec![*separator]]));
     keys.push(vec!["a", "b"]);
-    stay_apart(&cx, keys).await
+    expect_distinct(&cx, keys).await
 }
 
 async fn escapes(cx: Context) -> Verdict {
@@ -99,13 +105,13 @@ async fn escapes(cx: Context) -> Verdict {
         ["&", "&amp;", "&#38;", "=26"],
         [":", "_:", "_", "__"],
     ];
-    stay_apart(&cx, twins.iter().flatten().map(|segment| vec![*segment])).await
+    expect_distinct(&cx, twins.iter().flatten().map(|segment| vec![*segment])).await
 }
 
 async fn patterns(cx: Context) -> Verdict {
     let patterns =
         ["*", "?", "a*", "a?", "[ab]", "[^a]", "{a,b}", "%", "_", "a%", "a_", ".*", "a.*", "(a|b)", "^a$", "a", "ab"];
-    stay_apart(&cx, patterns.map(|segment| vec![segment])).await
+    expect_distinct(&cx, patterns.map(|segment| vec![segment])).await
 }
 
 /// Every key of up to three dangerous segments.

@@ -1,38 +1,38 @@
-//! Which keys there are, and that each is its own.
+//! Keys: all segments are allowed, and different keys are different entries.
 
 use kv_core::{Capability, ErrorKind, IntoKey, Key, KvStore, ListQuery, Namespace, Namespaced, SetItem};
 
 use crate::case::{Need, cases};
-use crate::context::{Context, key, named};
+use crate::context::{Context, display_key, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { keys, Core:
-    quotes: "E-3" [] "quotes, comments and templates in a key reach no query as text";
-    empty_segments: "K-1" [] "empty segments count, wherever they stand";
-    control_characters: "K-1" [] "NUL, newlines and every other control character are characters like others";
+    quotes: "E-3" [] "quotes, comments and templates in a key are never interpreted by a query";
+    empty_segments: "K-1" [] "empty segments count in every position";
+    control_characters: "K-1" [] "NUL, newlines and all other control characters are ordinary characters";
     unicode: "K-1" [] "every script, emoji and direction mark is kept";
     normal_forms_stay_apart: "K-1" [] "composed and decomposed characters are different keys";
     case_stays_apart: "K-1" [] "upper and lower case are different keys";
-    spaces_stay: "K-1" [] "spaces are not trimmed, neither in front nor behind, nor where there is nothing else";
-    dots: "K-1" [] "`.` and `..` are segments like others";
+    spaces_stay: "K-1" [] "spaces are not trimmed: not at the start, not at the end, not in a segment of spaces alone";
+    dots: "K-1" [] "`.` and `..` are ordinary segments";
     numbers_stay_text: "K-1" [] "segments that would be equal as numbers are different keys";
-    names_of_internals: "K-1" [] "a key that looks like something of the store's own is a key like others";
-    a_hundred_segments: "K-1" [] "a key of a hundred segments works, beside the one of ninety-nine";
-    the_longest_key: "K-5" [] "keys of exactly 2,048 encoded bytes work, however they come to it";
-    long_keys_differ_at_their_end: "K-5" [] "keys that differ in their last byte only are different, whatever their length";
-    too_long_is_refused: "K-5" [] "a key of one encoded byte more than 2,048 cannot be built, and the text says size and limit";
-    no_segments_is_refused: "K-5" [] "a key of no segment cannot be built";
-    every_way_to_the_same_key: "K-2" [] "a key is the same from an array, a list, a tuple, its parent and its text";
+    names_of_internals: "K-1" [] "a key that looks like an internal name of the store is an ordinary key";
+    a_hundred_segments: "K-1" [] "a key of 100 segments works and differs from its parent of 99";
+    the_longest_key: "K-5" [] "keys of exactly 2,048 encoded bytes work, whether they are long, escaped, wide or deep";
+    long_keys_differ_at_their_end: "K-5" [] "keys of any length that differ only in their last byte are different";
+    too_long_is_refused: "K-5" [] "a key of 2,049 encoded bytes is Invalid, and the error names size and limit";
+    no_segments_is_refused: "K-5" [] "a key without segments is Invalid";
+    every_way_to_the_same_key: "K-2" [] "an array, a list, a tuple, a parent with a child, and a text build the same key";
     order_is_by_segment: "K-3" [Need::Has(Capability::List)]
-        "keys come segment by segment by their UTF-8 bytes, a parent before its children";
+        "keys are ordered segment by segment by UTF-8 bytes, a parent before its children";
     namespaces_stay_apart: "K-4" [Need::Has(Capability::List)]
-        "namespaces of which one is the beginning of the other share no key";
+        "namespaces share no key, even if the text of one starts with that of the other";
 }
 
 async fn quotes(cx: Context) -> Verdict {
     let texts =
         ["'", "''", "\"", "`", "a'; drop table kv; --", "/*", "--", "${a}", "{{a}}", "$1", ":a", "\r\nFLUSHALL\r\n"];
-    stay_apart(&cx, texts.map(|segment| vec![segment])).await
+    expect_distinct(&cx, texts.map(|segment| vec![segment])).await
 }
 
 async fn empty_segments(cx: Context) -> Verdict {
@@ -46,7 +46,7 @@ async fn empty_segments(cx: Context) -> Verdict {
         vec!["a", "", "a"],
         vec!["a", "a"],
     ];
-    stay_apart(&cx, keys).await
+    expect_distinct(&cx, keys).await
 }
 
 async fn control_characters(cx: Context) -> Verdict {
@@ -55,7 +55,7 @@ async fn control_characters(cx: Context) -> Verdict {
         controls.flat_map(|control| [[control.to_string()], [format!("a{control}b")]]).collect();
     keys.push(["a".to_owned()]);
     keys.push(["ab".to_owned()]);
-    stay_apart(&cx, keys).await
+    expect_distinct(&cx, keys).await
 }
 
 async fn unicode(cx: Context) -> Verdict {
@@ -84,22 +84,22 @@ async fn unicode(cx: Context) -> Verdict {
         "i",
         "İ",
     ];
-    stay_apart(&cx, texts.map(|segment| vec![segment])).await
+    expect_distinct(&cx, texts.map(|segment| vec![segment])).await
 }
 
 async fn normal_forms_stay_apart(cx: Context) -> Verdict {
     let forms = ["\u{e9}", "e\u{301}", "\u{212b}", "\u{c5}", "A\u{30a}", "\u{1e9b}\u{323}", "\u{17f}\u{307}\u{323}"];
-    stay_apart(&cx, forms.map(|segment| vec![segment])).await
+    expect_distinct(&cx, forms.map(|segment| vec![segment])).await
 }
 
 async fn case_stays_apart(cx: Context) -> Verdict {
-    stay_apart(&cx, ["key", "Key", "KEY", "ä", "Ä", "σ", "ς", "Σ"].map(|segment| vec![segment])).await
+    expect_distinct(&cx, ["key", "Key", "KEY", "ä", "Ä", "σ", "ς", "Σ"].map(|segment| vec![segment])).await
 }
 
 async fn spaces_stay(cx: Context) -> Verdict {
     let many = " ".repeat(600);
     let texts = ["a", "a ", " a", " a ", "a  ", "a\t", "a\n", "a\u{a0}", " ", "  ", "\t", "", &many];
-    stay_apart(&cx, texts.map(|segment| vec![segment])).await
+    expect_distinct(&cx, texts.map(|segment| vec![segment])).await
 }
 
 async fn dots(cx: Context) -> Verdict {
@@ -114,7 +114,7 @@ async fn dots(cx: Context) -> Verdict {
         vec!["../a"],
         vec!["/"],
     ];
-    stay_apart(&cx, keys).await
+    expect_distinct(&cx, keys).await
 }
 
 async fn numbers_stay_text(cx: Context) -> Verdict {
@@ -133,7 +133,7 @@ async fn numbers_stay_text(cx: Context) -> Verdict {
         "9007199254740993",
         "9007199254740992",
     ];
-    stay_apart(&cx, texts.map(|segment| vec![segment])).await
+    expect_distinct(&cx, texts.map(|segment| vec![segment])).await
 }
 
 async fn names_of_internals(cx: Context) -> Verdict {
@@ -171,8 +171,8 @@ async fn names_of_internals(cx: Context) -> Verdict {
         "__proto__",
     ];
     let keys = names.iter().flat_map(|name| [vec![*name], vec!["", *name], vec![*name, ""]]);
-    stay_apart(&cx, keys).await?;
-    // The store still works as one whose internals were left alone.
+    expect_distinct(&cx, keys).await?;
+    // The store still works, so its internal entries were left alone.
     cx.set(["after"], "v").await?;
     cx.expect(["after"], "v").await
 }
@@ -180,8 +180,8 @@ async fn names_of_internals(cx: Context) -> Verdict {
 async fn a_hundred_segments(cx: Context) -> Verdict {
     let hundred: Vec<String> = (0..100).map(|at| at.to_string()).collect();
     let ninety_nine: Vec<String> = hundred.iter().take(99).cloned().collect();
-    stay_apart(&cx, [hundred, ninety_nine]).await?;
-    stay_apart(&cx, [vec![""; 100], vec![""; 99]]).await
+    expect_distinct(&cx, [hundred, ninety_nine]).await?;
+    expect_distinct(&cx, [vec![""; 100], vec![""; 99]]).await
 }
 
 async fn the_longest_key(cx: Context) -> Verdict {
@@ -191,20 +191,20 @@ async fn the_longest_key(cx: Context) -> Verdict {
     let segments = vec!["x"; Key::MAX_BYTES / 2];
     let mut keys = Vec::new();
     for key in [Key::new([plain])?, Key::new([escaped])?, Key::new([wide])?, Key::new(segments)?.child("")?] {
-        ensure_eq!(key.as_str().len(), Key::MAX_BYTES, "the encoded bytes of a longest key");
+        ensure_eq!(key.as_str().len(), Key::MAX_BYTES, "the encoded length of a key of the maximum length");
         keys.push(key);
     }
-    stay_apart(&cx, keys).await
+    expect_distinct(&cx, keys).await
 }
 
 async fn long_keys_differ_at_their_end(cx: Context) -> Verdict {
-    // Around the lengths at which stores are known to cut or to hash.
+    // Around the lengths at which some stores truncate or hash keys.
     let lengths = [31, 32, 63, 64, 127, 128, 250, 255, 256, 511, 512, 767, 1_023, 1_024, 2_047];
     let keys = lengths.into_iter().flat_map(|length| {
         let stem = "k".repeat(length);
         [[format!("{stem}a")], [format!("{stem}b")]]
     });
-    stay_apart(&cx, keys).await
+    expect_distinct(&cx, keys).await
 }
 
 async fn too_long_is_refused(cx: Context) -> Verdict {
@@ -212,14 +212,14 @@ async fn too_long_is_refused(cx: Context) -> Verdict {
         is_invalid(Key::new([segment]), &["2049", "2048"])?;
     }
     is_invalid(key(["a"]).child("x".repeat(Key::MAX_BYTES)), &["2050", "2048"])?;
-    // Nothing of it came to the store, which works as before.
+    // The refused keys did not reach the store, which works as before.
     cx.set(["a"], "v").await?;
     cx.expect(["a"], "v").await
 }
 
 async fn no_segments_is_refused(cx: Context) -> Verdict {
     is_invalid(Key::new::<&str>([]), &["segment"])?;
-    // The nearest key that there is.
+    // The key that is closest to one without segments.
     cx.set([""], "v").await?;
     cx.expect([""], "v").await
 }
@@ -236,7 +236,7 @@ async fn every_way_to_the_same_key(cx: Context) -> Verdict {
 }
 
 async fn order_is_by_segment(cx: Context) -> Verdict {
-    // UTF-8 order is that of code points: not that of UTF-16, nor of any language, nor of joined text.
+    // UTF-8 order is the order of code points. It is not the order of UTF-16, of a language, or of the joined text.
     let ordered = [
         vec![""],
         vec!["", ""],
@@ -275,7 +275,7 @@ async fn order_is_by_segment(cx: Context) -> Verdict {
         cx.set(segments, "v").await?;
     }
     let listed: Vec<Vec<String>> = cx.keys(()).await?.iter().map(segments).collect();
-    ensure_eq!(listed, ordered.to_vec(), "the keys in order");
+    ensure_eq!(listed, ordered.to_vec(), "the order of the keys that `list` returned");
     Ok(())
 }
 
@@ -306,13 +306,13 @@ async fn namespaces_stay_apart(cx: Context) -> Verdict {
     for (at, store) in stores.iter().enumerate() {
         let page = store.list(&ListQuery::default()).await?;
         let listed: Vec<Key> = page.items.iter().map(|item| item.key.clone()).collect();
-        ensure_eq!(listed, in_order, "the keys of the namespace {}", store.namespace());
+        ensure_eq!(listed, in_order, "the keys that `list` returned in the namespace {}", store.namespace());
         for item in page.items {
             let value = item.entry.map(|entry| entry.value);
             ensure_eq!(
                 value.as_deref(),
                 Some(number(at).as_bytes()),
-                "{} in the namespace {}",
+                "the value that `list` returned for {} in the namespace {}",
                 item.key,
                 store.namespace()
             );
@@ -321,13 +321,17 @@ async fn namespaces_stay_apart(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Fails unless each of these keys can be written, read and removed without the others noticing.
-pub(super) async fn stay_apart(cx: &Context, keys: impl IntoIterator<Item = impl IntoKey>) -> Verdict {
+/// Fails unless each of these keys can be written, read and deleted without effect on the others.
+pub(super) async fn expect_distinct(cx: &Context, keys: impl IntoIterator<Item = impl IntoKey>) -> Verdict {
     let keys = keys.into_iter().map(IntoKey::into_key).collect::<Result<Vec<Key>, _>>()?;
     write_all(cx, &keys).await?;
     read_all(cx, &keys).await?;
     for (at, key) in keys.iter().enumerate() {
-        ensure!(cx.delete(key).await?, "{} was taken away with another key", named(key));
+        ensure!(
+            cx.delete(key).await?,
+            "`delete` of {} removed nothing, so deleting another key removed it",
+            display_key(key)
+        );
         cx.expect_absent(key).await?;
         if let Some(next) = keys.get(at + 1) {
             cx.expect(next, number(at + 1)).await?;
@@ -336,16 +340,21 @@ pub(super) async fn stay_apart(cx: &Context, keys: impl IntoIterator<Item = impl
     Ok(())
 }
 
-/// Writes each key's number under it.
+/// Writes a different value under each key: its index.
 pub(super) async fn write_all(cx: &Context, keys: &[Key]) -> Verdict {
     let items: Vec<_> = keys.iter().enumerate().map(|(at, key)| SetItem::new(key.clone(), number(at))).collect();
     cx.set_many(&items).await
 }
 
-/// Fails unless each key has its own number.
+/// Fails unless `get` returns for each key the value of its index.
 pub(super) async fn read_all(cx: &Context, keys: &[Key]) -> Verdict {
     for (at, key) in keys.iter().enumerate() {
-        ensure_eq!(cx.get(key).await?, Some(number(at).into()), "what is under {}", named(key));
+        ensure_eq!(
+            cx.get(key).await?,
+            Some(number(at).into()),
+            "the value that `get` returned for {}",
+            display_key(key)
+        );
     }
     Ok(())
 }
@@ -358,12 +367,14 @@ pub(super) fn segments(key: &Key) -> Vec<String> {
     key.segments().map(std::borrow::Cow::into_owned).collect()
 }
 
-/// Fails unless it is `Invalid` and its text has all of these.
+/// Fails unless the error is `Invalid` and its text contains all of these parts.
 fn is_invalid(built: kv_core::Result<Key>, parts: &[&str]) -> Verdict {
-    let Err(error) = built else { return Err(Failure::new("a key was built that there should not be")) };
-    ensure_eq!(error.kind(), ErrorKind::Invalid, "the kind of the error");
+    let Err(error) = built else {
+        return Err(Failure::new("expected building the key to fail as Invalid, but it succeeded"));
+    };
+    ensure_eq!(error.kind(), ErrorKind::Invalid, "the kind of the error of an invalid key");
     for part in parts {
-        ensure!(error.message().contains(part), "the error `{error}` does not name {part}");
+        ensure!(error.message().contains(part), "the error `{error}` of an invalid key does not contain {part}");
     }
     Ok(())
 }

@@ -1,110 +1,43 @@
-//! What a list holds.
+//! `list`: the items that it returns, and their order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kv_core::{Capability, Key, KeyPrefix, KvStore, ListItem, ListQuery, SetItem};
+use kv_core::{Capability, Key, KeyPrefix, KvStore, ListQuery, SetItem};
 
-use super::keys::segments;
+use super::tree::{expect_list, in_order, keys_of, tree, write};
 use crate::case::{Need, cases};
 use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { list, List:
-    of_nothing: "L-1" [Need::Has(Capability::List)] "an empty store lists nothing";
-    everything: "L-1" [Need::Has(Capability::List)] "the empty prefix lists every key, in order";
-    the_prefix_key_and_below: "L-1" [Need::Has(Capability::List)] "a prefix lists its own key, its children and their children";
-    whole_segments_only: "K-4" [Need::Has(Capability::List)] "a prefix is whole segments: [a] lists neither [ab] nor [a b]";
-    of_no_match: "L-1" [Need::Has(Capability::List)] "a prefix that nothing starts with lists nothing";
-    deep_prefixes: "K-4" [Need::Has(Capability::List)] "a prefix of several segments lists what starts with all of them";
-    the_empty_segment_is_not_everything: "K-4" [Need::Has(Capability::List)] "the prefix [\"\"] lists [\"\"] and below, the empty prefix lists all";
-    patterns_mean_nothing: "L-4" [Need::Has(Capability::List)] "characters of glob, LIKE and regular expressions in a prefix match themselves";
-    dangerous_prefixes: "K-6" [Need::Has(Capability::List)] "every prefix of dangerous segments lists exactly what starts with it";
-    reversed: "L-1" [Need::Has(Capability::List)] "a reversed list is the list from its end to its beginning";
-    shows_what_get_shows: "L-1" [Need::Has(Capability::List)] "each listed entry is the one that get gives: value, version and deadline";
-    keys_only: "L-1" [Need::Has(Capability::List)] "keys alone come without entries, and are the same keys";
-    sees_each_write: "G-2" [Need::Has(Capability::List)] "every write is in the next list";
-    ten_thousand: "L-1" [Need::Has(Capability::List), Need::KeepsAll] "10,000 keys are listed, each once and in order: there is no silent cap";
-    a_hundred_thousand: "L-3" [Need::Has(Capability::List), Need::KeepsAll] "a list among 100,000 keys reaches the last of them, and a small prefix among them is exact";
+    of_nothing: "L-1" [Need::Has(Capability::List)] "`list` of an empty store returns nothing";
+    everything: "L-1" [Need::Has(Capability::List)] "`list` of the empty prefix returns every key in order";
+    the_prefix_key_and_below: "L-1" [Need::Has(Capability::List)] "`list` of a prefix returns its own key and all descendants";
+    whole_segments_only: "K-4" [Need::Has(Capability::List)] "a prefix consists of whole segments: `list` of [a] returns neither [ab] nor [a b]";
+    of_no_match: "L-1" [Need::Has(Capability::List)] "`list` of a prefix without keys returns nothing";
+    deep_prefixes: "K-4" [Need::Has(Capability::List)] "`list` of a prefix of several segments returns the keys that start with all of them";
+    the_empty_segment_is_not_everything: "K-4" [Need::Has(Capability::List)] "`list` of the prefix [\"\"] returns [\"\"] and its descendants; the empty prefix returns all keys";
+    patterns_mean_nothing: "L-4" [Need::Has(Capability::List)] "characters of glob, LIKE and regular expressions in a prefix match only themselves";
+    dangerous_prefixes: "K-6" [Need::Has(Capability::List)] "`list` of a prefix of dangerous segments returns exactly the keys that start with it";
+    reversed: "L-1" [Need::Has(Capability::List)] "a reversed `list` returns the same items in reverse order";
+    shows_what_get_shows: "L-1" [Need::Has(Capability::List)] "`list` returns the same entries as `get`: value, version and deadline";
+    keys_only: "L-1" [Need::Has(Capability::List)] "`list` with `keys_only` returns the same keys without entries";
+    sees_each_write: "G-2" [Need::Has(Capability::List)] "`list` shows every write that was acknowledged before";
+    ten_thousand: "L-1" [Need::Has(Capability::List), Need::KeepsAll] "`list` returns 10,000 keys, each once and in order, without a silent limit";
+    a_hundred_thousand: "L-3" [Need::Has(Capability::List), Need::KeepsAll] "`list` returns all of 100,000 keys, and exactly the keys of a small prefix among them";
     during_writes: "L-2" [Need::Has(Capability::List), Need::KeepsAll]
-        "what is there all the time appears exactly once, whatever is written and deleted meanwhile";
+        "`list` returns each key that exists all the time exactly once, while other keys are written and deleted";
     during_writes_reversed: "L-2" [Need::Has(Capability::List), Need::KeepsAll]
-        "a reversed list, too, has each steady key exactly once while others come and go";
-    two_at_once: "L-1" [Need::Has(Capability::List)] "two lists that take turns do not disturb each other";
-    get_inside: "G-2" [Need::Has(Capability::List)] "a loop over pages can read, write and delete as it goes";
-    zero_is_refused: "L-1" [Need::Has(Capability::List)] "a page of at most nothing is Invalid";
-}
-
-/// Keys around which ranges and prefixes go wrong.
-pub(super) fn tree() -> Vec<Key> {
-    in_order(vec![
-        key([""]),
-        key(["", "a"]),
-        key(["A"]),
-        key(["a"]),
-        key(["a", ""]),
-        key(["a", "b"]),
-        key(["a", "b", "c"]),
-        key(["a", "c"]),
-        key(["a", "é"]),
-        key(["a\0"]),
-        key(["a "]),
-        key(["a#"]),
-        key(["a$"]),
-        key(["a:b"]),
-        key(["ab"]),
-        key(["ab", "c"]),
-        key(["b"]),
-        key(["b", "a", "b"]),
-        key(["z"]),
-        key(["é"]),
-        key(["\u{10ffff}"]),
-        key(["\u{10ffff}", "a"]),
-    ])
-}
-
-/// Writes each key with a value of its own.
-pub(super) async fn write(cx: &Context, keys: &[Key]) -> Verdict {
-    let items: Vec<_> = keys.iter().map(|key| SetItem::new(key.clone(), format!("value of {key}"))).collect();
-    cx.set_many(&items).await
-}
-
-/// The keys in the order of the contract, by their segments and not by any text.
-pub(super) fn in_order(mut keys: Vec<Key>) -> Vec<Key> {
-    keys.sort_by_cached_key(segments);
-    keys
-}
-
-/// What a query covers of these keys, worked out segment by segment.
-pub(super) fn model(keys: &[Key], query: &ListQuery) -> Vec<Key> {
-    let prefix: Vec<_> = query.prefix.segments().collect();
-    let mut covered: Vec<Key> = keys
-        .iter()
-        .filter(|key| key.segments().take(prefix.len()).eq(prefix.iter().cloned()))
-        .filter(|key| query.after.as_ref().is_none_or(|after| segments(key) > segments(after)))
-        .filter(|key| query.before.as_ref().is_none_or(|before| segments(key) < segments(before)))
-        .cloned()
-        .collect();
-    if query.reverse {
-        covered.reverse();
-    }
-    covered
-}
-
-/// Fails unless a query lists of these keys what it should.
-pub(super) async fn lists(cx: &Context, keys: &[Key], query: ListQuery) -> Verdict {
-    let expected = model(keys, &query);
-    ensure_eq!(names(&cx.list_all(query.clone()).await?), expected, "what {query:?} lists");
-    Ok(())
-}
-
-pub(super) fn names(items: &[ListItem]) -> Vec<Key> {
-    items.iter().map(|item| item.key.clone()).collect()
+        "a reversed `list` returns each key that exists throughout exactly once, while others are written and deleted";
+    two_at_once: "L-1" [Need::Has(Capability::List)] "two alternating lists do not affect each other";
+    get_inside: "G-2" [Need::Has(Capability::List)] "a loop over pages can read, write and delete keys between the pages";
+    zero_is_refused: "L-1" [Need::Has(Capability::List)] "`list` with a limit of zero is Invalid";
 }
 
 async fn of_nothing(cx: Context) -> Verdict {
     for query in [ListQuery::default(), ListQuery::new(key([""])), ListQuery::new(key(["a"])).with_reverse()] {
-        ensure_eq!(cx.list_all(query).await?, [], "what an empty store lists");
+        ensure_eq!(cx.list_all(query).await?, [], "the items that `list` of an empty store returned");
     }
     Ok(())
 }
@@ -115,16 +48,20 @@ async fn everything(cx: Context) -> Verdict {
     shuffled.reverse();
     shuffled.rotate_left(7);
     write(&cx, &shuffled).await?;
-    lists(&cx, &keys, ListQuery::default()).await
+    expect_list(&cx, &keys, ListQuery::default()).await
 }
 
 async fn the_prefix_key_and_below(cx: Context) -> Verdict {
     write(&cx, &tree()).await?;
     let expected =
         [key(["a"]), key(["a", ""]), key(["a", "b"]), key(["a", "b", "c"]), key(["a", "c"]), key(["a", "é"])];
-    ensure_eq!(cx.keys(["a"]).await?, expected, "what the prefix [a] lists");
+    ensure_eq!(cx.keys(["a"]).await?, expected, "the keys that `list` returned for the prefix [a]");
     cx.delete(["a"]).await?;
-    ensure_eq!(cx.keys(["a"]).await?, &expected[1..], "what the prefix [a] lists without the key [a]");
+    ensure_eq!(
+        cx.keys(["a"]).await?,
+        &expected[1..],
+        "the keys that `list` returned for the prefix [a] after `delete` of the key [a]"
+    );
     Ok(())
 }
 
@@ -133,33 +70,53 @@ async fn whole_segments_only(cx: Context) -> Verdict {
         cx.set([name], "v").await?;
     }
     cx.set(["ab", "c"], "v").await?;
-    ensure_eq!(cx.keys(["a"]).await?, [], "what the prefix [a] lists");
-    ensure_eq!(cx.keys(["ab"]).await?, [key(["ab"]), key(["ab", "c"])], "what the prefix [ab] lists");
+    ensure_eq!(cx.keys(["a"]).await?, [], "the keys that `list` returned for the prefix [a]");
+    ensure_eq!(
+        cx.keys(["ab"]).await?,
+        [key(["ab"]), key(["ab", "c"])],
+        "the keys that `list` returned for the prefix [ab]"
+    );
     Ok(())
 }
 
 async fn of_no_match(cx: Context) -> Verdict {
     write(&cx, &tree()).await?;
     for prefix in [vec!["nothing"], vec!["a", "b", "c", "d"], vec!["z", ""], vec!["", ""], vec![" "]] {
-        ensure_eq!(cx.keys(&prefix).await?, [], "what the prefix {prefix:?} lists");
+        ensure_eq!(cx.keys(&prefix).await?, [], "the keys that `list` returned for the prefix {prefix:?}");
     }
     Ok(())
 }
 
 async fn deep_prefixes(cx: Context) -> Verdict {
     write(&cx, &tree()).await?;
-    ensure_eq!(cx.keys(["a", "b"]).await?, [key(["a", "b"]), key(["a", "b", "c"])], "what the prefix [a, b] lists");
-    ensure_eq!(cx.keys(["a", "b", "c"]).await?, [key(["a", "b", "c"])], "what a whole key as prefix lists");
-    ensure_eq!(cx.keys(["a", ""]).await?, [key(["a", ""])], "what the prefix [a, \"\"] lists");
-    ensure_eq!(cx.keys(["b", "a"]).await?, [key(["b", "a", "b"])], "what a prefix without a key of its own lists");
+    ensure_eq!(
+        cx.keys(["a", "b"]).await?,
+        [key(["a", "b"]), key(["a", "b", "c"])],
+        "the keys that `list` returned for the prefix [a, b]"
+    );
+    ensure_eq!(
+        cx.keys(["a", "b", "c"]).await?,
+        [key(["a", "b", "c"])],
+        "the keys that `list` returned for the prefix [a, b, c]"
+    );
+    ensure_eq!(cx.keys(["a", ""]).await?, [key(["a", ""])], "the keys that `list` returned for the prefix [a, \"\"]");
+    ensure_eq!(
+        cx.keys(["b", "a"]).await?,
+        [key(["b", "a", "b"])],
+        "the keys that `list` returned for the prefix [b, a]"
+    );
     Ok(())
 }
 
 async fn the_empty_segment_is_not_everything(cx: Context) -> Verdict {
     let keys = tree();
     write(&cx, &keys).await?;
-    ensure_eq!(cx.keys([""]).await?, [key([""]), key(["", "a"])], "what the prefix [\"\"] lists");
-    ensure_eq!(cx.keys(()).await?, keys, "what the empty prefix lists");
+    ensure_eq!(
+        cx.keys([""]).await?,
+        [key([""]), key(["", "a"])],
+        "the keys that `list` returned for the prefix [\"\"]"
+    );
+    ensure_eq!(cx.keys(()).await?, keys, "the keys that `list` returned for the empty prefix");
     Ok(())
 }
 
@@ -172,7 +129,11 @@ async fn patterns_mean_nothing(cx: Context) -> Verdict {
     keys.extend(patterns.iter().flat_map(|name| [key([name]), key([name, "child"])]));
     write(&cx, &keys).await?;
     for name in patterns {
-        ensure_eq!(cx.keys([name]).await?, [key([name]), key([name, "child"])], "what the prefix [{name}] lists");
+        ensure_eq!(
+            cx.keys([name]).await?,
+            [key([name]), key([name, "child"])],
+            "the keys that `list` returned for the prefix [{name}]"
+        );
     }
     Ok(())
 }
@@ -185,7 +146,7 @@ async fn dangerous_prefixes(cx: Context) -> Verdict {
     );
     write(&cx, &keys).await?;
     for prefix in &keys {
-        lists(&cx, &keys, ListQuery::new(prefix).with_keys_only()).await?;
+        expect_list(&cx, &keys, ListQuery::new(prefix).with_keys_only()).await?;
     }
     Ok(())
 }
@@ -194,7 +155,7 @@ async fn reversed(cx: Context) -> Verdict {
     let keys = tree();
     write(&cx, &keys).await?;
     for prefix in [KeyPrefix::ALL, key(["a"]).into(), key([""]).into(), key(["\u{10ffff}"]).into()] {
-        lists(&cx, &keys, ListQuery::new(prefix).with_reverse()).await?;
+        expect_list(&cx, &keys, ListQuery::new(prefix).with_reverse()).await?;
     }
     Ok(())
 }
@@ -206,7 +167,7 @@ async fn shows_what_get_shows(cx: Context) -> Verdict {
     for query in [ListQuery::default(), ListQuery::default().with_reverse()] {
         for item in cx.list_all(query).await? {
             let gotten = cx.entry(&item.key).await?;
-            ensure_eq!(item.entry, Some(gotten), "the listed entry of {}", item.key);
+            ensure_eq!(item.entry, Some(gotten), "the entry that `list` returned for {}", item.key);
         }
     }
     Ok(())
@@ -216,8 +177,8 @@ async fn keys_only(cx: Context) -> Verdict {
     let keys = tree();
     write(&cx, &keys).await?;
     let items = cx.list_all(ListQuery::default().with_keys_only()).await?;
-    ensure!(items.iter().all(|item| item.entry.is_none()), "a list of keys alone brought an entry");
-    ensure_eq!(names(&items), keys, "the keys alone");
+    ensure!(items.iter().all(|item| item.entry.is_none()), "`list` with `keys_only` returned an entry");
+    ensure_eq!(keys_of(&items), keys, "the keys that `list` with `keys_only` returned");
     Ok(())
 }
 
@@ -226,15 +187,15 @@ async fn sees_each_write(cx: Context) -> Verdict {
         let name = format!("{:02}", (at * 7) % 30);
         cx.set(["k", &name], "v").await?;
         let listed = cx.keys(["k"]).await?;
-        ensure!(listed.contains(&key(["k", &name])), "a key is not in the list right after it was written");
-        ensure_eq!(listed.len(), at + 1, "the number of keys after as many writes");
+        ensure!(listed.contains(&key(["k", &name])), "`list` did not return a key that was written just before");
+        ensure_eq!(listed.len(), at + 1, "the number of keys that `list` returned after as many writes");
     }
     cx.set(["k", "00"], "new").await?;
     let first = cx.list_all(ListQuery::new(key(["k"])).with_limit(1)).await?.into_iter().next();
     let value = first.and_then(|item| item.entry).map(|entry| entry.value);
-    ensure_eq!(value.as_deref(), Some(b"new".as_slice()), "the listed value after an overwrite");
+    ensure_eq!(value.as_deref(), Some(b"new".as_slice()), "the value that `list` returned after an overwrite");
     cx.delete(["k", "00"]).await?;
-    ensure!(!cx.keys(["k"]).await?.contains(&key(["k", "00"])), "a key is in the list after it was deleted");
+    ensure!(!cx.keys(["k"]).await?.contains(&key(["k", "00"])), "`list` returned a key that was deleted before");
     Ok(())
 }
 
@@ -242,8 +203,8 @@ async fn ten_thousand(cx: Context) -> Verdict {
     let keys: Vec<Key> = (0..10_000).map(|at| key(["many", &format!("{at:05}")])).collect();
     write(&cx, &keys).await?;
     let listed = cx.keys(["many"]).await?;
-    ensure_eq!(listed.len(), keys.len(), "the number of listed keys");
-    ensure!(listed == keys, "10,000 keys are listed, but not each once and in order");
+    ensure_eq!(listed.len(), keys.len(), "the number of keys that `list` returned");
+    ensure!(listed == keys, "`list` returned 10,000 keys, but not each key once and in order");
     Ok(())
 }
 
@@ -258,7 +219,7 @@ async fn a_hundred_thousand(cx: Context) -> Verdict {
         let page = cx.store().list(&query).await?;
         for item in &page.items {
             let expected = items.get(listed).map(|item| &item.key);
-            ensure_eq!(Some(&item.key), expected, "key {listed} of a list of {KEYS}");
+            ensure_eq!(Some(&item.key), expected, "key {listed} that `list` returned, of {KEYS}");
             listed += 1;
         }
         match page.next {
@@ -266,24 +227,28 @@ async fn a_hundred_thousand(cx: Context) -> Verdict {
             None => break,
         }
     }
-    ensure_eq!(listed, KEYS, "the number of listed keys");
+    ensure_eq!(listed, KEYS, "the number of keys that `list` returned");
     for group in ["000", "499", "999"] {
         let all: Vec<Key> = (0..100).map(|at| key(["many", group, &format!("{at:02}")])).collect();
-        ensure_eq!(cx.keys(["many", group]).await?, all, "what the prefix [many, {group}] lists");
+        ensure_eq!(
+            cx.keys(["many", group]).await?,
+            all,
+            "the keys that `list` returned for the prefix [many, {group}]"
+        );
     }
     Ok(())
 }
 
 async fn during_writes(cx: Context) -> Verdict {
-    steady_among_others(&cx, ListQuery::new(key(["k"]))).await
+    list_during_writes(&cx, ListQuery::new(key(["k"]))).await
 }
 
 async fn during_writes_reversed(cx: Context) -> Verdict {
-    steady_among_others(&cx, ListQuery::new(key(["k"])).with_reverse()).await
+    list_during_writes(&cx, ListQuery::new(key(["k"])).with_reverse()).await
 }
 
-/// Lists in small pages while other keys, between those that stay, are written, overwritten and deleted.
-async fn steady_among_others(cx: &Context, query: ListQuery) -> Verdict {
+/// Lists in small pages while other keys, between the steady ones, are written, overwritten and deleted.
+async fn list_during_writes(cx: &Context, query: ListQuery) -> Verdict {
     let steady: Vec<Key> = (0..300).map(|at| key(["k", &format!("{at:03}")])).collect();
     write(cx, &steady).await?;
     let is_done = Arc::new(AtomicBool::new(false));
@@ -291,7 +256,7 @@ async fn steady_among_others(cx: &Context, query: ListQuery) -> Verdict {
         let (cx, is_done) = (cx.clone(), Arc::clone(&is_done));
         async move {
             for round in 0.. {
-                // Not aborted: a write that is dropped on its way may be applied after the case has cleared everything.
+                // Not aborted: a dropped write may be applied after the case has cleared the store.
                 if is_done.load(Ordering::Relaxed) {
                     break;
                 }
@@ -301,7 +266,7 @@ async fn steady_among_others(cx: &Context, query: ListQuery) -> Verdict {
                 if round % 3 != 0 {
                     cx.delete(["k", &name]).await?;
                 }
-                // What stays is also overwritten, which must not move it.
+                // Steady keys are overwritten too, which must not change their place.
                 cx.set(["k", &format!("{:03}", (round * 11) % 300)], "overwritten").await?;
             }
             Ok::<(), Failure>(())
@@ -309,19 +274,19 @@ async fn steady_among_others(cx: &Context, query: ListQuery) -> Verdict {
     });
     let result = async {
         for limit in [1, 7, 50] {
-            let listed = names(&cx.list_all(query.clone().with_limit(limit)).await?);
+            let listed = keys_of(&cx.list_all(query.clone().with_limit(limit)).await?);
             let mut ascending = listed.clone();
             if query.reverse {
                 ascending.reverse();
             }
             ensure!(
                 ascending.is_sorted_by(|a, b| a < b),
-                "a list in pages of {limit} repeats a key or is out of order"
+                "`list` in pages of {limit} returned a key twice or out of order"
             );
             let found: Vec<Key> = ascending.into_iter().filter(|key| steady.contains(key)).collect();
             ensure!(
                 found == steady,
-                "a list in pages of {limit} has {} of 300 keys that were there all the time",
+                "`list` in pages of {limit} returned {} of 300 keys that existed all the time",
                 found.len()
             );
         }
@@ -329,7 +294,7 @@ async fn steady_among_others(cx: &Context, query: ListQuery) -> Verdict {
     };
     let verdict = result.await;
     is_done.store(true, Ordering::Relaxed);
-    verdict.and(writing.await.unwrap_or_else(|ended| Err(Failure::new(format!("the writer ended: {ended}")))))
+    verdict.and(writing.await.unwrap_or_else(|ended| Err(Failure::new(format!("the writing task panicked: {ended}")))))
 }
 
 async fn two_at_once(cx: Context) -> Verdict {
@@ -337,27 +302,28 @@ async fn two_at_once(cx: Context) -> Verdict {
     write(&cx, &keys).await?;
     let (mut forward, mut backward) =
         (ListQuery::default().with_limit(2), ListQuery::default().with_limit(3).with_reverse());
-    let (mut there, mut back) = (Vec::new(), Vec::new());
+    let (mut forward_keys, mut backward_keys) = (Vec::new(), Vec::new());
     let (mut forward_ends, mut backward_ends) = (false, false);
     while !(forward_ends && backward_ends) {
-        for (query, found, ends) in
-            [(&mut forward, &mut there, &mut forward_ends), (&mut backward, &mut back, &mut backward_ends)]
-        {
+        for (query, found, ends) in [
+            (&mut forward, &mut forward_keys, &mut forward_ends),
+            (&mut backward, &mut backward_keys, &mut backward_ends),
+        ] {
             if *ends {
                 continue;
             }
             let page = cx.store().list(query).await?;
-            found.extend(names(&page.items));
-            ensure!(found.len() <= keys.len(), "one of two lists has more than there is");
+            found.extend(keys_of(&page.items));
+            ensure!(found.len() <= keys.len(), "one of two alternating lists returned more keys than exist");
             match page.next {
                 Some(next) => *query = query.clone().resume(next),
                 None => *ends = true,
             }
         }
     }
-    ensure_eq!(there, keys, "the list that went forward");
-    back.reverse();
-    ensure_eq!(back, keys, "the list that went backward");
+    ensure_eq!(forward_keys, keys, "the keys of the forward one of two alternating lists");
+    backward_keys.reverse();
+    ensure_eq!(backward_keys, keys, "the keys of the reversed one of two alternating lists, in reverse");
     Ok(())
 }
 
@@ -378,16 +344,22 @@ async fn get_inside(cx: Context) -> Verdict {
         let Some(next) = page.next else { break };
         query = query.resume(next);
     }
-    ensure_eq!(seen, keys.len(), "how many keys a loop saw that deleted each as it went");
-    ensure_eq!(cx.keys(()).await?, [], "what the loop left");
+    ensure_eq!(seen, keys.len(), "the number of keys that a loop over `list` pages saw while it deleted each");
+    ensure_eq!(cx.keys(()).await?, [], "the keys that `list` returned after the loop deleted each key");
     Ok(())
 }
 
 async fn zero_is_refused(cx: Context) -> Verdict {
     match cx.store().list(&ListQuery::default().with_limit(0)).await {
-        Ok(page) => Err(Failure::new(format!("a limit of zero was answered with {page:?}"))),
+        Ok(page) => Err(Failure::new(format!(
+            "expected `list` with a limit of zero to fail as Invalid, but it returned {page:?}"
+        ))),
         Err(error) => {
-            ensure_eq!(error.kind(), kv_core::ErrorKind::Invalid, "the kind of the error");
+            ensure_eq!(
+                error.kind(),
+                kv_core::ErrorKind::Invalid,
+                "the kind of the error of `list` with a limit of zero"
+            );
             Ok(())
         }
     }

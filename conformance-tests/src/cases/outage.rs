@@ -1,4 +1,4 @@
-//! A backend that is away for a while, and comes back.
+//! A backend that is unreachable for a while.
 
 use std::time::Duration;
 
@@ -13,40 +13,40 @@ use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 use crate::history::{Workload, linearizable};
 use crate::tasks::clients;
-use crate::watcher::{Listener, Watcher};
+use crate::watcher::{Subscriber, Watcher};
 
-const AWAY: Need = Need::Outage;
+const OUTAGE: Need = Need::Outage;
 
 cases! { outage, Shared:
-    calls_end_in_time: "E-2" [AWAY] "while the backend is away every call ends within its deadline";
-    reads_are_not_answered: "E-1" [AWAY] "while the backend is away a read is an error: neither an entry nor its absence";
-    errors_say_what_to_do: "E-1" [AWAY] "while the backend is away reads are Unavailable, and writes Unavailable or Indeterminate";
-    writes_tell_what_became_of_them: "E-1" [AWAY, Need::Has(Capability::Versions)]
-        "an Unavailable write has not happened, and an Indeterminate one is found by the version that its error names";
-    the_same_handle_works_again: "E-2" [AWAY] "once the backend is back, the handle that saw it go works as before";
-    it_finds_its_entries_again: "G-2" [AWAY] "after an outage the store has what it had before, and nothing of another";
-    increments_count_once: "C-1" [AWAY, Need::Has(Capability::Counters)]
-        "over outages, a counter has every increment that was acknowledged, and at most those that may have happened";
-    watchers_are_told: "W-3" [AWAY, Need::Has(Capability::Watch)]
-        "a watcher that lived through an outage is told of a gap, or goes on hearing of every write";
-    subscribers_are_told: "P-1" [AWAY, Need::Has(Capability::Messages)]
-        "a subscriber that lived through an outage is told of a gap, or goes on getting every message";
-    histories_are_linearizable: "G-2" [AWAY, Need::KeepsAll]
-        "recorded histories over outages have an order that explains every answer";
-    histories_with_conditions_are_linearizable: "G-2" [AWAY, Need::Has(Capability::Conditions), Need::KeepsAll]
-        "recorded histories under conditions over outages have an order that explains every answer";
+    calls_end_in_time: "E-2" [OUTAGE] "while the backend is unreachable, every call ends within its timeout";
+    reads_are_not_answered: "E-1" [OUTAGE] "while the backend is unreachable, a read fails: it returns neither an entry nor none";
+    errors_say_what_to_do: "E-1" [OUTAGE] "while the backend is unreachable, reads fail as Unavailable, and writes as Unavailable or Indeterminate";
+    writes_tell_what_became_of_them: "E-1" [OUTAGE, Need::Has(Capability::Versions)]
+        "an Unavailable write had no effect, and the entry of an Indeterminate one has the version in its error";
+    the_same_handle_works_again: "E-2" [OUTAGE] "a handle works again after an outage";
+    it_finds_its_entries_again: "G-2" [OUTAGE] "after an outage the store has its entries from before";
+    increments_count_once: "C-1" [OUTAGE, Need::Has(Capability::Counters)]
+        "after outages, a counter has every acknowledged increment, and at most the Indeterminate ones in addition";
+    watchers_are_told: "W-3" [OUTAGE, Need::Has(Capability::Watch)]
+        "after an outage a watcher gets a gap, or goes on to get every change";
+    subscribers_are_told: "P-1" [OUTAGE, Need::Has(Capability::Messages)]
+        "after an outage a subscriber gets a gap, or goes on to get every message";
+    histories_are_linearizable: "G-2" [OUTAGE, Need::KeepsAll]
+        "recorded histories over outages are linearizable: some order explains every answer";
+    histories_with_conditions_are_linearizable: "G-2" [OUTAGE, Need::Has(Capability::Conditions), Need::KeepsAll]
+        "recorded histories under conditions over outages are linearizable: some order explains every answer";
 }
 
-/// The deadlines of clause E-2 for connecting and for an operation, and room for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The timeouts of clause E-2 for connecting and for an operation, plus a margin for a busy machine.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a store may take to notice that its backend is back.
-const RECOVERY: Duration = Duration::from_secs(30);
+/// Timeout for a store to notice that its backend is reachable again.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A call by name, whether it writes, and what it comes to.
+/// A call: its name, true if it writes, and its future.
 type Call<'c> = (&'static str, bool, BoxFuture<'c, Result<(), Error>>);
 
-/// Every call of the store.
+/// Every call that the store supports.
 fn calls(cx: &Context) -> Vec<Call<'_>> {
     let store = cx.store();
     let mut calls: Vec<Call<'_>> = vec![
@@ -81,18 +81,20 @@ fn calls(cx: &Context) -> Vec<Call<'_>> {
     calls
 }
 
-/// Makes every call side by side and gives what each came to.
+/// Makes every call concurrently and returns the results.
 async fn all_calls(cx: &Context) -> Result<Vec<(&'static str, bool, Result<(), Error>)>, Failure> {
     let timed = calls(cx).into_iter().map(|(name, writes, call)| async move {
-        match tokio::time::timeout(PATIENCE, call).await {
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
             Ok(result) => Ok((name, writes, result)),
-            Err(_) => Err(Failure::new(format!("{name} has not ended {PATIENCE:?} after the backend was cut off"))),
+            Err(_) => Err(Failure::new(format!(
+                "`{name}` did not end within {CALL_TIMEOUT:?} while the backend was unreachable"
+            ))),
         }
     });
     join_all(timed).await.into_iter().collect()
 }
 
-/// Heals the link and waits until the store has noticed.
+/// Heals the link and waits until the store works again.
 async fn recover(cx: &Context) -> Verdict {
     cx.heal().await?;
     let again = async {
@@ -100,13 +102,16 @@ async fn recover(cx: &Context) -> Verdict {
             cx.wait(Duration::from_millis(20)).await;
         }
     };
-    let is_back = tokio::time::timeout(RECOVERY, again).await;
-    ensure!(is_back.is_ok(), "the backend is back, and after {RECOVERY:?} the same handle still fails");
+    let is_back = tokio::time::timeout(RECOVERY_TIMEOUT, again).await;
+    ensure!(
+        is_back.is_ok(),
+        "the backend is reachable again, but `get` of the same handle still fails after {RECOVERY_TIMEOUT:?}"
+    );
     Ok(())
 }
 
-/// Three short outages.
-async fn come_and_go(cx: &Context) -> Verdict {
+/// Makes three short outages.
+async fn three_outages(cx: &Context) -> Verdict {
     for _ in 0..3 {
         cx.cut().await?;
         cx.wait(Duration::from_millis(30)).await;
@@ -127,7 +132,10 @@ async fn reads_are_not_answered(cx: Context) -> Verdict {
     cx.set(["k"], "v").await?;
     cx.cut().await?;
     for (name, writes, result) in all_calls(&cx).await? {
-        ensure!(writes || result.is_err(), "{name} gave an answer while the backend was away");
+        ensure!(
+            writes || result.is_err(),
+            "`{name}` succeeded while the backend was unreachable, but a read should fail"
+        );
     }
     recover(&cx).await
 }
@@ -137,12 +145,12 @@ async fn errors_say_what_to_do(cx: Context) -> Verdict {
     cx.cut().await?;
     for (name, writes, result) in all_calls(&cx).await? {
         let Err(error) = result else {
-            ensure!(!writes, "{name} was acknowledged while the backend was away");
+            ensure!(!writes, "`{name}` was acknowledged while the backend was unreachable");
             continue;
         };
         ensure!(
             error.is_retryable() || (writes && error.maybe_applied()),
-            "{name} while the backend is away is `{error}`, and should be Unavailable{}",
+            "expected `{name}` to fail as Unavailable{} while the backend is unreachable, but its error is `{error}`",
             if writes { " or Indeterminate" } else { "" }
         );
     }
@@ -158,19 +166,25 @@ async fn writes_tell_what_became_of_them(cx: Context) -> Verdict {
     })
     .await?;
     recover(&cx).await?;
-    // What was on its way when the backend came back has time to arrive.
+    // A write that was in flight when the backend came back has time to arrive.
     cx.wait(Duration::from_millis(100)).await;
     for (client, result) in results.into_iter().enumerate() {
         let found = cx.store().get(&key(["client", &client.to_string()])).await?;
         match result {
-            Ok(_) => return Err(Failure::new("a set was acknowledged while the backend was away")),
+            Ok(_) => return Err(Failure::new("`set` was acknowledged while the backend was unreachable")),
             Err(error) if error.maybe_applied() => {
-                let named = error.attempted_version();
-                ensure!(named.is_some(), "an Indeterminate set names no version: `{error}`");
+                let attempted = error.attempted_version();
+                ensure!(attempted.is_some(), "the error of an Indeterminate `set` has no version: `{error}`");
                 let found = found.and_then(|entry| entry.version);
-                ensure!(found.is_none() || found == named, "the entry of an Indeterminate set has another version");
+                ensure!(
+                    found.is_none() || found == attempted,
+                    "`get` after an Indeterminate `set` returned the version {found:?}, but the error had {attempted:?}"
+                );
             }
-            Err(error) => ensure!(found.is_none(), "`{error}` says that nothing happened, and the entry is there"),
+            Err(error) => ensure!(
+                found.is_none(),
+                "`set` failed with `{error}`, which means that nothing was written, but `get` found the entry"
+            ),
         }
     }
     Ok(())
@@ -183,9 +197,12 @@ async fn the_same_handle_works_again(cx: Context) -> Verdict {
         all_calls(&cx).await?;
         recover(&cx).await?;
         for (name, _, result) in all_calls(&cx).await? {
-            // A slow answer to a call of before may end one call more.
+            // A late answer to a call from before the outage may fail one more call.
             if let Err(error) = result {
-                ensure!(error.is_retryable(), "{name} after the outage: {error}");
+                ensure!(
+                    error.is_retryable(),
+                    "expected `{name}` to succeed or fail as Unavailable after the outage, but its error is `{error}`"
+                );
             }
         }
         for at in 0..20 {
@@ -204,39 +221,42 @@ async fn it_finds_its_entries_again(cx: Context) -> Verdict {
     }
     for _ in 0..2 {
         cx.cut().await?;
-        let _ = tokio::time::timeout(PATIENCE, cx.store().get(&key(["before", "0"]))).await;
+        let _ = tokio::time::timeout(CALL_TIMEOUT, cx.store().get(&key(["before", "0"]))).await;
         recover(&cx).await?;
     }
     for at in 0..20 {
         cx.expect(["before", &at.to_string()], format!("value {at}")).await?;
     }
     if cx.has(Capability::List) {
-        ensure_eq!(cx.keys(["before"]).await?.len(), 20, "the number of keys that are listed after the outage");
+        ensure_eq!(cx.keys(["before"]).await?.len(), 20, "the number of keys that `list` returned after the outage");
     }
     Ok(())
 }
 
 async fn increments_count_once(cx: Context) -> Verdict {
-    let at_work = clients(&cx, 6, |cx, _| async move {
+    let counting = clients(&cx, 6, |cx, _| async move {
         let (mut acknowledged, mut possible) = (0, 0);
         for _ in 0..40 {
             match cx.store().increment(&key(["n"]), 1, &IncrementOptions::default()).await {
                 Ok(_) => acknowledged += 1,
                 Err(error) if error.maybe_applied() => possible += 1,
-                Err(error) => ensure!(error.is_retryable(), "an increment over an outage: {error}"),
+                Err(error) => ensure!(
+                    error.is_retryable(),
+                    "expected `increment` to fail as Unavailable or Indeterminate during an outage, not with `{error}`"
+                ),
             }
             cx.wait(Duration::from_millis(3)).await;
         }
         Ok((acknowledged, possible))
     });
-    let (counts, outages) = tokio::join!(at_work, come_and_go(&cx));
+    let (counts, outages) = tokio::join!(counting, three_outages(&cx));
     outages?;
     let (acknowledged, possible) =
         counts?.into_iter().fold((0, 0), |(all, may), (acknowledged, possible)| (all + acknowledged, may + possible));
     let counted: i64 = cx.store().increment(&key(["n"]), 0, &IncrementOptions::default()).await?;
     ensure!(
         (acknowledged..=acknowledged + possible).contains(&counted),
-        "{acknowledged} increments were acknowledged and {possible} more are possible, and the counter says {counted}"
+        "expected {acknowledged} acknowledged and up to {possible} Indeterminate increments, but found {counted}"
     );
     Ok(())
 }
@@ -244,62 +264,62 @@ async fn increments_count_once(cx: Context) -> Verdict {
 async fn watchers_are_told(cx: Context) -> Verdict {
     let mut watcher = Watcher::start(cx.store(), WatchQuery::prefix(key(["k"]))).await?;
     cx.set(["k"], "before").await?;
-    watcher.hears_set(&key(["k"]), "before").await?;
+    watcher.expect_set(&key(["k"]), "before").await?;
     cx.cut().await?;
-    let _ = tokio::time::timeout(PATIENCE, cx.store().get(&key(["k"]))).await;
+    let _ = tokio::time::timeout(CALL_TIMEOUT, cx.store().get(&key(["k"]))).await;
     recover(&cx).await?;
-    let rounds = RECOVERY.as_secs();
+    let rounds = RECOVERY_TIMEOUT.as_secs();
     for round in 0..rounds {
         let value = format!("after {round}");
         cx.set(["k"], value.clone()).await?;
-        let Ok(heard) = tokio::time::timeout(Duration::from_secs(1), watcher.next()).await else { continue };
-        match heard? {
+        let Ok(event) = tokio::time::timeout(Duration::from_secs(1), watcher.next()).await else { continue };
+        match event? {
             Some(WatchEvent::Gap { .. }) => return Ok(()),
-            // What it heard is true, and of this round or one before.
+            // The event is correct, and of this round or an earlier one.
             Some(WatchEvent::Set { entry: Some(entry), .. }) if entry.value.starts_with(b"after") => return Ok(()),
             Some(_) => {}
-            None => return Err(Failure::new("the watch ended with the outage, and the store is open")),
+            None => return Err(Failure::new("the watch stream ended during the outage although the store is open")),
         }
     }
-    Err(Failure::new(format!("after the outage the watcher heard neither of a gap nor of {rounds} writes")))
+    Err(Failure::new(format!("the watch reported neither a gap nor any of {rounds} writes after the outage")))
 }
 
 async fn subscribers_are_told(cx: Context) -> Verdict {
     let channel = key(["c"]);
-    let mut listener = Listener::start(cx.store(), &channel).await?;
+    let mut subscriber = Subscriber::start(cx.store(), &channel).await?;
     cx.store().publish(&channel, "before".into()).await?;
-    listener.hears(&channel, "before").await?;
+    subscriber.expect_message(&channel, "before").await?;
     cx.cut().await?;
-    let _ = tokio::time::timeout(PATIENCE, cx.store().publish(&channel, "lost".into())).await;
+    let _ = tokio::time::timeout(CALL_TIMEOUT, cx.store().publish(&channel, "lost".into())).await;
     recover(&cx).await?;
-    let rounds = RECOVERY.as_secs();
+    let rounds = RECOVERY_TIMEOUT.as_secs();
     for round in 0..rounds {
-        // What publishes may have to connect again.
+        // The publishing handle may have to reconnect.
         let _ = cx.store().publish(&channel, format!("after {round}").into()).await;
-        let Ok(heard) = tokio::time::timeout(Duration::from_secs(1), listener.next()).await else { continue };
-        match heard? {
+        let Ok(event) = tokio::time::timeout(Duration::from_secs(1), subscriber.next()).await else { continue };
+        match event? {
             Some(MessageEvent::Gap { .. }) => return Ok(()),
             Some(MessageEvent::Message(message)) if message.payload.starts_with(b"after") => return Ok(()),
             Some(_) => {}
-            None => return Err(Failure::new("the subscription ended with the outage, and the store is open")),
+            None => return Err(Failure::new("the subscription ended during the outage although the store is open")),
         }
     }
-    Err(Failure::new(format!("after the outage the subscriber got neither a gap nor any of {rounds} messages")))
+    Err(Failure::new(format!("the subscriber got neither a gap nor any of {rounds} messages after the outage")))
 }
 
 async fn histories_are_linearizable(cx: Context) -> Verdict {
-    is_linearizable(&cx, Workload::PLAIN).await
+    linearizable_over_outages(&cx, Workload::PLAIN).await
 }
 
 async fn histories_with_conditions_are_linearizable(cx: Context) -> Verdict {
-    is_linearizable(&cx, Workload::PLAIN.with_conditions()).await
+    linearizable_over_outages(&cx, Workload::PLAIN.with_conditions()).await
 }
 
-async fn is_linearizable(cx: &Context, workload: Workload) -> Verdict {
+async fn linearizable_over_outages(cx: &Context, workload: Workload) -> Verdict {
     let handles = [cx.store().clone()];
-    // A fast store is through before the first outage, unless that was there first.
+    // A fast store would finish before the first outage, so the first outage starts before it.
     cx.cut().await?;
-    let (history, outages) = tokio::join!(linearizable(cx, &handles, workload), come_and_go(cx));
+    let (history, outages) = tokio::join!(linearizable(cx, &handles, workload), three_outages(cx));
     outages?;
     history
 }

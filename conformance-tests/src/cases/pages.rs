@@ -1,25 +1,25 @@
-//! Lists in pages.
+//! `list` in pages.
 
 use kv_core::{Capability, Key, KvStore, ListQuery};
 
-use super::list::{lists, model, names, tree, write};
+use super::tree::{expect_list, expected_keys, keys_of, tree, write};
 use crate::case::{Need, cases};
 use crate::context::{Context, key};
 use crate::failure::{Verdict, ensure, ensure_eq};
 
 cases! { pages, List:
-    of_every_size: "L-1" [Need::Has(Capability::List)] "pages of 1, 2, 3, n-1, n and n+1 keys bring every key once";
-    of_every_size_reversed: "L-1" [Need::Has(Capability::List)] "reversed pages of every size bring every key once";
-    hold_at_most_the_limit: "L-3" [Need::Has(Capability::List)] "no page has more items than its limit";
-    a_limit_beyond_everything: "L-1" [Need::Has(Capability::List)] "a limit larger than the store, up to the largest number, is no limit";
-    resume_after_a_deleted_key: "L-1" [Need::Has(Capability::List)] "a list goes on where it was although the key at which it stopped is gone";
-    resume_sees_what_came: "L-2" [Need::Has(Capability::List)] "a list goes on with what was written ahead of it, and not with what was written behind";
-    resume_after_everything_went: "L-1" [Need::Has(Capability::List)] "a list that goes on in an emptied store ends";
-    end_at_their_bytes: "L-3" [Need::Has(Capability::List)] "a page ends when its values have as many bytes as were asked for";
-    one_large_value_is_a_page: "L-3" [Need::Has(Capability::List)] "a value larger than a page is listed all the same";
-    of_bytes_reversed: "L-3" [Need::Has(Capability::List)] "reversed pages end at their bytes, too";
-    of_bytes_and_limits: "L-3" [Need::Has(Capability::List)] "with a limit and a number of bytes, whichever comes first ends the page";
-    by_default_have_an_end: "L-3" [Need::Has(Capability::List), Need::KeepsAll] "a list of many mebibytes does not come as one page";
+    of_every_size: "L-1" [Need::Has(Capability::List)] "pages of 1, 2, 3, n-1, n and n+1 keys return every key once";
+    of_every_size_reversed: "L-1" [Need::Has(Capability::List)] "reversed pages of every size return every key once";
+    hold_at_most_the_limit: "L-3" [Need::Has(Capability::List)] "no page has more items than the limit";
+    a_limit_beyond_everything: "L-1" [Need::Has(Capability::List)] "a limit larger than the number of keys, up to `usize::MAX`, returns all keys";
+    resume_after_a_deleted_key: "L-1" [Need::Has(Capability::List)] "`list` resumes after the key of the last page, also if that key was deleted";
+    resume_sees_what_came: "L-2" [Need::Has(Capability::List)] "a resumed `list` returns keys that were written after its position, and none before it";
+    resume_after_everything_went: "L-1" [Need::Has(Capability::List)] "a `list` that resumes in a cleared store ends";
+    end_at_their_bytes: "L-3" [Need::Has(Capability::List)] "a page ends when its values reach `max_page_bytes`";
+    one_large_value_is_a_page: "L-3" [Need::Has(Capability::List)] "a value larger than `max_page_bytes` is returned";
+    of_bytes_reversed: "L-3" [Need::Has(Capability::List)] "reversed pages end at `max_page_bytes`";
+    of_bytes_and_limits: "L-3" [Need::Has(Capability::List)] "with `limit` and `max_page_bytes`, whichever is reached first ends the page";
+    by_default_have_an_end: "L-3" [Need::Has(Capability::List), Need::KeepsAll] "by default, many mebibytes are not returned as one page";
 }
 
 async fn of_every_size(cx: Context) -> Verdict {
@@ -35,9 +35,9 @@ async fn of_every_size_reversed(cx: Context) -> Verdict {
 async fn every_size(cx: &Context, query: &ListQuery) -> Verdict {
     let keys = tree();
     write(cx, &keys).await?;
-    let all = model(&keys, query).len();
+    let all = expected_keys(&keys, query).len();
     for size in [1, 2, 3, all - 1, all, all + 1] {
-        lists(cx, &keys, query.clone().with_limit(size)).await?;
+        expect_list(cx, &keys, query.clone().with_limit(size)).await?;
     }
     Ok(())
 }
@@ -49,7 +49,11 @@ async fn hold_at_most_the_limit(cx: Context) -> Verdict {
         let mut query = ListQuery::default().with_limit(limit);
         loop {
             let page = cx.store().list(&query).await?;
-            ensure!(page.items.len() <= limit, "a page of at most {limit} has {} items", page.items.len());
+            ensure!(
+                page.items.len() <= limit,
+                "`list` with a limit of {limit} returned a page of {} items",
+                page.items.len()
+            );
             let Some(next) = page.next else { break };
             query = query.resume(next);
         }
@@ -61,9 +65,9 @@ async fn a_limit_beyond_everything(cx: Context) -> Verdict {
     let keys = tree();
     write(&cx, &keys).await?;
     for limit in [1_000, usize::from(u16::MAX) + 1, usize::MAX / 2, usize::MAX - 1, usize::MAX] {
-        lists(&cx, &keys, ListQuery::default().with_limit(limit)).await?;
+        expect_list(&cx, &keys, ListQuery::default().with_limit(limit)).await?;
     }
-    lists(&cx, &keys, ListQuery::default().with_max_page_bytes(usize::MAX)).await
+    expect_list(&cx, &keys, ListQuery::default().with_max_page_bytes(usize::MAX)).await
 }
 
 async fn resume_after_a_deleted_key(cx: Context) -> Verdict {
@@ -72,11 +76,11 @@ async fn resume_after_a_deleted_key(cx: Context) -> Verdict {
         write(&cx, &keys).await?;
         let mut query = ListQuery::default().with_limit(3);
         query.reverse = reverse;
-        let expected = model(&keys, &query);
+        let expected = expected_keys(&keys, &query);
         let mut found = Vec::new();
         loop {
             let page = cx.store().list(&query).await?;
-            found.extend(names(&page.items));
+            found.extend(keys_of(&page.items));
             for item in &page.items {
                 cx.delete(&item.key).await?;
             }
@@ -84,7 +88,7 @@ async fn resume_after_a_deleted_key(cx: Context) -> Verdict {
             cx.delete(&next).await?;
             query = query.resume(next);
         }
-        ensure_eq!(found, expected, "what was listed while it was deleted page by page");
+        ensure_eq!(found, expected, "the keys that `list` returned while each page was deleted");
     }
     Ok(())
 }
@@ -97,20 +101,28 @@ async fn resume_sees_what_came(cx: Context) -> Verdict {
     let mut first = Vec::new();
     let mut page = cx.store().list(&query).await?;
     let rest = loop {
-        first.extend(names(&page.items));
+        first.extend(keys_of(&page.items));
         match page.next {
             Some(next) if first.len() >= 2 => break query.resume(next),
             Some(next) => page = cx.store().list(&query.clone().resume(next)).await?,
-            None => return Err(crate::failure::Failure::new("four keys in pages of two ended too early")),
+            None => {
+                return Err(crate::failure::Failure::new(
+                    "`list` of four keys in pages of two ended before the second page",
+                ));
+            }
         }
     };
-    ensure_eq!(first, [key(["k", "b"]), key(["k", "d"])], "the first page");
+    ensure_eq!(first, [key(["k", "b"]), key(["k", "d"])], "the keys of the first page that `list` returned");
     for name in ["a", "c", "e", "z"] {
         cx.set(["k", name], "v").await?;
     }
     cx.delete(["k", "f"]).await?;
-    let listed = names(&cx.list_all(rest).await?);
-    ensure_eq!(listed, [key(["k", "e"]), key(["k", "h"]), key(["k", "z"])], "the rest of the list");
+    let listed = keys_of(&cx.list_all(rest).await?);
+    ensure_eq!(
+        listed,
+        [key(["k", "e"]), key(["k", "h"]), key(["k", "z"])],
+        "the keys that the resumed `list` returned"
+    );
     Ok(())
 }
 
@@ -121,13 +133,17 @@ async fn resume_after_everything_went(cx: Context) -> Verdict {
     let page = cx.store().list(&query).await?;
     cx.store().clear(&kv_core::KeyPrefix::ALL).await?;
     if let Some(next) = page.next {
-        ensure_eq!(cx.list_all(query.resume(next)).await?, [], "the rest of a list whose keys are gone");
+        ensure_eq!(
+            cx.list_all(query.resume(next)).await?,
+            [],
+            "the items that the resumed `list` returned after `clear`"
+        );
     }
     Ok(())
 }
 
-/// Twenty values of a thousand bytes.
-async fn thousands(cx: &Context) -> Result<Vec<Key>, crate::failure::Failure> {
+/// Writes twenty values of 1,000 bytes and returns their keys.
+async fn write_twenty_values(cx: &Context) -> Result<Vec<Key>, crate::failure::Failure> {
     let keys: Vec<Key> = (0..20).map(|at| key(["k", &format!("{at:02}")])).collect();
     for key in &keys {
         cx.set(key, vec![b'x'; 1_000]).await?;
@@ -135,34 +151,39 @@ async fn thousands(cx: &Context) -> Result<Vec<Key>, crate::failure::Failure> {
     Ok(keys)
 }
 
-/// Fails unless each page stops once its values have this many bytes, and all of them together are the list.
-async fn bounded(cx: &Context, query: ListQuery, expected: &[Key]) -> Verdict {
+/// Fails unless each page ends when its values reach `max_page_bytes`, and all pages together are the expected list.
+async fn expect_pages_within_bytes(cx: &Context, query: ListQuery, expected: &[Key]) -> Verdict {
     let (mut query, mut found) = (query, Vec::new());
     loop {
         let page = cx.store().list(&query).await?;
         let sizes: Vec<usize> = page.items.iter().filter_map(|item| Some(item.entry.as_ref()?.value.len())).collect();
-        ensure_eq!(sizes.len(), page.items.len(), "how many items of a page have entries");
-        // The item with which a page ends may be the one that fills it.
-        let but_the_last: usize = sizes.iter().rev().skip(1).sum();
+        ensure_eq!(sizes.len(), page.items.len(), "the number of items of a page that have entries");
+        // The last item of a page may be the one that fills it.
+        let all_but_last: usize = sizes.iter().rev().skip(1).sum();
         ensure!(
-            but_the_last < query.max_page_bytes.max(1),
-            "a page of at most {} bytes has {sizes:?}",
+            all_but_last < query.max_page_bytes.max(1),
+            "`list` with `max_page_bytes` of {} returned a page with values of {sizes:?} bytes",
             query.max_page_bytes
         );
-        ensure!(query.limit.is_none_or(|limit| sizes.len() <= limit), "a page has more items than its limit");
-        found.extend(names(&page.items));
-        ensure!(found.len() <= expected.len(), "the pages have more than there is");
+        ensure!(
+            query.limit.is_none_or(|limit| sizes.len() <= limit),
+            "`list` with a limit of {:?} returned a page of {} items",
+            query.limit,
+            sizes.len()
+        );
+        found.extend(keys_of(&page.items));
+        ensure!(found.len() <= expected.len(), "`list` returned more keys than exist");
         let Some(next) = page.next else { break };
         query = query.resume(next);
     }
-    ensure_eq!(found, expected, "what all pages together list");
+    ensure_eq!(found, expected, "the keys of all pages that `list` returned");
     Ok(())
 }
 
 async fn end_at_their_bytes(cx: Context) -> Verdict {
-    let keys = thousands(&cx).await?;
+    let keys = write_twenty_values(&cx).await?;
     for bytes in [1, 999, 1_000, 1_001, 3_500, 19_999, 20_000, 1 << 20] {
-        bounded(&cx, ListQuery::new(key(["k"])).with_max_page_bytes(bytes), &keys).await?;
+        expect_pages_within_bytes(&cx, ListQuery::new(key(["k"])).with_max_page_bytes(bytes), &keys).await?;
     }
     Ok(())
 }
@@ -173,24 +194,26 @@ async fn one_large_value_is_a_page(cx: Context) -> Verdict {
         cx.set(key, vec![b'x'; 100_000]).await?;
     }
     for bytes in [0, 1, 50_000] {
-        bounded(&cx, ListQuery::default().with_max_page_bytes(bytes), &keys).await?;
+        expect_pages_within_bytes(&cx, ListQuery::default().with_max_page_bytes(bytes), &keys).await?;
     }
     Ok(())
 }
 
 async fn of_bytes_reversed(cx: Context) -> Verdict {
-    let mut keys = thousands(&cx).await?;
+    let mut keys = write_twenty_values(&cx).await?;
     keys.reverse();
     for bytes in [1, 1_000, 3_500] {
-        bounded(&cx, ListQuery::new(key(["k"])).with_max_page_bytes(bytes).with_reverse(), &keys).await?;
+        expect_pages_within_bytes(&cx, ListQuery::new(key(["k"])).with_max_page_bytes(bytes).with_reverse(), &keys)
+            .await?;
     }
     Ok(())
 }
 
 async fn of_bytes_and_limits(cx: Context) -> Verdict {
-    let keys = thousands(&cx).await?;
+    let keys = write_twenty_values(&cx).await?;
     for (bytes, limit) in [(3_500, 2), (3_500, 10), (1, 7), (1 << 20, 7)] {
-        bounded(&cx, ListQuery::new(key(["k"])).with_max_page_bytes(bytes).with_limit(limit), &keys).await?;
+        expect_pages_within_bytes(&cx, ListQuery::new(key(["k"])).with_max_page_bytes(bytes).with_limit(limit), &keys)
+            .await?;
     }
     Ok(())
 }
@@ -200,5 +223,5 @@ async fn by_default_have_an_end(cx: Context) -> Verdict {
     for key in &keys {
         cx.set(key, vec![b'x'; 1 << 20]).await?;
     }
-    bounded(&cx, ListQuery::new(key(["k"])), &keys).await
+    expect_pages_within_bytes(&cx, ListQuery::new(key(["k"])), &keys).await
 }

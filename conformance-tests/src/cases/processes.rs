@@ -1,4 +1,4 @@
-//! One store in two processes: what one writes, the other has. The cases are those of two handles in one process.
+//! One store in two processes: each sees the writes of the other. The cases are those of two handles in one process.
 
 use kv_core::Capability;
 
@@ -18,28 +18,28 @@ const VERSIONS: Need = Need::Has(Capability::Versions);
 const WATCH: Need = Need::WatchShared;
 
 cases! { processes, Shared:
-    writes_are_seen_at_once: "G-2" [TWO] "what one process was acknowledged the other reads, in turns and both ways";
-    entries_are_the_same: "G-1" [TWO] "two processes show the same value, version and deadline";
-    expiry_is_the_same: "T-4" [TWO] "an entry that one process wrote expires for the other";
-    batches_are_seen: "G-2" [TWO] "what one process wrote with set_many the other has, and deletes with delete_many";
-    lists_are_the_same: "L-1" [TWO, LIST] "two processes list the same, and one clears what the other wrote";
-    touch_is_seen: "T-5" [TWO, TOUCH] "a touch by one process moves the deadline for the other";
-    conditions_hold_across: "S-2" [TWO, CONDITIONS] "a condition is judged over what the other process wrote";
-    versions_hold_across: "S-3" [TWO, CONDITIONS, VERSIONS] "a version that one process gave fits in the other, until either writes";
-    one_of_all_creators_wins: "S-4" [TWO, CONDITIONS] "of concurrent creators in two processes exactly one stores";
-    swaps_lose_no_update: "S-4" [TWO, CONDITIONS, Need::KeepsAll] "writers in two processes under value conditions count exactly";
-    increments_are_exact: "C-1" [TWO, COUNTERS, Need::KeepsAll] "increments in two processes count exactly";
-    transactions_hold_across: "X-1" [TWO, TRANSACTIONS] "a transaction in one process checks and changes what the other has";
-    transactions_lose_no_update: "X-1" [TWO, TRANSACTIONS, Need::KeepsAll] "transactions in two processes count two keys exactly, and readers see no half";
-    changes_are_heard: "W-1" [TWO, WATCH] "a watcher in one process hears of every write in the other";
-    messages_are_heard: "P-2" [TWO, MESSAGES] "a subscriber in one process gets messages of the other";
-    a_dropped_handle_leaves_the_other: "R-3" [TWO] "dropping the handle of one process leaves the other and all entries";
-    histories_are_linearizable: "G-2" [TWO, Need::KeepsAll] "recorded histories in two processes have an order that explains every answer";
-    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories under conditions in two processes have an order that explains every answer";
-    histories_with_expiry_are_linearizable: "T-4" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of expiring keys in two processes have an order that explains every answer";
+    writes_are_seen_at_once: "G-2" [TWO] "a process reads every acknowledged write of the other one, in both directions";
+    entries_are_the_same: "G-1" [TWO] "two processes return the same value, version and deadline";
+    expiry_is_the_same: "T-4" [TWO] "an entry that one process wrote expires in both";
+    batches_are_seen: "G-2" [TWO] "a process reads what the other one wrote with `set_many`, and deletes it with `delete_many`";
+    lists_are_the_same: "L-1" [TWO, LIST] "two processes list the same entries, and one clears what the other wrote";
+    touch_is_seen: "T-5" [TWO, TOUCH] "`touch` in one process moves the deadline in the other";
+    conditions_hold_across: "S-2" [TWO, CONDITIONS] "a condition is checked against what the other process wrote";
+    versions_hold_across: "S-3" [TWO, CONDITIONS, VERSIONS] "a version that one process returned holds in the other, until either writes";
+    one_of_all_creators_wins: "S-4" [TWO, CONDITIONS] "of concurrent creators in two processes exactly one is stored";
+    swaps_lose_no_update: "S-4" [TWO, CONDITIONS, Need::KeepsAll] "concurrent writers in two processes, under value conditions, count exactly";
+    increments_are_exact: "C-1" [TWO, COUNTERS, Need::KeepsAll] "concurrent increments in two processes count exactly";
+    transactions_hold_across: "X-1" [TWO, TRANSACTIONS] "a transaction in one process checks and changes what the other one wrote";
+    transactions_lose_no_update: "X-1" [TWO, TRANSACTIONS, Need::KeepsAll] "concurrent transactions in two processes count two keys exactly, and readers see no partial transaction";
+    changes_are_heard: "W-1" [TWO, WATCH] "a watcher in one process gets every change in the other";
+    messages_are_heard: "P-2" [TWO, MESSAGES] "a subscriber in one process gets the messages of the other";
+    a_dropped_handle_leaves_the_other: "R-3" [TWO] "dropping the handle of one process does not affect the other or any entry";
+    histories_are_linearizable: "G-2" [TWO, Need::KeepsAll] "recorded histories in two processes are linearizable: some order explains every answer";
+    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories under conditions in two processes are linearizable: some order explains every answer";
+    histories_with_expiry_are_linearizable: "T-4" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of expiring keys in two processes are linearizable: some order explains every answer";
 }
 
-/// Each case as it stands in [`shared`], with its second handle in another process.
+/// Runs each case of [`shared`] with its second handle in another process.
 macro_rules! across {
     ($($name:ident)+) => {
         $(async fn $name(cx: Context) -> Verdict {

@@ -1,4 +1,4 @@
-//! Conditions under contention: of many who try, exactly one gets through.
+//! Conditions under contention: of many concurrent attempts, exactly one succeeds.
 
 use std::collections::HashSet;
 
@@ -14,37 +14,45 @@ const CONDITIONS: Need = Need::Has(Capability::Conditions);
 const VERSIONS: Need = Need::Has(Capability::Versions);
 
 cases! { races, Conditions:
-    one_of_twenty_creators_wins: "S-4" [CONDITIONS] "of 20 concurrent creators of a key exactly one stores, and its value stays";
-    one_creator_wins_after_each_delete: "S-4" [CONDITIONS] "creators and deleters of one key alternate: never two creations without a deletion between";
-    one_of_many_swappers_wins: "S-4" [CONDITIONS] "of 20 concurrent sets under the same value exactly one stores";
-    one_holder_of_a_version_wins: "S-4" [CONDITIONS, VERSIONS] "of 20 concurrent sets and deletes under the same version exactly one happens";
+    one_of_twenty_creators_wins: "S-4" [CONDITIONS] "of 20 concurrent creators of a key exactly one is stored, and its value stays";
+    one_creator_wins_after_each_delete: "S-4" [CONDITIONS] "concurrent creations and deletions of one key alternate: no two creations without a deletion between them";
+    one_of_many_swappers_wins: "S-4" [CONDITIONS] "of 20 concurrent sets under the same value exactly one is stored";
+    one_holder_of_a_version_wins: "S-4" [CONDITIONS, VERSIONS] "of 20 concurrent sets and deletes under the same version exactly one succeeds";
     one_of_many_deleters_wins: "S-4" [CONDITIONS] "of 20 concurrent deletes under the same value exactly one removes the entry";
     swaps_by_value_lose_no_update: "S-4" [CONDITIONS, Need::KeepsAll] "8 writers with 100 increments each under value conditions count to exactly 800";
     sixteen_writers_count_to_eight_thousand: "S-4" [CONDITIONS, VERSIONS, Need::KeepsAll] "16 writers with 500 increments each under version conditions count to exactly 8,000";
-    plain_writes_and_swaps_lose_no_update: "S-4" [CONDITIONS, VERSIONS, Need::KeepsAll] "a plain set between read and conditional write makes the latter fail";
-    histories_are_linearizable: "G-2" [CONDITIONS, Need::KeepsAll] "recorded histories of get, set and delete under conditions have an order that explains every answer";
-    histories_with_expiry_are_linearizable: "T-1" [CONDITIONS, Need::KeepsAll] "recorded histories under conditions on expiring keys have an order that explains every answer";
+    plain_writes_and_swaps_lose_no_update: "S-4" [CONDITIONS, VERSIONS, Need::KeepsAll] "a plain `set` between a read and a conditional write makes the conditional write fail";
+    histories_are_linearizable: "G-2" [CONDITIONS, Need::KeepsAll] "recorded histories of get, set and delete under conditions are linearizable: some order explains every answer";
+    histories_with_expiry_are_linearizable: "T-1" [CONDITIONS, Need::KeepsAll] "recorded histories under conditions on expiring keys are linearizable: some order explains every answer";
 }
 
 fn under(when: When) -> SetOptions {
     SetOptions::default().with_when(when)
 }
 
-/// The places of those that were stored.
+/// The indexes of the stored outcomes.
 fn winners(outcomes: &[SetOutcome]) -> Vec<usize> {
     outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_stored()).map(|(place, _)| place).collect()
 }
 
-/// Fails unless exactly one of the outcomes is stored, the key holds its client's value, and every refusal told it.
-async fn one_won(cx: &Context, outcomes: &[SetOutcome]) -> Verdict {
+/// Fails unless exactly one outcome is stored, the key holds the value of its client, and every refusal shows that
+/// entry.
+async fn expect_one_winner(cx: &Context, outcomes: &[SetOutcome]) -> Verdict {
     let [winner] = winners(outcomes)[..] else {
-        return Err(Failure::new(format!("clients {:?} stored, and should be one", winners(outcomes))));
+        return Err(Failure::new(format!(
+            "expected `set` of exactly one client to be stored, but it was stored for the clients {:?}",
+            winners(outcomes)
+        )));
     };
     let entry = cx.entry(["k"]).await?;
-    ensure_eq!(entry.value, winner.to_string(), "the value, which client {winner} stored");
+    ensure_eq!(
+        entry.value,
+        winner.to_string(),
+        "the value that `get` returned after `set` of client {winner} was stored"
+    );
     for outcome in outcomes {
         if let SetOutcome::Refused { current } = outcome {
-            ensure_eq!(current.as_ref(), Some(&entry), "the entry that a refusal told");
+            ensure_eq!(current.as_ref(), Some(&entry), "the current entry that a refused `set` returned");
         }
     }
     Ok(())
@@ -55,7 +63,7 @@ async fn one_of_twenty_creators_wins(cx: Context) -> Verdict {
         let outcomes = clients(&cx, 20, |cx, client| async move {
             Ok(cx.store().set(&key(["k"]), client.to_string().into(), &under(When::Absent)).await?)
         });
-        one_won(&cx, &outcomes.await?).await?;
+        expect_one_winner(&cx, &outcomes.await?).await?;
         cx.delete(["k"]).await?;
     }
     Ok(())
@@ -76,7 +84,7 @@ async fn one_creator_wins_after_each_delete(cx: Context) -> Verdict {
     });
     let difference: i64 = counts.await?.into_iter().sum();
     let left = i64::from(cx.store().contains(&key(["k"])).await?);
-    ensure_eq!(difference, left, "creations less deletions, which is what is left");
+    ensure_eq!(difference, left, "the number of creations minus deletions, compared with the number of entries left");
     Ok(())
 }
 
@@ -87,7 +95,7 @@ async fn one_of_many_swappers_wins(cx: Context) -> Verdict {
             let options = under(When::Value("before".into()));
             Ok(cx.store().set(&key(["k"]), client.to_string().into(), &options).await?)
         });
-        one_won(&cx, &outcomes.await?).await?;
+        expect_one_winner(&cx, &outcomes.await?).await?;
     }
     Ok(())
 }
@@ -105,7 +113,7 @@ async fn one_holder_of_a_version_wins(cx: Context) -> Verdict {
             }
         });
         let happened = happened.await?.into_iter().filter(|&happened| happened).count();
-        ensure_eq!(happened, 1, "how many writes under one version happened");
+        ensure_eq!(happened, 1, "the number of writes under one version that succeeded");
     }
     Ok(())
 }
@@ -118,33 +126,39 @@ async fn one_of_many_deleters_wins(cx: Context) -> Verdict {
             Ok(cx.store().delete(&key(["k"]), &options).await?.is_deleted())
         });
         let deleted = deleted.await?.into_iter().filter(|&deleted| deleted).count();
-        ensure_eq!(deleted, 1, "how many deletes of one entry removed it");
+        ensure_eq!(deleted, 1, "the number of concurrent deletes that removed the entry");
     }
     Ok(())
 }
 
-/// Adds one to the number under `k`, under the condition made of what was read, until it is stored.
+/// Adds one to the number under `k`, with a condition on the entry that was read, until the write is stored.
 async fn add_one(cx: &Context, condition: fn(&Entry) -> Option<When>) -> Result<u64, Failure> {
     let mut entry = cx.entry(["k"]).await?;
     loop {
-        let number: u64 = std::str::from_utf8(&entry.value)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| Failure::new(format!("the counter holds {:?}", entry.value)))?;
-        let when = condition(&entry).ok_or_else(|| Failure::new("an entry without version"))?;
+        let number: u64 =
+            std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
+                Failure::new(format!("expected the counter to hold a number, but `get` returned {:?}", entry.value))
+            })?;
+        let when = condition(&entry)
+            .ok_or_else(|| Failure::new("the store declares versions, but `get` returned an entry without one"))?;
         match cx.store().set(&key(["k"]), (number + 1).to_string().into(), &under(when)).await? {
             SetOutcome::Stored { .. } => return Ok(number + 1),
             SetOutcome::Refused { current: Some(current) } => entry = current,
             SetOutcome::Refused { current: None } => {
-                return Err(Failure::new("a refusal says that the counter is gone"));
+                return Err(Failure::new("a refused `set` returned no current entry, but the counter exists"));
             }
         }
         tokio::task::yield_now().await;
     }
 }
 
-/// Lets writers count, and fails unless each number was reached once and the last one stands.
-async fn counts_exactly(cx: &Context, writers: usize, each: usize, condition: fn(&Entry) -> Option<When>) -> Verdict {
+/// Runs writers that count up. Fails unless each number was reached once and the last one stays.
+async fn expect_exact_count(
+    cx: &Context,
+    writers: usize,
+    each: usize,
+    condition: fn(&Entry) -> Option<When>,
+) -> Verdict {
     cx.set(["k"], "0").await?;
     let reached = clients(cx, writers, |cx, _| async move {
         let mut reached = Vec::with_capacity(each);
@@ -155,20 +169,20 @@ async fn counts_exactly(cx: &Context, writers: usize, each: usize, condition: fn
     });
     let reached: HashSet<u64> = reached.await?.into_iter().flatten().collect();
     cx.expect(["k"], (writers * each).to_string()).await?;
-    ensure_eq!(reached.len(), writers * each, "how many different numbers the writers reached");
+    ensure_eq!(reached.len(), writers * each, "the number of different counts that the writers stored");
     Ok(())
 }
 
 async fn swaps_by_value_lose_no_update(cx: Context) -> Verdict {
-    counts_exactly(&cx, 8, 100, |entry| Some(When::Value(entry.value.clone()))).await
+    expect_exact_count(&cx, 8, 100, |entry| Some(When::Value(entry.value.clone()))).await
 }
 
 async fn sixteen_writers_count_to_eight_thousand(cx: Context) -> Verdict {
-    counts_exactly(&cx, 16, 500, |entry| entry.version.map(When::Version)).await
+    expect_exact_count(&cx, 16, 500, |entry| entry.version.map(When::Version)).await
 }
 
 async fn plain_writes_and_swaps_lose_no_update(cx: Context) -> Verdict {
-    // Who swaps appends to what it read: a plain write that it did not see must make it fail.
+    // A swapper appends to the value that it read, so it must fail if a plain write came between.
     cx.set(["k"], "start").await?;
     clients(&cx, 6, |cx, client| async move {
         for round in 0..50 {
@@ -183,7 +197,7 @@ async fn plain_writes_and_swaps_lose_no_update(cx: Context) -> Verdict {
                     cx.store().set(&key(["k"]), swapped.into(), &under(When::Version(version))).await?
                 {
                     let current = current.and_then(|entry| entry.version);
-                    ensure!(current != Some(version), "a set under the current version was refused");
+                    ensure!(current != Some(version), "`set` under the version of the current entry was refused");
                 }
             }
             tokio::task::yield_now().await;
@@ -192,7 +206,10 @@ async fn plain_writes_and_swaps_lose_no_update(cx: Context) -> Verdict {
     })
     .await?;
     let value = cx.entry(["k"]).await?.value;
-    ensure!(value.starts_with(b"plain 49"), "the last plain write was lost: the key holds {value:?}");
+    ensure!(
+        value.starts_with(b"plain 49"),
+        "expected `get` to return the last plain write or an extension of it, but it returned {value:?}"
+    );
     Ok(())
 }
 

@@ -1,144 +1,145 @@
-//! The part of a prefix between two bounds.
+//! `list` between two bounds.
 
 use kv_core::{Capability, Key, KeyPrefix, ListQuery};
 
-use super::list::{in_order, lists, tree, write};
+use super::tree::{expect_list, in_order, tree, write};
 use crate::case::{Need, cases};
 use crate::context::{Context, key};
 use crate::failure::Verdict;
 
 cases! { ranges, List:
-    after_is_exclusive: "L-1" [Need::Has(Capability::List)] "a list after a key begins behind it";
-    before_is_exclusive: "L-1" [Need::Has(Capability::List)] "a list before a key ends in front of it";
+    after_is_exclusive: "L-1" [Need::Has(Capability::List)] "`list` with `after` begins after that key";
+    before_is_exclusive: "L-1" [Need::Has(Capability::List)] "`list` with `before` ends before that key";
     bounds_need_not_exist: "L-1" [Need::Has(Capability::List)] "a bound may be a key that was never written";
-    a_parent_and_its_children: "K-3" [Need::Has(Capability::List)] "after a parent come its children, and before a parent none of them";
-    the_first_and_the_last: "L-1" [Need::Has(Capability::List)] "bounds at the ends of everything leave all, all but one, or nothing";
-    start_at_end: "L-1" [Need::Has(Capability::List)] "bounds that are equal leave nothing";
-    start_behind_end: "L-1" [Need::Has(Capability::List)] "bounds in the wrong order leave nothing";
-    never_widen_the_prefix: "L-1" [Need::Has(Capability::List)] "bounds outside the prefix list nothing outside it";
-    outside_the_prefix: "L-1" [Need::Has(Capability::List)] "bounds on the far side of the prefix leave nothing";
-    every_combination: "L-1" [Need::Has(Capability::List)] "every prefix with every pair of bounds lists exactly what lies between";
-    every_combination_reversed: "L-1" [Need::Has(Capability::List)] "every prefix with every pair of bounds lists the same from its end";
-    every_combination_in_pages: "L-1" [Need::Has(Capability::List)] "bounds hold on every page, not on the first alone";
+    a_parent_and_its_children: "K-3" [Need::Has(Capability::List)] "`list` after a parent returns its children, and `list` before a parent does not";
+    the_first_and_the_last: "L-1" [Need::Has(Capability::List)] "bounds at the first and the last key return all keys, all but one, or none";
+    start_at_end: "L-1" [Need::Has(Capability::List)] "equal bounds return nothing";
+    start_behind_end: "L-1" [Need::Has(Capability::List)] "bounds in the wrong order return nothing";
+    never_widen_the_prefix: "L-1" [Need::Has(Capability::List)] "bounds outside the prefix return nothing outside the prefix";
+    outside_the_prefix: "L-1" [Need::Has(Capability::List)] "bounds that exclude the whole prefix return nothing";
+    every_combination: "L-1" [Need::Has(Capability::List)] "every prefix with every pair of bounds returns exactly the keys between them";
+    every_combination_reversed: "L-1" [Need::Has(Capability::List)] "every prefix with every pair of bounds returns the same keys in reverse";
+    every_combination_in_pages: "L-1" [Need::Has(Capability::List)] "bounds apply to every page, not only to the first";
 }
 
 async fn after_is_exclusive(cx: Context) -> Verdict {
-    let keys = prepared(&cx).await?;
+    let keys = write_tree(&cx).await?;
     for after in &keys {
-        lists(&cx, &keys, ListQuery::default().with_after(after.clone())).await?;
+        expect_list(&cx, &keys, ListQuery::default().with_after(after.clone())).await?;
     }
     Ok(())
 }
 
 async fn before_is_exclusive(cx: Context) -> Verdict {
-    let keys = prepared(&cx).await?;
+    let keys = write_tree(&cx).await?;
     for before in &keys {
-        lists(&cx, &keys, ListQuery::default().with_before(before.clone())).await?;
+        expect_list(&cx, &keys, ListQuery::default().with_before(before.clone())).await?;
     }
     Ok(())
 }
 
 async fn bounds_need_not_exist(cx: Context) -> Verdict {
-    let keys = prepared(&cx).await?;
-    for bound in strangers() {
-        lists(&cx, &keys, ListQuery::default().with_after(bound.clone())).await?;
-        lists(&cx, &keys, ListQuery::default().with_before(bound.clone())).await?;
-        lists(&cx, &keys, ListQuery::default().with_after(bound.clone()).with_reverse()).await?;
-        lists(&cx, &keys, ListQuery::default().with_before(bound).with_reverse()).await?;
+    let keys = write_tree(&cx).await?;
+    for bound in missing_bounds() {
+        expect_list(&cx, &keys, ListQuery::default().with_after(bound.clone())).await?;
+        expect_list(&cx, &keys, ListQuery::default().with_before(bound.clone())).await?;
+        expect_list(&cx, &keys, ListQuery::default().with_after(bound.clone()).with_reverse()).await?;
+        expect_list(&cx, &keys, ListQuery::default().with_before(bound).with_reverse()).await?;
     }
     Ok(())
 }
 
 async fn a_parent_and_its_children(cx: Context) -> Verdict {
-    let keys = prepared(&cx).await?;
-    lists(&cx, &keys, ListQuery::new(key(["a"])).with_after(key(["a"]))).await?;
-    lists(&cx, &keys, ListQuery::new(key(["a"])).with_before(key(["a"]))).await?;
-    lists(&cx, &keys, ListQuery::default().with_before(key(["a"]))).await?;
-    lists(&cx, &keys, ListQuery::new(key(["a"])).with_after(key(["a", "b"]))).await
+    let keys = write_tree(&cx).await?;
+    expect_list(&cx, &keys, ListQuery::new(key(["a"])).with_after(key(["a"]))).await?;
+    expect_list(&cx, &keys, ListQuery::new(key(["a"])).with_before(key(["a"]))).await?;
+    expect_list(&cx, &keys, ListQuery::default().with_before(key(["a"]))).await?;
+    expect_list(&cx, &keys, ListQuery::new(key(["a"])).with_after(key(["a", "b"]))).await
 }
 
 async fn the_first_and_the_last(cx: Context) -> Verdict {
-    let keys = prepared(&cx).await?;
+    let keys = write_tree(&cx).await?;
     for bound in keys.first().into_iter().chain(keys.last()) {
-        lists(&cx, &keys, ListQuery::default().with_after(bound.clone())).await?;
-        lists(&cx, &keys, ListQuery::default().with_before(bound.clone())).await?;
+        expect_list(&cx, &keys, ListQuery::default().with_after(bound.clone())).await?;
+        expect_list(&cx, &keys, ListQuery::default().with_before(bound.clone())).await?;
     }
-    lists(&cx, &keys, ListQuery::default().with_after(key([""])).with_before(key(["\u{10ffff}", "z"]))).await
+    expect_list(&cx, &keys, ListQuery::default().with_after(key([""])).with_before(key(["\u{10ffff}", "z"]))).await
 }
 
 async fn start_at_end(cx: Context) -> Verdict {
-    let keys = prepared(&cx).await?;
-    for bound in keys.iter().cloned().chain(strangers()) {
-        lists(&cx, &keys, ListQuery::default().with_after(bound.clone()).with_before(bound.clone())).await?;
-        lists(&cx, &keys, ListQuery::default().with_after(bound.clone()).with_before(bound).with_reverse()).await?;
+    let keys = write_tree(&cx).await?;
+    for bound in keys.iter().cloned().chain(missing_bounds()) {
+        expect_list(&cx, &keys, ListQuery::default().with_after(bound.clone()).with_before(bound.clone())).await?;
+        expect_list(&cx, &keys, ListQuery::default().with_after(bound.clone()).with_before(bound).with_reverse())
+            .await?;
     }
     Ok(())
 }
 
 async fn start_behind_end(cx: Context) -> Verdict {
-    let keys = prepared(&cx).await?;
+    let keys = write_tree(&cx).await?;
     for (after, before) in [(key(["z"]), key(["a"])), (key(["a", "c"]), key(["a", "b"])), (key(["a", ""]), key(["a"]))]
     {
         let query = ListQuery::default().with_after(after).with_before(before);
-        lists(&cx, &keys, query.clone()).await?;
-        lists(&cx, &keys, query.with_reverse()).await?;
+        expect_list(&cx, &keys, query.clone()).await?;
+        expect_list(&cx, &keys, query.with_reverse()).await?;
     }
     Ok(())
 }
 
 async fn never_widen_the_prefix(cx: Context) -> Verdict {
-    let keys = prepared(&cx).await?;
+    let keys = write_tree(&cx).await?;
     let query = ListQuery::new(key(["a"])).with_after(key([""])).with_before(key(["z"]));
-    lists(&cx, &keys, query.clone()).await?;
-    lists(&cx, &keys, query.clone().with_reverse()).await?;
-    lists(&cx, &keys, query.clone().with_limit(2)).await?;
-    lists(&cx, &keys, query.with_limit(2).with_reverse()).await
+    expect_list(&cx, &keys, query.clone()).await?;
+    expect_list(&cx, &keys, query.clone().with_reverse()).await?;
+    expect_list(&cx, &keys, query.clone().with_limit(2)).await?;
+    expect_list(&cx, &keys, query.with_limit(2).with_reverse()).await
 }
 
 async fn outside_the_prefix(cx: Context) -> Verdict {
-    let keys = prepared(&cx).await?;
+    let keys = write_tree(&cx).await?;
     for query in [ListQuery::new(key(["a"])).with_after(key(["b"])), ListQuery::new(key(["a"])).with_before(key(["A"]))]
     {
-        lists(&cx, &keys, query.clone()).await?;
-        lists(&cx, &keys, query.with_reverse()).await?;
+        expect_list(&cx, &keys, query.clone()).await?;
+        expect_list(&cx, &keys, query.with_reverse()).await?;
     }
     Ok(())
 }
 
 async fn every_combination(cx: Context) -> Verdict {
-    let keys = prepared(&cx).await?;
+    let keys = write_tree(&cx).await?;
     for query in combinations() {
-        lists(&cx, &keys, query).await?;
+        expect_list(&cx, &keys, query).await?;
     }
     Ok(())
 }
 
 async fn every_combination_reversed(cx: Context) -> Verdict {
-    let keys = prepared(&cx).await?;
+    let keys = write_tree(&cx).await?;
     for query in combinations() {
-        lists(&cx, &keys, query.with_reverse()).await?;
+        expect_list(&cx, &keys, query.with_reverse()).await?;
     }
     Ok(())
 }
 
 async fn every_combination_in_pages(cx: Context) -> Verdict {
-    let keys = prepared(&cx).await?;
+    let keys = write_tree(&cx).await?;
     for (at, query) in combinations().into_iter().enumerate() {
         let query = query.with_limit(1 + at % 3);
-        lists(&cx, &keys, if at % 2 == 0 { query } else { query.with_reverse() }).await?;
+        expect_list(&cx, &keys, if at % 2 == 0 { query } else { query.with_reverse() }).await?;
     }
     Ok(())
 }
 
-/// Writes the keys and gives them in order.
-async fn prepared(cx: &Context) -> Result<Vec<Key>, crate::failure::Failure> {
+/// Writes the keys and returns them in order.
+async fn write_tree(cx: &Context) -> Result<Vec<Key>, crate::failure::Failure> {
     let keys = tree();
     write(cx, &keys).await?;
     Ok(keys)
 }
 
-/// Bounds that are no keys of the tree, between, before and behind them.
-fn strangers() -> Vec<Key> {
+/// Bounds that are not keys of the tree: between, before and after its keys.
+fn missing_bounds() -> Vec<Key> {
     in_order(vec![
         key(["", ""]),
         key(["0"]),
@@ -154,12 +155,12 @@ fn strangers() -> Vec<Key> {
     ])
 }
 
-/// Every prefix with no bound, one, or two: there and not, inside and outside, in order and not.
+/// Every prefix with zero, one or two bounds: existing and missing keys, inside and outside the prefix, in both orders.
 fn combinations() -> Vec<ListQuery> {
     let prefixes = [KeyPrefix::ALL, key(["a"]).into(), key(["a", "b"]).into(), key([""]).into(), key(["none"]).into()];
-    let marks =
+    let bound_keys =
         [key([""]), key(["a"]), key(["a", "a"]), key(["a", "b"]), key(["a", "b", "c"]), key(["ab"]), key(["z", "z"])];
-    let bounds: Vec<Option<Key>> = std::iter::once(None).chain(marks.into_iter().map(Some)).collect();
+    let bounds: Vec<Option<Key>> = std::iter::once(None).chain(bound_keys.into_iter().map(Some)).collect();
     let mut queries = Vec::new();
     for prefix in prefixes {
         for after in &bounds {

@@ -1,7 +1,8 @@
-//! Two handles on one store: what one writes, the other has.
+//! Two handles to one store: each sees the writes of the other.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use kv_core::{
     Capability, CommitOutcome, DeleteOptions, Expiry, IncrementOptions, Key, KvStore, ListQuery, NewExpiry, SetItem,
     SetOptions, SetOutcome, Transaction, WatchQuery, When,
@@ -13,7 +14,7 @@ use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 use crate::history::{Workload, linearizable};
 use crate::recorder::Recorder;
 use crate::tasks::clients;
-use crate::watcher::{Listener, Watcher};
+use crate::watcher::{Subscriber, Watcher};
 
 const TWO: Need = Need::SecondHandle;
 const CONDITIONS: Need = Need::Has(Capability::Conditions);
@@ -29,25 +30,25 @@ const SOON: Duration = Duration::from_millis(400);
 const LONG: Duration = Duration::from_secs(3_600);
 
 cases! { shared, Shared:
-    writes_are_seen_at_once: "G-2" [TWO] "what one handle was acknowledged the other reads, in turns and both ways";
-    entries_are_the_same: "G-1" [TWO] "two handles show the same value, version and deadline";
-    expiry_is_the_same: "T-4" [TWO] "an entry that one handle wrote expires for the other";
-    batches_are_seen: "G-2" [TWO] "what one handle wrote with set_many the other has, and deletes with delete_many";
-    lists_are_the_same: "L-1" [TWO, LIST] "two handles list the same, and one clears what the other wrote";
-    touch_is_seen: "T-5" [TWO, TOUCH] "a touch by one handle moves the deadline for the other";
-    conditions_hold_across: "S-2" [TWO, CONDITIONS] "a condition is judged over what the other handle wrote";
-    versions_hold_across: "S-3" [TWO, CONDITIONS, VERSIONS] "a version that one handle gave fits at the other, until either writes";
-    one_of_all_creators_wins: "S-4" [TWO, CONDITIONS] "of concurrent creators at two handles exactly one stores";
-    swaps_lose_no_update: "S-4" [TWO, CONDITIONS, Need::KeepsAll] "writers at two handles under value conditions count exactly";
-    increments_are_exact: "C-1" [TWO, COUNTERS, Need::KeepsAll] "increments at two handles count exactly";
-    transactions_hold_across: "X-1" [TWO, TRANSACTIONS] "a transaction at one handle checks and changes what the other has";
-    transactions_lose_no_update: "X-1" [TWO, TRANSACTIONS, Need::KeepsAll] "transactions at two handles count two keys exactly, and readers see no half";
-    changes_are_heard: "W-1" [TWO, WATCH] "a watcher at one handle hears of every write at the other";
-    messages_are_heard: "P-2" [TWO, MESSAGES] "a subscriber at one handle gets messages of the other";
-    a_dropped_handle_leaves_the_other: "R-3" [TWO] "dropping one handle leaves the other and all entries";
-    histories_are_linearizable: "G-2" [TWO, Need::KeepsAll] "recorded histories at two handles have an order that explains every answer";
-    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories under conditions at two handles have an order that explains every answer";
-    histories_with_expiry_are_linearizable: "T-4" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of expiring keys at two handles have an order that explains every answer";
+    writes_are_seen_at_once: "G-2" [TWO] "a handle reads every acknowledged write of the other one, in both directions";
+    entries_are_the_same: "G-1" [TWO] "two handles return the same value, version and deadline";
+    expiry_is_the_same: "T-4" [TWO] "an entry that one handle wrote expires at both";
+    batches_are_seen: "G-2" [TWO] "a handle reads what the other one wrote with `set_many`, and deletes it with `delete_many`";
+    lists_are_the_same: "L-1" [TWO, LIST] "two handles list the same entries, and one clears what the other wrote";
+    touch_is_seen: "T-5" [TWO, TOUCH] "`touch` at one handle moves the deadline at the other";
+    conditions_hold_across: "S-2" [TWO, CONDITIONS] "a condition is checked against what the other handle wrote";
+    versions_hold_across: "S-3" [TWO, CONDITIONS, VERSIONS] "a version that one handle returned holds at the other, until either writes";
+    one_of_all_creators_wins: "S-4" [TWO, CONDITIONS] "of concurrent creators at two handles exactly one is stored";
+    swaps_lose_no_update: "S-4" [TWO, CONDITIONS, Need::KeepsAll] "concurrent writers at two handles, under value conditions, count exactly";
+    increments_are_exact: "C-1" [TWO, COUNTERS, Need::KeepsAll] "concurrent increments at two handles count exactly";
+    transactions_hold_across: "X-1" [TWO, TRANSACTIONS] "a transaction at one handle checks and changes what the other one wrote";
+    transactions_lose_no_update: "X-1" [TWO, TRANSACTIONS, Need::KeepsAll] "concurrent transactions at two handles count two keys exactly, and readers see no partial transaction";
+    changes_are_heard: "W-1" [TWO, WATCH] "a watcher at one handle gets every change at the other";
+    messages_are_heard: "P-2" [TWO, MESSAGES] "a subscriber at one handle gets the messages of the other";
+    a_dropped_handle_leaves_the_other: "R-3" [TWO] "dropping one handle does not affect the other or any entry";
+    histories_are_linearizable: "G-2" [TWO, Need::KeepsAll] "recorded histories at two handles are linearizable: some order explains every answer";
+    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories under conditions at two handles are linearizable: some order explains every answer";
+    histories_with_expiry_are_linearizable: "T-4" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of expiring keys at two handles are linearizable: some order explains every answer";
 }
 
 fn k() -> Key {
@@ -55,7 +56,7 @@ fn k() -> Key {
 }
 
 /// Runs eight clients, half of them at each handle.
-async fn at_both<T, F>(
+async fn clients_at_both_handles<T, F>(
     cx: &Context,
     other: &Recorder,
     work: impl Fn(Recorder, usize) -> F + Send + Sync,
@@ -67,14 +68,28 @@ where
     clients(cx, 8, |cx, client| work(if client % 2 == 0 { cx.store().clone() } else { other.clone() }, client)).await
 }
 
-async fn value(store: &Recorder, key: &Key) -> Result<Option<bytes::Bytes>, Failure> {
+async fn value(store: &Recorder, key: &Key) -> Result<Option<Bytes>, Failure> {
     Ok(store.get(key).await?.map(|entry| entry.value))
 }
 
-async fn number(store: &Recorder, key: &Key) -> Result<(u64, Option<bytes::Bytes>), Failure> {
+async fn number(store: &Recorder, key: &Key) -> Result<(u64, Option<Bytes>), Failure> {
     let found = value(store, key).await?;
     let number = found.as_deref().and_then(|value| std::str::from_utf8(value).ok()?.parse().ok()).unwrap_or(0);
     Ok((number, found))
+}
+
+/// Sets with options that have no condition.
+async fn set(store: &Recorder, key: &Key, value: impl Into<Bytes>, options: &SetOptions) -> Verdict {
+    let outcome = store.set(key, value.into(), options).await?;
+    ensure!(outcome.is_stored(), "expected `set` without a condition to be stored, but it returned {outcome:?}");
+    Ok(())
+}
+
+/// Deletes an entry that exists.
+async fn delete(store: &Recorder, key: &Key) -> Verdict {
+    let is_deleted = store.delete(key, &DeleteOptions::default()).await?.is_deleted();
+    ensure!(is_deleted, "`delete` removed nothing for an entry that the same handle wrote");
+    Ok(())
 }
 
 pub(super) async fn writes_are_seen_at_once(cx: Context) -> Verdict {
@@ -82,11 +97,11 @@ pub(super) async fn writes_are_seen_at_once(cx: Context) -> Verdict {
     for round in 0..100 {
         let (writer, reader) = if round % 2 == 0 { (cx.store(), &other) } else { (&other, cx.store()) };
         let text = round.to_string();
-        let outcome = writer.set(&k(), text.clone().into(), &SetOptions::default()).await?;
-        ensure!(outcome.is_stored(), "{outcome:?} of a set without condition");
-        ensure_eq!(value(reader, &k()).await?, Some(text.into()), "what the other handle reads");
-        ensure!(writer.delete(&k(), &DeleteOptions::default()).await?.is_deleted(), "a delete removed nothing");
-        ensure!(!reader.contains(&k()).await?, "the other handle still has what was deleted");
+        set(writer, &k(), text.clone(), &SetOptions::default()).await?;
+        let found = value(reader, &k()).await?;
+        ensure_eq!(found, Some(text.into()), "the value that `get` of the other handle returned after `set`");
+        delete(writer, &k()).await?;
+        ensure!(!reader.contains(&k()).await?, "`contains` of the other handle returned true after `delete`");
     }
     Ok(())
 }
@@ -96,7 +111,11 @@ pub(super) async fn entries_are_the_same(cx: Context) -> Verdict {
     cx.set(["forever"], "v").await?;
     cx.set_ttl(["for an hour"], "v", LONG).await?;
     for name in ["forever", "for an hour"] {
-        ensure_eq!(other.get(&key([name])).await?, Some(cx.entry([name]).await?), "the entry at the other handle");
+        ensure_eq!(
+            other.get(&key([name])).await?,
+            Some(cx.entry([name]).await?),
+            "the entry that `get` of the other handle returned for {name:?}"
+        );
     }
     Ok(())
 }
@@ -105,12 +124,12 @@ pub(super) async fn expiry_is_the_same(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     cx.set_ttl(["mine"], "v", SOON).await?;
     let soon = SetOptions::default().with_expiry(Expiry::After(SOON));
-    let outcome = other.set(&key(["theirs"]), "v".into(), &soon).await?;
-    ensure!(outcome.is_stored(), "{outcome:?} of a set without condition");
-    cx.outlive(SOON).await;
+    set(&other, &key(["theirs"]), "v", &soon).await?;
+    cx.advance_past(SOON).await;
     for name in ["mine", "theirs"] {
         cx.expect_absent([name]).await?;
-        ensure_eq!(value(&other, &key([name])).await?, None, "{name} at the other handle");
+        let found = value(&other, &key([name])).await?;
+        ensure_eq!(found, None, "the value that `get` of the other handle returned for the expired key {name}");
     }
     Ok(())
 }
@@ -121,13 +140,21 @@ pub(super) async fn batches_are_seen(cx: Context) -> Verdict {
     let items: Vec<_> = keys.iter().map(|key| SetItem::new(key.clone(), key.to_string())).collect();
     cx.set_many(&items).await?;
     for (answer, item) in other.get_many(&keys).await.into_iter().zip(&items) {
-        ensure_eq!(answer?.map(|entry| entry.value), Some(item.value.clone()), "{} at the other handle", item.key);
+        ensure_eq!(
+            answer?.map(|entry| entry.value),
+            Some(item.value.clone()),
+            "the value that `get_many` of the other handle returned for {}",
+            item.key
+        );
     }
     for outcome in other.delete_many(&keys).await {
-        ensure!(outcome?.is_deleted(), "a delete at the other handle removed nothing");
+        ensure!(
+            outcome?.is_deleted(),
+            "`delete_many` of the other handle removed nothing for an entry that the first one wrote"
+        );
     }
     for answer in cx.store().get_many(&keys).await {
-        ensure_eq!(answer?, None, "what the other handle deleted");
+        ensure_eq!(answer?, None, "the entry that `get_many` returned after `delete_many` of the other handle");
     }
     Ok(())
 }
@@ -138,9 +165,10 @@ pub(super) async fn lists_are_the_same(cx: Context) -> Verdict {
         cx.set(["k", name], name).await?;
     }
     let page = other.list(&ListQuery::new(k())).await?;
-    ensure_eq!(page.items, cx.list_all(ListQuery::new(k())).await?, "what the other handle lists");
-    ensure_eq!(other.clear(&k().into()).await?, 3, "how many entries the other handle cleared");
-    ensure_eq!(cx.keys(()).await?, Vec::<Key>::new(), "the keys that are left");
+    let expected = cx.list_all(ListQuery::new(k())).await?;
+    ensure_eq!(page.items, expected, "the items that `list` of the other handle returned");
+    ensure_eq!(other.clear(&k().into()).await?, 3, "the number that `clear` of the other handle returned");
+    ensure_eq!(cx.keys(()).await?, [], "the keys that `list` returned after `clear` of the other handle");
     Ok(())
 }
 
@@ -148,9 +176,11 @@ pub(super) async fn touch_is_seen(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     cx.set_ttl(["longer"], "v", SOON * 4).await?;
     cx.set(["shorter"], "v").await?;
-    ensure!(other.touch(&key(["longer"]), NewExpiry::Never).await?, "the other handle found nothing to touch");
-    ensure!(other.touch(&key(["shorter"]), NewExpiry::After(SOON)).await?, "the other handle found nothing to touch");
-    cx.outlive(SOON * 4).await;
+    let is_found = other.touch(&key(["longer"]), NewExpiry::Never).await?;
+    ensure!(is_found, "`touch` of the other handle returned false for a live entry");
+    let is_found = other.touch(&key(["shorter"]), NewExpiry::After(SOON)).await?;
+    ensure!(is_found, "`touch` of the other handle returned false for a live entry");
+    cx.advance_past(SOON * 4).await;
     cx.expect(["longer"], "v").await?;
     cx.expect_absent(["shorter"]).await
 }
@@ -161,11 +191,18 @@ pub(super) async fn conditions_hold_across(cx: Context) -> Verdict {
     cx.set_with(k(), "mine", under(When::Absent)).await?;
     let current = Some(cx.entry(k()).await?);
     let outcome = other.set(&k(), "theirs".into(), &under(When::Absent)).await?;
-    ensure_eq!(outcome, SetOutcome::Refused { current }, "a set under Absent at the other handle");
+    ensure_eq!(
+        outcome,
+        SetOutcome::Refused { current },
+        "the outcome of `set` under Absent of the other handle over a live entry"
+    );
     let outcome = other.set(&k(), "theirs".into(), &under(When::Value("mine".into()))).await?;
-    ensure!(outcome.is_stored(), "a set under the current value at the other handle: {outcome:?}");
+    ensure!(
+        outcome.is_stored(),
+        "expected `set` under the current value of the other handle to be stored, but it returned {outcome:?}"
+    );
     let outcome = cx.store().delete(&k(), &DeleteOptions::default().with_when(When::Value("mine".into()))).await?;
-    ensure!(!outcome.is_deleted(), "a delete under the old value was done");
+    ensure!(!outcome.is_deleted(), "`delete` under the old value removed the entry, but it should be refused");
     cx.expect(k(), "theirs").await
 }
 
@@ -175,10 +212,15 @@ pub(super) async fn versions_hold_across(cx: Context) -> Verdict {
     let mine = cx.set_versioned(k(), "same").await?;
     let theirs = other.set(&k(), "same".into(), &under(mine)).await?;
     let Some(theirs) = theirs.version() else {
-        return Err(Failure::new(format!("a set under the version of the first handle: {theirs:?}")));
+        return Err(Failure::new(format!(
+            "expected `set` under the first handle's version to be stored at the other, but it returned {theirs:?}"
+        )));
     };
     let stale = cx.store().set(&k(), "x".into(), &under(mine)).await?;
-    ensure!(!stale.is_stored(), "a version that the other handle used up was taken");
+    ensure!(
+        !stale.is_stored(),
+        "`set` under a version that the other handle outdated was stored, but it should be refused"
+    );
     cx.set_with(k(), "fits", under(theirs)).await?;
     Ok(())
 }
@@ -186,14 +228,16 @@ pub(super) async fn versions_hold_across(cx: Context) -> Verdict {
 pub(super) async fn one_of_all_creators_wins(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     for _ in 0..10 {
-        let outcomes = at_both(&cx, &other, |store, client| async move {
+        let outcomes = clients_at_both_handles(&cx, &other, |store, client| async move {
             let options = SetOptions::default().with_when(When::Absent);
             Ok(store.set(&k(), client.to_string().into(), &options).await?.is_stored())
         });
         let winners: Vec<usize> =
             outcomes.await?.iter().enumerate().filter(|(_, stored)| **stored).map(|(client, _)| client).collect();
         let [winner] = winners[..] else {
-            return Err(Failure::new(format!("clients {winners:?} stored, and should be one")));
+            return Err(Failure::new(format!(
+                "expected `set` of exactly one client to be stored, but it was stored for the clients {winners:?}"
+            )));
         };
         cx.expect(k(), winner.to_string()).await?;
         cx.delete(k()).await?;
@@ -203,7 +247,7 @@ pub(super) async fn one_of_all_creators_wins(cx: Context) -> Verdict {
 
 pub(super) async fn swaps_lose_no_update(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
-    at_both(&cx, &other, |store, _| async move {
+    clients_at_both_handles(&cx, &other, |store, _| async move {
         for _ in 0..50 {
             loop {
                 let (before, found) = number(&store, &k()).await?;
@@ -223,7 +267,7 @@ pub(super) async fn swaps_lose_no_update(cx: Context) -> Verdict {
 
 pub(super) async fn increments_are_exact(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
-    let reached = at_both(&cx, &other, |store, _| async move {
+    let reached = clients_at_both_handles(&cx, &other, |store, _| async move {
         let mut reached = Vec::new();
         for _ in 0..50 {
             reached.push(store.increment(&k(), 1, &IncrementOptions::default()).await?);
@@ -233,11 +277,12 @@ pub(super) async fn increments_are_exact(cx: Context) -> Verdict {
     });
     let mut reached: Vec<i64> = reached.await?.into_iter().flatten().collect();
     reached.sort_unstable();
-    ensure_eq!(reached, (1..=400).collect::<Vec<_>>(), "the numbers that the increments gave");
+    let expected: Vec<i64> = (1..=400).collect();
+    ensure_eq!(reached, expected, "the numbers that concurrent increments at both handles returned");
     cx.expect(k(), "400").await
 }
 
-/// A key of the one group that every transaction here stays in.
+/// A key of the one group that all transactions here use.
 fn one(name: &str) -> Key {
     key(["g", "g", "g", "g", name])
 }
@@ -251,23 +296,33 @@ pub(super) async fn transactions_hold_across(cx: Context) -> Verdict {
         Expiry::Never,
     );
     let outcome = other.commit(&transaction).await?;
-    ensure!(outcome.is_committed(), "the transaction at the other handle: {outcome:?}");
+    ensure!(
+        outcome.is_committed(),
+        "expected `commit` of the other handle to be committed, but it returned {outcome:?}"
+    );
     cx.expect_absent(one("from")).await?;
     cx.expect(one("to"), "v").await?;
     let outcome = cx.store().commit(&transaction).await?;
-    ensure_eq!(outcome, CommitOutcome::Refused { check: 0 }, "the same transaction at the first handle");
+    ensure_eq!(
+        outcome,
+        CommitOutcome::Refused { check: 0 },
+        "the outcome of `commit` of the same transaction at the first handle"
+    );
     Ok(())
 }
 
 pub(super) async fn transactions_lose_no_update(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
-    at_both(&cx, &other, |store, client| async move {
+    clients_at_both_handles(&cx, &other, |store, client| async move {
         let (a, b) = (one("a"), one("b"));
         for _ in 0..40 {
             loop {
                 let (first, found) = number(&store, &a).await?;
                 let (second, _) = number(&store, &b).await?;
-                ensure!(second >= first, "client {client} saw {first} in one key, and then only {second} in the other");
+                ensure!(
+                    second >= first,
+                    "client {client} read {first} in one key, but then the older {second} in the other one"
+                );
                 let transaction = Transaction::new()
                     .check(a.clone(), found.map_or(When::Absent, When::Value))
                     .set(a.clone(), (first + 1).to_string(), Expiry::Never)
@@ -287,15 +342,14 @@ pub(super) async fn transactions_lose_no_update(cx: Context) -> Verdict {
 
 pub(super) async fn changes_are_heard(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
-    for (writer, listener) in [(cx.store(), &other), (&other, cx.store())] {
-        let mut watcher = Watcher::start(listener, WatchQuery::prefix(key(["w"]))).await?;
+    for (writer, watching) in [(cx.store(), &other), (&other, cx.store())] {
+        let mut watcher = Watcher::start(watching, WatchQuery::prefix(key(["w"]))).await?;
         for round in 0..50 {
             let own = key(["w", &round.to_string()]);
-            let outcome = writer.set(&own, "v".into(), &SetOptions::default()).await?;
-            ensure!(outcome.is_stored(), "{outcome:?} of a set without condition");
-            watcher.hears_set(&own, "v").await?;
-            ensure!(writer.delete(&own, &DeleteOptions::default()).await?.is_deleted(), "a delete removed nothing");
-            watcher.hears_removed(&own).await?;
+            set(writer, &own, "v", &SetOptions::default()).await?;
+            watcher.expect_set(&own, "v").await?;
+            delete(writer, &own).await?;
+            watcher.expect_removed(&own).await?;
         }
     }
     Ok(())
@@ -304,13 +358,13 @@ pub(super) async fn changes_are_heard(cx: Context) -> Verdict {
 pub(super) async fn messages_are_heard(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     let channel = key(["c"]);
-    for (publisher, listener) in [(cx.store(), &other), (&other, cx.store())] {
-        let mut listener = Listener::start(listener, &channel).await?;
+    for (publisher, receiver) in [(cx.store(), &other), (&other, cx.store())] {
+        let mut subscriber = Subscriber::start(receiver, &channel).await?;
         for round in 0..100 {
             publisher.publish(&channel, round.to_string().into()).await?;
         }
         for round in 0..100 {
-            listener.hears(&channel, round.to_string()).await?;
+            subscriber.expect_message(&channel, round.to_string()).await?;
         }
     }
     Ok(())
@@ -320,8 +374,7 @@ pub(super) async fn a_dropped_handle_leaves_the_other(cx: Context) -> Verdict {
     for round in 0..5 {
         let other = cx.second_handle().await?;
         let own = key(["k", &round.to_string()]);
-        let outcome = other.set(&own, "v".into(), &SetOptions::default()).await?;
-        ensure!(outcome.is_stored(), "{outcome:?} of a set without condition");
+        set(&other, &own, "v", &SetOptions::default()).await?;
         drop(other);
         cx.expect(&own, "v").await?;
         cx.set(&own, "w").await?;

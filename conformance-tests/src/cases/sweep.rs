@@ -1,4 +1,4 @@
-//! Freeing the space of what has expired.
+//! `sweep` frees the space of expired entries.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { sweep, Core:
-    of_nothing: "T-6" [] "sweeping a store without expired entries takes nothing away";
-    leaves_the_live: "T-6" [] "sweeping leaves entries without deadline, and those whose deadline is still ahead";
-    takes_the_expired: "T-6" [] "what was swept stays absent, and can be written again";
+    of_nothing: "T-6" [] "`sweep` of a store without expired entries removes nothing";
+    leaves_the_live: "T-6" [] "`sweep` leaves permanent entries and those before their deadline";
+    takes_the_expired: "T-6" [] "a swept key stays absent and can be written again";
     two_hundred_thousand_unread: "T-6" [Need::Has(Capability::List), Need::KeepsAll]
-        "200,000 expired entries that nobody reads leave nothing to list, and nothing to sweep a second time";
-    set_again_before: "T-6" [] "a key that was written again before the sweep survives it";
-    set_again_meanwhile: "T-6" [Need::KeepsAll] "keys that are written again while a sweep runs survive it";
-    touched_before: "T-6" [Need::Has(Capability::Touch)] "a key whose deadline was moved away survives the sweep at the old one";
-    same_keys_again: "T-6" [Need::Has(Capability::List)] "keys that expire again and again leave nothing";
-    deleted_before: "T-6" [] "entries that were deleted before their deadline are not swept into anything else";
+        "after a `sweep` of 200,000 unread expired entries, `list` and a second `sweep` find none of them";
+    set_again_before: "T-6" [] "`sweep` leaves a key that was written again after it expired";
+    set_again_meanwhile: "T-6" [Need::KeepsAll] "`sweep` leaves keys that are written again while it runs";
+    touched_before: "T-6" [Need::Has(Capability::Touch)] "`sweep` after the old deadline leaves a key whose deadline was removed by `touch`";
+    same_keys_again: "T-6" [Need::Has(Capability::List)] "keys that expire several times leave nothing to list";
+    deleted_before: "T-6" [] "the old deadline of a deleted entry has no effect on a later entry of the key";
 }
 
 const TTL: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(3_600);
 
 async fn of_nothing(cx: Context) -> Verdict {
-    swept(&cx, 0).await?;
+    sweep_at_most(&cx, 0).await?;
     cx.set(["k"], "v").await?;
-    swept(&cx, 0).await?;
+    sweep_at_most(&cx, 0).await?;
     cx.expect(["k"], "v").await
 }
 
@@ -35,24 +35,24 @@ async fn leaves_the_live(cx: Context) -> Verdict {
     let permanent = cx.set(["permanent"], "v").await?;
     cx.set_ttl(["long"], "v", LONG).await?;
     cx.set_ttl(["short"], "v", TTL).await?;
-    cx.outlive(TTL).await;
-    swept(&cx, 1).await?;
+    cx.advance_past(TTL).await;
+    sweep_at_most(&cx, 1).await?;
     cx.expect_absent(["short"]).await?;
     cx.expect(["permanent"], "v").await?;
     cx.expect(["long"], "v").await?;
-    ensure_eq!(cx.entry(["permanent"]).await?.version, permanent, "the version after a sweep");
+    ensure_eq!(cx.entry(["permanent"]).await?.version, permanent, "the version that `get` returned after `sweep`");
     Ok(())
 }
 
 async fn takes_the_expired(cx: Context) -> Verdict {
     for value in ["one", "two"] {
         cx.set_ttl(["k"], value, TTL).await?;
-        cx.outlive(TTL).await;
-        swept(&cx, 1).await?;
+        cx.advance_past(TTL).await;
+        sweep_at_most(&cx, 1).await?;
         cx.expect_absent(["k"]).await?;
     }
     cx.set(["k"], "three").await?;
-    swept(&cx, 0).await?;
+    sweep_at_most(&cx, 0).await?;
     cx.expect(["k"], "three").await
 }
 
@@ -68,11 +68,15 @@ async fn two_hundred_thousand_unread(cx: Context) -> Verdict {
             numbers.map(|at| SetItem::new(key(["many", &at.to_string()]), "v").with_options(options.clone())).collect();
         cx.set_many(&items).await?;
     }
-    cx.outlive(TTL).await;
-    swept(&cx, MANY).await?;
-    ensure_eq!(cx.keys(()).await?, [key(["a-live"]), key(["z-live"])], "what is listed after the sweep");
-    swept(&cx, 0).await?;
-    ensure_eq!(cx.store().clear(&KeyPrefix::ALL).await?, 2, "how many live entries are left to clear");
+    cx.advance_past(TTL).await;
+    sweep_at_most(&cx, MANY).await?;
+    ensure_eq!(cx.keys(()).await?, [key(["a-live"]), key(["z-live"])], "the keys that `list` returned after `sweep`");
+    sweep_at_most(&cx, 0).await?;
+    ensure_eq!(
+        cx.store().clear(&KeyPrefix::ALL).await?,
+        2,
+        "the number of entries that `clear` returned after `sweep`"
+    );
     Ok(())
 }
 
@@ -80,7 +84,7 @@ async fn set_again_before(cx: Context) -> Verdict {
     for name in ["permanent", "long"] {
         cx.set_ttl([name], "old", TTL).await?;
     }
-    cx.outlive(TTL).await;
+    cx.advance_past(TTL).await;
     cx.set(["permanent"], "new").await?;
     cx.set_ttl(["long"], "new", LONG).await?;
     cx.store().sweep().await?;
@@ -94,7 +98,7 @@ async fn set_again_meanwhile(cx: Context) -> Verdict {
     let items: Vec<_> =
         names.iter().map(|name| SetItem::new(key(["k", name]), "old").with_options(options.clone())).collect();
     cx.set_many(&items).await?;
-    cx.outlive(TTL).await;
+    cx.advance_past(TTL).await;
     let sweeping = tokio::spawn({
         let cx = cx.clone();
         async move {
@@ -109,7 +113,7 @@ async fn set_again_meanwhile(cx: Context) -> Verdict {
         cx.set(["k", name], "new").await?;
         tokio::task::yield_now().await;
     }
-    sweeping.await.map_err(|error| Failure::new(format!("the sweep ended: {error}")))??;
+    sweeping.await.map_err(|error| Failure::new(format!("the sweeping task panicked: {error}")))??;
     for name in &names {
         cx.expect(["k", name], "new").await?;
     }
@@ -123,21 +127,21 @@ async fn touched_before(cx: Context) -> Verdict {
     if !found && !cx.is_before(until) {
         return Ok(());
     }
-    cx.outlive(TTL).await;
-    swept(&cx, 0).await?;
+    cx.advance_past(TTL).await;
+    sweep_at_most(&cx, 0).await?;
     cx.expect(["k"], "v").await
 }
 
 async fn same_keys_again(cx: Context) -> Verdict {
     for _ in 0..3 {
         for name in ["a", "b", "c"] {
-            // The old deadline is passed over by the new one, and both are behind when the sweep comes.
+            // The second write replaces the first deadline, and both have passed when the sweep runs.
             cx.set_ttl([name], "v", TTL / 2).await?;
             cx.set_ttl([name], "v", TTL).await?;
         }
-        cx.outlive(TTL).await;
-        swept(&cx, 3).await?;
-        ensure_eq!(cx.list_all(ListQuery::default()).await?, [], "what is listed after the sweep");
+        cx.advance_past(TTL).await;
+        sweep_at_most(&cx, 3).await?;
+        ensure_eq!(cx.list_all(ListQuery::default()).await?, [], "the items that `list` returned after `sweep`");
     }
     Ok(())
 }
@@ -145,18 +149,19 @@ async fn same_keys_again(cx: Context) -> Verdict {
 async fn deleted_before(cx: Context) -> Verdict {
     cx.set_ttl(["k"], "old", TTL).await?;
     cx.delete(["k"]).await?;
-    cx.outlive(TTL).await;
-    swept(&cx, 0).await?;
+    cx.advance_past(TTL).await;
+    sweep_at_most(&cx, 0).await?;
     cx.expect_absent(["k"]).await?;
     cx.set(["k"], "new").await?;
-    swept(&cx, 0).await?;
+    sweep_at_most(&cx, 0).await?;
     cx.expect(["k"], "new").await
 }
 
-/// Sweeps, and fails where it claims more than there was. It may claim less: what runs in the background came first.
-async fn swept(cx: &Context, expired: u64) -> Verdict {
-    let told = cx.store().sweep().await?;
-    // A server may sweep what other cases left; a store with a clock of its own is alone.
-    ensure!(told <= expired || !cx.moves_clock(), "the sweep tells of {told} entries, and {expired} had expired");
+/// Sweeps, and fails if `sweep` returns more than the number of expired entries. It may return fewer, because the
+/// background sweeper may come first.
+async fn sweep_at_most(cx: &Context, expired: u64) -> Verdict {
+    let count = cx.store().sweep().await?;
+    // A server may sweep entries of other cases; a store whose clock the case sets is not shared.
+    ensure!(count <= expired || !cx.moves_clock(), "`sweep` returned {count} entries, but only {expired} had expired");
     Ok(())
 }

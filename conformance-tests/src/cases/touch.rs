@@ -1,4 +1,4 @@
-//! Moving a deadline without writing the value.
+//! `touch` moves a deadline without writing the value.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,23 +9,23 @@ use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { touch, Core:
-    longer: "T-5" [Need::Has(Capability::Touch)] "a longer time to live holds the entry beyond its old deadline";
-    shorter: "T-5" [Need::Has(Capability::Touch)] "a shorter time to live ends the entry before its old deadline";
-    never: "T-5" [Need::Has(Capability::Touch)] "Never makes an entry permanent that had a deadline";
-    a_permanent_one: "T-5" [Need::Has(Capability::Touch)] "an entry without a deadline gets one";
-    zero: "T-3" [Need::Has(Capability::Touch)] "a time to live of zero finds the entry and ends it";
-    the_past: "T-3" [Need::Has(Capability::Touch)] "a moment in the past finds the entry and ends it";
-    the_longest: "T-3" [Need::Has(Capability::Touch)] "Duration::MAX means never";
+    longer: "T-5" [Need::Has(Capability::Touch)] "a longer time to live keeps the entry live after its old deadline";
+    shorter: "T-5" [Need::Has(Capability::Touch)] "a shorter time to live expires the entry before its old deadline";
+    never: "T-5" [Need::Has(Capability::Touch)] "`Never` makes an entry with a deadline permanent";
+    a_permanent_one: "T-5" [Need::Has(Capability::Touch)] "a permanent entry gets a deadline";
+    zero: "T-3" [Need::Has(Capability::Touch)] "a time to live of zero finds the entry and expires it";
+    the_past: "T-3" [Need::Has(Capability::Touch)] "a moment in the past finds the entry and expires it";
+    the_longest: "T-3" [Need::Has(Capability::Touch)] "`Duration::MAX` means never";
     to_a_moment: "T-5" [Need::Has(Capability::Touch), Need::Clock] "a moment is the new deadline, to the millisecond";
     from_now_on: "T-5" [Need::Has(Capability::Touch), Need::Clock] "the new time to live counts from the touch, not from the write";
-    again_and_again: "T-5" [Need::Has(Capability::Touch), Need::Clock] "an entry that is touched in time never ends";
-    of_nothing: "T-5" [Need::Has(Capability::Touch)] "touching a key that is absent is false and creates nothing";
-    of_a_deleted_one: "T-5" [Need::Has(Capability::Touch)] "touching a deleted key is false and does not bring it back";
-    the_value_stays: "T-5" [Need::Has(Capability::Touch)] "the value stays, whatever its size";
-    the_version_stays: "T-5" [Need::Has(Capability::Touch), Need::Has(Capability::Versions)] "the version stays";
-    a_counter: "T-5" [Need::Has(Capability::Touch), Need::Has(Capability::Counters)] "a counter that is touched counts on from where it was";
-    reads_back: "T-4" [Need::Has(Capability::Touch), Need::Has(Capability::Deadlines)] "the new deadline reads back, and so does none";
-    only_this_key: "T-5" [Need::Has(Capability::Touch)] "the keys beside it, above it and below it keep their deadlines";
+    again_and_again: "T-5" [Need::Has(Capability::Touch), Need::Clock] "an entry that is touched before each deadline stays live";
+    of_nothing: "T-5" [Need::Has(Capability::Touch)] "`touch` of an absent key returns false and creates nothing";
+    of_a_deleted_one: "T-5" [Need::Has(Capability::Touch)] "`touch` of a deleted key returns false and does not revive it";
+    the_value_stays: "T-5" [Need::Has(Capability::Touch)] "`touch` keeps the value, whatever its size";
+    the_version_stays: "T-5" [Need::Has(Capability::Touch), Need::Has(Capability::Versions)] "`touch` keeps the version";
+    a_counter: "T-5" [Need::Has(Capability::Touch), Need::Has(Capability::Counters)] "`touch` keeps the number of a counter";
+    reads_back: "T-4" [Need::Has(Capability::Touch), Need::Has(Capability::Deadlines)] "`get` shows the new deadline, or that there is none";
+    only_this_key: "T-5" [Need::Has(Capability::Touch)] "siblings, parents and children of the key keep their deadlines";
 }
 
 const TTL: Duration = Duration::from_millis(300);
@@ -38,15 +38,15 @@ async fn longer(cx: Context) -> Verdict {
     if !found && !cx.is_before(until) {
         return Ok(());
     }
-    ensure!(found, "touch did not find a live entry");
-    cx.outlive(TTL).await;
+    ensure!(found, "`touch` returned false for a live entry");
+    cx.advance_past(TTL).await;
     cx.expect(["k"], "v").await
 }
 
 async fn shorter(cx: Context) -> Verdict {
     cx.set_ttl(["k"], "v", LONG).await?;
-    ensure!(touch(&cx, NewExpiry::After(TTL)).await?, "touch did not find a live entry");
-    cx.outlive(TTL).await;
+    ensure!(touch(&cx, NewExpiry::After(TTL)).await?, "`touch` returned false for a live entry");
+    cx.advance_past(TTL).await;
     cx.expect_absent(["k"]).await
 }
 
@@ -57,41 +57,48 @@ async fn never(cx: Context) -> Verdict {
     if !found && !cx.is_before(until) {
         return Ok(());
     }
-    ensure!(found, "touch did not find a live entry");
-    cx.outlive(TTL).await;
+    ensure!(found, "`touch` returned false for a live entry");
+    cx.advance_past(TTL).await;
     cx.expect(["k"], "v").await
 }
 
 async fn a_permanent_one(cx: Context) -> Verdict {
     cx.set(["k"], "v").await?;
-    ensure!(touch(&cx, NewExpiry::After(TTL)).await?, "touch did not find a permanent entry");
-    cx.outlive(TTL).await;
+    ensure!(touch(&cx, NewExpiry::After(TTL)).await?, "`touch` returned false for a permanent entry");
+    cx.advance_past(TTL).await;
     cx.expect_absent(["k"]).await
 }
 
 async fn zero(cx: Context) -> Verdict {
-    ends_at_once(&cx, NewExpiry::After(Duration::ZERO)).await
+    expires_at_once(&cx, NewExpiry::After(Duration::ZERO)).await
 }
 
 async fn the_past(cx: Context) -> Verdict {
-    ends_at_once(&cx, NewExpiry::At(cx.now() - LONG)).await?;
-    ends_at_once(&cx, NewExpiry::At(SystemTime::UNIX_EPOCH)).await
+    expires_at_once(&cx, NewExpiry::At(cx.now() - LONG)).await?;
+    expires_at_once(&cx, NewExpiry::At(SystemTime::UNIX_EPOCH)).await
 }
 
-async fn ends_at_once(cx: &Context, expiry: NewExpiry) -> Verdict {
+async fn expires_at_once(cx: &Context, expiry: NewExpiry) -> Verdict {
     cx.set(["k"], "v").await?;
-    ensure!(touch(cx, expiry).await?, "{expiry:?} did not find a live entry");
+    ensure!(touch(cx, expiry).await?, "`touch` with {expiry:?} returned false for a live entry");
     cx.expect_absent(["k"]).await?;
-    ensure!(!touch(cx, NewExpiry::Never).await?, "an entry that was ended by {expiry:?} was found again");
+    ensure!(
+        !touch(cx, NewExpiry::Never).await?,
+        "`touch` returned true for an entry that an earlier `touch` with {expiry:?} had expired"
+    );
     cx.expect_absent(["k"]).await
 }
 
 async fn the_longest(cx: Context) -> Verdict {
     cx.set_ttl(["k"], "v", LONG).await?;
-    ensure!(touch(&cx, NewExpiry::After(Duration::MAX)).await?, "touch did not find a live entry");
+    ensure!(touch(&cx, NewExpiry::After(Duration::MAX)).await?, "`touch` returned false for a live entry");
     cx.expect(["k"], "v").await?;
     if cx.has(Capability::Deadlines) {
-        ensure_eq!(cx.entry(["k"]).await?.expires, Expires::Never, "the deadline");
+        ensure_eq!(
+            cx.entry(["k"]).await?.expires,
+            Expires::Never,
+            "the deadline after `touch` with the longest time to live"
+        );
     }
     Ok(())
 }
@@ -99,30 +106,30 @@ async fn the_longest(cx: Context) -> Verdict {
 async fn to_a_moment(cx: Context) -> Verdict {
     cx.set(["k"], "v").await?;
     touch(&cx, NewExpiry::At(cx.now() + Duration::from_micros(1_499_001))).await?;
-    cx.pass(Duration::from_millis(1_499)).await;
+    cx.advance(Duration::from_millis(1_499)).await;
     cx.expect(["k"], "v").await?;
-    cx.pass(Duration::from_millis(1)).await;
+    cx.advance(Duration::from_millis(1)).await;
     cx.expect_absent(["k"]).await
 }
 
 async fn from_now_on(cx: Context) -> Verdict {
     cx.set_ttl(["k"], "v", TTL).await?;
-    cx.pass(TTL / 2).await;
+    cx.advance(TTL / 2).await;
     touch(&cx, NewExpiry::After(TTL)).await?;
-    cx.pass(TTL.saturating_sub(Duration::from_millis(1))).await;
+    cx.advance(TTL.saturating_sub(Duration::from_millis(1))).await;
     cx.expect(["k"], "v").await?;
-    cx.pass(Duration::from_millis(1)).await;
+    cx.advance(Duration::from_millis(1)).await;
     cx.expect_absent(["k"]).await
 }
 
 async fn again_and_again(cx: Context) -> Verdict {
     cx.set_ttl(["k"], "v", TTL).await?;
     for _ in 0..20 {
-        cx.pass(TTL.saturating_sub(Duration::from_millis(1))).await;
-        ensure!(touch(&cx, NewExpiry::After(TTL)).await?, "touch came in time and did not find the entry");
+        cx.advance(TTL.saturating_sub(Duration::from_millis(1))).await;
+        ensure!(touch(&cx, NewExpiry::After(TTL)).await?, "`touch` returned false before the deadline of the entry");
     }
     cx.expect(["k"], "v").await?;
-    cx.pass(TTL).await;
+    cx.advance(TTL).await;
     cx.expect_absent(["k"]).await
 }
 
@@ -130,7 +137,7 @@ async fn of_nothing(cx: Context) -> Verdict {
     for expiry in
         [NewExpiry::Never, NewExpiry::After(LONG), NewExpiry::After(Duration::ZERO), NewExpiry::At(cx.now() + LONG)]
     {
-        ensure!(!touch(&cx, expiry).await?, "touch found an entry that was never written");
+        ensure!(!touch(&cx, expiry).await?, "`touch` returned true for a key that was never written");
         cx.expect_absent(["k"]).await?;
     }
     Ok(())
@@ -139,7 +146,7 @@ async fn of_nothing(cx: Context) -> Verdict {
 async fn of_a_deleted_one(cx: Context) -> Verdict {
     cx.set_ttl(["k"], "v", LONG).await?;
     cx.delete(["k"]).await?;
-    ensure!(!touch(&cx, NewExpiry::Never).await?, "touch found a deleted entry");
+    ensure!(!touch(&cx, NewExpiry::Never).await?, "`touch` returned true for a deleted entry");
     cx.expect_absent(["k"]).await
 }
 
@@ -147,7 +154,7 @@ async fn the_value_stays(cx: Context) -> Verdict {
     for value in [Vec::new(), b"v".to_vec(), b"\0\xff\x01".repeat(100_000)] {
         cx.set(["k"], value.clone()).await?;
         for expiry in [NewExpiry::After(LONG), NewExpiry::Never] {
-            ensure!(touch(&cx, expiry).await?, "touch did not find a value of {} bytes", value.len());
+            ensure!(touch(&cx, expiry).await?, "`touch` returned false for a live entry of {} bytes", value.len());
             cx.expect(["k"], &value).await?;
         }
     }
@@ -158,18 +165,22 @@ async fn the_version_stays(cx: Context) -> Verdict {
     let version = cx.set_versioned(["k"], "v").await?;
     for expiry in [NewExpiry::After(LONG), NewExpiry::At(cx.now() + 2 * LONG), NewExpiry::Never] {
         touch(&cx, expiry).await?;
-        ensure_eq!(cx.entry(["k"]).await?.version, Some(version), "the version after {expiry:?}");
+        ensure_eq!(
+            cx.entry(["k"]).await?.version,
+            Some(version),
+            "the version that `get` returned after `touch` with {expiry:?}"
+        );
     }
     Ok(())
 }
 
 async fn a_counter(cx: Context) -> Verdict {
     cx.store().increment(&key(["k"]), 41, &IncrementOptions::default()).await?;
-    ensure!(touch(&cx, NewExpiry::After(LONG)).await?, "touch did not find a counter");
+    ensure!(touch(&cx, NewExpiry::After(LONG)).await?, "`touch` returned false for a live counter");
     ensure_eq!(
         cx.store().increment(&key(["k"]), 1, &IncrementOptions::default()).await?,
         42,
-        "the counter after a touch"
+        "the number that `increment` returned after `touch`"
     );
     Ok(())
 }
@@ -177,11 +188,17 @@ async fn a_counter(cx: Context) -> Verdict {
 async fn reads_back(cx: Context) -> Verdict {
     cx.set(["k"], "v").await?;
     let moment = Deadline::resolve(kv_core::Expiry::At(cx.now() + LONG), cx.now(), None);
-    let Expires::At(whole) = Expires::from(moment) else { return Err(Failure::new("an hour from now is no moment")) };
+    let Expires::At(whole) = Expires::from(moment) else {
+        return Err(Failure::new("the moment one hour from now does not resolve to a deadline"));
+    };
     touch(&cx, NewExpiry::At(whole)).await?;
-    ensure_eq!(cx.entry(["k"]).await?.expires, Expires::At(whole), "the deadline that touch gave");
+    ensure_eq!(cx.entry(["k"]).await?.expires, Expires::At(whole), "the deadline that `get` returned after `touch`");
     touch(&cx, NewExpiry::Never).await?;
-    ensure_eq!(cx.entry(["k"]).await?.expires, Expires::Never, "the deadline after it was taken away");
+    ensure_eq!(
+        cx.entry(["k"]).await?.expires,
+        Expires::Never,
+        "the deadline that `get` returned after `touch` with Never"
+    );
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Transactions one at a time: checks, mutations, and what they leave.
+//! Single transactions: their checks, their mutations, and their results.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use kv_core::{Capability, CommitOutcome, ErrorKind, Expiry, Key, KvStore, Transa
 
 use crate::case::{Need, cases};
 use crate::context::{Context, key};
-use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+use crate::failure::{Failure, Verdict, ensure, ensure_eq, shortened};
 
 const TRANSACTIONS: Need = Need::Has(Capability::Transactions);
 const VERSIONS: Need = Need::Has(Capability::Versions);
@@ -14,36 +14,36 @@ const VERSIONS: Need = Need::Has(Capability::Versions);
 const SOON: Duration = Duration::from_millis(400);
 
 cases! { transactions, Transactions:
-    empty_transaction_is_fine: "X-1" [TRANSACTIONS] "a transaction of nothing is committed and changes nothing";
-    all_is_applied: "X-1" [TRANSACTIONS] "where every check holds every mutation is applied";
-    nothing_is_applied: "X-1" [TRANSACTIONS] "where one check fails no mutation is applied, and the check is named";
-    first_failed_check_is_named: "X-1" [TRANSACTIONS] "of several failed checks the first is named";
-    checks_alone_are_judged: "X-1" [TRANSACTIONS] "a transaction of checks only is committed or refused, and changes nothing";
-    absent_is_checked: "X-1" [TRANSACTIONS] "a check for absence holds over nothing and fails over an entry";
-    present_is_checked: "X-1" [TRANSACTIONS] "a check for presence holds over an entry and fails over nothing";
-    value_is_checked: "X-1" [TRANSACTIONS] "a check for a value holds over the same bytes only";
-    version_is_checked: "X-1" [TRANSACTIONS, VERSIONS] "a check for a version holds over that write only";
-    always_holds: "X-1" [TRANSACTIONS] "a check for anything holds over nothing and over an entry";
+    empty_transaction_is_fine: "X-1" [TRANSACTIONS] "an empty transaction is committed and changes nothing";
+    all_is_applied: "X-1" [TRANSACTIONS] "if every check holds, every mutation is applied";
+    nothing_is_applied: "X-1" [TRANSACTIONS] "if a check fails, no mutation is applied, and the outcome has the index of the check";
+    first_failed_check_is_named: "X-1" [TRANSACTIONS] "if several checks fail, the outcome has the index of the first";
+    checks_alone_are_judged: "X-1" [TRANSACTIONS] "a transaction with checks only is committed or refused and changes nothing";
+    absent_is_checked: "X-1" [TRANSACTIONS] "a check for Absent holds without an entry and fails with one";
+    present_is_checked: "X-1" [TRANSACTIONS] "a check for Present holds with an entry and fails without one";
+    value_is_checked: "X-1" [TRANSACTIONS] "a check for a value holds only for the same bytes";
+    version_is_checked: "X-1" [TRANSACTIONS, VERSIONS] "a check for a version holds only for that write";
+    always_holds: "X-1" [TRANSACTIONS] "a check for Always holds with and without an entry";
     expired_is_absent_to_checks: "T-1" [TRANSACTIONS] "checks see an expired entry as absent";
-    checks_see_what_was_before: "X-1" [TRANSACTIONS] "checks are judged before the mutations of their own transaction";
+    checks_see_what_was_before: "X-1" [TRANSACTIONS] "checks see the state before the mutations of their own transaction";
     set_then_delete_leaves_nothing: "X-1" [TRANSACTIONS] "a key that is set and then deleted is absent";
     delete_then_set_leaves_the_value: "X-1" [TRANSACTIONS] "a key that is deleted and then set has the value";
-    last_set_of_a_key_stands: "X-1" [TRANSACTIONS] "of several sets of a key in a transaction the last one stands";
-    delete_of_a_missing_key_is_fine: "D-1" [TRANSACTIONS] "a transaction may delete what is not there";
+    last_set_of_a_key_stands: "X-1" [TRANSACTIONS] "of several sets of a key in a transaction, the last one wins";
+    delete_of_a_missing_key_is_fine: "D-1" [TRANSACTIONS] "a transaction may delete an absent key";
     ttl_inside: "X-1" [TRANSACTIONS] "each set of a transaction has its own time to live";
-    set_without_ttl_is_permanent: "S-1" [TRANSACTIONS] "a set of a transaction without expiry makes the entry permanent";
-    keep_keeps_the_deadline: "S-1" [TRANSACTIONS] "a set of a transaction keeps the deadline where it is asked to";
-    keep_after_a_set_keeps_its_deadline: "X-1" [TRANSACTIONS] "a set that keeps the deadline sees the mutations before it";
-    versions_are_one_per_mutation: "X-1" [TRANSACTIONS, VERSIONS] "the outcome has a version for each set, none for deletes, in order";
+    set_without_ttl_is_permanent: "S-1" [TRANSACTIONS] "a set without an expiry in a transaction makes the entry permanent";
+    keep_keeps_the_deadline: "S-1" [TRANSACTIONS] "a set with `Expiry::Keep` in a transaction keeps the deadline";
+    keep_after_a_set_keeps_its_deadline: "X-1" [TRANSACTIONS] "a set with `Expiry::Keep` sees the deadlines of the mutations before it";
+    versions_are_one_per_mutation: "X-1" [TRANSACTIONS, VERSIONS] "the outcome has a version for each set and none for each delete, in order";
     outcome_is_as_long_as_the_transaction: "X-1" [TRANSACTIONS] "the outcome has one place for each mutation";
-    refused_leaves_versions: "S-2" [TRANSACTIONS, VERSIONS] "a refused transaction leaves value, version and deadline of every key";
+    refused_leaves_versions: "S-2" [TRANSACTIONS, VERSIONS] "a refused transaction leaves value, version and deadline of every key unchanged";
     two_hundred_keys: "X-1" [TRANSACTIONS] "a transaction over two hundred keys is applied as a whole";
-    large_values: "X-1" [TRANSACTIONS] "a transaction takes several values of a mebibyte";
+    large_values: "X-1" [TRANSACTIONS] "a transaction accepts several values of 1 MiB";
     value_over_the_limit_is_invalid: "V-3" [TRANSACTIONS] "a value over the limit makes the transaction Invalid, and nothing is applied";
-    reaches_as_far_as_declared: "X-1" [TRANSACTIONS] "keys of two groups are committed by a store that reaches any key, and Unsupported by one that does not";
+    reaches_as_far_as_declared: "X-1" [TRANSACTIONS] "a transaction over two groups is committed by a store that declares any keys, and Unsupported by any other";
 }
 
-/// A key of the one group that every transaction here stays in.
+/// A key of the one group that all transactions here use.
 fn one(name: &str) -> Key {
     key(["g", "g", "g", "g", name])
 }
@@ -52,35 +52,43 @@ fn set(name: &str, value: &'static str) -> Transaction {
     Transaction::new().set(one(name), value, Expiry::Never)
 }
 
-/// Commits what must not be refused and gives the versions.
+/// Commits a transaction, fails if it is refused, and returns the versions.
 async fn commit(cx: &Context, transaction: &Transaction) -> Result<Vec<Option<Version>>, Failure> {
     match cx.store().commit(transaction).await? {
         CommitOutcome::Committed { versions } => Ok(versions),
-        CommitOutcome::Refused { check } => Err(Failure::new(format!("check {check} of {transaction:?} failed"))),
+        CommitOutcome::Refused { check } => {
+            let shown = shortened(&format!("{transaction:?}"));
+            Err(Failure::new(format!("expected `commit` of {shown} to be committed, but check {check} failed")))
+        }
     }
 }
 
-/// Fails unless the transaction is refused by this check.
-async fn refuses(cx: &Context, transaction: &Transaction, check: usize) -> Verdict {
-    ensure_eq!(cx.store().commit(transaction).await?, CommitOutcome::Refused { check }, "the outcome");
+/// Fails unless the transaction is refused because of this check.
+async fn expect_refused(cx: &Context, transaction: &Transaction, check: usize) -> Verdict {
+    let outcome = cx.store().commit(transaction).await?;
+    ensure_eq!(outcome, CommitOutcome::Refused { check }, "the outcome of `commit` of {transaction:?}");
     Ok(())
 }
 
-/// Fails unless a transaction with this check on `k` is committed, or refused.
-async fn judges(cx: &Context, when: When, holds: bool) -> Verdict {
+/// Fails unless a transaction with this check of `k` is committed if `holds`, or else refused.
+async fn expect_check(cx: &Context, when: When, holds: bool) -> Verdict {
     let transaction = set("mark", "x").check(one("k"), when);
     cx.delete(one("mark")).await?;
     if holds {
         commit(cx, &transaction).await?;
         cx.expect(one("mark"), "x").await
     } else {
-        refuses(cx, &transaction, 0).await?;
+        expect_refused(cx, &transaction, 0).await?;
         cx.expect_absent(one("mark")).await
     }
 }
 
 async fn empty_transaction_is_fine(cx: Context) -> Verdict {
-    ensure_eq!(commit(&cx, &Transaction::new()).await?, Vec::new(), "the versions of nothing");
+    ensure_eq!(
+        commit(&cx, &Transaction::new()).await?,
+        Vec::new(),
+        "the versions that `commit` of an empty transaction returned"
+    );
     Ok(())
 }
 
@@ -107,7 +115,7 @@ async fn nothing_is_applied(cx: Context) -> Verdict {
         .delete(one("a"))
         .set(one("b"), "2", Expiry::Never)
         .set(one("c"), "3", Expiry::Never);
-    refuses(&cx, &transaction, 1).await?;
+    expect_refused(&cx, &transaction, 1).await?;
     cx.expect(one("a"), "1").await?;
     cx.expect_absent(one("b")).await?;
     cx.expect_absent(one("c")).await
@@ -120,7 +128,7 @@ async fn first_failed_check_is_named(cx: Context) -> Verdict {
         for check in 0..4 {
             transaction = transaction.check(one("a"), if check < place { When::Present } else { When::Absent });
         }
-        refuses(&cx, &transaction, place).await?;
+        expect_refused(&cx, &transaction, place).await?;
     }
     cx.expect_absent(one("b")).await
 }
@@ -128,59 +136,63 @@ async fn first_failed_check_is_named(cx: Context) -> Verdict {
 async fn checks_alone_are_judged(cx: Context) -> Verdict {
     cx.set(one("a"), "1").await?;
     let fits = Transaction::new().check(one("a"), When::Value("1".into())).check(one("b"), When::Absent);
-    ensure_eq!(commit(&cx, &fits).await?, Vec::new(), "the versions of a transaction of checks");
-    refuses(&cx, &fits.check(one("a"), When::Absent), 2).await?;
+    ensure_eq!(
+        commit(&cx, &fits).await?,
+        Vec::new(),
+        "the versions that `commit` of a transaction with checks only returned"
+    );
+    expect_refused(&cx, &fits.check(one("a"), When::Absent), 2).await?;
     cx.expect(one("a"), "1").await?;
     cx.expect_absent(one("b")).await
 }
 
 async fn absent_is_checked(cx: Context) -> Verdict {
-    judges(&cx, When::Absent, true).await?;
+    expect_check(&cx, When::Absent, true).await?;
     cx.set(one("k"), "").await?;
-    judges(&cx, When::Absent, false).await
+    expect_check(&cx, When::Absent, false).await
 }
 
 async fn present_is_checked(cx: Context) -> Verdict {
-    judges(&cx, When::Present, false).await?;
+    expect_check(&cx, When::Present, false).await?;
     cx.set(one("k"), "").await?;
-    judges(&cx, When::Present, true).await
+    expect_check(&cx, When::Present, true).await
 }
 
 async fn value_is_checked(cx: Context) -> Verdict {
-    judges(&cx, When::Value("".into()), false).await?;
+    expect_check(&cx, When::Value("".into()), false).await?;
     cx.set(one("k"), "1").await?;
-    judges(&cx, When::Value("1".into()), true).await?;
-    judges(&cx, When::Value("1.0".into()), false).await?;
-    judges(&cx, When::Value("".into()), false).await
+    expect_check(&cx, When::Value("1".into()), true).await?;
+    expect_check(&cx, When::Value("1.0".into()), false).await?;
+    expect_check(&cx, When::Value("".into()), false).await
 }
 
 async fn version_is_checked(cx: Context) -> Verdict {
     let first = cx.set_versioned(one("k"), "same").await?;
-    judges(&cx, When::Version(first), true).await?;
+    expect_check(&cx, When::Version(first), true).await?;
     let second = cx.set_versioned(one("k"), "same").await?;
-    judges(&cx, When::Version(first), false).await?;
-    judges(&cx, When::Version(second), true).await?;
+    expect_check(&cx, When::Version(first), false).await?;
+    expect_check(&cx, When::Version(second), true).await?;
     cx.delete(one("k")).await?;
-    judges(&cx, When::Version(second), false).await
+    expect_check(&cx, When::Version(second), false).await
 }
 
 async fn always_holds(cx: Context) -> Verdict {
-    judges(&cx, When::Always, true).await?;
+    expect_check(&cx, When::Always, true).await?;
     cx.set(one("k"), "1").await?;
-    judges(&cx, When::Always, true).await
+    expect_check(&cx, When::Always, true).await
 }
 
 async fn expired_is_absent_to_checks(cx: Context) -> Verdict {
     cx.set_ttl(one("k"), "1", SOON).await?;
-    cx.outlive(SOON).await;
-    judges(&cx, When::Absent, true).await?;
-    judges(&cx, When::Present, false).await?;
-    judges(&cx, When::Value("1".into()), false).await
+    cx.advance_past(SOON).await;
+    expect_check(&cx, When::Absent, true).await?;
+    expect_check(&cx, When::Present, false).await?;
+    expect_check(&cx, When::Value("1".into()), false).await
 }
 
 async fn checks_see_what_was_before(cx: Context) -> Verdict {
     commit(&cx, &set("k", "1").check(one("k"), When::Absent)).await?;
-    refuses(&cx, &set("k", "2").check(one("k"), When::Value("2".into())), 0).await?;
+    expect_refused(&cx, &set("k", "2").check(one("k"), When::Value("2".into())), 0).await?;
     cx.expect(one("k"), "1").await
 }
 
@@ -209,7 +221,11 @@ async fn last_set_of_a_key_stands(cx: Context) -> Verdict {
 }
 
 async fn delete_of_a_missing_key_is_fine(cx: Context) -> Verdict {
-    ensure_eq!(commit(&cx, &Transaction::new().delete(one("missing"))).await?, vec![None], "the versions");
+    ensure_eq!(
+        commit(&cx, &Transaction::new().delete(one("missing"))).await?,
+        vec![None],
+        "the versions that `commit` of a delete of an absent key returned"
+    );
     cx.expect_absent(one("missing")).await
 }
 
@@ -221,7 +237,7 @@ async fn ttl_inside(cx: Context) -> Verdict {
         .set(one("at once"), "4", Expiry::After(Duration::ZERO));
     commit(&cx, &transaction).await?;
     cx.expect_absent(one("at once")).await?;
-    cx.outlive(SOON).await;
+    cx.advance_past(SOON).await;
     cx.expect(one("never"), "1").await?;
     cx.expect_absent(one("soon")).await?;
     cx.expect(one("later"), "3").await
@@ -230,7 +246,7 @@ async fn ttl_inside(cx: Context) -> Verdict {
 async fn set_without_ttl_is_permanent(cx: Context) -> Verdict {
     cx.set_ttl(one("k"), "1", SOON).await?;
     commit(&cx, &set("k", "2")).await?;
-    cx.outlive(SOON).await;
+    cx.advance_past(SOON).await;
     cx.expect(one("k"), "2").await
 }
 
@@ -238,7 +254,7 @@ async fn keep_keeps_the_deadline(cx: Context) -> Verdict {
     cx.set_ttl(one("k"), "1", SOON * 2).await?;
     let keep = Transaction::new().check(one("k"), When::Present).set(one("k"), "2", Expiry::Keep);
     commit(&cx, &keep.set(one("new"), "3", Expiry::Keep)).await?;
-    cx.outlive(SOON * 2).await;
+    cx.advance_past(SOON * 2).await;
     cx.expect_absent(one("k")).await?;
     cx.expect(one("new"), "3").await
 }
@@ -251,7 +267,7 @@ async fn keep_after_a_set_keeps_its_deadline(cx: Context) -> Verdict {
         .delete(one("long"))
         .set(one("long"), "2", Expiry::Keep);
     commit(&cx, &transaction).await?;
-    cx.outlive(SOON).await;
+    cx.advance_past(SOON).await;
     cx.expect_absent(one("short")).await?;
     cx.expect(one("long"), "2").await
 }
@@ -262,12 +278,25 @@ async fn versions_are_one_per_mutation(cx: Context) -> Verdict {
     let versions = commit(&cx, &transaction).await?;
     match versions[..] {
         [Some(first), None, Some(third), Some(fourth)] => {
-            ensure!(first != third && third != fourth && first != fourth, "versions repeat: {versions:?}");
-            ensure_eq!(cx.entry(one("c")).await?.version, Some(third), "the version of c");
-            ensure_eq!(cx.entry(one("a")).await?.version, Some(fourth), "the version of a, whose last set stands");
+            ensure!(
+                first != third && third != fourth && first != fourth,
+                "expected different versions from `commit`, but it returned {versions:?}"
+            );
+            ensure_eq!(
+                cx.entry(one("c")).await?.version,
+                Some(third),
+                "the version that `get` of c returned after `commit`"
+            );
+            ensure_eq!(
+                cx.entry(one("a")).await?.version,
+                Some(fourth),
+                "the version that `get` of a returned after `commit` set it twice"
+            );
             Ok(())
         }
-        _ => Err(Failure::new(format!("set, delete, set, set gave {versions:?}"))),
+        _ => Err(Failure::new(format!(
+            "expected `commit` of set, delete, set, set to return versions for the sets, but it returned {versions:?}"
+        ))),
     }
 }
 
@@ -276,7 +305,7 @@ async fn outcome_is_as_long_as_the_transaction(cx: Context) -> Verdict {
     for length in 1..8 {
         transaction =
             if length % 3 == 0 { transaction.delete(one("a")) } else { transaction.set(one("a"), "v", Expiry::Never) };
-        ensure_eq!(commit(&cx, &transaction).await?.len(), length, "the number of versions");
+        ensure_eq!(commit(&cx, &transaction).await?.len(), length, "the number of versions that `commit` returned");
     }
     Ok(())
 }
@@ -284,8 +313,8 @@ async fn outcome_is_as_long_as_the_transaction(cx: Context) -> Verdict {
 async fn refused_leaves_versions(cx: Context) -> Verdict {
     cx.set_ttl(one("a"), "1", Duration::from_secs(3_600)).await?;
     let before = cx.entry(one("a")).await?;
-    refuses(&cx, &set("a", "2").delete(one("a")).check(one("a"), When::Absent), 0).await?;
-    ensure_eq!(cx.entry(one("a")).await?, before, "the entry after a refused transaction");
+    expect_refused(&cx, &set("a", "2").delete(one("a")).check(one("a"), When::Absent), 0).await?;
+    ensure_eq!(cx.entry(one("a")).await?, before, "the entry that `get` returned after a refused `commit`");
     Ok(())
 }
 
@@ -295,12 +324,16 @@ async fn two_hundred_keys(cx: Context) -> Verdict {
     for name in &names {
         transaction = transaction.check(one(name), When::Absent).set(one(name), name.clone(), Expiry::Never);
     }
-    ensure_eq!(commit(&cx, &transaction).await?.len(), 200, "the number of versions");
+    ensure_eq!(commit(&cx, &transaction).await?.len(), 200, "the number of versions that `commit` returned");
     let keys: Vec<_> = names.iter().map(|name| one(name)).collect();
     for (answer, name) in cx.store().get_many(&keys).await.into_iter().zip(&names) {
-        ensure_eq!(answer?.map(|entry| entry.value), Some(name.clone().into()), "the value of {name}");
+        ensure_eq!(
+            answer?.map(|entry| entry.value),
+            Some(name.clone().into()),
+            "the value that `get_many` returned for {name} after `commit`"
+        );
     }
-    refuses(&cx, &transaction, 0).await
+    expect_refused(&cx, &transaction, 0).await
 }
 
 async fn large_values(cx: Context) -> Verdict {
@@ -308,7 +341,8 @@ async fn large_values(cx: Context) -> Verdict {
     let transaction = Transaction::new().set(one("a"), value(1), Expiry::Never).set(one("b"), value(2), Expiry::Never);
     commit(&cx, &transaction.set(one("c"), value(3), Expiry::Never)).await?;
     for (name, byte) in [("a", 1), ("b", 2), ("c", 3)] {
-        ensure!(cx.get(one(name)).await?.as_deref() == Some(&value(byte)[..]), "{name} is not what was committed");
+        let is_committed = cx.get(one(name)).await?.as_deref() == Some(&value(byte)[..]);
+        ensure!(is_committed, "`get` of {name} did not return the value of 1 MiB that was committed");
     }
     Ok(())
 }
@@ -319,7 +353,11 @@ async fn value_over_the_limit_is_invalid(cx: Context) -> Verdict {
     let transaction = set("a", "new").set(one("b"), large, Expiry::Never).delete(one("a"));
     match cx.store().commit(&transaction).await {
         Err(error) if error.kind() == ErrorKind::Invalid => {}
-        other => return Err(Failure::new(format!("the outcome is {other:?}"))),
+        other => {
+            return Err(Failure::new(format!(
+                "expected `commit` with a value over the limit to fail as Invalid, but it returned {other:?}"
+            )));
+        }
     }
     cx.expect(one("a"), "old").await?;
     cx.expect_absent(one("b")).await
@@ -337,14 +375,22 @@ async fn reaches_as_far_as_declared(cx: Context) -> Verdict {
         cx.store().delete_many(&[near.clone(), far.clone()]).await;
         match cx.store().commit(&transaction).await {
             Ok(outcome) if is_any => {
-                ensure!(outcome.is_committed(), "the outcome is {outcome:?}");
+                ensure!(
+                    outcome.is_committed(),
+                    "expected `commit` over two groups to be committed, but it returned {outcome:?}"
+                );
                 cx.expect(&near, "1").await?;
             }
             Err(error) if !is_any && error.kind() == unsupported => {
                 cx.expect_absent(&near).await?;
                 cx.expect_absent(&far).await?;
             }
-            other => return Err(Failure::new(format!("the outcome is {other:?}"))),
+            other => {
+                let expected = if is_any { "be committed" } else { "fail as Unsupported" };
+                return Err(Failure::new(format!(
+                    "expected `commit` over two groups to {expected}, but it returned {other:?}"
+                )));
+            }
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Values: bytes in, the same bytes out.
+//! Values: `get` returns exactly the bytes that `set` wrote.
 
 use bytes::{Bytes, BytesMut};
 use kv_core::{ErrorKind, KvStore, Limits, Operation, SetItem, SetOptions};
@@ -9,30 +9,30 @@ use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { values, Core:
-    empty_is_not_absent: "V-1" [] "an empty value is there";
-    every_byte: "V-1" [] "each of the 256 bytes comes back, alone and among others";
-    nul_does_not_end_it: "V-1" [] "a NUL ends no value";
-    invalid_utf8: "V-1" [] "bytes that are no text come back as they are";
-    text_is_not_interpreted: "V-1" [] "text that looks like null, a number, JSON or a query comes back as it is";
+    empty_is_not_absent: "V-1" [] "an empty value is an entry, not an absent key";
+    every_byte: "V-1" [] "each of the 256 byte values is returned, alone and among others";
+    nul_does_not_end_it: "V-1" [] "a NUL does not end a value";
+    invalid_utf8: "V-1" [] "bytes that are not valid UTF-8 are returned unchanged";
+    text_is_not_interpreted: "V-1" [] "text that looks like null, a number, JSON or a query is returned unchanged";
     nothing_is_trimmed: "V-1" [] "spaces, newlines and padding at the ends stay";
-    sizes: "V-1" [] "values of one byte to one mebibyte come back, also at the edges of powers of two";
-    random_bytes: "V-1" [] "random bytes of random lengths come back";
-    eight_mebibytes: "V-3" [Need::KeepsAll] "every store takes a value of 8 MiB";
+    sizes: "V-1" [] "values of 1 byte to 1 MiB are returned, also of sizes around powers of two";
+    random_bytes: "V-1" [] "random bytes of random lengths are returned unchanged";
+    eight_mebibytes: "V-3" [Need::KeepsAll] "every store accepts a value of 8 MiB";
     the_declared_limit: "V-3" [] "the declared limit is at least 8 MiB";
-    at_the_limit: "V-3" [Need::KeepsAll] "a value of exactly the declared limit is taken";
-    over_the_limit_is_refused: "V-3" [] "one byte more than the limit is Invalid, with size and limit, and the old value stays";
-    over_the_limit_in_a_batch: "V-3" [] "in a batch, a value over the limit fails alone";
-    a_shorter_one_leaves_no_tail: "S-1" [] "a short value over a long one leaves nothing of it";
-    the_same_under_many_keys: "V-1" [] "equal values under different keys do not depend on each other";
-    the_buffer_is_the_callers: "V-2" [] "what the caller does to its buffer after a write changes nothing in the store";
-    what_was_read_stays: "V-2" [] "a value that was read stays as it was when the key is overwritten and deleted";
+    at_the_limit: "V-3" [Need::KeepsAll] "a value of exactly the declared limit is accepted";
+    over_the_limit_is_refused: "V-3" [] "a value one byte over the limit is Invalid, the error names size and limit, and the old value stays";
+    over_the_limit_in_a_batch: "V-3" [] "in `set_many`, a value over the limit fails alone";
+    a_shorter_one_leaves_no_tail: "S-1" [] "a shorter value replaces a longer one completely";
+    the_same_under_many_keys: "V-1" [] "equal values under different keys are independent";
+    the_buffer_is_the_callers: "V-2" [] "changes of the caller's buffer after a write do not reach the store";
+    what_was_read_stays: "V-2" [] "a value that `get` returned does not change when the key is overwritten or deleted";
 }
 
 async fn empty_is_not_absent(cx: Context) -> Verdict {
     cx.expect_absent(["k"]).await?;
     cx.set(["k"], Bytes::new()).await?;
     cx.expect(["k"], "").await?;
-    ensure!(cx.delete(["k"]).await?, "deleting an empty value says that nothing was there");
+    ensure!(cx.delete(["k"]).await?, "`delete` of an empty value reported that it removed nothing");
     cx.expect_absent(["k"]).await
 }
 
@@ -134,14 +134,17 @@ async fn eight_mebibytes(cx: Context) -> Verdict {
 
 async fn the_declared_limit(cx: Context) -> Verdict {
     let limit = cx.limits().max_value_bytes;
-    ensure!(limit >= Limits::MIN_VALUE_BYTES, "the declared limit is {limit} bytes");
+    ensure!(
+        limit >= Limits::MIN_VALUE_BYTES,
+        "expected a declared limit of at least 8 MiB, but `info` declares {limit} bytes"
+    );
     Ok(())
 }
 
 async fn at_the_limit(cx: Context) -> Verdict {
-    // A limit that is no more than what the machine has is tried as far as a test can afford.
-    const AFFORDABLE: usize = 64 << 20;
-    round_trip(&cx, &noise(&cx, cx.limits().max_value_bytes.min(AFFORDABLE))).await
+    // A limit as large as the memory of the machine is tested up to this size only.
+    const MAX_TESTED: usize = 64 << 20;
+    round_trip(&cx, &noise(&cx, cx.limits().max_value_bytes.min(MAX_TESTED))).await
 }
 
 async fn over_the_limit_is_refused(cx: Context) -> Verdict {
@@ -150,14 +153,19 @@ async fn over_the_limit_is_refused(cx: Context) -> Verdict {
     let version = cx.set(["k"], "old").await?;
     match cx.store().set(&key(["k"]), value.clone(), &SetOptions::default()).await {
         Err(error) => is_refused_for_size(&error, limit)?,
-        Ok(outcome) => return Err(Failure::new(format!("{} bytes were taken: {outcome:?}", value.len()))),
+        Ok(outcome) => {
+            return Err(Failure::new(format!(
+                "expected `set` of {} bytes to fail as Invalid, but it returned {outcome:?}",
+                value.len()
+            )));
+        }
     }
     cx.expect(["k"], "old").await?;
-    ensure_eq!(cx.entry(["k"]).await?.version, version, "the version after a refused write");
-    // Nor does it create anything.
+    ensure_eq!(cx.entry(["k"]).await?.version, version, "the version that `get` returned after a refused `set`");
+    // A refused write creates no entry either.
     ensure!(
         cx.store().set(&key(["new"]), value, &SetOptions::default()).await.is_err(),
-        "it was taken under another key"
+        "`set` of a value over the limit under an absent key succeeded, but it should be Invalid"
     );
     cx.expect_absent(["new"]).await
 }
@@ -169,7 +177,7 @@ async fn over_the_limit_in_a_batch(cx: Context) -> Verdict {
     let outcomes = cx.store().set_many(&items).await;
     let stored: Vec<bool> =
         outcomes.iter().map(|outcome| matches!(outcome, Ok(outcome) if outcome.is_stored())).collect();
-    ensure_eq!(stored, [true, false, true], "which writes of the batch were stored");
+    ensure_eq!(stored, [true, false, true], "the items of `set_many` that were stored (the second is over the limit)");
     for outcome in outcomes {
         if let Err(error) = outcome {
             is_refused_for_size(&error, limit)?;
@@ -205,7 +213,7 @@ async fn the_buffer_is_the_callers(cx: Context) -> Verdict {
     let written = buffer.to_vec();
     let value = buffer.split().freeze();
     cx.set(["k"], value.clone()).await?;
-    // The memory is the caller's again where the store has copied it, and nobody's to write where the store shares it.
+    // A store that copied the value has released the memory. A store that shares it makes `try_into_mut` fail.
     if let Ok(mut mine) = value.try_into_mut() {
         mine.fill(0xee);
     }
@@ -218,21 +226,27 @@ async fn what_was_read_stays(cx: Context) -> Verdict {
     cx.set(["k"], first.clone()).await?;
     let read = cx.entry(["k"]).await?.value;
     cx.set(["k"], vec![0; 5_000]).await?;
-    ensure_eq!(read, first, "what was read before the key was overwritten");
+    ensure_eq!(read, first, "the value that `get` returned, after the key was overwritten");
     cx.delete(["k"]).await?;
     cx.set(["other"], vec![1; 5_000]).await?;
-    ensure_eq!(read, first, "what was read before the key was deleted");
+    ensure_eq!(read, first, "the value that `get` returned, after the key was deleted");
     Ok(())
 }
 
 /// Writes a value and reads it back.
 async fn round_trip(cx: &Context, value: &[u8]) -> Verdict {
     cx.set(["k"], Bytes::copy_from_slice(value)).await?;
-    ensure_eq!(cx.get(["k"]).await?.as_deref(), Some(value), "a value of {} bytes", value.len());
+    ensure_eq!(
+        cx.get(["k"]).await?.as_deref(),
+        Some(value),
+        "the value that `get` returned after `set` of {} bytes",
+        value.len()
+    );
     Ok(())
 }
 
-/// Random bytes that repeat at a distance that is no power of two: cheap to make, and no cut or shift goes unseen.
+/// Random bytes that repeat at a distance that is not a power of two. They are cheap to make, and show every cut or
+/// shift.
 fn noise(cx: &Context, size: usize) -> Vec<u8> {
     let mut block = [0; 251];
     rand::rngs::StdRng::seed_from_u64(cx.seed()).fill(&mut block);
@@ -241,20 +255,26 @@ fn noise(cx: &Context, size: usize) -> Vec<u8> {
     value
 }
 
-/// A value of one byte more than the limit, where there can be one.
+/// A value one byte over the limit, or `None` if the limit is too large for a test.
 fn one_more(limit: usize) -> Option<Bytes> {
-    // Pages of zeros that nobody touches cost nothing; beyond this even their addresses do.
-    const MOST: usize = 1 << 30;
-    (limit < MOST).then(|| Bytes::from(vec![0; limit + 1]))
+    // Untouched zero pages use no memory; beyond this size they use too much address space.
+    const MAX_LIMIT: usize = 1 << 30;
+    (limit < MAX_LIMIT).then(|| Bytes::from(vec![0; limit + 1]))
 }
 
 fn is_refused_for_size(error: &kv_core::Error, limit: usize) -> Verdict {
-    ensure_eq!(error.kind(), ErrorKind::Invalid, "the kind of the error");
+    ensure_eq!(error.kind(), ErrorKind::Invalid, "the kind of the error for a value over the limit");
     for part in [limit.to_string(), (limit + 1).to_string()] {
-        ensure!(error.message().contains(&part), "the error `{error}` does not name {part}");
+        ensure!(
+            error.message().contains(&part),
+            "the error `{error}` for a value over the limit does not contain {part}"
+        );
     }
     if let Some(operation) = error.operation() {
-        ensure!(matches!(operation, Operation::Set | Operation::SetMany), "the error names the operation {operation}");
+        ensure!(
+            matches!(operation, Operation::Set | Operation::SetMany),
+            "expected the error to name the operation set or set_many, but it names {operation}"
+        );
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Watchers that do not keep up, large values, and the end of a watch.
+//! Slow watchers, large values, and the end of a watch.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -12,26 +12,26 @@ use crate::case::{Need, cases};
 use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 use crate::tasks::clients;
-use crate::watcher::Watcher;
+use crate::watcher::{Watcher, ended_early};
 
 const WATCH: Need = Need::Has(Capability::Watch);
 const LIST: Need = Need::Has(Capability::List);
 const KEEPS_ALL: Need = Need::KeepsAll;
 
 cases! { watch_loss, Watch:
-    slow_watcher_is_told_of_its_loss: "W-3" [WATCH, KEEPS_ALL] "a watcher that left 100,000 changes unread has them all or a gap, and no writer waited for it";
-    slow_watcher_disturbs_no_other: "W-3" [WATCH, KEEPS_ALL] "a watcher that reads hears everything beside one that does not";
-    overwrites_end_with_the_last: "W-1" [WATCH] "a watcher that left thousands of overwrites of a key unread hears of the last";
-    watchers_converge: "W-3" [WATCH, LIST, KEEPS_ALL] "after random concurrent writes a watcher that reads again on each gap knows exactly what is stored";
-    mebibyte_values_are_reported: "W-4" [WATCH] "values past a transport's own limit, and of a mebibyte, are reported whole";
-    long_keys_are_reported: "W-4" [WATCH] "a key of the greatest length is reported";
+    slow_watcher_is_told_of_its_loss: "W-3" [WATCH, KEEPS_ALL] "a watcher that left 100,000 changes unread gets all of them or a gap, and blocks no writer";
+    slow_watcher_disturbs_no_other: "W-3" [WATCH, KEEPS_ALL] "a watcher that reads gets every change, next to one that does not read";
+    overwrites_end_with_the_last: "W-1" [WATCH] "a watcher that left thousands of overwrites of a key unread gets the last one";
+    watchers_converge: "W-3" [WATCH, LIST, KEEPS_ALL] "after random concurrent writes a watcher that reads the store again on each gap has exactly its entries";
+    mebibyte_values_are_reported: "W-4" [WATCH] "values over a transport's own limit, up to 1 MiB, are reported completely";
+    long_keys_are_reported: "W-4" [WATCH] "a key of the maximum length is reported";
     dropped_watches_cost_nothing: "P-2" [WATCH] "a watch can be opened and dropped a thousand times";
-    dropped_watch_leaves_the_others: "P-2" [WATCH] "dropping one of two watches of a prefix leaves the other";
-    close_ends_the_stream: "R-3" [WATCH] "closing the store ends its watches, whether they wait or have something to read";
+    dropped_watch_leaves_the_others: "P-2" [WATCH] "dropping one of two watches of a prefix does not affect the other";
+    close_ends_the_stream: "R-3" [WATCH] "`close` ends the watches of the store, both waiting ones and ones with unread events";
 }
 
-/// How long a write may take beside a watcher that does not read.
-const NOT_BLOCKED: Duration = Duration::from_secs(30);
+/// Timeout of a batch of writes next to a watcher that does not read.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn watcher(cx: &Context) -> Result<Watcher, Failure> {
     Watcher::start(cx.store(), WatchQuery::prefix(key(["w"]))).await
@@ -41,43 +41,47 @@ fn numbered(range: std::ops::Range<u64>) -> Vec<SetItem> {
     range.map(|number| SetItem::new(key(["w", &Key::ordered(number)]), "v")).collect()
 }
 
-/// Writes so many keys, and fails where a write hangs.
+/// Writes this number of keys and fails if a write hangs.
 async fn flood(cx: &Context, keys: u64) -> Verdict {
     for start in (0..keys).step_by(5_000) {
         let items = numbered(start..keys.min(start + 5_000));
-        match tokio::time::timeout(NOT_BLOCKED, cx.set_many(&items)).await {
+        match tokio::time::timeout(WRITE_TIMEOUT, cx.set_many(&items)).await {
             Ok(result) => result?,
-            Err(_) => return Err(Failure::new("a writer waits for a watcher that does not read")),
+            Err(_) => {
+                return Err(Failure::new(format!(
+                    "`set_many` did not end within {WRITE_TIMEOUT:?} next to a watcher that does not read"
+                )));
+            }
         }
     }
     Ok(())
 }
 
-/// Reads on until a new mark is heard: the keys heard before, and whether there was a gap.
+/// Writes a mark and reads until its event. Returns the keys of the events before, and true if there was a gap.
 async fn catch_up(cx: &Context, watcher: &mut Watcher) -> Result<(HashSet<Key>, bool), Failure> {
     let mark = key(["w", "mark"]);
-    let (mut heard, mut had_gap) = (HashSet::new(), false);
+    let (mut keys, mut had_gap) = (HashSet::new(), false);
     let mut round = 0_u32;
     cx.set(&mark, round.to_string()).await?;
     loop {
         match watcher.next().await? {
             Some(WatchEvent::Set { key, entry }) if key == mark => {
                 if entry.is_some_and(|entry| entry.value == round.to_string()) {
-                    return Ok((heard, had_gap));
+                    return Ok((keys, had_gap));
                 }
             }
             Some(WatchEvent::Set { key, .. } | WatchEvent::Removed { key }) => {
-                heard.insert(key);
+                keys.insert(key);
             }
             Some(WatchEvent::Gap { reason }) => {
-                ensure_eq!(reason, GapReason::Lagged, "the reason of the gap of a slow watcher");
-                // The mark may have been lost as well.
+                ensure_eq!(reason, GapReason::Lagged, "the reason of the gap that a slow watcher got");
+                // The event of the mark may be lost as well.
                 had_gap = true;
                 round += 1;
                 cx.set(&mark, round.to_string()).await?;
             }
             Some(_) => {}
-            None => return Err(Failure::new("the stream ended, and the store is open")),
+            None => return Err(ended_early()),
         }
     }
 }
@@ -86,12 +90,12 @@ async fn slow_watcher_is_told_of_its_loss(cx: Context) -> Verdict {
     const KEYS: u64 = 100_000;
     let mut slow = watcher(&cx).await?;
     flood(&cx, KEYS).await?;
-    let (heard, had_gap) = catch_up(&cx, &mut slow).await?;
-    let missing = usize::try_from(KEYS).unwrap_or(usize::MAX) - heard.len();
-    ensure!(had_gap || missing == 0, "the watcher never heard of {missing} keys, and there was no gap");
-    // Behind the gap it hears everything again.
+    let (keys, had_gap) = catch_up(&cx, &mut slow).await?;
+    let missing = usize::try_from(KEYS).unwrap_or(usize::MAX) - keys.len();
+    ensure!(had_gap || missing == 0, "the watch reported neither {missing} of the written keys nor a gap");
+    // After the gap the watcher gets every change again.
     cx.set(["w", "later"], "v").await?;
-    slow.hears_set(&key(["w", "later"]), "v").await?;
+    slow.expect_set(&key(["w", "later"]), "v").await?;
     Ok(())
 }
 
@@ -101,11 +105,11 @@ async fn slow_watcher_disturbs_no_other(cx: Context) -> Verdict {
     for round in 0..50 {
         let own = key(["w", "quick", &round.to_string()]);
         cx.set(&own, "v").await?;
-        quick.hears_set(&own, "v").await?;
+        quick.expect_set(&own, "v").await?;
         let items = numbered(round * 200..(round + 1) * 200);
         cx.set_many(&items).await?;
         for item in items.iter().rev().take(1) {
-            quick.hears_set(&item.key, "v").await?;
+            quick.expect_set(&item.key, "v").await?;
         }
     }
     drop(slow);
@@ -123,12 +127,12 @@ async fn overwrites_end_with_the_last(cx: Context) -> Verdict {
             Some(WatchEvent::Set { entry: Some(entry), .. }) if entry.value == "4999" => return Ok(()),
             Some(WatchEvent::Gap { .. }) => return cx.expect(&own, "4999").await,
             Some(_) => {}
-            None => return Err(Failure::new("the stream ended, and the store is open")),
+            None => return Err(ended_early()),
         }
     }
 }
 
-/// What is stored under the watched prefix.
+/// The values that `list` returns under the watched prefix.
 async fn stored(cx: &Context) -> Result<BTreeMap<Key, Bytes>, Failure> {
     let items = cx.list_all(ListQuery::new(key(["w"]))).await?;
     Ok(items.into_iter().filter_map(|item| item.entry.map(|entry| (item.key, entry.value))).collect())
@@ -153,7 +157,7 @@ async fn watchers_converge(cx: Context) -> Verdict {
     let (mut known, expected) = (BTreeMap::new(), stored(&cx).await?);
     while known != expected {
         let event = watcher.next().await.map_err(|failure| {
-            Failure::new(format!("{failure}; the watcher knows {known:?}, and stored is {expected:?}"))
+            Failure::new(format!("{failure}; the events so far add up to {known:?}, but `list` returned {expected:?}"))
         })?;
         match event {
             Some(WatchEvent::Set { key, entry: Some(entry) }) => {
@@ -164,7 +168,7 @@ async fn watchers_converge(cx: Context) -> Verdict {
             }
             Some(WatchEvent::Gap { .. }) => known = stored(&cx).await?,
             Some(_) => {}
-            None => return Err(Failure::new("the stream ended, and the store is open")),
+            None => return Err(ended_early()),
         }
     }
     Ok(())
@@ -176,7 +180,7 @@ async fn mebibyte_values_are_reported(cx: Context) -> Verdict {
     for length in [7_999, 8_000, 8_001, 65_536, 1 << 20] {
         let value: Vec<u8> = (0..length).map(|place: u32| place.to_le_bytes()[0]).collect();
         cx.set(&own, value.clone()).await?;
-        watcher.hears_set(&own, &value).await?;
+        watcher.expect_set(&own, &value).await?;
     }
     Ok(())
 }
@@ -185,9 +189,9 @@ async fn long_keys_are_reported(cx: Context) -> Verdict {
     let own = key(["w", &"x".repeat(Key::MAX_BYTES - 2)]);
     let mut watcher = watcher(&cx).await?;
     cx.set(&own, "v").await?;
-    watcher.hears_set(&own, "v").await?;
+    watcher.expect_set(&own, "v").await?;
     cx.delete(&own).await?;
-    watcher.hears_removed(&own).await
+    watcher.expect_removed(&own).await
 }
 
 async fn dropped_watches_cost_nothing(cx: Context) -> Verdict {
@@ -200,7 +204,7 @@ async fn dropped_watches_cost_nothing(cx: Context) -> Verdict {
     }
     let mut watcher = watcher(&cx).await?;
     cx.set(["w", "k"], "last").await?;
-    watcher.hears_set(&key(["w", "k"]), "last").await?;
+    watcher.expect_set(&key(["w", "k"]), "last").await?;
     Ok(())
 }
 
@@ -209,20 +213,20 @@ async fn dropped_watch_leaves_the_others(cx: Context) -> Verdict {
     let (dropped, mut stays) = (watcher(&cx).await?, watcher(&cx).await?);
     cx.set(&own, "before").await?;
     drop(dropped);
-    stays.hears_set(&own, "before").await?;
+    stays.expect_set(&own, "before").await?;
     cx.set(&own, "after").await?;
-    stays.hears_set(&own, "after").await?;
+    stays.expect_set(&own, "after").await?;
     Ok(())
 }
 
 async fn close_ends_the_stream(cx: Context) -> Verdict {
-    let (mut waits, unread) = (watcher(&cx).await?, watcher(&cx).await?);
+    let (mut waiting, unread) = (watcher(&cx).await?, watcher(&cx).await?);
     cx.set(["w", "k"], "v").await?;
-    waits.hears_set(&key(["w", "k"]), "v").await?;
+    waiting.expect_set(&key(["w", "k"]), "v").await?;
     cx.delete(["w", "k"]).await?;
-    waits.hears_removed(&key(["w", "k"])).await?;
-    let waiting = tokio::spawn(waits.ends());
+    waiting.expect_removed(&key(["w", "k"])).await?;
+    let waiting = tokio::spawn(waiting.expect_end());
     cx.store().close().await?;
-    unread.ends().await?;
-    waiting.await.map_err(|error| Failure::new(error.to_string()))?
+    unread.expect_end().await?;
+    waiting.await.map_err(|error| Failure::new(format!("the reading task panicked: {error}")))?
 }

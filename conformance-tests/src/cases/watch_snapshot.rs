@@ -1,4 +1,4 @@
-//! Watching with what is there first.
+//! Watches that start with a snapshot.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,23 +16,23 @@ const LIST: Need = Need::Has(Capability::List);
 const KEEPS_ALL: Need = Need::KeepsAll;
 
 cases! { watch_snapshot, Watch:
-    tells_what_is_there: "W-1" [WATCH, LIST] "a snapshot tells every live entry under the prefix, and then its end";
-    of_nothing_just_ends: "W-1" [WATCH, LIST] "a snapshot of an empty prefix is its end alone";
-    of_one_key: "W-1" [WATCH] "a snapshot of one key tells its entry, or nothing, and then its end";
-    of_keys_only: "W-1" [WATCH, LIST] "a snapshot of keys only has no entries";
-    leaves_out_the_expired: "T-1" [WATCH, LIST] "a snapshot leaves out what has expired or was deleted";
-    goes_on_with_changes: "W-1" [WATCH, LIST] "after its snapshot a watch reports changes";
-    longer_than_a_page: "W-1" [WATCH, LIST, KEEPS_ALL] "a snapshot of thousands of keys and megabytes is whole";
-    writes_during_it_are_told: "W-1" [WATCH, LIST, KEEPS_ALL] "what is written between the call and the reading of the snapshot is told by it or after it";
-    never_back_in_time: "W-2" [WATCH, LIST, KEEPS_ALL] "a snapshot beside concurrent writers never takes a key back in time";
+    tells_what_is_there: "W-1" [WATCH, LIST] "a snapshot has every live entry under the prefix, and then SnapshotEnd";
+    of_nothing_just_ends: "W-1" [WATCH, LIST] "a snapshot of a prefix without entries is SnapshotEnd alone";
+    of_one_key: "W-1" [WATCH] "a snapshot of one key has its entry, if there is one, and then SnapshotEnd";
+    of_keys_only: "W-1" [WATCH, LIST] "a snapshot with `keys_only` has no entries";
+    leaves_out_the_expired: "T-1" [WATCH, LIST] "a snapshot has no expired and no deleted entries";
+    goes_on_with_changes: "W-1" [WATCH, LIST] "a watch reports changes after its snapshot";
+    longer_than_a_page: "W-1" [WATCH, LIST, KEEPS_ALL] "a snapshot of thousands of keys and megabytes is complete";
+    writes_during_it_are_told: "W-1" [WATCH, LIST, KEEPS_ALL] "writes between the call and the reading of the snapshot are in the snapshot or reported after it";
+    never_back_in_time: "W-2" [WATCH, LIST, KEEPS_ALL] "a snapshot during concurrent writes reports no older value after a newer one";
 }
 
 fn query() -> WatchQuery {
     WatchQuery::prefix(key(["w"])).with_snapshot()
 }
 
-/// Takes an event into what the watcher knows of the store. Gives `false` for the end of the snapshot.
-fn learn(known: &mut BTreeMap<Key, Option<Entry>>, event: WatchEvent) -> bool {
+/// Applies an event to the watcher's view of the store. Returns false at the end of the snapshot.
+fn apply(known: &mut BTreeMap<Key, Option<Entry>>, event: WatchEvent) -> bool {
     match event {
         WatchEvent::Set { key, entry } => {
             known.insert(key, entry);
@@ -45,14 +45,14 @@ fn learn(known: &mut BTreeMap<Key, Option<Entry>>, event: WatchEvent) -> bool {
     true
 }
 
-/// What the watcher knows at the end of the snapshot.
-async fn snapshot(watcher: &mut Watcher) -> Result<BTreeMap<Key, Option<Entry>>, Failure> {
+/// The watcher's view at the end of the snapshot.
+async fn read_snapshot(watcher: &mut Watcher) -> Result<BTreeMap<Key, Option<Entry>>, Failure> {
     let mut known = BTreeMap::new();
-    while learn(&mut known, watcher.event().await?) {}
+    while apply(&mut known, watcher.event().await?) {}
     Ok(known)
 }
 
-/// What the store holds under the watched prefix.
+/// The entries that `list` returns under the watched prefix.
 async fn stored(cx: &Context) -> Result<BTreeMap<Key, Option<Entry>>, Failure> {
     Ok(cx.list_all(ListQuery::new(key(["w"]))).await?.into_iter().map(|item| (item.key, item.entry)).collect())
 }
@@ -63,28 +63,32 @@ async fn tells_what_is_there(cx: Context) -> Verdict {
     }
     cx.set(["wx"], "not under it").await?;
     let mut watcher = Watcher::start(cx.store(), query()).await?;
-    let known = snapshot(&mut watcher).await?;
-    ensure_eq!(known.len(), 3, "the number of keys in {known:?}");
-    ensure_eq!(known, stored(&cx).await?, "the snapshot");
+    let known = read_snapshot(&mut watcher).await?;
+    ensure_eq!(known.len(), 3, "the number of keys in the snapshot {known:?}");
+    ensure_eq!(known, stored(&cx).await?, "the entries of the snapshot, compared with `list`");
     Ok(())
 }
 
 async fn of_nothing_just_ends(cx: Context) -> Verdict {
     cx.set(["wx"], "not under it").await?;
     let mut watcher = Watcher::start(cx.store(), query()).await?;
-    ensure_eq!(watcher.event().await?, WatchEvent::SnapshotEnd, "the first event");
+    ensure_eq!(watcher.event().await?, WatchEvent::SnapshotEnd, "the first event of a snapshot without entries");
     Ok(())
 }
 
 async fn of_one_key(cx: Context) -> Verdict {
     let own = key(["w"]);
     let mut watcher = Watcher::start(cx.store(), WatchQuery::key(own.clone()).with_snapshot()).await?;
-    ensure_eq!(watcher.event().await?, WatchEvent::SnapshotEnd, "the first event of a key that is not there");
+    ensure_eq!(watcher.event().await?, WatchEvent::SnapshotEnd, "the first event of a snapshot of an absent key");
     cx.set(&own, "v").await?;
     cx.set(["w", "child"], "v").await?;
     let mut watcher = Watcher::start(cx.store(), WatchQuery::key(own.clone()).with_snapshot()).await?;
-    let known = snapshot(&mut watcher).await?;
-    ensure_eq!(known, BTreeMap::from([(own.clone(), Some(cx.entry(&own).await?))]), "the snapshot");
+    let known = read_snapshot(&mut watcher).await?;
+    ensure_eq!(
+        known,
+        BTreeMap::from([(own.clone(), Some(cx.entry(&own).await?))]),
+        "the entries of the snapshot of one key"
+    );
     Ok(())
 }
 
@@ -92,8 +96,12 @@ async fn of_keys_only(cx: Context) -> Verdict {
     cx.set(["w", "a"], "1").await?;
     cx.set(["w", "b"], "2").await?;
     let mut watcher = Watcher::start(cx.store(), query().with_keys_only()).await?;
-    let known = snapshot(&mut watcher).await?;
-    ensure_eq!(known, BTreeMap::from([(key(["w", "a"]), None), (key(["w", "b"]), None)]), "the snapshot");
+    let known = read_snapshot(&mut watcher).await?;
+    ensure_eq!(
+        known,
+        BTreeMap::from([(key(["w", "a"]), None), (key(["w", "b"]), None)]),
+        "the entries of the snapshot with `keys_only`"
+    );
     Ok(())
 }
 
@@ -103,9 +111,9 @@ async fn leaves_out_the_expired(cx: Context) -> Verdict {
     cx.set(["w", "deleted"], "v").await?;
     cx.set(["w", "there"], "v").await?;
     cx.delete(["w", "deleted"]).await?;
-    cx.outlive(ttl).await;
+    cx.advance_past(ttl).await;
     let mut watcher = Watcher::start(cx.store(), query()).await?;
-    let known: Vec<Key> = snapshot(&mut watcher).await?.into_keys().collect();
+    let known: Vec<Key> = read_snapshot(&mut watcher).await?.into_keys().collect();
     ensure_eq!(known, vec![key(["w", "there"])], "the keys of the snapshot");
     Ok(())
 }
@@ -114,11 +122,11 @@ async fn goes_on_with_changes(cx: Context) -> Verdict {
     let (old, new) = (key(["w", "old"]), key(["w", "new"]));
     cx.set(&old, "1").await?;
     let mut watcher = Watcher::start(cx.store(), query()).await?;
-    snapshot(&mut watcher).await?;
+    read_snapshot(&mut watcher).await?;
     cx.set(&new, "2").await?;
-    watcher.hears_set(&new, "2").await?;
+    watcher.expect_set(&new, "2").await?;
     cx.delete(&old).await?;
-    watcher.hears_removed(&old).await
+    watcher.expect_removed(&old).await
 }
 
 async fn longer_than_a_page(cx: Context) -> Verdict {
@@ -127,10 +135,10 @@ async fn longer_than_a_page(cx: Context) -> Verdict {
         (0..KEYS).map(|number| SetItem::new(key(["w", &Key::ordered(number)]), vec![7; 2_000])).collect();
     cx.set_many(&items).await?;
     let mut watcher = Watcher::start(cx.store(), query()).await?;
-    let known = snapshot(&mut watcher).await?;
+    let known = read_snapshot(&mut watcher).await?;
     ensure_eq!(known.len(), items.len(), "the number of keys in the snapshot");
     let is_whole = known.values().all(|entry| entry.as_ref().is_some_and(|entry| entry.value.len() == 2_000));
-    ensure!(is_whole, "a value of the snapshot is not what was written");
+    ensure!(is_whole, "the snapshot has a value that differs from the one that `set_many` wrote");
     Ok(())
 }
 
@@ -149,15 +157,17 @@ async fn writes_during_it_are_told(cx: Context) -> Verdict {
     let sentinel = key(["w", "sentinel"]);
     cx.set(&sentinel, "v").await?;
 
-    // Reports of different keys may come in any order, so the watcher listens until it knows what is stored.
+    // Events of different keys may come in any order, so the watcher reads until its view equals the store.
     let (mut known, expected) = (BTreeMap::new(), stored(&cx).await?);
     while known != expected {
         let event = watcher.event().await.map_err(|failure| {
-            let wrong = expected.iter().find(|(key, entry)| known.get(*key) != Some(*entry)).map(|(key, _)| key);
+            let outdated = expected.iter().find(|(key, entry)| known.get(*key) != Some(*entry)).map(|(key, _)| key);
             let stray = known.keys().find(|key| !expected.contains_key(*key));
-            Failure::new(format!("{failure}; the watcher does not know {wrong:?}, and still knows {stray:?}"))
+            Failure::new(format!(
+                "{failure}; the events so far lack the last state of {outdated:?} and the removal of {stray:?}"
+            ))
         })?;
-        learn(&mut known, event);
+        apply(&mut known, event);
     }
     Ok(())
 }
@@ -181,10 +191,14 @@ async fn never_back_in_time(cx: Context) -> Verdict {
                 WatchEvent::Set { key, entry: Some(entry) } => {
                     let number = std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
                     let before = numbers.insert(key.clone(), number).unwrap_or(0);
-                    ensure!(number >= before, "{key} was told with {number} after {before}");
+                    ensure!(number >= before, "the watch reported {key} with the older number {number} after {before}");
                 }
                 WatchEvent::SnapshotEnd => {}
-                event => return Err(Failure::new(format!("{event:?}, and nothing was removed"))),
+                event => {
+                    return Err(Failure::new(format!(
+                        "expected only Set events, since nothing was removed, but the watch sent {event:?}"
+                    )));
+                }
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Batches that lose count, order or detail.
+//! Batches whose results have the wrong number, order or content.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,37 +11,45 @@ use kv_core::{
 use super::faults;
 
 faults! { batch:
-    get_many_gives_values_alone: "G-1" "a batch of gets has values without versions and deadlines"
+    /// Returns values without versions and deadlines from `get_many`.
+    get_many_omits_versions_and_deadlines: "G-1"
         ["batch/get_many_shows_whole_entries", "deadlines/in_lists_and_batches", "versions/reads_agree_on_the_version"]
-        |inner, _clock| ValuesAlone { inner };
-    set_many_writes_backwards: "B-1" "writes a batch from its end, so that the first of two writes of a key stands"
-        ["batch/set_many_keeps_the_order", "batch/set_many_judges_in_order", "versions/set_many_gives_new_versions", "random/plain_steps"]
-        |inner, _clock| Backwards { inner };
-    nothing_is_an_error: "B-1" "answers an empty batch with an error, as an empty `VALUES ()` does"
+        |inner, _clock| ValuesOnly { inner };
+    /// Writes a batch from its end, so the first of two writes of a key is the one that stays.
+    set_many_runs_in_reverse: "B-1"
+        ["batch/set_many_keeps_the_order", "batch/set_many_judges_in_order", "versions/set_many_gives_new_versions",
+         "random/plain_steps"]
+        |inner, _clock| Reversed { inner };
+    /// Returns an error for an empty batch, as a database does for an empty `VALUES ()`.
+    empty_batches_fail: "B-1"
         ["batch/empty_input"]
-        |inner, _clock| NeverEmpty { inner };
-    get_many_leaves_out_the_missing: "B-1" "a batch of gets answers only for the keys that are there, as Spin's does"
+        |inner, _clock| EmptyBatchFails { inner };
+    /// Returns results of existing keys only from `get_many`, as Spin does.
+    get_many_omits_missing_keys: "B-1"
         ["batch/get_many_answers_duplicates", "batch/a_thousand_keys", "batch/get_many_answers_in_order"]
         |inner, _clock| OnlyFound { inner };
-    get_many_answers_twins_once: "B-1" "a batch of gets answers a key that stands twice only once"
+    /// Returns one result from `get_many` for a key that is listed twice.
+    get_many_omits_duplicates: "B-1"
         ["batch/get_many_answers_duplicates"]
         |inner, _clock| Deduplicated { inner };
-    set_many_stops_at_an_error: "B-1" "a batch of sets fails as a whole where one item is wrong"
+    /// Fails every item of a `set_many` if one of them is invalid.
+    set_many_fails_as_a_whole: "B-1"
         ["batch/set_many_fails_one_by_one", "errors/of_batches_say_what_failed"]
-        |inner, _clock| FirstError { inner };
-    delete_many_counts_the_missing: "B-1" "a batch of deletes says of every key that it was removed"
+        |inner, _clock| FailsAsAWhole { inner };
+    /// Reports every key of a `delete_many` as deleted.
+    delete_many_reports_missing_keys_as_deleted: "B-1"
         ["batch/delete_many_answers_duplicates", "batch/delete_many_answers_each",
          "batch/delete_many_misses_the_expired"]
-        |inner, _clock| ProudBatch { inner };
+        |inner, _clock| AlwaysDeleted { inner };
 }
 
 #[derive(Debug)]
-struct ValuesAlone {
+struct ValuesOnly {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for ValuesAlone {
+impl KvStore for ValuesOnly {
     delegate_store!(self.inner, except get_many);
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
@@ -55,12 +63,12 @@ impl KvStore for ValuesAlone {
 }
 
 #[derive(Debug)]
-struct Backwards {
+struct Reversed {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Backwards {
+impl KvStore for Reversed {
     delegate_store!(self.inner, except set_many);
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
@@ -72,12 +80,12 @@ impl KvStore for Backwards {
 }
 
 #[derive(Debug)]
-struct NeverEmpty {
+struct EmptyBatchFails {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for NeverEmpty {
+impl KvStore for EmptyBatchFails {
     delegate_store!(self.inner, except get_many set_many);
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
@@ -121,20 +129,20 @@ impl KvStore for Deduplicated {
     delegate_store!(self.inner, except get_many);
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
-        let mut once: Vec<Key> = Vec::with_capacity(keys.len());
+        let mut unique: Vec<Key> = Vec::with_capacity(keys.len());
         let mut seen = HashSet::new();
-        once.extend(keys.iter().filter(|key| seen.insert(*key)).cloned());
-        self.inner.get_many(&once).await
+        unique.extend(keys.iter().filter(|key| seen.insert(*key)).cloned());
+        self.inner.get_many(&unique).await
     }
 }
 
 #[derive(Debug)]
-struct FirstError {
+struct FailsAsAWhole {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for FirstError {
+impl KvStore for FailsAsAWhole {
     delegate_store!(self.inner, except set_many);
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
@@ -147,12 +155,12 @@ impl KvStore for FirstError {
 }
 
 #[derive(Debug)]
-struct ProudBatch {
+struct AlwaysDeleted {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for ProudBatch {
+impl KvStore for AlwaysDeleted {
     delegate_store!(self.inner, except delete_many);
 
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {

@@ -1,4 +1,4 @@
-//! Copies that are out of date.
+//! Reads from outdated copies.
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard};
@@ -13,36 +13,41 @@ use kv_core::{
 use tokio::task;
 
 use super::faults;
-use super::kept::Kept;
+use super::hidden::Hidden;
 
 faults! { caches:
-    delete_leaves_a_cached_copy: "D-1" "keeps what was read in a cache that deletes do not reach"
+    /// Keeps entries in a cache that deletes do not invalidate.
+    delete_leaves_a_cached_copy: "D-1"
         ["basics/delete_removes", "cancel/get", "injectivity/patterns", "keys/numbers_stay_text",
-         "restart/handles_share", "shared/batches_are_seen", "processes/batches_are_seen", "transactions/all_is_applied"]
-        |inner, clock| Cached { inner, clock, copies: Kept::default() };
-    reads_are_stale: "G-2" "answers from what this handle read in the last half second, whatever other handles have written"
-        ["shared/histories_are_linearizable", "processes/histories_are_linearizable", "shared/histories_with_conditions_are_linearizable", "processes/histories_with_conditions_are_linearizable"]
-        |inner, clock| Stale { inner, clock, copies: Kept::default() };
-    replicas_lag: "G-2" "who wrote reads the primary, and others a replica that is two milliseconds behind"
+         "restart/handles_share", "shared/batches_are_seen", "processes/batches_are_seen",
+         "transactions/all_is_applied"]
+        |inner, clock| UninvalidatedCache { inner, clock, copies: Hidden::default() };
+    /// Answers from a cache of this handle that is up to half a second old and ignores writes of other handles.
+    reads_are_stale: "G-2"
+        ["shared/histories_are_linearizable", "processes/histories_are_linearizable",
+         "shared/histories_with_conditions_are_linearizable", "processes/histories_with_conditions_are_linearizable"]
+        |inner, clock| StaleReads { inner, clock, copies: Hidden::default() };
+    /// Reads from a replica that lags two milliseconds, except in the task that wrote the key.
+    replicas_lag: "G-2"
         ["concurrency/acknowledged_writes_are_seen_by_all", "races/plain_writes_and_swaps_lose_no_update"]
-        |inner, _clock| Lagging { inner, replica: Kept::default() };
+        |inner, _clock| LaggingReplica { inner, replica: Hidden::default() };
 }
 
 #[derive(Debug)]
-struct Cached {
+struct UninvalidatedCache {
     inner: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
-    copies: Kept<HashMap<Key, Entry>>,
+    copies: Hidden<HashMap<Key, Entry>>,
 }
 
-impl Cached {
+impl UninvalidatedCache {
     fn copies(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
         self.copies.lock()
     }
 }
 
 #[async_trait]
-impl KvStore for Cached {
+impl KvStore for UninvalidatedCache {
     delegate_store!(self.inner, except get get_many set set_many);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
@@ -69,14 +74,14 @@ fn is_live(entry: &Entry, now: SystemTime) -> bool {
 }
 
 #[derive(Debug)]
-struct Stale {
+struct StaleReads {
     inner: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
-    copies: Kept<HashMap<Key, (SystemTime, Option<Entry>)>>,
+    copies: Hidden<HashMap<Key, (SystemTime, Option<Entry>)>>,
 }
 
-impl Stale {
-    const AGE: Duration = Duration::from_millis(500);
+impl StaleReads {
+    const MAX_AGE: Duration = Duration::from_millis(500);
 
     fn copies(&self) -> MutexGuard<'_, HashMap<Key, (SystemTime, Option<Entry>)>> {
         self.copies.lock()
@@ -84,12 +89,12 @@ impl Stale {
 }
 
 #[async_trait]
-impl KvStore for Stale {
+impl KvStore for StaleReads {
     delegate_store!(self.inner, except get get_many set set_many delete delete_many clear touch increment commit);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let now = SystemClock.now();
-        let copy = self.copies().get(key).filter(|(read, _)| now < *read + Self::AGE).map(|(_, copy)| copy.clone());
+        let copy = self.copies().get(key).filter(|(read, _)| now < *read + Self::MAX_AGE).map(|(_, copy)| copy.clone());
         if let Some(entry) = copy {
             return Ok(entry.filter(|entry| is_live(entry, self.clock.now())));
         }
@@ -135,51 +140,51 @@ impl KvStore for Stale {
     }
 }
 
-/// What a replica has of a key, until when, and which task has written since.
+/// The entry that the replica shows for a key until the replication arrives, and the task that replaced the entry.
 #[derive(Debug, Clone)]
-struct Behind {
+struct OldEntry {
     entry: Option<Entry>,
     until: SystemTime,
     writer: Option<task::Id>,
 }
 
 #[derive(Debug)]
-struct Lagging {
+struct LaggingReplica {
     inner: Arc<dyn KvStore>,
-    replica: Kept<HashMap<Key, Behind>>,
+    replica: Hidden<HashMap<Key, OldEntry>>,
 }
 
-impl Lagging {
+impl LaggingReplica {
     const LAG: Duration = Duration::from_millis(2);
 
-    /// Before a write: the replica goes on showing what is there.
-    async fn fall_behind(&self, key: &Key) -> Result<()> {
+    /// Keeps the current entry for the replica. Called before a write.
+    async fn keep_old_entry(&self, key: &Key) -> Result<()> {
         let entry = self.inner.get(key).await?;
-        let behind = Behind { entry, until: SystemClock.now() + Self::LAG, writer: task::try_id() };
-        self.replica.lock().insert(key.clone(), behind);
+        let old = OldEntry { entry, until: SystemClock.now() + Self::LAG, writer: task::try_id() };
+        self.replica.lock().insert(key.clone(), old);
         Ok(())
     }
 }
 
 #[async_trait]
-impl KvStore for Lagging {
+impl KvStore for LaggingReplica {
     delegate_store!(self.inner, except get get_many set set_many delete delete_many);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        let behind = self.replica.lock().get(key).cloned();
-        match behind.filter(|behind| behind.writer != task::try_id() && SystemClock.now() < behind.until) {
-            Some(behind) => Ok(behind.entry),
+        let old = self.replica.lock().get(key).cloned();
+        match old.filter(|old| old.writer != task::try_id() && SystemClock.now() < old.until) {
+            Some(old) => Ok(old.entry),
             None => self.inner.get(key).await,
         }
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        self.fall_behind(key).await?;
+        self.keep_old_entry(key).await?;
         self.inner.set(key, value, options).await
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        self.fall_behind(key).await?;
+        self.keep_old_entry(key).await?;
         self.inner.delete(key, options).await
     }
 }

@@ -1,4 +1,4 @@
-//! Writes that are late or in pieces, and calls that leave something behind when they are dropped.
+//! Late and partial writes, and calls that leave a partial write, a lock or a connection behind when they are dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,40 +12,50 @@ use kv_core::{
 };
 use tokio::sync::Semaphore;
 
-use super::conditions::stall;
+use super::conditions::yield_to_others;
 use super::faults;
 
 faults! { concurrency:
-    delete_is_acknowledged_early: "G-2" "acknowledges a delete and applies it a moment later"
+    /// Acknowledges a delete two milliseconds before it applies it.
+    delete_is_acknowledged_early: "G-2"
         ["list/sees_each_write", "keys/quotes", "keys/the_longest_key", "keys/unicode"]
         |inner, _clock| EarlyDelete { inner };
-    plain_sets_pass_the_lock: "S-2" "judges conditions under a lock that plain sets do not take, as moka's `insert` does not"
+    /// Evaluates conditions under a lock that plain sets do not take, as moka's `insert` does not.
+    plain_sets_ignore_the_lock: "S-2"
         ["restart/handles_judge_together", "atomicity/counts_with_conditional_sets", "races/histories_are_linearizable",
          "races/one_holder_of_a_version_wins", "shared/one_of_all_creators_wins", "processes/one_of_all_creators_wins"]
-        |inner, _clock| BesideTheLock { inner, lock: tokio::sync::Mutex::default() };
-    set_is_delete_and_create: "G-2" "overwrites by a delete and a create: readers see the hole, and a call that is dropped in between leaves it"
+        |inner, _clock| LockIgnoredBySets { inner, lock: tokio::sync::Mutex::default() };
+    /// Overwrites by a delete and a create, so readers see no entry in between, and a dropped call leaves none.
+    set_is_delete_and_create: "G-2"
         ["concurrency/reads_never_go_back", "cancel/large_set", "concurrency/histories_are_linearizable",
          "concurrency/values_are_never_mixed"]
-        |inner, _clock| Hole { inner };
-    one_await_point_is_a_hole: "A-1" "removes the old entry at the ninth of its await points and writes the new one at the tenth"
+        |inner, _clock| DeleteThenCreate { inner };
+    /// Deletes the old entry in its ninth poll and writes the new one in its tenth, so a set that is dropped in
+    /// between leaves no entry.
+    dropped_set_leaves_no_entry: "A-1"
         ["cancel/set_at_every_point"]
-        |inner, _clock| LateHole { inner };
-    a_dropped_commit_is_half: "A-1" "a transaction whose caller has gone ends where it was"
+        |inner, _clock| LateDeleteThenCreate { inner };
+    /// Leaves half of a transaction applied if the caller drops the commit.
+    dropped_commit_is_half_applied: "A-1"
         ["cancel/commit_at_every_point"]
-        |inner, _clock| Stepwise { inner };
-    value_and_version_are_read_apart: "G-1" "reads the value and then, in another round trip, the version and the deadline"
+        |inner, _clock| HalfCommitted { inner };
+    /// Reads the value first, and the version and the deadline in a second round trip.
+    value_and_version_are_read_separately: "G-1"
         ["versions/value_and_version_are_of_one_write", "races/sixteen_writers_count_to_eight_thousand"]
         |inner, _clock| TwoReads { inner };
-    dropped_calls_keep_their_connection: "A-1" "a write that is dropped halfway never gives its connection back to the pool"
+    /// Does not return the connection of a dropped write to the pool.
+    dropped_calls_keep_their_connection: "A-1"
         ["cancel/many_at_random", "cancel/conditional_set", "cancel/set", "cancel/set_many"]
-        |inner, _clock| Leaking { inner, pool: Arc::new(Semaphore::new(4)) };
-    a_call_left_alone_keeps_the_lock: "A-2" "writes one after the other, under a lock that a call keeps while it waits"
+        |inner, _clock| LeakingPool { inner, pool: Arc::new(Semaphore::new(4)) };
+    /// Serialises writes with a lock that a call holds across an await point.
+    unpolled_call_holds_the_lock: "A-2"
         ["cancel/left_alone"]
-        |inner, _clock| InLine { inner, lock: tokio::sync::Mutex::default() };
-    first_uses_collide: "R-1" "creates its table on the first write, and clients that come together fail, as two `CREATE TABLE`s do"
+        |inner, _clock| LockHeldAcrossAwait { inner, lock: tokio::sync::Mutex::default() };
+    /// Creates its table on the first write, so concurrent first writes fail, as two `CREATE TABLE`s do.
+    concurrent_first_writes_fail: "R-1"
         ["concurrency/a_hundred_first_uses", "basics/many_keys_at_first", "batch/batches_at_once",
          "concurrency/clients_on_their_own_keys_do_not_meet", "concurrency/racing_writers_leave_one_of_them"]
-        |inner, _clock| Lazy { inner, is_created: AtomicBool::new(false) };
+        |inner, _clock| CreatesTableOnFirstWrite { inner, is_created: AtomicBool::new(false) };
 }
 
 #[derive(Debug)]
@@ -73,30 +83,30 @@ impl KvStore for EarlyDelete {
 }
 
 #[derive(Debug)]
-struct InLine {
+struct LockHeldAcrossAwait {
     inner: Arc<dyn KvStore>,
     lock: tokio::sync::Mutex<()>,
 }
 
 #[async_trait]
-impl KvStore for InLine {
+impl KvStore for LockHeldAcrossAwait {
     delegate_store!(self.inner, except set);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let _turn = self.lock.lock().await;
+        let _write_lock = self.lock.lock().await;
         tokio::task::yield_now().await;
         self.inner.set(key, value, options).await
     }
 }
 
 #[derive(Debug)]
-struct BesideTheLock {
+struct LockIgnoredBySets {
     inner: Arc<dyn KvStore>,
     lock: tokio::sync::Mutex<()>,
 }
 
 #[async_trait]
-impl KvStore for BesideTheLock {
+impl KvStore for LockIgnoredBySets {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -104,43 +114,43 @@ impl KvStore for BesideTheLock {
             return self.inner.set(key, value, options).await;
         }
         self.info().limits.check_value(value.len())?;
-        let _judging = self.lock.lock().await;
+        let _evaluating = self.lock.lock().await;
         let current = self.inner.get(key).await?;
         if !options.when.holds(current.as_ref()) {
             return Ok(SetOutcome::Refused { current });
         }
-        stall().await;
+        yield_to_others().await;
         self.inner.set(key, value, &options.clone().with_when(When::Always)).await
     }
 }
 
 #[derive(Debug)]
-struct Hole {
+struct DeleteThenCreate {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Hole {
+impl KvStore for DeleteThenCreate {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         let is_plain = options.when == When::Always && options.expiry != Expiry::Keep && !options.return_previous;
         if is_plain && self.info().limits.check_value(value.len()).is_ok() && self.inner.contains(key).await? {
             let _ = self.inner.delete(key, &DeleteOptions::default()).await?;
-            stall().await;
+            yield_to_others().await;
         }
         self.inner.set(key, value, options).await
     }
 }
 
-/// Nothing else may come between, so a reader that waits for its answer never sees the hole.
+/// Only a dropped set shows the gap. A caller that awaits the set reads the new entry afterwards.
 #[derive(Debug)]
-struct LateHole {
+struct LateDeleteThenCreate {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for LateHole {
+impl KvStore for LateDeleteThenCreate {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -159,12 +169,12 @@ impl KvStore for LateHole {
 }
 
 #[derive(Debug)]
-struct Stepwise {
+struct HalfCommitted {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Stepwise {
+impl KvStore for HalfCommitted {
     delegate_store!(self.inner, except commit);
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
@@ -193,7 +203,7 @@ impl KvStore for TwoReads {
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let Some(mut entry) = self.inner.get(key).await? else { return Ok(None) };
-        stall().await;
+        yield_to_others().await;
         if let Some(later) = self.inner.get(key).await? {
             entry.version = later.version;
             entry.expires = later.expires;
@@ -202,22 +212,22 @@ impl KvStore for TwoReads {
     }
 }
 
-/// Every write takes a connection, and only one that gets to its end gives it back.
+/// Every write takes a connection from the pool, and returns it only if the write ends.
 #[derive(Debug)]
-struct Leaking {
+struct LeakingPool {
     inner: Arc<dyn KvStore>,
     pool: Arc<Semaphore>,
 }
 
 #[async_trait]
-impl KvStore for Leaking {
+impl KvStore for LeakingPool {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         let taken = tokio::time::timeout(Duration::from_millis(500), self.pool.acquire()).await;
         let Ok(Ok(connection)) = taken else { return Err(Error::unavailable("no connection is free")) };
         connection.forget();
-        stall().await;
+        yield_to_others().await;
         let outcome = self.inner.set(key, value, options).await;
         self.pool.add_permits(1);
         outcome
@@ -225,18 +235,18 @@ impl KvStore for Leaking {
 }
 
 #[derive(Debug)]
-struct Lazy {
+struct CreatesTableOnFirstWrite {
     inner: Arc<dyn KvStore>,
     is_created: AtomicBool,
 }
 
 #[async_trait]
-impl KvStore for Lazy {
+impl KvStore for CreatesTableOnFirstWrite {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         if !self.is_created.load(Ordering::Acquire) {
-            stall().await;
+            yield_to_others().await;
             if self.is_created.swap(true, Ordering::AcqRel) {
                 return Err(Error::unavailable("the table exists already"));
             }

@@ -1,4 +1,4 @@
-//! Conditions that are judged wrongly, too early, or not at all, and outcomes that hide it.
+//! Conditions that are evaluated wrongly, too early or not at all, and outcomes that are wrong.
 
 use std::sync::Arc;
 
@@ -13,61 +13,75 @@ use serde_json::Value;
 use super::faults;
 
 faults! { conditions:
-    get_and_then_set: "S-4" "judges a condition by a get and then sets, where Spin fails"
+    /// Evaluates a condition with a `get` and then sets, as Spin does.
+    get_and_then_set: "S-4"
         ["races/one_of_twenty_creators_wins", "races/swaps_by_value_lose_no_update",
-         "races/one_creator_wins_after_each_delete", "races/one_of_many_swappers_wins", "shared/swaps_lose_no_update", "processes/swaps_lose_no_update"]
+         "races/one_creator_wins_after_each_delete", "races/one_of_many_swappers_wins", "shared/swaps_lose_no_update",
+         "processes/swaps_lose_no_update"]
         |inner, _clock| CheckThenSet { inner };
-    refusal_is_hidden: "S-2" "says that it stored although no row was changed"
+    /// Reports `Stored` although no row changed.
+    refusal_is_reported_as_stored: "S-2"
         ["conditions/value_is_refused_over_nothing", "random/conditions"]
         |inner, _clock| HiddenRefusal { inner };
-    refusal_is_an_error: "S-2" "makes an error of a condition that does not hold"
+    /// Returns an error if a condition does not hold.
+    refusal_is_an_error: "S-2"
         ["conditions/value_is_refused_over_nothing"]
-        |inner, _clock| LoudRefusal { inner };
-    refusal_shows_nothing: "S-2" "refuses without the entry that is there"
+        |inner, _clock| RefusalAsError { inner };
+    /// Refuses without returning the current entry.
+    refusal_omits_the_current_entry: "S-2"
         ["conditions/value_is_refused_over_another", "conditions/absent_is_refused_over_live",
          "conditions/version_is_refused_over_a_newer", "conditions/version_stores_over_its_own"]
-        |inner, _clock| BareRefusal { inner };
-    refusal_renews_the_ttl: "S-2" "gives the entry a new deadline although the condition did not hold"
+        |inner, _clock| RefusalWithoutEntry { inner };
+    /// Moves the deadline of the entry although the condition did not hold.
+    refusal_moves_the_deadline: "S-2"
         ["expiry/a_refusal_leaves_it", "conditions/refused_set_leaves_the_deadline",
          "conditions/zero_ttl_is_judged_and_refused"]
-        |inner, _clock| RenewingRefusal { inner };
-    values_are_compared_as_json: "S-2" "compares decoded JSON, so that `1` meets `1.0`"
+        |inner, _clock| RefusalMovesDeadline { inner };
+    /// Compares decoded JSON, so `1` equals `1.0`.
+    values_are_compared_as_json: "S-2"
         ["conditions/value_is_compared_byte_by_byte"]
-        |inner, _clock| JsonValue { inner };
-    absent_overwrites: "S-2" "creates a key that is there"
+        |inner, _clock| ComparedAsJson { inner };
+    /// Overwrites an existing entry although the condition is `Absent`.
+    absent_overwrites: "S-2"
         ["conditions/absent_is_refused_over_live", "transactions/refused_leaves_versions"]
-        |inner, _clock| Ignoring { inner, ignored: |when| *when == When::Absent };
-    present_creates: "S-2" "replaces what is not there"
+        |inner, _clock| IgnoredConditions { inner, ignored: |when| *when == When::Absent };
+    /// Creates a missing entry although the condition is `Present`.
+    present_creates: "S-2"
         ["conditions/present_is_refused_over_nothing", "batch/set_many_judges_one_by_one", "expired/to_present",
          "expired/to_transactions", "transactions/expired_is_absent_to_checks", "transactions/present_is_checked"]
-        |inner, _clock| Ignoring { inner, ignored: |when| *when == When::Present };
-    version_is_ignored: "S-2" "takes any version for the right one"
+        |inner, _clock| IgnoredConditions { inner, ignored: |when| *when == When::Present };
+    /// Accepts any version as the current one.
+    version_is_ignored: "S-2"
         ["conditions/version_is_refused_over_a_newer", "errors/unknown_versions_are_no_error",
          "conditions/version_is_refused_over_nothing", "versions/commit_outdates_a_version",
          "versions/every_write_outdates_a_version", "versions/unknown_version_is_refused"]
-        |inner, _clock| Ignoring { inner, ignored: |when| matches!(when, When::Version(_)) };
-    absent_never_holds: "S-2" "refuses to create, whatever is there"
+        |inner, _clock| IgnoredConditions { inner, ignored: |when| matches!(when, When::Version(_)) };
+    /// Refuses every `Absent`, also for a missing key.
+    absent_never_holds: "S-2"
         ["conditions/absent_stores_over_nothing", "conditions/absent_stores_after_a_delete",
          "conditions/values_swap_four_ways", "shared/conditions_hold_across", "processes/conditions_hold_across"]
-        |inner, _clock| Refusing { inner, refused: |when| *when == When::Absent };
-    present_never_holds: "S-2" "refuses to replace, whatever is there"
+        |inner, _clock| RefusedConditions { inner, refused: |when| *when == When::Absent };
+    /// Refuses every `Present`, also for an existing key.
+    present_never_holds: "S-2"
         ["conditions/present_stores_over_live"]
-        |inner, _clock| Refusing { inner, refused: |when| *when == When::Present };
-    value_never_holds: "S-2" "compares where values lie and not what they are"
+        |inner, _clock| RefusedConditions { inner, refused: |when| *when == When::Present };
+    /// Compares addresses of values instead of their bytes, so no value is equal.
+    value_never_holds: "S-2"
         ["conditions/value_stores_over_the_same", "conditions/previous_comes_with_a_condition",
          "counters/conditions_see_the_number"]
-        |inner, _clock| Refusing { inner, refused: |when| matches!(when, When::Value(_)) };
-    delete_is_unconditional: "D-1" "deletes whether or not the condition holds"
+        |inner, _clock| RefusedConditions { inner, refused: |when| matches!(when, When::Value(_)) };
+    /// Deletes even if the condition does not hold.
+    delete_ignores_conditions: "D-1"
         ["conditional_deletes/present_is_refused_over_nothing", "conditional_deletes/absent_is_refused_over_live",
          "conditional_deletes/present_is_refused_over_expired",
          "conditional_deletes/refused_delete_leaves_the_deadline", "conditional_deletes/value_is_refused_over_another",
          "conditional_deletes/value_is_refused_over_expired", "conditional_deletes/value_is_refused_over_nothing",
          "conditional_deletes/version_is_refused_over_expired"]
-        |inner, _clock| EagerDelete { inner };
+        |inner, _clock| UnconditionalDelete { inner };
 }
 
-/// Stops here, so that others come in between.
-pub(super) async fn stall() {
+/// Yields a few times, so that other tasks run in between.
+pub(super) async fn yield_to_others() {
     for _ in 0..3 {
         tokio::task::yield_now().await;
     }
@@ -91,7 +105,7 @@ impl KvStore for CheckThenSet {
         if !options.when.holds(current.as_ref()) {
             return Ok(SetOutcome::Refused { current });
         }
-        stall().await;
+        yield_to_others().await;
         self.inner.set(key, value, &options.clone().with_when(When::Always)).await
     }
 }
@@ -114,12 +128,12 @@ impl KvStore for HiddenRefusal {
 }
 
 #[derive(Debug)]
-struct LoudRefusal {
+struct RefusalAsError {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for LoudRefusal {
+impl KvStore for RefusalAsError {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -133,12 +147,12 @@ impl KvStore for LoudRefusal {
 }
 
 #[derive(Debug)]
-struct BareRefusal {
+struct RefusalWithoutEntry {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for BareRefusal {
+impl KvStore for RefusalWithoutEntry {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -150,12 +164,12 @@ impl KvStore for BareRefusal {
 }
 
 #[derive(Debug)]
-struct RenewingRefusal {
+struct RefusalMovesDeadline {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for RenewingRefusal {
+impl KvStore for RefusalMovesDeadline {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -173,12 +187,12 @@ impl KvStore for RenewingRefusal {
 }
 
 #[derive(Debug)]
-struct JsonValue {
+struct ComparedAsJson {
     inner: Arc<dyn KvStore>,
 }
 
-impl JsonValue {
-    /// Numbers are floats, as in JavaScript.
+impl ComparedAsJson {
+    /// Decodes JSON with all numbers as floats, as JavaScript does.
     fn decoded(bytes: &[u8]) -> Option<Value> {
         fn as_floats(value: Value) -> Value {
             match value {
@@ -193,7 +207,7 @@ impl JsonValue {
 }
 
 #[async_trait]
-impl KvStore for JsonValue {
+impl KvStore for ComparedAsJson {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -209,13 +223,13 @@ impl KvStore for JsonValue {
 }
 
 #[derive(Debug)]
-struct Ignoring {
+struct IgnoredConditions {
     inner: Arc<dyn KvStore>,
     ignored: fn(&When) -> bool,
 }
 
 #[async_trait]
-impl KvStore for Ignoring {
+impl KvStore for IgnoredConditions {
     delegate_store!(self.inner, except set set_many commit);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -238,13 +252,13 @@ impl KvStore for Ignoring {
 }
 
 #[derive(Debug)]
-struct Refusing {
+struct RefusedConditions {
     inner: Arc<dyn KvStore>,
     refused: fn(&When) -> bool,
 }
 
 #[async_trait]
-impl KvStore for Refusing {
+impl KvStore for RefusedConditions {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -256,12 +270,12 @@ impl KvStore for Refusing {
 }
 
 #[derive(Debug)]
-struct EagerDelete {
+struct UnconditionalDelete {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for EagerDelete {
+impl KvStore for UnconditionalDelete {
     delegate_store!(self.inner, except delete);
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {

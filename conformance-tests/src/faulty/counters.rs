@@ -1,4 +1,4 @@
-//! Counters that are inexact, or no numbers.
+//! Counters that lose increments, overflow, have the wrong format or lose their deadline.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,58 +7,67 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kv_core::{Entry, Error, Expiry, IncrementOptions, Key, KvStore, Result, SetOptions, When, delegate_store};
 
-use super::conditions::stall;
+use super::conditions::yield_to_others;
 use super::faults;
-use super::kept::Kept;
+use super::hidden::Hidden;
 
 faults! { counters:
-    get_and_then_set: "C-1" "reads, adds and writes, and so loses what is added meanwhile"
+    /// Reads, adds and writes in separate steps, and loses concurrent increments.
+    get_and_then_set: "C-1"
         ["counters/a_thousand_at_once", "atomicity/counts_with_increments", "counters/counters_do_not_mix",
          "counters/up_and_down_at_once", "shared/increments_are_exact", "processes/increments_are_exact"]
-        |inner, _clock| Lossy { inner };
-    wrap_around: "C-1" "overflows into the negative, as Deno's sum does"
+        |inner, _clock| ReadThenWrite { inner };
+    /// Overflows into negative numbers, as Deno's `sum` does.
+    wrap_around: "C-1"
         ["counters/overflow_is_invalid"]
         |inner, _clock| Computed { inner, add: |old, by| Ok(old.wrapping_add(by)) };
-    stop_at_the_end: "C-1" "stays at the largest number instead of failing"
+    /// Stays at the largest number instead of failing.
+    overflow_saturates: "C-1"
         ["counters/overflow_is_invalid", "random/counters"]
         |inner, _clock| Computed { inner, add: |old, by| Ok(old.saturating_add(by)) };
-    count_in_floats: "C-1" "adds in floating point, as a Lua script does, and is inexact beyond 2^53"
+    /// Adds in floating point, as a Lua script does, and is inexact beyond 2^53.
+    add_in_floating_point: "C-1"
         ["counters/exact_at_the_ends", "counters/exact_beyond_doubles", "counters/extreme_amounts",
          "counters/goes_on_from_a_set"]
         |inner, _clock| Computed { inner, add: add_floats };
-    start_at_zero: "C-1" "creates a counter at zero, whatever was to be added"
+    /// Creates a counter at zero instead of at the amount.
+    first_amount_is_ignored: "C-1"
         ["counters/adds_and_subtracts", "counters/starts_anew_after_a_delete", "restart/counters_survive",
          "touch/a_counter"]
-        |inner, _clock| StartAtZero { inner };
-    start_over_at_text: "C-1" "takes what is no number for zero, and overwrites it"
+        |inner, _clock| FirstAmountIgnored { inner };
+    /// Treats a value that is not a number as zero, and overwrites it.
+    text_counts_as_zero: "C-1"
         ["counters/text_is_no_number"]
-        |inner, _clock| StartOver { inner };
-    are_stored_as_bytes: "C-1" "stores eight bytes instead of decimal text, as Spin's SQLite store did"
+        |inner, _clock| TextAsZero { inner };
+    /// Stores eight bytes instead of decimal text, as Spin's SQLite store did.
+    stored_as_binary: "C-1"
         ["counters/a_counter_is_created_at_zero", "cancel/increment", "counters/a_missing_counter_is_created",
          "counters/get_shows_decimal_text", "versions/increment_outdates_a_version"]
-        |inner, _clock| Binary { inner, counters: Kept::default() };
-    forget_the_ttl: "C-1" "an increment makes the counter permanent"
+        |inner, _clock| BinaryCounters { inner, counters: Hidden::default() };
+    /// Removes the deadline of a counter when it increments the counter.
+    increment_drops_the_deadline: "C-1"
         ["counters/keeps_the_deadline"]
-        |inner, _clock| Immortal { inner };
-    ignore_the_ttl_of_creation: "C-1" "creates a counter without the time to live that was asked for"
+        |inner, _clock| DropsDeadline { inner };
+    /// Creates a counter without the requested time to live.
+    creation_drops_the_ttl: "C-1"
         ["counters/keeps_the_deadline", "counters/expiry_is_for_creation", "counters/starts_anew_after_expiry"]
-        |inner, _clock| NoTtl { inner };
+        |inner, _clock| DropsTtl { inner };
 }
 
-/// The number that an entry holds, or what to start from.
+/// Returns the number in an entry, or zero if there is no entry.
 fn number(entry: Option<&Entry>) -> Result<i64> {
     let Some(entry) = entry else { return Ok(0) };
     let text = std::str::from_utf8(&entry.value).unwrap_or_default();
-    text.parse().map_err(|_| Error::invalid("the value is no number"))
+    text.parse().map_err(|_| Error::invalid("the value is not a number"))
 }
 
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "that is the fault")]
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "this is the defect")]
 fn add_floats(old: i64, by: i64) -> Result<i64> {
     old.checked_add(by).ok_or_else(|| Error::invalid("the sum is out of range"))?;
     Ok((old as f64 + by as f64) as i64)
 }
 
-/// Adds in a way of its own, atomically.
+/// Adds atomically with another function.
 struct Computed {
     inner: Arc<dyn KvStore>,
     add: fn(i64, i64) -> Result<i64>,
@@ -92,19 +101,19 @@ impl KvStore for Computed {
 }
 
 #[derive(Debug)]
-struct Lossy {
+struct ReadThenWrite {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Lossy {
+impl KvStore for ReadThenWrite {
     delegate_store!(self.inner, except increment);
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
         options.check(&self.info().capabilities)?;
         let current = self.inner.get(key).await?;
         let sum = number(current.as_ref())?.checked_add(by).ok_or_else(|| Error::invalid("the sum is out of range"))?;
-        stall().await;
+        yield_to_others().await;
         let expiry = if current.is_some() { Expiry::Keep } else { options.expiry };
         let _ = self.inner.set(key, sum.to_string().into(), &SetOptions::default().with_expiry(expiry)).await?;
         Ok(sum)
@@ -112,12 +121,12 @@ impl KvStore for Lossy {
 }
 
 #[derive(Debug)]
-struct StartAtZero {
+struct FirstAmountIgnored {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for StartAtZero {
+impl KvStore for FirstAmountIgnored {
     delegate_store!(self.inner, except increment);
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
@@ -130,12 +139,12 @@ impl KvStore for StartAtZero {
 }
 
 #[derive(Debug)]
-struct StartOver {
+struct TextAsZero {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for StartOver {
+impl KvStore for TextAsZero {
     delegate_store!(self.inner, except increment);
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
@@ -148,13 +157,13 @@ impl KvStore for StartOver {
 }
 
 #[derive(Debug)]
-struct Binary {
+struct BinaryCounters {
     inner: Arc<dyn KvStore>,
-    counters: Kept<HashSet<Key>>,
+    counters: Hidden<HashSet<Key>>,
 }
 
 #[async_trait]
-impl KvStore for Binary {
+impl KvStore for BinaryCounters {
     delegate_store!(self.inner, except get get_many increment);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
@@ -175,12 +184,12 @@ impl KvStore for Binary {
 }
 
 #[derive(Debug)]
-struct Immortal {
+struct DropsDeadline {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Immortal {
+impl KvStore for DropsDeadline {
     delegate_store!(self.inner, except increment);
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
@@ -194,12 +203,12 @@ impl KvStore for Immortal {
 }
 
 #[derive(Debug)]
-struct NoTtl {
+struct DropsTtl {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for NoTtl {
+impl KvStore for DropsTtl {
     delegate_store!(self.inner, except increment);
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {

@@ -1,4 +1,4 @@
-//! Deadlines that are changed on the way in.
+//! Writes that change or drop the requested deadline, and reads that move it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,125 +13,147 @@ use kv_core::{
 };
 
 use super::faults;
-use super::kept::Kept;
+use super::hidden::Hidden;
 
 faults! { expiry:
-    ttl_is_ignored: "T-1" "keeps every entry for ever"
+    /// Keeps every entry forever.
+    ttl_is_ignored: "T-1"
         ["expiry/expires", "expiry/at_a_moment"]
-        |inner, clock| Altered::new(inner, clock, |_, _, _| Expiry::Never);
-    ttl_in_whole_seconds: "T-2" "cuts a time to live down to whole seconds"
+        |inner, clock| AlteredExpiry::new(inner, clock, |_, _, _| Expiry::Never);
+    /// Truncates a time to live to whole seconds.
+    ttl_in_whole_seconds: "T-2"
         ["expiry/not_before_its_time", "deadlines/now_and_the_ttl", "expiry/absent_at_its_deadline",
          "expiry/parts_of_seconds"]
-        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+        |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::After(ttl) if ttl.as_secs() > 0 => Expiry::After(Duration::from_secs(ttl.as_secs())),
             other => other,
         });
-    less_than_a_second_is_never: "T-3" "cuts less than a second down to zero, which its backend reads as for ever; Fedify's Redis store fails here"
+    /// Truncates less than a second to zero, which its backend reads as never, as Fedify's Redis store does.
+    less_than_a_second_is_never: "T-3"
         ["expiry/rounds_up", "conditions/previous_of_nothing_is_none"]
-        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+        |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::After(ttl) if ttl < Duration::from_secs(1) && !ttl.is_zero() => Expiry::Never,
             other => other,
         });
-    seconds_read_as_milliseconds: "T-2" "hands seconds to a backend that counts milliseconds"
+    /// Passes seconds to a backend that expects milliseconds.
+    seconds_read_as_milliseconds: "T-2"
         ["expiry/not_before_its_time", "deadlines/by_one_clock"]
-        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+        |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::After(ttl) => Expiry::After(ttl / 1_000),
             other => other,
         });
-    overwrite_stays_mortal: "S-1" "a set without time to live keeps the old deadline"
+    /// Keeps the old deadline when a set has no time to live.
+    set_without_ttl_keeps_the_deadline: "S-1"
         ["expiry/overwrite_without_one_clears_it", "expiry/keep_keeps_none", "batch/set_many_overwrites",
          "concurrency/histories_with_expiry_are_linearizable", "deadlines/replaced", "random/lives"]
-        |inner, clock| Altered::new(inner, clock, |path, expiry, _| match (path, expiry) {
-            (Path::Set, Expiry::Never) => Expiry::Keep,
+        |inner, clock| AlteredExpiry::new(inner, clock, |call, expiry, _| match (call, expiry) {
+            (Call::Set, Expiry::Never) => Expiry::Keep,
             (_, other) => other,
         });
-    overwrite_keeps_the_deadline: "S-1" "a set with time to live over a mortal entry keeps the old deadline, as moka does unless told otherwise"
+    /// Keeps the old deadline when a set has a time to live, as moka does by default.
+    set_with_ttl_keeps_the_deadline: "S-1"
         ["expiry/overwrite_with_a_longer_one", "expiry/overwrite_with_a_shorter_one",
          "expiry/the_clock_starts_at_each_write"]
-        |inner, clock| FirstDeadline { inner, clock };
-    condition_drops_the_ttl: "S-1" "a conditional set stores without its time to live"
+        |inner, clock| KeepsFirstDeadline { inner, clock };
+    /// Drops the time to live of a conditional set.
+    condition_drops_the_ttl: "S-1"
         ["expiry/a_condition_sets_it", "conditions/stored_set_replaces_the_deadline",
          "conditions/zero_ttl_is_judged_and_stored", "expiry/zero_is_judged_first"]
-        |inner, clock| Altered::new(inner, clock, |path, expiry, _| match (path, expiry) {
-            (Path::ConditionalSet, Expiry::After(_) | Expiry::At(_)) => Expiry::Never,
+        |inner, clock| AlteredExpiry::new(inner, clock, |call, expiry, _| match (call, expiry) {
+            (Call::ConditionalSet, Expiry::After(_) | Expiry::At(_)) => Expiry::Never,
             (_, other) => other,
         });
-    transaction_drops_the_ttl: "X-1" "a set inside a transaction stores without its time to live"
+    /// Drops the time to live of a set in a transaction.
+    transaction_drops_the_ttl: "X-1"
         ["transactions/ttl_inside", "transactions/keep_after_a_set_keeps_its_deadline"]
-        |inner, clock| Altered::new(inner, clock, |path, expiry, _| match (path, expiry) {
-            (Path::Commit, Expiry::After(_) | Expiry::At(_)) => Expiry::Never,
+        |inner, clock| AlteredExpiry::new(inner, clock, |call, expiry, _| match (call, expiry) {
+            (Call::Commit, Expiry::After(_) | Expiry::At(_)) => Expiry::Never,
             (_, other) => other,
         });
-    keep_forgets_the_deadline: "S-1" "`Keep` makes an entry permanent"
+    /// Makes an entry permanent when a set has `Keep`.
+    keep_drops_the_deadline: "S-1"
         ["expiry/keep_keeps_it", "deadlines/kept", "conditions/stored_set_keeps_the_deadline",
          "counters/keep_is_invalid", "transactions/keep_keeps_the_deadline"]
-        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+        |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::Keep => Expiry::Never,
             other => other,
         });
-    clock_is_five_seconds_ahead: "T-4" "takes the deadline from the clock of a client that is five seconds ahead"
+    /// Computes the deadline from the clock of a client that is five seconds ahead.
+    clock_is_five_seconds_ahead: "T-4"
         ["deadlines/now_and_the_ttl", "shared/expiry_is_the_same", "processes/expiry_is_the_same"]
-        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+        |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::After(ttl) if !ttl.is_zero() => Expiry::After(ttl.saturating_add(Duration::from_secs(5))),
             other => other,
         });
-    counts_from_the_transaction: "T-1" "counts a time to live from the start of a transaction that has long been open, as PostgreSQL's `now()` does"
+    /// Counts a time to live from the start of a transaction that has been open for a while, as PostgreSQL's `now()`
+    /// does.
+    counts_from_the_transaction: "T-1"
         ["expiry/absent_at_its_deadline"]
-        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+        |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::After(ttl) if !ttl.is_zero() => Expiry::After(ttl.saturating_sub(Duration::from_millis(20))),
             other => other,
         });
-    zero_is_never: "T-3" "a time to live of zero is stored for ever"
+    /// Keeps an entry forever if its time to live is zero.
+    zero_is_never: "T-3"
         ["expiry/zero_is_absent", "expiry/zero_removes_what_was_there", "touch/only_this_key"]
-        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+        |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::After(Duration::ZERO) => Expiry::Never,
             other => other,
         });
-    the_past_is_never: "T-3" "a deadline in the past is stored for ever"
+    /// Keeps an entry forever if its deadline is in the past.
+    the_past_is_never: "T-3"
         ["expiry/the_past_is_absent", "expiry/now_is_absent", "conditions/deadline_in_the_past_is_judged",
          "touch/the_past"]
-        |inner, clock| Altered::new(inner, clock, |_, expiry, now| match expiry {
+        |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, now| match expiry {
             Expiry::At(moment) if moment <= now => Expiry::Never,
             other => other,
         });
-    huge_wraps_to_the_past: "T-3" "a huge time to live overflows, and the entry is gone at once"
+    /// Overflows on a huge time to live, so the entry expires at once.
+    huge_wraps_to_the_past: "T-3"
         ["expiry/the_longest_is_never", "deadlines/never", "touch/the_longest"]
-        |inner, clock| Altered::new(inner, clock, |_, expiry, now| match expiry {
+        |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, now| match expiry {
             Expiry::After(ttl) if now.checked_add(ttl).is_none() => Expiry::At(SystemTime::UNIX_EPOCH),
             other => other,
         });
-    a_month_is_a_date: "T-2" "reads more than thirty days as a moment since 1970, as memcached does"
+    /// Reads more than thirty days as a Unix time, as memcached does.
+    a_month_is_a_unix_time: "T-2"
         ["expiry/a_month_is_not_short"]
-        |inner, clock| Altered::new(inner, clock, |_, expiry, now| match expiry {
+        |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, now| match expiry {
             Expiry::After(ttl) if ttl > Duration::from_secs(30 * 86_400) => {
                 SystemTime::UNIX_EPOCH.checked_add(ttl).filter(|moment| *moment < now).map_or(expiry, Expiry::At)
             }
             other => other,
         });
-    a_key_keeps_its_ttl: "S-1" "gives the time to live that a key last had to the next write that has none"
+    /// Applies the last time to live of a key to the next set that has none.
+    set_reuses_the_last_ttl: "S-1"
         ["expiry/written_again_it_stays", "expiry/overwrite_without_one_clears_it",
          "shared/histories_with_expiry_are_linearizable", "processes/histories_with_expiry_are_linearizable"]
-        |inner, _clock| Habitual { inner, ttls: Kept::default() };
-    batch_drops_the_ttl: "B-1" "`set_many` stores without the times to live of its entries"
+        |inner, _clock| ReusesLastTtl { inner, ttls: Hidden::default() };
+    /// Drops the times to live of the items of a `set_many`.
+    batch_drops_the_ttl: "B-1"
         ["expiry/each_of_a_batch_its_own", "batch/set_many_expires_one_by_one", "restart/unswept_entries_do_not_return"]
-        |inner, _clock| ImmortalBatch { inner };
-    get_extends: "T-5" "every get starts the time to live anew, as denokv's did"
+        |inner, _clock| BatchWithoutTtl { inner };
+    /// Restarts the time to live at every `get`, as denokv did.
+    get_extends: "T-5"
         ["expiry/reading_does_not_extend", "deadlines/it_stands_still", "expiry/each_at_its_own"]
-        |inner, _clock| Sliding { inner, ttls: Kept::default() };
-    increment_renews_the_ttl: "C-1" "every increment starts the time to live anew, as better-auth's rate limits did"
+        |inner, _clock| ExtendingGet { inner, ttls: Hidden::default() };
+    /// Restarts the time to live at every increment, as better-auth's rate limits did.
+    increment_renews_the_ttl: "C-1"
         ["counters/keeps_the_deadline", "counters/keeps_having_no_deadline"]
-        |inner, _clock| RenewingCounter { inner };
-    the_farthest_moment_is_now: "T-3" "a deadline beyond the year 9999 is taken for one that has passed"
+        |inner, _clock| ExtendingIncrement { inner };
+    /// Treats a deadline beyond the year 9999 as passed.
+    the_farthest_moment_is_now: "T-3"
         ["expiry/the_farthest_moment_is_never"]
-        |inner, clock| Altered::new(inner, clock, |_, expiry, _| match expiry {
+        |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, _| match expiry {
             Expiry::At(moment) if moment > SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800) => {
                 Expiry::At(SystemTime::UNIX_EPOCH)
             }
             other => other,
         });
-    copies_start_anew: "T-4" "stores what is left of a deadline in whole seconds"
+    /// Stores an absolute deadline as the number of whole seconds that remain.
+    deadlines_are_truncated_to_seconds: "T-4"
         ["deadlines/copied", "deadlines/a_moment", "touch/to_a_moment"]
-        |inner, clock| Altered::new(inner, clock, |_, expiry, now| match expiry {
+        |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, now| match expiry {
             Expiry::At(moment) => {
                 Expiry::After(Duration::from_secs(moment.duration_since(now).unwrap_or_default().as_secs()))
             }
@@ -139,9 +161,9 @@ faults! { expiry:
         });
 }
 
-/// The call by which an expiry came.
+/// The operation that an expiry belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Path {
+enum Call {
     Set,
     ConditionalSet,
     Increment,
@@ -149,43 +171,43 @@ enum Path {
     Touch,
 }
 
-type Alter = fn(Path, Expiry, SystemTime) -> Expiry;
+type Alter = fn(Call, Expiry, SystemTime) -> Expiry;
 
-/// Changes what the caller asks for before the good store sees it.
-struct Altered {
+/// Changes the expiry of a call before the good store receives it.
+struct AlteredExpiry {
     inner: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
     alter: Alter,
 }
 
-impl Altered {
+impl AlteredExpiry {
     fn new(inner: Arc<dyn KvStore>, clock: Arc<dyn Clock>, alter: Alter) -> Self {
         Self { inner, clock, alter }
     }
 
-    fn altered(&self, path: Path, expiry: Expiry) -> Expiry {
-        (self.alter)(path, expiry, self.clock.now())
+    fn altered(&self, call: Call, expiry: Expiry) -> Expiry {
+        (self.alter)(call, expiry, self.clock.now())
     }
 }
 
-impl fmt::Debug for Altered {
+impl fmt::Debug for AlteredExpiry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Altered").finish_non_exhaustive()
+        f.debug_struct("AlteredExpiry").finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl KvStore for Altered {
+impl KvStore for AlteredExpiry {
     delegate_store!(self.inner, except set set_many touch increment commit);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let path = if options.when == When::Always { Path::Set } else { Path::ConditionalSet };
-        let options = options.clone().with_expiry(self.altered(path, options.expiry));
+        let call = if options.when == When::Always { Call::Set } else { Call::ConditionalSet };
+        let options = options.clone().with_expiry(self.altered(call, options.expiry));
         self.inner.set(key, value, &options).await
     }
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        let expiry = match self.altered(Path::Touch, expiry.into()) {
+        let expiry = match self.altered(Call::Touch, expiry.into()) {
             Expiry::After(ttl) => NewExpiry::After(ttl),
             Expiry::At(moment) => NewExpiry::At(moment),
             _ => NewExpiry::Never,
@@ -194,7 +216,7 @@ impl KvStore for Altered {
     }
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
-        let options = options.clone().with_expiry(self.altered(Path::Increment, options.expiry));
+        let options = options.clone().with_expiry(self.altered(Call::Increment, options.expiry));
         self.inner.increment(key, by, &options).await
     }
 
@@ -202,26 +224,26 @@ impl KvStore for Altered {
         let mut transaction = transaction.clone();
         for mutation in &mut transaction.mutations {
             if let Mutation::Set { expiry, .. } = mutation {
-                *expiry = self.altered(Path::Commit, *expiry);
+                *expiry = self.altered(Call::Commit, *expiry);
             }
         }
         self.inner.commit(&transaction).await
     }
 }
 
-/// Whether the entry has a deadline.
-fn is_mortal(entry: &Entry) -> bool {
+/// True if the entry has a deadline.
+fn has_deadline(entry: &Entry) -> bool {
     matches!(entry.expires, Expires::At(_))
 }
 
 #[derive(Debug)]
-struct FirstDeadline {
+struct KeepsFirstDeadline {
     inner: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
-impl KvStore for FirstDeadline {
+impl KvStore for KeepsFirstDeadline {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -230,7 +252,7 @@ impl KvStore for FirstDeadline {
             Expiry::At(moment) => moment > self.clock.now(),
             _ => false,
         };
-        if ends && self.inner.get(key).await?.as_ref().is_some_and(is_mortal) {
+        if ends && self.inner.get(key).await?.as_ref().is_some_and(has_deadline) {
             return self.inner.set(key, value, &options.clone().with_expiry(Expiry::Keep)).await;
         }
         self.inner.set(key, value, options).await
@@ -238,19 +260,19 @@ impl KvStore for FirstDeadline {
 }
 
 #[derive(Debug)]
-struct Sliding {
+struct ExtendingGet {
     inner: Arc<dyn KvStore>,
-    ttls: Kept<HashMap<Key, Duration>>,
+    ttls: Hidden<HashMap<Key, Duration>>,
 }
 
 #[async_trait]
-impl KvStore for Sliding {
+impl KvStore for ExtendingGet {
     delegate_store!(self.inner, except get get_many set set_many);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let found = self.inner.get(key).await?;
         let ttl = self.ttls.lock().get(key).copied();
-        if let (Some(ttl), true) = (ttl, found.as_ref().is_some_and(is_mortal)) {
+        if let (Some(ttl), true) = (ttl, found.as_ref().is_some_and(has_deadline)) {
             self.inner.touch(key, NewExpiry::After(ttl)).await?;
         }
         Ok(found)
@@ -266,12 +288,12 @@ impl KvStore for Sliding {
 }
 
 #[derive(Debug)]
-struct RenewingCounter {
+struct ExtendingIncrement {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for RenewingCounter {
+impl KvStore for ExtendingIncrement {
     delegate_store!(self.inner, except increment);
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
@@ -283,14 +305,13 @@ impl KvStore for RenewingCounter {
     }
 }
 
-/// A batch that stores without the times to live of its entries.
 #[derive(Debug)]
-struct ImmortalBatch {
+struct BatchWithoutTtl {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for ImmortalBatch {
+impl KvStore for BatchWithoutTtl {
     delegate_store!(self.inner, except set_many);
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
@@ -303,13 +324,13 @@ impl KvStore for ImmortalBatch {
 }
 
 #[derive(Debug)]
-struct Habitual {
+struct ReusesLastTtl {
     inner: Arc<dyn KvStore>,
-    ttls: Kept<HashMap<Key, Duration>>,
+    ttls: Hidden<HashMap<Key, Duration>>,
 }
 
 #[async_trait]
-impl KvStore for Habitual {
+impl KvStore for ReusesLastTtl {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {

@@ -1,4 +1,4 @@
-//! Stores that say wrong things of themselves, or more than they should.
+//! Wrong names, limits and `ping` answers, and secrets in names, `Debug` and error texts.
 
 use std::sync::Arc;
 
@@ -9,42 +9,48 @@ use kv_core::{Error, Key, KvStore, Operation, Result, SetOptions, SetOutcome, St
 use super::faults;
 
 faults! { info:
-    has_no_name: "I-1" "has no name"
+    /// Has an empty name.
+    name_is_empty: "I-1"
         ["basics/info_is_as_declared"]
-        |inner, _clock| Claiming::new(inner, |info| info.name = "".into());
-    name_shows_the_url: "E-3" "takes the URL that it was opened with for its name, password and all"
+        |inner, _clock| ChangedInfo::new(inner, |info| info.name = "".into());
+    /// Uses the URL that it was opened with as its name, including the password.
+    name_shows_the_url: "E-3"
         ["errors/info_shows_no_url", "errors/say_what_failed"]
-        |inner, _clock| Claiming::new(inner, |info| info.name = "redis://user:secret@example.com:6379/0".into());
-    takes_a_mebibyte_only: "V-3" "takes values of a mebibyte at most, and says so"
+        |inner, _clock| ChangedInfo::new(inner, |info| info.name = "redis://user:secret@example.com:6379/0".into());
+    /// Declares and enforces a limit of one mebibyte for values.
+    limit_is_a_mebibyte: "V-3"
         ["values/the_declared_limit"]
-        |inner, _clock| Claiming::new(inner, |info| info.limits.max_value_bytes = 1 << 20);
-    ping_fails: "R-3" "says that it is unavailable, and works"
+        |inner, _clock| ChangedInfo::new(inner, |info| info.limits.max_value_bytes = 1 << 20);
+    /// Fails `ping` with `Unavailable` although the backend works.
+    ping_fails: "R-3"
         ["basics/ping_and_flush_answer"]
-        |inner, _clock| NoPing { inner };
-    debug_shows_values: "E-3" "its `Debug` shows what was written last, secret or not"
+        |inner, _clock| FailingPing { inner };
+    /// Shows the last written value in `Debug`, even if it is secret.
+    debug_shows_values: "E-3"
         ["errors/the_store_shows_nothing_stored"]
-        |inner, _clock| Talkative { inner, last: std::sync::Mutex::default() };
-    errors_show_the_key: "E-3" "puts the key into the text of an error"
+        |inner, _clock| DebugWithValues { inner, last: std::sync::Mutex::default() };
+    /// Puts the key into the text of an error.
+    errors_show_the_key: "E-3"
         ["errors/show_no_value_and_no_key"]
-        |inner, _clock| Telling { inner };
+        |inner, _clock| KeyInErrors { inner };
 }
 
 #[derive(Debug)]
-struct Claiming {
+struct ChangedInfo {
     info: StoreInfo,
     inner: Arc<dyn KvStore>,
 }
 
-impl Claiming {
-    fn new(inner: Arc<dyn KvStore>, claim: fn(&mut StoreInfo)) -> Self {
+impl ChangedInfo {
+    fn new(inner: Arc<dyn KvStore>, change: fn(&mut StoreInfo)) -> Self {
         let mut info = inner.info().clone();
-        claim(&mut info);
+        change(&mut info);
         Self { info, inner }
     }
 }
 
 #[async_trait]
-impl KvStore for Claiming {
+impl KvStore for ChangedInfo {
     delegate_store!(self.inner, except info set set_many);
 
     fn info(&self) -> &StoreInfo {
@@ -58,12 +64,12 @@ impl KvStore for Claiming {
 }
 
 #[derive(Debug)]
-struct NoPing {
+struct FailingPing {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for NoPing {
+impl KvStore for FailingPing {
     delegate_store!(self.inner, except ping);
 
     async fn ping(&self) -> Result<()> {
@@ -73,13 +79,13 @@ impl KvStore for NoPing {
 }
 
 #[derive(Debug)]
-struct Talkative {
+struct DebugWithValues {
     inner: Arc<dyn KvStore>,
     last: std::sync::Mutex<Option<(Key, Bytes)>>,
 }
 
 #[async_trait]
-impl KvStore for Talkative {
+impl KvStore for DebugWithValues {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -89,12 +95,12 @@ impl KvStore for Talkative {
 }
 
 #[derive(Debug)]
-struct Telling {
+struct KeyInErrors {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Telling {
+impl KvStore for KeyInErrors {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {

@@ -1,82 +1,102 @@
-//! Encodings that take different keys for one, or read back another key than was written.
+//! Encodings that map different keys to one, or decode to another key.
 
 use std::collections::HashMap;
 
 use kv_core::Key;
 
+use super::encoded_keys::{EncodedKeys, KeyEncoding};
 use super::faults;
-use super::kept::Kept;
-use super::recoded::{Coding, Recoded};
+use super::hidden::Hidden;
 
 faults! { keys:
-    joined_with_a_colon: "K-2" "joins segments with `:` and escapes nothing"
+    /// Joins segments with `:` without escaping.
+    joined_with_a_colon: "K-2"
         ["injectivity/five_near_misses", "list/everything", "pages/a_limit_beyond_everything"]
-        |inner, _clock| Recoded::new(inner, Joined(":"));
-    joined_with_a_slash: "K-2" "joins segments with `/` and escapes nothing"
+        |inner, _clock| EncodedKeys::new(inner, Joined(":"));
+    /// Joins segments with `/` without escaping.
+    joined_with_a_slash: "K-2"
         ["injectivity/five_near_misses", "injectivity/separators", "list/whole_segments_only"]
-        |inner, _clock| Recoded::new(inner, Joined("/"));
-    joined_with_nul: "K-2" "joins segments with NUL and escapes nothing"
+        |inner, _clock| EncodedKeys::new(inner, Joined("/"));
+    /// Joins segments with NUL without escaping.
+    joined_with_nul: "K-2"
         ["injectivity/every_dangerous_key_is_its_own", "restart/odd_keys_survive"]
-        |inner, _clock| Recoded::new(inner, Joined("\0"));
-    escape_is_ambiguous: "K-2" "writes `#` as `$23` and leaves `$` alone, so that both are one key"
+        |inner, _clock| EncodedKeys::new(inner, Joined("\0"));
+    /// Encodes `#` as `$23` and does not escape `$`, so `#` and `$23` are the same key.
+    escape_is_ambiguous: "K-2"
         ["injectivity/every_dangerous_key_is_its_own", "restart/odd_keys_survive"]
-        |inner, _clock| Recoded::by_segment(inner, |segment| segment.replace('#', "$23"));
-    reads_back_too_few_segments: "K-3" "stores keys well, and does not split what it lists behind a segment that ends in `:`, as Fedify's Redis store did not"
+        |inner, _clock| EncodedKeys::by_segment(inner, |segment| segment.replace('#', "$23"));
+    /// Stores keys correctly, but in `list` does not split after a segment that ends in `:`, as Fedify's Redis store
+    /// did.
+    list_joins_segments: "K-3"
         ["injectivity/every_dangerous_key_is_listed"]
-        |inner, _clock| Recoded::spelled(inner, Key::clone, glue_behind_colons);
-    case_is_folded: "K-1" "folds case, as a case-insensitive collation does"
+        |inner, _clock| EncodedKeys::with_functions(inner, Key::clone, join_after_colons);
+    /// Folds case, as a case-insensitive collation does.
+    case_is_folded: "K-1"
         ["keys/case_stays_apart"]
-        |inner, _clock| Recoded::by_segment(inner, str::to_lowercase);
-    unicode_is_composed: "K-1" "composes letters and accents, as a normalising file system does"
+        |inner, _clock| EncodedKeys::by_segment(inner, str::to_lowercase);
+    /// Composes letters and accents, as a normalising file system does.
+    unicode_is_composed: "K-1"
         ["keys/normal_forms_stay_apart"]
-        |inner, _clock| Recoded::by_segment(inner, compose);
-    truncated_at_255_bytes: "K-1" "cuts keys off at 255 bytes"
+        |inner, _clock| EncodedKeys::by_segment(inner, compose);
+    /// Truncates keys at 255 bytes.
+    truncated_at_255_bytes: "K-1"
         ["keys/a_hundred_segments", "keys/long_keys_differ_at_their_end"]
-        |inner, _clock| Recoded::spelled(inner, |key| truncate(key, 255), Key::clone);
-    truncated_at_63_bytes: "K-1" "cuts keys off at 63 bytes, as PostgreSQL does with names"
+        |inner, _clock| EncodedKeys::with_functions(inner, |key| truncate(key, 255), Key::clone);
+    /// Truncates keys at 63 bytes, as PostgreSQL does with identifiers.
+    truncated_at_63_bytes: "K-1"
         ["keys/a_hundred_segments"]
-        |inner, _clock| Recoded::spelled(inner, |key| truncate(key, 63), Key::clone);
-    nul_ends_a_segment: "K-1" "takes segments for C strings, which end at NUL"
+        |inner, _clock| EncodedKeys::with_functions(inner, |key| truncate(key, 63), Key::clone);
+    /// Treats segments as C strings, which end at NUL.
+    nul_ends_a_segment: "K-1"
         ["keys/control_characters"]
-        |inner, _clock| Recoded::by_segment(inner, until_nul);
-    empty_segments_are_dropped: "K-2" "drops empty segments, as a path does"
+        |inner, _clock| EncodedKeys::by_segment(inner, until_nul);
+    /// Drops empty segments, as paths do.
+    empty_segments_are_dropped: "K-2"
         ["injectivity/every_dangerous_key_is_its_own"]
-        |inner, _clock| Recoded::spelled(inner, drop_empty, Key::clone);
-    spaces_at_the_end_are_trimmed: "K-1" "trims spaces at the end, as a CHAR column does"
+        |inner, _clock| EncodedKeys::with_functions(inner, drop_empty, Key::clone);
+    /// Trims spaces at the end of a segment, as a CHAR column does.
+    spaces_at_the_end_are_trimmed: "K-1"
         ["keys/spaces_stay"]
-        |inner, _clock| Recoded::by_segment(inner, |segment| segment.trim_end_matches(' ').to_owned());
-    percent_is_decoded: "K-1" "decodes `%2F` and its like once too often"
+        |inner, _clock| EncodedKeys::by_segment(inner, |segment| segment.trim_end_matches(' ').to_owned());
+    /// Decodes percent-encoded slashes (`%2F`) once too often.
+    percent_is_decoded: "K-1"
         ["injectivity/escapes"]
-        |inner, _clock| Recoded::by_segment(inner, |segment| segment.replace("%2F", "/").replace("%2f", "/"));
-    hashed_without_a_check: "K-2" "takes keys with the same 16-bit hash for one"
-        ["injectivity/every_dangerous_key_is_its_own", "restart/lists_survive", "shared/lists_are_the_same", "processes/lists_are_the_same"]
-        |inner, _clock| Recoded::new(inner, Remembered::new(hashed));
-    escapes_run_into_separators: "K-2" "joins segments with `:` and writes `:` as `_:`, so that a segment that ends in `_` meets one with a colon"
+        |inner, _clock| EncodedKeys::by_segment(inner, |segment| segment.replace("%2F", "/").replace("%2f", "/"));
+    /// Identifies keys by a 16-bit hash, without comparing the keys.
+    hashed_without_a_check: "K-2"
+        ["injectivity/every_dangerous_key_is_its_own", "restart/lists_survive", "shared/lists_are_the_same",
+         "processes/lists_are_the_same"]
+        |inner, _clock| EncodedKeys::new(inner, OneWayEncoding::new(hash_of));
+    /// Joins segments with `:` and encodes `:` as `_:`, so `["a_", "b"]` and `["a:b"]` are the same key.
+    escape_collides_with_separator: "K-2"
         ["injectivity/ends_do_not_run_together"]
-        |inner, _clock| Recoded::new(inner, Remembered::new(half_escaped));
+        |inner, _clock| EncodedKeys::new(inner, OneWayEncoding::new(join_with_weak_escape));
 }
 
-/// A key of these segments; the key itself where they make none.
-fn rebuilt<S: AsRef<str>>(key: &Key, segments: impl IntoIterator<Item = S>) -> Key {
+/// Returns a key of these segments, or `key` if they are not valid.
+fn key_or_original<S: AsRef<str>>(key: &Key, segments: impl IntoIterator<Item = S>) -> Key {
     Key::new(segments).unwrap_or_else(|_| key.clone())
 }
 
-/// One segment with this between what were segments.
+/// Joins all segments with a separator into one.
 #[derive(Debug)]
 struct Joined(&'static str);
 
-impl Coding for Joined {
+impl KeyEncoding for Joined {
     fn encode(&self, key: &Key) -> Key {
-        rebuilt(key, [key.segments().collect::<Vec<_>>().join(self.0)])
+        key_or_original(key, [key.segments().collect::<Vec<_>>().join(self.0)])
     }
 
     fn decode(&self, stored: &Key) -> Key {
-        rebuilt(stored, stored.segments().flat_map(|text| text.split(self.0).map(str::to_owned).collect::<Vec<_>>()))
+        key_or_original(
+            stored,
+            stored.segments().flat_map(|text| text.split(self.0).map(str::to_owned).collect::<Vec<_>>()),
+        )
     }
 }
 
-/// A segment that ends in `:`, and the next, come back as one.
-fn glue_behind_colons(stored: &Key) -> Key {
+/// Joins a segment that ends in `:` with the next one.
+fn join_after_colons(stored: &Key) -> Key {
     let mut segments: Vec<String> = Vec::new();
     for segment in stored.segments() {
         match segments.last_mut().filter(|last| last.ends_with(':')) {
@@ -87,10 +107,10 @@ fn glue_behind_colons(stored: &Key) -> Key {
             None => segments.push(segment.into_owned()),
         }
     }
-    rebuilt(stored, segments)
+    key_or_original(stored, segments)
 }
 
-/// Enough of the composed form for Latin letters.
+/// Composes letters and accents. Covers common Latin letters.
 fn compose(segment: &str) -> String {
     const PAIRS: &[(&str, &str)] = &[
         ("a\u{300}", "à"),
@@ -112,7 +132,7 @@ fn compose(segment: &str) -> String {
     PAIRS.iter().fold(segment.to_owned(), |text, (apart, composed)| text.replace(apart, composed))
 }
 
-/// The longest start of the canonical text that is canonical itself.
+/// Returns the longest prefix of the canonical text that is a canonical text itself.
 fn truncate(key: &Key, bytes: usize) -> Key {
     let text = key.as_str();
     if text.len() <= bytes {
@@ -127,25 +147,25 @@ fn until_nul(segment: &str) -> String {
 }
 
 fn drop_empty(key: &Key) -> Key {
-    rebuilt(key, key.segments().filter(|segment| !segment.is_empty()))
+    key_or_original(key, key.segments().filter(|segment| !segment.is_empty()))
 }
 
-/// What a spelling makes of the key is all that is stored; the last key that came to it is listed.
+/// An encoding that cannot be decoded. `list` shows the last key that was encoded to the stored one.
 #[derive(Debug)]
-struct Remembered {
-    spell: fn(&Key) -> String,
-    last: Kept<HashMap<Key, Key>>,
+struct OneWayEncoding {
+    encode: fn(&Key) -> String,
+    last: Hidden<HashMap<Key, Key>>,
 }
 
-impl Remembered {
-    fn new(spell: fn(&Key) -> String) -> Self {
-        Self { spell, last: Kept::default() }
+impl OneWayEncoding {
+    fn new(encode: fn(&Key) -> String) -> Self {
+        Self { encode, last: Hidden::default() }
     }
 }
 
-impl Coding for Remembered {
+impl KeyEncoding for OneWayEncoding {
     fn encode(&self, key: &Key) -> Key {
-        let stored = rebuilt(key, [(self.spell)(key)]);
+        let stored = key_or_original(key, [(self.encode)(key)]);
         self.last.lock().insert(stored.clone(), key.clone());
         stored
     }
@@ -156,12 +176,12 @@ impl Coding for Remembered {
     }
 }
 
-fn hashed(key: &Key) -> String {
+fn hash_of(key: &Key) -> String {
     let hash =
         key.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("{:04x}", (hash >> 16) ^ (hash & 0xffff))
 }
 
-fn half_escaped(key: &Key) -> String {
+fn join_with_weak_escape(key: &Key) -> String {
     key.segments().map(|segment| segment.replace(':', "_:")).collect::<Vec<_>>().join(":")
 }

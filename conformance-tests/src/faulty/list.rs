@@ -1,4 +1,4 @@
-//! Prefixes that cover too much, and a `clear` that goes too far.
+//! Prefixes that cover too much, and `clear` with the wrong range or result.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,50 +6,60 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kv_core::{Entry, Error, Key, KeyPrefix, KvStore, ListPage, ListQuery, Result, delegate_store};
 
-use super::kept::Kept;
+use super::hidden::Hidden;
 use super::{faults, scan};
 
 faults! { list:
-    prefix_matches_half_a_segment: "K-4" "finds a prefix by its text, so that `a` covers `ab`"
+    /// Matches a prefix as text, so `a` covers `ab`.
+    prefix_matches_half_a_segment: "K-4"
         ["list/whole_segments_only", "list/deep_prefixes", "list/of_no_match"]
-        |inner, _clock| Matched { inner, covers: by_text };
-    prefix_is_a_like_pattern: "L-4" "hands a prefix to LIKE without escaping `%` and `_`"
+        |inner, _clock| WrongPrefixMatch { inner, covers: by_text };
+    /// Passes a prefix to LIKE without escaping `%` and `_`.
+    prefix_is_a_like_pattern: "L-4"
         ["list/patterns_mean_nothing", "clear/patterns_mean_nothing", "list/dangerous_prefixes"]
-        |inner, _clock| Matched { inner, covers: |prefix, text| by_pattern(prefix, text, '_', '%') };
-    prefix_is_a_glob: "L-4" "hands a prefix to SCAN MATCH without escaping `*` and `?`, where Fedify fails"
+        |inner, _clock| WrongPrefixMatch { inner, covers: |prefix, text| by_pattern(prefix, text, '_', '%') };
+    /// Passes a prefix to SCAN MATCH without escaping `*` and `?`, as Fedify does.
+    prefix_is_a_glob: "L-4"
         ["list/patterns_mean_nothing"]
-        |inner, _clock| Matched { inner, covers: |prefix, text| by_pattern(prefix, text, '?', '*') };
-    clear_takes_the_neighbour: "L-5" "clears by text, so that the namespace `app` takes `app2` with it"
+        |inner, _clock| WrongPrefixMatch { inner, covers: |prefix, text| by_pattern(prefix, text, '?', '*') };
+    /// Clears by text, so clearing the namespace `app` also clears `app2`.
+    clear_removes_neighbours: "L-5"
         ["clear/of_one_namespace", "clear/a_prefix", "clear/the_empty_segment_is_not_everything"]
-        |inner, _clock| NeighbourClear { inner };
-    clear_takes_everything: "L-5" "clears with FLUSHALL, whatever the prefix"
+        |inner, _clock| ClearsByText { inner };
+    /// Clears with FLUSHALL, even if a prefix is given.
+    clear_removes_everything: "L-5"
         ["clear/a_prefix", "clear/five_thousand", "clear/while_others_write"]
-        |inner, _clock| Flush { inner };
-    clear_takes_one_page: "L-5" "clears what the first page of a list shows, and leaves the rest"
+        |inner, _clock| ClearsEverything { inner };
+    /// Clears the first page of a list, and leaves the rest.
+    clear_removes_one_page: "L-5"
         ["clear/longer_than_a_page"]
-        |inner, _clock| PageClear { inner };
-    clear_of_nothing_fails: "L-5" "makes an error of clearing where there is nothing"
+        |inner, _clock| ClearsOnePage { inner };
+    /// Returns an error for a `clear` if there is nothing to clear.
+    clear_of_nothing_fails: "L-5"
         ["clear/of_nothing", "clear/every_prefix", "clear/of_no_match"]
-        |inner, _clock| StrictClear { inner };
-    cleared_keys_stay_hidden: "L-5" "hides what it cleared, and what is written there later"
+        |inner, _clock| EmptyClearFails { inner };
+    /// Hides cleared keys, and also entries that are written under them later.
+    cleared_keys_stay_hidden: "L-5"
         ["clear/written_again"]
-        |inner, _clock| Hiding { inner, hidden: Kept::default() };
-    clear_counts_at_least_one: "L-5" "says that one entry went where there was none"
+        |inner, _clock| HiddenAfterClear { inner, hidden: Hidden::default() };
+    /// Returns one from a `clear` that removed no entry.
+    clear_counts_at_least_one: "L-5"
         ["clear/twice"]
-        |inner, _clock| CountedClear { inner, count: |cleared| cleared.max(1) };
-    clear_counts_nothing: "L-5" "clears, and says that there was nothing"
+        |inner, _clock| MiscountedClear { inner, count: |cleared| cleared.max(1) };
+    /// Clears, but returns zero.
+    clear_returns_zero: "L-5"
         ["clear/everything", "clear/of_one_store", "clear/entries_with_a_deadline"]
-        |inner, _clock| CountedClear { inner, count: |_| 0 };
+        |inner, _clock| MiscountedClear { inner, count: |_| 0 };
 }
 
-/// Whether the text of a key is under the text of a prefix.
+/// True if the text of a prefix, the first argument, covers the text of a key.
 type Covers = fn(&str, &str) -> bool;
 
 fn by_text(prefix: &str, key: &str) -> bool {
     key.starts_with(prefix)
 }
 
-/// As `prefix` and as `prefix#%`, where `one` stands for any character and `many` for any number of them.
+/// Matches the patterns `prefix` and `prefix#%`. `one` matches any character, and `many` any number of characters.
 fn by_pattern(prefix: &str, key: &str, one: char, many: char) -> bool {
     let (key, own): (Vec<char>, Vec<char>) = (key.chars().collect(), prefix.chars().collect());
     let below: Vec<char> = own.iter().copied().chain(['#', many]).collect();
@@ -68,31 +78,31 @@ fn matches(pattern: &[char], text: &[char], one: char, many: char) -> bool {
     }
 }
 
-/// Has a notion of its own of what a prefix covers.
-struct Matched {
+/// Matches prefixes with another function.
+struct WrongPrefixMatch {
     inner: Arc<dyn KvStore>,
     covers: Covers,
 }
 
-impl Matched {
+impl WrongPrefixMatch {
     fn covers(&self, prefix: &KeyPrefix, key: &Key) -> bool {
         prefix.as_str().is_none_or(|prefix| (self.covers)(prefix, key.as_str()))
     }
 }
 
-impl fmt::Debug for Matched {
+impl fmt::Debug for WrongPrefixMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Matched").finish_non_exhaustive()
+        f.debug_struct("WrongPrefixMatch").finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl KvStore for Matched {
+impl KvStore for WrongPrefixMatch {
     delegate_store!(self.inner, except list clear);
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         query.check(&self.info().capabilities)?;
-        let items = scan::everything(&*self.inner, &KeyPrefix::ALL, query.keys_only).await?;
+        let items = scan::list_all(&*self.inner, &KeyPrefix::ALL, query.keys_only).await?;
         Ok(scan::page(items, query, |key| self.covers(&query.prefix, key)))
     }
 
@@ -102,12 +112,12 @@ impl KvStore for Matched {
 }
 
 #[derive(Debug)]
-struct PageClear {
+struct ClearsOnePage {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for PageClear {
+impl KvStore for ClearsOnePage {
     delegate_store!(self.inner, except clear);
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
@@ -122,12 +132,12 @@ impl KvStore for PageClear {
 }
 
 #[derive(Debug)]
-struct NeighbourClear {
+struct ClearsByText {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for NeighbourClear {
+impl KvStore for ClearsByText {
     delegate_store!(self.inner, except clear);
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
@@ -136,12 +146,12 @@ impl KvStore for NeighbourClear {
 }
 
 #[derive(Debug)]
-struct Flush {
+struct ClearsEverything {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Flush {
+impl KvStore for ClearsEverything {
     delegate_store!(self.inner, except clear);
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
@@ -152,13 +162,13 @@ impl KvStore for Flush {
 }
 
 #[derive(Debug)]
-struct CountedClear {
+struct MiscountedClear {
     inner: Arc<dyn KvStore>,
     count: fn(u64) -> u64,
 }
 
 #[async_trait]
-impl KvStore for CountedClear {
+impl KvStore for MiscountedClear {
     delegate_store!(self.inner, except clear);
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
@@ -167,12 +177,12 @@ impl KvStore for CountedClear {
 }
 
 #[derive(Debug)]
-struct StrictClear {
+struct EmptyClearFails {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for StrictClear {
+impl KvStore for EmptyClearFails {
     delegate_store!(self.inner, except clear);
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
@@ -183,15 +193,15 @@ impl KvStore for StrictClear {
     }
 }
 
-/// Clears by a mark on the prefix, which nothing takes away.
+/// Marks a cleared prefix as hidden, and never removes the mark.
 #[derive(Debug)]
-struct Hiding {
+struct HiddenAfterClear {
     inner: Arc<dyn KvStore>,
-    hidden: Kept<Vec<KeyPrefix>>,
+    hidden: Hidden<Vec<KeyPrefix>>,
 }
 
 #[async_trait]
-impl KvStore for Hiding {
+impl KvStore for HiddenAfterClear {
     delegate_store!(self.inner, except get get_many contains clear);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {

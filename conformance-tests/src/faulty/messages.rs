@@ -1,4 +1,4 @@
-//! Messages that come twice, in the wrong order, or to the wrong channel.
+//! Messages that are delivered twice, in the wrong order, to the wrong channel or not at all.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,50 +10,59 @@ use futures_util::StreamExt;
 use kv_core::{Error, Key, KeyPrefix, KvStore, MessageEvent, MessageStream, Result, SetOptions, delegate_store};
 
 use super::faults;
-use super::kept::Kept;
+use super::hidden::Hidden;
 
 faults! { messages:
-    come_twice: "P-1" "delivers a message again, as a retried publish does"
+    /// Delivers a message twice, as a retried publish does.
+    delivered_twice: "P-1"
         ["messages/comes_in_order", "messages/dropped_subscription_leaves_the_others",
          "messages/empty_prefix_covers_all", "messages/every_subscriber_gets_it",
          "messages/publishers_keep_their_own_order", "shared/messages_are_heard"]
-        |inner, _clock| Twice { inner };
-    come_in_pairs_swapped: "P-1" "delivers the later of two messages first"
+        |inner, _clock| DeliveredTwice { inner };
+    /// Delivers the later of two messages first.
+    pairs_are_swapped: "P-1"
         ["messages/comes_in_order", "messages/close_ends_the_stream", "messages/live_when_the_call_returns",
          "messages/reaches_its_channel"]
-        |inner, _clock| Swapped { inner, held: Kept::default() };
-    reach_every_channel: "P-1" "delivers the messages of all channels to every subscriber"
+        |inner, _clock| SwappedPairs { inner, held: Hidden::default() };
+    /// Delivers the messages of all channels to every subscriber.
+    delivered_to_every_channel: "P-1"
         ["messages/no_subscriber_is_fine", "messages/channels_of_any_text", "messages/prefix_covers_whole_segments"]
-        |inner, _clock| Everywhere { inner };
-    are_cut_at_8000_bytes: "P-1" "cuts a payload off where PostgreSQL's NOTIFY ends"
+        |inner, _clock| AllChannels { inner };
+    /// Truncates a payload at the size limit of PostgreSQL's NOTIFY.
+    truncated_at_8000_bytes: "P-1"
         ["messages/payload_over_the_limit_is_invalid", "messages/mebibyte_payloads"]
-        |inner, _clock| Cut { inner };
-    empty_ones_are_lost: "P-1" "does not deliver an empty message"
+        |inner, _clock| Truncated { inner };
+    /// Does not deliver empty messages.
+    empty_messages_are_dropped: "P-1"
         ["messages/payloads_of_any_bytes"]
         |inner, _clock| Filtered { inner, is_kept: |event| {
             !matches!(event, MessageEvent::Message(message) if message.payload.is_empty())
         } };
-    loss_is_silent: "P-1" "drops messages for a slow subscriber and does not say so"
+    /// Drops messages of a slow subscriber, and reports no gap.
+    loss_is_silent: "P-1"
         ["messages/slow_subscriber_is_told_of_its_loss", "messages/slow_subscriber_of_large_payloads"]
         |inner, _clock| Filtered { inner, is_kept: |event| !matches!(event, MessageEvent::Gap { .. }) };
-    are_stored: "P-1" "writes each message under its channel"
+    /// Stores each message as an entry under its channel.
+    stored_as_entries: "P-1"
         ["messages/is_not_stored", "messages/is_no_change"]
-        |inner, _clock| Stored { inner };
-    dropped_subscriptions_stay: "P-2" "keeps what a subscription holds when its stream is dropped, until nothing is left"
+        |inner, _clock| StoredMessages { inner };
+    /// Never frees the resources of a dropped subscription, so the store fails after 200 subscriptions.
+    dropped_subscriptions_leak: "P-2"
         ["messages/dropped_subscriptions_cost_nothing"]
-        |inner, _clock| Leaking { inner, left: AtomicUsize::new(200) };
-    subscribe_late: "P-1" "subscribes when the stream is first read"
+        |inner, _clock| Leaking { inner, remaining: AtomicUsize::new(200) };
+    /// Subscribes at the first read of the stream.
+    registers_late: "P-1"
         ["messages/nothing_from_before"]
-        |inner, _clock| Late { inner };
+        |inner, _clock| RegistersLate { inner };
 }
 
 #[derive(Debug)]
-struct Twice {
+struct DeliveredTwice {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Twice {
+impl KvStore for DeliveredTwice {
     delegate_store!(self.inner, except publish);
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
@@ -63,13 +72,13 @@ impl KvStore for Twice {
 }
 
 #[derive(Debug)]
-struct Swapped {
+struct SwappedPairs {
     inner: Arc<dyn KvStore>,
-    held: Kept<Option<(Key, Bytes)>>,
+    held: Hidden<Option<(Key, Bytes)>>,
 }
 
 #[async_trait]
-impl KvStore for Swapped {
+impl KvStore for SwappedPairs {
     delegate_store!(self.inner, except publish);
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
@@ -88,12 +97,12 @@ impl KvStore for Swapped {
 }
 
 #[derive(Debug)]
-struct Everywhere {
+struct AllChannels {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Everywhere {
+impl KvStore for AllChannels {
     delegate_store!(self.inner, except subscribe);
 
     async fn subscribe(&self, _channels: &KeyPrefix) -> Result<MessageStream> {
@@ -102,12 +111,12 @@ impl KvStore for Everywhere {
 }
 
 #[derive(Debug)]
-struct Cut {
+struct Truncated {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Cut {
+impl KvStore for Truncated {
     delegate_store!(self.inner, except publish);
 
     async fn publish(&self, channel: &Key, mut message: Bytes) -> Result<()> {
@@ -116,7 +125,7 @@ impl KvStore for Cut {
     }
 }
 
-/// Leaves out what a subscriber should get.
+/// Drops events of a subscription.
 struct Filtered {
     inner: Arc<dyn KvStore>,
     is_kept: fn(&MessageEvent) -> bool,
@@ -140,12 +149,12 @@ impl KvStore for Filtered {
 }
 
 #[derive(Debug)]
-struct Late {
+struct RegistersLate {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Late {
+impl KvStore for RegistersLate {
     delegate_store!(self.inner, except subscribe);
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
@@ -162,12 +171,12 @@ impl KvStore for Late {
 }
 
 #[derive(Debug)]
-struct Stored {
+struct StoredMessages {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Stored {
+impl KvStore for StoredMessages {
     delegate_store!(self.inner, except publish);
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
@@ -179,7 +188,7 @@ impl KvStore for Stored {
 #[derive(Debug)]
 struct Leaking {
     inner: Arc<dyn KvStore>,
-    left: AtomicUsize,
+    remaining: AtomicUsize,
 }
 
 #[async_trait]
@@ -187,8 +196,9 @@ impl KvStore for Leaking {
     delegate_store!(self.inner, except subscribe);
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
-        let left = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
-        left.map_err(|_| Error::capacity("too many subscriptions"))?;
+        let remaining =
+            self.remaining.fetch_update(Ordering::AcqRel, Ordering::Acquire, |remaining| remaining.checked_sub(1));
+        remaining.map_err(|_| Error::capacity("too many subscriptions"))?;
         self.inner.subscribe(channels).await
     }
 }

@@ -1,39 +1,40 @@
-//! Stores that break the contract on purpose, each in one way, so that the suite can show that it catches them.
+//! Stores that violate the contract on purpose, each in one way. They show that the suite detects the violation.
 //!
-//! | file | what is broken |
+//! | file | defects in |
 //! |---|---|
-//! | `expiry`, `touch` | deadlines on the way in; `touch` and the sweeper |
-//! | `ghosts` | one operation still sees expired entries |
-//! | `keys` over `recoded` | the encoding of keys |
+//! | `expiry`, `touch` | deadlines of writes; `touch` and the sweeper |
+//! | `expired` | operations that see expired entries |
+//! | `keys` | the encoding of keys |
 //! | `list`, `pages` | prefixes and `clear`; order, bounds and pages |
-//! | `values`, `singles`, `batch` | bytes, single keys, batches |
-//! | `info` | what a store says of itself |
-//! | `conditions` | what is judged, when, and what is answered |
-//! | `versions` | versions that repeat |
-//! | `counters`, `transactions` | arithmetic, atomicity |
-//! | `watch`, `gossip`, `messages` | what is told, when, and to whom |
-//! | `concurrency`, `caches` | races and cancelled calls; copies that are out of date |
-//! | `restart` | what close and reopen do |
-//! | `outage` | what happens while the backend is away, and afterwards |
+//! | `values`, `singles`, `batch` | bytes, operations on one key, batches |
+//! | `info` | name, limits, `ping`, `Debug` and error texts |
+//! | `conditions`, `versions` | conditions and their outcomes; versions that repeat or differ |
+//! | `counters`, `transactions` | arithmetic; atomicity, checks and order |
+//! | `watch`, `watch_reports`, `messages` | missing and wrong reports; false reports and blocked writers; messages |
+//! | `concurrency`, `caches` | races and dropped calls; outdated copies |
+//! | `restart`, `close` | entries after a reopening; `close` itself |
+//! | `outage` | calls during and after an outage of the backend |
 //! | `refuses` | options and operations that are not declared |
-//! | `scan`, `kept` | what the others need: listing by reading everything, and remembering |
+//!
+//! `encoded_keys`, `hidden` and `scan` are helpers: a store with another encoding of keys, state that `Debug` does not
+//! show, and lists that read everything.
 
 mod batch;
 mod caches;
+mod close;
 mod concurrency;
 mod conditions;
 mod counters;
+mod encoded_keys;
+mod expired;
 mod expiry;
-mod ghosts;
-mod gossip;
+mod hidden;
 mod info;
-mod kept;
 mod keys;
 mod list;
 mod messages;
 mod outage;
 mod pages;
-mod recoded;
 mod refuses;
 mod restart;
 mod scan;
@@ -43,37 +44,38 @@ mod transactions;
 mod values;
 mod versions;
 mod watch;
+mod watch_reports;
 
 use std::fmt;
 use std::sync::Arc;
 
 use kv_core::{Clock, KvStore};
 
-/// Makes a good store faulty; the clock is the good store's.
+/// Wraps a good store, whose clock is the second argument, in a broken one.
 type Wrap = fn(Arc<dyn KvStore>, Arc<dyn Clock>) -> Arc<dyn KvStore>;
 
 /// A store that is broken in one way.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Fault {
-    /// Its name, such as `expiry/ttl_is_ignored`.
+    /// The name, such as `expiry/ttl_is_ignored`.
     pub id: &'static str,
-    /// The clause of the contract that it breaks.
+    /// The id of the clause that it violates, such as `T-1`.
     pub clause: &'static str,
-    /// What it does wrong, and who is known to do so.
-    pub story: &'static str,
-    /// The cases that must fail over it. The first of them names [`Fault::clause`].
+    /// The defect in one sentence, with a real system that has or had it, where one is known.
+    pub defect: &'static str,
+    /// The ids of cases that must fail on it. The first one proves [`Fault::clause`].
     pub caught_by: &'static [&'static str],
     wrap: Wrap,
 }
 
 impl Fault {
-    /// Every fault, in the order of the files.
+    /// Returns every broken store, in the order of the files.
     pub fn all() -> impl Iterator<Item = &'static Self> {
         ALL.iter().copied().flatten()
     }
 
-    /// A good store, made faulty. The clock is the one that the good store takes its time from.
+    /// Wraps a good store in the broken one. `clock` must be the clock of the good store.
     pub fn wrap(&self, good: Arc<dyn KvStore>, clock: Arc<dyn Clock>) -> Arc<dyn KvStore> {
         (self.wrap)(good, clock)
     }
@@ -81,14 +83,14 @@ impl Fault {
 
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fault({}: {})", self.id, self.story)
+        write!(f, "Fault({}: {})", self.id, self.defect)
     }
 }
 
 const ALL: &[&[Fault]] = &[
     expiry::FAULTS,
     touch::FAULTS,
-    ghosts::FAULTS,
+    expired::FAULTS,
     keys::FAULTS,
     list::FAULTS,
     pages::FAULTS,
@@ -101,23 +103,28 @@ const ALL: &[&[Fault]] = &[
     counters::FAULTS,
     transactions::FAULTS,
     watch::FAULTS,
-    gossip::FAULTS,
+    watch_reports::FAULTS,
     messages::FAULTS,
     concurrency::FAULTS,
     caches::FAULTS,
     restart::FAULTS,
+    close::FAULTS,
     outage::FAULTS,
     refuses::FAULTS,
 ];
 
-/// The contents page of a file of faults: name, clause, story, the cases that catch it, and how a good store is wrapped.
+/// Declares the broken stores of a file: the defect as a doc comment, the name, the clause, the cases that fail on the
+/// store, and the expression that wraps the good store.
 macro_rules! faults {
-    ($folder:ident: $($name:ident: $clause:literal $story:literal [$($case:literal),*] |$inner:ident, $clock:ident| $wrapped:expr;)+) => {
+    ($folder:ident: $(
+        $(#[doc = $defect:literal])+
+        $name:ident: $clause:literal [$($case:literal),*] |$inner:ident, $clock:ident| $wrapped:expr;
+    )+) => {
         pub(super) const FAULTS: &[$crate::faulty::Fault] = &[$(
             $crate::faulty::Fault {
                 id: concat!(stringify!($folder), "/", stringify!($name)),
                 clause: $clause,
-                story: $story,
+                defect: concat!($($defect),+).trim_ascii(),
                 caught_by: &[$($case),*],
                 wrap: |$inner, $clock| ::std::sync::Arc::new($wrapped),
             }

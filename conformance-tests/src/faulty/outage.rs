@@ -1,4 +1,4 @@
-//! Stores that take the absence of their backend for something else, or do not find back.
+//! Stores that answer wrongly during an outage of their backend, or do not recover from it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,81 +17,99 @@ use kv_core::{
 use super::faults;
 
 faults! { outage:
-    hangs: "E-2" "waits for ever where the backend does not answer, as tokio-postgres does alone"
+    /// Waits forever if the backend does not answer, as tokio-postgres does without a timeout around it.
+    calls_hang: "E-2"
         ["outage/calls_end_in_time"]
-        |inner, _clock| Away { inner, reads: |_| None, writes: Some };
-    absence_is_an_answer: "E-1" "takes an outage for a missing key"
+        |inner, _clock| WrongAnswer { inner, reads: |_| None, writes: Some };
+    /// Reads an outage as a missing key.
+    outage_reads_as_missing: "E-1"
         ["outage/reads_are_not_answered"]
-        |inner, _clock| Away { inner, reads: |_| Some(Ok(None)), writes: Some };
-    outages_are_damage: "E-1" "takes a reply that was cut off for damaged data, as the redis crate does"
+        |inner, _clock| WrongAnswer { inner, reads: |_| Some(Ok(None)), writes: Some };
+    /// Reports a truncated reply as corrupt data, as the redis crate does.
+    outage_is_reported_as_corrupt: "E-1"
         ["outage/errors_say_what_to_do"]
-        |inner, _clock| Away { inner, reads: |_| Some(Err(Error::corrupt("the reply makes no sense"))), writes: Some };
-    perhaps_is_no: "E-1" "says that nothing happened where a write timed out after it was sent"
+        |inner, _clock| WrongAnswer {
+            inner,
+            reads: |_| Some(Err(Error::corrupt("the reply is malformed"))),
+            writes: Some,
+        };
+    /// Reports `Unavailable` for a write that timed out after it was sent.
+    unanswered_write_is_reported_as_not_applied: "E-1"
         ["outage/writes_tell_what_became_of_them"]
-        |inner, _clock| Away {
+        |inner, _clock| WrongAnswer {
             inner,
             reads: |error| Some(Err(error)),
             writes: |_| Some(Error::unavailable("the write timed out")),
         };
-    perhaps_has_no_name: "E-1" "does not say which version a write would have given that may have happened"
+    /// Does not report the attempted version of a write that may have been applied.
+    unanswered_write_has_no_version: "E-1"
         ["outage/writes_tell_what_became_of_them"]
-        |inner, _clock| Away {
+        |inner, _clock| WrongAnswer {
             inner,
             reads: |error| Some(Err(error)),
-            writes: |error| Some(if error.maybe_applied() { Error::indeterminate(None, "the write timed out") } else { error }),
+            writes: |error| {
+                Some(if error.maybe_applied() { Error::indeterminate(None, "the write timed out") } else { error })
+            },
         };
-    never_connects_again: "E-2" "keeps the connection that was lost"
+    /// Keeps using a lost connection.
+    never_reconnects: "E-2"
         ["outage/the_same_handle_works_again"]
-        |inner, _clock| Lost { inner, is_lost: AtomicBool::new(false) };
-    another_database: "G-2" "connects again without choosing its database, and works in another"
+        |inner, _clock| NeverReconnects { inner, is_lost: AtomicBool::new(false) };
+    /// Reconnects without selecting its database, and works in another one.
+    another_database: "G-2"
         ["outage/it_finds_its_entries_again"]
-        |inner, _clock| Elsewhere { inner, is_elsewhere: AtomicBool::new(false) };
-    increments_are_sent_again: "C-1" "repeats an increment that timed out, applied or not"
+        |inner, _clock| OtherDatabase { inner, uses_other: AtomicBool::new(false) };
+    /// Retries an increment that timed out, even if it was applied.
+    increments_are_retried: "C-1"
         ["outage/increments_count_once"]
-        |inner, _clock| Repeating { inner };
-    watches_end_silently: "W-3" "does not listen again after the connection was lost, and does not say so"
+        |inner, _clock| RetriedIncrements { inner };
+    /// Does not resume a watch after the connection was lost, and reports no gap.
+    watches_end_silently: "W-3"
         ["outage/watchers_are_told"]
-        |inner, _clock| Deaf { inner };
-    subscriptions_end_silently: "P-1" "does not subscribe again after the connection was lost, and does not say so"
+        |inner, _clock| SilentWatch { inner };
+    /// Does not resume a subscription after the connection was lost, and reports no gap.
+    subscriptions_end_silently: "P-1"
         ["outage/subscribers_are_told"]
-        |inner, _clock| Unsubscribed { inner };
-    writes_wait_in_memory: "E-1" "acknowledges a write that the backend did not take, to send it later, and forgets it"
+        |inner, _clock| SilentSubscription { inner };
+    /// Acknowledges a write that the backend did not take, and never sends it.
+    unsent_writes_are_acknowledged: "E-1"
         ["outage/errors_say_what_to_do", "outage/writes_tell_what_became_of_them"]
-        |inner, _clock| Buffering { inner };
-    reads_stay_behind: "G-2" "reads from a copy of its own since the connection was lost, and does not hear of changes any more"
+        |inner, _clock| LostWrites { inner };
+    /// Answers reads from a local copy after the connection was lost, and never updates the copy.
+    reads_are_frozen_after_an_outage: "G-2"
         ["outage/histories_are_linearizable", "outage/histories_with_conditions_are_linearizable"]
-        |inner, _clock| Remembering { inner, was_away: AtomicBool::new(false), copy: Mutex::default() };
+        |inner, _clock| FrozenReads { inner, had_outage: AtomicBool::new(false), copy: Mutex::default() };
 }
 
-/// Whether the error says that the backend is away.
-fn is_away(error: &Error) -> bool {
+/// True if the error reports an outage of the backend.
+fn is_outage(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Indeterminate { .. })
 }
 
-/// What a read comes to while the backend is away; `None` for ever.
+/// Replaces the error of a read during an outage. `None` hangs.
 type Reads = fn(Error) -> Option<Result<Option<Entry>>>;
 
-/// Says something else than that the backend is away.
-struct Away {
+/// Answers wrongly during an outage.
+struct WrongAnswer {
     inner: Arc<dyn KvStore>,
     reads: Reads,
-    /// What a write comes to while the backend is away.
+    /// Replaces the error of a write during an outage. `None` hangs.
     writes: fn(Error) -> Option<Error>,
 }
 
-impl std::fmt::Debug for Away {
+impl std::fmt::Debug for WrongAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Away").finish_non_exhaustive()
+        f.debug_struct("WrongAnswer").finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl KvStore for Away {
+impl KvStore for WrongAnswer {
     delegate_store!(self.inner, except get get_many set set_many);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         match self.inner.get(key).await {
-            Err(error) if is_away(&error) => match (self.reads)(error) {
+            Err(error) if is_outage(&error) => match (self.reads)(error) {
                 Some(answer) => answer,
                 None => std::future::pending().await,
             },
@@ -101,7 +119,7 @@ impl KvStore for Away {
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         match self.inner.set(key, value, options).await {
-            Err(error) if is_away(&error) => match (self.writes)(error) {
+            Err(error) if is_outage(&error) => match (self.writes)(error) {
                 Some(error) => Err(error),
                 None => std::future::pending().await,
             },
@@ -111,13 +129,13 @@ impl KvStore for Away {
 }
 
 #[derive(Debug)]
-struct Lost {
+struct NeverReconnects {
     inner: Arc<dyn KvStore>,
     is_lost: AtomicBool,
 }
 
 #[async_trait]
-impl KvStore for Lost {
+impl KvStore for NeverReconnects {
     delegate_store!(self.inner, except get get_many);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
@@ -125,58 +143,58 @@ impl KvStore for Lost {
             return Err(Error::unavailable("the connection is closed"));
         }
         let answer = self.inner.get(key).await;
-        self.is_lost.store(answer.as_ref().err().is_some_and(is_away), Ordering::Relaxed);
+        self.is_lost.store(answer.as_ref().err().is_some_and(is_outage), Ordering::Relaxed);
         answer
     }
 }
 
 #[derive(Debug)]
-struct Elsewhere {
+struct OtherDatabase {
     inner: Arc<dyn KvStore>,
-    is_elsewhere: AtomicBool,
+    uses_other: AtomicBool,
 }
 
-impl Elsewhere {
-    fn place(&self, key: &Key) -> Key {
-        let elsewhere = || key.child("elsewhere").unwrap_or_else(|_| key.clone());
-        if self.is_elsewhere.load(Ordering::Relaxed) { elsewhere() } else { key.clone() }
+impl OtherDatabase {
+    fn locate(&self, key: &Key) -> Key {
+        let other = || key.child("elsewhere").unwrap_or_else(|_| key.clone());
+        if self.uses_other.load(Ordering::Relaxed) { other() } else { key.clone() }
     }
 
-    fn note<T>(&self, result: Result<T>) -> Result<T> {
-        if result.as_ref().err().is_some_and(is_away) {
-            self.is_elsewhere.store(true, Ordering::Relaxed);
+    fn observe<T>(&self, result: Result<T>) -> Result<T> {
+        if result.as_ref().err().is_some_and(is_outage) {
+            self.uses_other.store(true, Ordering::Relaxed);
         }
         result
     }
 }
 
 #[async_trait]
-impl KvStore for Elsewhere {
+impl KvStore for OtherDatabase {
     delegate_store!(self.inner, except get get_many set set_many delete delete_many contains);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        let result = self.inner.get(&self.place(key)).await;
-        self.note(result)
+        let result = self.inner.get(&self.locate(key)).await;
+        self.observe(result)
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let result = self.inner.set(&self.place(key), value, options).await;
-        self.note(result)
+        let result = self.inner.set(&self.locate(key), value, options).await;
+        self.observe(result)
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        let result = self.inner.delete(&self.place(key), options).await;
-        self.note(result)
+        let result = self.inner.delete(&self.locate(key), options).await;
+        self.observe(result)
     }
 }
 
 #[derive(Debug)]
-struct Repeating {
+struct RetriedIncrements {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Repeating {
+impl KvStore for RetriedIncrements {
     delegate_store!(self.inner, except increment);
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
@@ -190,54 +208,54 @@ impl KvStore for Repeating {
 }
 
 #[derive(Debug)]
-struct Deaf {
+struct SilentWatch {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Deaf {
+impl KvStore for SilentWatch {
     delegate_store!(self.inner, except watch);
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         let stream = self.inner.watch(query).await?;
-        let heard = stream.take_while(|event| {
+        let events = stream.take_while(|event| {
             let is_lost = matches!(event, Ok(WatchEvent::Gap { reason: GapReason::Reconnected }));
             std::future::ready(!is_lost)
         });
-        Ok(Box::pin(heard.chain(futures_util::stream::pending())))
+        Ok(Box::pin(events.chain(futures_util::stream::pending())))
     }
 }
 
 #[derive(Debug)]
-struct Unsubscribed {
+struct SilentSubscription {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Unsubscribed {
+impl KvStore for SilentSubscription {
     delegate_store!(self.inner, except subscribe);
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
-        let heard = self.inner.subscribe(channels).await?.take_while(|event| {
+        let events = self.inner.subscribe(channels).await?.take_while(|event| {
             let is_lost = matches!(event, Ok(MessageEvent::Gap { reason: GapReason::Reconnected }));
             std::future::ready(!is_lost)
         });
-        Ok(Box::pin(heard.chain(futures_util::stream::pending())))
+        Ok(Box::pin(events.chain(futures_util::stream::pending())))
     }
 }
 
 #[derive(Debug)]
-struct Buffering {
+struct LostWrites {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Buffering {
+impl KvStore for LostWrites {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         match self.inner.set(key, value, options).await {
-            Err(error) if is_away(&error) => {
+            Err(error) if is_outage(&error) => {
                 Ok(SetOutcome::Stored { version: Some(Version::random()), previous: None })
             }
             outcome => outcome,
@@ -246,26 +264,26 @@ impl KvStore for Buffering {
 }
 
 #[derive(Debug)]
-struct Remembering {
+struct FrozenReads {
     inner: Arc<dyn KvStore>,
-    was_away: AtomicBool,
-    /// What each key had when it was first read after that.
+    had_outage: AtomicBool,
+    /// The entry of each key at its first read after the outage.
     copy: Mutex<HashMap<Key, Option<Entry>>>,
 }
 
 #[async_trait]
-impl KvStore for Remembering {
+impl KvStore for FrozenReads {
     delegate_store!(self.inner, except get);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let read = self.inner.get(key).await;
         match read {
-            Ok(entry) if self.was_away.load(Ordering::Relaxed) => {
+            Ok(entry) if self.had_outage.load(Ordering::Relaxed) => {
                 let mut copy = self.copy.lock().unwrap_or_else(PoisonError::into_inner);
                 Ok(copy.entry(key.clone()).or_insert(entry).clone())
             }
-            Err(error) if is_away(&error) => {
-                self.was_away.store(true, Ordering::Relaxed);
+            Err(error) if is_outage(&error) => {
+                self.had_outage.store(true, Ordering::Relaxed);
                 Err(error)
             }
             read => read,

@@ -1,4 +1,4 @@
-//! Lists in the wrong order, beyond their bounds, and pages that overlap or leave a hole.
+//! Lists in the wrong order or range, and pages that overlap, skip keys or ignore their limits.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,100 +7,118 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kv_core::{Entry, Error, Key, KeyPrefix, KvStore, ListItem, ListPage, ListQuery, Result, delegate_store};
 
-use super::kept::Kept;
+use super::hidden::Hidden;
 use super::{faults, scan};
 
 faults! { pages:
-    unsorted: "K-3" "gives the items of a page in the order of a hash table"
+    /// Returns the items of a page in the order of a hash table.
+    unsorted: "K-3"
         ["keys/order_is_by_segment", "cancel/list"]
-        |inner, _clock| Paged::new(inner, |_, page| {
+        |inner, _clock| ChangedPage::new(inner, |_, page| {
             page.items.sort_by_key(|item| item.key.fingerprint());
         });
-    reverse_is_ignored: "L-1" "always lists forward"
+    /// Always lists forward.
+    reverse_is_ignored: "L-1"
         ["list/reversed", "ranges/never_widen_the_prefix", "list/during_writes_reversed", "list/two_at_once"]
-        |inner, _clock| Queried::new(inner, |query| query.reverse = false);
-    before_is_ignored: "L-1" "lists beyond the upper bound"
+        |inner, _clock| ChangedQuery::new(inner, |query| query.reverse = false);
+    /// Lists beyond the upper bound.
+    before_is_ignored: "L-1"
         ["ranges/before_is_exclusive", "ranges/outside_the_prefix", "random/lists"]
-        |inner, _clock| Queried::new(inner, |query| query.before = None);
-    after_widens_the_prefix: "L-1" "forgets the prefix where a bound is given, as Deno did"
+        |inner, _clock| ChangedQuery::new(inner, |query| query.before = None);
+    /// Ignores the prefix if a bound is given, as Deno did.
+    bounds_drop_the_prefix: "L-1"
         ["ranges/outside_the_prefix", "pages/of_every_size", "pages/of_every_size_reversed",
          "ranges/a_parent_and_its_children", "ranges/every_combination_reversed"]
-        |inner, _clock| Queried::new(inner, |query| {
+        |inner, _clock| ChangedQuery::new(inner, |query| {
             if query.after.is_some() || query.before.is_some() {
                 query.prefix = KeyPrefix::ALL;
             }
         });
-    limit_is_ignored: "L-1" "gives a page of everything"
+    /// Ignores the limit of a page.
+    limit_is_ignored: "L-1"
         ["list/zero_is_refused", "pages/hold_at_most_the_limit", "pages/of_bytes_and_limits"]
-        |inner, _clock| Queried::new(inner, |query| query.limit = None);
-    limit_of_zero_is_none: "L-1" "takes a limit of zero for no limit"
+        |inner, _clock| ChangedQuery::new(inner, |query| query.limit = None);
+    /// Treats a limit of zero as no limit.
+    limit_of_zero_is_no_limit: "L-1"
         ["list/zero_is_refused"]
-        |inner, _clock| Queried::new(inner, |query| query.limit = query.limit.filter(|limit| *limit > 0));
-    keys_only_is_ignored: "L-1" "reads and gives the values although only keys were asked for, as Deno did"
+        |inner, _clock| ChangedQuery::new(inner, |query| query.limit = query.limit.filter(|limit| *limit > 0));
+    /// Reads and returns values although only keys were requested, as Deno did.
+    keys_only_is_ignored: "L-1"
         ["list/keys_only"]
-        |inner, _clock| Queried::new(inner, |query| query.keys_only = false);
-    page_bytes_are_ignored: "L-3" "a page holds any number of bytes"
+        |inner, _clock| ChangedQuery::new(inner, |query| query.keys_only = false);
+    /// Ignores the limit on the bytes of a page.
+    page_bytes_are_ignored: "L-3"
         ["pages/by_default_have_an_end", "pages/end_at_their_bytes", "pages/of_bytes_reversed",
          "pages/one_large_value_is_a_page"]
-        |inner, _clock| Queried::new(inner, |query| query.max_page_bytes = usize::MAX);
-    the_prefix_key_is_left_out: "L-1" "lists what is below the prefix and not the key itself"
+        |inner, _clock| ChangedQuery::new(inner, |query| query.max_page_bytes = usize::MAX);
+    /// Lists the keys below the prefix, but not the prefix key itself.
+    prefix_key_is_omitted: "L-1"
         ["list/the_prefix_key_and_below", "list/the_empty_segment_is_not_everything"]
-        |inner, _clock| Paged::new(inner, |query, page| {
+        |inner, _clock| ChangedPage::new(inner, |query, page| {
             let own = query.prefix.to_key();
             page.items.retain(|item| Some(&item.key) != own.as_ref());
         });
-    ends_at_a_thousand: "L-1" "silently ends a list at a thousand keys, as openkeyv did at ten thousand"
+    /// Silently ends a list after a thousand keys, as openkeyv did after ten thousand.
+    truncated_at_a_thousand_keys: "L-1"
         ["list/ten_thousand"]
-        |inner, _clock| Capped { inner };
-    ends_at_65536: "L-3" "counts what it lists in two bytes, and ends a list where they are full"
+        |inner, _clock| TruncatedList { inner };
+    /// Counts the listed keys in 16 bits, and ends the list at 65,535.
+    truncated_at_65535_keys: "L-3"
         ["list/a_hundred_thousand"]
-        |inner, _clock| ShortCount { inner, listed: Kept::default() };
-    pages_overlap: "L-1" "starts a page with the key that ended the one before, as SCAN may"
+        |inner, _clock| SixteenBitCount { inner, listed: Hidden::default() };
+    /// Starts a page with the last key of the page before, as SCAN may.
+    pages_overlap: "L-1"
         ["pages/of_every_size", "ranges/start_behind_end", "list/during_writes"]
-        |inner, _clock| Overlapping { inner };
-    pages_go_by_offset: "L-2" "resumes by counting, so that a delete in between skips a key"
+        |inner, _clock| OverlappingPages { inner };
+    /// Resumes by offset, so a delete between two pages skips a key.
+    pages_go_by_offset: "L-2"
         ["pages/resume_sees_what_came", "list/get_inside", "pages/resume_after_a_deleted_key",
          "ranges/every_combination_in_pages"]
-        |inner, _clock| Offset { inner, places: Kept::default() };
-    a_mark_must_exist: "L-1" "makes an error of resuming behind a key that is gone"
+        |inner, _clock| ResumesByOffset { inner, offsets: Hidden::default() };
+    /// Returns an error if a list resumes after a key that no longer exists.
+    resume_key_must_exist: "L-1"
         ["pages/resume_after_everything_went", "keys/namespaces_stay_apart", "ranges/bounds_need_not_exist",
          "ranges/every_combination", "ranges/start_at_end"]
-        |inner, _clock| Anchored { inner };
-    nothing_is_an_error: "L-1" "makes an error of a list without items"
+        |inner, _clock| ResumeKeyMustExist { inner };
+    /// Returns an error for a list without items.
+    empty_lists_fail: "L-1"
         ["list/of_nothing", "ranges/after_is_exclusive", "ranges/before_is_exclusive", "ranges/the_first_and_the_last"]
-        |inner, _clock| NeverEmpty { inner };
-    a_page_locks_the_store: "G-2" "holds a lock between the pages of a list, so that who reads in between waits for ever"
+        |inner, _clock| EmptyListFails { inner };
+    /// Holds a lock between the pages of a list, so a `get` between two pages waits forever.
+    lock_is_held_between_pages: "G-2"
         ["concurrency/get_inside_a_list_loop"]
-        |inner, _clock| Locking { inner, lock: Arc::default(), held: Kept::default() };
-    shows_internal_keys: "L-1" "lists a key of its own housekeeping"
+        |inner, _clock| LockedBetweenPages { inner, lock: Arc::default(), held: Hidden::default() };
+    /// Lists a key of its own metadata.
+    shows_internal_keys: "L-1"
         ["list/everything", "list/shows_what_get_shows"]
-        |inner, _clock| Paged::new(inner, |query, page| {
-            if let (true, Ok(own)) = (query.prefix.is_all() && !page.items.is_empty(), Key::new(["zz:meta", "layout"])) {
-                page.items.push(ListItem { key: own, entry: None });
+        |inner, _clock| ChangedPage::new(inner, |query, page| {
+            let is_shown = query.prefix.is_all() && !page.items.is_empty();
+            if let (true, Ok(key)) = (is_shown, Key::new(["zz:meta", "layout"])) {
+                page.items.push(ListItem { key, entry: None });
             }
         });
 }
 
-/// Changes what was asked.
-struct Queried {
+/// Changes the query before the good store receives it.
+struct ChangedQuery {
     inner: Arc<dyn KvStore>,
     change: fn(&mut ListQuery),
 }
 
-impl Queried {
+impl ChangedQuery {
     fn new(inner: Arc<dyn KvStore>, change: fn(&mut ListQuery)) -> Self {
         Self { inner, change }
     }
 }
 
-impl fmt::Debug for Queried {
+impl fmt::Debug for ChangedQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queried").finish_non_exhaustive()
+        f.debug_struct("ChangedQuery").finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl KvStore for Queried {
+impl KvStore for ChangedQuery {
     delegate_store!(self.inner, except list);
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
@@ -110,26 +128,26 @@ impl KvStore for Queried {
     }
 }
 
-/// Changes what was found.
-struct Paged {
+/// Changes the page that the good store returns.
+struct ChangedPage {
     inner: Arc<dyn KvStore>,
     change: fn(&ListQuery, &mut ListPage),
 }
 
-impl Paged {
+impl ChangedPage {
     fn new(inner: Arc<dyn KvStore>, change: fn(&ListQuery, &mut ListPage)) -> Self {
         Self { inner, change }
     }
 }
 
-impl fmt::Debug for Paged {
+impl fmt::Debug for ChangedPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Paged").finish_non_exhaustive()
+        f.debug_struct("ChangedPage").finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl KvStore for Paged {
+impl KvStore for ChangedPage {
     delegate_store!(self.inner, except list);
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
@@ -140,23 +158,23 @@ impl KvStore for Paged {
 }
 
 #[derive(Debug)]
-struct Capped {
+struct TruncatedList {
     inner: Arc<dyn KvStore>,
 }
 
-impl Capped {
-    const MOST: usize = 1_000;
+impl TruncatedList {
+    const MAX_ITEMS: usize = 1_000;
 }
 
 #[async_trait]
-impl KvStore for Capped {
+impl KvStore for TruncatedList {
     delegate_store!(self.inner, except list);
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let mut capped = query.clone();
-        capped.limit = Some(query.limit.unwrap_or(Self::MOST).min(Self::MOST));
+        capped.limit = Some(query.limit.unwrap_or(Self::MAX_ITEMS).min(Self::MAX_ITEMS));
         let mut page = self.inner.list(&capped).await?;
-        if page.items.len() >= Self::MOST {
+        if page.items.len() >= Self::MAX_ITEMS {
             page.next = None;
         }
         Ok(page)
@@ -164,13 +182,13 @@ impl KvStore for Capped {
 }
 
 #[derive(Debug)]
-struct ShortCount {
+struct SixteenBitCount {
     inner: Arc<dyn KvStore>,
-    listed: Kept<usize>,
+    listed: Hidden<usize>,
 }
 
 #[async_trait]
-impl KvStore for ShortCount {
+impl KvStore for SixteenBitCount {
     delegate_store!(self.inner, except list);
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
@@ -187,12 +205,12 @@ impl KvStore for ShortCount {
 }
 
 #[derive(Debug)]
-struct Overlapping {
+struct OverlappingPages {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Overlapping {
+impl KvStore for OverlappingPages {
     delegate_store!(self.inner, except list);
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
@@ -209,22 +227,22 @@ impl KvStore for Overlapping {
 }
 
 #[derive(Debug)]
-struct Offset {
+struct ResumesByOffset {
     inner: Arc<dyn KvStore>,
-    /// How many items came before the page that starts behind a key.
-    places: Kept<HashMap<Key, usize>>,
+    /// The number of items before the page that starts after a key.
+    offsets: Hidden<HashMap<Key, usize>>,
 }
 
 #[async_trait]
-impl KvStore for Offset {
+impl KvStore for ResumesByOffset {
     delegate_store!(self.inner, except list);
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let edge = if query.reverse { &query.before } else { &query.after };
-        let place = edge.as_ref().and_then(|key| self.places.lock().get(key).copied());
-        let page = match place {
+        let offset = edge.as_ref().and_then(|key| self.offsets.lock().get(key).copied());
+        let page = match offset {
             None => self.inner.list(query).await?,
-            Some(place) => {
+            Some(offset) => {
                 let mut whole = query.clone();
                 if query.reverse {
                     whole.before = None;
@@ -233,47 +251,47 @@ impl KvStore for Offset {
                 }
                 whole.limit = None;
                 whole.max_page_bytes = usize::MAX;
-                let items = scan::everything(&*self.inner, &query.prefix, query.keys_only).await?;
-                let rest = scan::page(items, &whole, |_| true).items.into_iter().skip(place).collect();
+                let items = scan::list_all(&*self.inner, &query.prefix, query.keys_only).await?;
+                let rest = scan::page(items, &whole, |_| true).items.into_iter().skip(offset).collect();
                 whole.limit = query.limit;
                 whole.max_page_bytes = query.max_page_bytes;
                 scan::page(rest, &whole, |_| true)
             }
         };
         if let Some(next) = &page.next {
-            let place = place.unwrap_or_default() + page.items.len();
-            self.places.lock().insert(next.clone(), place);
+            let offset = offset.unwrap_or_default() + page.items.len();
+            self.offsets.lock().insert(next.clone(), offset);
         }
         Ok(page)
     }
 }
 
 #[derive(Debug)]
-struct Anchored {
+struct ResumeKeyMustExist {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Anchored {
+impl KvStore for ResumeKeyMustExist {
     delegate_store!(self.inner, except list);
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         if let Some(after) = &query.after
             && !self.inner.contains(after).await?
         {
-            return Err(Error::invalid("the mark is not there"));
+            return Err(Error::invalid("the key to resume after does not exist"));
         }
         self.inner.list(query).await
     }
 }
 
 #[derive(Debug)]
-struct NeverEmpty {
+struct EmptyListFails {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for NeverEmpty {
+impl KvStore for EmptyListFails {
     delegate_store!(self.inner, except list);
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
@@ -286,14 +304,14 @@ impl KvStore for NeverEmpty {
 }
 
 #[derive(Debug)]
-struct Locking {
+struct LockedBetweenPages {
     inner: Arc<dyn KvStore>,
     lock: Arc<tokio::sync::Mutex<()>>,
-    held: Kept<Option<tokio::sync::OwnedMutexGuard<()>>>,
+    held: Hidden<Option<tokio::sync::OwnedMutexGuard<()>>>,
 }
 
 #[async_trait]
-impl KvStore for Locking {
+impl KvStore for LockedBetweenPages {
     delegate_store!(self.inner, except get list);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {

@@ -1,4 +1,4 @@
-//! Stores that declare less than they are asked for, and do not say so.
+//! Stores that answer a call that they do not support, instead of refusing it with `Unsupported`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,44 +14,53 @@ use kv_core::{
 use super::faults;
 
 faults! { refuses:
-    options_are_dropped: "I-2" "declares no conditions, and writes without them where they are asked for"
+    /// Declares no conditions, and ignores the conditions of a write.
+    options_are_dropped: "I-2"
         ["refuses/conditions_on_delete", "refuses/conditions_on_set", "refuses/previous_on_delete",
          "refuses/previous_on_set"]
-        |inner, _clock| OptionsDropped { info: core(&inner), inner };
-    batch_options_are_dropped: "I-2" "refuses a condition of a single set, and drops those of a batch"
+        |inner, _clock| OptionsDropped { info: core_info(&inner), inner };
+    /// Refuses the condition of a single set, but ignores the conditions of a batch.
+    batch_options_are_dropped: "I-2"
         ["refuses/conditions_in_set_many", "refuses/previous_in_set_many", "refuses/versions_in_conditions"]
-        |inner, _clock| BatchOptionsDropped { info: core(&inner), inner };
-    operations_do_nothing: "I-2" "answers operations that it does not have as if there were nothing to do"
+        |inner, _clock| BatchOptionsDropped { info: core_info(&inner), inner };
+    /// Answers unsupported operations as if there were nothing to do.
+    operations_do_nothing: "I-2"
         ["refuses/commit", "refuses/clear", "refuses/increment", "refuses/list"]
-        |inner, _clock| Idle { info: core(&inner), inner };
-    streams_never_say: "I-2" "gives streams on which nothing comes, where it has none"
+        |inner, _clock| DoesNothing { info: core_info(&inner), inner };
+    /// Returns streams without any events although it supports no streams.
+    unsupported_streams_stay_silent: "I-2"
         ["refuses/publish", "refuses/subscribe", "refuses/watch"]
-        |inner, _clock| Silent { info: core(&inner), inner };
-    another_capability_is_named: "I-2" "names the wrong capability when it refuses"
+        |inner, _clock| SilentStreams { info: core_info(&inner), inner };
+    /// Names the wrong capability in its `Unsupported` error.
+    error_names_another_capability: "I-2"
         ["refuses/touch"]
-        |inner, _clock| Misnaming { info: core(&inner), inner };
-    version_checks_pass: "I-2" "has no versions, and takes every check of one for true"
+        |inner, _clock| WrongCapability { info: core_info(&inner), inner };
+    /// Declares no versions, and lets every version check of a transaction pass.
+    version_checks_pass: "I-2"
         ["refuses/versions_in_checks"]
-        |inner, _clock| Less::new(inner, |all| all.versions = false, Lie::VersionChecks);
-    versions_are_made_up: "S-3" "declares no versions, and gives some"
+        |inner, _clock| MissingCapability::new(inner, |all| all.versions = false, Defect::PassesVersionChecks);
+    /// Declares no versions, but returns some.
+    undeclared_versions_are_returned: "S-3"
         ["errors/no_versions_are_made_up", "atomicity/transfers_keep_the_sum"]
-        |inner, _clock| Less::new(inner, |all| all.versions = false, Lie::Versions);
-    snapshots_are_empty: "I-2" "cannot list, and gives an empty snapshot"
+        |inner, _clock| MissingCapability::new(inner, |all| all.versions = false, Defect::ReturnsVersions);
+    /// Declares no `list`, and gives watchers an empty snapshot instead of an error.
+    snapshots_are_empty: "I-2"
         ["refuses/snapshot_of_a_prefix"]
-        |inner, _clock| Less::new(inner, |all| all.list = List::None, Lie::Snapshots);
-    deadlines_are_made_up: "T-4" "cannot tell deadlines, and says that there is none"
+        |inner, _clock| MissingCapability::new(inner, |all| all.list = List::None, Defect::EmptySnapshots);
+    /// Cannot read deadlines back, and reports that there are none.
+    unreadable_deadlines_read_as_never: "T-4"
         ["refuses/deadlines_are_not_made_up"]
-        |inner, _clock| Less::new(inner, |all| all.deadlines = false, Lie::Deadlines);
+        |inner, _clock| MissingCapability::new(inner, |all| all.deadlines = false, Defect::NeverForUnknown);
 }
 
-fn core(inner: &Arc<dyn KvStore>) -> StoreInfo {
+fn core_info(inner: &Arc<dyn KvStore>) -> StoreInfo {
     let mut info = inner.info().clone();
     info.capabilities = Capabilities::CORE;
     info
 }
 
-/// The entry as a store of the Core level shows it.
-fn plain(entry: Option<Entry>) -> Option<Entry> {
+/// Removes everything from the entry that a store of the Core level cannot return.
+fn core_entry(entry: Option<Entry>) -> Option<Entry> {
     entry.map(|mut entry| {
         entry.version = None;
         entry.expires = Expires::Unknown;
@@ -59,8 +68,8 @@ fn plain(entry: Option<Entry>) -> Option<Entry> {
     })
 }
 
-/// Writes as a store of the Core level does.
-async fn set_plainly(inner: &dyn KvStore, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+/// Writes as a store of the Core level does, and ignores all options but the expiry.
+async fn core_set(inner: &dyn KvStore, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
     let options = SetOptions::default().with_expiry(options.expiry);
     inner.set(key, value, &options).await.map(|_| SetOutcome::Stored { version: None, previous: None })
 }
@@ -81,11 +90,11 @@ impl KvStore for OptionsDropped {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        self.inner.get(key).await.map(plain)
+        self.inner.get(key).await.map(core_entry)
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        set_plainly(&*self.inner, key, value, options).await
+        core_set(&*self.inner, key, value, options).await
     }
 
     async fn delete(&self, key: &Key, _options: &DeleteOptions) -> Result<DeleteOutcome> {
@@ -109,18 +118,18 @@ impl KvStore for BatchOptionsDropped {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        self.inner.get(key).await.map(plain)
+        self.inner.get(key).await.map(core_entry)
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         options.check(&self.info.capabilities)?;
-        set_plainly(&*self.inner, key, value, options).await
+        core_set(&*self.inner, key, value, options).await
     }
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
         let mut outcomes = Vec::with_capacity(items.len());
         for SetItem { key, value, options, .. } in items {
-            outcomes.push(set_plainly(&*self.inner, key, value.clone(), options).await);
+            outcomes.push(core_set(&*self.inner, key, value.clone(), options).await);
         }
         outcomes
     }
@@ -131,7 +140,7 @@ impl KvStore for BatchOptionsDropped {
     }
 }
 
-/// A store of the Core level that is right in what it has.
+/// Declares a store of the Core level. Its mandatory operations are correct, and the given methods have the defect.
 macro_rules! core_level {
     ($store:ident { $($method:item)* }) => {
         #[derive(Debug)]
@@ -147,12 +156,12 @@ macro_rules! core_level {
             }
 
             async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-                self.inner.get(key).await.map(plain)
+                self.inner.get(key).await.map(core_entry)
             }
 
             async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
                 options.check(&self.info.capabilities)?;
-                set_plainly(&*self.inner, key, value, options).await
+                core_set(&*self.inner, key, value, options).await
             }
 
             async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
@@ -173,7 +182,7 @@ macro_rules! core_level {
     };
 }
 
-core_level! { Idle {
+core_level! { DoesNothing {
     async fn list(&self, _query: &ListQuery) -> Result<ListPage> {
         Ok(ListPage::default())
     }
@@ -195,7 +204,7 @@ core_level! { Idle {
     }
 } }
 
-core_level! { Silent {
+core_level! { SilentStreams {
     async fn watch(&self, _query: &WatchQuery) -> Result<WatchStream> {
         Ok(Box::pin(futures_util::stream::pending()))
     }
@@ -209,40 +218,40 @@ core_level! { Silent {
     }
 } }
 
-core_level! { Misnaming {
+core_level! { WrongCapability {
     async fn touch(&self, _key: &Key, _expiry: NewExpiry) -> Result<bool> {
         Err(Error::unsupported(Capability::Deadlines))
     }
 } }
 
-/// What a store says of the one thing that it cannot do.
+/// The wrong behaviour of a store that does not declare a capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lie {
-    VersionChecks,
-    Versions,
-    Snapshots,
-    Deadlines,
+enum Defect {
+    PassesVersionChecks,
+    ReturnsVersions,
+    EmptySnapshots,
+    NeverForUnknown,
 }
 
-/// A store that can do all but one thing.
-struct Less {
+/// A store that does not declare one of the capabilities of the good store.
+struct MissingCapability {
     info: StoreInfo,
     inner: Arc<dyn KvStore>,
-    lie: Lie,
+    defect: Defect,
 }
 
-impl Less {
-    fn new(inner: Arc<dyn KvStore>, less: fn(&mut Capabilities), lie: Lie) -> Self {
+impl MissingCapability {
+    fn new(inner: Arc<dyn KvStore>, remove: fn(&mut Capabilities), defect: Defect) -> Self {
         let mut info = inner.info().clone();
-        less(&mut info.capabilities);
-        Self { info, inner, lie }
+        remove(&mut info.capabilities);
+        Self { info, inner, defect }
     }
 
     fn shows_versions(&self) -> bool {
-        self.info.capabilities.versions || self.lie == Lie::Versions
+        self.info.capabilities.versions || self.defect == Defect::ReturnsVersions
     }
 
-    /// The entry as a store with these capabilities shows it, or says that it does.
+    /// Removes the version unless the store shows versions, and the deadline if the store declares no deadlines.
     fn shown(&self, entry: Option<Entry>) -> Option<Entry> {
         entry.map(|mut entry| {
             entry.version = entry.version.filter(|_| self.shows_versions());
@@ -254,14 +263,14 @@ impl Less {
     }
 }
 
-impl fmt::Debug for Less {
+impl fmt::Debug for MissingCapability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Less").finish_non_exhaustive()
+        f.debug_struct("MissingCapability").finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl KvStore for Less {
+impl KvStore for MissingCapability {
     delegate_store!(self.inner, except info get get_many set set_many delete delete_many list clear commit watch);
 
     fn info(&self) -> &StoreInfo {
@@ -308,7 +317,7 @@ impl KvStore for Less {
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         let mut transaction = transaction.clone();
-        if self.lie == Lie::VersionChecks {
+        if self.defect == Defect::PassesVersionChecks {
             transaction.checks.retain(|check| !matches!(check.when, When::Version(_)));
         }
         transaction.validate(&self.info.capabilities, &self.info.limits)?;
@@ -321,7 +330,7 @@ impl KvStore for Less {
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        if self.lie != Lie::Snapshots || query.initial == Initial::None {
+        if self.defect != Defect::EmptySnapshots || query.initial == Initial::None {
             query.check(&self.info.capabilities)?;
             return self.inner.watch(query).await;
         }

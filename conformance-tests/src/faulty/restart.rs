@@ -1,85 +1,79 @@
-//! Stores that are another after they were closed.
+//! Stores that have other entries, deadlines or versions after they were closed and opened again.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use kv_core::{
-    CommitOutcome, DeleteOptions, Entry, Error, ErrorKind, Expiry, Key, KeyPrefix, KvStore, NewExpiry, Result,
-    SetOptions, SetOutcome, Transaction, WatchQuery, WatchStream, When, delegate_store,
+    CommitOutcome, DeleteOptions, Entry, Expiry, Key, KeyPrefix, KvStore, NewExpiry, Result, SetOptions, SetOutcome,
+    Transaction, When, delegate_store,
 };
 
-use super::kept::Kept;
+use super::hidden::Hidden;
 use super::{faults, scan};
 
 faults! { restart:
-    loses_the_last_write: "R-3" "does not flush when it is closed, and the last write is lost"
+    /// Does not flush at `close`, so the last write is lost.
+    loses_the_last_write: "R-3"
         ["restart/again_and_again", "restart/deletes_survive", "restart/flush_is_a_barrier",
          "restart/the_last_write_survives", "restart/values_survive"]
-        |inner, _clock| Unflushed { inner, last: Kept::default() };
-    half_a_transaction: "X-1" "writes the parts of a transaction one after the other, and the end comes between them"
+        |inner, _clock| Unflushed { inner, last: Hidden::default() };
+    /// Writes the mutations of a transaction one by one, so a stop in between leaves half of it.
+    half_a_transaction: "X-1"
         ["restart/transactions_survive_whole"]
-        |inner, _clock| HalfCommitted { inner, last: Kept::default() };
-    starts_ttls_anew: "T-4" "stores times to live instead of deadlines, and counts them from the reopening"
+        |inner, _clock| HalfCommitted { inner, last: Hidden::default() };
+    /// Stores times to live instead of deadlines, and counts them from the reopening.
+    ttls_restart: "T-4"
         ["restart/deadlines_read_back", "restart/deadlines_survive"]
-        |inner, _clock| Restarted { inner, ttls: Kept::default() };
-    makes_everything_permanent: "T-4" "does not store deadlines"
+        |inner, _clock| RestartedTtls { inner, ttls: Hidden::default() };
+    /// Does not store deadlines.
+    deadlines_are_not_stored: "T-4"
         ["restart/deadlines_read_back"]
-        |inner, _clock| AtClose { inner, change: |entry| Some((entry, Expiry::Never)) };
-    gives_new_versions: "S-3" "writes every entry anew when it is closed, under another version"
+        |inner, _clock| RewrittenAtClose { inner, change: |entry| Some((entry, Expiry::Never)) };
+    /// Writes every entry again at `close`, with a new version.
+    versions_change_at_reopen: "S-3"
         ["restart/versions_survive", "restart/versions_hold"]
-        |inner, _clock| AtClose { inner, change: |entry| {
+        |inner, _clock| RewrittenAtClose { inner, change: |entry| {
             let expiry = entry.expires.into();
             Some((entry, expiry))
         } };
-    close_does_nothing: "R-3" "goes on working after it was closed"
-        ["errors/close_closes_every_clone", "errors/close_under_load"]
-        |inner, _clock| Open { inner };
-    close_twice_fails: "R-3" "closing again is an error"
-        ["errors/close_twice", "restart/what_ended_meanwhile"]
-        |inner, _clock| CloseOnce { inner, is_closed: AtomicBool::new(false) };
-    errors_are_none: "E-1" "takes an error for a missing key: a closed store is an empty one"
+    /// Reads an error as a missing key, so a closed store looks empty.
+    errors_read_as_missing: "E-1"
         ["errors/say_that_it_is_closed", "errors/closed_after_close"]
-        |inner, _clock| Swallowing { inner };
-    closed_is_unavailable: "R-3" "says of a closed store that it may be back"
-        ["errors/close_closes_every_clone"]
-        |inner, _clock| Hopeful { inner };
-    hangs_without_its_runtime: "R-3" "works on the runtime that opened it, and waits for ever when that has ended"
+        |inner, _clock| ErrorsAsMissing { inner };
+    /// Runs reads on the runtime that opened the store, and waits forever once that runtime has ended.
+    hangs_after_its_runtime_ended: "R-3"
         ["restart/a_runtime_that_ended"]
-        |inner, _clock| Tied { inner, runtime: tokio::runtime::Handle::try_current().ok() };
-    pings_when_closed: "R-3" "leaves `ping`, `flush` and `sweep` as the trait has them, which know nothing of `close`"
-        ["errors/closed_after_close"]
-        |inner, _clock| Chirping { inner };
-    stores_text_only: "R-3" "writes values into its file as text"
+        |inner, _clock| TiedToRuntime { inner, runtime: tokio::runtime::Handle::try_current().ok() };
+    /// Writes values into its file as text.
+    values_are_stored_as_text: "R-3"
         ["restart/bytes_of_every_kind_survive", "restart/large_values_survive"]
-        |inner, _clock| AtClose { inner, change: |entry| {
+        |inner, _clock| RewrittenAtClose { inner, change: |entry| {
             let text = String::from_utf8_lossy(&entry.value).into_owned();
             let expiry = entry.expires.into();
             (text.as_bytes() != entry.value).then(|| (Entry::new(text), expiry))
         } };
-    forgets_touches: "R-3" "moves a deadline in memory, and not in its file"
+    /// Moves a deadline in memory, but not in its file.
+    touches_are_not_stored: "R-3"
         ["restart/touches_survive"]
-        |inner, _clock| Undone { inner, what: Forgotten::Touch, undo: Kept::default() };
-    cleared_entries_return: "R-3" "clears what is in memory, and not its file"
+        |inner, _clock| UndoneAtClose { inner, operation: Unstored::Touch, undo: Hidden::default() };
+    /// Clears entries in memory, but not in its file.
+    clears_are_not_stored: "R-3"
         ["restart/clears_survive"]
-        |inner, _clock| Undone { inner, what: Forgotten::Clear, undo: Kept::default() };
-    entries_return_behind_the_past: "R-3" "does not write a set whose deadline has passed, and the entry before it comes back"
+        |inner, _clock| UndoneAtClose { inner, operation: Unstored::Clear, undo: Hidden::default() };
+    /// Does not store a set whose deadline has passed, so the entry before it returns.
+    sets_in_the_past_are_not_stored: "R-3"
         ["restart/sets_in_the_past_survive"]
-        |inner, _clock| Undone { inner, what: Forgotten::SetInThePast, undo: Kept::default() };
-    streams_outlive_the_store: "R-3" "closing leaves watchers waiting"
-        ["watch_loss/close_ends_the_stream"]
-        |inner, _clock| Endless { inner };
+        |inner, _clock| UndoneAtClose { inner, operation: Unstored::SetInThePast, undo: Hidden::default() };
 }
 
 #[derive(Debug)]
 struct Unflushed {
     inner: Arc<dyn KvStore>,
-    last: Kept<Option<(Key, Option<Entry>)>>,
+    last: Hidden<Option<(Key, Option<Entry>)>>,
 }
 
 #[async_trait]
@@ -117,8 +111,8 @@ impl KvStore for Unflushed {
 #[derive(Debug)]
 struct HalfCommitted {
     inner: Arc<dyn KvStore>,
-    /// What the last mutation of the last transaction replaced.
-    last: Kept<Option<(Key, Option<Entry>)>>,
+    /// The key of the last mutation of the last transaction, and the entry that the mutation replaced.
+    last: Hidden<Option<(Key, Option<Entry>)>>,
 }
 
 #[async_trait]
@@ -145,13 +139,13 @@ impl KvStore for HalfCommitted {
 }
 
 #[derive(Debug)]
-struct Restarted {
+struct RestartedTtls {
     inner: Arc<dyn KvStore>,
-    ttls: Kept<HashMap<Key, Duration>>,
+    ttls: Hidden<HashMap<Key, Duration>>,
 }
 
 #[async_trait]
-impl KvStore for Restarted {
+impl KvStore for RestartedTtls {
     delegate_store!(self.inner, except set set_many close);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -173,28 +167,28 @@ impl KvStore for Restarted {
     }
 }
 
-/// What an entry is written as.
+/// Returns the changed entry and its expiry, or `None` to keep the stored one.
 type Rewrite = fn(Entry) -> Option<(Entry, Expiry)>;
 
-/// Writes every entry again when it is closed.
-struct AtClose {
+/// Writes every entry again at `close`.
+struct RewrittenAtClose {
     inner: Arc<dyn KvStore>,
     change: Rewrite,
 }
 
-impl fmt::Debug for AtClose {
+impl fmt::Debug for RewrittenAtClose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AtClose").finish_non_exhaustive()
+        f.debug_struct("RewrittenAtClose").finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl KvStore for AtClose {
+impl KvStore for RewrittenAtClose {
     delegate_store!(self.inner, except close);
 
     async fn close(&self) -> Result<()> {
         if self.inner.ping().await.is_ok() {
-            for item in scan::everything(&*self.inner, &KeyPrefix::ALL, false).await? {
+            for item in scan::list_all(&*self.inner, &KeyPrefix::ALL, false).await? {
                 if let Some((entry, expiry)) = item.entry.and_then(self.change) {
                     let options = SetOptions::default().with_expiry(expiry).with_when(When::Present);
                     let _ = self.inner.set(&item.key, entry.value, &options).await?;
@@ -205,23 +199,23 @@ impl KvStore for AtClose {
     }
 }
 
-/// What does not reach the file.
+/// The operation that does not reach the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Forgotten {
+enum Unstored {
     Touch,
     Clear,
     SetInThePast,
 }
 
-/// Writes again what was there before, when it is closed.
+/// Restores the entries from before an operation at `close`.
 #[derive(Debug)]
-struct Undone {
+struct UndoneAtClose {
     inner: Arc<dyn KvStore>,
-    what: Forgotten,
-    undo: Kept<HashMap<Key, Entry>>,
+    operation: Unstored,
+    undo: Hidden<HashMap<Key, Entry>>,
 }
 
-impl Undone {
+impl UndoneAtClose {
     async fn remember(&self, key: &Key) -> Result<()> {
         if let Some(entry) = self.inner.get(key).await? {
             self.undo.lock().insert(key.clone(), entry);
@@ -231,27 +225,27 @@ impl Undone {
 }
 
 #[async_trait]
-impl KvStore for Undone {
+impl KvStore for UndoneAtClose {
     delegate_store!(self.inner, except set touch clear close);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         self.undo.lock().remove(key);
-        if self.what == Forgotten::SetInThePast && options.expiry == Expiry::After(Duration::ZERO) {
+        if self.operation == Unstored::SetInThePast && options.expiry == Expiry::After(Duration::ZERO) {
             self.remember(key).await?;
         }
         self.inner.set(key, value, options).await
     }
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        if self.what == Forgotten::Touch {
+        if self.operation == Unstored::Touch {
             self.remember(key).await?;
         }
         self.inner.touch(key, expiry).await
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
-        if self.what == Forgotten::Clear {
-            for item in scan::everything(&*self.inner, prefix, true).await? {
+        if self.operation == Unstored::Clear {
+            for item in scan::list_all(&*self.inner, prefix, true).await? {
                 self.remember(&item.key).await?;
             }
         }
@@ -269,55 +263,12 @@ impl KvStore for Undone {
 }
 
 #[derive(Debug)]
-struct Chirping {
+struct ErrorsAsMissing {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Chirping {
-    // What is left out has the trait's own bodies.
-    delegate_store!(self.inner, except ping flush sweep);
-}
-
-#[derive(Debug)]
-struct Open {
-    inner: Arc<dyn KvStore>,
-}
-
-#[async_trait]
-impl KvStore for Open {
-    delegate_store!(self.inner, except close);
-
-    async fn close(&self) -> Result<()> {
-        self.inner.flush().await
-    }
-}
-
-#[derive(Debug)]
-struct CloseOnce {
-    inner: Arc<dyn KvStore>,
-    is_closed: AtomicBool,
-}
-
-#[async_trait]
-impl KvStore for CloseOnce {
-    delegate_store!(self.inner, except close);
-
-    async fn close(&self) -> Result<()> {
-        if self.is_closed.swap(true, Ordering::AcqRel) {
-            return Err(Error::closed());
-        }
-        self.inner.close().await
-    }
-}
-
-#[derive(Debug)]
-struct Swallowing {
-    inner: Arc<dyn KvStore>,
-}
-
-#[async_trait]
-impl KvStore for Swallowing {
+impl KvStore for ErrorsAsMissing {
     delegate_store!(self.inner, except get get_many contains);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
@@ -326,49 +277,13 @@ impl KvStore for Swallowing {
 }
 
 #[derive(Debug)]
-struct Hopeful {
-    inner: Arc<dyn KvStore>,
-}
-
-#[async_trait]
-impl KvStore for Hopeful {
-    delegate_store!(self.inner, except get get_many set set_many);
-
-    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        self.inner.get(key).await.map_err(hopeful)
-    }
-
-    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        self.inner.set(key, value, options).await.map_err(hopeful)
-    }
-}
-
-fn hopeful(error: Error) -> Error {
-    if error.kind() == ErrorKind::Closed { Error::unavailable("the store is not there") } else { error }
-}
-
-#[derive(Debug)]
-struct Endless {
-    inner: Arc<dyn KvStore>,
-}
-
-#[async_trait]
-impl KvStore for Endless {
-    delegate_store!(self.inner, except watch);
-
-    async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        Ok(Box::pin(self.inner.watch(query).await?.chain(stream::pending())))
-    }
-}
-
-#[derive(Debug)]
-struct Tied {
+struct TiedToRuntime {
     inner: Arc<dyn KvStore>,
     runtime: Option<tokio::runtime::Handle>,
 }
 
 #[async_trait]
-impl KvStore for Tied {
+impl KvStore for TiedToRuntime {
     delegate_store!(self.inner, except get get_many);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {

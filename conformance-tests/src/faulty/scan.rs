@@ -1,9 +1,9 @@
-//! Listing by reading everything, for faults that change what a list shows.
+//! Lists that read everything, for broken stores that change the result of a list.
 
 use kv_core::{Key, KeyPrefix, KvStore, ListItem, ListPage, ListQuery, Result};
 
-/// Everything under a prefix, over as many pages as it takes.
-pub(super) async fn everything(store: &dyn KvStore, prefix: &KeyPrefix, keys_only: bool) -> Result<Vec<ListItem>> {
+/// Returns everything under a prefix, page by page.
+pub(super) async fn list_all(store: &dyn KvStore, prefix: &KeyPrefix, keys_only: bool) -> Result<Vec<ListItem>> {
     let mut query = ListQuery::new(prefix.clone());
     query.keys_only = keys_only;
     let mut items = Vec::new();
@@ -17,7 +17,7 @@ pub(super) async fn everything(store: &dyn KvStore, prefix: &KeyPrefix, keys_onl
     }
 }
 
-/// The page of a query over these items, with a notion of its own of what the prefix covers.
+/// Returns the page of a query over these items. `covers` replaces the prefix of the query.
 pub(super) fn page(mut items: Vec<ListItem>, query: &ListQuery, covers: impl Fn(&Key) -> bool) -> ListPage {
     items.retain(|ListItem { key, .. }| {
         covers(key)
@@ -41,12 +41,12 @@ pub(super) fn page(mut items: Vec<ListItem>, query: &ListQuery, covers: impl Fn(
     let is_whole = fits == items.len();
     items.truncate(fits);
     let next = items.last().filter(|_| !is_whole).map(|item| item.key.clone());
-    ListPage { items, next }
+    ListPage { items, next, ..ListPage::default() }
 }
 
-/// Removes the keys that a list with this notion of a prefix finds, and tells how many there were.
+/// Removes all keys that `covers` accepts, and returns their number.
 pub(super) async fn clear(store: &dyn KvStore, covers: impl Fn(&Key) -> bool) -> Result<u64> {
-    let listed = everything(store, &KeyPrefix::ALL, true).await?;
+    let listed = list_all(store, &KeyPrefix::ALL, true).await?;
     let keys: Vec<Key> = listed.into_iter().map(|item| item.key).filter(covers).collect();
     let mut removed = 0;
     for outcome in store.delete_many(&keys).await {

@@ -1,4 +1,4 @@
-//! Single keys that answer wrongly, and writes that do something else.
+//! Wrong results and effects of `get`, `set` and `delete` on one key.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,42 +12,53 @@ use kv_core::{
 };
 
 use super::faults;
-use super::kept::Kept;
+use super::hidden::Hidden;
 
 faults! { singles:
-    missing_is_empty: "V-1" "gives an empty value for a key that was never written"
+    /// Returns an empty value for a key that was never written.
+    missing_is_empty: "V-1"
         ["basics/get_of_a_missing_key_is_none", "basics/set_then_get", "restart/an_empty_one"]
         |inner, _clock| EmptyForMissing { inner };
-    the_first_write_stays: "S-1" "says that it stored, and leaves what is there"
+    /// Reports `Stored`, but never replaces an existing entry.
+    overwrites_are_dropped: "S-1"
         ["basics/overwrite_replaces", "restart/handles_are_closed_alone", "values/the_same_under_many_keys"]
-        |inner, _clock| FirstWrite { inner };
-    deleted_keys_stay_dead: "S-1" "a delete leaves a tombstone that swallows the next write"
+        |inner, _clock| DroppedOverwrites { inner };
+    /// Drops the next write of a deleted key, because the delete left a tombstone.
+    set_after_delete_is_dropped: "S-1"
         ["basics/set_after_delete", "cancel/clear", "cancel/delete", "cancel/delete_many", "cancel/watch",
-         "expiry/keep_on_absent_is_never", "races/one_of_many_deleters_wins", "shared/writes_are_seen_at_once", "processes/writes_are_seen_at_once"]
-        |inner, _clock| Tombstones { inner, buried: Kept::default() };
-    everything_ends_in_a_minute: "S-1" "gives a default time to live of a minute to what has none, as caches do"
+         "expiry/keep_on_absent_is_never", "races/one_of_many_deleters_wins", "shared/writes_are_seen_at_once",
+         "processes/writes_are_seen_at_once"]
+        |inner, _clock| LastingTombstones { inner, deleted: Hidden::default() };
+    /// Gives entries a default time to live of a minute, as caches do.
+    default_ttl_of_a_minute: "S-1"
         ["basics/no_deadline_unless_asked", "cancel/set_with_a_deadline", "expiry/without_one_it_stays"]
         |inner, _clock| DefaultTtl { inner };
-    reading_writes: "S-3" "a get writes the entry again, as one that counts reads in it does"
+    /// Writes the entry again in every `get`, as a store does that counts reads in the entry.
+    get_rewrites_the_entry: "S-3"
         ["versions/conditional_set_gives_a_new_version", "basics/reading_changes_nothing",
          "shared/entries_are_the_same", "processes/entries_are_the_same"]
-        |inner, _clock| WritingGet { inner };
-    previous_comes_unasked: "S-2" "gives the entry that was replaced although nobody asked"
+        |inner, _clock| RewritingGet { inner };
+    /// Returns the replaced entry although the caller did not ask for it.
+    previous_is_returned_unasked: "S-2"
         ["conditions/previous_is_what_was_replaced", "basics/previous_only_when_asked",
          "conditional_deletes/present_deletes_over_live", "conditional_deletes/previous_is_what_was_deleted",
          "conditional_deletes/version_deletes_its_own", "conditional_deletes/version_is_refused_over_nothing"]
-        |inner, _clock| Unasked { inner };
-    delete_of_nothing_fails: "D-1" "deleting a key that is not there is an error"
+        |inner, _clock| AlwaysPrevious { inner };
+    /// Returns an error for the delete of a missing key.
+    delete_of_a_missing_key_fails: "D-1"
         ["basics/delete_of_a_missing_key_is_fine", "transactions/always_holds"]
-        |inner, _clock| StrictDelete { inner };
-    delete_is_always_true: "D-1" "says that it removed something, whatever was there"
+        |inner, _clock| FailingDelete { inner };
+    /// Reports `Deleted` even if there was no entry.
+    delete_always_reports_deleted: "D-1"
         ["basics/delete_of_a_missing_key_is_fine", "basics/delete_twice", "concurrency/one_of_twenty_deletes_removes",
          "conditional_deletes/absent_is_missing_over_nothing", "random/plain_steps"]
-        |inner, _clock| ProudDelete { inner };
-    delete_is_recursive: "D-1" "deletes the children of a key with it, as `rm -r` does"
+        |inner, _clock| AlwaysDeleted { inner };
+    /// Deletes the children of a key with the key, as `rm -r` does.
+    delete_is_recursive: "D-1"
         ["basics/delete_is_not_recursive", "keys/dots", "keys/empty_segments", "keys/names_of_internals"]
         |inner, _clock| RecursiveDelete { inner };
-    previous_is_forgotten: "S-2" "does not give the entry that was replaced or removed, though asked to"
+    /// Does not return the replaced or deleted entry although the caller asked for it.
+    previous_is_not_returned: "S-2"
         ["conditions/previous_is_what_was_replaced", "basics/delete_brings_the_previous",
          "basics/set_brings_the_previous", "batch/set_many_gives_previous",
          "conditional_deletes/previous_comes_with_a_condition", "conditional_deletes/previous_is_given_once"]
@@ -69,12 +80,12 @@ impl KvStore for EmptyForMissing {
 }
 
 #[derive(Debug)]
-struct FirstWrite {
+struct DroppedOverwrites {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for FirstWrite {
+impl KvStore for DroppedOverwrites {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -92,18 +103,18 @@ impl KvStore for FirstWrite {
 }
 
 #[derive(Debug)]
-struct Tombstones {
+struct LastingTombstones {
     inner: Arc<dyn KvStore>,
-    buried: Kept<HashSet<Key>>,
+    deleted: Hidden<HashSet<Key>>,
 }
 
 #[async_trait]
-impl KvStore for Tombstones {
+impl KvStore for LastingTombstones {
     delegate_store!(self.inner, except set set_many delete delete_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let was_buried = self.buried.lock().remove(key);
-        if was_buried {
+        let was_deleted = self.deleted.lock().remove(key);
+        if was_deleted {
             return Ok(SetOutcome::Stored { version: Some(Version::random()), previous: None });
         }
         self.inner.set(key, value, options).await
@@ -112,7 +123,7 @@ impl KvStore for Tombstones {
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
         let outcome = self.inner.delete(key, options).await?;
         if outcome.is_deleted() {
-            self.buried.lock().insert(key.clone());
+            self.deleted.lock().insert(key.clone());
         }
         Ok(outcome)
     }
@@ -137,12 +148,12 @@ impl KvStore for DefaultTtl {
 }
 
 #[derive(Debug)]
-struct WritingGet {
+struct RewritingGet {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for WritingGet {
+impl KvStore for RewritingGet {
     delegate_store!(self.inner, except get get_many);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
@@ -156,12 +167,12 @@ impl KvStore for WritingGet {
 }
 
 #[derive(Debug)]
-struct Unasked {
+struct AlwaysPrevious {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Unasked {
+impl KvStore for AlwaysPrevious {
     delegate_store!(self.inner, except set set_many delete);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -174,29 +185,29 @@ impl KvStore for Unasked {
 }
 
 #[derive(Debug)]
-struct StrictDelete {
+struct FailingDelete {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for StrictDelete {
+impl KvStore for FailingDelete {
     delegate_store!(self.inner, except delete);
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
         match self.inner.delete(key, options).await? {
-            DeleteOutcome::Missing => Err(Error::invalid("there is no such key").with_key(key)),
+            DeleteOutcome::Missing => Err(Error::invalid("the key does not exist").with_key(key)),
             outcome => Ok(outcome),
         }
     }
 }
 
 #[derive(Debug)]
-struct ProudDelete {
+struct AlwaysDeleted {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for ProudDelete {
+impl KvStore for AlwaysDeleted {
     delegate_store!(self.inner, except delete);
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {

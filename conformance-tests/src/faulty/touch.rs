@@ -1,4 +1,4 @@
-//! A `touch` that does too much or too little, and a sweeper that goes by an old index.
+//! `touch` that does too much or too little, and a sweeper with an outdated index or a wrong count.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,37 +11,43 @@ use kv_core::{
 };
 
 use super::faults;
-use super::kept::Kept;
+use super::hidden::Hidden;
 
 faults! { touch:
-    writes_again: "T-5" "`touch` reads the value and sets it again, which gives it another version"
+    /// Reads the value and sets it again in `touch`, which changes the version.
+    rewrites_the_entry: "T-5"
         ["touch/the_version_stays", "cancel/touch"]
-        |inner, _clock| TouchBySet { inner };
-    is_always_true: "T-5" "`touch` says that it moved a deadline although there is no entry"
+        |inner, _clock| RewritingTouch { inner };
+    /// Returns true from `touch` although there is no entry.
+    always_returns_true: "T-5"
         ["touch/of_nothing", "touch/of_a_deleted_one", "touch/zero", "watch/touch_of_nothing_is_not_reported"]
-        |inner, _clock| TouchAnything { inner };
-    only_extends: "T-5" "`touch` moves a deadline back, never forward in time to an earlier one"
+        |inner, _clock| AlwaysTrue { inner };
+    /// Ignores a `touch` to an earlier deadline.
+    only_extends: "T-5"
         ["touch/shorter", "random/lives"]
-        |inner, clock| TouchLonger { inner, clock };
-    only_shortens: "T-5" "`touch` never moves a deadline away"
-        ["touch/longer", "shared/touch_is_seen", "processes/touch_is_seen", "touch/again_and_again", "touch/from_now_on", "touch/never",
-         "touch/reads_back"]
-        |inner, clock| TouchShorter { inner, clock };
-    sweeper_goes_by_an_old_index: "T-6" "the sweeper removes a key by the deadline that it once had, though it was set again since"
+        |inner, clock| OnlyExtends { inner, clock };
+    /// Ignores a `touch` to a later deadline.
+    only_shortens: "T-5"
+        ["touch/longer", "shared/touch_is_seen", "processes/touch_is_seen", "touch/again_and_again",
+         "touch/from_now_on", "touch/never", "touch/reads_back"]
+        |inner, clock| OnlyShortens { inner, clock };
+    /// Sweeps a key by an old deadline although it was set again since.
+    sweeper_uses_an_outdated_index: "T-6"
         ["sweep/set_again_before", "sweep/set_again_meanwhile", "sweep/touched_before"]
-        |inner, clock| OldIndex { inner, clock, index: Kept::default() };
-    sweep_counts_the_live: "T-6" "a sweep says that it freed one entry more than there was"
+        |inner, clock| OutdatedIndex { inner, clock, index: Hidden::default() };
+    /// Returns one more than the number of swept entries.
+    sweep_counts_one_too_many: "T-6"
         ["sweep/of_nothing", "sweep/deleted_before", "sweep/leaves_the_live", "sweep/takes_the_expired"]
-        |inner, _clock| ProudSweep { inner };
+        |inner, _clock| MiscountedSweep { inner };
 }
 
 #[derive(Debug)]
-struct TouchBySet {
+struct RewritingTouch {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for TouchBySet {
+impl KvStore for RewritingTouch {
     delegate_store!(self.inner, except touch);
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
@@ -52,12 +58,12 @@ impl KvStore for TouchBySet {
 }
 
 #[derive(Debug)]
-struct TouchAnything {
+struct AlwaysTrue {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for TouchAnything {
+impl KvStore for AlwaysTrue {
     delegate_store!(self.inner, except touch);
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
@@ -66,13 +72,13 @@ impl KvStore for TouchAnything {
 }
 
 #[derive(Debug)]
-struct TouchLonger {
+struct OnlyExtends {
     inner: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
-impl KvStore for TouchLonger {
+impl KvStore for OnlyExtends {
     delegate_store!(self.inner, except touch);
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
@@ -90,14 +96,14 @@ impl KvStore for TouchLonger {
 }
 
 #[derive(Debug)]
-struct OldIndex {
+struct OutdatedIndex {
     inner: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
-    index: Kept<Vec<(SystemTime, Key)>>,
+    index: Hidden<Vec<(SystemTime, Key)>>,
 }
 
 #[async_trait]
-impl KvStore for OldIndex {
+impl KvStore for OutdatedIndex {
     delegate_store!(self.inner, except set set_many sweep);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -128,12 +134,12 @@ impl KvStore for OldIndex {
 }
 
 #[derive(Debug)]
-struct ProudSweep {
+struct MiscountedSweep {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for ProudSweep {
+impl KvStore for MiscountedSweep {
     delegate_store!(self.inner, except sweep);
 
     async fn sweep(&self) -> Result<u64> {
@@ -142,13 +148,13 @@ impl KvStore for ProudSweep {
 }
 
 #[derive(Debug)]
-struct TouchShorter {
+struct OnlyShortens {
     inner: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
-impl KvStore for TouchShorter {
+impl KvStore for OnlyShortens {
     delegate_store!(self.inner, except touch);
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {

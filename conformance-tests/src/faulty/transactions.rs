@@ -1,4 +1,4 @@
-//! Transactions that are applied in pieces, or out of order.
+//! Transactions that are not atomic, evaluate checks wrongly, run out of order or return the wrong outcome.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -8,39 +8,48 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kv_core::{Capability, CommitOutcome, Error, Expiry, KvStore, Mutation, Result, Transaction, When, delegate_store};
 
-use super::conditions::stall;
+use super::conditions::yield_to_others;
 use super::faults;
 
 faults! { transactions:
-    applied_in_steps: "X-1" "applies one mutation after the other, so that a reader sees half"
+    /// Applies one mutation after the other, so a reader sees half of a transaction.
+    applied_in_steps: "X-1"
         ["atomicity/batches_see_no_mixture_backwards", "atomicity/deletions_are_seen_together",
          "atomicity/readers_never_see_half", "cancel/commit"]
         |inner, _clock| Stepwise { inner, checks_first: true, pauses: true };
-    applied_without_a_lock: "X-1" "writes its mutations into a file one after the other, without a lock over all of them"
+    /// Writes its mutations into a file one after the other, without a lock around all of them.
+    applied_without_a_lock: "X-1"
         ["atomicity/readers_never_see_half"]
         |inner, _clock| Stepwise { inner, checks_first: true, pauses: false };
-    checked_in_steps: "X-1" "judges a check when it gets to it, and leaves what it applied before"
-        ["atomicity/batches_see_no_mixture_backwards", "shared/transactions_lose_no_update", "processes/transactions_lose_no_update"]
+    /// Evaluates the later checks after the first mutation, and does not roll that mutation back.
+    checked_in_steps: "X-1"
+        ["atomicity/batches_see_no_mixture_backwards", "shared/transactions_lose_no_update",
+         "processes/transactions_lose_no_update"]
         |inner, _clock| Stepwise { inner, checks_first: false, pauses: true };
-    checks_are_ignored: "X-1" "applies the mutations whatever the checks say"
-        ["transactions/checks_see_what_was_before", "atomicity/one_of_many_wins", "shared/transactions_hold_across", "processes/transactions_hold_across",
-         "transactions/absent_is_checked", "transactions/value_is_checked"]
+    /// Applies the mutations even if a check fails.
+    checks_are_ignored: "X-1"
+        ["transactions/checks_see_what_was_before", "atomicity/one_of_many_wins", "shared/transactions_hold_across",
+         "processes/transactions_hold_across", "transactions/absent_is_checked", "transactions/value_is_checked"]
         |inner, _clock| Changed { inner, change: |transaction| transaction.checks.clear() };
-    only_the_first_check_counts: "X-1" "judges the first check alone"
+    /// Evaluates only the first check.
+    only_the_first_check_is_evaluated: "X-1"
         ["transactions/checks_alone_are_judged", "transactions/first_failed_check_is_named",
          "transactions/nothing_is_applied"]
         |inner, _clock| Changed { inner, change: |transaction| transaction.checks.truncate(1) };
-    deletes_come_first: "X-1" "applies all deletes and then all sets"
+    /// Applies all deletes before all sets.
+    deletes_run_first: "X-1"
         ["transactions/set_then_delete_leaves_nothing"]
         |inner, _clock| Changed { inner, change: |transaction| {
             transaction.mutations.sort_by_key(|mutation| matches!(mutation, Mutation::Set { .. }));
         } };
-    deletes_come_last: "X-1" "applies all sets and then all deletes"
+    /// Applies all sets before all deletes.
+    deletes_run_last: "X-1"
         ["transactions/delete_then_set_leaves_the_value", "random/transactions"]
         |inner, _clock| Changed { inner, change: |transaction| {
             transaction.mutations.sort_by_key(|mutation| matches!(mutation, Mutation::Delete { .. }));
         } };
-    overwrites_stay_mortal: "S-1" "a set without time to live inside a transaction keeps the old deadline"
+    /// Keeps the old deadline when a set in a transaction has no time to live.
+    set_without_ttl_keeps_the_deadline: "S-1"
         ["transactions/set_without_ttl_is_permanent"]
         |inner, _clock| Changed { inner, change: |transaction| {
             for mutation in &mut transaction.mutations {
@@ -49,7 +58,8 @@ faults! { transactions:
                 }
             }
         } };
-    values_are_cut: "X-1" "cuts values inside a transaction off at 64 KiB"
+    /// Truncates values in a transaction at 64 KiB.
+    values_are_truncated: "X-1"
         ["transactions/large_values"]
         |inner, _clock| Changed { inner, change: |transaction| {
             for mutation in &mut transaction.mutations {
@@ -58,25 +68,30 @@ faults! { transactions:
                 }
             }
         } };
-    the_first_set_of_a_key_stands: "X-1" "keeps one set for each key, the first"
+    /// Applies only the first mutation of each key.
+    later_mutations_of_a_key_are_dropped: "X-1"
         ["transactions/last_set_of_a_key_stands"]
         |inner, _clock| Changed { inner, change: |transaction| {
             let mut seen = HashSet::new();
             transaction.mutations.retain(|mutation| seen.insert(mutation.key().clone()));
         } };
-    too_large_is_left_out: "V-3" "applies a transaction without the value that is over the limit"
+    /// Applies a transaction without the values that are over the limit.
+    oversized_values_are_skipped: "V-3"
         ["transactions/value_over_the_limit_is_invalid"]
-        |inner, _clock| LeftOut { inner };
-    empty_ones_fail: "X-1" "makes an error of a transaction of nothing"
+        |inner, _clock| SkipsOversized { inner };
+    /// Returns an error for a transaction without mutations.
+    empty_transactions_fail: "X-1"
         ["transactions/empty_transaction_is_fine", "refuses/errors_say_what_is_missing"]
-        |inner, _clock| Picky { inner, is_refused: |transaction| transaction.mutations.is_empty() };
-    reach_one_group_only: "X-1" "declares any keys, and takes those with one first segment only"
+        |inner, _clock| Rejecting { inner, is_rejected: |transaction| transaction.mutations.is_empty() };
+    /// Declares transactions over any keys, but accepts only keys with the same first segment.
+    keys_of_one_group_only: "X-1"
         ["transactions/reaches_as_far_as_declared"]
-        |inner, _clock| Picky { inner, is_refused: |transaction| {
+        |inner, _clock| Rejecting { inner, is_rejected: |transaction| {
             let mut firsts = transaction.keys().map(|key| key.segments().next());
             firsts.next().is_some_and(|first| firsts.any(|other| other != first))
         } };
-    deletes_need_an_entry: "X-1" "refuses a transaction that deletes what is not there"
+    /// Refuses a transaction that deletes a missing key.
+    delete_of_a_missing_key_is_refused: "X-1"
         ["transactions/delete_then_set_leaves_the_value"]
         |inner, _clock| Changed { inner, change: |transaction| {
             for mutation in &transaction.mutations {
@@ -86,26 +101,30 @@ faults! { transactions:
                 }
             }
         } };
-    one_at_a_time: "X-1" "refuses a transaction while another is at work on other keys"
+    /// Refuses a transaction while another one runs, even if that one has other keys.
+    concurrent_transactions_are_refused: "X-1"
         ["atomicity/opposite_orders_do_not_block", "atomicity/disjoint_writers_do_not_conflict",
          "atomicity/unchecked_writers_leave_one_of_them"]
-        |inner, _clock| Lone { inner, busy: tokio::sync::Mutex::default() };
-    tells_versions_of_sets_only: "X-1" "gives a version for each set, and nothing for a delete"
+        |inner, _clock| OneAtATime { inner, busy: tokio::sync::Mutex::default() };
+    /// Returns versions for sets only, so the list is shorter than the transaction if it has deletes.
+    versions_omit_deletes: "X-1"
         ["transactions/outcome_is_as_long_as_the_transaction", "transactions/delete_of_a_missing_key_is_fine"]
-        |inner, _clock| SetVersions { inner };
-    names_the_last_check: "X-1" "names the last check of a refused transaction, whichever failed"
+        |inner, _clock| VersionsOfSetsOnly { inner };
+    /// Names the last check of a refused transaction, even if another one failed.
+    refusal_names_the_last_check: "X-1"
         ["transactions/two_hundred_keys"]
-        |inner, _clock| LastCheck { inner };
-    gives_no_versions: "X-1" "commits without telling the versions"
+        |inner, _clock| NamesLastCheck { inner };
+    /// Commits, but returns no versions.
+    versions_are_missing: "X-1"
         ["transactions/versions_are_one_per_mutation", "versions/commit_gives_new_versions"]
-        |inner, _clock| Versionless { inner };
+        |inner, _clock| WithoutVersions { inner };
 }
 
 #[derive(Debug)]
 struct Stepwise {
     inner: Arc<dyn KvStore>,
     checks_first: bool,
-    /// Whether others come in between however few threads there are.
+    /// True to yield between the mutations, so that other tasks run in between on any number of threads.
     pauses: bool,
 }
 
@@ -118,7 +137,7 @@ impl KvStore for Stepwise {
         let mut first = transaction.clone();
         let mut rest = first.mutations.split_off(first.mutations.len().min(1));
         if !self.checks_first {
-            // What a check of the second key finds comes too late for the first.
+            // The later checks are evaluated after the first mutation has been applied.
             first.checks.truncate(1);
         }
         let mut versions = match self.inner.commit(&first).await? {
@@ -134,9 +153,9 @@ impl KvStore for Stepwise {
         }
         for mutation in rest.drain(..) {
             if self.pauses {
-                stall().await;
+                yield_to_others().await;
             } else {
-                written();
+                block_like_a_write();
             }
             let mut step = Transaction::new();
             step.mutations.push(mutation);
@@ -148,9 +167,9 @@ impl KvStore for Stepwise {
     }
 }
 
-/// Takes as long as a write does. No other task of this thread comes in between.
-#[expect(clippy::disallowed_methods, reason = "the whole thread waits, as in a call of the system")]
-fn written() {
+/// Blocks the thread for as long as a write does. No other task runs on this thread meanwhile.
+#[expect(clippy::disallowed_methods, reason = "blocks the whole thread, as a system call does")]
+fn block_like_a_write() {
     std::thread::sleep(Duration::from_micros(50));
 }
 
@@ -177,24 +196,24 @@ impl KvStore for Changed {
     }
 }
 
-/// Makes an error of what it does not like.
-struct Picky {
+/// Returns an error for the transactions that `is_rejected` selects.
+struct Rejecting {
     inner: Arc<dyn KvStore>,
-    is_refused: fn(&Transaction) -> bool,
+    is_rejected: fn(&Transaction) -> bool,
 }
 
-impl fmt::Debug for Picky {
+impl fmt::Debug for Rejecting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Picky").finish_non_exhaustive()
+        f.debug_struct("Rejecting").finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl KvStore for Picky {
+impl KvStore for Rejecting {
     delegate_store!(self.inner, except commit);
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
-        if (self.is_refused)(transaction) {
+        if (self.is_rejected)(transaction) {
             return Err(Error::unsupported(Capability::Transactions));
         }
         self.inner.commit(transaction).await
@@ -202,29 +221,29 @@ impl KvStore for Picky {
 }
 
 #[derive(Debug)]
-struct Lone {
+struct OneAtATime {
     inner: Arc<dyn KvStore>,
     busy: tokio::sync::Mutex<()>,
 }
 
 #[async_trait]
-impl KvStore for Lone {
+impl KvStore for OneAtATime {
     delegate_store!(self.inner, except commit);
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         let Ok(_alone) = self.busy.try_lock() else { return Ok(CommitOutcome::Refused { check: 0 }) };
-        stall().await;
+        yield_to_others().await;
         self.inner.commit(transaction).await
     }
 }
 
 #[derive(Debug)]
-struct SetVersions {
+struct VersionsOfSetsOnly {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for SetVersions {
+impl KvStore for VersionsOfSetsOnly {
     delegate_store!(self.inner, except commit);
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
@@ -238,12 +257,12 @@ impl KvStore for SetVersions {
 }
 
 #[derive(Debug)]
-struct LastCheck {
+struct NamesLastCheck {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for LastCheck {
+impl KvStore for NamesLastCheck {
     delegate_store!(self.inner, except commit);
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
@@ -257,12 +276,12 @@ impl KvStore for LastCheck {
 }
 
 #[derive(Debug)]
-struct Versionless {
+struct WithoutVersions {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Versionless {
+impl KvStore for WithoutVersions {
     delegate_store!(self.inner, except commit);
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
@@ -276,12 +295,12 @@ impl KvStore for Versionless {
 }
 
 #[derive(Debug)]
-struct LeftOut {
+struct SkipsOversized {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for LeftOut {
+impl KvStore for SkipsOversized {
     delegate_store!(self.inner, except commit);
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {

@@ -1,4 +1,4 @@
-//! Versions that do not name one write alone.
+//! Versions that repeat, or that differ between `set` and `get`.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -13,47 +13,51 @@ use kv_core::{
 };
 
 use super::faults;
-use super::kept::Kept;
+use super::hidden::Hidden;
 
 faults! { versions:
-    start_again_after_a_delete: "S-3" "counts the writes of a key, and from one again after a delete"
+    /// Numbers the writes of a key as versions, and restarts at one after a delete.
+    restart_after_a_delete: "S-3"
         ["versions/recreation_never_repeats_a_version", "restart/versions_never_repeat",
          "versions/old_version_does_not_fit_a_recreated_entry", "versions/version_of_another_key_is_refused",
          "versions/versions_differ_across_keys"]
-        |inner, _clock| Renamed { inner, names: Arc::new(Counted::default()) };
-    are_digests_of_the_value: "S-3" "takes the digest of the value for its version, as an ETag"
+        |inner, _clock| MappedVersions { inner, mapping: Arc::new(WriteNumbers::default()) };
+    /// Uses the digest of the value as the version, as an ETag does.
+    are_digests_of_the_value: "S-3"
         ["versions/increment_gives_a_new_version", "clear/versions_do_not_return",
-         "conditional_deletes/version_is_refused_over_a_newer", "shared/versions_hold_across", "processes/versions_hold_across",
-         "versions/overwrites_never_repeat_a_version", "versions/recreation_after_expiry_never_repeats_a_version",
-         "versions/same_bytes_give_a_new_version", "random/everything"]
-        |inner, _clock| Renamed { inner, names: Arc::new(Digest) };
-    differ_from_the_answer: "G-1" "answers a set with another version than `get` shows"
+         "conditional_deletes/version_is_refused_over_a_newer", "shared/versions_hold_across",
+         "processes/versions_hold_across", "versions/overwrites_never_repeat_a_version",
+         "versions/recreation_after_expiry_never_repeats_a_version", "versions/same_bytes_give_a_new_version",
+         "random/everything"]
+        |inner, _clock| MappedVersions { inner, mapping: Arc::new(ValueDigests) };
+    /// Returns another version from a set than `get` shows.
+    set_returns_another_version: "G-1"
         ["versions/get_shows_the_version_that_set_gave", "transactions/version_is_checked",
          "versions/refused_writes_leave_the_version"]
-        |inner, _clock| Unrelated { inner };
+        |inner, _clock| UnrelatedVersions { inner };
 }
 
-/// What a version is called outside.
-trait Names: Debug + Send + Sync + 'static {
-    fn outside(&self, key: &Key, version: Version, value: &Bytes) -> Version;
+/// Maps the versions of the good store to the versions that callers see.
+trait VersionMapping: Debug + Send + Sync + 'static {
+    fn shown(&self, key: &Key, version: Version, value: &Bytes) -> Version;
     fn forget(&self, key: &Key);
 }
 
-/// The number of the write since the key was created.
+/// Uses the number of the write since the key was created as the version.
 #[derive(Debug, Default)]
-struct Counted {
-    seen: Kept<HashMap<Key, Vec<Version>>>,
+struct WriteNumbers {
+    seen: Hidden<HashMap<Key, Vec<Version>>>,
 }
 
-impl Names for Counted {
-    fn outside(&self, key: &Key, version: Version, _value: &Bytes) -> Version {
+impl VersionMapping for WriteNumbers {
+    fn shown(&self, key: &Key, version: Version, _value: &Bytes) -> Version {
         let mut seen = self.seen.lock();
         let versions = seen.entry(key.clone()).or_default();
-        let place = versions.iter().position(|seen| *seen == version).unwrap_or_else(|| {
+        let index = versions.iter().position(|seen| *seen == version).unwrap_or_else(|| {
             versions.push(version);
             versions.len() - 1
         });
-        Version::from((place as u128 + 1).to_be_bytes())
+        Version::from((index as u128 + 1).to_be_bytes())
     }
 
     fn forget(&self, key: &Key) {
@@ -61,11 +65,12 @@ impl Names for Counted {
     }
 }
 
+/// Uses a 128-bit hash (FNV-1a) of the value as the version.
 #[derive(Debug)]
-struct Digest;
+struct ValueDigests;
 
-impl Names for Digest {
-    fn outside(&self, _key: &Key, _version: Version, value: &Bytes) -> Version {
+impl VersionMapping for ValueDigests {
+    fn shown(&self, _key: &Key, _version: Version, value: &Bytes) -> Version {
         let hash = value.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, byte| {
             (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
         });
@@ -75,18 +80,18 @@ impl Names for Digest {
     fn forget(&self, _key: &Key) {}
 }
 
-/// Calls versions otherwise than the good store does, and knows them again by that.
+/// Maps versions in results, and maps the versions in conditions back.
 #[derive(Debug)]
-struct Renamed<N> {
+struct MappedVersions<N> {
     inner: Arc<dyn KvStore>,
-    names: Arc<N>,
+    mapping: Arc<N>,
 }
 
-impl<N: Names> Renamed<N> {
-    fn renamed(names: &N, key: &Key, entry: Entry) -> Entry {
+impl<N: VersionMapping> MappedVersions<N> {
+    fn mapped(mapping: &N, key: &Key, entry: Entry) -> Entry {
         match entry.version {
             Some(version) => {
-                let version = names.outside(key, version, &entry.value);
+                let version = mapping.shown(key, version, &entry.value);
                 entry.with_version(version)
             }
             None => entry,
@@ -94,24 +99,24 @@ impl<N: Names> Renamed<N> {
     }
 
     fn entry(&self, key: &Key, entry: Option<Entry>) -> Option<Entry> {
-        entry.map(|entry| Self::renamed(&self.names, key, entry))
+        entry.map(|entry| Self::mapped(&self.mapping, key, entry))
     }
 
-    /// The condition as the good store understands it.
+    /// Returns the condition with the version of the good store.
     async fn when(&self, key: &Key, when: &When) -> Result<When> {
-        let When::Version(asked) = when else { return Ok(when.clone()) };
+        let When::Version(shown) = when else { return Ok(when.clone()) };
         let current = self.inner.get(key).await?;
         let known = current.as_ref().and_then(|entry| {
             let version = entry.version?;
-            (self.names.outside(key, version, &entry.value) == *asked).then_some(version)
+            (self.mapping.shown(key, version, &entry.value) == *shown).then_some(version)
         });
-        // A version that is nobody's is refused.
+        // No entry has a random version, so the good store refuses the condition.
         Ok(When::Version(known.unwrap_or_else(Version::random)))
     }
 }
 
 #[async_trait]
-impl<N: Names> KvStore for Renamed<N> {
+impl<N: VersionMapping> KvStore for MappedVersions<N> {
     delegate_store!(self.inner, except get get_many set set_many delete delete_many list commit watch);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
@@ -123,7 +128,7 @@ impl<N: Names> KvStore for Renamed<N> {
         Ok(match self.inner.set(key, value.clone(), &options).await? {
             SetOutcome::Stored { version, previous } => SetOutcome::Stored {
                 previous: self.entry(key, previous),
-                version: version.map(|version| self.names.outside(key, version, &value)),
+                version: version.map(|version| self.mapping.shown(key, version, &value)),
             },
             SetOutcome::Refused { current } => SetOutcome::Refused { current: self.entry(key, current) },
         })
@@ -134,7 +139,7 @@ impl<N: Names> KvStore for Renamed<N> {
         Ok(match self.inner.delete(key, &options).await? {
             DeleteOutcome::Deleted { previous } => {
                 let previous = self.entry(key, previous);
-                self.names.forget(key);
+                self.mapping.forget(key);
                 DeleteOutcome::Deleted { previous }
             }
             DeleteOutcome::Refused { current } => DeleteOutcome::Refused { current: self.entry(key, current) },
@@ -151,18 +156,18 @@ impl<N: Names> KvStore for Renamed<N> {
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
-        let mut asked = transaction.clone();
-        for check in &mut asked.checks {
+        let mut mapped_transaction = transaction.clone();
+        for check in &mut mapped_transaction.checks {
             check.when = self.when(&check.key, &check.when).await?;
         }
-        Ok(match self.inner.commit(&asked).await? {
+        Ok(match self.inner.commit(&mapped_transaction).await? {
             CommitOutcome::Committed { versions } => CommitOutcome::Committed {
                 versions: transaction
                     .mutations
                     .iter()
                     .zip(versions)
                     .map(|(mutation, version)| match mutation {
-                        Mutation::Set { key, value, .. } => Some(self.names.outside(key, version?, value)),
+                        Mutation::Set { key, value, .. } => Some(self.mapping.shown(key, version?, value)),
                         _ => version,
                     })
                     .collect(),
@@ -172,11 +177,11 @@ impl<N: Names> KvStore for Renamed<N> {
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        let names = Arc::clone(&self.names);
+        let mapping = Arc::clone(&self.mapping);
         Ok(Box::pin(self.inner.watch(query).await?.map(move |event| {
             Ok(match event? {
                 WatchEvent::Set { entry, key } => {
-                    WatchEvent::Set { entry: entry.map(|entry| Self::renamed(&names, &key, entry)), key }
+                    WatchEvent::Set { entry: entry.map(|entry| Self::mapped(&mapping, &key, entry)), key }
                 }
                 other => other,
             })
@@ -185,12 +190,12 @@ impl<N: Names> KvStore for Renamed<N> {
 }
 
 #[derive(Debug)]
-struct Unrelated {
+struct UnrelatedVersions {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Unrelated {
+impl KvStore for UnrelatedVersions {
     delegate_store!(self.inner, except set set_many);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {

@@ -1,4 +1,4 @@
-//! Watchers that hear too late, too little, or of what never happened.
+//! Watches that start late, and reports that are missing, repeated, wrong or outside the target.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -15,72 +15,90 @@ use kv_core::{
 };
 
 use super::faults;
-use super::kept::Kept;
+use super::hidden::Hidden;
 
 faults! { watch:
-    registers_late: "W-1" "begins to watch when the stream is first read"
+    /// Registers the watch at the first read of the stream.
+    registers_late: "W-1"
         ["watch/live_when_the_call_returns", "watch/set_is_reported", "watch/tells_nothing_from_before",
          "watch_loss/dropped_watch_leaves_the_others", "watch_targets/empty_prefix_covers_all"]
-        |inner, _clock| Late { inner };
-    deletes_are_not_told: "W-1" "reports writes only"
+        |inner, _clock| RegistersLate { inner };
+    /// Reports sets, but no deletes.
+    deletes_are_not_reported: "W-1"
         ["watch_snapshot/goes_on_with_changes", "shared/changes_are_heard", "watch/clear_is_reported",
          "watch/conditional_delete_is_reported", "watch/delete_is_reported", "watch/delete_many_is_reported",
          "watch/expiry_is_reported", "watch_loss/long_keys_are_reported", "watch_targets/two_watchers_hear_both"]
         |inner, _clock| Filtered::new(inner, |event, _| !matches!(event, WatchEvent::Removed { .. }));
-    conditional_sets_are_not_told: "W-1" "does not report writes under a condition, as openkeyv's Redis store did not"
+    /// Does not report conditional writes, as openkeyv's Redis store did not.
+    conditional_sets_are_not_reported: "W-1"
         ["watch/conditional_set_is_reported"]
-        |inner, _clock| Muted::new(inner, Mute::Conditions);
-    batches_are_not_told: "W-1" "does not report writes of a batch"
+        |inner, _clock| UnreportedWrites::new(inner, Unreported::Conditions);
+    /// Does not report the writes of a batch.
+    batches_are_not_reported: "W-1"
         ["watch/set_many_is_reported", "watch_snapshot/longer_than_a_page", "watch_snapshot/writes_during_it_are_told"]
-        |inner, _clock| Muted::new(inner, Mute::Batches);
-    transactions_are_not_told: "W-1" "does not report the sets of a transaction"
+        |inner, _clock| UnreportedWrites::new(inner, Unreported::Batches);
+    /// Does not report the sets of a transaction.
+    transactions_are_not_reported: "W-1"
         ["watch/commit_is_reported"]
-        |inner, _clock| Muted::new(inner, Mute::Transactions);
-    increments_are_not_told: "W-1" "does not report increments"
+        |inner, _clock| UnreportedWrites::new(inner, Unreported::Transactions);
+    /// Does not report increments.
+    increments_are_not_reported: "W-1"
         ["watch/increment_is_reported"]
-        |inner, _clock| Muted::new(inner, Mute::Increments);
-    touches_are_not_told: "W-1" "does not report a moved deadline"
+        |inner, _clock| UnreportedWrites::new(inner, Unreported::Increments);
+    /// Does not report a moved deadline.
+    touches_are_not_reported: "W-1"
         ["watch/touch_is_reported"]
-        |inner, _clock| Muted::new(inner, Mute::Touches);
-    same_values_are_not_told: "W-1" "does not report a write that left the value as it was"
+        |inner, _clock| UnreportedWrites::new(inner, Unreported::Touches);
+    /// Does not report a write that did not change the value.
+    same_values_are_not_reported: "W-1"
         ["watch/same_value_is_reported"]
-        |inner, _clock| Muted::new(inner, Mute::SameValues);
-    large_values_are_not_told: "W-4" "loses what does not fit into a notification of 8,000 bytes"
+        |inner, _clock| UnreportedWrites::new(inner, Unreported::SameValues);
+    /// Drops reports that do not fit into a notification of 8,000 bytes.
+    large_values_are_not_reported: "W-4"
         ["watch_loss/mebibyte_values_are_reported"]
         |inner, _clock| Filtered::new(inner, |event, _| {
             !matches!(event, WatchEvent::Set { entry: Some(entry), .. } if entry.value.len() >= 8_000)
         });
-    loss_is_silent: "W-3" "drops changes for a slow watcher and does not say so"
+    /// Drops changes for a slow watcher, and reports no gap.
+    loss_is_silent: "W-3"
         ["watch_loss/slow_watcher_is_told_of_its_loss"]
         |inner, _clock| Filtered::new(inner, |event, _| !matches!(event, WatchEvent::Gap { .. }));
-    an_empty_snapshot_has_no_end: "W-1" "tells the end of a snapshot only where there was an entry"
+    /// Reports the end of a snapshot only if the snapshot had an entry.
+    an_empty_snapshot_has_no_end: "W-1"
         ["watch_snapshot/of_nothing_just_ends", "watch_snapshot/of_one_key"]
         |inner, _clock| Filtered::new(inner, |event, seen| !matches!(event, WatchEvent::SnapshotEnd) || seen > 0);
-    snapshot_is_left_out: "W-1" "gives the end of a snapshot and nothing before it"
+    /// Reports the end of a snapshot without its entries.
+    snapshot_is_empty: "W-1"
         ["watch_snapshot/of_keys_only"]
-        |inner, _clock| NoSnapshot { inner };
-    a_key_brings_its_children: "W-1" "watching one key reports its descendants too"
+        |inner, _clock| EmptySnapshot { inner };
+    /// Reports the descendants of a key to a watcher of the key alone.
+    watch_of_a_key_covers_descendants: "W-1"
         ["watch_targets/key_is_watched_alone"]
-        |inner, _clock| Wide { inner, widen: |target| WatchTarget::Prefix(target.prefix()) };
-    a_prefix_brings_its_neighbours: "W-1" "watching a prefix reports every key"
+        |inner, _clock| WiderTarget { inner, widen: |target| WatchTarget::Prefix(target.prefix()) };
+    /// Reports every key to the watcher of a prefix.
+    watch_of_a_prefix_covers_everything: "W-1"
         ["watch_snapshot/of_nothing_just_ends", "watch_snapshot/tells_what_is_there",
          "watch_targets/nested_prefixes_hear_their_own", "watch_targets/prefix_covers_whole_segments",
          "watch_targets/segments_of_any_text"]
-        |inner, _clock| Wide { inner, widen: |target| match target {
+        |inner, _clock| WiderTarget { inner, widen: |target| match target {
             WatchTarget::Prefix(_) => WatchTarget::Prefix(KeyPrefix::ALL),
             other => other,
         } };
-    keys_only_is_ignored: "W-1" "brings the entries although only keys were asked for"
+    /// Reports entries although the watcher asked for keys only.
+    keys_only_is_ignored: "W-1"
         ["watch_snapshot/of_keys_only", "watch_targets/keys_only_has_no_entries"]
         |inner, _clock| WithEntries { inner };
-    reports_come_again: "W-2" "tells the report before once more behind each report, as a redelivery does"
+    /// Repeats the previous report after each report, as a redelivery does.
+    reports_are_repeated: "W-2"
         ["watch/failed_increment_is_not_reported", "watch/never_back_in_time", "watch/reads_are_not_reported",
          "watch/refused_commit_is_not_reported", "watch/zero_ttl_is_no_entry", "watch_snapshot/never_back_in_time"]
-        |inner, _clock| Redelivering { inner };
-    dropped_watches_stay: "P-2" "keeps what a watch holds when its stream is dropped, until nothing is left"
+        |inner, _clock| RepeatedReports { inner };
+    /// Never frees the resources of a dropped watch, so the store fails after 200 watches.
+    dropped_watches_leak: "P-2"
         ["watch_loss/dropped_watches_cost_nothing"]
-        |inner, _clock| Leaking { inner, left: AtomicUsize::new(200) };
-    versions_are_its_own: "W-2" "reports another version than `get` shows"
+        |inner, _clock| Leaking { inner, remaining: AtomicUsize::new(200) };
+    /// Reports another version than `get` returns.
+    versions_differ_from_get: "W-2"
         ["watch/event_is_what_get_shows"]
         |inner, _clock| Mapped { inner, map: |event| match event {
             WatchEvent::Set { key, entry } => {
@@ -91,12 +109,12 @@ faults! { watch:
 }
 
 #[derive(Debug)]
-struct Late {
+struct RegistersLate {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Late {
+impl KvStore for RegistersLate {
     delegate_store!(self.inner, except watch);
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
@@ -112,7 +130,7 @@ impl KvStore for Late {
     }
 }
 
-/// Leaves out what a watcher should hear; it is told how many sets the watcher has heard.
+/// Drops reports. The second argument of `is_kept` is the number of sets before the event.
 struct Filtered {
     inner: Arc<dyn KvStore>,
     is_kept: fn(&WatchEvent, usize) -> bool,
@@ -145,9 +163,9 @@ impl KvStore for Filtered {
     }
 }
 
-/// The path whose writes are not reported.
+/// The operation whose writes are not reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mute {
+enum Unreported {
     Conditions,
     Batches,
     Transactions,
@@ -156,23 +174,23 @@ enum Mute {
     SameValues,
 }
 
-/// Leaves out the reports of what was last written by one path.
+/// Drops the reports of keys whose last write came from one operation.
 #[derive(Debug)]
-struct Muted {
+struct UnreportedWrites {
     inner: Arc<dyn KvStore>,
-    mute: Mute,
-    keys: Arc<Kept<HashSet<Key>>>,
+    unreported: Unreported,
+    keys: Arc<Hidden<HashSet<Key>>>,
 }
 
-impl Muted {
-    fn new(inner: Arc<dyn KvStore>, mute: Mute) -> Self {
-        Self { inner, mute, keys: Arc::default() }
+impl UnreportedWrites {
+    fn new(inner: Arc<dyn KvStore>, unreported: Unreported) -> Self {
+        Self { inner, unreported, keys: Arc::default() }
     }
 
-    /// Before a write of this path, so that its report finds the key muted.
-    fn comes_by(&self, path: Option<Mute>, key: &Key) {
+    /// Records if the next write of the key must not be reported. Called before the write.
+    fn before_write(&self, operation: Option<Unreported>, key: &Key) {
         let mut keys = self.keys.lock();
-        if path == Some(self.mute) {
+        if operation == Some(self.unreported) {
             keys.insert(key.clone());
         } else {
             keys.remove(key);
@@ -181,46 +199,48 @@ impl Muted {
 }
 
 #[async_trait]
-impl KvStore for Muted {
+impl KvStore for UnreportedWrites {
     delegate_store!(self.inner, except set set_many delete touch increment commit watch);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let path = if options.when != When::Always {
-            Some(Mute::Conditions)
-        } else if self.mute == Mute::SameValues && self.inner.get(key).await?.is_some_and(|old| old.value == value) {
-            Some(Mute::SameValues)
+        let operation = if options.when != When::Always {
+            Some(Unreported::Conditions)
+        } else if self.unreported == Unreported::SameValues
+            && self.inner.get(key).await?.is_some_and(|old| old.value == value)
+        {
+            Some(Unreported::SameValues)
         } else {
             None
         };
-        self.comes_by(path, key);
+        self.before_write(operation, key);
         self.inner.set(key, value, options).await
     }
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
         for item in items {
-            self.comes_by(Some(Mute::Batches), &item.key);
+            self.before_write(Some(Unreported::Batches), &item.key);
         }
         self.inner.set_many(items).await
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        self.comes_by(None, key);
+        self.before_write(None, key);
         self.inner.delete(key, options).await
     }
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        self.comes_by(Some(Mute::Touches), key);
+        self.before_write(Some(Unreported::Touches), key);
         self.inner.touch(key, expiry).await
     }
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
-        self.comes_by(Some(Mute::Increments), key);
+        self.before_write(Some(Unreported::Increments), key);
         self.inner.increment(key, by, options).await
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         for mutation in &transaction.mutations {
-            self.comes_by(Some(Mute::Transactions), mutation.key());
+            self.before_write(Some(Unreported::Transactions), mutation.key());
         }
         self.inner.commit(transaction).await
     }
@@ -236,12 +256,12 @@ impl KvStore for Muted {
 }
 
 #[derive(Debug)]
-struct NoSnapshot {
+struct EmptySnapshot {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for NoSnapshot {
+impl KvStore for EmptySnapshot {
     delegate_store!(self.inner, except watch);
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
@@ -255,26 +275,26 @@ impl KvStore for NoSnapshot {
     }
 }
 
-/// Watches more than was asked.
-struct Wide {
+/// Watches more keys than the target.
+struct WiderTarget {
     inner: Arc<dyn KvStore>,
     widen: fn(WatchTarget) -> WatchTarget,
 }
 
-impl fmt::Debug for Wide {
+impl fmt::Debug for WiderTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wide").finish_non_exhaustive()
+        f.debug_struct("WiderTarget").finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl KvStore for Wide {
+impl KvStore for WiderTarget {
     delegate_store!(self.inner, except watch);
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        let mut wide = query.clone();
-        wide.target = (self.widen)(wide.target);
-        self.inner.watch(&wide).await
+        let mut wider = query.clone();
+        wider.target = (self.widen)(wider.target);
+        self.inner.watch(&wider).await
     }
 }
 
@@ -294,7 +314,7 @@ impl KvStore for WithEntries {
     }
 }
 
-/// Changes what a watcher hears.
+/// Changes the reports of a watcher.
 struct Mapped {
     inner: Arc<dyn KvStore>,
     map: fn(WatchEvent) -> WatchEvent,
@@ -317,23 +337,23 @@ impl KvStore for Mapped {
 }
 
 #[derive(Debug)]
-struct Redelivering {
+struct RepeatedReports {
     inner: Arc<dyn KvStore>,
 }
 
 #[async_trait]
-impl KvStore for Redelivering {
+impl KvStore for RepeatedReports {
     delegate_store!(self.inner, except watch);
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         let mut before = None;
         let events = self.inner.watch(query).await?;
         Ok(Box::pin(events.flat_map(move |event| {
-            let again = match &event {
-                Ok(told @ WatchEvent::Set { .. }) => before.replace(told.clone()),
+            let repeated = match &event {
+                Ok(report @ WatchEvent::Set { .. }) => before.replace(report.clone()),
                 _ => None,
             };
-            stream::iter([Some(event), again.map(Ok)].into_iter().flatten())
+            stream::iter([Some(event), repeated.map(Ok)].into_iter().flatten())
         })))
     }
 }
@@ -341,7 +361,7 @@ impl KvStore for Redelivering {
 #[derive(Debug)]
 struct Leaking {
     inner: Arc<dyn KvStore>,
-    left: AtomicUsize,
+    remaining: AtomicUsize,
 }
 
 #[async_trait]
@@ -349,8 +369,9 @@ impl KvStore for Leaking {
     delegate_store!(self.inner, except watch);
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        let left = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
-        left.map_err(|_| Error::capacity("too many watches"))?;
+        let remaining =
+            self.remaining.fetch_update(Ordering::AcqRel, Ordering::Acquire, |remaining| remaining.checked_sub(1));
+        remaining.map_err(|_| Error::capacity("too many watches"))?;
         self.inner.watch(query).await
     }
 }

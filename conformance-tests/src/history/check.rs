@@ -1,25 +1,26 @@
-//! Whether a history of one key is linearizable: just-in-time linearization, after Lowe.
+//! Checks if a history of one key is linearizable: just-in-time linearization, after Lowe.
 
 use std::collections::HashSet;
 
-use super::model::{Answer, Call, Operation, Over, State, Value};
+use super::model::{Answer, Call, Condition, Operation, State, Value};
 use super::timeline::Violation;
 
-/// How many operations of a key may be open at the same time; more would take too long to order.
+/// Limit of concurrently open operations of a key. More would take too long to check.
 const MAX_OPEN: usize = 64;
 
-/// An order of operations so far: what it leaves in the key, and which of the open ones it holds already, a bit a slot.
+/// An order of the operations so far: the state that it leaves, and a bit for each open slot whose operation it
+/// includes.
 type Order = (State, u64);
 
-/// Fails unless each operation can be given a moment between its call and its return such that one after the other they
-/// would have been answered as they were. A write without return may have such a moment, or none.
+/// Fails unless each operation can take effect at a moment between its call and its return such that all answers are
+/// explained. A write without return may take effect at any moment after its call, or never.
 pub(crate) fn check(operations: &[Operation]) -> Result<(), Box<Violation>> {
     let seen = seen_values(operations);
     let mut open: Vec<Option<Open<'_>>> = Vec::new();
     let mut orders = HashSet::from([(None, 0)]);
     for (is_return, operation) in events(operations) {
         if !is_return {
-            open_slot(&mut open, Open { operation, alike: alike(operation, &seen) });
+            open_slot(&mut open, Open { operation, interchangeable: interchangeable(operation, &seen) });
             continue;
         }
         let Some(slot) =
@@ -27,7 +28,7 @@ pub(crate) fn check(operations: &[Operation]) -> Result<(), Box<Violation>> {
         else {
             continue;
         };
-        let next = with(&orders, &open, 1 << slot);
+        let next = extend_orders(&orders, &open, 1 << slot);
         if next.is_empty() {
             return Err(Box::new(Violation::new(operations, operation, orders.into_iter().map(|(state, _)| state))));
         }
@@ -42,41 +43,43 @@ pub(crate) fn check(operations: &[Operation]) -> Result<(), Box<Violation>> {
 /// An operation that was called and has not returned.
 struct Open<'o> {
     operation: &'o Operation,
-    alike: Option<Alike>,
+    interchangeable: Option<Interchangeable>,
 }
 
-/// Writes without return that nothing can tell from one another: those of values that nobody ever saw, and deletes. Whatever
-/// order holds one of them, the one that was called first would do as well; so an order takes them as they were called, and
-/// there are as many to look at as there are of them, and not two to the power of that.
+/// Writes without return that no answer can distinguish: sets of values that no answer or condition has, and deletes.
+/// In any order that includes one of them, the first called one does as well. So an order includes them in the order of
+/// their calls, and n of them make n + 1 orders instead of 2^n.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Alike {
-    Set(Over),
-    Delete(Over),
+enum Interchangeable {
+    Set(Condition),
+    Delete(Condition),
 }
 
-fn alike(operation: &Operation, seen: &HashSet<Value>) -> Option<Alike> {
+fn interchangeable(operation: &Operation, seen: &HashSet<Value>) -> Option<Interchangeable> {
     match operation.call {
         _ if operation.returned.is_some() => None,
-        Call::Set { value, over, ttl: None } if !seen.contains(&value) => Some(Alike::Set(over)),
-        Call::Delete { over } => Some(Alike::Delete(over)),
+        Call::Set { value, condition, ttl: None } if !seen.contains(&value) => Some(Interchangeable::Set(condition)),
+        Call::Delete { condition } => Some(Interchangeable::Delete(condition)),
         _ => None,
     }
 }
 
-/// The values that an answer tells, or a condition names.
+/// The values that an answer has, or a condition compares.
 fn seen_values(operations: &[Operation]) -> HashSet<Value> {
-    let told = operations.iter().filter_map(|operation| match operation.returned?.1 {
+    let answered = operations.iter().filter_map(|operation| match operation.returned?.1 {
         Answer::Found(value) | Answer::Refused(value) => value,
         Answer::Stored | Answer::Deleted | Answer::Missing => None,
     });
-    let named = operations.iter().filter_map(|operation| match operation.call {
-        Call::Set { over: Over::This(value), .. } | Call::Delete { over: Over::This(value) } => Some(value),
+    let compared = operations.iter().filter_map(|operation| match operation.call {
+        Call::Set { condition: Condition::Value(value), .. } | Call::Delete { condition: Condition::Value(value) } => {
+            Some(value)
+        }
         _ => None,
     });
-    told.chain(named).collect()
+    answered.chain(compared).collect()
 }
 
-/// Calls and returns, in their order.
+/// Calls and returns, in order.
 fn events(operations: &[Operation]) -> Vec<(bool, &Operation)> {
     let calls = operations.iter().map(|operation| (operation.called.tick, false, operation));
     let returns = operations.iter().filter_map(|operation| {
@@ -93,43 +96,45 @@ fn open_slot<'o>(open: &mut Vec<Option<Open<'o>>>, operation: Open<'o>) {
         Some(slot) => *slot = Some(operation),
         None => open.push(Some(operation)),
     }
-    assert!(open.len() <= MAX_OPEN, "a history with more than {MAX_OPEN} open operations is too much to check");
+    assert!(open.len() <= MAX_OPEN, "a history with more than {MAX_OPEN} open operations cannot be checked");
 }
 
-/// The orders that go on from these just as far as to hold the operation of this slot, which then leaves its slot.
-fn with(orders: &HashSet<Order>, open: &[Option<Open<'_>>], wanted: u64) -> HashSet<Order> {
+/// Extends the orders just until each includes the operation of this slot, and frees the slot.
+fn extend_orders(orders: &HashSet<Order>, open: &[Option<Open<'_>>], wanted: u64) -> HashSet<Order> {
     let mut next = HashSet::new();
     let mut seen = HashSet::new();
-    let mut left: Vec<Order> = orders.iter().copied().collect();
-    while let Some((state, held)) = left.pop() {
-        if held & wanted != 0 {
-            next.insert((state, held & !wanted));
+    let mut unexplored: Vec<Order> = orders.iter().copied().collect();
+    while let Some((state, included)) = unexplored.pop() {
+        if included & wanted != 0 {
+            next.insert((state, included & !wanted));
             continue;
         }
-        if !seen.insert((state, held)) {
+        if !seen.insert((state, included)) {
             continue;
         }
         let free = || {
             let slots = open.iter().enumerate().map(|(slot, open)| (1_u64 << slot, open.as_ref()));
-            slots.filter_map(move |(bit, open)| open.filter(|_| held & bit == 0).map(|open| (bit, open)))
+            slots.filter_map(move |(bit, open)| open.filter(|_| included & bit == 0).map(|open| (bit, open)))
         };
-        for (bit, Open { operation, alike }) in free() {
+        for (bit, Open { operation, interchangeable }) in free() {
             let called = operation.called.tick;
-            let is_later = |other: &Open<'_>| other.alike == *alike && other.operation.called.tick < called;
-            if alike.is_some() && free().any(|(_, other)| is_later(other)) {
+            let is_called_earlier =
+                |other: &Open<'_>| other.interchangeable == *interchangeable && other.operation.called.tick < called;
+            if interchangeable.is_some() && free().any(|(_, other)| is_called_earlier(other)) {
                 continue;
             }
-            let told = |state: State| if alike.is_some() { unseen(state, operation) } else { state };
-            left.extend(operation.effects(state).map(|state| (told(state), held | bit)));
+            let normalize =
+                |state: State| if interchangeable.is_some() { with_unseen_value(state, operation) } else { state };
+            unexplored.extend(operation.effects(state).map(|state| (normalize(state), included | bit)));
         }
     }
     next
 }
 
-/// A state that the operation left with a value which nobody sees: it is like any other such state.
-fn unseen(state: State, operation: &Operation) -> State {
+/// The state with a value that no answer has, if the operation wrote its value: all such states are equal.
+fn with_unseen_value(state: State, operation: &Operation) -> State {
     state.map(|live| match operation.call {
-        Call::Set { value, .. } if value == live.value => live.unseen(),
+        Call::Set { value, .. } if value == live.value => live.with_unseen_value(),
         _ => live,
     })
 }

@@ -1,4 +1,4 @@
-//! Recorded histories of keys under concurrent clients, and whether some order explains them (clause G-2).
+//! Recorded histories of keys under concurrent clients, and the check that they are linearizable (clause G-2).
 
 mod check;
 mod model;

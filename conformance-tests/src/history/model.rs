@@ -1,30 +1,30 @@
-//! What clients ask of a key, what they are answered, and which answers a key may give.
+//! The calls of clients, their answers, and the states of a key that explain an answer.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-/// A value that is written once in a history: by which client, as its how manieth.
+/// A value that is written only once in a history: the client, and the number of its write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Value {
     pub(crate) client: usize,
     pub(crate) number: usize,
 }
 
-/// What must be there for a write to happen.
+/// The condition of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Over {
-    Anything,
-    Nothing,
-    Something,
-    This(Value),
+pub(crate) enum Condition {
+    Always,
+    Absent,
+    Present,
+    Value(Value),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     Get,
-    Set { value: Value, over: Over, ttl: Option<Duration> },
-    Delete { over: Over },
+    Set { value: Value, condition: Condition, ttl: Option<Duration> },
+    Delete { condition: Condition },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,93 +36,97 @@ pub(crate) enum Answer {
     Refused(Option<Value>),
 }
 
-/// A moment in the order of all calls and returns, and on the clock.
+/// A moment in the order of all calls and returns, and its time on the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moment {
     pub(crate) tick: u64,
     pub(crate) time: SystemTime,
 }
 
-/// One call of one client on one key.
+/// A call of a client on a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Operation {
     pub(crate) client: usize,
     pub(crate) call: Call,
     pub(crate) called: Moment,
-    /// `None`: a write that may have happened, or may still.
+    /// `None` if the call is a write that has no answer: it may have taken effect, may still do so, or never.
     pub(crate) returned: Option<(Moment, Answer)>,
 }
 
-/// What a key holds; `None` is nothing.
+/// The state of a key; `None` if it is absent.
 pub(crate) type State = Option<Live>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Live {
     pub(crate) value: Value,
-    /// Between which moments its deadline lies, where it has one.
-    lapses: Option<(SystemTime, SystemTime)>,
+    /// The range of its deadline, if it has one.
+    deadline: Option<(SystemTime, SystemTime)>,
 }
 
 impl Live {
-    /// The same with a value that no client writes.
-    pub(crate) fn unseen(self) -> Self {
+    /// The same entry with a value that no client writes.
+    pub(crate) fn with_unseen_value(self) -> Self {
         Self { value: Value { client: usize::MAX, number: 0 }, ..self }
     }
 }
 
 impl Operation {
-    /// The states that the operation may leave, with its answer, where it finds the key in this one. None: it cannot
-    /// have been answered so.
+    /// The possible states after the operation, if it starts from this state and returned its answer. Empty if the
+    /// answer cannot come from this state.
     ///
-    /// An operation looks at the clock at some moment between its call and its return, and not in one step with the key:
-    /// a write that was judged just before a deadline may take effect just behind it. So who found the entry proves that
-    /// its deadline is behind the call, and who did not that it is before the return, and that is all.
+    /// An operation reads the clock at some moment between its call and its return, which need not be the moment when
+    /// it reads the key: a write that was checked just before a deadline may take effect just after it. So an operation
+    /// that found the entry proves only that the deadline is after its call, and one that did not find it proves only
+    /// that the deadline is before its return.
     pub(crate) fn effects(&self, state: State) -> impl Iterator<Item = State> {
-        let there = match state {
+        let if_live = match state {
             None => None,
-            Some(Live { lapses: None, .. }) => Some(state),
-            Some(Live { value, lapses: Some((first, last)) }) => (self.called.time <= last)
-                .then(|| Some(Live { value, lapses: Some((first.max(self.called.time), last)) })),
+            Some(Live { deadline: None, .. }) => Some(state),
+            Some(Live { value, deadline: Some((first, last)) }) => (self.called.time <= last)
+                .then(|| Some(Live { value, deadline: Some((first.max(self.called.time), last)) })),
         };
-        let gone = match (state, self.returned) {
+        let if_expired = match (state, self.returned) {
             (None, _) => Some(None),
-            (Some(Live { lapses: None, .. }), _) => None,
+            (Some(Live { deadline: None, .. }), _) => None,
             (Some(_), None) => Some(state),
-            (Some(Live { value, lapses: Some((first, last)) }), Some((moment, _))) => {
-                (moment.time >= first).then(|| Some(Live { value, lapses: Some((first, last.min(moment.time))) }))
+            (Some(Live { value, deadline: Some((first, last)) }), Some((moment, _))) => {
+                (moment.time >= first).then(|| Some(Live { value, deadline: Some((first, last.min(moment.time))) }))
             }
         };
-        let there = there.and_then(|left| self.effect(left, left));
-        let gone = gone.and_then(|left| self.effect(None, left));
-        [there, gone].into_iter().flatten()
+        let if_live = if_live.and_then(|state| self.effect(state, state));
+        let if_expired = if_expired.and_then(|state| self.effect(None, state));
+        [if_live, if_expired].into_iter().flatten()
     }
 
-    /// What the operation leaves, with its answer, where it sees this; `left` is what stays where it changes nothing.
-    fn effect(&self, seen: State, left: State) -> Option<State> {
+    /// The state after the operation, if it sees `seen` and returned its answer. `unchanged` is the state if it changes
+    /// nothing.
+    fn effect(&self, seen: State, unchanged: State) -> Option<State> {
         let answer = self.returned.map(|(_, answer)| answer);
         let current = seen.map(|live| live.value);
-        let (over, after) = match self.call {
-            Call::Get => return (answer == Some(Answer::Found(current))).then_some(left),
-            Call::Set { value, over, ttl } => (over, Some(Live { value, lapses: ttl.map(|ttl| self.deadline(ttl)) })),
-            Call::Delete { over } => (over, None),
+        let (condition, after) = match self.call {
+            Call::Get => return (answer == Some(Answer::Found(current))).then_some(unchanged),
+            Call::Set { value, condition, ttl } => {
+                (condition, Some(Live { value, deadline: ttl.map(|ttl| self.deadline_range(ttl)) }))
+            }
+            Call::Delete { condition } => (condition, None),
         };
-        let holds = match over {
-            Over::Anything => true,
-            Over::Nothing => current.is_none(),
-            Over::Something => current.is_some(),
-            Over::This(value) => current == Some(value),
+        let holds = match condition {
+            Condition::Always => true,
+            Condition::Absent => current.is_none(),
+            Condition::Present => current.is_some(),
+            Condition::Value(value) => current == Some(value),
         };
         let (expected, after) = match self.call {
-            _ if !holds => (Answer::Refused(current), left),
-            Call::Delete { .. } if current.is_none() => (Answer::Missing, left),
+            _ if !holds => (Answer::Refused(current), unchanged),
+            Call::Delete { .. } if current.is_none() => (Answer::Missing, unchanged),
             Call::Delete { .. } => (Answer::Deleted, after),
             _ => (Answer::Stored, after),
         };
         answer.is_none_or(|answer| answer == expected).then_some(after)
     }
 
-    /// Between which moments the deadline lies that this write gives.
-    fn deadline(&self, ttl: Duration) -> (SystemTime, SystemTime) {
+    /// The range of the deadline that this write sets.
+    fn deadline_range(&self, ttl: Duration) -> (SystemTime, SystemTime) {
         const FOR_EVER: Duration = Duration::from_secs(1 << 32);
         let last = self.returned.map_or(self.called.time + FOR_EVER, |(moment, _)| moment.time);
         (self.called.time + ttl, last + ttl)
@@ -147,23 +151,23 @@ impl FromStr for Value {
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let over = match self {
+        let condition = match self {
             Self::Get => return f.write_str("get"),
-            Self::Set { value, over, ttl } => {
+            Self::Set { value, condition, ttl } => {
                 write!(f, "set {value}")?;
                 ttl.map_or(Ok(()), |ttl| write!(f, " for {ttl:?}"))?;
-                over
+                condition
             }
-            Self::Delete { over } => {
+            Self::Delete { condition } => {
                 f.write_str("delete")?;
-                over
+                condition
             }
         };
-        match over {
-            Over::Anything => Ok(()),
-            Over::Nothing => f.write_str(" if absent"),
-            Over::Something => f.write_str(" if present"),
-            Over::This(value) => write!(f, " if it is {value}"),
+        match condition {
+            Condition::Always => Ok(()),
+            Condition::Absent => f.write_str(" if absent"),
+            Condition::Present => f.write_str(" if present"),
+            Condition::Value(value) => write!(f, " if the value is {value}"),
         }
     }
 }
@@ -175,11 +179,11 @@ impl fmt::Display for Answer {
             Self::Deleted => return f.write_str("deleted"),
             Self::Missing => return f.write_str("was absent"),
             Self::Found(value) => ("", value),
-            Self::Refused(value) => ("refused over ", value),
+            Self::Refused(value) => ("refused, current value ", value),
         };
         match value {
             Some(value) => write!(f, "{what}{value}"),
-            None => write!(f, "{what}nothing"),
+            None => write!(f, "{what}none"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Clients that do this and that to a few keys, and write down when and with what answer.
+//! Clients that make random calls on a few keys and record each call with its answer and time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,45 +12,47 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::check::check;
-use super::model::{Answer, Call, Moment, Operation, Over, Value};
+use super::model::{Answer, Call, Condition, Moment, Operation, Value};
 use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict};
 use crate::recorder::Recorder;
 use crate::tasks::clients;
 
-/// What the clients do. At most one call a client is open, so at most as many a key as there are clients.
+/// The work of the clients. Each client has one call open at a time, so a key has at most as many open calls as there
+/// are clients.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Workload {
     pub(crate) clients: usize,
-    /// How many calls each client makes.
+    /// Calls of each client.
     pub(crate) calls: usize,
-    /// Whether writes and deletes come with conditions, too.
+    /// True if writes and deletes also have conditions.
     pub(crate) conditions: bool,
-    /// Whether writes come with short times to live, and time passes.
+    /// True if writes also have short times to live, and time passes.
     pub(crate) expiry: bool,
 }
 
 impl Workload {
-    /// Few keys, so that clients meet.
+    /// Few keys, so that clients use the same ones.
     const KEYS: [&'static str; 3] = ["one", "two", "three"];
 
     /// Ten clients that get, set and delete.
     pub(crate) const PLAIN: Self = Self { clients: 10, calls: 200, conditions: false, expiry: false };
 
-    /// And set and delete under conditions.
+    /// Adds conditions to sets and deletes.
     #[must_use]
     pub(crate) fn with_conditions(self) -> Self {
         Self { conditions: true, ..self }
     }
 
-    /// And set for a few milliseconds.
+    /// Adds times to live of a few milliseconds to sets.
     #[must_use]
     pub(crate) fn with_expiry(self) -> Self {
         Self { expiry: true, ..self }
     }
 }
 
-/// Lets clients work on these handles of one store, in turn, and fails unless each key's history is linearizable.
+/// Runs the clients on these handles of one store, assigned in turn. Fails unless the history of each key is
+/// linearizable.
 pub(crate) async fn linearizable(cx: &Context, handles: &[Recorder], workload: Workload) -> Verdict {
     let ticks = Arc::new(AtomicU64::new(0));
     let handles: Vec<Recorder> = handles.iter().cycle().take(workload.clients).cloned().collect();
@@ -79,7 +81,7 @@ struct Client {
     store: Recorder,
     ticks: Arc<AtomicU64>,
     rng: StdRng,
-    /// How many values it has written.
+    /// The number of values that it has written.
     written: usize,
     /// The entry of each key that it saw last.
     seen: HashMap<&'static str, (Value, Option<Version>)>,
@@ -87,8 +89,8 @@ struct Client {
 }
 
 impl Client {
-    /// How long a client waits after a call that failed.
-    const BREATH: Duration = Duration::from_millis(40);
+    /// Pause of a client after a failed call.
+    const RETRY_PAUSE: Duration = Duration::from_millis(40);
 
     async fn work(mut self, workload: Workload) -> Result<HashMap<&'static str, Vec<Operation>>, Failure> {
         for _ in 0..workload.calls {
@@ -97,7 +99,7 @@ impl Client {
             let call = self.choose(segment, workload);
             self.call(segment, call).await?;
             if workload.expiry && self.rng.random_bool(0.1) {
-                self.cx.pass(Duration::from_millis(self.rng.random_range(1..4))).await;
+                self.cx.advance(Duration::from_millis(self.rng.random_range(1..4))).await;
             } else {
                 tokio::task::yield_now().await;
             }
@@ -108,37 +110,38 @@ impl Client {
     fn choose(&mut self, segment: &'static str, workload: Workload) -> Call {
         let ttl =
             (workload.expiry && self.rng.random_bool(0.7)).then(|| Duration::from_millis(self.rng.random_range(1..10)));
-        let over = match self.rng.random_range(0..6) {
-            _ if !workload.conditions => Over::Anything,
-            0 => Over::Anything,
-            1 => Over::Nothing,
-            2 => Over::Something,
-            _ => self.seen.get(segment).map_or(Over::Nothing, |&(value, _)| Over::This(value)),
+        let condition = match self.rng.random_range(0..6) {
+            _ if !workload.conditions => Condition::Always,
+            0 => Condition::Always,
+            1 => Condition::Absent,
+            2 => Condition::Present,
+            _ => self.seen.get(segment).map_or(Condition::Absent, |&(value, _)| Condition::Value(value)),
         };
         match self.rng.random_range(0..10) {
             0..4 => Call::Get,
             4..9 => {
                 self.written += 1;
-                Call::Set { value: Value { client: self.name, number: self.written }, over, ttl }
+                Call::Set { value: Value { client: self.name, number: self.written }, condition, ttl }
             }
-            _ => Call::Delete { over },
+            _ => Call::Delete { condition },
         }
     }
 
-    /// Makes the call and writes it down; what certainly did not happen is left out.
+    /// Makes the call and records it. A call that certainly had no effect is not recorded.
     async fn call(&mut self, segment: &'static str, call: Call) -> Verdict {
         let key = key([segment]);
         let called = self.moment(Edge::Call);
         let answer = self.perform(segment, &key, call).await;
         let returned = match answer {
             Ok(answer) => Some((self.moment(Edge::Return), answer?)),
-            // A backend that is away answers every call so, and each write that may have happened stays open to the end.
+            // An unreachable backend fails every call like this, and each write that may have happened stays open to
+            // the end.
             Err(error) if error.maybe_applied() => {
-                self.cx.wait(Self::BREATH).await;
+                self.cx.wait(Self::RETRY_PAUSE).await;
                 None
             }
             Err(error) if error.is_retryable() => {
-                self.cx.wait(Self::BREATH).await;
+                self.cx.wait(Self::RETRY_PAUSE).await;
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -156,37 +159,37 @@ impl Client {
         Ok(match call {
             Call::Get => {
                 let entry = self.store.get(key).await?;
-                self.see(segment, entry.as_ref()).map(Answer::Found)
+                self.remember(segment, entry.as_ref()).map(Answer::Found)
             }
-            Call::Set { value, over, ttl } => {
+            Call::Set { value, condition, ttl } => {
                 let expiry = ttl.map_or(Expiry::Never, Expiry::After);
-                let options = SetOptions::default().with_when(self.when(segment, over)).with_expiry(expiry);
+                let options = SetOptions::default().with_when(self.when(segment, condition)).with_expiry(expiry);
                 match self.store.set(key, value.to_string().into(), &options).await? {
                     SetOutcome::Stored { version, .. } => {
                         self.seen.insert(segment, (value, version));
                         Ok(Answer::Stored)
                     }
-                    SetOutcome::Refused { current } => self.see(segment, current.as_ref()).map(Answer::Refused),
+                    SetOutcome::Refused { current } => self.remember(segment, current.as_ref()).map(Answer::Refused),
                 }
             }
-            Call::Delete { over } => {
-                let options = DeleteOptions::default().with_when(self.when(segment, over));
+            Call::Delete { condition } => {
+                let options = DeleteOptions::default().with_when(self.when(segment, condition));
                 match self.store.delete(key, &options).await? {
                     DeleteOutcome::Deleted { .. } => Ok(Answer::Deleted),
                     DeleteOutcome::Missing => Ok(Answer::Missing),
-                    DeleteOutcome::Refused { current } => self.see(segment, current.as_ref()).map(Answer::Refused),
+                    DeleteOutcome::Refused { current } => self.remember(segment, current.as_ref()).map(Answer::Refused),
                 }
             }
         })
     }
 
-    /// The condition as the store knows it: what was seen last, by version or by value, as chance has it.
-    fn when(&mut self, segment: &'static str, over: Over) -> When {
-        match over {
-            Over::Anything => When::Always,
-            Over::Nothing => When::Absent,
-            Over::Something => When::Present,
-            Over::This(value) => match self.seen.get(segment) {
+    /// The condition as the store takes it: the last seen entry, by version or by value at random.
+    fn when(&mut self, segment: &'static str, condition: Condition) -> When {
+        match condition {
+            Condition::Always => When::Always,
+            Condition::Absent => When::Absent,
+            Condition::Present => When::Present,
+            Condition::Value(value) => match self.seen.get(segment) {
                 Some(&(seen, Some(version)))
                     if seen == value && self.cx.has(Capability::Versions) && self.rng.random_bool(0.5) =>
                 {
@@ -197,18 +200,21 @@ impl Client {
         }
     }
 
-    /// Reads a value that some client wrote, and remembers it.
-    fn see(&mut self, segment: &'static str, entry: Option<&Entry>) -> Result<Option<Value>, Failure> {
+    /// Parses a value that some client wrote, and remembers it as seen.
+    fn remember(&mut self, segment: &'static str, entry: Option<&Entry>) -> Result<Option<Value>, Failure> {
         let Some(entry) = entry else { return Ok(None) };
         let value = std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse().ok());
-        let value: Value = value.ok_or_else(|| Failure::new(format!("nobody wrote {:?}", entry.value)))?;
+        let value: Value = value.ok_or_else(|| {
+            Failure::new(format!("the store returned the value {:?}, which no client wrote", entry.value))
+        })?;
         self.seen.insert(segment, (value, entry.version));
         Ok(Some(value))
     }
 
-    /// The tick is taken outside the call, and the clock outside the tick: both only widen what is concurrent.
+    /// A moment. Ticks are taken just outside the call and times just outside the ticks: both only make operations more
+    /// concurrent.
     fn moment(&self, edge: Edge) -> Moment {
-        // The tolerance of clause T-2 and the millisecond that deadlines are rounded up by.
+        // The tolerance of clause T-2, plus one millisecond because deadlines are rounded up.
         let slack = if self.cx.moves_clock() { Duration::ZERO } else { Duration::from_millis(6) };
         match edge {
             Edge::Call => {

@@ -1,4 +1,4 @@
-//! Histories that some order explains, and histories that none does.
+//! The checker accepts histories that some order explains, and rejects others.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::check::check;
-use super::model::{Answer, Call, Moment, Operation, Over, State, Value};
+use super::model::{Answer, Call, Condition, Moment, Operation, State, Value};
 
 fn moment(tick: u64) -> Moment {
     Moment { tick, time: SystemTime::UNIX_EPOCH + Duration::from_millis(tick) }
@@ -16,13 +16,13 @@ fn value(number: usize) -> Value {
     Value { client: 0, number }
 }
 
-/// A call between two ticks, which are milliseconds, too.
+/// A call between two ticks; ticks are also milliseconds.
 fn op(called: u64, returned: u64, call: Call, answer: Answer) -> Operation {
     Operation { client: 0, call, called: moment(called), returned: Some((moment(returned), answer)) }
 }
 
 fn set(called: u64, returned: u64, number: usize) -> Operation {
-    op(called, returned, Call::Set { value: value(number), over: Over::Anything, ttl: None }, Answer::Stored)
+    op(called, returned, Call::Set { value: value(number), condition: Condition::Always, ttl: None }, Answer::Stored)
 }
 
 fn get(called: u64, returned: u64, found: usize) -> Operation {
@@ -34,20 +34,20 @@ fn get_nothing(called: u64, returned: u64) -> Operation {
 }
 
 fn swap(called: u64, returned: u64, from: usize, to: usize, answer: Answer) -> Operation {
-    op(called, returned, Call::Set { value: value(to), over: Over::This(value(from)), ttl: None }, answer)
+    op(called, returned, Call::Set { value: value(to), condition: Condition::Value(value(from)), ttl: None }, answer)
 }
 
 fn create(called: u64, returned: u64, number: usize, answer: Answer) -> Operation {
-    op(called, returned, Call::Set { value: value(number), over: Over::Nothing, ttl: None }, answer)
+    op(called, returned, Call::Set { value: value(number), condition: Condition::Absent, ttl: None }, answer)
 }
 
 fn delete(called: u64, returned: u64, answer: Answer) -> Operation {
-    op(called, returned, Call::Delete { over: Over::Anything }, answer)
+    op(called, returned, Call::Delete { condition: Condition::Always }, answer)
 }
 
-fn lasting(called: u64, returned: u64, number: usize, millis: u64) -> Operation {
+fn set_with_ttl(called: u64, returned: u64, number: usize, millis: u64) -> Operation {
     let ttl = Some(Duration::from_millis(millis));
-    op(called, returned, Call::Set { value: value(number), over: Over::Anything, ttl }, Answer::Stored)
+    op(called, returned, Call::Set { value: value(number), condition: Condition::Always, ttl }, Answer::Stored)
 }
 
 fn without_return(operation: &Operation) -> Operation {
@@ -62,20 +62,20 @@ fn assert_good(history: &[Operation]) {
 }
 
 #[track_caller]
-fn assert_bad(history: &[Operation], culprit: &Operation) {
+fn assert_bad(history: &[Operation], unexplained: &Operation) {
     let text = check(history).unwrap_err().to_string();
     let marked: Vec<_> = text.lines().filter(|line| line.ends_with("<--")).collect();
     assert_eq!(marked.len(), 1, "{text}");
-    assert!(marked[0].contains(&culprit.call.to_string()), "{text}");
+    assert!(marked[0].contains(&unexplained.call.to_string()), "{text}");
 }
 
 #[test]
-fn one_after_the_other_is_good() {
+fn sequential_operations_are_good() {
     assert_good(&[get_nothing(0, 1), set(2, 3, 1), get(4, 5, 1), delete(6, 7, Answer::Deleted), get_nothing(8, 9)]);
 }
 
 #[test]
-fn operations_side_by_side_may_have_either_order() {
+fn concurrent_operations_may_have_either_order() {
     assert_good(&[set(0, 10, 1), set(1, 9, 2), get(11, 12, 1)]);
     assert_good(&[set(0, 10, 1), set(1, 9, 2), get(11, 12, 2)]);
     assert_good(&[set(0, 10, 1), get_nothing(1, 2), get(3, 4, 1)]);
@@ -119,7 +119,7 @@ fn two_creators_are_bad() {
 }
 
 #[test]
-fn a_refusal_must_tell_what_was_there() {
+fn a_refusal_must_return_the_current_value() {
     let wrong = swap(4, 5, 9, 3, Answer::Refused(Some(value(1))));
     assert_bad(&[set(0, 1, 1), set(2, 3, 2), wrong.clone()], &wrong);
     let unfounded = swap(2, 3, 1, 3, Answer::Refused(Some(value(1))));
@@ -134,17 +134,17 @@ fn one_entry_is_deleted_once() {
 }
 
 #[test]
-fn a_write_without_return_may_have_happened_or_not_or_happen_later() {
-    let unsure = without_return(&set(2, 0, 2));
-    assert_good(&[set(0, 1, 1), unsure.clone(), get(3, 4, 1), get(5, 6, 1)]);
-    assert_good(&[set(0, 1, 1), unsure.clone(), get(3, 4, 2)]);
-    assert_good(&[set(0, 1, 1), unsure.clone(), get(3, 4, 1), get(5, 6, 2)]);
+fn a_write_without_return_may_take_effect_now_later_or_never() {
+    let unanswered = without_return(&set(2, 0, 2));
+    assert_good(&[set(0, 1, 1), unanswered.clone(), get(3, 4, 1), get(5, 6, 1)]);
+    assert_good(&[set(0, 1, 1), unanswered.clone(), get(3, 4, 2)]);
+    assert_good(&[set(0, 1, 1), unanswered.clone(), get(3, 4, 1), get(5, 6, 2)]);
     let twice = get(9, 10, 2);
-    assert_bad(&[set(0, 1, 1), unsure, get(3, 4, 2), set(5, 6, 3), get(7, 8, 3), twice.clone()], &twice);
+    assert_bad(&[set(0, 1, 1), unanswered, get(3, 4, 2), set(5, 6, 3), get(7, 8, 3), twice.clone()], &twice);
 }
 
 #[test]
-fn many_writes_without_return_are_ordered_in_no_time() {
+fn many_writes_without_return_are_checked_fast() {
     let mut history: Vec<Operation> =
         (0..25_usize).map(|number| without_return(&set(number as u64, 0, number))).collect();
     history.extend((25..50).map(|tick| without_return(&delete(tick, 0, Answer::Deleted))));
@@ -153,14 +153,14 @@ fn many_writes_without_return_are_ordered_in_no_time() {
     history.push(get_nothing(64, 65));
     history.push(delete(66, 67, Answer::Deleted));
     assert_good(&history);
-    // Twenty-five sets put something there; one more delete finds nothing that was not deleted before.
+    // The delete above used one of the 25 sets, so no set is left to explain the last of these 25 deletes.
     history.extend((0..25).map(|number| delete(70 + 2 * number, 71 + 2 * number, Answer::Deleted)));
-    let culprit = history.last().unwrap().clone();
-    assert_bad(&history, &culprit);
+    let unexplained = history.last().unwrap().clone();
+    assert_bad(&history, &unexplained);
 }
 
 #[test]
-fn a_write_without_return_that_was_seen_is_no_other() {
+fn a_read_value_is_explained_only_by_its_own_write() {
     let lost = without_return(&set(1, 0, 1));
     let seen = without_return(&set(2, 0, 2));
     assert_good(&[lost.clone(), seen.clone(), get(3, 4, 2), get(5, 6, 2)]);
@@ -169,10 +169,10 @@ fn a_write_without_return_that_was_seen_is_no_other() {
 }
 
 #[test]
-fn an_entry_lives_for_its_time_and_no_longer() {
-    let history = [lasting(0, 4, 1, 10), get(8, 9, 1)];
+fn an_entry_is_live_until_its_deadline_only() {
+    let history = [set_with_ttl(0, 4, 1, 10), get(8, 9, 1)];
     assert_good(&history);
-    // It was written at some moment up to 4, so it is gone from some moment up to 14 on.
+    // The write took effect at some moment up to 4, so the entry expires at some moment up to 14.
     assert_good(&[history[0].clone(), get(11, 12, 1), get_nothing(13, 15)]);
     let (early, late) = (get_nothing(8, 9), get(15, 16, 1));
     assert_bad(&[history[0].clone(), early.clone()], &early);
@@ -182,24 +182,25 @@ fn an_entry_lives_for_its_time_and_no_longer() {
 }
 
 #[test]
-fn a_write_that_was_judged_before_the_deadline_may_take_effect_behind_it() {
-    let renewed =
-        |called| op(called, 16, Call::Set { value: value(2), over: Over::Something, ttl: None }, Answer::Stored);
-    assert_good(&[lasting(0, 1, 1, 10), renewed(9), get_nothing(12, 13), get(17, 18, 2)]);
+fn a_write_that_was_checked_before_the_deadline_may_take_effect_after_it() {
+    let renewed = |called| {
+        op(called, 16, Call::Set { value: value(2), condition: Condition::Present, ttl: None }, Answer::Stored)
+    };
+    assert_good(&[set_with_ttl(0, 1, 1, 10), renewed(9), get_nothing(12, 13), get(17, 18, 2)]);
     let late = renewed(14);
-    assert_bad(&[lasting(0, 1, 1, 10), get_nothing(12, 13), late.clone()], &late);
+    assert_bad(&[set_with_ttl(0, 1, 1, 10), get_nothing(12, 13), late.clone()], &late);
 }
 
 #[test]
-fn what_has_expired_can_be_created_and_not_be_deleted() {
-    let written = lasting(0, 1, 1, 5);
+fn an_expired_entry_can_be_created_but_not_deleted() {
+    let written = set_with_ttl(0, 1, 1, 5);
     assert_good(&[written.clone(), create(7, 8, 2, Answer::Stored), get(20, 21, 2)]);
     assert_good(&[written.clone(), delete(7, 8, Answer::Missing)]);
     let deleted = delete(7, 8, Answer::Deleted);
     assert_bad(&[written, deleted.clone()], &deleted);
 }
 
-/// Small histories by chance, against a search through every order of all operations.
+/// Compares the checker with a search through every order of all operations, on small random histories.
 #[test]
 fn the_checker_agrees_with_trying_every_order() {
     let mut rng = StdRng::seed_from_u64(7);
@@ -214,10 +215,11 @@ fn the_checker_agrees_with_trying_every_order() {
                 let known = Some(value(rng.random_range(0..count))).filter(|_| rng.random_bool(0.8));
                 let (call, answer) = match rng.random_range(0..4) {
                     0 => (Call::Get, Answer::Found(known)),
-                    1 => (Call::Delete { over: Over::Anything }, Answer::Deleted),
+                    1 => (Call::Delete { condition: Condition::Always }, Answer::Deleted),
                     _ => {
-                        let over = known.filter(|_| rng.random_bool(0.4)).map_or(Over::Anything, Over::This);
-                        (Call::Set { value: value(number), over, ttl: None }, Answer::Stored)
+                        let condition =
+                            known.filter(|_| rng.random_bool(0.4)).map_or(Condition::Always, Condition::Value);
+                        (Call::Set { value: value(number), condition, ttl: None }, Answer::Stored)
                     }
                 };
                 let operation = op(one.min(other), one.max(other), call, answer);
@@ -228,7 +230,7 @@ fn the_checker_agrees_with_trying_every_order() {
         assert_eq!(check(&history).is_ok(), expected, "{history:#?}");
         *(if expected { &mut good } else { &mut bad }) += 1;
     }
-    assert!(good > 200 && bad > 200, "{good} good and {bad} bad histories prove little");
+    assert!(good > 200 && bad > 200, "too few histories of one kind: {good} good and {bad} bad ones");
 }
 
 fn some_order_explains(history: &[Operation], placed: &mut [bool], state: State) -> bool {
@@ -236,7 +238,7 @@ fn some_order_explains(history: &[Operation], placed: &mut [bool], state: State)
         return true;
     }
     for next in 0..history.len() {
-        // Whatever returned before this one was called must be placed already.
+        // Every operation that returned before this call must be placed already.
         let is_free = !placed[next]
             && history.iter().zip(&*placed).all(|(other, placed)| {
                 *placed || other.returned.is_none_or(|(moment, _)| moment.tick > history[next].called.tick)
@@ -255,15 +257,15 @@ fn some_order_explains(history: &[Operation], placed: &mut [bool], state: State)
 
 #[test]
 fn a_violation_is_shown_as_a_timeline() {
-    let unsure = without_return(&Operation { client: 2, ..delete(3, 0, Answer::Deleted) });
+    let unanswered = without_return(&Operation { client: 2, ..delete(3, 0, Answer::Deleted) });
     let stale = Operation { client: 1, ..get(9, 12, 4) };
-    let violation = check(&[set(0, 5, 1), unsure, set(7, 8, 2), stale]).unwrap_err();
+    let violation = check(&[set(0, 5, 1), unanswered, set(7, 8, 2), stale]).unwrap_err();
     assert_eq!(
         violation.to_string(),
         "no order of the operations explains the marked answer
-  the answers before it leave the key with 0.2
+  the earlier answers leave the key with: 0.2
   |-|      client 0: set 0.1 -> stored
-   |-----… client 2: delete -> may have happened
+   |-----… client 2: delete -> no answer, may have happened
      ||    client 0: set 0.2 -> stored
        ||  client 1: get -> 0.4  <--
 "

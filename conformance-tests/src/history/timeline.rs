@@ -1,51 +1,51 @@
-//! A history that no order explains, for people.
+//! The timeline of a history that is not linearizable, for failure texts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::model::{Operation, State};
 
-/// How many operations are shown.
-const MOST: usize = 16;
+/// Operations that are shown.
+const MAX_OPERATIONS: usize = 16;
 
-/// Why a history is not linearizable: the first answer that nothing explains, and what led to it.
+/// The violation in a history that is not linearizable: the first unexplained answer, and the operations before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Violation {
-    /// The last operations up to it, itself included, in the order of their calls.
+    /// The last operations up to the unexplained one, which is included, in the order of their calls.
     shown: Vec<Operation>,
-    culprit: Operation,
-    /// What the answers before it leave the key with.
+    unexplained: Operation,
+    /// The values that the key may hold after the earlier answers.
     possible: BTreeSet<String>,
 }
 
 impl Violation {
     pub(crate) fn new(
         operations: &[Operation],
-        culprit: &Operation,
+        unexplained: &Operation,
         possible: impl IntoIterator<Item = State>,
     ) -> Self {
-        let end = culprit.returned.map_or(u64::MAX, |(moment, _)| moment.tick);
+        let end = unexplained.returned.map_or(u64::MAX, |(moment, _)| moment.tick);
         let mut shown: Vec<_> = operations.iter().filter(|operation| operation.called.tick <= end).cloned().collect();
-        // What returned last is nearest to the culprit, which is itself among them.
+        // The operations that returned last are the most relevant ones; the unexplained one is among them.
         shown.sort_by_key(|operation| operation.returned.map_or(u64::MAX, |(moment, _)| moment.tick).min(end + 1));
-        let before = shown.iter().position(|operation| operation == culprit).map_or(0, |place| place + 1);
-        shown.drain(..before.saturating_sub(MOST));
+        let before = shown.iter().position(|operation| operation == unexplained).map_or(0, |place| place + 1);
+        shown.drain(..before.saturating_sub(MAX_OPERATIONS));
         shown.sort_by_key(|operation| operation.called.tick);
         let possible = possible.into_iter().map(|state| match state {
             Some(live) => live.value.to_string(),
-            None => "nothing".to_owned(),
+            None => "no entry".to_owned(),
         });
-        Self { shown, culprit: culprit.clone(), possible: possible.collect() }
+        Self { shown, unexplained: unexplained.clone(), possible: possible.collect() }
     }
 }
 
-/// A line for each operation: from its call to its return, who, what, and the answer.
+/// One line per operation: the interval from call to return, the client, the call, and the answer.
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shown, culprit, possible } = self;
+        let Self { shown, unexplained, possible } = self;
         let possible: Vec<_> = possible.iter().map(String::as_str).collect();
         writeln!(f, "no order of the operations explains the marked answer")?;
-        writeln!(f, "  the answers before it leave the key with {}", possible.join(" or "))?;
+        writeln!(f, "  the earlier answers leave the key with: {}", possible.join(" or "))?;
         let ticks: BTreeSet<u64> = shown
             .iter()
             .flat_map(|operation| [Some(operation.called.tick), operation.returned.map(|(moment, _)| moment.tick)])
@@ -63,9 +63,9 @@ impl fmt::Display for Violation {
             write!(f, "  {bar:width$} client {}: {} -> ", operation.client, operation.call, width = columns.len() + 1)?;
             match operation.returned {
                 Some((_, answer)) => write!(f, "{answer}")?,
-                None => f.write_str("may have happened")?,
+                None => f.write_str("no answer, may have happened")?,
             }
-            writeln!(f, "{}", if operation == culprit { "  <--" } else { "" })?;
+            writeln!(f, "{}", if operation == unexplained { "  <--" } else { "" })?;
         }
         Ok(())
     }

@@ -1,14 +1,14 @@
-//! The matrix of stores and what they keep, as Markdown.
+//! The matrix of stores and their levels and capabilities, as Markdown.
 
 use kv_core::{Capabilities, Capability, Durability, List, Reach, Transactions};
 
 use super::{Counts, Report};
 use crate::case::Level;
 
-/// A table with a column for each store: its levels, with the number of cases that it passes, and what it declares.
+/// A table with a column per store: the number of cases that it passed in each level, and its declared capabilities.
 ///
-/// A level is `—` where the store has none of it, `n` where all its cases passed, `n of m` where some were skipped, and
-/// `**n failed**` where the store breaks it.
+/// A level is `—` if the store has none of it, `n` if all its cases passed, `n of m` if some were skipped, and `**n
+/// failed**` if some failed.
 pub fn matrix(reports: &[Report]) -> String {
     let mut table = row("", reports.iter().map(|report| format!("`{}`", report.store)));
     table.push_str(&row("---", reports.iter().map(|_| ":---:".to_owned())));
@@ -21,10 +21,10 @@ pub fn matrix(reports: &[Report]) -> String {
     table
 }
 
-/// Tells one thing that a store declares.
+/// Formats one capability of a store.
 type Show = fn(&Capabilities) -> String;
 
-/// What stores declare beside the levels.
+/// The capabilities in the table, below the levels.
 const DECLARED: &[(&str, Show)] = &[
     ("list", |store| {
         match store.list {

@@ -1,4 +1,4 @@
-//! What came of a run.
+//! The report of a run.
 
 mod markdown;
 mod text;
@@ -12,70 +12,70 @@ use serde::Serialize;
 pub use self::markdown::matrix;
 use crate::case::{Case, Level};
 
-/// What came of all cases against one store.
+/// The results of all cases on one store.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Report {
     /// The name of the store.
     pub store: String,
-    /// What the store declares.
+    /// The capabilities that the store declares.
     #[serde(skip)]
     pub capabilities: Capabilities,
-    /// The seed of what was done at random.
+    /// The seed of the random choices.
     pub seed: u64,
     /// Every case that applies, in the order of the table.
     pub cases: Vec<CaseReport>,
 }
 
-/// What came of one case.
+/// The result of one case.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct CaseReport {
     /// The name of the case.
     pub id: &'static str,
-    /// The part of the contract that it belongs to.
+    /// The level of the clause.
     #[serde(serialize_with = "level_name")]
     pub level: Level,
     /// The clause that it proves.
     pub clause: &'static str,
-    /// What must hold.
+    /// The rule that must hold.
     pub rule: &'static str,
-    /// What came of it.
+    /// The outcome.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// How long it took, in seconds.
+    /// The duration, in seconds.
     #[serde(serialize_with = "seconds")]
     pub duration: Duration,
 }
 
-/// What came of one case.
+/// The outcome of one case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Outcome {
     /// The clause holds.
     Passed,
-    /// It was not run.
+    /// The case was not run.
     Skipped {
-        /// What is missing.
+        /// The missing requirement.
         reason: String,
     },
     /// The clause is broken.
     Failed {
-        /// The whole story.
+        /// The full text of the failure.
         text: String,
     },
 }
 
-/// How many cases ended how.
+/// The numbers of cases by outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Counts {
-    /// The clause holds.
+    /// Cases whose clause holds.
     pub passed: usize,
-    /// Not run for want of a capability or a hook.
+    /// Cases that were not run, because a capability or a hook is missing.
     pub skipped: usize,
-    /// The clause is broken.
+    /// Cases whose clause is broken.
     pub failed: usize,
 }
 
@@ -84,13 +84,13 @@ impl Report {
         Self { store, capabilities, seed, cases }
     }
 
-    /// Whether at least one case ran and none failed.
+    /// True if at least one case ran and none failed.
     pub fn is_green(&self) -> bool {
         let Counts { passed, failed, skipped: _ } = self.counts(None);
         failed == 0 && passed > 0
     }
 
-    /// How many cases ended how: of one level, or of all.
+    /// The numbers of cases by outcome, of one level or of all.
     pub fn counts(&self, level: Option<Level>) -> Counts {
         let mut counts = Counts::default();
         for case in self.cases.iter().filter(|case| level.is_none_or(|level| case.level == level)) {
@@ -103,12 +103,12 @@ impl Report {
         counts
     }
 
-    /// The cases that failed.
+    /// The reports of the cases that failed.
     pub fn failures(&self) -> impl Iterator<Item = &CaseReport> {
         self.cases.iter().filter(|case| matches!(case.outcome, Outcome::Failed { .. }))
     }
 
-    /// What several cases failed with alike, and how many: most often one mistake, and not so many.
+    /// The failures that several cases share, and the number of cases: often they have one cause.
     pub fn headlines(&self) -> Vec<(String, usize)> {
         headlines(self.failures().filter_map(|case| match &case.outcome {
             Outcome::Failed { text } => Some(text.as_str()),
@@ -116,8 +116,8 @@ impl Report {
         }))
     }
 
-    /// The whole report as JSON: `store`, `seed`, and `cases` with `id`, `level`, `clause`, `rule`, `outcome`, `duration`
-    /// in seconds and, where there is one, `reason` or `text`.
+    /// The whole report as JSON: `store`, `seed`, and `cases` with `id`, `level`, `clause`, `rule`, `outcome`,
+    /// `duration` in seconds and, if there is one, `reason` or `text`.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
@@ -130,15 +130,16 @@ impl CaseReport {
     }
 }
 
-/// What several of these failures say in their first line behind the name of the case, the head of it, most often first.
+/// The start of the first line after the name of the case, if several of these failures share it, the most frequent
+/// first.
 pub(crate) fn headlines<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<(String, usize)> {
-    const MOST: usize = 200;
+    const MAX_CHARACTERS: usize = 200;
     let mut counted: BTreeMap<&str, usize> = BTreeMap::new();
     for text in texts {
         let first = text.lines().next().unwrap_or_default();
         *counted.entry(first.split_once(": ").map_or(first, |(_, headline)| headline)).or_default() += 1;
     }
-    let short = |text: &str| match text.char_indices().nth(MOST) {
+    let short = |text: &str| match text.char_indices().nth(MAX_CHARACTERS) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     };
@@ -148,7 +149,7 @@ pub(crate) fn headlines<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<(String
     several
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn level_name<S: serde::Serializer>(level: &Level, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(level)
 }

@@ -1,4 +1,4 @@
-//! A report for people.
+//! The text form of a report.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use super::{CaseReport, Counts, Outcome, Report};
 use crate::case::Level;
 
-/// `ok`, `skip` or `FAIL`, with the name of the case and what is to be said.
+/// `ok`, `skip` or `FAIL`, with the name of the case and the duration, the reason or the failure.
 impl fmt::Display for CaseReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
@@ -17,14 +17,14 @@ impl fmt::Display for CaseReport {
     }
 }
 
-/// The failures, what several of them say alike, the reasons of skips, a line for each level, and one for all.
+/// The failures, those that several cases share, the reasons of skipped cases, a line per level, and the total.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for failure in self.failures() {
             writeln!(f, "{failure}\n")?;
         }
         for (headline, cases) in self.headlines() {
-            writeln!(f, "{cases} cases say: {headline}")?;
+            writeln!(f, "{cases} cases failed with: {headline}")?;
         }
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         for case in &self.cases {

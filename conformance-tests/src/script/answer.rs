@@ -1,67 +1,78 @@
-//! What a step comes to, in words that are the same on every store.
+//! The answer to a step, in terms that are the same on every store.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use bytes::Bytes;
 
-use super::step::Name;
+use super::step::KeyIndex;
 
-/// A version, by the order in which the script came to see it.
+/// A version, numbered by the order in which the script first saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Nth(pub(super) usize);
+pub(super) struct VersionNumber(pub(super) usize);
 
-/// When an entry ends.
+/// The deadline of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Until {
+pub(super) enum Deadline {
     Never,
-    /// So many milliseconds after the script began.
+    /// Milliseconds after the script began.
     At(u64),
-    /// At some time that a store without a clock of the script's own decides.
-    Sometime,
-    Unknown,
+    /// A deadline that is not compared, because the script does not set the clock.
+    AtUnknownTime,
+    /// The store does not show deadlines.
+    NotShown,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shown {
+pub(super) struct SeenEntry {
     pub(super) value: Bytes,
-    pub(super) version: Option<Nth>,
-    pub(super) until: Until,
+    pub(super) version: Option<VersionNumber>,
+    pub(super) deadline: Deadline,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    Entry(Option<Shown>),
+    Entry(Option<SeenEntry>),
     Found(bool),
-    Stored { version: Option<Nth>, previous: Option<Shown> },
-    Refused { current: Option<Shown> },
-    Deleted { previous: Option<Shown> },
+    Stored { version: Option<VersionNumber>, previous: Option<SeenEntry> },
+    Refused { current: Option<SeenEntry> },
+    Deleted { previous: Option<SeenEntry> },
     Missing,
     Each(Vec<Self>),
-    Items(Vec<(Option<Name>, Option<Shown>)>),
+    Items(Vec<(Option<KeyIndex>, Option<SeenEntry>)>),
     Cleared(u64),
     Sum(i64),
-    Committed(Vec<Option<Nth>>),
+    Committed(Vec<Option<VersionNumber>>),
     RefusedAt(usize),
     Failed(String),
     Done,
 }
 
-/// Numbers versions as they come to be seen.
-#[derive(Debug)]
-pub(super) struct Sightings<V> {
-    seen: HashMap<V, Nth>,
+/// A step on which a store and the model, or two stores, answer differently.
+pub(super) struct Mismatch {
+    /// The index of the step.
+    pub(super) at: usize,
+    /// The answer of the model, or of the first store.
+    pub(super) expected: String,
+    /// The answer of the store.
+    pub(super) found: String,
 }
 
-impl<V> Default for Sightings<V> {
+/// Numbers versions in the order in which they are first seen.
+#[derive(Debug)]
+pub(super) struct VersionNumbers<V> {
+    seen: HashMap<V, VersionNumber>,
+}
+
+impl<V> Default for VersionNumbers<V> {
     fn default() -> Self {
         Self { seen: HashMap::new() }
     }
 }
 
-impl<V: Eq + Hash> Sightings<V> {
-    pub(super) fn number(&mut self, version: V) -> Nth {
-        let next = Nth(self.seen.len());
+impl<V: Eq + Hash> VersionNumbers<V> {
+    pub(super) fn number(&mut self, version: V) -> VersionNumber {
+        let next = VersionNumber(self.seen.len());
         *self.seen.entry(version).or_insert(next)
     }
 }

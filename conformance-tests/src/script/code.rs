@@ -1,43 +1,43 @@
-//! A script as the Rust code of a test, to be pasted beside a store.
+//! A script as the Rust code of a test.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::search::Parting;
-use super::step::{Change, Guard, Life, Listing, Name, Step, Write};
+use super::answer::Mismatch;
+use super::step::{Change, Condition, KeyIndex, Lifetime, Listing, Step, Write};
 
-/// A test that plays the script. Its last step is the one that came out wrong.
-pub(super) fn test(script: &[Step], parting: &Parting) -> String {
-    let named: BTreeSet<Name> = script.iter().flat_map(guards).filter_map(version_of).collect();
+/// A test that runs the script. Its last step is the one with the wrong answer.
+pub(super) fn test_code(script: &[Step], mismatch: &Mismatch) -> String {
+    let seen_keys: BTreeSet<KeyIndex> = script.iter().flat_map(conditions).filter_map(version_of).collect();
     let mut lines = vec![
         "#[tokio::test]".to_owned(),
         "async fn it_keeps_the_contract() {".to_owned(),
         "    let clock = ManualClock::new();".to_owned(),
-        "    let store = open_mine_on(&clock).await;".to_owned(),
+        "    let store = open_store(&clock).await; // your store, with this clock".to_owned(),
         "    let k = |segments: &[&str]| Key::new(segments).unwrap();".to_owned(),
     ];
-    if script.iter().flat_map(lives).any(|life| matches!(life, Life::Until(_))) {
+    if script.iter().flat_map(lifetimes).any(|lifetime| matches!(lifetime, Lifetime::Until(_))) {
         lines.push("    let start = clock.now();".to_owned());
     }
-    for name in &named {
+    for name in &seen_keys {
         lines.push(format!("    let mut {} = Version::from([0; 16]);", variable(*name)));
     }
     let last = script.len().saturating_sub(1);
     for (at, step) in script.iter().enumerate() {
         let call = call(step);
-        if matches!(step, Step::Pass(_)) {
+        if matches!(step, Step::Advance(_)) {
             lines.push(format!("    {call};"));
             continue;
         }
         if at == last {
-            lines.push(format!("    // should come to {}", parting.expected));
-            lines.push(format!("    // and came to    {}", parting.found));
+            lines.push(format!("    // expected: {}", mismatch.expected));
+            lines.push(format!("    // found:    {}", mismatch.found));
             lines.push(format!("    dbg!(store.{call}.await);"));
             continue;
         }
         lines.push(format!("    let _ = store.{call}.await;"));
-        for name in named.iter().filter(|name| shows(step, **name)) {
-            let (variable, key) = (variable(*name), key(*name));
+        for name in seen_keys.iter().filter(|name| may_show_version(step, **name)) {
+            let (variable, key) = (variable(*name), key_ref(*name));
             lines.push(format!(
                 "    if let Some(entry) = store.get({key}).await.unwrap() {{ {variable} = entry.version.unwrap(); }}"
             ));
@@ -47,37 +47,37 @@ pub(super) fn test(script: &[Step], parting: &Parting) -> String {
     lines.join("\n")
 }
 
-/// The variable that has the version which was last seen of the key.
-fn variable(Name(place): Name) -> String {
+/// The variable that holds the last seen version of the key.
+fn variable(KeyIndex(place): KeyIndex) -> String {
     format!("seen_{place}")
 }
 
-fn version_of(guard: Guard) -> Option<Name> {
-    match guard {
-        Guard::SeenOf(name) => Some(name),
+fn version_of(condition: Condition) -> Option<KeyIndex> {
+    match condition {
+        Condition::SeenVersion(name) => Some(name),
         _ => None,
     }
 }
 
-fn guards(step: &Step) -> Vec<Guard> {
+fn conditions(step: &Step) -> Vec<Condition> {
     match step {
-        Step::Set(write) => vec![write.guard],
-        Step::SetMany(writes) => writes.iter().map(|write| write.guard).collect(),
-        Step::Delete { guard, .. } => vec![*guard],
-        Step::Commit { checks, .. } => checks.iter().map(|(_, guard)| *guard).collect(),
+        Step::Set(write) => vec![write.condition],
+        Step::SetMany(writes) => writes.iter().map(|write| write.condition).collect(),
+        Step::Delete { condition, .. } => vec![*condition],
+        Step::Commit { checks, .. } => checks.iter().map(|(_, condition)| *condition).collect(),
         _ => Vec::new(),
     }
 }
 
-fn lives(step: &Step) -> Vec<Life> {
+fn lifetimes(step: &Step) -> Vec<Lifetime> {
     match step {
-        Step::Set(write) => vec![write.life],
-        Step::SetMany(writes) => writes.iter().map(|write| write.life).collect(),
-        Step::Touch(_, life) | Step::Increment { life, .. } => vec![*life],
+        Step::Set(write) => vec![write.lifetime],
+        Step::SetMany(writes) => writes.iter().map(|write| write.lifetime).collect(),
+        Step::Touch(_, lifetime) | Step::Increment { lifetime, .. } => vec![*lifetime],
         Step::Commit { changes, .. } => changes
             .iter()
             .filter_map(|change| match change {
-                Change::Set(_, _, life) => Some(*life),
+                Change::Set(_, _, lifetime) => Some(*lifetime),
                 Change::Delete(_) => None,
             })
             .collect(),
@@ -85,8 +85,8 @@ fn lives(step: &Step) -> Vec<Life> {
     }
 }
 
-/// Whether the answer to the step may show a version of the key.
-fn shows(step: &Step, name: Name) -> bool {
+/// True if the answer to the step may show a version of the key.
+fn may_show_version(step: &Step, name: KeyIndex) -> bool {
     match step {
         Step::Get(key) | Step::Delete { key, .. } => *key == name,
         Step::Set(write) => write.key == name,
@@ -96,107 +96,124 @@ fn shows(step: &Step, name: Name) -> bool {
         Step::Commit { changes, .. } => {
             changes.iter().any(|change| matches!(change, Change::Set(key, ..) if *key == name))
         }
-        Step::Contains(_) | Step::Clear(_) | Step::Touch(..) | Step::Increment { .. } | Step::Pass(_) | Step::Sweep => {
-            false
-        }
+        Step::Contains(_)
+        | Step::Clear(_)
+        | Step::Touch(..)
+        | Step::Increment { .. }
+        | Step::Advance(_)
+        | Step::Sweep => false,
     }
 }
 
-/// The call, without the store in front of it.
-fn call(step: &Step) -> String {
+/// The call, without the store in front.
+pub(super) fn call(step: &Step) -> String {
     match step {
-        Step::Get(name) => format!("get({})", key(*name)),
-        Step::Contains(name) => format!("contains({})", key(*name)),
-        Step::Set(write) => format!("set({}, {:?}.into(), &{})", key(write.key), write.value.text(), options(write)),
-        Step::Delete { key: name, guard, previous } => {
-            format!("delete({}, &DeleteOptions::default(){}{})", key(*name), when(*guard), asks(*previous))
+        Step::Get(name) => format!("get({})", key_ref(*name)),
+        Step::Contains(name) => format!("contains({})", key_ref(*name)),
+        Step::Set(write) => {
+            format!("set({}, {:?}.into(), &{})", key_ref(write.key), write.value.text(), options(write))
+        }
+        Step::Delete { key: name, condition, previous } => {
+            format!(
+                "delete({}, &DeleteOptions::default(){}{})",
+                key_ref(*name),
+                when_option(*condition),
+                previous_option(*previous)
+            )
         }
         Step::GetMany(names) => format!("get_many(&[{}])", keys(names)),
         Step::DeleteMany(names) => format!("delete_many(&[{}])", keys(names)),
         Step::SetMany(writes) => {
             let items = writes.iter().map(|write| {
-                format!("SetItem::new({}, {:?}).with_options({})", owned(write.key), write.value.text(), options(write))
+                format!(
+                    "SetItem::new({}, {:?}).with_options({})",
+                    key_code(write.key),
+                    write.value.text(),
+                    options(write)
+                )
             });
             format!("set_many(&[{}])", items.collect::<Vec<_>>().join(", "))
         }
         Step::List(listing) => format!("list(&{})", query(listing)),
         Step::Clear(name) => format!("clear(&{})", prefix(*name)),
-        Step::Touch(name, life) => format!("touch({}, New{})", key(*name), expiry(kept(*life))),
-        Step::Increment { key: name, by, life } => {
-            let options = format!("IncrementOptions::default().with_expiry({})", expiry(kept(*life)));
-            format!("increment({}, {by}, &{options})", key(*name))
+        Step::Touch(name, lifetime) => format!("touch({}, New{})", key_ref(*name), expiry(without_keep(*lifetime))),
+        Step::Increment { key: name, by, lifetime } => {
+            let options = format!("IncrementOptions::default().with_expiry({})", expiry(without_keep(*lifetime)));
+            format!("increment({}, {by}, &{options})", key_ref(*name))
         }
         Step::Commit { checks, changes } => {
-            let checks = checks.iter().map(|(name, guard)| format!(".check({}, {})", owned(*name), condition(*guard)));
+            let checks = checks
+                .iter()
+                .map(|(name, condition)| format!(".check({}, {})", key_code(*name), condition_code(*condition)));
             let changes = changes.iter().map(|change| match change {
-                Change::Set(name, value, life) => {
-                    format!(".set({}, {:?}, {})", owned(*name), value.text(), expiry(*life))
+                Change::Set(name, value, lifetime) => {
+                    format!(".set({}, {:?}, {})", key_code(*name), value.text(), expiry(*lifetime))
                 }
-                Change::Delete(name) => format!(".delete({})", owned(*name)),
+                Change::Delete(name) => format!(".delete({})", key_code(*name)),
             });
             format!("commit(&Transaction::new(){})", checks.chain(changes).collect::<String>())
         }
-        Step::Pass(millis) => format!("clock.advance(Duration::from_millis({millis}))"),
+        Step::Advance(millis) => format!("clock.advance(Duration::from_millis({millis}))"),
         Step::Sweep => "sweep()".to_owned(),
     }
 }
 
-fn owned(name: Name) -> String {
+fn key_code(name: KeyIndex) -> String {
     format!("k(&{:?})", name.segments())
 }
 
-fn key(name: Name) -> String {
-    format!("&{}", owned(name))
+fn key_ref(name: KeyIndex) -> String {
+    format!("&{}", key_code(name))
 }
 
-fn keys(names: &[Name]) -> String {
-    names.iter().map(|name| owned(*name)).collect::<Vec<_>>().join(", ")
+fn keys(names: &[KeyIndex]) -> String {
+    names.iter().map(|name| key_code(*name)).collect::<Vec<_>>().join(", ")
 }
 
-fn prefix(name: Option<Name>) -> String {
-    name.map_or("KeyPrefix::ALL".to_owned(), |name| format!("KeyPrefix::from({})", owned(name)))
+fn prefix(name: Option<KeyIndex>) -> String {
+    name.map_or("KeyPrefix::ALL".to_owned(), |name| format!("KeyPrefix::from({})", key_code(name)))
 }
 
 fn options(write: &Write) -> String {
-    let expiry = match write.life {
-        Life::Never => String::new(),
-        life => format!(".with_expiry({})", expiry(life)),
+    let expiry = match write.lifetime {
+        Lifetime::Never => String::new(),
+        lifetime => format!(".with_expiry({})", expiry(lifetime)),
     };
-    format!("SetOptions::default(){expiry}{}{}", when(write.guard), asks(write.previous))
+    format!("SetOptions::default(){expiry}{}{}", when_option(write.condition), previous_option(write.previous))
 }
 
-fn asks(previous: bool) -> &'static str {
+fn previous_option(previous: bool) -> &'static str {
     if previous { ".with_previous()" } else { "" }
 }
 
-fn when(guard: Guard) -> String {
-    match guard {
-        Guard::Always => String::new(),
-        guard => format!(".with_when({})", condition(guard)),
+fn when_option(condition: Condition) -> String {
+    match condition {
+        Condition::Always => String::new(),
+        condition => format!(".with_when({})", condition_code(condition)),
     }
 }
 
-fn condition(guard: Guard) -> String {
-    match guard {
-        Guard::Always => "When::Always".to_owned(),
-        Guard::Absent => "When::Absent".to_owned(),
-        Guard::Present => "When::Present".to_owned(),
-        Guard::Value(value) => format!("When::Value({:?}.into())", value.text()),
-        Guard::SeenOf(name) => format!("When::Version({})", variable(name)),
+fn condition_code(condition: Condition) -> String {
+    match condition {
+        Condition::Always => "When::Always".to_owned(),
+        Condition::Absent => "When::Absent".to_owned(),
+        Condition::Present => "When::Present".to_owned(),
+        Condition::Value(value) => format!("When::Value({:?}.into())", value.text()),
+        Condition::SeenVersion(name) => format!("When::Version({})", variable(name)),
     }
 }
 
-/// What has no deadline to keep lives for ever.
-fn kept(life: Life) -> Life {
-    if life == Life::Keep { Life::Never } else { life }
+/// `Keep` as `Never`, for calls that have no deadline to keep.
+fn without_keep(lifetime: Lifetime) -> Lifetime {
+    if lifetime == Lifetime::Keep { Lifetime::Never } else { lifetime }
 }
 
-fn expiry(life: Life) -> String {
-    match life {
-        Life::Never => "Expiry::Never".to_owned(),
-        Life::Keep => "Expiry::Keep".to_owned(),
-        Life::After(millis) => format!("Expiry::After(Duration::from_millis({millis}))"),
-        Life::Until(millis) => format!("Expiry::At(start + Duration::from_millis({millis}))"),
+fn expiry(lifetime: Lifetime) -> String {
+    match lifetime {
+        Lifetime::Never => "Expiry::Never".to_owned(),
+        Lifetime::Keep => "Expiry::Keep".to_owned(),
+        Lifetime::After(millis) => format!("Expiry::After(Duration::from_millis({millis}))"),
+        Lifetime::Until(millis) => format!("Expiry::At(start + Duration::from_millis({millis}))"),
     }
 }
 
@@ -205,7 +222,7 @@ fn query(listing: &Listing) -> String {
     let mut query = format!("ListQuery::new({})", prefix(*name));
     let bounds = [("with_after", after), ("with_before", before)];
     for (with, name) in bounds.into_iter().filter_map(|(with, name)| Some((with, (*name)?))) {
-        let _ = write!(query, ".{with}({})", owned(name));
+        let _ = write!(query, ".{with}({})", key_code(name));
     }
     if let Some(limit) = limit {
         let _ = write!(query, ".with_limit({limit})");

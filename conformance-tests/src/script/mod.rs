@@ -1,14 +1,14 @@
-//! Scripts of random steps, run on a store and on a model beside it, and shrunk where they part.
+//! Scripts of random steps: run on a store and on a model of the contract, and shortened if the answers differ.
 
 mod answer;
 mod code;
 mod compare;
-mod menu;
 mod model;
-mod play;
+mod runner;
 mod search;
 mod step;
+mod step_kinds;
 
 pub(crate) use self::compare::compare;
-pub(crate) use self::menu::Menu;
 pub(crate) use self::search::search;
+pub(crate) use self::step_kinds::StepKinds;

@@ -1,32 +1,32 @@
-//! The store as the contract describes it, in as few words as it takes: a map, and a number for the time.
+//! A minimal model of the contract: a map of entries and a number for the time.
 
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use kv_core::{Capabilities, KeyPrefix};
 
-use super::answer::{Answer, Nth, Shown, Sightings, Until};
-use super::step::{Change, Guard, KEYS, Life, Listing, Name, Step, Write};
+use super::answer::{Answer, Deadline, SeenEntry, VersionNumber, VersionNumbers};
+use super::step::{Change, Condition, KEYS, KeyIndex, Lifetime, Listing, Step, Write};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Held {
+struct StoredEntry {
     value: Bytes,
-    /// In milliseconds since the script began; from then on it is absent.
-    ends: Option<u64>,
+    /// Milliseconds after the script began. The entry is absent from then on.
+    expires_at: Option<u64>,
     version: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Model {
     capabilities: Capabilities,
-    /// Whether deadlines can be told to the millisecond.
+    /// True if deadlines are compared to the millisecond.
     is_exact: bool,
     now: u64,
-    entries: HashMap<Name, Held>,
+    entries: HashMap<KeyIndex, StoredEntry>,
     writes: u64,
-    /// The version that the script saw last of each key.
-    seen: HashMap<Name, u64>,
-    sightings: Sightings<u64>,
+    /// The version of each key that the script saw last.
+    seen: HashMap<KeyIndex, u64>,
+    version_numbers: VersionNumbers<u64>,
 }
 
 impl Model {
@@ -38,7 +38,7 @@ impl Model {
             entries: HashMap::new(),
             writes: 0,
             seen: HashMap::new(),
-            sightings: Sightings::default(),
+            version_numbers: VersionNumbers::default(),
         }
     }
 
@@ -47,31 +47,31 @@ impl Model {
             Step::Get(key) => self.get(*key),
             Step::Contains(key) => Answer::Found(self.live(*key).is_some()),
             Step::Set(write) => {
-                let seen = self.seen_of(write.guard);
+                let seen = self.seen_of(write.condition);
                 self.set(write, seen)
             }
-            Step::Delete { key, guard, previous } => self.delete(*key, *guard, *previous),
+            Step::Delete { key, condition, previous } => self.delete(*key, *condition, *previous),
             Step::GetMany(keys) => Answer::Each(keys.iter().map(|key| self.get(*key)).collect()),
             Step::SetMany(writes) => {
-                // Conditions are named before the batch begins.
-                let seen: Vec<_> = writes.iter().map(|write| self.seen_of(write.guard)).collect();
+                // Conditions refer to the versions from before the batch.
+                let seen: Vec<_> = writes.iter().map(|write| self.seen_of(write.condition)).collect();
                 Answer::Each(writes.iter().zip(seen).map(|(write, seen)| self.set(write, seen)).collect())
             }
             Step::DeleteMany(keys) => {
-                Answer::Each(keys.iter().map(|key| self.delete(*key, Guard::Always, false)).collect())
+                Answer::Each(keys.iter().map(|key| self.delete(*key, Condition::Always, false)).collect())
             }
             Step::List(listing) => self.list(listing),
             Step::Clear(prefix) => {
-                let covered: Vec<Name> = self.in_order().into_iter().filter(|key| covers(*prefix, *key)).collect();
+                let covered: Vec<KeyIndex> = self.in_order().into_iter().filter(|key| covers(*prefix, *key)).collect();
                 for key in &covered {
                     self.entries.remove(key);
                 }
                 Answer::Cleared(covered.len() as u64)
             }
-            Step::Touch(key, life) => self.touch(*key, *life),
-            Step::Increment { key, by, life } => self.increment(*key, *by, *life),
+            Step::Touch(key, lifetime) => self.touch(*key, *lifetime),
+            Step::Increment { key, by, lifetime } => self.increment(*key, *by, *lifetime),
             Step::Commit { checks, changes } => self.commit(checks, changes),
-            Step::Pass(millis) => {
+            Step::Advance(millis) => {
                 self.now += millis;
                 Answer::Done
             }
@@ -79,128 +79,133 @@ impl Model {
         }
     }
 
-    fn live(&self, key: Name) -> Option<&Held> {
-        self.entries.get(&key).filter(|held| held.ends.is_none_or(|ends| ends > self.now))
+    fn live(&self, key: KeyIndex) -> Option<&StoredEntry> {
+        self.entries.get(&key).filter(|stored| stored.expires_at.is_none_or(|expires_at| expires_at > self.now))
     }
 
-    fn get(&mut self, key: Name) -> Answer {
+    fn get(&mut self, key: KeyIndex) -> Answer {
         Answer::Entry(self.show(key))
     }
 
-    /// The live entry as the script sees it, and remembers its version.
-    fn show(&mut self, key: Name) -> Option<Shown> {
-        let held = self.live(key)?.clone();
-        self.seen.insert(key, held.version);
-        Some(self.shown(&held))
+    /// Returns the live entry as the script sees it, and remembers its version as seen.
+    fn show(&mut self, key: KeyIndex) -> Option<SeenEntry> {
+        let stored = self.live(key)?.clone();
+        self.seen.insert(key, stored.version);
+        Some(self.shown(&stored))
     }
 
-    fn shown(&mut self, held: &Held) -> Shown {
-        let until = match held.ends {
-            _ if !self.capabilities.deadlines => Until::Unknown,
-            None => Until::Never,
-            Some(ends) if self.is_exact => Until::At(ends),
-            Some(_) => Until::Sometime,
+    fn shown(&mut self, stored: &StoredEntry) -> SeenEntry {
+        let deadline = match stored.expires_at {
+            _ if !self.capabilities.deadlines => Deadline::NotShown,
+            None => Deadline::Never,
+            Some(expires_at) if self.is_exact => Deadline::At(expires_at),
+            Some(_) => Deadline::AtUnknownTime,
         };
-        Shown { value: held.value.clone(), version: self.sight(held.version), until }
+        SeenEntry { value: stored.value.clone(), version: self.version_number(stored.version), deadline }
     }
 
-    fn sight(&mut self, version: u64) -> Option<Nth> {
-        self.capabilities.versions.then(|| self.sightings.number(version))
+    fn version_number(&mut self, version: u64) -> Option<VersionNumber> {
+        self.capabilities.versions.then(|| self.version_numbers.number(version))
     }
 
-    /// The version that the condition names, where it names one that was seen.
-    fn seen_of(&self, guard: Guard) -> Option<u64> {
-        match guard {
-            Guard::SeenOf(name) => self.seen.get(&name).copied(),
+    /// The version that the condition refers to, if it refers to one that was seen.
+    fn seen_of(&self, condition: Condition) -> Option<u64> {
+        match condition {
+            Condition::SeenVersion(name) => self.seen.get(&name).copied(),
             _ => None,
         }
     }
 
-    fn holds(&self, key: Name, guard: Guard, seen: Option<u64>) -> bool {
+    fn holds(&self, key: KeyIndex, condition: Condition, seen: Option<u64>) -> bool {
         let live = self.live(key);
-        match guard {
-            Guard::Always => true,
-            Guard::Absent => live.is_none(),
-            Guard::Present => live.is_some(),
-            Guard::Value(value) => live.is_some_and(|held| held.value == value.text()),
-            Guard::SeenOf(_) => live.is_some_and(|held| seen == Some(held.version)),
+        match condition {
+            Condition::Always => true,
+            Condition::Absent => live.is_none(),
+            Condition::Present => live.is_some(),
+            Condition::Value(value) => live.is_some_and(|stored| stored.value == value.text()),
+            Condition::SeenVersion(_) => live.is_some_and(|stored| seen == Some(stored.version)),
         }
     }
 
-    fn ends(&self, key: Name, life: Life) -> Option<u64> {
-        match life {
-            Life::Never => None,
-            Life::Keep => self.live(key).and_then(|held| held.ends),
-            Life::After(millis) => Some(self.now + millis),
-            Life::Until(moment) => Some(moment),
+    fn expires_at(&self, key: KeyIndex, lifetime: Lifetime) -> Option<u64> {
+        match lifetime {
+            Lifetime::Never => None,
+            Lifetime::Keep => self.live(key).and_then(|stored| stored.expires_at),
+            Lifetime::After(millis) => Some(self.now + millis),
+            Lifetime::Until(moment) => Some(moment),
         }
     }
 
-    /// Writes what has been judged, and gives the version.
-    fn put(&mut self, key: Name, value: Bytes, life: Life) -> u64 {
+    /// Writes an entry whose condition was checked, and returns the version.
+    fn put(&mut self, key: KeyIndex, value: Bytes, lifetime: Lifetime) -> u64 {
         self.writes += 1;
-        let held = Held { value, ends: self.ends(key, life), version: self.writes };
-        self.entries.insert(key, held);
+        let stored = StoredEntry { value, expires_at: self.expires_at(key, lifetime), version: self.writes };
+        self.entries.insert(key, stored);
         self.writes
     }
 
     fn set(&mut self, write: &Write, seen: Option<u64>) -> Answer {
-        let Write { key, value, life, guard, previous } = write;
-        if !self.holds(*key, *guard, seen) {
+        let Write { key, value, lifetime, condition, previous } = write;
+        if !self.holds(*key, *condition, seen) {
             return Answer::Refused { current: self.show(*key) };
         }
         let replaced = self.live(*key).cloned().filter(|_| *previous);
-        let version = self.put(*key, Bytes::from_static(value.text().as_bytes()), *life);
-        let answer = Answer::Stored { version: self.sight(version), previous: replaced.map(|held| self.shown(&held)) };
+        let version = self.put(*key, Bytes::from_static(value.text().as_bytes()), *lifetime);
+        let answer = Answer::Stored {
+            version: self.version_number(version),
+            previous: replaced.map(|stored| self.shown(&stored)),
+        };
         self.seen.insert(*key, version);
         answer
     }
 
-    fn delete(&mut self, key: Name, guard: Guard, previous: bool) -> Answer {
-        if !self.holds(key, guard, self.seen_of(guard)) {
+    fn delete(&mut self, key: KeyIndex, condition: Condition, previous: bool) -> Answer {
+        if !self.holds(key, condition, self.seen_of(condition)) {
             return Answer::Refused { current: self.show(key) };
         }
         let removed = self.live(key).cloned();
         self.entries.remove(&key);
         match removed {
-            Some(held) => Answer::Deleted { previous: previous.then(|| self.shown(&held)) },
+            Some(stored) => Answer::Deleted { previous: previous.then(|| self.shown(&stored)) },
             None => Answer::Missing,
         }
     }
 
-    fn touch(&mut self, key: Name, life: Life) -> Answer {
-        let ends = self.ends(key, if life == Life::Keep { Life::Never } else { life });
+    fn touch(&mut self, key: KeyIndex, lifetime: Lifetime) -> Answer {
+        let expires_at = self.expires_at(key, if lifetime == Lifetime::Keep { Lifetime::Never } else { lifetime });
         let is_there = self.live(key).is_some();
-        if let Some(held) = self.entries.get_mut(&key).filter(|_| is_there) {
-            held.ends = ends;
+        if let Some(stored) = self.entries.get_mut(&key).filter(|_| is_there) {
+            stored.expires_at = expires_at;
         }
         Answer::Found(is_there)
     }
 
-    fn increment(&mut self, key: Name, by: i64, life: Life) -> Answer {
+    fn increment(&mut self, key: KeyIndex, by: i64, lifetime: Lifetime) -> Answer {
         let sum = match self.live(key) {
-            None => Some((by, if life == Life::Keep { Life::Never } else { life })),
-            Some(held) => {
-                let number: Option<i64> = std::str::from_utf8(&held.value).ok().and_then(|text| text.parse().ok());
-                number.and_then(|number| number.checked_add(by)).map(|sum| (sum, Life::Keep))
+            None => Some((by, if lifetime == Lifetime::Keep { Lifetime::Never } else { lifetime })),
+            Some(stored) => {
+                let number: Option<i64> = std::str::from_utf8(&stored.value).ok().and_then(|text| text.parse().ok());
+                number.and_then(|number| number.checked_add(by)).map(|sum| (sum, Lifetime::Keep))
             }
         };
-        let Some((sum, life)) = sum else { return Answer::Failed("invalid".to_owned()) };
-        self.put(key, sum.to_string().into(), life);
+        let Some((sum, lifetime)) = sum else { return Answer::Failed("invalid".to_owned()) };
+        self.put(key, sum.to_string().into(), lifetime);
         Answer::Sum(sum)
     }
 
-    fn commit(&mut self, checks: &[(Name, Guard)], changes: &[Change]) -> Answer {
-        if let Some(failed) = checks.iter().position(|(key, guard)| !self.holds(*key, *guard, self.seen_of(*guard))) {
+    fn commit(&mut self, checks: &[(KeyIndex, Condition)], changes: &[Change]) -> Answer {
+        if let Some(failed) =
+            checks.iter().position(|(key, condition)| !self.holds(*key, *condition, self.seen_of(*condition)))
+        {
             return Answer::RefusedAt(failed);
         }
         let mut versions = Vec::new();
         for change in changes {
             versions.push(match change {
-                Change::Set(key, value, life) => {
-                    let version = self.put(*key, Bytes::from_static(value.text().as_bytes()), *life);
+                Change::Set(key, value, lifetime) => {
+                    let version = self.put(*key, Bytes::from_static(value.text().as_bytes()), *lifetime);
                     self.seen.insert(*key, version);
-                    self.sight(version)
+                    self.version_number(version)
                 }
                 Change::Delete(key) => {
                     self.entries.remove(key);
@@ -211,9 +216,9 @@ impl Model {
         Answer::Committed(versions)
     }
 
-    fn in_order(&self) -> Vec<Name> {
+    fn in_order(&self) -> Vec<KeyIndex> {
         let live: BTreeMap<_, _> = (0..KEYS.len())
-            .map(Name)
+            .map(KeyIndex)
             .filter(|key| self.live(*key).is_some())
             .map(|key| (key.segments(), key))
             .collect();
@@ -222,7 +227,7 @@ impl Model {
 
     fn list(&mut self, listing: &Listing) -> Answer {
         let Listing { prefix, after, before, reverse, limit: _, keys_only } = listing;
-        let mut names: Vec<Name> = self
+        let mut names: Vec<KeyIndex> = self
             .in_order()
             .into_iter()
             .filter(|key| covers(*prefix, *key))
@@ -237,11 +242,11 @@ impl Model {
     }
 }
 
-fn covers(prefix: Option<Name>, key: Name) -> bool {
+fn covers(prefix: Option<KeyIndex>, key: KeyIndex) -> bool {
     prefix.is_none_or(|prefix| key.segments().starts_with(prefix.segments()))
 }
 
-/// The prefix of a script.
-pub(super) fn prefix(name: Option<Name>) -> KeyPrefix {
+/// The prefix of a script as the prefix of a store.
+pub(super) fn prefix(name: Option<KeyIndex>) -> KeyPrefix {
     name.map_or(KeyPrefix::ALL, |name| name.key().into())
 }

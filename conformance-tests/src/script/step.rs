@@ -1,17 +1,18 @@
-//! What a script can do. Versions and times are named, not given, so that a script is the same on every store.
+//! The steps of a script. They refer to versions and times symbolically, so that a script is the same on every store.
 
 use std::time::{Duration, SystemTime};
 
 use kv_core::{Expiry, Key, NewExpiry};
 
-/// A key of the script, by its place among [`KEYS`].
+/// A key of the script, as an index into [`KEYS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Name(pub(super) usize);
+pub(super) struct KeyIndex(pub(super) usize);
 
-/// Few keys, so that steps meet: parents and children, an empty segment, one that is the beginning of another.
+/// Few keys, so that steps use the same ones: parents and children, an empty segment, and one text that starts with
+/// another.
 pub(super) const KEYS: &[&[&str]] = &[&["a"], &["b"], &["a", "b"], &["a", ""], &["ab"], &["a:b"], &["a", "b", "c"]];
 
-impl Name {
+impl KeyIndex {
     pub(super) fn segments(self) -> &'static [&'static str] {
         KEYS.get(self.0).copied().unwrap_or(&["a"])
     }
@@ -24,30 +25,30 @@ impl Name {
     }
 }
 
-/// A value of the script, by its place among [`VALUES`].
+/// A value of the script, as an index into [`VALUES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Text(pub(super) usize);
+pub(super) struct ValueIndex(pub(super) usize);
 
-/// Few values, so that conditions hold; some are numbers.
+/// Few values, so that conditions often hold. Some are numbers.
 pub(super) const VALUES: &[&str] = &["v", "w", "1", "", "-7", "9223372036854775807", "null"];
 
-impl Text {
+impl ValueIndex {
     pub(super) fn text(self) -> &'static str {
         VALUES.get(self.0).copied().unwrap_or("v")
     }
 }
 
-/// How long an entry lives, in milliseconds.
+/// The lifetime of an entry, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum Lifetime {
     Never,
     Keep,
     After(u64),
-    /// Until so long after the script began.
+    /// Until this time after the script began.
     Until(u64),
 }
 
-impl Life {
+impl Lifetime {
     pub(super) fn expiry(self, start: SystemTime) -> Expiry {
         match self {
             Self::Never => Expiry::Never,
@@ -57,7 +58,7 @@ impl Life {
         }
     }
 
-    /// The same for `touch`, which keeps nothing.
+    /// The same for `touch`, where `Keep` means never.
     pub(super) fn new_expiry(self, start: SystemTime) -> NewExpiry {
         match self {
             Self::Never | Self::Keep => NewExpiry::Never,
@@ -67,41 +68,41 @@ impl Life {
     }
 }
 
-/// Under which condition a step happens.
+/// The condition of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Guard {
+pub(super) enum Condition {
     Always,
     Absent,
     Present,
-    Value(Text),
-    /// The version that the script last saw of this key, of whatever key is written.
-    SeenOf(Name),
+    Value(ValueIndex),
+    /// The version that the script last saw of this key, which may differ from the written key.
+    SeenVersion(KeyIndex),
 }
 
-/// One write.
+/// A `set`, or an item of `set_many`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Write {
-    pub(super) key: Name,
-    pub(super) value: Text,
-    pub(super) life: Life,
-    pub(super) guard: Guard,
+    pub(super) key: KeyIndex,
+    pub(super) value: ValueIndex,
+    pub(super) lifetime: Lifetime,
+    pub(super) condition: Condition,
     pub(super) previous: bool,
 }
 
-/// One mutation of a transaction.
+/// A mutation of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    Set(Name, Text, Life),
-    Delete(Name),
+    Set(KeyIndex, ValueIndex, Lifetime),
+    Delete(KeyIndex),
 }
 
-/// What is listed.
+/// A `list`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listing {
-    /// `None`: everything.
-    pub(super) prefix: Option<Name>,
-    pub(super) after: Option<Name>,
-    pub(super) before: Option<Name>,
+    /// `None` lists everything.
+    pub(super) prefix: Option<KeyIndex>,
+    pub(super) after: Option<KeyIndex>,
+    pub(super) before: Option<KeyIndex>,
     pub(super) reverse: bool,
     pub(super) limit: Option<usize>,
     pub(super) keys_only: bool,
@@ -109,30 +110,30 @@ pub(super) struct Listing {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    Get(Name),
-    Contains(Name),
+    Get(KeyIndex),
+    Contains(KeyIndex),
     Set(Write),
     Delete {
-        key: Name,
-        guard: Guard,
+        key: KeyIndex,
+        condition: Condition,
         previous: bool,
     },
-    GetMany(Vec<Name>),
+    GetMany(Vec<KeyIndex>),
     SetMany(Vec<Write>),
-    DeleteMany(Vec<Name>),
+    DeleteMany(Vec<KeyIndex>),
     List(Listing),
-    Clear(Option<Name>),
-    Touch(Name, Life),
+    Clear(Option<KeyIndex>),
+    Touch(KeyIndex, Lifetime),
     Increment {
-        key: Name,
+        key: KeyIndex,
         by: i64,
-        life: Life,
+        lifetime: Lifetime,
     },
     Commit {
-        checks: Vec<(Name, Guard)>,
+        checks: Vec<(KeyIndex, Condition)>,
         changes: Vec<Change>,
     },
-    /// Time passes, in milliseconds.
-    Pass(u64),
+    /// Advances the time, in milliseconds.
+    Advance(u64),
     Sweep,
 }

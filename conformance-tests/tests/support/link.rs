@@ -13,54 +13,54 @@ use kv_core::{
 };
 use tokio::sync::watch;
 
-/// Whether what is said gets through.
+/// A link that lets calls through unless it is cut.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
-    /// How often it was cut or healed: odd while it is cut.
-    turns: Arc<watch::Sender<u64>>,
-    lost: Arc<AtomicUsize>,
+    /// The number of cuts and heals: odd while the link is cut.
+    switches: Arc<watch::Sender<u64>>,
+    cut_writes: Arc<AtomicUsize>,
 }
 
 impl Link {
     pub(crate) fn new() -> Self {
-        Self { turns: Arc::new(watch::Sender::new(0)), lost: Arc::default() }
+        Self { switches: Arc::new(watch::Sender::new(0)), cut_writes: Arc::default() }
     }
 
     pub(crate) fn cut(&self) {
-        self.turn(false);
+        self.switch(false);
     }
 
     pub(crate) fn heal(&self) {
-        self.turn(true);
+        self.switch(true);
     }
 
-    fn turn(&self, from_cut: bool) {
-        self.turns.send_if_modified(|turns| {
-            let turns_now = turns.is_multiple_of(2) != from_cut;
-            *turns += u64::from(turns_now);
-            turns_now
+    fn switch(&self, was_cut: bool) {
+        self.switches.send_if_modified(|switches| {
+            let changes = switches.is_multiple_of(2) != was_cut;
+            *switches += u64::from(changes);
+            changes
         });
     }
 
     fn is_cut(&self) -> bool {
-        !self.turns.borrow().is_multiple_of(2)
+        !self.switches.borrow().is_multiple_of(2)
     }
 }
 
-/// A store at the far end of a link. What is written while the link is cut does not arrive, arrives and the answer does not
-/// come back, or is not even sent, in turn.
+/// A store at the other end of a link. Writes while the link is cut alternate between three results: Unavailable and
+/// not applied, Indeterminate and applied, Indeterminate and not applied.
 #[derive(Debug)]
-pub(crate) struct Far<S> {
+pub(crate) struct Remote<S> {
     pub(crate) inner: S,
     pub(crate) link: Link,
 }
 
-impl<S: KvStore> Far<S> {
-    fn reads(&self) -> Result<()> {
-        if self.link.is_cut() { Err(Error::unavailable("the backend is away")) } else { Ok(()) }
+impl<S: KvStore> Remote<S> {
+    fn check_link(&self) -> Result<()> {
+        if self.link.is_cut() { Err(Error::unavailable("the backend is unreachable")) } else { Ok(()) }
     }
 
-    async fn writes<T>(
+    async fn write<T>(
         &self,
         write: impl Future<Output = Result<T>> + Send,
         version: impl Fn(&T) -> Option<Version> + Send,
@@ -68,92 +68,92 @@ impl<S: KvStore> Far<S> {
         if !self.link.is_cut() {
             return write.await;
         }
-        let version = match self.link.lost.fetch_add(1, Ordering::Relaxed) % 3 {
-            0 => return Err(Error::unavailable("the backend is away")),
+        let version = match self.link.cut_writes.fetch_add(1, Ordering::Relaxed) % 3 {
+            0 => return Err(Error::unavailable("the backend is unreachable")),
             1 => write.await.ok().and_then(|outcome| version(&outcome)),
             _ => None,
         };
-        Err(Error::indeterminate(version.or_else(|| Some(Version::random())), "the backend went away"))
+        Err(Error::indeterminate(version.or_else(|| Some(Version::random())), "the backend became unreachable"))
     }
 
-    /// What is heard, and a gap every time that the link is healed.
+    /// The events of the stream, and a gap each time the link is healed.
     fn with_gaps<T: Clone + Send + 'static>(
         &self,
         gap: T,
-        heard: Pin<Box<dyn Stream<Item = Result<T>> + Send>>,
+        events: Pin<Box<dyn Stream<Item = Result<T>> + Send>>,
     ) -> Pin<Box<dyn Stream<Item = Result<T>> + Send>> {
-        let turns = self.link.turns.subscribe();
-        let seen = *turns.borrow();
-        let gaps = stream::unfold((turns, seen), move |(mut turns, seen)| {
+        let switches = self.link.switches.subscribe();
+        let seen = *switches.borrow();
+        let gaps = stream::unfold((switches, seen), move |(mut switches, seen)| {
             let gap = gap.clone();
             async move {
-                let now = *turns.wait_for(|turns| *turns > seen && turns.is_multiple_of(2)).await.ok()?;
-                Some((Ok(gap), (turns, now)))
+                let now = *switches.wait_for(|switches| *switches > seen && switches.is_multiple_of(2)).await.ok()?;
+                Some((Ok(gap), (switches, now)))
             }
         });
-        // The store decides when the stream ends.
+        // The stream ends when the stream of the store ends.
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
-        let heard = heard.chain(stream::once(async move { drop(end) }).filter_map(|()| async { None }));
+        let events = events.chain(stream::once(async move { drop(end) }).filter_map(|()| async { None }));
         let over = async { drop(ended.await) };
-        Box::pin(stream::select(heard, gaps).take_until(Box::pin(over)))
+        Box::pin(stream::select(events, gaps).take_until(Box::pin(over)))
     }
 }
 
 #[async_trait]
-impl<S: KvStore> KvStore for Far<S> {
+impl<S: KvStore> KvStore for Remote<S> {
     delegate_store!(self.inner, except
         get set delete contains get_many set_many delete_many list clear touch increment commit watch publish subscribe ping);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        self.reads()?;
+        self.check_link()?;
         self.inner.get(key).await
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        self.writes(self.inner.set(key, value, options), SetOutcome::version).await
+        self.write(self.inner.set(key, value, options), SetOutcome::version).await
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        self.writes(self.inner.delete(key, options), |_| None).await
+        self.write(self.inner.delete(key, options), |_| None).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
-        self.reads()?;
+        self.check_link()?;
         self.inner.list(query).await
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
-        self.writes(self.inner.clear(prefix), |_| None).await
+        self.write(self.inner.clear(prefix), |_| None).await
     }
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        self.writes(self.inner.touch(key, expiry), |_| None).await
+        self.write(self.inner.touch(key, expiry), |_| None).await
     }
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
-        self.writes(self.inner.increment(key, by, options), |_| None).await
+        self.write(self.inner.increment(key, by, options), |_| None).await
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
-        self.writes(self.inner.commit(transaction), |_| None).await
+        self.write(self.inner.commit(transaction), |_| None).await
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        self.reads()?;
+        self.check_link()?;
         Ok(self.with_gaps(WatchEvent::Gap { reason: GapReason::Reconnected }, self.inner.watch(query).await?))
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
-        self.writes(self.inner.publish(channel, message), |()| None).await
+        self.write(self.inner.publish(channel, message), |()| None).await
     }
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
-        self.reads()?;
+        self.check_link()?;
         Ok(self.with_gaps(MessageEvent::Gap { reason: GapReason::Reconnected }, self.inner.subscribe(channels).await?))
     }
 
     async fn ping(&self) -> Result<()> {
-        self.reads()?;
+        self.check_link()?;
         self.inner.ping().await
     }
 }

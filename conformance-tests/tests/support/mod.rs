@@ -1,4 +1,4 @@
-//! A good store that can be closed and opened again, and cut off: each handle is on a store in memory that stays on the shelf.
+//! A good store that can be reopened and disconnected: every handle uses a store in memory that stays in a registry.
 
 mod link;
 
@@ -12,22 +12,22 @@ use kv_core::{Clock, KeyPrefix, KvStore, MessageStream, Result, WatchQuery, Watc
 use kv_memory::{CAPABILITIES, MemoryStore};
 use tokio::sync::watch;
 
-use self::link::{Far, Link};
+use self::link::{Link, Remote};
 
-/// A suite over good stores, each of which is wrapped by this when it is opened.
+/// A suite for good stores. `wrap` wraps each of them when it is opened.
 pub(crate) fn suite<W>(name: &str, wrap: W) -> Suite
 where
     W: Fn(Arc<dyn KvStore>, Arc<dyn Clock>) -> Arc<dyn KvStore> + Send + Sync + 'static,
 {
     let good: Arc<dyn KvStore> = Arc::new(MemoryStore::new());
     let capabilities = wrap(good, Arc::new(kv_core::SystemClock)).info().capabilities;
-    let (shelf, wrap) = (Arc::new(Shelf::default()), Arc::new(wrap));
-    let (cut, heal) = (Arc::clone(&shelf), Arc::clone(&shelf));
+    let (registry, wrap) = (Arc::new(Registry::default()), Arc::new(wrap));
+    let (cut, heal) = (Arc::clone(&registry), Arc::clone(&registry));
     let open = move |fresh: Fresh| {
-        let (shelf, wrap) = (Arc::clone(&shelf), Arc::clone(&wrap));
-        async move { Ok(wrap(Arc::new(shelf.open(&fresh).await?), fresh.clock())) }
+        let (registry, wrap) = (Arc::clone(&registry), Arc::clone(&wrap));
+        async move { Ok(wrap(Arc::new(registry.open(&fresh).await?), fresh.clock())) }
     };
-    // What is broken here is so in every handle; `tests/processes.rs` has a real second process.
+    // The second process is a handle in this one; `tests/processes.rs` has a real second process.
     Suite::new(name, capabilities, open.clone())
         .with_second_process(open)
         .with_clock()
@@ -45,23 +45,23 @@ where
         )
 }
 
-/// The stores of a run, by name.
+/// The stores and links of a run, by name.
 #[derive(Debug, Default)]
-struct Shelf {
+struct Registry {
     stores: Mutex<HashMap<String, MemoryStore>>,
     links: Mutex<HashMap<String, Link>>,
 }
 
-impl Shelf {
+impl Registry {
     /// The link of the store of this name.
     fn link(&self, fresh: &Fresh) -> Link {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.entry(fresh.name().to_owned()).or_insert_with(Link::new).clone()
     }
 
-    async fn open(&self, fresh: &Fresh) -> Result<Far<Handle>> {
-        let ended = MemoryStore::new();
-        ended.close().await?;
+    async fn open(&self, fresh: &Fresh) -> Result<Remote<Handle>> {
+        let closed = MemoryStore::new();
+        closed.close().await?;
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         let store = if let Some(store) = stores.get(fresh.name()) {
             store.clone()
@@ -71,26 +71,26 @@ impl Shelf {
             stores.insert(fresh.name().to_owned(), store.clone());
             store
         };
-        let inner = Handle { store, ended, is_closed: watch::Sender::new(false) };
-        Ok(Far { inner, link: self.link(fresh) })
+        let inner = Handle { store, closed, is_closed: watch::Sender::new(false) };
+        Ok(Remote { inner, link: self.link(fresh) })
     }
 }
 
-/// A handle that is closed alone.
+/// A handle whose `close` does not close the store.
 #[derive(Debug)]
 struct Handle {
     store: MemoryStore,
-    /// Answers for the store once the handle is closed.
-    ended: MemoryStore,
+    /// A closed store, which answers for the handle after its `close`.
+    closed: MemoryStore,
     is_closed: watch::Sender<bool>,
 }
 
 impl Handle {
     fn current(&self) -> &MemoryStore {
-        if *self.is_closed.borrow() { &self.ended } else { &self.store }
+        if *self.is_closed.borrow() { &self.closed } else { &self.store }
     }
 
-    /// Ends with the handle.
+    /// Completes when the handle is closed.
     fn closing(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut is_closed = self.is_closed.subscribe();
         async move {

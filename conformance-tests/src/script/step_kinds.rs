@@ -1,4 +1,4 @@
-//! What scripts are made of, as far as a store can do it.
+//! The kinds of steps in a script, and their random generation.
 
 use kv_core::{Capabilities, Transactions};
 use proptest::collection::vec;
@@ -6,13 +6,13 @@ use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::strategy::Union;
 
-use super::step::{Change, Guard, KEYS, Life, Listing, Name, Step, Text, VALUES, Write};
+use super::step::{Change, Condition, KEYS, KeyIndex, Lifetime, Listing, Step, VALUES, ValueIndex, Write};
 
-/// Which steps a script may have beside reads and plain writes.
+/// The kinds of steps that a script may have besides reads and plain writes.
 #[derive(Debug, Clone, Copy)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a kind of step, and the cases name them")]
-pub(crate) struct Menu {
-    pub(crate) lives: bool,
+#[allow(clippy::struct_excessive_bools, reason = "each is a kind of step, and the cases set them by name")]
+pub(crate) struct StepKinds {
+    pub(crate) lifetimes: bool,
     pub(crate) conditions: bool,
     pub(crate) previous: bool,
     pub(crate) batches: bool,
@@ -20,16 +20,16 @@ pub(crate) struct Menu {
     pub(crate) touches: bool,
     pub(crate) counters: bool,
     pub(crate) transactions: bool,
-    /// Times to live may end while the script runs: the clock is its own.
+    /// Entries may expire while the script runs, because the script sets the clock.
     pub(crate) time_passes: bool,
-    /// Conditions may name versions.
+    /// Conditions may compare versions.
     pub(crate) versions: bool,
 }
 
-impl Menu {
-    /// Reads and plain writes alone.
-    pub(crate) const NOTHING: Self = Self {
-        lives: false,
+impl StepKinds {
+    /// Reads and plain writes only.
+    pub(crate) const NONE: Self = Self {
+        lifetimes: false,
         conditions: false,
         previous: false,
         batches: false,
@@ -41,9 +41,9 @@ impl Menu {
         versions: false,
     };
 
-    /// Everything.
+    /// All kinds of steps.
     pub(crate) const ALL: Self = Self {
-        lives: true,
+        lifetimes: true,
         conditions: true,
         previous: true,
         batches: true,
@@ -55,24 +55,24 @@ impl Menu {
         versions: true,
     };
 
-    /// As much of it as a store of these capabilities has, under a clock that moves or does not.
+    /// The kinds that a store with these capabilities supports, with or without a clock that the script sets.
     pub(crate) fn within(self, store: &Capabilities, moves_clock: bool) -> Self {
-        let reaches = matches!(store.transactions, Transactions::Any | Transactions::WithinFirst(1));
+        let fits_groups = matches!(store.transactions, Transactions::Any | Transactions::WithinFirst(1));
         Self {
-            lives: self.lives,
+            lifetimes: self.lifetimes,
             conditions: self.conditions && store.conditions,
             previous: self.previous && store.previous,
             batches: self.batches,
             lists: self.lists && store.has(kv_core::Capability::List),
             touches: self.touches && store.touch,
             counters: self.counters && store.counters,
-            transactions: self.transactions && reaches,
-            time_passes: self.lives && moves_clock,
+            transactions: self.transactions && fits_groups,
+            time_passes: self.lifetimes && moves_clock,
             versions: self.conditions && store.conditions && store.versions,
         }
     }
 
-    /// Scripts of these steps. They shrink to fewer steps, first keys and first values.
+    /// Random scripts of these steps. They shrink to fewer steps, and to the first keys and values.
     pub(super) fn scripts(self) -> impl Strategy<Value = Vec<Step>> {
         vec(self.step(), 1..50)
     }
@@ -95,88 +95,88 @@ impl Menu {
             steps.push((1, weighted(0.8, name()).prop_map(Step::Clear).boxed()));
         }
         if self.touches {
-            steps.push((2, (name(), self.life()).prop_map(|(key, life)| Step::Touch(key, life)).boxed()));
+            steps.push((2, (name(), self.lifetime()).prop_map(|(key, lifetime)| Step::Touch(key, lifetime)).boxed()));
         }
         if self.counters {
             let amount = prop_oneof![4 => -3..4_i64, 1 => Just(i64::MAX), 1 => Just(i64::MIN)];
-            let increment = (name(), amount, self.life()).prop_map(|(key, by, life)| Step::Increment { key, by, life });
+            let increment =
+                (name(), amount, self.lifetime()).prop_map(|(key, by, lifetime)| Step::Increment { key, by, lifetime });
             steps.push((3, increment.boxed()));
         }
         if self.transactions {
             let change = prop_oneof![
-                3 => (name(), text(), self.life()).prop_map(|(key, value, life)| Change::Set(key, value, life)),
+                3 => (name(), text(), self.lifetime()).prop_map(|(key, value, life)| Change::Set(key, value, life)),
                 1 => name().prop_map(Change::Delete),
             ];
-            let checks = vec((name(), self.guard()), 0..3);
+            let checks = vec((name(), self.condition()), 0..3);
             let commit = (checks, vec(change, 0..5)).prop_map(|(checks, changes)| Step::Commit { checks, changes });
             steps.push((3, commit.boxed()));
         }
         if self.time_passes {
-            steps.push((3, prop_oneof![Just(1), Just(49), Just(50), Just(1_000)].prop_map(Step::Pass).boxed()));
+            steps.push((3, prop_oneof![Just(1), Just(49), Just(50), Just(1_000)].prop_map(Step::Advance).boxed()));
             steps.push((1, Just(Step::Sweep).boxed()));
         }
         Union::new_weighted(steps).boxed()
     }
 
     fn write(self) -> impl Strategy<Value = Write> {
-        (name(), text(), self.life(), self.guard(), self.asks()).prop_map(|(key, value, life, guard, previous)| Write {
+        (name(), text(), self.lifetime(), self.condition(), self.previous_flag())
+            .prop_map(|(key, value, lifetime, condition, previous)| Write { key, value, lifetime, condition, previous })
+    }
+
+    fn delete(self) -> impl Strategy<Value = Step> {
+        (name(), self.condition(), self.previous_flag()).prop_map(|(key, condition, previous)| Step::Delete {
             key,
-            value,
-            life,
-            guard,
+            condition,
             previous,
         })
     }
 
-    fn delete(self) -> impl Strategy<Value = Step> {
-        (name(), self.guard(), self.asks()).prop_map(|(key, guard, previous)| Step::Delete { key, guard, previous })
-    }
-
-    fn asks(self) -> BoxedStrategy<bool> {
+    fn previous_flag(self) -> BoxedStrategy<bool> {
         if self.previous { any::<bool>().boxed() } else { Just(false).boxed() }
     }
 
-    fn guard(self) -> BoxedStrategy<Guard> {
-        let mut guards = vec![(4, Just(Guard::Always).boxed())];
+    fn condition(self) -> BoxedStrategy<Condition> {
+        let mut conditions = vec![(4, Just(Condition::Always).boxed())];
         if self.conditions {
-            guards.push((1, Just(Guard::Absent).boxed()));
-            guards.push((1, Just(Guard::Present).boxed()));
-            guards.push((2, text().prop_map(Guard::Value).boxed()));
+            conditions.push((1, Just(Condition::Absent).boxed()));
+            conditions.push((1, Just(Condition::Present).boxed()));
+            conditions.push((2, text().prop_map(Condition::Value).boxed()));
         }
         if self.versions {
-            guards.push((3, name().prop_map(Guard::SeenOf).boxed()));
+            conditions.push((3, name().prop_map(Condition::SeenVersion).boxed()));
         }
-        Union::new_weighted(guards).boxed()
+        Union::new_weighted(conditions).boxed()
     }
 
-    fn life(self) -> BoxedStrategy<Life> {
+    fn lifetime(self) -> BoxedStrategy<Lifetime> {
         const HOUR: u64 = 3_600_000;
-        let never = Just(Life::Never).boxed();
-        if !self.lives {
+        let never = Just(Lifetime::Never).boxed();
+        if !self.lifetimes {
             return never;
         }
-        let mut lives = vec![
+        let mut lifetimes = vec![
             (4, never),
-            (1, Just(Life::Keep).boxed()),
-            (1, Just(Life::After(0)).boxed()),
-            (1, Just(Life::After(HOUR)).boxed()),
-            (1, Just(Life::Until(0)).boxed()),
+            (1, Just(Lifetime::Keep).boxed()),
+            (1, Just(Lifetime::After(0)).boxed()),
+            (1, Just(Lifetime::After(HOUR)).boxed()),
+            (1, Just(Lifetime::Until(0)).boxed()),
         ];
         if self.time_passes {
-            lives.push((4, prop_oneof![Just(1), Just(50), Just(1_000)].prop_map(Life::After).boxed()));
-            lives.push((1, prop_oneof![Just(50), Just(2_000)].prop_map(Life::Until).boxed()));
+            lifetimes.push((4, prop_oneof![Just(1), Just(50), Just(1_000)].prop_map(Lifetime::After).boxed()));
+            lifetimes.push((1, prop_oneof![Just(50), Just(2_000)].prop_map(Lifetime::Until).boxed()));
         }
-        Union::new_weighted(lives).boxed()
+        Union::new_weighted(lifetimes).boxed()
     }
 }
 
-fn name() -> impl Strategy<Value = Name> + Clone {
-    // Most steps meet on two keys.
-    prop_oneof![3 => 0..2_usize, 2 => 0..KEYS.len()].prop_map(Name)
+fn name() -> impl Strategy<Value = KeyIndex> + Clone {
+    // Most steps use the same two keys.
+    prop_oneof![3 => 0..2_usize, 2 => 0..KEYS.len()].prop_map(KeyIndex)
 }
 
-fn text() -> impl Strategy<Value = Text> + Clone {
-    (0..VALUES.len()).prop_map(Text)
+fn text() -> impl Strategy<Value = ValueIndex> + Clone {
+    (0..VALUES.len()).prop_map(ValueIndex)
 }
 
 fn listing() -> impl Strategy<Value = Listing> {

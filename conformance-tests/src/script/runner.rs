@@ -1,4 +1,4 @@
-//! Steps as calls of a store.
+//! Runs the steps of a script as calls of a store.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -8,28 +8,28 @@ use kv_core::{
     SetItem, SetOptions, SetOutcome, Transaction, Version, When,
 };
 
-use super::answer::{Answer, Nth, Shown, Sightings, Until};
+use super::answer::{Answer, Deadline, SeenEntry, VersionNumber, VersionNumbers};
 use super::model::prefix;
-use super::step::{Change, Guard, KEYS, Listing, Name, Step, Write};
+use super::step::{Change, Condition, KEYS, KeyIndex, Listing, Step, Write};
 use crate::context::Context;
 
-/// A store on which a script is played.
-pub(super) struct Player<'c, S> {
+/// A store that a script runs on.
+pub(super) struct ScriptRunner<'c, S> {
     cx: &'c Context,
     store: S,
-    /// Whether the clock is the script's.
+    /// True if the script sets the clock, so that deadlines are compared to the millisecond.
     is_exact: bool,
     start: SystemTime,
-    seen: HashMap<Name, Version>,
-    sightings: Sightings<Version>,
+    seen: HashMap<KeyIndex, Version>,
+    version_numbers: VersionNumbers<Version>,
 }
 
-impl<'c, S: KvStore> Player<'c, S> {
+impl<'c, S: KvStore> ScriptRunner<'c, S> {
     pub(super) fn new(cx: &'c Context, store: S) -> Self {
         let is_exact = cx.moves_clock();
-        // Deadlines are whole milliseconds, so the script begins at one.
+        // Deadlines are whole milliseconds, so the script must begin at one.
         let start = cx.now();
-        Self { cx, store, is_exact, start, seen: HashMap::new(), sightings: Sightings::default() }
+        Self { cx, store, is_exact, start, seen: HashMap::new(), version_numbers: VersionNumbers::default() }
     }
 
     pub(super) async fn step(&mut self, step: &Step) -> Answer {
@@ -48,8 +48,8 @@ impl<'c, S: KvStore> Player<'c, S> {
                 let outcome = self.store.set(&write.key.key(), write.value.text().into(), &options).await?;
                 self.set_outcome(write.key, outcome)
             }
-            Step::Delete { key, guard, previous } => {
-                let mut options = DeleteOptions::default().with_when(self.when(*guard));
+            Step::Delete { key, condition, previous } => {
+                let mut options = DeleteOptions::default().with_when(self.when(*condition));
                 options.return_previous = *previous;
                 let outcome = self.store.delete(&key.key(), &options).await?;
                 self.delete_outcome(*key, outcome)
@@ -57,14 +57,14 @@ impl<'c, S: KvStore> Player<'c, S> {
             Step::GetMany(names) => {
                 let keys: Vec<Key> = names.iter().map(|name| name.key()).collect();
                 let found = self.store.get_many(&keys).await;
-                self.each(names, found, |player, key, entry| Answer::Entry(player.show(key, entry)))
+                self.each(names, found, |runner, key, entry| Answer::Entry(runner.show(key, entry)))
             }
             Step::SetMany(writes) => {
                 let items: Vec<SetItem> = writes
                     .iter()
                     .map(|write| SetItem::new(write.key.key(), write.value.text()).with_options(self.options(write)))
                     .collect();
-                let names: Vec<Name> = writes.iter().map(|write| write.key).collect();
+                let names: Vec<KeyIndex> = writes.iter().map(|write| write.key).collect();
                 let outcomes = self.store.set_many(&items).await;
                 self.each(&names, outcomes, Self::set_outcome)
             }
@@ -75,14 +75,16 @@ impl<'c, S: KvStore> Player<'c, S> {
             }
             Step::List(listing) => self.list(listing).await?,
             Step::Clear(name) => Answer::Cleared(self.store.clear(&prefix(*name)).await?),
-            Step::Touch(key, life) => Answer::Found(self.store.touch(&key.key(), life.new_expiry(self.start)).await?),
-            Step::Increment { key, by, life } => {
-                let options = IncrementOptions::default().with_expiry(life.new_expiry(self.start).into());
+            Step::Touch(key, lifetime) => {
+                Answer::Found(self.store.touch(&key.key(), lifetime.new_expiry(self.start)).await?)
+            }
+            Step::Increment { key, by, lifetime } => {
+                let options = IncrementOptions::default().with_expiry(lifetime.new_expiry(self.start).into());
                 Answer::Sum(self.store.increment(&key.key(), *by, &options).await?)
             }
             Step::Commit { checks, changes } => self.commit(checks, changes).await?,
-            Step::Pass(millis) => {
-                self.cx.pass(Duration::from_millis(*millis)).await;
+            Step::Advance(millis) => {
+                self.cx.advance(Duration::from_millis(*millis)).await;
                 Answer::Done
             }
             Step::Sweep => {
@@ -94,12 +96,12 @@ impl<'c, S: KvStore> Player<'c, S> {
 
     fn each<T>(
         &mut self,
-        names: &[Name],
+        names: &[KeyIndex],
         results: Vec<Result<T, Error>>,
-        mut answer: impl FnMut(&mut Self, Name, T) -> Answer,
+        mut answer: impl FnMut(&mut Self, KeyIndex, T) -> Answer,
     ) -> Answer {
-        // One too many or too few is seen by the length of the answer.
-        let names = names.iter().copied().chain(std::iter::repeat(Name(0)));
+        // Too many or too few results show in the length of the answer.
+        let names = names.iter().copied().chain(std::iter::repeat(KeyIndex(0)));
         let answers = results.into_iter().zip(names).map(|(result, name)| match result {
             Ok(found) => answer(self, name, found),
             Err(error) => failed(&error),
@@ -110,17 +112,17 @@ impl<'c, S: KvStore> Player<'c, S> {
     async fn list(&mut self, listing: &Listing) -> Result<Answer, Error> {
         let Listing { prefix: name, after, before, reverse, limit, keys_only } = listing;
         let mut query = ListQuery::new(prefix(*name));
-        query.after = after.map(Name::key);
-        query.before = before.map(Name::key);
+        query.after = after.map(KeyIndex::key);
+        query.before = before.map(KeyIndex::key);
         query.limit = *limit;
         query.reverse = *reverse;
         query.keys_only = *keys_only;
         let mut items = Vec::new();
-        // A store whose list never ends is told apart by its length.
+        // A list that never ends is stopped here and becomes a failed answer.
         for _ in 0..4 * KEYS.len() {
             let page = self.store.list(&query).await?;
             for item in page.items {
-                let name = (0..KEYS.len()).map(Name).find(|name| name.key() == item.key);
+                let name = (0..KEYS.len()).map(KeyIndex).find(|name| name.key() == item.key);
                 let entry = match name {
                     Some(name) => self.show(name, item.entry),
                     None => None,
@@ -135,12 +137,12 @@ impl<'c, S: KvStore> Player<'c, S> {
         Ok(Answer::Failed("the list does not end".to_owned()))
     }
 
-    async fn commit(&mut self, checks: &[(Name, Guard)], changes: &[Change]) -> Result<Answer, Error> {
-        let transaction = checks
-            .iter()
-            .fold(Transaction::new(), |transaction, (key, guard)| transaction.check(key.key(), self.when(*guard)));
+    async fn commit(&mut self, checks: &[(KeyIndex, Condition)], changes: &[Change]) -> Result<Answer, Error> {
+        let transaction = checks.iter().fold(Transaction::new(), |transaction, (key, condition)| {
+            transaction.check(key.key(), self.when(*condition))
+        });
         let transaction = changes.iter().fold(transaction, |transaction, change| match change {
-            Change::Set(key, value, life) => transaction.set(key.key(), value.text(), life.expiry(self.start)),
+            Change::Set(key, value, lifetime) => transaction.set(key.key(), value.text(), lifetime.expiry(self.start)),
             Change::Delete(key) => transaction.delete(key.key()),
         });
         Ok(match self.store.commit(&transaction).await? {
@@ -151,7 +153,7 @@ impl<'c, S: KvStore> Player<'c, S> {
                 for (name, version) in names.zip(&versions) {
                     self.seen.extend(version.map(|version| (name, version)));
                 }
-                Answer::Committed(versions.into_iter().map(|version| self.sight(version)).collect())
+                Answer::Committed(versions.into_iter().map(|version| self.version_number(version)).collect())
             }
             CommitOutcome::Refused { check } => Answer::RefusedAt(check),
         })
@@ -159,26 +161,30 @@ impl<'c, S: KvStore> Player<'c, S> {
 
     fn options(&self, write: &Write) -> SetOptions {
         let mut options =
-            SetOptions::default().with_expiry(write.life.expiry(self.start)).with_when(self.when(write.guard));
+            SetOptions::default().with_expiry(write.lifetime.expiry(self.start)).with_when(self.when(write.condition));
         options.return_previous = write.previous;
         options
     }
 
-    fn when(&self, guard: Guard) -> When {
-        match guard {
-            Guard::Always => When::Always,
-            Guard::Absent => When::Absent,
-            Guard::Present => When::Present,
-            Guard::Value(value) => When::Value(value.text().into()),
-            Guard::SeenOf(key) => When::Version(self.seen.get(&key).copied().unwrap_or(Version::from([0; 16]))),
+    fn when(&self, condition: Condition) -> When {
+        match condition {
+            Condition::Always => When::Always,
+            Condition::Absent => When::Absent,
+            Condition::Present => When::Present,
+            Condition::Value(value) => When::Value(value.text().into()),
+            Condition::SeenVersion(key) => {
+                When::Version(self.seen.get(&key).copied().unwrap_or(Version::from([0; 16])))
+            }
         }
     }
 
-    fn set_outcome(&mut self, key: Name, outcome: SetOutcome) -> Answer {
+    fn set_outcome(&mut self, key: KeyIndex, outcome: SetOutcome) -> Answer {
         match outcome {
             SetOutcome::Stored { version, previous } => {
-                let answer =
-                    Answer::Stored { version: self.sight(version), previous: previous.map(|entry| self.shown(entry)) };
+                let answer = Answer::Stored {
+                    version: self.version_number(version),
+                    previous: previous.map(|entry| self.shown(entry)),
+                };
                 self.seen.extend(version.map(|version| (key, version)));
                 answer
             }
@@ -186,7 +192,7 @@ impl<'c, S: KvStore> Player<'c, S> {
         }
     }
 
-    fn delete_outcome(&mut self, key: Name, outcome: DeleteOutcome) -> Answer {
+    fn delete_outcome(&mut self, key: KeyIndex, outcome: DeleteOutcome) -> Answer {
         match outcome {
             DeleteOutcome::Deleted { previous } => {
                 Answer::Deleted { previous: previous.map(|entry| self.shown(entry)) }
@@ -196,28 +202,28 @@ impl<'c, S: KvStore> Player<'c, S> {
         }
     }
 
-    /// The entry as the script sees it, and remembers its version.
-    fn show(&mut self, key: Name, entry: Option<Entry>) -> Option<Shown> {
+    /// Returns the entry as the script sees it, and remembers its version as seen.
+    fn show(&mut self, key: KeyIndex, entry: Option<Entry>) -> Option<SeenEntry> {
         let entry = entry?;
         self.seen.extend(entry.version.map(|version| (key, version)));
         Some(self.shown(entry))
     }
 
-    fn shown(&mut self, entry: Entry) -> Shown {
-        let until = match entry.expires {
-            Expires::Never => Until::Never,
+    fn shown(&mut self, entry: Entry) -> SeenEntry {
+        let deadline = match entry.expires {
+            Expires::Never => Deadline::Never,
             Expires::At(moment) if self.is_exact => {
                 let since = moment.duration_since(self.start).unwrap_or_default();
-                Until::At(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+                Deadline::At(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
             }
-            Expires::At(_) => Until::Sometime,
-            _ => Until::Unknown,
+            Expires::At(_) => Deadline::AtUnknownTime,
+            _ => Deadline::NotShown,
         };
-        Shown { version: self.sight(entry.version), value: entry.value, until }
+        SeenEntry { version: self.version_number(entry.version), value: entry.value, deadline }
     }
 
-    fn sight(&mut self, version: Option<Version>) -> Option<Nth> {
-        version.map(|version| self.sightings.number(version))
+    fn version_number(&mut self, version: Option<Version>) -> Option<VersionNumber> {
+        version.map(|version| self.version_numbers.number(version))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A store whose keys are written in an encoding of its own.
+//! A store that encodes its keys differently.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -14,22 +14,22 @@ use kv_core::{
 
 use super::scan;
 
-/// How keys are written, and read back by `list` and `watch`.
-pub(super) trait Coding: Debug + Send + Sync + 'static {
-    /// The key as it is stored.
+/// An encoding of keys. `list` and `watch` decode it.
+pub(super) trait KeyEncoding: Debug + Send + Sync + 'static {
+    /// Returns the key under which the entry of `key` is stored.
     fn encode(&self, key: &Key) -> Key;
-    /// The key as it is listed.
+    /// Returns the key that `list` and `watch` show for a stored key.
     fn decode(&self, stored: &Key) -> Key;
 }
 
-/// An encoding that needs no memory.
+/// An encoding that consists of two functions without state.
 #[derive(Debug)]
-pub(super) struct Spelling {
+pub(super) struct FunctionEncoding {
     encode: fn(&Key) -> Key,
     decode: fn(&Key) -> Key,
 }
 
-impl Coding for Spelling {
+impl KeyEncoding for FunctionEncoding {
     fn encode(&self, key: &Key) -> Key {
         (self.encode)(key)
     }
@@ -39,15 +39,15 @@ impl Coding for Spelling {
     }
 }
 
-/// An encoding of each segment by itself, that is not decoded.
+/// Encodes each segment separately, and does not decode.
 #[derive(Debug)]
-pub(super) struct Segmentwise {
-    spell: fn(&str) -> String,
+pub(super) struct SegmentEncoding {
+    encode: fn(&str) -> String,
 }
 
-impl Coding for Segmentwise {
+impl KeyEncoding for SegmentEncoding {
     fn encode(&self, key: &Key) -> Key {
-        Key::new(key.segments().map(|segment| (self.spell)(&segment))).unwrap_or_else(|_| key.clone())
+        Key::new(key.segments().map(|segment| (self.encode)(&segment))).unwrap_or_else(|_| key.clone())
     }
 
     fn decode(&self, stored: &Key) -> Key {
@@ -55,36 +55,36 @@ impl Coding for Segmentwise {
     }
 }
 
-/// Keys go through the coding; lists read everything, decode, and then choose.
+/// Encodes keys before they reach the good store. `list` reads everything, decodes, and then selects.
 #[derive(Debug)]
-pub(super) struct Recoded<C> {
+pub(super) struct EncodedKeys<C> {
     inner: Arc<dyn KvStore>,
-    coding: Arc<C>,
+    encoding: Arc<C>,
 }
 
-impl Recoded<Spelling> {
-    pub(super) fn spelled(inner: Arc<dyn KvStore>, encode: fn(&Key) -> Key, decode: fn(&Key) -> Key) -> Self {
-        Self::new(inner, Spelling { encode, decode })
+impl EncodedKeys<FunctionEncoding> {
+    pub(super) fn with_functions(inner: Arc<dyn KvStore>, encode: fn(&Key) -> Key, decode: fn(&Key) -> Key) -> Self {
+        Self::new(inner, FunctionEncoding { encode, decode })
     }
 
-    /// Each segment is written like this, and listed as it was written.
-    pub(super) fn by_segment(inner: Arc<dyn KvStore>, spell: fn(&str) -> String) -> Recoded<Segmentwise> {
-        Recoded::new(inner, Segmentwise { spell })
+    /// Encodes each segment with `encode`, and lists the encoded segments.
+    pub(super) fn by_segment(inner: Arc<dyn KvStore>, encode: fn(&str) -> String) -> EncodedKeys<SegmentEncoding> {
+        EncodedKeys::new(inner, SegmentEncoding { encode })
     }
 }
 
-impl<C: Coding> Recoded<C> {
-    pub(super) fn new(inner: Arc<dyn KvStore>, coding: C) -> Self {
-        Self { inner, coding: Arc::new(coding) }
+impl<C: KeyEncoding> EncodedKeys<C> {
+    pub(super) fn new(inner: Arc<dyn KvStore>, encoding: C) -> Self {
+        Self { inner, encoding: Arc::new(encoding) }
     }
 
     fn encode(&self, key: &Key) -> Key {
-        self.coding.encode(key)
+        self.encoding.encode(key)
     }
 }
 
 #[async_trait]
-impl<C: Coding> KvStore for Recoded<C> {
+impl<C: KeyEncoding> KvStore for EncodedKeys<C> {
     delegate_store!(self.inner, except
         get set delete contains get_many set_many delete_many list clear touch increment commit watch);
 
@@ -102,15 +102,15 @@ impl<C: Coding> KvStore for Recoded<C> {
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         query.check(&self.info().capabilities)?;
-        let mut items = scan::everything(&*self.inner, &KeyPrefix::ALL, query.keys_only).await?;
+        let mut items = scan::list_all(&*self.inner, &KeyPrefix::ALL, query.keys_only).await?;
         for ListItem { key, .. } in &mut items {
-            *key = self.coding.decode(key);
+            *key = self.encoding.decode(key);
         }
         Ok(scan::page(items, query, |key| query.prefix.covers(key)))
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
-        scan::clear(&*self.inner, |stored| prefix.covers(&self.coding.decode(stored))).await
+        scan::clear(&*self.inner, |stored| prefix.covers(&self.encoding.decode(stored))).await
     }
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
@@ -138,11 +138,11 @@ impl<C: Coding> KvStore for Recoded<C> {
         let mut everything = WatchQuery::prefix(KeyPrefix::ALL);
         everything.initial = query.initial;
         everything.keys_only = query.keys_only;
-        let (target, coding) = (query.target.clone(), Arc::clone(&self.coding));
+        let (target, encoding) = (query.target.clone(), Arc::clone(&self.encoding));
         let events = self.inner.watch(&everything).await?.filter_map(move |event| {
             let event = event.map(|event| match event {
-                WatchEvent::Set { key, entry } => WatchEvent::Set { key: coding.decode(&key), entry },
-                WatchEvent::Removed { key } => WatchEvent::Removed { key: coding.decode(&key) },
+                WatchEvent::Set { key, entry } => WatchEvent::Set { key: encoding.decode(&key), entry },
+                WatchEvent::Removed { key } => WatchEvent::Removed { key: encoding.decode(&key) },
                 other => other,
             });
             let is_wanted = match &event {

@@ -1,0 +1,56 @@
+//! A store with two handles, used alternately.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kv_core::{Key, KeyPrefix, KvStore, MessageStream, Reach, Result, StoreInfo, delegate_store};
+
+/// Sends calls alternately to two handles of one store.
+#[derive(Debug)]
+pub(crate) struct Alternating {
+    handles: [Arc<dyn KvStore>; 2],
+    calls: AtomicUsize,
+}
+
+impl Alternating {
+    pub(crate) fn new(this_process: Arc<dyn KvStore>, other_process: Arc<dyn KvStore>) -> Self {
+        Self { handles: [this_process, other_process], calls: AtomicUsize::new(0) }
+    }
+
+    /// The handle for messages: always the first one if messages do not leave its process.
+    fn for_messages(&self) -> &dyn KvStore {
+        let [this_process, _] = &self.handles;
+        if this_process.info().capabilities.messages == Reach::Process { this_process } else { self.next() }
+    }
+
+    fn next(&self) -> &dyn KvStore {
+        let [this_process, other_process] = &self.handles;
+        if self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { this_process } else { other_process }
+    }
+}
+
+#[async_trait]
+impl KvStore for Alternating {
+    delegate_store!(self.next(), except info publish subscribe close);
+
+    fn info(&self) -> &StoreInfo {
+        let [this_process, _] = &self.handles;
+        this_process.info()
+    }
+
+    async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
+        self.for_messages().publish(channel, message).await
+    }
+
+    async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
+        self.for_messages().subscribe(channels).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        let [this_process, other_process] = &self.handles;
+        let closed = this_process.close().await;
+        other_process.close().await.and(closed)
+    }
+}

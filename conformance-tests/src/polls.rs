@@ -1,0 +1,31 @@
+//! Polls a future a limited number of times.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use futures_util::poll;
+
+/// Polls a future `polls` times at most and drops it. Returns true if it finished.
+pub(crate) async fn poll_and_drop(polls: usize, future: impl Future<Output: Sized> + Send) -> bool {
+    poll_times(polls, pin!(future)).await
+}
+
+/// Polls a future `polls` times at most, with pauses between the polls. Returns true if it finished.
+pub(crate) async fn poll_times(
+    polls: usize,
+    mut future: Pin<&mut (impl Future<Output: Sized> + Send + ?Sized)>,
+) -> bool {
+    for at in 0..polls {
+        if poll!(future.as_mut()).is_ready() {
+            return true;
+        }
+        // Some steps need only a yield, others an answer from another thread or process.
+        if at % 2 == 0 {
+            tokio::task::yield_now().await;
+        } else {
+            let _ = tokio::time::timeout(Duration::from_micros(300), std::future::pending::<()>()).await;
+        }
+    }
+    false
+}
