@@ -1,7 +1,7 @@
-//! How the cost of an operation follows the size of the store, beside raw maps in the same run.
+//! Measures the time of operations by the size of the store, and of raw maps for comparison.
 //!
-//! `cargo bench -p kv-memory` measures everything; an argument filters by name: `get/`, `/1000000`, `two_threads`.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that fails has no figure")]
+//! `cargo bench -p anykv-memory` runs all benchmarks; an argument filters by name: `get/`, `/1000000`, `two_threads`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark fails by panicking")]
 
 use std::cell::LazyCell;
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ const SIZES: [usize; 2] = [1_000, 1_000_000];
 const GROUP: usize = 100;
 const VALUE_BYTES: usize = 100;
 
-/// What is measured: a store through the trait object, or a raw map.
+/// The measured map: a store through a trait object, or a raw map.
 trait Target: Debug + Send + Sync {
     fn get(&self, key: &Key) -> Option<Bytes>;
     fn set(&self, key: &Key, value: Bytes);
@@ -42,7 +42,7 @@ impl Target for Arc<dyn KvStore> {
     }
 }
 
-/// The value and the deadline that a raw map would have to check as well.
+/// A value and its deadline, which a raw map would have to check, too.
 type Raw = (Bytes, Option<SystemTime>);
 
 impl Target for Mutex<HashMap<Key, Raw>> {
@@ -73,7 +73,7 @@ impl Target for moka::future::Cache<Key, Bytes> {
     }
 }
 
-/// No future here waits, unless two threads meet at one key of a cache.
+/// Runs a future to its end. It is pending only if two threads contend for one key of a cache.
 fn now<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     loop {
@@ -116,15 +116,15 @@ fn value(number: usize) -> Bytes {
     bytes.into()
 }
 
-/// The keys of a filled store, in an order that is not theirs.
+/// Fills a store and returns its keys, shuffled.
 fn filled(target: &dyn Target, size: usize) -> Vec<Key> {
     let mut numbers: Vec<_> = (0..size).collect();
     let mut state = 88_172_645_463_325_252_u64;
-    for place in (1..size).rev() {
+    for index in (1..size).rev() {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        numbers.swap(place, usize::try_from(state % (place as u64 + 1)).unwrap());
+        numbers.swap(index, usize::try_from(state % (index as u64 + 1)).unwrap());
     }
     let keys: Vec<_> = numbers.into_iter().map(key).collect();
     for (number, key) in keys.iter().enumerate() {
@@ -133,9 +133,9 @@ fn filled(target: &dyn Target, size: usize) -> Vec<Key> {
     keys
 }
 
-/// Runs an operation over the keys, round and round, on so many threads, and gives the time for `iterations` of each.
+/// Runs an operation `iterations` times on each thread, over the keys in a cycle, and returns the elapsed time.
 fn timed(threads: usize, iterations: u64, keys: &[Key], operation: impl Fn(&Key) + Sync) -> Duration {
-    #[expect(clippy::disallowed_methods, reason = "it is the time that is measured")]
+    #[expect(clippy::disallowed_methods, reason = "the benchmark measures real time")]
     let start = Instant::now();
     std::thread::scope(|scope| {
         for thread in 0..threads {
@@ -155,7 +155,7 @@ fn timed(threads: usize, iterations: u64, keys: &[Key], operation: impl Fn(&Key)
 fn single_keys(criterion: &mut Criterion) {
     for size in SIZES {
         for (name, target) in targets() {
-            // A store that no chosen benchmark asks for is not filled.
+            // Filled lazily, because an argument may select benchmarks of other stores.
             let keys = LazyCell::new(|| filled(&*target, size));
             for (threads, group) in [(1, ""), (2, "_by_two_threads")] {
                 let id = |operation: &str| format!("{operation}{group}/{name}/{size}");
@@ -173,16 +173,16 @@ fn single_keys(criterion: &mut Criterion) {
                     });
                 });
                 criterion.bench_function(&id("insert"), |bencher| {
-                    // Keys that fall between those that are there; taken out again behind each round.
+                    // New keys between the existing ones; each round removes them again.
                     let some = (size / 10).max(1_000);
                     let fresh: Vec<_> = keys.iter().take(some).map(|key| key.child("new").unwrap()).collect();
                     bencher.iter_custom(|iterations| {
-                        let (mut left, mut time) = (iterations, Duration::ZERO);
-                        while left > 0 {
-                            let round = left.min((fresh.len() / threads) as u64);
+                        let (mut remaining, mut time) = (iterations, Duration::ZERO);
+                        while remaining > 0 {
+                            let round = remaining.min((fresh.len() / threads) as u64);
                             time += timed(threads, round, &fresh, |key| target.set(key, Bytes::from_static(b"x")));
                             timed(threads, round, &fresh, |key| target.remove(key));
-                            left -= round;
+                            remaining -= round;
                         }
                         time
                     });

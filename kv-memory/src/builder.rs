@@ -1,100 +1,66 @@
-//! Making a store.
+//! The builder of a store.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use kv_core::hub::Hub;
-use kv_core::{Clock, Error, Result, StoreInfo, SystemClock};
+use kv_core::{Clock, Result, SystemClock};
 
-use crate::bounded::{Bounded, Bounds};
-use crate::capabilities::{BOUNDED_CAPABILITIES, CAPABILITIES};
 use crate::config::{EvictionPolicy, MemoryConfig};
-use crate::context::Context;
-use crate::engine::Engine;
-use crate::memory::MemoryStore;
-use crate::operations::Inner;
-use crate::sweep::Sweeper;
-use crate::unbounded::Unbounded;
+use crate::open;
+use crate::store::MemoryStore;
 
-/// Chooses how a [`MemoryStore`] is made. Without a bound it is unbounded.
+/// Configures a [`MemoryStore`]. Without a bound the store is unbounded.
 #[derive(Debug, Clone)]
-#[must_use = "`build` makes the store"]
+#[must_use = "`build` creates the store"]
 pub struct MemoryBuilder {
     config: MemoryConfig,
     clock: Arc<dyn Clock>,
 }
 
 impl MemoryBuilder {
-    /// Takes everything but the clock from a configuration.
+    /// Replaces all settings except the clock by those of a configuration.
     pub fn config(mut self, config: MemoryConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// Sets the clock, for tests that move it. The system's unless said.
+    /// Sets the clock, for tests that move the time. The default is the system clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// As [`MemoryConfig::max_bytes`].
+    /// Sets [`MemoryConfig::max_bytes`].
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.config.max_bytes = Some(bytes);
         self
     }
 
-    /// As [`MemoryConfig::max_entries`].
+    /// Sets [`MemoryConfig::max_entries`].
     pub fn max_entries(mut self, entries: u64) -> Self {
         self.config.max_entries = Some(entries);
         self
     }
 
-    /// As [`MemoryConfig::eviction_policy`].
+    /// Sets [`MemoryConfig::eviction_policy`].
     pub fn eviction_policy(mut self, policy: EvictionPolicy) -> Self {
         self.config.eviction_policy = Some(policy);
         self
     }
 
-    /// As [`MemoryConfig::sweep_interval`].
+    /// Sets [`MemoryConfig::sweep_interval`].
     pub fn sweep_interval(mut self, interval: Duration) -> Self {
         self.config.sweep_interval = interval;
         self
     }
 
-    /// Makes the store.
+    /// Creates the store.
     ///
     /// # Errors
-    /// `Invalid` for bounds that no store can keep, an eviction policy without a bound, and an interval of zero.
+    /// `Invalid` for a bound of zero entries or fewer bytes than [`MemoryConfig::MIN_BYTES`], an eviction policy
+    /// without a bound, and a sweep interval of zero.
     pub fn build(self) -> Result<MemoryStore> {
-        let MemoryConfig { max_bytes, max_entries, eviction_policy, sweep_interval } = &self.config;
-        if sweep_interval.is_zero() {
-            return Err(Error::invalid("the sweep interval is zero"));
-        }
-        if self.config.is_bounded() {
-            let bounds = Bounds::new(*max_bytes, *max_entries)?;
-            let policy = eviction_policy.unwrap_or_default();
-            let info = StoreInfo::new(NAME, BOUNDED_CAPABILITIES).with_limits(bounds.limits);
-            return Ok(self.assemble(info, |context| Engine::Bounded(Bounded::new(context, bounds, policy))));
-        }
-        if eviction_policy.is_some() {
-            return Err(Error::invalid("an eviction policy needs a bound: `max_bytes` or `max_entries`"));
-        }
-        Ok(self.build_unbounded())
-    }
-
-    pub(crate) fn build_unbounded(self) -> MemoryStore {
-        let info = StoreInfo::new(NAME, CAPABILITIES);
-        self.assemble(info, |context| Engine::Unbounded(Unbounded::new(context)))
-    }
-
-    fn assemble(self, info: StoreInfo, engine: impl FnOnce(Arc<Context>) -> Engine) -> MemoryStore {
-        let Self { config, clock } = self;
-        let inner = Arc::new_cyclic(|inner| {
-            let sweeper = Sweeper::new(Weak::clone(inner), config.sweep_interval);
-            let context = Arc::new(Context { clock, changes: Hub::new(), sweeper });
-            Inner { info, engine: engine(context), letters: Hub::new(), is_closed: false.into() }
-        });
-        MemoryStore { inner }
+        open::open(&self.config, self.clock)
     }
 }
 
@@ -104,5 +70,21 @@ impl Default for MemoryBuilder {
     }
 }
 
-/// The backend's name in errors and reports.
-pub(crate) const NAME: &str = "memory";
+impl MemoryStore {
+    /// Creates an unbounded store on the system clock, with the capabilities [`CAPABILITIES`](crate::CAPABILITIES).
+    pub fn new() -> Self {
+        let MemoryBuilder { config, clock } = MemoryBuilder::default();
+        open::open_unbounded(config.sweep_interval, clock)
+    }
+
+    /// Returns a builder with the default settings.
+    pub fn builder() -> MemoryBuilder {
+        MemoryBuilder::default()
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}

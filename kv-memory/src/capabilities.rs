@@ -1,11 +1,11 @@
-//! What the two engines can do.
+//! The capabilities of the two engines.
 
 use kv_core::{Capabilities, List, Reach, Transactions};
 
-/// What an unbounded store can do: everything, inside this process.
+/// The capabilities of an unbounded store: everything, inside this process.
 pub const CAPABILITIES: Capabilities = SHARED.with_transactions(Transactions::Any);
 
-/// What a bounded store can do. It may evict live entries, so it has no transactions and promises no locks.
+/// The capabilities of a bounded store. It may evict live entries, so it has no transactions and no locks.
 pub const BOUNDED_CAPABILITIES: Capabilities = SHARED.with_may_evict();
 
 const SHARED: Capabilities = Capabilities::CORE

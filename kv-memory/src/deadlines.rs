@@ -1,4 +1,4 @@
-//! The entries that have a deadline, in the order in which they expire.
+//! The index by deadline.
 
 use std::collections::BTreeMap;
 
@@ -6,75 +6,76 @@ use kv_core::{Deadline, Key};
 
 use crate::slot::{Now, Slot};
 
-/// Keys by deadline. Sweeping goes by it, so that its cost follows what has expired (clause T-6).
+/// Keys in the order of their deadlines. A sweep reads it, so that its cost grows with the number of due entries only
+/// (clause T-6).
 ///
-/// A place is a deadline and the version of the slot that has it, which never repeats. So whoever removes the place of a
-/// slot that is gone cannot hit the place of a later one with the same key and deadline. Only `touch` keeps a version: a
-/// slot takes its place after the one that it replaces has left it, for the two may be one.
+/// A position is the deadline of a slot and a part of its version. Versions never repeat, so removing the position of
+/// an old slot cannot remove that of a later one with the same key and deadline. `touch` is the exception, because it
+/// keeps the version: remove the position of the replaced slot before you insert the new one, as both may be equal.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    places: BTreeMap<Place, Key>,
+    keys: BTreeMap<Position, Key>,
 }
 
-type Place = (Deadline, u64);
+type Position = (Deadline, u64);
 
 impl Deadlines {
-    /// Adds a slot, unless it never expires.
+    /// Inserts a slot, unless it never expires.
+    #[inline]
     pub(crate) fn insert(&mut self, slot: &Slot, key: &Key) {
         if slot.has_deadline() {
-            self.places.insert(place(slot), key.clone());
+            self.keys.insert(position(slot), key.clone());
         }
     }
 
-    /// Removes a slot.
+    #[inline]
     pub(crate) fn remove(&mut self, slot: &Slot) {
         if slot.has_deadline() {
-            self.places.remove(&place(slot));
+            self.keys.remove(&position(slot));
         }
     }
 
-    /// Takes out the first key whose deadline has passed.
+    /// Removes and returns the first key whose deadline has passed.
     pub(crate) fn pop_due(&mut self, now: &Now<'_>) -> Option<Key> {
-        let first = self.places.first_entry()?;
+        let first = self.keys.first_entry()?;
         let (deadline, _) = first.key();
         deadline.has_passed(now.get()).then(|| first.remove())
     }
 
-    /// The first places whose deadline has passed; they stay.
+    /// Returns the first `max` items whose deadline has passed, without removing them.
     pub(crate) fn due(&self, now: &Now<'_>, max: usize) -> Vec<Due> {
-        let places = self.places.iter().take_while(|((deadline, _), _)| deadline.has_passed(now.get()));
-        places.take(max).map(|(place, key)| Due { place: *place, key: key.clone() }).collect()
+        let due = self.keys.iter().take_while(|((deadline, _), _)| deadline.has_passed(now.get()));
+        due.take(max).map(|(position, key)| Due { position: *position, key: key.clone() }).collect()
     }
 
-    /// Removes a place.
     pub(crate) fn remove_due(&mut self, due: &Due) {
-        self.places.remove(&due.place);
+        self.keys.remove(&due.position);
     }
 
-    /// Whether a deadline has passed.
+    /// True if a deadline has passed.
     pub(crate) fn is_due(&self, now: &Now<'_>) -> bool {
-        self.places.first_key_value().is_some_and(|((deadline, _), _)| deadline.has_passed(now.get()))
+        self.keys.first_key_value().is_some_and(|((deadline, _), _)| deadline.has_passed(now.get()))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        self.keys.len()
     }
 }
 
-/// A place whose deadline has passed.
+/// An item of the index whose deadline has passed.
 #[derive(Debug)]
 pub(crate) struct Due {
-    place: Place,
+    position: Position,
     pub(crate) key: Key,
 }
 
 impl Due {
-    /// Whether it is the place of this slot.
+    /// True if the item belongs to this slot.
     pub(crate) fn is_of(&self, slot: &Slot) -> bool {
-        self.place == place(slot)
+        self.position == position(slot)
     }
 }
 
-fn place(slot: &Slot) -> Place {
-    (slot.deadline, slot.ticket())
+fn position(slot: &Slot) -> Position {
+    (slot.deadline, slot.version_prefix())
 }

@@ -1,18 +1,19 @@
-//! The two engines behind one type.
+//! Both engines behind one type.
 
 use kv_core::{Entry, Key};
 
 use crate::bounded::Bounded;
-use crate::context::Context;
-use crate::decide::Decision;
 use crate::order::Order;
+use crate::services::Services;
 use crate::slot::{Now, Slot};
 use crate::stats::MemoryStats;
 use crate::unbounded::Unbounded;
+use crate::update::Update;
 
-/// Where the entries are. All that is said about keys, options and outcomes stands above it, once for both.
+/// The storage of entries. The caller checks keys and options, once for both engines.
 ///
-/// The futures of the bounded engine are boxed, for they are large: a caller of the other one would carry them along.
+/// The futures of the bounded engine are boxed because they are large: otherwise each future over the unbounded engine
+/// would be as large.
 #[derive(Debug)]
 pub(crate) enum Engine {
     Unbounded(Unbounded),
@@ -20,14 +21,14 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
-    pub(crate) fn context(&self) -> &Context {
+    pub(crate) fn services(&self) -> &Services {
         match self {
-            Self::Unbounded(engine) => &engine.context,
-            Self::Bounded(engine) => &engine.context,
+            Self::Unbounded(engine) => &engine.services,
+            Self::Bounded(engine) => &engine.services,
         }
     }
 
-    /// Whether a key has a live entry.
+    /// True if the key has a live entry.
     pub(crate) async fn contains(&self, key: &Key) -> bool {
         match self {
             Self::Unbounded(engine) => engine.contains(key),
@@ -49,7 +50,7 @@ impl Engine {
         }
     }
 
-    /// Which of several keys have a live entry. Not a snapshot.
+    /// Returns for each key if it has a live entry. Not a snapshot.
     pub(crate) async fn contains_many(&self, keys: &[Key]) -> Vec<bool> {
         match self {
             Self::Unbounded(engine) => engine.contains_many(keys),
@@ -57,19 +58,20 @@ impl Engine {
         }
     }
 
-    /// Decides over the slot of a key, and does it, as one atomic step; tells the watchers and the sweeper.
-    pub(crate) async fn mutate<T: Send>(
+    /// Computes an update from the slot of a key and applies it, as one atomic step. Then notifies the watchers and the
+    /// sweeper.
+    pub(crate) async fn update<T: Send>(
         &self,
         key: &Key,
-        decide: impl FnOnce(Option<&Slot>, &Now<'_>) -> Decision<T> + Send,
+        update: impl FnOnce(Option<&Slot>, &Now<'_>) -> Update<T> + Send,
     ) -> T {
         match self {
-            Self::Unbounded(engine) => engine.mutate(key, decide),
-            Self::Bounded(engine) => Box::pin(engine.mutate(key, decide)).await,
+            Self::Unbounded(engine) => engine.update(key, update),
+            Self::Bounded(engine) => Box::pin(engine.update(key, update)).await,
         }
     }
 
-    /// Every key that has an entry, in order; in the bounded engine some have none any more.
+    /// The ordered index: every key that has an entry. The bounded engine's may also hold keys without an entry.
     pub(crate) fn order(&self) -> &Order {
         match self {
             Self::Unbounded(engine) => engine.order(),
@@ -77,7 +79,7 @@ impl Engine {
         }
     }
 
-    /// Removes what has expired and tells how much it was.
+    /// Removes the expired entries and returns their number.
     pub(crate) async fn sweep(&self) -> u64 {
         match self {
             Self::Unbounded(engine) => engine.sweep().await,
@@ -85,7 +87,7 @@ impl Engine {
         }
     }
 
-    /// Whether the sweeping task has nothing to wait for.
+    /// True if the sweeping task can end.
     pub(crate) fn is_swept(&self) -> bool {
         match self {
             Self::Unbounded(engine) => engine.is_swept(),
@@ -93,7 +95,7 @@ impl Engine {
         }
     }
 
-    /// Drops everything and tells nobody.
+    /// Removes all entries without notifying the watchers.
     pub(crate) async fn clear(&self) {
         match self {
             Self::Unbounded(engine) => engine.clear(),

@@ -1,26 +1,38 @@
 #![doc = include_str!("../README.md")]
 
+mod batch;
 mod bounded;
+mod bounds;
 mod builder;
 mod capabilities;
+mod clear;
 mod config;
-mod context;
 mod deadlines;
-mod decide;
 mod engine;
+mod error;
+mod get;
 mod list;
-mod memory;
-mod named;
-mod operations;
+mod message;
+mod open;
 mod order;
+mod scheme;
+mod services;
 mod slot;
+mod state;
 mod stats;
 mod store;
 mod sweep;
+mod sweeper;
+mod transaction;
 mod unbounded;
+mod update;
+mod watch;
+mod write;
+mod yielding;
 
 pub use self::builder::MemoryBuilder;
 pub use self::capabilities::{BOUNDED_CAPABILITIES, CAPABILITIES};
-pub use self::config::{EvictionPolicy, MemoryConfig, SCHEME};
-pub use self::memory::MemoryStore;
+pub use self::config::{EvictionPolicy, MemoryConfig};
+pub use self::scheme::SCHEME;
 pub use self::stats::MemoryStats;
+pub use self::store::MemoryStore;

@@ -1,4 +1,4 @@
-//! The keys of a store in order, for `list`.
+//! The ordered index of the keys, for `list`.
 
 mod leaf;
 
@@ -12,13 +12,13 @@ use parking_lot::{Mutex, RwLock};
 
 use self::leaf::Leaf;
 
-/// An ordered set of keys that threads change side by side.
+/// An ordered set of keys that several threads may change concurrently.
 ///
-/// It is a tree of two levels. Leaves of keys hang below fences: a leaf holds the keys from its own fence up to the
-/// next. Nearly every change takes the outer lock for reading and the lock of one leaf; only splitting a full leaf and
-/// joining sparse ones take it for writing. The lowest fence always stands.
+/// It is a tree of two levels: each leaf holds the keys from its fence key up to the next fence key. Nearly every
+/// change takes the outer lock for reading and the lock of one leaf. Only splitting a full leaf and joining sparse
+/// leaves take the outer lock for writing. The lowest fence always exists.
 ///
-/// Locks are taken outer before leaf, and no other lock is taken under them.
+/// Lock order: the outer lock, then a leaf. No other lock is taken while one of them is held.
 #[derive(Debug)]
 pub(crate) struct Order {
     leaves: RwLock<Leaves>,
@@ -26,9 +26,9 @@ pub(crate) struct Order {
 
 type Leaves = BTreeMap<Fence, Mutex<Leaf>>;
 
-/// The lower end of a leaf: a key as it was when the leaf was split, or what is below all keys.
+/// The lower bound of a leaf: the key at which the leaf was split off, or a bound below all keys.
 ///
-/// A key and not just its text, for short keys are compared without following a pointer.
+/// Holds a `Key` and not its text, because a short key is compared without following a pointer.
 #[derive(Debug, Clone)]
 struct Fence(Option<Key>);
 
@@ -66,19 +66,19 @@ impl Ord for Fence {
     }
 }
 
-/// How many keys a leaf holds. Measured from 32 to 512: among a million keys, 256 and 512 insert and list fastest; among a
-/// thousand, 512 inserts slowest.
+/// Keys that a leaf holds at most. Measured from 32 to 512: with a million keys, 256 and 512 are fastest for inserts
+/// and lists; with a thousand keys, 512 is slowest for inserts.
 const LEAF_KEYS: usize = 256;
 
-/// At this many keys and fewer a leaf tries to join a neighbour.
+/// A leaf with at most this many keys tries to join a neighbour.
 const SPARSE_KEYS: usize = LEAF_KEYS / 8;
 
 impl Order {
     pub(crate) fn new() -> Self {
-        Self { leaves: RwLock::new(no_leaves()) }
+        Self { leaves: RwLock::new(empty_leaves()) }
     }
 
-    /// Adds a key; one that is there stays.
+    /// Inserts a key. Does nothing if it is present.
     pub(crate) fn insert(&self, key: Key) {
         {
             let leaves = self.leaves.read();
@@ -92,7 +92,7 @@ impl Order {
         insert_and_split(&mut self.leaves.write(), key);
     }
 
-    /// Removes a key, where it is there.
+    /// Removes a key. Does nothing if it is absent.
     pub(crate) fn remove(&self, key: &Key) {
         let is_sparse = {
             let leaves = self.leaves.read();
@@ -101,7 +101,7 @@ impl Order {
             if !leaf.remove(key) {
                 return;
             }
-            // Not at every removal from a leaf that no neighbour has room for.
+            // Tries to join only at some lengths, because it may fail: both neighbours of a sparse leaf may be full.
             leaf.len() == 0 || (leaf.len() <= SPARSE_KEYS && leaf.len().is_power_of_two())
         };
         if is_sparse {
@@ -109,7 +109,7 @@ impl Order {
         }
     }
 
-    /// The first `max` keys of a range, or the last ones in reverse.
+    /// Returns the first `max` keys of a range, or in reverse the last `max`.
     pub(crate) fn page(&self, range: (Bound<&str>, Bound<&str>), reverse: bool, max: usize) -> Vec<Key> {
         let (start, end) = range;
         let leaves = self.leaves.read();
@@ -120,7 +120,7 @@ impl Order {
                 let mut leaf = leaf.lock();
                 let keys = leaf.keys();
                 let end = keys.partition_point(|key| is_before_end(key, end));
-                if take(keys.iter().take(end).rev(), |key| is_behind_start(key, start), max, &mut page) {
+                if take(keys.iter().take(end).rev(), |key| is_after_start(key, start), max, &mut page) {
                     break;
                 }
             }
@@ -131,7 +131,7 @@ impl Order {
             for (_, leaf) in leaves.range::<str, _>((Bound::Included(first), Bound::Unbounded)) {
                 let mut leaf = leaf.lock();
                 let keys = leaf.keys();
-                let start = keys.partition_point(|key| !is_behind_start(key, start));
+                let start = keys.partition_point(|key| !is_after_start(key, start));
                 if take(keys.iter().skip(start), |key| is_before_end(key, end), max, &mut page) {
                     break;
                 }
@@ -140,21 +140,21 @@ impl Order {
         page
     }
 
-    /// How many keys there are. Goes through the leaves.
+    /// The number of keys. Visits all leaves.
     pub(crate) fn len(&self) -> usize {
         self.leaves.read().values().map(|leaf| leaf.lock().keys().len()).sum()
     }
 
     pub(crate) fn clear(&self) {
-        *self.leaves.write() = no_leaves();
+        *self.leaves.write() = empty_leaves();
     }
 }
 
-fn no_leaves() -> Leaves {
+fn empty_leaves() -> Leaves {
     BTreeMap::from([(Fence::LOWEST, Mutex::default())])
 }
 
-/// The fences up to a key: the last of them is that of the key's leaf.
+/// The range of fences up to a key. The last fence in it is that of the key's leaf.
 fn up_to(key: &Key) -> (Bound<&str>, Bound<&str>) {
     (Bound::Unbounded, Bound::Included(key.as_str()))
 }
@@ -166,7 +166,7 @@ fn text_of(bound: Bound<&str>) -> Option<&str> {
     }
 }
 
-fn is_behind_start(key: &Key, start: Bound<&str>) -> bool {
+fn is_after_start(key: &Key, start: Bound<&str>) -> bool {
     match start {
         Bound::Included(text) => key.as_str() >= text,
         Bound::Excluded(text) => key.as_str() > text,
@@ -182,8 +182,8 @@ fn is_before_end(key: &Key, end: Bound<&str>) -> bool {
     }
 }
 
-/// Takes keys as long as they are inside, and tells whether the page ends here. The far end of a leaf is not searched for:
-/// a short page has no use for it.
+/// Adds keys to the page while they are inside the range. Returns true if the page is complete. Checks each key instead
+/// of searching the leaf for the end of the range, because a short page ends earlier.
 fn take<'a>(
     keys: impl Iterator<Item = &'a Key>,
     is_inside: impl Fn(&Key) -> bool,
@@ -204,7 +204,7 @@ fn insert_and_split(leaves: &mut Leaves, key: Key) {
     let leaf = leaf.get_mut();
     match leaf.keys() {
         keys if keys.len() < LEAF_KEYS => leaf.insert(key),
-        // Keys that come in ascending order leave full leaves behind them.
+        // Keys inserted in ascending order start a new leaf, so that the earlier leaves stay full.
         [.., last] if *last < key => {
             let mut upper = Leaf::default();
             upper.insert(key.clone());
@@ -220,8 +220,8 @@ fn insert_and_split(leaves: &mut Leaves, key: Key) {
     }
 }
 
-/// Joins the leaf of a key with a neighbour, where both together are half a leaf at most, so that the next insert does not
-/// split them again. An empty leaf joins in any case.
+/// Joins the leaf of a key with a neighbour if both together fill at most half a leaf, so that the next insert does not
+/// split them again. An empty leaf always joins.
 fn join(leaves: &mut Leaves, key: &Key) {
     let Some((fence, _)) = leaves.range::<str, _>(up_to(key)).next_back() else { return };
     let fence = fence.clone();
@@ -239,14 +239,14 @@ fn join(leaves: &mut Leaves, key: &Key) {
 }
 
 fn join_pair(leaves: &mut Leaves, lower: &str, upper: &str) -> bool {
-    let mut length = |fence: &str| leaves.get_mut(fence).map_or(0, |leaf| leaf.get_mut().len());
-    let (below, above) = (length(lower), length(upper));
-    if below > 0 && above > 0 && below + above > LEAF_KEYS / 2 {
+    let mut length_of = |fence: &str| leaves.get_mut(fence).map_or(0, |leaf| leaf.get_mut().len());
+    let (lower_length, upper_length) = (length_of(lower), length_of(upper));
+    if lower_length > 0 && upper_length > 0 && lower_length + upper_length > LEAF_KEYS / 2 {
         return false;
     }
-    let Some(moved) = leaves.remove(upper) else { return false };
+    let Some(upper) = leaves.remove(upper) else { return false };
     if let Some(leaf) = leaves.get_mut(lower) {
-        leaf.get_mut().append(moved.into_inner());
+        leaf.get_mut().append(upper.into_inner());
     }
     true
 }

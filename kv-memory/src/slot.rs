@@ -1,4 +1,4 @@
-//! What both engines keep under a key, and the time at which it is judged.
+//! A stored entry, and the moment at which an operation reads the clock.
 
 use std::cell::Cell;
 use std::time::SystemTime;
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use kv_core::{Clock, Deadline, Entry, Version};
 
-/// A stored entry, live or expired and not swept yet.
+/// A stored entry, live or due.
 #[derive(Debug, Clone)]
 pub(crate) struct Slot {
     pub(crate) value: Bytes,
@@ -24,27 +24,29 @@ impl Slot {
         self.deadline != Deadline::NEVER
     }
 
-    /// Whether the entry is there at this moment (clause T-1). Only an entry with a deadline asks the clock.
+    /// True if the entry has not expired (clause T-1). Reads the clock only for an entry with a deadline.
     #[inline]
     pub(crate) fn is_live(&self, now: &Now<'_>) -> bool {
         !self.has_deadline() || !self.deadline.has_passed(now.get())
     }
 
-    /// What tells the slot from others of the same deadline: the beginning of its version, which is random.
-    pub(crate) fn ticket(&self) -> u64 {
+    /// The first 8 bytes of the version, which is random: tells slots with equal deadlines apart.
+    pub(crate) fn version_prefix(&self) -> u64 {
         self.version.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
-    /// The entry as callers see it. Shares the value.
+    /// The entry as callers get it. Shares the value.
     #[inline]
     pub(crate) fn entry(&self) -> Entry {
         Entry::new(self.value.clone()).with_version(self.version).with_expires(self.deadline)
     }
 }
 
-/// The moment of one operation: read from the clock when it is first needed, and the same from then on.
+/// The moment of one operation: reads the clock at the first call of [`Now::get`] and returns the same time from then
+/// on.
 ///
-/// An operation that holds a lock makes it under the lock, so that it never judges by a moment before its turn.
+/// An operation calls [`Now::get`] only while it holds its lock, so that it never uses a time from before the lock was
+/// taken.
 #[derive(Debug)]
 pub(crate) struct Now<'a> {
     clock: &'a dyn Clock,

@@ -1,7 +1,7 @@
-//! The contract.
+//! The handle of a store and its implementation of `KvStore`.
 
-use std::future::poll_fn;
-use std::task::Poll;
+use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,37 +11,55 @@ use kv_core::{
     WatchQuery, WatchStream,
 };
 
-use crate::engine::Engine;
-use crate::memory::MemoryStore;
-use crate::named::{named, named_key, refused};
+use crate::error::CONTEXT;
+use crate::state::State;
+use crate::stats::MemoryStats;
+
+/// A key–value store in the memory of this process. Clones share one store.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use kv_memory::MemoryStore;
+///
+/// let unbounded = MemoryStore::new();
+/// let cache = MemoryStore::builder().max_bytes(64 << 20).sweep_interval(Duration::from_secs(5)).build()?;
+/// # Ok::<(), kv_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct MemoryStore {
+    pub(crate) state: Arc<State>,
+}
+
+impl MemoryStore {
+    /// Returns the numbers of entries and index items, including expired entries that are not swept yet.
+    pub fn stats(&self) -> MemoryStats {
+        self.state.engine.stats()
+    }
+}
+
+/// Shows no keys and no values, because they may be secret.
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("info", &self.state.info).finish_non_exhaustive()
+    }
+}
 
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl KvStore for MemoryStore {
     fn info(&self) -> &StoreInfo {
-        &self.inner.info
+        &self.state.info
     }
 
-    // What is asked for most goes to the engines by no way: each future around another costs it some nanoseconds. An `async`
-    // block would move the entry once more, in pieces across its words.
+    // `get` and `set` return the boxed future of the state directly: an `async` block around it would cost some
+    // nanoseconds a call.
     fn get<'store, 'key, 'call>(&'store self, key: &'key Key) -> BoxFuture<'call, Result<Option<Entry>>>
     where
         'store: 'call,
         'key: 'call,
     {
-        let inner = &*self.inner;
-        match &inner.engine {
-            Engine::Unbounded(engine) => Box::pin(poll_fn(move |_| match inner.check_open() {
-                Ok(()) => Poll::Ready(Ok(engine.get(key))),
-                Err(error) => Poll::Ready(refused(Operation::Get, key, error)),
-            })),
-            Engine::Bounded(engine) => Box::pin(async move {
-                match inner.check_open() {
-                    Ok(()) => Ok(engine.get(key).await),
-                    Err(error) => refused(Operation::Get, key, error),
-                }
-            }),
-        }
+        self.state.get(key)
     }
 
     fn set<'store, 'key, 'options, 'call>(
@@ -55,98 +73,75 @@ impl KvStore for MemoryStore {
         'key: 'call,
         'options: 'call,
     {
-        let (inner, mut value) = (&*self.inner, value);
-        match &inner.engine {
-            Engine::Unbounded(engine) => Box::pin(poll_fn(move |_| match inner.check_set(&value, options) {
-                Ok(()) => Poll::Ready(Ok(engine.set(key, std::mem::take(&mut value), options))),
-                Err(error) => Poll::Ready(refused(Operation::Set, key, error)),
-            })),
-            Engine::Bounded(engine) => Box::pin(async move {
-                match inner.check_set(&value, options) {
-                    Ok(()) => Ok(engine.set(key, value, options).await),
-                    Err(error) => refused(Operation::Set, key, error),
-                }
-            }),
-        }
+        self.state.set(key, value, options)
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        named_key(Operation::Delete, key, self.inner.delete(key, options).await)
+        CONTEXT.key(Operation::Delete, key, self.state.delete(key, options).await)
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
-        named_key(Operation::Contains, key, self.inner.contains(key).await)
+        CONTEXT.key(Operation::Contains, key, self.state.contains(key).await)
     }
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
-        let answers = self.inner.get_many(keys).await;
-        keys.iter().zip(answers).map(|(key, answer)| named_key(Operation::GetMany, key, answer)).collect()
+        CONTEXT.keys(Operation::GetMany, keys, self.state.get_many(keys).await)
     }
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
-        let mut outcomes = Vec::with_capacity(items.len());
-        for item in items {
-            let outcome = self.inner.set(&item.key, item.value.clone(), &item.options).await;
-            outcomes.push(named_key(Operation::SetMany, &item.key, outcome));
-        }
-        outcomes
+        CONTEXT.keys(Operation::SetMany, items.iter().map(|item| &item.key), self.state.set_many(items).await)
     }
 
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
-        let options = DeleteOptions::default();
-        let mut outcomes = Vec::with_capacity(keys.len());
-        for key in keys {
-            outcomes.push(named_key(Operation::DeleteMany, key, self.inner.delete(key, &options).await));
-        }
-        outcomes
+        CONTEXT.keys(Operation::DeleteMany, keys, self.state.delete_many(keys).await)
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
-        named(Operation::List, self.inner.list(query).await)
+        CONTEXT.operation(Operation::List, self.state.list(query).await)
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
-        named(Operation::Clear, self.inner.clear(prefix).await)
+        CONTEXT.operation(Operation::Clear, self.state.clear(prefix).await)
     }
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        named_key(Operation::Touch, key, self.inner.touch(key, expiry).await)
+        CONTEXT.key(Operation::Touch, key, self.state.touch(key, expiry).await)
     }
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
-        named_key(Operation::Increment, key, self.inner.increment(key, by, options).await)
+        CONTEXT.key(Operation::Increment, key, self.state.increment(key, by, options).await)
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
-        named(Operation::Commit, self.inner.commit(transaction))
+        CONTEXT.operation(Operation::Commit, self.state.commit(transaction))
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        named(Operation::Watch, self.follow(query))
+        CONTEXT.operation(Operation::Watch, self.state.watch(self.clone(), query))
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
-        named_key(Operation::Publish, channel, self.inner.publish(channel, message))
+        CONTEXT.key(Operation::Publish, channel, self.state.publish(channel, message))
     }
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
-        named(Operation::Subscribe, self.inner.subscribe(channels))
+        CONTEXT.operation(Operation::Subscribe, self.state.subscribe(channels))
     }
 
     async fn ping(&self) -> Result<()> {
-        named(Operation::Ping, self.inner.check_open())
+        CONTEXT.operation(Operation::Ping, self.state.check_open())
     }
 
     async fn flush(&self) -> Result<()> {
-        named(Operation::Flush, self.inner.check_open())
+        CONTEXT.operation(Operation::Flush, self.state.check_open())
     }
 
     async fn sweep(&self) -> Result<u64> {
-        named(Operation::Sweep, self.inner.sweep().await)
+        CONTEXT.operation(Operation::Sweep, self.state.sweep().await)
     }
 
     async fn close(&self) -> Result<()> {
-        self.inner.close().await;
+        self.state.close().await;
         Ok(())
     }
 }

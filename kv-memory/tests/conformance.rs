@@ -1,4 +1,4 @@
-//! The contract, on a store without bounds.
+//! Runs the conformance suite on an unbounded store.
 
 use conformance_tests::Suite;
 use kv_memory::{CAPABILITIES, MemoryStore};

@@ -1,4 +1,4 @@
-//! The contract, on a store that may evict.
+//! Runs the conformance suite on a bounded store.
 
 use conformance_tests::Suite;
 use kv_memory::{BOUNDED_CAPABILITIES, MemoryStore};

@@ -1,4 +1,4 @@
-//! What the bounded engine drops when it is full, and what it keeps straight meanwhile.
+//! Eviction by the bounded engine, and the consistency of its indexes.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -35,25 +35,29 @@ async fn items(store: &MemoryStore) -> Vec<ListItem> {
     }
 }
 
-/// The keys of a store that is up to date, each found by `get` as well.
+/// Lists all keys, and asserts that `get` returns the listed entry of each. The store must have no pending maintenance.
 async fn list(store: &MemoryStore) -> Vec<Key> {
     let mut keys = Vec::new();
     for item in items(store).await {
-        assert!(store.get(&item.key).await.unwrap() == item.entry, "{} is listed and gone", item.key);
+        assert!(
+            store.get(&item.key).await.unwrap() == item.entry,
+            "{} is listed, but `get` returns another entry",
+            item.key
+        );
         keys.push(item.key);
     }
     keys
 }
 
 #[tokio::test]
-async fn it_stays_under_its_entries_and_drops_the_least_recently_used() {
+async fn a_store_keeps_max_entries_and_evicts_the_least_recently_used() {
     let store = MemoryStore::builder().max_entries(1_000).build().unwrap();
     for number in 0..1_000 {
         put(&store, number, "x").await;
     }
     store.sweep().await.unwrap();
     assert_eq!(store.stats().entries, 1_000);
-    // Read again, so they are not the ones to go.
+    // These reads are uses, so other entries are evicted.
     for number in 0..100 {
         assert!(store.get(&key(number)).await.unwrap().is_some());
     }
@@ -68,12 +72,12 @@ async fn it_stays_under_its_entries_and_drops_the_least_recently_used() {
 }
 
 #[tokio::test]
-async fn a_fresh_write_is_there_afterwards() {
+async fn an_lru_store_keeps_the_entry_that_was_just_written() {
     let store = MemoryStore::builder().max_entries(100).build().unwrap();
     for number in 0..5_000 {
         put(&store, number, "x").await;
         assert!(store.get(&key(number)).await.unwrap().is_some());
-        // What is there already is hot.
+        // Makes the earlier entries the frequently used ones.
         for back in 1..10_usize.min(number) {
             store.get(&key(number - back)).await.unwrap();
         }
@@ -81,27 +85,27 @@ async fn a_fresh_write_is_there_afterwards() {
 }
 
 #[tokio::test]
-async fn it_stays_under_its_bytes_with_small_and_with_large_values() {
+async fn a_store_keeps_max_bytes_with_small_and_with_large_values() {
     const MAX: usize = 32 << 20;
     let store = MemoryStore::builder().max_bytes(MAX as u64).build().unwrap();
-    let held = async |largest: usize| {
+    let stored_bytes = async |largest: usize| {
         let size = |item: ListItem| item.key.as_str().len() + item.entry.unwrap().value.len();
         let bytes: usize = items(&store).await.into_iter().map(size).sum();
         assert!(bytes <= MAX + MAX / 8 + largest, "{bytes}");
         bytes
     };
-    // Without maintenance by the test: what is held between is what counts.
+    // Calls no `sweep` in between, because the bound must also hold without it.
     for number in 0..40 {
         put(&store, number, vec![1; 8 << 20]).await;
-        held(8 << 20).await;
+        stored_bytes(8 << 20).await;
     }
-    assert!(held(8 << 20).await >= 16 << 20);
+    assert!(stored_bytes(8 << 20).await >= 16 << 20);
     for number in 100..60_100 {
         put(&store, number, vec![1; 1_000]).await;
     }
-    held(1_000).await;
+    stored_bytes(1_000).await;
     store.sweep().await.unwrap();
-    assert!(held(0).await > MAX / 2);
+    assert!(stored_bytes(0).await > MAX / 2);
 }
 
 #[tokio::test]
@@ -119,7 +123,7 @@ async fn evicted_keys_leave_every_index_without_a_sweep() {
 }
 
 #[tokio::test]
-async fn deleted_keys_leave_the_order() {
+async fn deleted_keys_leave_the_ordered_index() {
     let store = MemoryStore::builder().max_entries(10_000).build().unwrap();
     for number in 0..5_000 {
         put(&store, number, "x").await;
@@ -134,7 +138,7 @@ async fn deleted_keys_leave_the_order() {
 }
 
 #[tokio::test]
-async fn watchers_hear_evictions() {
+async fn watchers_are_notified_of_evictions() {
     let store = MemoryStore::builder().max_entries(10).build().unwrap();
     for number in 0..10 {
         put(&store, number, "x").await;
@@ -144,12 +148,12 @@ async fn watchers_hear_evictions() {
         put(&store, number, "x").await;
     }
     store.sweep().await.unwrap();
-    let event = watch.next().now_or_never().expect("the eviction was told").unwrap().unwrap();
+    let event = watch.next().now_or_never().expect("the watcher was notified of the eviction").unwrap().unwrap();
     assert_eq!(event, WatchEvent::Removed { key: key(0) });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_key_that_comes_back_while_it_is_evicted_stays_listed() {
+async fn a_key_that_is_set_again_during_its_eviction_stays_listed() {
     let store = MemoryStore::builder().max_entries(64).build().unwrap();
     let writers = (0..4).map(|seed| {
         let store = store.clone();
@@ -179,10 +183,10 @@ async fn a_key_that_comes_back_while_it_is_evicted_stays_listed() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_dropped_half_way_leaves_no_key_behind() {
+async fn a_write_that_is_dropped_half_way_leaves_no_key_in_the_ordered_index() {
     let store = MemoryStore::builder().max_entries(100).build().unwrap();
     for number in 0..10_000 {
-        // Polled once at most: some finish, others are dropped where they wait.
+        // Each future is polled once: some complete, others are dropped at an `.await`.
         let _ = store.set(&key(number), "x".into(), &SetOptions::default()).now_or_never();
     }
     store.sweep().await.unwrap();
@@ -192,7 +196,7 @@ async fn a_write_that_is_dropped_half_way_leaves_no_key_behind() {
 }
 
 #[tokio::test]
-async fn values_over_the_bound_are_refused_and_the_old_value_stays() {
+async fn a_value_over_the_bound_is_invalid_and_the_old_value_stays() {
     let store = MemoryStore::builder().max_bytes(MemoryConfig::MIN_BYTES).build().unwrap();
     assert_eq!(store.info().limits.max_value_bytes, Limits::MIN_VALUE_BYTES);
     put(&store, 1, vec![7; 8 << 20]).await;
@@ -202,17 +206,17 @@ async fn values_over_the_bound_are_refused_and_the_old_value_stays() {
 }
 
 #[tokio::test]
-async fn bounds_are_checked_when_the_store_is_made() {
-    let refused = |builder: kv_memory::MemoryBuilder| builder.build().unwrap_err().to_string();
-    let error = refused(MemoryStore::builder().max_bytes(8 << 20));
+async fn bounds_are_checked_when_the_store_is_built() {
+    let error_of = |builder: kv_memory::MemoryBuilder| builder.build().unwrap_err().to_string();
+    let error = error_of(MemoryStore::builder().max_bytes(8 << 20));
     assert!(error.contains("8388608") && error.contains(&MemoryConfig::MIN_BYTES.to_string()), "{error}");
-    assert!(refused(MemoryStore::builder().max_entries(0)).contains("max_entries"));
-    assert!(refused(MemoryStore::builder().eviction_policy(EvictionPolicy::Lru)).contains("max_bytes"));
-    assert!(refused(MemoryStore::builder().sweep_interval(Duration::ZERO)).contains("interval"));
+    assert!(error_of(MemoryStore::builder().max_entries(0)).contains("max_entries"));
+    assert!(error_of(MemoryStore::builder().eviction_policy(EvictionPolicy::Lru)).contains("max_bytes"));
+    assert!(error_of(MemoryStore::builder().sweep_interval(Duration::ZERO)).contains("interval"));
 }
 
 #[tokio::test]
-async fn it_declares_what_it_cannot_promise() {
+async fn a_bounded_store_declares_no_locks_and_no_transactions() {
     let store = MemoryStore::builder().max_entries(10).eviction_policy(EvictionPolicy::TinyLfu).build().unwrap();
     assert_eq!(store.info().capabilities, BOUNDED_CAPABILITIES);
     assert!(!BOUNDED_CAPABILITIES.has(Capability::Locks));

@@ -1,4 +1,4 @@
-//! The handle: sharing, executors, URLs, closing.
+//! The handle: clones, executors, URLs, closing.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -23,7 +23,7 @@ fn engines() -> [MemoryStore; 2] {
 }
 
 #[test]
-fn reading_copies_no_value() {
+fn reads_copy_no_value() {
     for store in engines() {
         let written = Bytes::from(vec![7; 1 << 20]);
         block_on(put(&store, &key("k"), written.clone(), &SetOptions::default()));
@@ -62,7 +62,7 @@ fn every_operation_works_without_a_tokio_runtime() {
 }
 
 #[test]
-fn a_runtime_without_time_does_no_harm() {
+fn a_tokio_runtime_without_a_timer_breaks_no_call() {
     for store in engines() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
@@ -76,7 +76,7 @@ fn a_runtime_without_time_does_no_harm() {
 }
 
 #[tokio::test]
-async fn clones_are_one_store() {
+async fn clones_share_one_store() {
     for store in engines() {
         let clone = store.clone();
         put(&store, &key("a"), "1", &SetOptions::default()).await;
@@ -103,7 +103,7 @@ async fn closing_ends_open_streams_and_drops_the_entries() {
 }
 
 #[tokio::test]
-async fn after_closing_every_operation_says_so_and_names_itself() {
+async fn after_closing_every_operation_returns_closed_with_its_name() {
     for store in engines() {
         store.close().await.unwrap();
         let (key, is_closed) = (key("a"), |error: Error, operation: Operation| {
@@ -133,7 +133,7 @@ async fn after_closing_every_operation_says_so_and_names_itself() {
 }
 
 #[tokio::test]
-async fn errors_name_operation_backend_and_key() {
+async fn errors_carry_operation_backend_and_key() {
     for store in engines() {
         put(&store, &key("a"), "x", &SetOptions::default()).await;
         let error = store.increment(&key("a"), 1, &IncrementOptions::default()).await.unwrap_err();
@@ -144,7 +144,7 @@ async fn errors_name_operation_backend_and_key() {
 }
 
 #[test]
-fn a_url_gives_the_configuration() {
+fn a_url_is_read_into_a_configuration() {
     let config = |url: &str| MemoryConfig::from_url(&url.parse::<StoreUrl>().unwrap());
     assert_eq!(config("memory:").unwrap(), MemoryConfig::default());
     let full = config("memory:?max_bytes=64MiB&max_entries=1000&eviction_policy=tiny_lfu&sweep_interval=1s%20500ms");
@@ -169,7 +169,7 @@ fn a_url_gives_the_configuration() {
 }
 
 #[tokio::test]
-async fn the_scheme_opens_a_new_store_each_time() {
+async fn the_scheme_creates_a_new_store_each_time() {
     let registry = Registry::new().with(SCHEME);
     let url: StoreUrl = "memory:".parse().unwrap();
     let (one, other) = (registry.open_store(url.clone()).await.unwrap(), registry.open_store(url).await.unwrap());
@@ -177,7 +177,7 @@ async fn the_scheme_opens_a_new_store_each_time() {
     assert!(!other.contains(&key("a")).await.unwrap());
     let error = registry.open_store("memory:?max_bytes=1KiB".parse().unwrap()).await.unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::Invalid, Some(Operation::Open)));
-    // The URL in the help text works.
+    // The example in the help text is a valid URL.
     registry.open_store(SCHEME.usage.parse().unwrap()).await.unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Expired entries leave the memory, whoever drives the store.
+//! Expired entries are freed, by `sweep` and by the background task.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -20,7 +20,7 @@ fn key(number: usize) -> Key {
     Key::new(["k", &number.to_string()]).unwrap()
 }
 
-/// Both engines, the bounded one with room for everything, on a clock that the test moves.
+/// Both engines on a clock that the test moves. The bounded engine is large enough to evict nothing.
 fn engines() -> [(MemoryStore, ManualClock); 2] {
     [MemoryStore::builder(), MemoryStore::builder().max_bytes(1 << 30)].map(on_a_manual_clock)
 }
@@ -35,17 +35,17 @@ fn sizes(store: &MemoryStore) -> (usize, usize, usize) {
     (stats.entries, stats.deadlines, stats.ordered_keys)
 }
 
-/// Waits, in real time but for no certain time, until the background has come so far.
-async fn until(reached: impl Fn() -> bool + Send + Sync) {
-    let turns = async {
-        while !reached() {
+/// Waits in real time until a condition holds, at most 60 seconds.
+async fn until(condition: impl Fn() -> bool + Send + Sync) {
+    let wait = async {
+        while !condition() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), turns).await.expect("the background came so far");
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the condition holds within 60 seconds");
 }
 
-/// Lets a task that sleeps on the clock get to its sleep.
+/// Yields until the background task sleeps on the clock.
 async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -53,8 +53,8 @@ async fn settle() {
 }
 
 #[tokio::test]
-async fn expired_entries_that_nobody_reads_leave_all_indexes() {
-    // The bounded engine takes longer for each, and is not another case for being larger.
+async fn expired_entries_leave_all_indexes_without_being_read() {
+    // The bounded engine is slower for each entry, and more entries would test nothing else.
     for ((store, clock), many) in engines().into_iter().zip([200_000, 20_000]) {
         for number in 0..many {
             put(&store, &key(number), "x", &ttl(1)).await;
@@ -68,7 +68,7 @@ async fn expired_entries_that_nobody_reads_leave_all_indexes() {
 }
 
 #[tokio::test]
-async fn a_clock_that_moves_before_the_task_waits_on_it_is_caught_up_with() {
+async fn the_task_catches_up_with_a_clock_that_moved_before_it_slept() {
     for (store, clock) in engines() {
         put(&store, &key(0), "x", &ttl(1)).await;
         clock.advance(Duration::from_secs(2));
@@ -77,8 +77,8 @@ async fn a_clock_that_moves_before_the_task_waits_on_it_is_caught_up_with() {
 }
 
 #[tokio::test]
-async fn sweep_frees_at_once_and_counts() {
-    // The background takes no part: its turn comes later.
+async fn sweep_frees_expired_entries_at_once_and_counts_them() {
+    // The interval keeps the background task out of the test.
     let (hour, clock) = (Duration::from_secs(3_600), ManualClock::new());
     for builder in [MemoryStore::builder(), MemoryStore::builder().max_bytes(1 << 30)] {
         let store = builder.sweep_interval(hour).clock(Arc::new(clock.clone())).build().unwrap();
@@ -95,7 +95,7 @@ async fn sweep_frees_at_once_and_counts() {
 }
 
 #[tokio::test]
-async fn deadlines_that_moved_leave_nothing_behind() {
+async fn a_moved_deadline_leaves_nothing_in_the_index() {
     for (store, clock) in engines() {
         for _ in 0..3 {
             for number in 0..100 {
@@ -119,7 +119,7 @@ async fn deadlines_that_moved_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn the_task_ends_when_nothing_is_left_and_a_later_write_starts_it_again() {
+async fn the_task_ends_without_deadlines_and_a_later_write_starts_it_again() {
     for (store, clock) in engines() {
         let idle = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         put(&store, &key(0), "lasting", &SetOptions::default()).await;
@@ -136,7 +136,7 @@ async fn the_task_ends_when_nothing_is_left_and_a_later_write_starts_it_again() 
 }
 
 #[tokio::test]
-async fn the_task_ends_with_the_last_handle() {
+async fn the_task_ends_when_the_last_handle_is_dropped() {
     for (store, _clock) in engines() {
         let idle = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         put(&store, &key(0), "x", &ttl(1)).await;
@@ -150,7 +150,7 @@ async fn the_task_ends_with_the_last_handle() {
 }
 
 #[test]
-fn the_task_is_started_again_when_its_runtime_has_ended() {
+fn a_write_starts_the_task_again_after_its_runtime_has_ended() {
     for (store, clock) in engines() {
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime().block_on(async { put(&store, &key(0), "x", &ttl(1)).await });
@@ -200,7 +200,7 @@ async fn every_write_with_a_deadline_starts_the_task() {
 }
 
 #[tokio::test]
-async fn watchers_hear_of_expired_entries() {
+async fn watchers_are_notified_of_expired_entries() {
     for (store, clock) in engines() {
         put(&store, &key(0), "x", &ttl(1)).await;
         let mut watch = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
@@ -210,7 +210,7 @@ async fn watchers_hear_of_expired_entries() {
     }
 }
 
-/// A clock that cannot sleep where it is asked to.
+/// A clock that panics when it has to sleep.
 #[derive(Debug)]
 struct Sleepless(ManualClock);
 
@@ -221,12 +221,12 @@ impl kv_core::Clock for Sleepless {
     }
 
     async fn sleep(&self, _: Duration) {
-        panic!("no timer here");
+        panic!("this clock has no timer");
     }
 }
 
 #[tokio::test]
-async fn a_clock_that_cannot_sleep_costs_one_task_and_no_entry() {
+async fn a_clock_that_cannot_sleep_ends_the_task_and_breaks_no_call() {
     let clock = ManualClock::new();
     let store = MemoryStore::builder().clock(Arc::new(Sleepless(clock.clone()))).build().unwrap();
     let idle = tokio::runtime::Handle::current().metrics().num_alive_tasks();

@@ -1,7 +1,8 @@
-//! The file: one record behind the other, of which the last for a key counts.
+//! The file: a sequence of records. The last record of a key is the valid one.
 //!
-//! A record is the length of the key's text, the length of what is stored, both as four bytes in big-endian order, the text and
-//! what is stored: the header and value of `kv_core::stored`, or nothing where the key was deleted.
+//! A record is the length of the key's text and the length of the payload, each as four bytes in big-endian order, then
+//! the text and the payload. The payload is header and value as `kv_core::stored` encodes them, or empty if the key was
+//! deleted.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -9,9 +10,9 @@ use std::path::Path;
 
 use kv_core::{Bytes, Error, Key, Result, stored};
 
-use crate::entries::{Entries, Held};
+use crate::entries::{Entries, StoredEntry};
 
-/// A larger record is damage: its length is not believed, and no memory is taken for it.
+/// A longer key or payload is damage. The limit keeps a damaged length from allocating memory.
 const MAX_BYTES: u32 = 32 << 20;
 
 #[derive(Debug)]
@@ -21,8 +22,8 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens the file, or creates it with the folder that it is in, and reads it. What a sudden end left half written at its
-    /// end is cut off.
+    /// Opens the file and reads it. Creates the file and its parent directories if they do not exist. Truncates an
+    /// incomplete record at the end, which a crash during a write leaves.
     pub(crate) fn open(path: &Path) -> Result<(Self, Entries)> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
@@ -39,17 +40,18 @@ impl Journal {
         Ok((journal, entries))
     }
 
-    /// Puts a record behind the others. `None`: the key is deleted.
-    pub(crate) fn append(&mut self, key: &Key, held: Option<&Held>) -> Result<()> {
-        let stored = held.map_or_else(Vec::new, |held| stored::encode(key, &held.version, held.deadline, &held.value));
+    /// Appends a record: an entry, or for `None` a deletion.
+    pub(crate) fn append(&mut self, key: &Key, entry: Option<&StoredEntry>) -> Result<()> {
+        let payload =
+            entry.map_or_else(Vec::new, |entry| stored::encode(key, &entry.version, entry.deadline, &entry.value));
         let text = key.as_str().as_bytes();
-        let mut record = Vec::with_capacity(8 + text.len() + stored.len());
+        let mut record = Vec::with_capacity(8 + text.len() + payload.len());
         record.extend_from_slice(&length(text)?);
-        record.extend_from_slice(&length(&stored)?);
+        record.extend_from_slice(&length(&payload)?);
         record.extend_from_slice(text);
-        record.extend_from_slice(&stored);
+        record.extend_from_slice(&payload);
         if let Err(error) = self.file.write_all(&record) {
-            // Nothing is half there: what was written of the record goes again.
+            // Remove the part of the record that was written.
             self.file.set_len(self.length).map_err(failed)?;
             self.file.seek(SeekFrom::End(0)).map_err(failed)?;
             return Err(failed(error));
@@ -65,17 +67,17 @@ impl Journal {
     fn read(&mut self) -> Result<Entries> {
         let mut entries = Entries::default();
         let mut reader = BufReader::new(&self.file);
-        while let Some((text, stored)) = record(&mut reader).map_err(failed)? {
-            self.length += 8 + (text.len() + stored.len()) as u64;
-            let text = String::from_utf8(text).map_err(|_| Error::corrupt("a key in the file is no text"))?;
+        while let Some((text, payload)) = record(&mut reader).map_err(failed)? {
+            self.length += 8 + (text.len() + payload.len()) as u64;
+            let text = String::from_utf8(text).map_err(|_| Error::corrupt("a key in the file is not UTF-8"))?;
             let key = Key::parse(&text).map_err(|_| Error::corrupt("a key in the file is not canonical"))?;
-            if stored.is_empty() {
+            if payload.is_empty() {
                 entries.remove(&key);
                 continue;
             }
-            let (entry, deadline) = stored::decode(&key, Bytes::from(stored))?;
+            let (entry, deadline) = stored::decode(&key, Bytes::from(payload))?;
             let version = entry.version.ok_or_else(|| Error::corrupt("an entry in the file has no version"))?;
-            entries.insert(key, Held { value: entry.value, version, deadline });
+            entries.insert(key, StoredEntry { value: entry.value, version, deadline });
         }
         Ok(entries)
     }
@@ -86,14 +88,16 @@ fn length(bytes: &[u8]) -> Result<[u8; 4]> {
     length.map(u32::to_be_bytes).ok_or_else(|| Error::invalid("the record is too long"))
 }
 
-/// The next record, unless the file ends, be it in the middle of one.
+/// Reads the next record. Returns `None` at the end of the file, also if it ends in the middle of a record.
 fn record(reader: &mut impl Read) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
-    let (Some(key), Some(stored)) = (number(reader)?, number(reader)?) else { return Ok(None) };
-    if key > MAX_BYTES || stored > MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a record in the file has no length that it can have"));
+    let (Some(key_length), Some(payload_length)) = (number(reader)?, number(reader)?) else { return Ok(None) };
+    if key_length > MAX_BYTES || payload_length > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the length of a record in the file is out of range"));
     }
-    let (Some(key), Some(stored)) = (bytes(reader, key)?, bytes(reader, stored)?) else { return Ok(None) };
-    Ok(Some((key, stored)))
+    let (Some(key), Some(payload)) = (bytes(reader, key_length)?, bytes(reader, payload_length)?) else {
+        return Ok(None);
+    };
+    Ok(Some((key, payload)))
 }
 
 fn number(reader: &mut impl Read) -> io::Result<Option<u32>> {
@@ -101,23 +105,23 @@ fn number(reader: &mut impl Read) -> io::Result<Option<u32>> {
     Ok(read.and_then(|read| read.try_into().ok()).map(u32::from_be_bytes))
 }
 
-/// So many bytes, unless the file has fewer.
+/// Reads `count` bytes. Returns `None` if the file has fewer.
 fn bytes(reader: &mut impl Read, count: u32) -> io::Result<Option<Vec<u8>>> {
     let mut read = Vec::new();
     reader.take(count.into()).read_to_end(&mut read)?;
     Ok((read.len() == count as usize).then_some(read))
 }
 
-/// Every error of the driver is classified by what the caller can do about it (clause E-1).
+/// Converts an error of the driver to the kind that tells the caller how to react (clause E-1).
 fn failed(error: io::Error) -> Error {
-    let told = match error.kind() {
+    let classified = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::capacity("the file cannot grow"),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            Error::denied("the file may not be used")
+            Error::denied("the permissions of the file deny access")
         }
-        io::ErrorKind::InvalidData => Error::corrupt("the file is damaged, or another program's"),
-        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Error::invalid("the path leads to no file"),
-        _ => Error::unavailable("the file could not be used"),
+        io::ErrorKind::InvalidData => Error::corrupt("the file is damaged or belongs to another program"),
+        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Error::invalid("the path is not that of a file"),
+        _ => Error::unavailable("the file cannot be read or written"),
     };
-    told.with_source(error)
+    classified.with_source(error)
 }

@@ -1,4 +1,4 @@
-//! The store itself: the methods of the contract, in its order.
+//! The store: the methods of `KvStore`, in their order.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -11,10 +11,11 @@ use kv_core::{
     Version,
 };
 
-use crate::entries::{Entries, Held};
+use crate::entries::{Entries, StoredEntry};
 use crate::journal::Journal;
 
-/// What this store can do. A record is with the operating system before a write is acknowledged, and not yet on the medium.
+/// The capabilities of this store. When a write is acknowledged, its record is in the page cache of the operating
+/// system and not yet on the disk.
 pub const CAPABILITIES: Capabilities = Capabilities::CORE
     .with_versions()
     .with_deadlines()
@@ -23,99 +24,103 @@ pub const CAPABILITIES: Capabilities = Capabilities::CORE
     .with_list(List::Native)
     .with_durability(Durability::surviving(Survives::Process));
 
-/// How often expired entries are looked for, and how many go while others wait.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
-const SWEEP_BATCH: usize = 500;
+/// Time between two sweeps in the background.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A store in one plain file, which one process opens. Clones are one store.
+/// Entries removed while the lock is held once, by a sweep and by `clear`.
+const BATCH: usize = 500;
+
+/// A store in one plain file, which only one process may open at a time. Clones share one store.
 #[derive(Debug, Clone)]
 pub struct JournalStore {
-    inner: Arc<Inner>,
+    state: Arc<State>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct State {
     info: StoreInfo,
     clock: Arc<dyn Clock>,
-    /// `None` once it was closed.
-    state: Mutex<Option<State>>,
+    /// `None` once the store is closed.
+    file: Mutex<Option<OpenFile>>,
 }
 
-struct State {
+struct OpenFile {
     journal: Journal,
     entries: Entries,
 }
 
-/// Shows nothing that is stored (clause E-3).
-impl std::fmt::Debug for State {
+/// Shows no keys and no values (clause E-3).
+impl std::fmt::Debug for OpenFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").finish_non_exhaustive()
+        f.debug_struct("OpenFile").finish_non_exhaustive()
     }
 }
 
 impl JournalStore {
-    /// Opens the file, or creates it. Needs a tokio runtime for what is done in the background.
+    /// Opens the file, or creates it. Must be called on a tokio runtime, which runs the sweeper.
     ///
     /// # Errors
-    /// `Unavailable` where another store has it open, `Corrupt` for a file that is damaged or another program's.
+    /// `Unavailable` if another store has the file open, `Corrupt` if the file is damaged or belongs to another
+    /// program.
     pub async fn open(path: impl AsRef<Path> + Send) -> Result<Self> {
         Self::open_with_clock(path, Arc::new(SystemClock)).await
     }
 
-    /// The same, with the time from this clock, so that tests move it.
+    /// Opens the file as [`JournalStore::open`] does, with a clock, for tests that move the time.
     ///
     /// # Errors
-    /// As [`JournalStore::open`].
+    /// The errors of [`JournalStore::open`].
     pub async fn open_with_clock(path: impl AsRef<Path> + Send, clock: Arc<dyn Clock>) -> Result<Self> {
         let opened = Journal::open(path.as_ref());
         let (journal, entries) =
             opened.map_err(|error| error.with_operation(Operation::Open).with_backend("journal"))?;
         let info = StoreInfo::new("journal", CAPABILITIES);
-        let inner = Arc::new(Inner { info, clock, state: Mutex::new(Some(State { journal, entries })) });
-        tokio::spawn(sweep_again_and_again(Arc::downgrade(&inner), Arc::clone(&inner.clock)));
-        Ok(Self { inner })
+        let state = Arc::new(State { info, clock, file: Mutex::new(Some(OpenFile { journal, entries })) });
+        tokio::spawn(run_sweeper(Arc::downgrade(&state), Arc::clone(&state.clock)));
+        Ok(Self { state })
     }
 }
 
-/// Ends with the last clone of the store, because it holds none itself.
-async fn sweep_again_and_again(store: Weak<Inner>, clock: Arc<dyn Clock>) {
+/// Sweeps in the background. Holds the state weakly, so that it ends with the last clone of the store.
+async fn run_sweeper(state: Weak<State>, clock: Arc<dyn Clock>) {
     loop {
-        clock.sleep(SWEEP_EVERY).await;
-        match store.upgrade().map(|store| store.sweep_batch()) {
+        clock.sleep(SWEEP_INTERVAL).await;
+        match state.upgrade().map(|state| state.sweep_batch()) {
             Some(Ok(_)) => {}
-            // Closed, or dropped. A file that cannot be written now may be written next time.
+            // The next sweep may succeed.
             Some(Err(error)) if error.is_retryable() => {}
+            // The store is closed or dropped, or a retry cannot help.
             Some(Err(_)) | None => return,
         }
     }
 }
 
-impl Inner {
-    /// The lock is held for one short step and never over an `.await`: so a dropped future leaves nothing half done (clause
-    /// A-1), and a condition is judged and applied as one step (clause S-2).
-    fn state(&self) -> MutexGuard<'_, Option<State>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl State {
+    /// Locks the file. The lock is held for one short step and never across an `.await`. So a dropped future leaves no
+    /// step half done (clause A-1), and a condition is checked and the write applied as one step (clause S-2).
+    fn lock(&self) -> MutexGuard<'_, Option<OpenFile>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs one step on the open store, and names the operation where it fails.
-    fn step<T>(&self, operation: Operation, step: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
-        let mut state = self.state();
-        let result = match state.as_mut() {
-            Some(state) => step(state),
+    /// Runs one step on the open file. Adds backend and operation to its error.
+    fn step<T>(&self, operation: Operation, step: impl FnOnce(&mut OpenFile) -> Result<T>) -> Result<T> {
+        let mut file = self.lock();
+        let result = match file.as_mut() {
+            Some(file) => step(file),
             None => Err(Error::closed()),
         };
         result.map_err(|error| error.with_operation(operation).with_backend(self.info.name.clone()))
     }
 
-    /// Removes some of what has expired, by deadline, and tells how many there were.
+    /// Removes up to `BATCH` expired entries and returns their number.
     fn sweep_batch(&self) -> Result<usize> {
-        self.step(Operation::Sweep, |state| {
-            for swept in 0..SWEEP_BATCH {
-                let Some(key) = state.entries.expired(self.clock.now()) else { return Ok(swept) };
-                state.journal.append(&key, None)?;
-                state.entries.remove(&key);
+        self.step(Operation::Sweep, |file| {
+            for swept in 0..BATCH {
+                let Some(key) = file.entries.next_due(self.clock.now()) else { return Ok(swept) };
+                file.journal.append(&key, None)?;
+                file.entries.remove(&key);
             }
-            Ok(SWEEP_BATCH)
+            Ok(BATCH)
         })
     }
 }
@@ -123,31 +128,31 @@ impl Inner {
 #[async_trait]
 impl KvStore for JournalStore {
     fn info(&self) -> &StoreInfo {
-        &self.inner.info
+        &self.state.info
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let found = self
-            .inner
-            .step(Operation::Get, |state| Ok(state.entries.live(key, self.inner.clock.now()).map(Held::entry)));
+            .state
+            .step(Operation::Get, |file| Ok(file.entries.live(key, self.state.clock.now()).map(StoredEntry::entry)));
         found.map_err(|error| error.with_key(key))
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        let outcome = self.inner.step(Operation::Set, |state| {
-            options.check(&self.inner.info.capabilities)?;
-            self.inner.info.limits.check_value(value.len())?;
-            let now = self.inner.clock.now();
-            let current = state.entries.live(key, now);
-            let entry = current.map(Held::entry);
+        let outcome = self.state.step(Operation::Set, |file| {
+            options.check(&self.state.info.capabilities)?;
+            self.state.info.limits.check_value(value.len())?;
+            let now = self.state.clock.now();
+            let current = file.entries.live(key, now);
+            let entry = current.map(StoredEntry::entry);
             if !options.when.holds(entry.as_ref()) {
                 return Ok(SetOutcome::Refused { current: entry });
             }
-            let deadline = Deadline::resolve(options.expiry, now, current.map(|held| held.deadline));
+            let deadline = Deadline::resolve(options.expiry, now, current.map(|stored| stored.deadline));
             let version = Version::random();
-            let held = Held { value, version, deadline };
-            state.journal.append(key, Some(&held))?;
-            state.entries.insert(key.clone(), held);
+            let stored = StoredEntry { value, version, deadline };
+            file.journal.append(key, Some(&stored))?;
+            file.entries.insert(key.clone(), stored);
             let previous = entry.filter(|_| options.return_previous);
             Ok(SetOutcome::Stored { version: Some(version), previous })
         });
@@ -155,42 +160,42 @@ impl KvStore for JournalStore {
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        let outcome = self.inner.step(Operation::Delete, |state| {
-            options.check(&self.inner.info.capabilities)?;
-            let current = state.entries.live(key, self.inner.clock.now()).map(Held::entry);
+        let outcome = self.state.step(Operation::Delete, |file| {
+            options.check(&self.state.info.capabilities)?;
+            let current = file.entries.live(key, self.state.clock.now()).map(StoredEntry::entry);
             if !options.when.holds(current.as_ref()) {
                 return Ok(DeleteOutcome::Refused { current });
             }
             let Some(entry) = current else { return Ok(DeleteOutcome::Missing) };
-            state.journal.append(key, None)?;
-            state.entries.remove(key);
+            file.journal.append(key, None)?;
+            file.entries.remove(key);
             Ok(DeleteOutcome::Deleted { previous: options.return_previous.then_some(entry) })
         });
         outcome.map_err(|error| error.with_key(key))
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
-        self.inner.step(Operation::List, |state| {
-            query.check(&self.inner.info.capabilities)?;
-            Ok(state.entries.page(query, self.inner.clock.now()))
+        self.state.step(Operation::List, |file| {
+            query.check(&self.state.info.capabilities)?;
+            Ok(file.entries.page(query, self.state.clock.now()))
         })
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         let mut cleared = 0;
         let all = ListQuery::new(prefix.clone()).with_keys_only();
-        // Page by page, so that nobody waits for all of them.
+        // Takes the lock for each page anew, so that other callers do not wait for the whole prefix.
         loop {
-            let is_through = self.inner.step(Operation::Clear, |state| {
-                let page = state.entries.page(&all.clone().with_limit(SWEEP_BATCH), self.inner.clock.now());
+            let is_complete = self.state.step(Operation::Clear, |file| {
+                let page = file.entries.page(&all.clone().with_limit(BATCH), self.state.clock.now());
                 for item in &page.items {
-                    state.journal.append(&item.key, None)?;
-                    state.entries.remove(&item.key);
+                    file.journal.append(&item.key, None)?;
+                    file.entries.remove(&item.key);
                     cleared += 1;
                 }
                 Ok(page.next.is_none())
             })?;
-            if is_through {
+            if is_complete {
                 return Ok(cleared);
             }
             tokio::task::yield_now().await;
@@ -198,19 +203,19 @@ impl KvStore for JournalStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.inner.step(Operation::Ping, |_| Ok(()))
+        self.state.step(Operation::Ping, |_| Ok(()))
     }
 
     async fn flush(&self) -> Result<()> {
-        self.inner.step(Operation::Flush, |state| state.journal.sync())
+        self.state.step(Operation::Flush, |file| file.journal.sync())
     }
 
     async fn sweep(&self) -> Result<u64> {
         let mut swept = 0;
         loop {
-            let batch = self.inner.sweep_batch()?;
+            let batch = self.state.sweep_batch()?;
             swept += batch as u64;
-            if batch < SWEEP_BATCH {
+            if batch < BATCH {
                 return Ok(swept);
             }
             tokio::task::yield_now().await;
@@ -218,9 +223,9 @@ impl KvStore for JournalStore {
     }
 
     async fn close(&self) -> Result<()> {
-        // The lock on the file goes with it.
-        match self.inner.state().take() {
-            Some(state) => state.journal.sync(),
+        // Dropping the file also releases its lock.
+        match self.state.lock().take() {
+            Some(file) => file.journal.sync(),
             None => Ok(()),
         }
     }

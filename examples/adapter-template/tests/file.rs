@@ -1,4 +1,4 @@
-//! What only this store can get wrong: its file.
+//! Tests of the file format.
 
 use std::fs;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ fn key(name: &str) -> Key {
     Key::new([name]).unwrap()
 }
 
-/// A file with three entries, closed.
-async fn written(path: &std::path::Path) {
+/// Writes a file with three entries and closes it.
+async fn write_entries(path: &std::path::Path) {
     let store: Arc<dyn KvStore> = Arc::new(JournalStore::open(path).await.unwrap());
     for name in ["a", "b", "c"] {
         assert!(store.set(&key(name), "value".into(), &SetOptions::default()).await.unwrap().is_stored());
@@ -20,19 +20,19 @@ async fn written(path: &std::path::Path) {
 }
 
 #[tokio::test]
-async fn a_file_that_ends_in_the_middle_of_a_record_has_all_before_it() {
+async fn a_file_that_ends_in_the_middle_of_a_record_has_all_records_before_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
-    written(&path).await;
+    write_entries(&path).await;
     let whole = fs::read(&path).unwrap();
     for cut in 0..whole.len() {
         fs::write(&path, &whole[..cut]).unwrap();
         let store = JournalStore::open(&path).await.unwrap();
-        let mut is_over = false;
+        let mut has_ended = false;
         for name in ["a", "b", "c"] {
             let found = store.get(&key(name)).await.unwrap();
-            assert!(!is_over || found.is_none(), "cut at {cut}, {name} is there and one before it is not");
-            is_over = found.is_none();
+            assert!(!has_ended || found.is_none(), "cut at {cut}: {name} is present and an earlier entry is missing");
+            has_ended = found.is_none();
         }
         assert!(store.set(&key("d"), "new".into(), &SetOptions::default()).await.unwrap().is_stored());
         store.close().await.unwrap();
@@ -42,10 +42,10 @@ async fn a_file_that_ends_in_the_middle_of_a_record_has_all_before_it() {
 }
 
 #[tokio::test]
-async fn no_flipped_bit_gives_a_wrong_value() {
+async fn no_flipped_bit_returns_a_wrong_value() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
-    written(&path).await;
+    write_entries(&path).await;
     let whole = fs::read(&path).unwrap();
     for bit in 0..whole.len() * 8 {
         let mut damaged = whole.clone();
@@ -64,7 +64,7 @@ async fn no_flipped_bit_gives_a_wrong_value() {
 }
 
 #[tokio::test]
-async fn a_second_store_on_the_file_is_told() {
+async fn a_second_store_on_the_file_is_unavailable() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
     let first = JournalStore::open(&path).await.unwrap();

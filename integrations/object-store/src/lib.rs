@@ -1,7 +1,8 @@
 #![doc = include_str!("../README.md")]
 
-mod head;
-mod pieces;
+mod chunks;
+mod error;
+mod header;
 mod store;
 mod upload;
 

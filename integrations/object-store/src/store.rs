@@ -1,4 +1,4 @@
-//! An `ObjectStore` over any `KvStore`.
+//! An `ObjectStore` over a `KvStore`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,30 +15,19 @@ use object_store::{
     MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 
-use crate::head::Head;
-use crate::pieces::{self, PIECE_BYTES};
+use crate::chunks::{self, CHUNK_BYTES};
+use crate::error::{Result, failed, generic};
+use crate::header::Header;
 use crate::upload::Upload;
 
-pub(crate) type Result<T> = object_store::Result<T>;
-
-/// KvObjectStore in a store: a path is a key, an `ETag` is a version.
+/// Objects in a [`KvStore`]: a path is a key, an `ETag` is a version.
 #[derive(Debug, Clone)]
 pub struct KvObjectStore {
     store: Arc<dyn KvStore>,
 }
 
-/// An error that no caller can do much about.
-pub(crate) fn generic(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::Generic { store: "anykv", source: source.into() }
-}
-
-/// The store failed.
-pub(crate) fn failed(error: kv_core::Error) -> Error {
-    generic(error)
-}
-
 fn missing(location: &Path) -> Error {
-    Error::NotFound { path: location.to_string(), source: "there is no such object".into() }
+    Error::NotFound { path: location.to_string(), source: "no object has this path".into() }
 }
 
 fn key(location: &Path) -> Result<Key> {
@@ -52,7 +41,7 @@ fn location(key: &Key) -> Result<Path> {
 }
 
 impl KvObjectStore {
-    /// KvObjectStore in this store, beside nothing else.
+    /// Stores objects in `store`, under the keys `objects` and `pieces`. The store must not be used for anything else.
     pub fn new(store: Arc<dyn KvStore>) -> Self {
         Self { store }
     }
@@ -68,22 +57,21 @@ impl KvObjectStore {
         attributes: &Attributes,
         mode: PutMode,
     ) -> Result<PutResult> {
-        let pieces = if data.len() > PIECE_BYTES { Some(pieces::write(&self.store, &data).await?) } else { None };
-        let inline = if pieces.is_some() { Bytes::new() } else { data.clone() };
-        let head = Head::new(data.len(), attributes, pieces);
+        let chunks = if data.len() > CHUNK_BYTES { Some(chunks::write(&self.store, &data).await?) } else { None };
+        let inline = if chunks.is_some() { Bytes::new() } else { data.clone() };
+        let header = Header::new(data.len(), attributes, chunks);
         let when = match &mode {
             PutMode::Overwrite => When::Always,
             PutMode::Create => When::Absent,
             PutMode::Update(update) => {
-                let tag =
-                    update.e_tag.as_deref().ok_or_else(|| generic("an update needs the tag of what it updates"))?;
+                let tag = update.e_tag.as_deref().ok_or_else(|| generic("an update needs the tag of the object"))?;
                 When::Version(tag.parse().map_err(failed)?)
             }
         };
         let options = SetOptions::default().with_when(when).with_previous();
-        match self.store.set(&key(location)?, head.encode(&inline)?, &options).await.map_err(failed)? {
+        match self.store.set(&key(location)?, header.encode(&inline)?, &options).await.map_err(failed)? {
             SetOutcome::Stored { version, previous } => {
-                self.forget(previous.as_ref()).await?;
+                self.remove_chunks(previous.as_ref()).await?;
                 Ok(PutResult {
                     e_tag: version.map(|version| version.to_string()),
                     version: None,
@@ -91,55 +79,55 @@ impl KvObjectStore {
                 })
             }
             SetOutcome::Refused { .. } => {
-                if let Some(pieces) = &head.pieces {
-                    pieces::remove(&self.store, pieces).await?;
+                if let Some(chunks) = &header.chunks {
+                    chunks::remove(&self.store, chunks).await?;
                 }
                 let path = location.to_string();
                 Err(match mode {
-                    PutMode::Create => Error::AlreadyExists { path, source: "the object is there".into() },
-                    _ => Error::Precondition { path, source: "the object is another".into() },
+                    PutMode::Create => Error::AlreadyExists { path, source: "the object exists".into() },
+                    _ => Error::Precondition { path, source: "the object has another version".into() },
                 })
             }
         }
     }
 
-    /// Removes the pieces of what was replaced or deleted.
-    async fn forget(&self, entry: Option<&Entry>) -> Result<()> {
+    /// Removes the chunks of a replaced or deleted object.
+    async fn remove_chunks(&self, entry: Option<&Entry>) -> Result<()> {
         let Some(entry) = entry else { return Ok(()) };
-        match Head::decode(&entry.value)?.0.pieces {
-            Some(pieces) => pieces::remove(&self.store, &pieces).await,
+        match Header::decode(&entry.value)?.0.chunks {
+            Some(chunks) => chunks::remove(&self.store, &chunks).await,
             None => Ok(()),
         }
     }
 
-    async fn read(&self, location: &Path) -> Result<(Entry, Head, Bytes)> {
+    async fn read(&self, location: &Path) -> Result<(Entry, Header, Bytes)> {
         let entry = self.entry(location).await?;
-        let (head, inline) = Head::decode(&entry.value)?;
-        let data = match &head.pieces {
-            Some(pieces) => pieces::read(&self.store, pieces).await?,
+        let (header, inline) = Header::decode(&entry.value)?;
+        let data = match &header.chunks {
+            Some(chunks) => chunks::read(&self.store, chunks).await?,
             None => inline,
         };
-        Ok((entry, head, data))
+        Ok((entry, header, data))
     }
 
     async fn delete(&self, location: &Path) -> Result<()> {
         let options = DeleteOptions::default().with_previous();
         match self.store.delete(&key(location)?, &options).await.map_err(failed)? {
-            DeleteOutcome::Deleted { previous } => self.forget(previous.as_ref()).await,
+            DeleteOutcome::Deleted { previous } => self.remove_chunks(previous.as_ref()).await,
             _ => Ok(()),
         }
     }
 
-    /// Every object below a directory, and not the one that is called like it.
-    async fn below(&self, prefix: Option<&Path>) -> Result<Vec<ObjectMeta>> {
+    /// Lists the objects below a directory, without an object at the path of the directory itself.
+    async fn list_below(&self, prefix: Option<&Path>) -> Result<Vec<ObjectMeta>> {
         let own = key(&prefix.cloned().unwrap_or_default())?;
         let mut query = ListQuery::new(KeyPrefix::from(&own)).with_after(own);
         let mut found = Vec::new();
         loop {
             let page = self.store.list(&query).await.map_err(failed)?;
             for item in page.items {
-                let entry = item.entry.ok_or_else(|| generic("a list with values has an item without one"))?;
-                found.push(Head::decode(&entry.value)?.0.meta(&location(&item.key)?, &entry)?);
+                let entry = item.entry.ok_or_else(|| generic("an item of a list has no value"))?;
+                found.push(Header::decode(&entry.value)?.0.meta(&location(&item.key)?, &entry)?);
             }
             match page.next {
                 Some(next) => query = query.resume(next),
@@ -171,17 +159,17 @@ impl ObjectStore for KvObjectStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let (entry, head, data) = self.read(location).await?;
-        let meta = head.meta(location, &entry)?;
+        let (entry, header, data) = self.read(location).await?;
+        let meta = header.meta(location, &entry)?;
         options.check_preconditions(&meta)?;
         let range = match &options.range {
             Some(range) => range.as_range(meta.size).map_err(|error| generic(error.to_string()))?,
             None => 0..meta.size,
         };
-        let place = |at: u64| usize::try_from(at).map_err(generic);
-        let data = data.slice(place(range.start)?..place(range.end)?);
+        let index = |offset: u64| usize::try_from(offset).map_err(generic);
+        let data = data.slice(index(range.start)?..index(range.end)?);
         let payload = GetResultPayload::Stream(stream::once(async move { Ok(data) }).boxed());
-        Ok(GetResult { payload, attributes: head.attributes()?, meta, range, extensions: Extensions::default() })
+        Ok(GetResult { payload, attributes: header.attributes()?, meta, range, extensions: Extensions::default() })
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -198,14 +186,14 @@ impl ObjectStore for KvObjectStore {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (objects, prefix) = (self.clone(), prefix.cloned());
-        let found = async move { objects.below(prefix.as_ref()).await.map(|found| stream::iter(found).map(Ok)) };
+        let found = async move { objects.list_below(prefix.as_ref()).await.map(|found| stream::iter(found).map(Ok)) };
         stream::once(found).try_flatten().boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let own = prefix.cloned().unwrap_or_default();
         let (mut objects, mut directories) = (Vec::new(), BTreeSet::new());
-        for meta in self.below(prefix).await? {
+        for meta in self.list_below(prefix).await? {
             let mut rest = meta.location.prefix_match(&own).into_iter().flatten();
             match (rest.next(), rest.next()) {
                 (Some(directory), Some(_)) => {
@@ -219,11 +207,11 @@ impl ObjectStore for KvObjectStore {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        let (_, head, data) = self.read(from).await?;
+        let (_, header, data) = self.read(from).await?;
         let mode = match options.mode {
             CopyMode::Create => PutMode::Create,
             CopyMode::Overwrite => PutMode::Overwrite,
         };
-        self.write(to, data, &head.attributes()?, mode).await.map(drop)
+        self.write(to, data, &header.attributes()?, mode).await.map(drop)
     }
 }

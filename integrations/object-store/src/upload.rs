@@ -1,4 +1,4 @@
-//! Uploads in parts.
+//! Multipart uploads.
 
 use std::mem;
 
@@ -7,9 +7,10 @@ use bytes::BytesMut;
 use object_store::path::Path;
 use object_store::{Attributes, MultipartUpload, PutMode, PutPayload, PutResult, UploadPart};
 
-use crate::store::{KvObjectStore, Result};
+use crate::error::Result;
+use crate::store::KvObjectStore;
 
-/// The parts of an object, in memory until it is complete.
+/// The parts of an object, which are kept in memory until the upload completes.
 #[derive(Debug)]
 pub(crate) struct Upload {
     pub(crate) objects: KvObjectStore,

@@ -7,7 +7,7 @@ use kv_object_store::KvObjectStore;
 use object_store::integration;
 use referees::{Referee, Runtime};
 
-/// Runs one of the published functions, which panics where the store is wrong.
+/// A test that runs a published function. The function panics if a check fails.
 macro_rules! referee {
     ($function:ident $(, $argument:expr)*) => {
         Referee::new(stringify!($function), |store: Arc<dyn KvStore>, runtime: Runtime| {

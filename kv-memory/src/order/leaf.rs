@@ -2,69 +2,70 @@
 
 use kv_core::Key;
 
-/// Keys in order, and those that have come since, which are not put in their places before somebody looks.
+/// Sorted keys, and a buffer of new keys, which are sorted in at the next read.
 ///
-/// A key that is put in its place moves half a leaf, most of which no cache holds. Many at a time cost as much as one.
+/// Inserting one key into a sorted leaf moves half of the leaf, most of which is not in the processor's cache. Sorting
+/// in many keys at once costs as much as one.
 #[derive(Debug, Default)]
 pub(super) struct Leaf {
     sorted: Vec<Key>,
-    fresh: Vec<Key>,
+    unsorted: Vec<Key>,
 }
 
-/// How many keys wait for their places.
-const FRESH_KEYS: usize = 64;
+/// Keys that the buffer holds at most.
+const MAX_UNSORTED: usize = 64;
 
 impl Leaf {
-    /// How many keys there are; one that was added again while it waited counts twice.
+    /// The number of keys. A key that is inserted again while it is in the buffer counts twice.
     pub(super) fn len(&self) -> usize {
-        self.sorted.len() + self.fresh.len()
+        self.sorted.len() + self.unsorted.len()
     }
 
     pub(super) fn insert(&mut self, key: Key) {
-        if self.fresh.is_empty() && self.sorted.last().is_none_or(|last| *last < key) {
+        if self.unsorted.is_empty() && self.sorted.last().is_none_or(|last| *last < key) {
             return self.sorted.push(key);
         }
-        self.fresh.push(key);
-        if self.fresh.len() == FRESH_KEYS {
-            self.settle();
+        self.unsorted.push(key);
+        if self.unsorted.len() == MAX_UNSORTED {
+            self.sort();
         }
     }
 
-    /// Removes a key and tells whether it was there.
+    /// Removes a key. Returns true if it was present.
     pub(super) fn remove(&mut self, key: &Key) -> bool {
         let before = self.len();
-        self.fresh.retain(|fresh| fresh != key);
-        if let Ok(place) = self.sorted.binary_search(key) {
-            self.sorted.remove(place);
+        self.unsorted.retain(|unsorted| unsorted != key);
+        if let Ok(index) = self.sorted.binary_search(key) {
+            self.sorted.remove(index);
         }
         self.len() < before
     }
 
-    /// The keys in order, each once.
+    /// Returns the keys in order, each once.
     pub(super) fn keys(&mut self) -> &[Key] {
-        self.settle();
+        self.sort();
         &self.sorted
     }
 
-    /// Takes the upper half.
+    /// Removes the upper half and returns it as a leaf.
     pub(super) fn split_off(&mut self) -> Self {
-        self.settle();
-        Self { sorted: self.sorted.split_off(self.sorted.len() / 2), fresh: Vec::new() }
+        self.sort();
+        Self { sorted: self.sorted.split_off(self.sorted.len() / 2), unsorted: Vec::new() }
     }
 
-    /// Takes all keys of the leaf above.
-    pub(super) fn append(&mut self, mut above: Self) {
-        self.settle();
-        above.settle();
-        self.sorted.append(&mut above.sorted);
+    /// Appends all keys of the next leaf.
+    pub(super) fn append(&mut self, mut upper: Self) {
+        self.sort();
+        upper.sort();
+        self.sorted.append(&mut upper.sorted);
     }
 
-    fn settle(&mut self) {
-        if self.fresh.is_empty() {
+    fn sort(&mut self) {
+        if self.unsorted.is_empty() {
             return;
         }
-        self.sorted.append(&mut self.fresh);
-        // Finds what is in order already.
+        self.sorted.append(&mut self.unsorted);
+        // The stable sort detects the sorted run at the start.
         self.sorted.sort();
         self.sorted.dedup();
     }

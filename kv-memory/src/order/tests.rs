@@ -1,4 +1,4 @@
-//! The index against a `BTreeSet`, and with several threads.
+//! Compares the index with a `BTreeSet`, and changes it from several threads.
 
 use std::collections::BTreeSet;
 
@@ -14,19 +14,19 @@ fn all(order: &Order) -> Vec<Key> {
     order.page((Bound::Unbounded, Bound::Unbounded), false, usize::MAX)
 }
 
-/// Leaves are sorted, within their fences and not over their size, and only the first may be empty.
-fn assert_sound(order: &Order) {
+/// Asserts that each leaf is sorted, between its fences and within its size, and that only the first may be empty.
+fn assert_invariants(order: &Order) {
     let leaves = order.leaves.read();
     assert_eq!(leaves.first_key_value().map(|(fence, _)| fence.as_str()), Some(""));
     let fences: Vec<_> = leaves.keys().skip(1).map(Fence::as_str).collect();
-    for (place, (fence, leaf)) in leaves.iter().enumerate() {
+    for (index, (fence, leaf)) in leaves.iter().enumerate() {
         let mut leaf = leaf.lock();
         let leaf = leaf.keys();
         assert!(leaf.is_sorted_by(|one, other| one < other));
         assert!(leaf.len() <= LEAF_KEYS);
-        assert!(place == 0 || !leaf.is_empty());
+        assert!(index == 0 || !leaf.is_empty());
         assert!(leaf.first().is_none_or(|first| first.as_str() >= fence.as_str()));
-        if let (Some(last), Some(next)) = (leaf.last(), fences.get(place)) {
+        if let (Some(last), Some(next)) = (leaf.last(), fences.get(index)) {
             assert!(last.as_str() < *next);
         }
     }
@@ -36,7 +36,7 @@ fn assert_sound(order: &Order) {
 enum Step {
     Insert(u16),
     Remove(u16),
-    /// Many at once, so that leaves split, empty and join.
+    /// Inserts many keys, so that leaves split, empty and join.
     InsertRun(u16, u16),
     RemoveRun(u16, u16),
     Page {
@@ -73,7 +73,7 @@ fn numbered(number: u16) -> Key {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn it_answers_as_a_btree_set_does(steps in proptest::collection::vec(step(), 1..60)) {
+    fn the_index_behaves_like_a_btree_set(steps in proptest::collection::vec(step(), 1..60)) {
         let (order, mut model) = (Order::new(), BTreeSet::new());
         for step in steps {
             match step {
@@ -115,7 +115,7 @@ proptest! {
                     prop_assert_eq!(order.page(range, reverse, max), expected);
                 }
             }
-            assert_sound(&order);
+            assert_invariants(&order);
         }
         prop_assert_eq!(order.len(), model.len());
         prop_assert_eq!(all(&order), Vec::from_iter(model));
@@ -123,7 +123,7 @@ proptest! {
 }
 
 #[test]
-fn the_key_of_one_empty_segment_has_a_place() {
+fn a_key_of_one_empty_segment_is_indexed() {
     let order = Order::new();
     order.insert(key(""));
     order.insert(key("a"));
@@ -133,21 +133,21 @@ fn the_key_of_one_empty_segment_has_a_place() {
 }
 
 #[test]
-fn what_was_emptied_keeps_no_leaves() {
+fn an_emptied_index_keeps_no_leaves() {
     let order = Order::new();
     let keys: Vec<_> = (0..60_000).map(numbered).collect();
     keys.iter().cloned().for_each(|key| order.insert(key));
     assert!(order.leaves.read().len() >= 60_000 / LEAF_KEYS);
-    // In an order that visits every leaf again and again.
+    // The order of removals visits every leaf many times.
     (0..60_000).for_each(|at| order.remove(&keys[at * 7_919 % 60_000]));
     assert_eq!((order.len(), order.leaves.read().len()), (0, 1));
 }
 
 #[test]
-fn threads_that_insert_remove_and_page_at_once_lose_nothing() {
+fn concurrent_inserts_removes_and_pages_lose_no_key() {
     const EACH: u16 = 20_000;
     let order = Order::new();
-    // Present during the whole test, between the keys that come and go.
+    // These keys stay during the whole test, between keys that are inserted and removed.
     let lasting: Vec<_> = (0..EACH).step_by(50).map(|number| key(&format!("{number:05}x"))).collect();
     lasting.iter().cloned().for_each(|key| order.insert(key));
     std::thread::scope(|scope| {
@@ -178,7 +178,7 @@ fn threads_that_insert_remove_and_page_at_once_lose_nothing() {
             }
         });
     });
-    assert_sound(&order);
-    let left = (0..EACH).filter(|number| number % 3 == 0).count();
-    assert_eq!(order.len(), left + lasting.len());
+    assert_invariants(&order);
+    let remaining = (0..EACH).filter(|number| number % 3 == 0).count();
+    assert_eq!(order.len(), remaining + lasting.len());
 }

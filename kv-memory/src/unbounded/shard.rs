@@ -1,4 +1,4 @@
-//! One of the maps that the keys are spread over.
+//! One shard of the entries.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -6,13 +6,12 @@ use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
 use kv_core::Key;
 
-use crate::context::Changed;
 use crate::deadlines::Deadlines;
-use crate::decide::{Change, Decision};
 use crate::order::Order;
 use crate::slot::{Now, Slot};
+use crate::update::{Change, Update};
 
-/// Slots by key, and which of them have a deadline. All of it is behind one lock.
+/// Slots by key, with their index by deadline. One lock guards both.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
     records: HashTable<Record>,
@@ -25,16 +24,16 @@ struct Record {
     slot: Slot,
 }
 
-/// What a shard shares with the others: how keys are hashed, and the order of all keys.
+/// The hasher and the ordered index, which all shards share.
 ///
-/// A key is in the order exactly as long as it is in its shard's map, because both change under the shard's lock.
+/// A key is in the order exactly while it is in the map of its shard, because both change under the lock of the shard.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct KeyIndex {
     pub(crate) hasher: DefaultHashBuilder,
     pub(crate) order: Order,
 }
 
-impl Shared {
+impl KeyIndex {
     #[inline]
     pub(crate) fn hash(&self, key: &Key) -> u64 {
         let mut hasher = self.hasher.build_hasher();
@@ -43,76 +42,89 @@ impl Shared {
     }
 }
 
-/// A map of this capacity is not worth shrinking.
-const SMALL: usize = 64;
+/// The effect of an update on a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) has_changed: bool,
+    /// True if the new slot has a deadline.
+    pub(crate) has_deadline: bool,
+    /// The replaced or removed slot. The caller drops it after it has released the lock, because freeing a large value
+    /// takes long.
+    #[expect(dead_code, reason = "kept only to be dropped later")]
+    pub(crate) old: Option<Slot>,
+}
+
+/// Maps up to this capacity are not shrunk.
+const MIN_SHRINK_CAPACITY: usize = 64;
 
 impl Shard {
-    /// The slot of a key, also when it has expired.
+    /// Returns the slot of a key, live or expired.
     #[inline]
     pub(crate) fn find(&self, hash: u64, key: &Key) -> Option<&Slot> {
         self.records.find(hash, |record| record.key == *key).map(|record| &record.slot)
     }
 
-    /// Decides over the slot of a key and does it.
-    pub(crate) fn mutate<T>(
+    /// Computes an update from the slot of a key and applies it.
+    #[inline]
+    pub(crate) fn update<T>(
         &mut self,
-        shared: &Shared,
+        index: &KeyIndex,
         hash: u64,
         key: &Key,
-        decide: impl FnOnce(Option<&Slot>) -> Decision<T>,
-    ) -> (T, Changed) {
-        let entry = self.records.entry(hash, |record| record.key == *key, |record| shared.hash(&record.key));
+        update: impl FnOnce(Option<&Slot>) -> Update<T>,
+    ) -> (T, Applied) {
+        let entry = self.records.entry(hash, |record| record.key == *key, |record| index.hash(&record.key));
         match entry {
             Entry::Occupied(mut occupied) => {
-                let Decision { answer, change } = decide(Some(&occupied.get().slot));
+                let Update { outcome, change } = update(Some(&occupied.get().slot));
                 match change {
-                    Change::Keep => (answer, Changed::default()),
+                    Change::Keep => (outcome, Applied::default()),
                     Change::Put(slot) => {
-                        let is_passing = slot.has_deadline();
+                        let has_deadline = slot.has_deadline();
                         let current = &mut occupied.get_mut().slot;
-                        let left = std::mem::replace(current, slot);
-                        self.deadlines.remove(&left);
+                        let old = std::mem::replace(current, slot);
+                        self.deadlines.remove(&old);
                         self.deadlines.insert(current, key);
-                        (answer, Changed { happened: true, is_passing, left: Some(left) })
+                        (outcome, Applied { has_changed: true, has_deadline, old: Some(old) })
                     }
                     Change::Remove => {
-                        let (Record { key, slot: left }, _) = occupied.remove();
-                        self.deadlines.remove(&left);
-                        shared.order.remove(&key);
-                        self.shrink(shared);
-                        (answer, Changed { happened: true, is_passing: false, left: Some(left) })
+                        let (Record { key, slot: old }, _) = occupied.remove();
+                        self.deadlines.remove(&old);
+                        index.order.remove(&key);
+                        self.shrink(index);
+                        (outcome, Applied { has_changed: true, has_deadline: false, old: Some(old) })
                     }
                 }
             }
             Entry::Vacant(vacant) => {
-                let Decision { answer, change } = decide(None);
-                let Change::Put(slot) = change else { return (answer, Changed::default()) };
-                let is_passing = slot.has_deadline();
+                let Update { outcome, change } = update(None);
+                let Change::Put(slot) = change else { return (outcome, Applied::default()) };
+                let has_deadline = slot.has_deadline();
                 self.deadlines.insert(&slot, key);
                 vacant.insert(Record { key: key.clone(), slot });
-                shared.order.insert(key.clone());
-                (answer, Changed { happened: true, is_passing, left: None })
+                index.order.insert(key.clone());
+                (outcome, Applied { has_changed: true, has_deadline, old: None })
             }
         }
     }
 
-    /// Removes up to `max` expired entries and gives their keys.
-    pub(crate) fn sweep(&mut self, shared: &Shared, now: &Now<'_>, max: usize) -> Vec<Key> {
+    /// Removes up to `max` expired entries and returns their keys.
+    pub(crate) fn sweep(&mut self, index: &KeyIndex, now: &Now<'_>, max: usize) -> Vec<Key> {
         let mut swept = Vec::new();
         while swept.len() < max {
             let Some(key) = self.deadlines.pop_due(now) else { break };
-            // The index and the map change under one lock, so the record is there, and it is this deadline that passed.
-            if let Ok(record) = self.records.find_entry(shared.hash(&key), |record| record.key == key) {
+            // Deadlines and map change under one lock, so the record exists and has this deadline.
+            if let Ok(record) = self.records.find_entry(index.hash(&key), |record| record.key == key) {
                 record.remove();
-                shared.order.remove(&key);
+                index.order.remove(&key);
             }
             swept.push(key);
         }
-        self.shrink(shared);
+        self.shrink(index);
         swept
     }
 
-    /// Whether a sweep would find something.
+    /// True if an entry is due.
     pub(crate) fn is_due(&self, now: &Now<'_>) -> bool {
         self.deadlines.is_due(now)
     }
@@ -129,12 +141,12 @@ impl Shard {
         self.deadlines.len()
     }
 
-    /// Gives memory back when less than an eighth of the map is used. What is left may then double before the map grows,
-    /// so the cost is spread over the removals that came before.
-    fn shrink(&mut self, shared: &Shared) {
+    /// Frees memory when less than an eighth of the map is used. The entries may then double before the map grows, so
+    /// the amortised cost per removal is constant.
+    fn shrink(&mut self, index: &KeyIndex) {
         let (used, capacity) = (self.records.len(), self.records.capacity());
-        if capacity > SMALL && used < capacity / 8 {
-            self.records.shrink_to(used * 2, |record| shared.hash(&record.key));
+        if capacity > MIN_SHRINK_CAPACITY && used < capacity / 8 {
+            self.records.shrink_to(used * 2, |record| index.hash(&record.key));
         }
     }
 }

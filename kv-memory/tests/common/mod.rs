@@ -1,5 +1,5 @@
-//! What the tests share.
-#![allow(dead_code, reason = "each test takes some of it")]
+//! Helpers of several tests.
+#![allow(dead_code, reason = "each test uses some of the helpers")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::future::Future;
@@ -16,12 +16,12 @@ pub(crate) fn ttl(seconds: u64) -> SetOptions {
     SetOptions::default().with_expiry(Expiry::After(Duration::from_secs(seconds)))
 }
 
-/// Writes what must be stored.
+/// Sets a key and asserts that the value was stored.
 pub(crate) async fn put(store: &MemoryStore, key: &Key, value: impl Into<Bytes>, options: &SetOptions) {
     assert!(store.set(key, value.into(), options).await.unwrap().is_stored());
 }
 
-/// An executor that is not tokio's.
+/// An executor other than tokio.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(Thread);
 

@@ -26,7 +26,7 @@ const INFO: &[u8] =
 "limits":{"max_value_bytes":16777216,"max_message_bytes":1048576}}}"#;
 
 /// Sends the lines of the input as the replies of a server, one for each request. Checks that each call returns a
-/// result or an error within its timeout. An empty line is replaced by [`INFO`] if the request is `info`.
+/// result or an error within its timeout. An empty line is replaced by `INFO` if the request is `info`.
 pub fn lines_answers(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {

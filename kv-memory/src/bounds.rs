@@ -1,23 +1,23 @@
-//! How much a bounded store holds, and what an entry counts.
+//! The capacity of a bounded store and the weight of an entry.
 
 use kv_core::{Error, Key, Limits, Namespace, Result};
 
 use crate::slot::Slot;
 
-/// The bookkeeping of one entry in bytes, apart from its key's text and its value.
+/// Bytes of bookkeeping for one entry, in addition to the text of its key and its value.
 pub(crate) const ENTRY_OVERHEAD: u64 = 512;
 
-/// Bytes count in steps of so many: a value that is replaced by one of about its length counts the same, which the engine
-/// does faster.
+/// Weights are rounded up to a multiple of this, in bytes: a value of about the same length then has the same weight,
+/// and the engine replaces it in place, which is faster.
 const STEP: u64 = 64;
 
-/// The largest entry beside its value.
-const LARGEST_REST: u64 = ENTRY_OVERHEAD + Namespace::MAX_KEY_BYTES as u64 + STEP;
+/// The largest weight of an entry without its value, in bytes.
+const MAX_REST_BYTES: u64 = ENTRY_OVERHEAD + Namespace::MAX_KEY_BYTES as u64 + STEP;
 
-/// The smallest `max_bytes`: every store takes values of 8 MiB (clause V-3).
-pub(crate) const MIN_BYTES: u64 = Limits::MIN_VALUE_BYTES as u64 + LARGEST_REST;
+/// The smallest `max_bytes`: every store accepts values of 8 MiB (clause V-3).
+pub(crate) const MIN_BYTES: u64 = Limits::MIN_VALUE_BYTES as u64 + MAX_REST_BYTES;
 
-/// The bounds of a store as one capacity and a weight for each entry.
+/// The bounds of a store as one capacity and a weight per entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) capacity: u64,
@@ -27,10 +27,10 @@ pub(crate) struct Bounds {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weight {
-    /// Each entry counts one.
+    /// Each entry weighs one.
     One,
-    /// Each entry counts its bytes, and at least so many.
-    Bytes { least: u32 },
+    /// Each entry weighs its bytes, and at least `min`.
+    Bytes { min: u32 },
 }
 
 impl Bounds {
@@ -41,22 +41,22 @@ impl Bounds {
         let limits = match max_bytes {
             Some(bytes) if bytes < MIN_BYTES => {
                 return Err(Error::invalid(format!(
-                    "`max_bytes` is {bytes}: every store takes values of 8 MiB, which needs at least {MIN_BYTES}"
+                    "`max_bytes` is {bytes}: every store accepts values of 8 MiB, which needs at least {MIN_BYTES}"
                 )));
             }
             Some(bytes) => {
-                let room = usize::try_from(bytes - LARGEST_REST).unwrap_or(usize::MAX);
+                let room = usize::try_from(bytes - MAX_REST_BYTES).unwrap_or(usize::MAX);
                 Limits::DEFAULT.with_max_value_bytes(room.min(Limits::DEFAULT.max_value_bytes))
             }
             None => Limits::DEFAULT,
         };
-        let largest = limits.max_value_bytes as u64 + LARGEST_REST;
+        let max_weight = limits.max_value_bytes as u64 + MAX_REST_BYTES;
         let (capacity, weight) = match (max_bytes, max_entries) {
-            (Some(bytes), None) => (bytes, Weight::Bytes { least: 0 }),
-            // Counting each entry as at least its share of the bytes keeps both bounds by one capacity. A share that no
-            // entry reaches says that the bytes bound nothing.
+            (Some(bytes), None) => (bytes, Weight::Bytes { min: 0 }),
+            // With a weight of at least `max_bytes / max_entries` per entry, one capacity keeps both bounds. If no
+            // entry can weigh that much, `max_bytes` never takes effect, and the capacity counts entries.
             (Some(bytes), Some(entries)) => match u32::try_from(bytes.div_ceil(entries)) {
-                Ok(least) if u64::from(least) <= largest => (bytes, Weight::Bytes { least }),
+                Ok(min) if u64::from(min) <= max_weight => (bytes, Weight::Bytes { min }),
                 _ => (entries, Weight::One),
             },
             (None, entries) => (entries.unwrap_or(u64::MAX), Weight::One),
@@ -67,10 +67,10 @@ impl Bounds {
     pub(crate) fn weigh(&self, key: &Key, slot: &Slot) -> u32 {
         match self.weight {
             Weight::One => 1,
-            Weight::Bytes { least } => {
+            Weight::Bytes { min } => {
                 let bytes = ENTRY_OVERHEAD + (key.as_str().len() + slot.value.len()) as u64;
-                // Limits keep every entry far below.
-                u32::try_from(bytes.next_multiple_of(STEP)).unwrap_or(u32::MAX).max(least)
+                // `limits` keep every weight far below `u32::MAX`.
+                u32::try_from(bytes.next_multiple_of(STEP)).unwrap_or(u32::MAX).max(min)
             }
         }
     }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_of_the_smallest_size_holds_the_largest_value_that_it_takes() {
+    fn a_store_of_the_smallest_size_holds_the_largest_accepted_value() {
         assert!(Bounds::new(Some(MIN_BYTES - 1), None).is_err());
         let bounds = Bounds::new(Some(MIN_BYTES), None).unwrap();
         assert_eq!(bounds.limits.max_value_bytes, Limits::MIN_VALUE_BYTES);
@@ -101,7 +101,7 @@ mod tests {
         let bounds = Bounds::new(Some(100 << 20), Some(1_000)).unwrap();
         assert!(weight(&bounds, 0) * 1_000 >= bounds.capacity);
         assert!(weight(&bounds, 1 << 20) > 1 << 20);
-        // Ten entries cannot fill a terabyte.
+        // Ten entries cannot fill 1 TiB, so the number of entries is the capacity.
         let bounds = Bounds::new(Some(1 << 40), Some(10)).unwrap();
         assert_eq!((bounds.capacity, weight(&bounds, 1 << 20)), (10, 1));
     }

@@ -1,19 +1,19 @@
-//! The place of a slot in the cache.
+//! A slot in the cache.
 
 use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::slot::Slot;
 
-/// A slot that can be replaced where it is, as long as it counts the same, because the cache has taken its weight once.
+/// A slot that can be replaced in place by one of the same weight: the cache reads the weight only on insertion.
 ///
-/// Nobody calls the cache while holding its lock: the cache may be telling of this very cell.
+/// Do not call the cache while holding the lock: its eviction listener may be waiting for the lock of this slot.
 #[derive(Debug)]
-pub(crate) struct Cell {
+pub(crate) struct CachedSlot {
     slot: RwLock<Slot>,
     weight: u32,
 }
 
-impl Cell {
+impl CachedSlot {
     pub(crate) fn new(slot: Slot, weight: u32) -> Self {
         Self { slot: RwLock::new(slot), weight }
     }

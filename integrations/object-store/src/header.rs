@@ -1,4 +1,4 @@
-//! What is stored of an object beside its bytes.
+//! The header of an object.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -7,31 +7,32 @@ use object_store::path::Path;
 use object_store::{Attribute, Attributes, ObjectMeta};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Result, generic};
+use crate::error::{Result, generic};
 
-/// The first line of an object's entry, as JSON. The bytes of a small object stand behind it.
+/// The first line of an object's entry, as JSON. The bytes of a small object follow it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Head {
-    /// When it was written, in microseconds since the Unix epoch.
+pub(crate) struct Header {
+    /// The time of the write, in microseconds since the Unix epoch.
     modified: i64,
     pub(crate) size: u64,
     attributes: Vec<(String, String)>,
-    /// Where the bytes of a large object are.
-    pub(crate) pieces: Option<Pieces>,
+    /// The chunks of a large object.
+    #[serde(rename = "pieces")]
+    pub(crate) chunks: Option<Chunks>,
 }
 
-/// Entries that hold the bytes of one object, one after the other.
+/// The entries that hold the bytes of one object, in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Pieces {
+pub(crate) struct Chunks {
     pub(crate) id: String,
     pub(crate) count: usize,
 }
 
-impl Head {
-    pub(crate) fn new(size: usize, attributes: &Attributes, pieces: Option<Pieces>) -> Self {
+impl Header {
+    pub(crate) fn new(size: usize, attributes: &Attributes, chunks: Option<Chunks>) -> Self {
         let attributes =
             attributes.iter().map(|(attribute, value)| (name(attribute), value.as_ref().to_owned())).collect();
-        Self { modified: Utc::now().timestamp_micros(), size: size as u64, attributes, pieces }
+        Self { modified: Utc::now().timestamp_micros(), size: size as u64, attributes, chunks }
     }
 
     pub(crate) fn encode(&self, inline: &[u8]) -> Result<Bytes> {
@@ -41,17 +42,18 @@ impl Head {
         Ok(stored.into())
     }
 
-    /// The head and what stands behind it.
+    /// Returns the header and the bytes after it.
     pub(crate) fn decode(stored: &Bytes) -> Result<(Self, Bytes)> {
-        let end = stored.iter().position(|byte| *byte == b'\n').ok_or_else(|| generic("an entry without a head"))?;
-        let head = serde_json::from_slice(&stored.slice(..end)).map_err(generic)?;
-        Ok((head, stored.slice(end + 1..)))
+        let end = stored.iter().position(|byte| *byte == b'\n').ok_or_else(|| generic("an entry has no header"))?;
+        let header = serde_json::from_slice(&stored.slice(..end)).map_err(generic)?;
+        Ok((header, stored.slice(end + 1..)))
     }
 
     pub(crate) fn meta(&self, location: &Path, entry: &Entry) -> Result<ObjectMeta> {
         Ok(ObjectMeta {
             location: location.clone(),
-            last_modified: DateTime::from_timestamp_micros(self.modified).ok_or_else(|| generic("no such time"))?,
+            last_modified: DateTime::from_timestamp_micros(self.modified)
+                .ok_or_else(|| generic("the time of an entry is out of range"))?,
             size: self.size,
             e_tag: entry.version.map(|version| version.to_string()),
             version: None,
@@ -75,9 +77,10 @@ const NAMES: &[(Attribute, &str)] = &[
 fn name(attribute: &Attribute) -> String {
     match attribute {
         Attribute::Metadata(name) => format!("metadata {name}"),
-        known => {
-            NAMES.iter().find(|(named, _)| named == known).map_or_else(String::new, |(_, name)| (*name).to_owned())
-        }
+        known => NAMES
+            .iter()
+            .find(|(attribute, _)| attribute == known)
+            .map_or_else(String::new, |(_, name)| (*name).to_owned()),
     }
 }
 
@@ -86,5 +89,5 @@ fn attribute(text: &str) -> Result<Attribute> {
         return Ok(Attribute::Metadata(name.to_owned().into()));
     }
     let known = NAMES.iter().find(|(_, name)| *name == text).map(|(attribute, _)| attribute.clone());
-    known.ok_or_else(|| generic(format!("no attribute is called {text}")))
+    known.ok_or_else(|| generic(format!("the attribute `{text}` is unknown")))
 }

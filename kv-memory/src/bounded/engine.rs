@@ -1,0 +1,271 @@
+//! The bounded engine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use hashbrown::DefaultHashBuilder;
+use kv_core::{Entry, Key, SetOptions, SetOutcome, Version};
+use moka::future::Cache;
+use moka::notification::RemovalCause;
+
+use super::cached_slot::CachedSlot;
+use super::indexes::Indexes;
+use super::key_locks::KeyLocks;
+use crate::bounds::Bounds;
+use crate::config::EvictionPolicy;
+use crate::order::Order;
+use crate::services::Services;
+use crate::slot::{Now, Slot};
+use crate::update::{self, Change, Update};
+use crate::yielding::{BATCH, yield_now};
+
+/// A cache of slots, with indexes by key and by deadline.
+///
+/// Every write takes the key lock before it reads the current slot. The cache has a lock per key, too, in
+/// `and_compute_with`. But that lock costs more than the write, and plain inserts do not take it, so a compare-and-set
+/// by `and_compute_with` and a concurrent insert are not linearizable. Here all writes take the same lock.
+///
+/// Deadlines are kept in the slots instead of the cache's `Expiry`. So the time comes from the store's clock, which a
+/// test can move, and deadlines are rounded as in every other store.
+#[derive(Debug)]
+pub(crate) struct Bounded {
+    pub(crate) services: Arc<Services>,
+    cache: Cache<Key, Arc<CachedSlot>, DefaultHashBuilder>,
+    key_locks: KeyLocks,
+    indexes: Arc<Indexes>,
+    bounds: Bounds,
+    /// The weight written since the last requested maintenance of the cache.
+    written_weight: AtomicU64,
+}
+
+/// Requests maintenance of the cache each time that `capacity / MAINTENANCE_DIVISOR` was written. The cache itself runs
+/// it about every 64 writes, which is too late if a few values fill the cache.
+const MAINTENANCE_DIVISOR: u64 = 8;
+
+/// Stale keys that one write checks: more than one write adds on average, so that the queue does not grow.
+const STALE_KEYS_PER_WRITE: usize = 2;
+
+impl Bounded {
+    pub(crate) fn new(services: Arc<Services>, bounds: Bounds, policy: EvictionPolicy) -> Self {
+        let indexes = Arc::new(Indexes::new());
+        let (listener_services, listener_indexes) = (Arc::clone(&services), Arc::clone(&indexes));
+        let cache = Cache::builder()
+            .max_capacity(bounds.capacity)
+            .weigher(|_, slot: &Arc<CachedSlot>| slot.weight())
+            .eviction_policy(match policy {
+                EvictionPolicy::Lru => moka::policy::EvictionPolicy::lru(),
+                EvictionPolicy::TinyLfu => moka::policy::EvictionPolicy::tiny_lfu(),
+            })
+            .eviction_listener(move |key: Arc<Key>, cached: Arc<CachedSlot>, cause| {
+                cached.read(|slot| listener_indexes.remove_deadline(slot));
+                // For other causes the caller of the cache keeps the order up to date.
+                if cause == RemovalCause::Size {
+                    // Do not remove the key from the order here: a concurrent write may have inserted it again.
+                    listener_indexes.push_stale(Key::clone(&key));
+                    listener_services.changes.notify(&key);
+                }
+            })
+            .build_with_hasher(DefaultHashBuilder::default());
+        Self { services, cache, key_locks: KeyLocks::new(), indexes, bounds, written_weight: AtomicU64::new(0) }
+    }
+
+    pub(crate) async fn get(&self, key: &Key) -> Option<Entry> {
+        let cached = self.cache.get(key).await?;
+        cached.read(|slot| slot.is_live(&self.services.now()).then(|| slot.entry()))
+    }
+
+    pub(crate) async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> SetOutcome {
+        self.update(key, |current, now| update::set(current, value, Version::random(), options, now)).await
+    }
+
+    pub(crate) fn order(&self) -> &Order {
+        &self.indexes.order
+    }
+
+    /// Computes an update from the slot of a key and applies it, as one atomic step.
+    pub(crate) async fn update<T: Send>(
+        &self,
+        key: &Key,
+        update: impl FnOnce(Option<&Slot>, &Now<'_>) -> Update<T> + Send,
+    ) -> T {
+        let (outcome, weight) = self.apply(key, update).await;
+        self.maintain(weight).await;
+        outcome
+    }
+
+    /// Removes the expired entries and returns their number. Runs the maintenance of the cache and checks all stale
+    /// keys.
+    pub(crate) async fn sweep(&self) -> u64 {
+        self.cache.run_pending_tasks().await;
+        let mut count = 0;
+        for stripe in self.indexes.stripes() {
+            loop {
+                let due = stripe.lock().due(&self.services.now(), BATCH);
+                for due in &due {
+                    let (was_removed, _) = self.apply(&due.key, |current, _| update::sweep(current, due)).await;
+                    count += u64::from(was_removed);
+                    // The item was removed with its slot, unless a dropped write left it without one.
+                    stripe.lock().remove_due(due);
+                }
+                if due.len() < BATCH {
+                    break;
+                }
+                yield_now().await;
+            }
+        }
+        self.cache.run_pending_tasks().await;
+        while self.check_stale(BATCH).await {
+            yield_now().await;
+        }
+        count
+    }
+
+    /// True if no entry has a deadline and no key is stale.
+    pub(crate) fn is_swept(&self) -> bool {
+        !self.indexes.has_stale() && self.indexes.deadline_count() == 0
+    }
+
+    pub(crate) async fn clear(&self) {
+        self.cache.invalidate_all();
+        self.cache.run_pending_tasks().await;
+        self.indexes.clear();
+    }
+
+    /// The number of entries at the last maintenance, live or due, and the number of deadlines.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        (usize::try_from(self.cache.entry_count()).unwrap_or(usize::MAX), self.indexes.deadline_count())
+    }
+
+    /// Applies an update under the key lock. Returns its outcome and the written weight.
+    async fn apply<T: Send>(
+        &self,
+        key: &Key,
+        update: impl FnOnce(Option<&Slot>, &Now<'_>) -> Update<T> + Send,
+    ) -> (T, u64) {
+        let _guard = self.key_locks.lock(key).await;
+        // `get` records each miss for the eviction policy, which costs more than `contains_key`.
+        let cached = if self.cache.contains_key(key) { self.cache.get(key).await } else { None };
+        let mut follow_up = FollowUp { engine: self, key, has_changed: false, has_deadline: false, is_stale: false };
+        let (outcome, action) = self.prepare(key, cached.as_deref(), update);
+        let weight = match action {
+            CacheAction::None => 0,
+            CacheAction::Replaced { has_deadline } => {
+                (follow_up.has_changed, follow_up.has_deadline) = (true, has_deadline);
+                cached.map_or(0, |cached| cached.weight().into())
+            }
+            CacheAction::Insert { slot, has_deadline } => {
+                (follow_up.has_changed, follow_up.has_deadline) = (true, has_deadline);
+                follow_up.is_stale = true;
+                let weight = slot.weight().into();
+                self.cache.insert(key.clone(), slot).await;
+                follow_up.is_stale = false;
+                weight
+            }
+            CacheAction::Remove => {
+                follow_up.has_changed = true;
+                follow_up.is_stale = true;
+                self.cache.invalidate(key).await;
+                self.indexes.order.remove(key);
+                follow_up.is_stale = false;
+                0
+            }
+        };
+        (outcome, weight)
+    }
+
+    /// Computes the update. Replaces the slot in place if the new one has the same weight; otherwise returns the action
+    /// for the caller. Inserts into the indexes before the slot enters the cache.
+    ///
+    /// The cache may evict `cached` at any moment. A slot that is replaced in it then is evicted with it.
+    fn prepare<T>(
+        &self,
+        key: &Key,
+        cached: Option<&CachedSlot>,
+        update: impl FnOnce(Option<&Slot>, &Now<'_>) -> Update<T>,
+    ) -> (T, CacheAction) {
+        let mut current = cached.map(CachedSlot::write);
+        let Update { outcome, change } = update(current.as_deref(), &self.services.now());
+        let slot = match change {
+            Change::Keep => return (outcome, CacheAction::None),
+            Change::Remove => {
+                return (outcome, if cached.is_some() { CacheAction::Remove } else { CacheAction::None });
+            }
+            Change::Put(slot) => slot,
+        };
+        let (has_deadline, weight) = (slot.has_deadline(), self.bounds.weigh(key, &slot));
+        match (&mut current, cached) {
+            (Some(current), Some(cached)) if cached.weight() == weight => {
+                self.indexes.remove_deadline(&std::mem::replace(&mut *current, slot));
+                self.indexes.insert_deadline(key, current);
+                return (outcome, CacheAction::Replaced { has_deadline });
+            }
+            (Some(_), _) => {}
+            (None, _) => self.indexes.order.insert(key.clone()),
+        }
+        self.indexes.insert_deadline(key, &slot);
+        (outcome, CacheAction::Insert { slot: Arc::new(CachedSlot::new(slot, weight)), has_deadline })
+    }
+
+    /// Runs the maintenance that follows a write. If the future is dropped, later writes run the rest.
+    async fn maintain(&self, weight: u64) {
+        let written = self.written_weight.fetch_add(weight, Ordering::Relaxed) + weight;
+        if written > self.bounds.capacity / MAINTENANCE_DIVISOR {
+            self.written_weight.store(0, Ordering::Relaxed);
+            self.cache.run_pending_tasks().await;
+        }
+        if self.check_stale(STALE_KEYS_PER_WRITE).await {
+            self.services.sweeper.wake();
+        }
+    }
+
+    /// Checks up to `max` stale keys and removes those that are not in the cache from the order. Returns true if stale
+    /// keys remain.
+    async fn check_stale(&self, max: usize) -> bool {
+        for _ in 0..max {
+            let Some(stale) = self.indexes.next_stale() else { return false };
+            let _guard = self.key_locks.lock(&stale.key).await;
+            if !self.cache.contains_key(&stale.key) {
+                self.indexes.order.remove(&stale.key);
+            }
+            stale.finish();
+        }
+        self.indexes.has_stale()
+    }
+}
+
+/// The call of the cache that an update still needs.
+enum CacheAction {
+    None,
+    /// None: the slot was replaced in place.
+    Replaced {
+        has_deadline: bool,
+    },
+    Insert {
+        slot: Arc<CachedSlot>,
+        has_deadline: bool,
+    },
+    Remove,
+}
+
+/// Notifies of a change and queues a stale key when it is dropped, so also if the future of the write is dropped
+/// half-way.
+struct FollowUp<'a> {
+    engine: &'a Bounded,
+    key: &'a Key,
+    has_changed: bool,
+    has_deadline: bool,
+    /// True while the key is in the order and may not be in the cache.
+    is_stale: bool,
+}
+
+impl Drop for FollowUp<'_> {
+    fn drop(&mut self) {
+        if self.is_stale {
+            self.engine.indexes.push_stale(self.key.clone());
+        }
+        if self.has_changed {
+            self.engine.services.notify(self.key, self.has_deadline);
+        }
+    }
+}

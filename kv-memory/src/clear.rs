@@ -1,0 +1,32 @@
+//! Clearing a prefix.
+
+use std::ops::Bound;
+
+use kv_core::{Key, KeyPrefix, Result};
+
+use crate::state::State;
+use crate::update;
+use crate::yielding::{BATCH, yield_now};
+
+impl State {
+    pub(crate) async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        self.check_open()?;
+        let (first, end) = prefix.range();
+        let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut count, mut after) = (0, None::<Key>);
+        loop {
+            let start = after.as_ref().map_or(Bound::Included(first), |after| Bound::Excluded(after.as_str()));
+            // Each batch starts after the last key seen, so that concurrent writers cannot keep the loop running for
+            // ever.
+            let keys = self.engine.order().page((start, end), false, BATCH);
+            for key in &keys {
+                count += u64::from(self.engine.update(key, update::clear).await);
+            }
+            match keys.last() {
+                Some(last) => after = Some(last.clone()),
+                None => return Ok(count),
+            }
+            yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The clock, the watchers and the sweeper, which both engines use.
+
+use std::sync::Arc;
+
+use kv_core::hub::{Changes, Hub};
+use kv_core::{Clock, Key};
+
+use crate::slot::Now;
+use crate::sweeper::Sweeper;
+
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) changes: Hub<Changes>,
+    pub(crate) sweeper: Sweeper,
+}
+
+impl Services {
+    pub(crate) fn now(&self) -> Now<'_> {
+        Now::new(&*self.clock)
+    }
+
+    /// Notifies the watchers of a change and, if the new slot has a deadline, wakes the sweeper. Every write must call
+    /// it after it has released the lock of the shard or slot, and before the next `.await`, where its future may be
+    /// dropped.
+    pub(crate) fn notify(&self, key: &Key, has_deadline: bool) {
+        self.changes.notify(key);
+        if has_deadline {
+            self.sweeper.wake();
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The state that all handles of a store share with its sweeping task.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kv_core::hub::{Hub, Messages};
+use kv_core::{Error, Result, StoreInfo};
+
+use crate::engine::Engine;
+
+/// The engine, the subscribers and the closed flag of one store.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) info: StoreInfo,
+    pub(crate) engine: Engine,
+    pub(crate) messages: Hub<Messages>,
+    is_closed: AtomicBool,
+}
+
+impl State {
+    pub(crate) fn new(info: StoreInfo, engine: Engine) -> Self {
+        Self { info, engine, messages: Hub::new(), is_closed: AtomicBool::new(false) }
+    }
+
+    /// Returns the error `Closed` once the store is closed.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
+    }
+
+    /// Ends all streams, stops the sweeper and removes the entries. A concurrent write that has already passed
+    /// [`State::check_open`] may still insert an entry, which no call can read.
+    pub(crate) async fn close(&self) {
+        if self.is_closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let services = self.engine.services();
+        services.changes.close();
+        services.sweeper.stop();
+        self.messages.close();
+        self.engine.clear().await;
+    }
+}

@@ -1,0 +1,18 @@
+//! Transactions.
+
+use kv_core::{Capability, CommitOutcome, Error, Result, Transaction};
+
+use crate::engine::Engine;
+use crate::state::State;
+
+impl State {
+    pub(crate) fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        self.check_open()?;
+        transaction.validate(&self.info.capabilities, &self.info.limits)?;
+        match &self.engine {
+            Engine::Unbounded(engine) => engine.commit(transaction),
+            // Unreachable: the bounded engine does not declare transactions, so `validate` has returned an error.
+            Engine::Bounded(_) => Err(Error::unsupported(Capability::Transactions)),
+        }
+    }
+}

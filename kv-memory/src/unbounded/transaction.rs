@@ -1,0 +1,74 @@
+//! The commit of a transaction.
+
+use kv_core::{Capability, CommitOutcome, Error, Mutation, Result, Transaction, Version};
+use parking_lot::RwLockWriteGuard;
+
+use super::engine::{Unbounded, position};
+use super::shard::Shard;
+use crate::slot::Slot;
+use crate::update;
+
+impl Unbounded {
+    /// Evaluates all checks and applies all mutations while it holds the locks of all their shards (clause X-1). A
+    /// reader that sees one effect therefore sees all others: it waits for the locks of their shards.
+    pub(crate) fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let is_supported = |mutation: &Mutation| matches!(mutation, Mutation::Set { .. } | Mutation::Delete { .. });
+        if !transaction.mutations.iter().all(is_supported) {
+            return Err(Error::unsupported(Capability::Transactions));
+        }
+        let mut applied = Vec::with_capacity(transaction.mutations.len());
+        {
+            let mut locked = self.lock(transaction);
+            let now = self.services.now();
+            for (index, check) in transaction.checks.iter().enumerate() {
+                let hash = self.index.hash(&check.key);
+                let current = locked.shard(hash).find(hash, &check.key).filter(|slot| slot.is_live(&now));
+                if !update::holds(&check.when, current) {
+                    return Ok(CommitOutcome::Refused { check: index });
+                }
+            }
+            for mutation in &transaction.mutations {
+                let (key, version) = (mutation.key(), Version::random());
+                let hash = self.index.hash(key);
+                let update = |current: Option<&Slot>| match mutation {
+                    Mutation::Set { value, expiry, .. } => update::put(current, value.clone(), version, *expiry, &now),
+                    // `is_supported` has left only `Mutation::Delete`.
+                    _ => update::remove(),
+                };
+                let ((), effect) = locked.shard(hash).update(&self.index, hash, key, update);
+                let version = matches!(mutation, Mutation::Set { .. }).then_some(version);
+                applied.push((key, version, effect));
+            }
+        }
+        let versions = applied.into_iter().map(|(key, version, effect)| {
+            if effect.has_changed {
+                self.services.notify(key, effect.has_deadline);
+            }
+            version
+        });
+        Ok(CommitOutcome::Committed { versions: versions.collect() })
+    }
+
+    fn lock<'a>(&'a self, transaction: &Transaction) -> LockedShards<'a> {
+        let mut positions: Vec<_> = transaction.keys().map(|key| position(self.index.hash(key))).collect();
+        // All transactions lock in ascending position, each shard once, so that they cannot deadlock.
+        positions.sort_unstable();
+        positions.dedup();
+        let guards = positions.into_iter().map(|position| (position, self.shard_at(position).write())).collect();
+        LockedShards { guards }
+    }
+}
+
+/// The locked shards of a transaction, with their positions.
+struct LockedShards<'a> {
+    guards: Vec<(usize, RwLockWriteGuard<'a, Shard>)>,
+}
+
+impl LockedShards<'_> {
+    fn shard(&mut self, hash: u64) -> &mut Shard {
+        let position = position(hash);
+        #[expect(clippy::expect_used, reason = "the shard of every key of the transaction was locked")]
+        let (_, shard) = self.guards.iter_mut().find(|(locked, _)| *locked == position).expect("a locked shard");
+        shard
+    }
+}
