@@ -1,4 +1,4 @@
-//! Where the server is, from a URL.
+//! The address of the server, parsed from a URL.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,8 +12,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::config::PostgresConfig;
 use crate::tls::{self, Files, SslMode};
 
-/// The options of a URL that are the driver's; the rest are fields of [`PostgresConfig`].
-const OF_DRIVER: [&str; 15] = [
+/// The URL options that tokio-postgres parses. The others are fields of [`PostgresConfig`].
+const DRIVER_OPTIONS: [&str; 17] = [
     "application_name",
     "channel_binding",
     "dbname",
@@ -29,13 +29,14 @@ const OF_DRIVER: [&str; 15] = [
     "port",
     "sslnegotiation",
     "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
 ];
-const OF_DRIVER_TOO: [&str; 2] = ["tcp_user_timeout", "user"];
 
-/// The schemes of our URLs.
+/// The URL schemes of this adapter.
 pub(crate) const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
 
-/// A server, and how to connect to it. `Debug` shows no secret.
+/// A server, and the settings to connect to it. `Debug` shows no secret.
 #[derive(Clone)]
 pub(crate) struct Address {
     pub(crate) config: tokio_postgres::Config,
@@ -49,41 +50,45 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    /// Takes a URL apart: the address, and the settings that stand among its options.
+    /// Parses a URL into the address and the settings among its options.
     ///
     /// # Errors
-    /// `Invalid`, and never with the URL in it.
+    /// `Invalid`. The text never contains the URL.
     pub(crate) fn parse(url: &StoreUrl) -> Result<(Self, PostgresConfig)> {
         if !SCHEMES.contains(&url.scheme()) {
-            return Err(Error::invalid(format!("`{}:` is not `postgres:`", url.scheme())));
+            return Err(Error::invalid(format!("the URL scheme must be `postgres:`, not `{}:`", url.scheme())));
         }
-        let mut ours: BTreeMap<String, String> = url.options()?;
-        let mut theirs = BTreeMap::new();
-        for name in OF_DRIVER.iter().chain(&OF_DRIVER_TOO) {
-            if let Some(value) = ours.remove(*name) {
-                theirs.insert((*name).to_owned(), value);
+        let mut own_options: BTreeMap<String, String> = url.options()?;
+        let mut driver_options = BTreeMap::new();
+        for name in DRIVER_OPTIONS {
+            if let Some(value) = own_options.remove(name) {
+                driver_options.insert(name.to_owned(), value);
             }
         }
-        let mode = ours.remove("sslmode");
-        let files =
-            Files { root: ours.remove("sslrootcert"), certificate: ours.remove("sslcert"), key: ours.remove("sslkey") };
-        // libpq's is a number of seconds.
-        if let Some(seconds) = ours.get("connect_timeout").and_then(|text| text.parse::<u32>().ok()) {
-            ours.insert("connect_timeout".into(), format!("{seconds}s"));
+        let mode = own_options.remove("sslmode");
+        let files = Files {
+            root: own_options.remove("sslrootcert"),
+            certificate: own_options.remove("sslcert"),
+            key: own_options.remove("sslkey"),
+        };
+        // libpq's `connect_timeout` is a number of seconds.
+        if let Some(seconds) = own_options.get("connect_timeout").and_then(|text| text.parse::<u32>().ok()) {
+            own_options.insert("connect_timeout".into(), format!("{seconds}s"));
         }
-        let settings: PostgresConfig = format!("{}:?{}", url.scheme(), query(&ours)).parse::<StoreUrl>()?.options()?;
+        let settings: PostgresConfig =
+            format!("{}:?{}", url.scheme(), query(&own_options)).parse::<StoreUrl>()?.options()?;
 
         let mut text = format!("postgresql:{}", url.rest());
-        if !theirs.is_empty() {
-            text = format!("{text}?{}", query(&theirs));
+        if !driver_options.is_empty() {
+            text = format!("{text}?{}", query(&driver_options));
         }
         let mut config: tokio_postgres::Config = text.parse().map_err(|_| {
-            Error::invalid("the URL is none that PostgreSQL takes: `postgres://user:password@host:port/database`")
+            Error::invalid("the URL is not valid for PostgreSQL: `postgres://user:password@host:port/database`")
         })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             config.host("localhost");
         }
-        // The driver connects to the addresses where there are some, and the host is then only the name to be verified.
+        // If there is a `hostaddr`, the driver connects to it, and `host` is only the name to verify.
         let addresses: Vec<_> = config.get_hostaddrs().iter().map(|address| Host::Tcp(address.to_string())).collect();
         if config.get_hosts().is_empty() {
             for address in config.get_hostaddrs().to_vec() {
@@ -95,13 +100,13 @@ impl Address {
             None if addresses.is_empty() => SslMode::default_for(config.get_hosts()),
             None => SslMode::default_for(&addresses),
         };
-        config.ssl_mode(mode.of_driver());
+        config.ssl_mode(mode.to_driver());
         let tls = tls::connector(mode, &files)?;
         Ok((Self { config, tls }, settings))
     }
 
-    /// Sets what every connection of ours has, behind the settings of the URL.
-    pub(crate) fn settle(&mut self, settings: &PostgresConfig) {
+    /// Adds the settings that every connection of the store needs to those of the URL.
+    pub(crate) fn apply(&mut self, settings: &PostgresConfig) {
         let config = &mut self.config;
         config.connect_timeout(settings.connect_timeout);
         if config.get_tcp_user_timeout().is_none() {
@@ -113,7 +118,7 @@ impl Address {
         if config.get_application_name().is_none() {
             config.application_name("anykv");
         }
-        // A pooler refuses options, and a setting of its sessions would be everybody's.
+        // A pooler refuses session options, and other applications share its sessions.
         if !settings.pooled {
             let options = format!("{} {}", config.get_options().unwrap_or_default(), settings.session_options());
             config.options(options.trim());
@@ -140,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_as_the_driver_takes_them() {
+    fn a_url_has_the_same_meaning_as_for_the_driver() {
         let (address, settings) = parse(
             "postgresql://ada:p%40ss%2Fw@127.0.0.1:54,localhost/db?table=t&connect_timeout=7&application_name=a%26b",
         )
@@ -161,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_leaves_the_machine_only_where_it_is_asked_for() {
+    fn plain_text_leaves_the_machine_only_on_request() {
         use tokio_postgres::config::SslMode::{Disable, Prefer, Require};
         assert_eq!(driver_mode("postgres://localhost/db"), Disable);
         assert_eq!(driver_mode("postgres://[::1]/db"), Disable);
@@ -174,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_decides_what_is_local_whatever_the_host_is_called() {
+    fn hostaddr_alone_decides_whether_a_connection_is_local() {
         use tokio_postgres::config::SslMode::{Disable, Require};
         assert_eq!(driver_mode("postgres://u:p@localhost/db?hostaddr=203.0.113.5"), Require);
         assert_eq!(driver_mode("postgres://u:p@%2Ftmp/db?hostaddr=203.0.113.5"), Require);
@@ -184,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_alone_is_the_name_to_be_verified() {
+    fn hostaddr_without_host_is_the_name_to_verify() {
         let (address, _) = parse("postgres:///db?hostaddr=203.0.113.5,::1").unwrap();
         assert_eq!(address.config.get_hosts(), [Host::Tcp("203.0.113.5".into()), Host::Tcp("::1".into())]);
         assert_eq!(address.config.get_hostaddrs().len(), 2);
@@ -192,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn no_error_and_no_debug_form_shows_a_secret() {
+    fn no_error_and_no_debug_output_shows_a_secret() {
         for url in [
             "postgres://ada:c4n4ry@host:bad/db",
             "postgres://ada:c4n4ry@host/db?sslmode=x",
@@ -207,5 +212,23 @@ mod tests {
         let (address, settings) =
             parse("postgres://ada:c4n4ry@localhost/db?listen_url=postgres://a:c4n4ry@h/db").unwrap();
         assert!(!format!("{address:?} {settings:?}").contains("c4n4ry"));
+    }
+
+    #[test]
+    fn no_setting_allows_an_endless_wait() {
+        for option in [
+            "connect_timeout=0",
+            "connect_timeout=0s",
+            "operation_timeout=100us",
+            "lock_timeout=0s",
+            "sweep_interval=0s",
+            "connections=0",
+        ] {
+            let (name, _) = option.split_once('=').unwrap();
+            let url: StoreUrl = format!("postgres://localhost/kv?{option}").parse().unwrap();
+            let (_, config) = Address::parse(&url).unwrap();
+            let error = config.limits().unwrap_err();
+            assert!(error.message().contains(name), "{option}: {error}");
+        }
     }
 }

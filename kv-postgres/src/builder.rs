@@ -1,4 +1,4 @@
-//! How a store is put together: the server or a ready pool, and the settings.
+//! The builder: the server or a pool, and the settings.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,14 +9,15 @@ use kv_core::{Error, Operation, Result, StoreUrl};
 
 use crate::address::Address;
 use crate::config::{PostgresConfig, SyncMode};
-use crate::open;
+use crate::error::CONTEXT;
+use crate::open::{self, Origin};
 use crate::store::PostgresStore;
 
-/// Where connections come from.
-#[derive(Clone)]
-pub(crate) enum Origin {
-    Address(Box<Address>),
-    Pool(Pool),
+impl PostgresStore {
+    /// Returns a builder with the default settings, which needs a server or a pool.
+    pub fn builder() -> PostgresBuilder {
+        PostgresBuilder::new()
+    }
 }
 
 /// Builds a [`PostgresStore`]. `Debug` shows no secret.
@@ -56,23 +57,22 @@ impl PostgresBuilder {
         Ok(Self { origin: Some(Origin::Address(Box::new(address))), config })
     }
 
-    /// Takes the address from a URL, and all settings that stand among its options.
+    /// Sets the address and all settings from a URL. A setting that is not among its options gets its default.
     ///
     /// # Errors
-    /// `Invalid` for a URL that PostgreSQL does not take, or an option that nobody knows.
+    /// `Invalid` for a URL that PostgreSQL does not accept, or for an unknown option.
     pub fn url(self, url: &str) -> Result<Self> {
-        let parsed = url.parse().and_then(|url| Self::from_url(&url));
-        parsed.map_err(|error| error.with_operation(Operation::Open).with_backend(PostgresStore::NAME))
+        CONTEXT.operation(Operation::Open, url.parse().and_then(|url| Self::from_url(&url)))
     }
 
-    /// Uses a pool that is there already, and leaves it open when the store is closed. Its sessions have the settings that its
-    /// owner gave them; to watch and to subscribe, the store needs [`PostgresBuilder::listen_url`].
+    /// Uses an existing pool, and leaves it open when the store is closed. Its sessions keep the settings of the
+    /// application. To watch and to subscribe, the store needs [`PostgresBuilder::listen_url`].
     pub fn pool(mut self, pool: Pool) -> Self {
         self.origin = Some(Origin::Pool(pool));
         self
     }
 
-    /// Takes all settings at once.
+    /// Sets all settings at once.
     pub fn config(mut self, config: PostgresConfig) -> Self {
         self.config = config;
         self
@@ -144,19 +144,19 @@ impl PostgresBuilder {
         self
     }
 
-    /// Opens the store, on the tokio runtime that does its work from then on.
+    /// Opens the store on the current tokio runtime, which runs its work from then on.
     ///
     /// # Errors
-    /// - `Invalid`: a setting is out of range, the database is not in UTF-8, or a pooler is in between and was not declared.
+    /// - `Invalid`: a setting is out of range, the database does not use UTF-8, or there is a pooler that was not declared.
     /// - `Denied`: the server refuses the credentials, or the role may not create the table.
-    /// - `Unavailable`, `Capacity`: the server cannot be reached, is starting, or takes no more connections.
-    /// - `Corrupt`: there is a table of this name of another layout or program. It is left as it is.
+    /// - `Unavailable`, `Capacity`: the server cannot be reached, is starting, or accepts no more connections.
+    /// - `Corrupt`: the table exists and has another layout or is foreign. It is not changed.
     pub async fn open(self) -> Result<PostgresStore> {
         let opened = async {
             let Self { origin, config } = self;
-            let origin = origin.ok_or_else(|| Error::invalid("a store needs a URL or a pool: none was given"))?;
+            let origin = origin.ok_or_else(|| Error::invalid("the builder has neither a URL nor a pool"))?;
             open::open(origin, config).await
         };
-        opened.await.map_err(|error: Error| error.with_operation(Operation::Open).with_backend(PostgresStore::NAME))
+        CONTEXT.operation(Operation::Open, opened.await)
     }
 }

@@ -1,4 +1,4 @@
-//! A row and the entry that it stands for, and how a time to live goes to the server.
+//! The conversion of rows to entries, and of times to live to parameters of the server.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,10 +6,10 @@ use bytes::Bytes;
 use kv_core::{Deadline, Entry, Error, Expiry, Key, Result, Version};
 use tokio_postgres::Row;
 
-/// Reads the columns `value, version, checksum, expires_at` from `first` on.
+/// Reads an entry from the columns `value, version, checksum, expires_at`, which begin at the index `first`.
 ///
 /// # Errors
-/// `Corrupt` where the row does not match its checksum.
+/// `Corrupt` if the row does not match its checksum.
 pub(crate) fn entry(key: &Key, row: &Row, first: usize) -> Result<Entry> {
     let damaged = || Error::corrupt("the stored value does not match its checksum").with_key(key);
     let value: &[u8] = row.try_get(first).map_err(|_| damaged())?;
@@ -29,18 +29,19 @@ fn deadline(moment: SystemTime) -> Deadline {
     Deadline::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// CRC-32C of key, version and value. It covers the key, so that a row that lands under another key is told from one that
-/// belongs there. The deadline is the server's to compute and is not covered.
+/// The CRC-32C of key, version and value. It covers the key, so that a row under a wrong key counts as damaged. It does
+/// not cover the deadline, which the server computes.
 pub(crate) fn checksum_of(key: &Key, version: &[u8], value: &[u8]) -> i32 {
     crc32c::crc32c_append(checksum_before(key, version), value).cast_signed()
 }
 
-/// The checksum as it is before the value, for the server to go on with.
+/// The CRC-32C of key and version, which the server continues over the value.
 pub(crate) fn checksum_before(key: &Key, version: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(key.as_str().as_bytes()), version)
 }
 
-/// A deadline as the server computes it: at a moment, or so many milliseconds from its now; never where both are missing.
+/// The parameters of a deadline: a moment, or milliseconds from the server's now. Without both, the entry never
+/// expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lifetime {
     pub(crate) at: Option<SystemTime>,
@@ -50,14 +51,14 @@ pub(crate) struct Lifetime {
 impl Lifetime {
     pub(crate) const NEVER: Self = Self { at: None, millis: None };
 
-    /// What is left of nothing: a deadline that has passed when it is set.
-    pub(crate) const PASSED: Self = Self { at: None, millis: Some(-1) };
+    /// A deadline in the past: the entry is expired when it is written.
+    pub(crate) const EXPIRED: Self = Self { at: None, millis: Some(-1) };
 
-    /// What an expiry means to the server; `None` for `Keep`.
+    /// The parameters of an expiry; `None` for `Keep`.
     pub(crate) fn new(expiry: Expiry) -> Option<Self> {
         Some(match expiry {
             Expiry::Keep => return None,
-            Expiry::After(Duration::ZERO) => Self::PASSED,
+            Expiry::After(Duration::ZERO) => Self::EXPIRED,
             Expiry::After(duration) => Self::after(duration),
             Expiry::At(moment) => Self::until(moment),
             _ => Self::NEVER,
@@ -66,11 +67,11 @@ impl Lifetime {
 
     fn after(duration: Duration) -> Self {
         let millis = i64::try_from(duration.as_nanos().div_ceil(1_000_000)).ok();
-        // What lies behind the year 9999 is never, on every backend.
+        // On every backend, a deadline after the year 9999 means never.
         Self { at: None, millis: millis.filter(|millis| *millis < 253_402_300_800_000) }
     }
 
-    /// The moment to the microsecond: the server rounds it up to the millisecond, where it has not come yet.
+    /// A moment rounded up to the microsecond. The server rounds a future moment up to the millisecond.
     fn until(moment: SystemTime) -> Self {
         if Deadline::resolve(Expiry::At(moment), SystemTime::UNIX_EPOCH, None) == Deadline::NEVER {
             return Self::NEVER;
@@ -85,15 +86,15 @@ impl Lifetime {
 mod tests {
     use super::*;
 
-    /// What the first layout has; a check that changes makes every stored entry damaged.
+    /// With another checksum, every stored entry would count as damaged.
     #[test]
-    fn the_check_is_that_of_the_first_layout() {
+    fn the_checksum_is_that_of_the_first_layout() {
         let key = Key::new(["a", "b"]).unwrap();
         assert_eq!(checksum_of(&key, b"0123456789abcdef", b"ada"), -1_091_191_051);
     }
 
     #[test]
-    fn a_lifetime_is_rounded_up_and_never_shorter_than_asked() {
+    fn a_lifetime_is_rounded_up_and_never_shorter_than_requested() {
         let after = |nanos| Lifetime::new(Expiry::After(Duration::from_nanos(nanos))).unwrap().millis;
         assert_eq!((after(1), after(1_000_000), after(1_000_001)), (Some(1), Some(1), Some(2)));
         assert_eq!(after(0), Some(-1));

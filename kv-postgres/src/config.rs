@@ -1,80 +1,60 @@
-//! Settings as data, as a URL or a configuration file gives them.
+//! The settings as data, from a URL or a configuration file.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use kv_core::{Error, KvStore, Limits, Opening, Result, Scheme, StoreUrl};
+use kv_core::{Error, Limits, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::builder::PostgresBuilder;
-use crate::store::PostgresStore;
-
-const USAGE: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE with \
-    ?table=kv&schema=public&sync=every-commit|loses-last-moments|loses-all-on-crash&connections=8&pooled=false\
-    &listen_url=URL&connect_timeout=5s&operation_timeout=10s&lock_timeout=2s&sweep_interval=1s&max_value=16MiB\
-    &sslmode=verify-full&sslrootcert=PATH";
-
-/// `postgres://…`, for a [`Registry`](kv_core::Registry).
-pub const SCHEME: Scheme = Scheme::new("postgres", USAGE, open);
-
-/// `postgresql://…`, the other name that PostgreSQL's own programs take.
-pub const SCHEME_LONG: Scheme = Scheme::new("postgresql", USAGE, open);
-
-fn open(url: StoreUrl) -> Opening {
-    Box::pin(async move {
-        let store = PostgresBuilder::from_url(&url)?.open().await?;
-        Ok(Arc::new(store) as Arc<dyn KvStore>)
-    })
-}
-
-/// What an acknowledged write survives, named by what is lost. The server's own settings may lower it, and the store declares
-/// what it finds.
+/// The durability of an acknowledged write, named by the loss it allows. The server's own settings may lower it; the
+/// store declares the durability that it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SyncMode {
-    /// Nothing: each commit is flushed to the medium before it is acknowledged.
+    /// No loss: each commit is flushed to the medium before it is acknowledged.
     #[default]
     EveryCommit,
-    /// A crash of the server takes the last moments, in order and whole (`synchronous_commit = off`).
+    /// A crash of the server loses the last moments, as a suffix of whole commits (`synchronous_commit = off`).
     LosesLastMoments,
-    /// A crash of the server, also of one of its processes, takes everything (`UNLOGGED`). Decided when the table is created.
+    /// A crash of the server, or of any of its processes, loses everything (`UNLOGGED`). Takes effect when the table is
+    /// created.
     LosesAllOnCrash,
 }
 
-/// The settings of a [`PostgresStore`].
+/// The settings of a [`PostgresStore`](crate::PostgresStore).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PostgresConfig {
-    /// The schema of the table: `[A-Za-z_][A-Za-z0-9_]*`, at most 54 bytes. Created where it is missing.
+    /// The schema of the table: `[A-Za-z_][A-Za-z0-9_]*`, at most 54 bytes. Created if it is missing.
     pub schema: String,
-    /// The table, which is a store of its own: `[A-Za-z_][A-Za-z0-9_]*`, at most 54 bytes. Created where it is missing.
+    /// The table, which is a store of its own: `[A-Za-z_][A-Za-z0-9_]*`, at most 54 bytes. Created if it is missing.
     pub table: String,
-    /// What an acknowledged write survives.
+    /// The durability of an acknowledged write.
     pub sync: SyncMode,
-    /// How many connections, at most; one more listens while somebody watches or subscribes.
+    /// The maximum number of connections. One more listens while there is a watcher or a subscriber.
     pub connections: usize,
-    /// Whether a pooler of transactions, such as pgbouncer, is between: no prepared statements and no settings of sessions.
+    /// True if a transaction pooler such as pgbouncer is in between. The store then uses no prepared statements and no
+    /// session settings.
     pub pooled: bool,
-    /// Where to listen, for watch and messages: a URL past the pooler.
+    /// The URL of the server itself, past a pooler, for watch and messages.
     #[serde(skip_serializing)]
     pub listen_url: Option<String>,
-    /// How long connecting may take.
+    /// The longest duration of connecting.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// How long a round trip may take, before the call is `Unavailable` or `Indeterminate`.
+    /// The longest duration of a round trip. After it, the call fails as `Unavailable` or `Indeterminate`.
     #[serde(with = "humantime_serde")]
     pub operation_timeout: Duration,
-    /// How long to wait for a row that another session has locked. It means nothing behind a pooler.
+    /// The longest wait for a row that another session has locked. Has no effect behind a pooler.
     #[serde(with = "humantime_serde")]
     pub lock_timeout: Duration,
-    /// How often to look for entries that have expired, and to free their space.
+    /// The interval at which the sweeper frees the space of expired entries.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
-    /// The largest value; at least 8 MiB, and at most 512 MiB.
+    /// The largest value that a write accepts: at least 8 MiB, and at most 512 MiB.
     pub max_value: ByteSize,
 }
 
@@ -82,9 +62,9 @@ impl PostgresConfig {
     /// The limits that follow from the settings.
     ///
     /// # Errors
-    /// `Invalid` for a setting out of range.
+    /// `Invalid` for a setting that is out of range.
     pub(crate) fn limits(&self) -> Result<Limits> {
-        // The server and libpq take zero for a wait without end.
+        // To the server and to libpq, zero means an endless wait.
         let durations = [
             ("connect_timeout", self.connect_timeout),
             ("operation_timeout", self.operation_timeout),
@@ -92,20 +72,22 @@ impl PostgresConfig {
             ("sweep_interval", self.sweep_interval),
         ];
         if let Some((name, _)) = durations.into_iter().find(|(_, duration)| duration.as_millis() == 0) {
-            return Err(Error::invalid(format!("`{name}` is a millisecond at least")));
+            return Err(Error::invalid(format!("`{name}` must be at least a millisecond")));
         }
         if self.connections == 0 {
-            return Err(Error::invalid("`connections` is one at least"));
+            return Err(Error::invalid("`connections` must be at least one"));
         }
-        let (least, most) = (Limits::MIN_VALUE_BYTES, 512 << 20);
+        let (min, max) = (Limits::MIN_VALUE_BYTES, 512 << 20);
         match usize::try_from(self.max_value.as_u64()) {
-            Ok(bytes) if (least..=most).contains(&bytes) => Ok(Limits::DEFAULT.with_max_value_bytes(bytes)),
-            _ => Err(Error::invalid("`max_value` is at least 8 MiB and at most 512 MiB")),
+            Ok(bytes) if (min..=max).contains(&bytes) => Ok(Limits::DEFAULT.with_max_value_bytes(bytes)),
+            _ => Err(Error::invalid("`max_value` must be at least 8 MiB and at most 512 MiB")),
         }
     }
 
-    /// What each session of ours is started with. Plans do not depend on how large the table was when a statement was prepared;
-    /// a statement that its client has given up ends by itself; and a client that is gone leaves no lock.
+    /// The options with which each session of the store starts.
+    ///
+    /// They make plans independent of the table's size when a statement was prepared. They end a statement that its
+    /// client has given up, and release the locks of a client that has gone.
     pub(crate) fn session_options(&self) -> String {
         let commit = if self.sync == SyncMode::LosesLastMoments { "off" } else { "on" };
         let (statement, lock) = (self.operation_timeout.as_millis(), self.lock_timeout.as_millis());
@@ -136,7 +118,7 @@ impl Default for PostgresConfig {
     }
 }
 
-/// Without the URL, which has credentials in it.
+/// Hides the URL, which contains credentials.
 impl fmt::Debug for PostgresConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -168,18 +150,10 @@ impl fmt::Debug for PostgresConfig {
     }
 }
 
-impl PostgresStore {
-    /// Opens the store that a URL names: `postgres://…`, with the fields of [`PostgresConfig`] among its options.
-    ///
-    /// # Errors
-    /// As [`PostgresBuilder::open`], and `Invalid` for a URL that is none of ours.
-    pub async fn from_url(url: &StoreUrl) -> Result<Self> {
-        PostgresBuilder::from_url(url)?.open().await
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use kv_core::StoreUrl;
+
     use super::*;
 
     #[test]
@@ -206,28 +180,10 @@ mod tests {
     }
 
     #[test]
-    fn values_of_the_least_size_are_always_taken() {
+    fn values_up_to_the_guaranteed_size_are_always_accepted() {
         let config = |max_value| PostgresConfig { max_value, ..PostgresConfig::default() };
         assert!(config(ByteSize::mib(7)).limits().is_err());
         assert!(config(ByteSize::gib(1)).limits().is_err());
         assert_eq!(PostgresConfig::default().limits().unwrap(), Limits::DEFAULT);
-    }
-
-    #[test]
-    fn nothing_waits_without_end() {
-        for option in [
-            "connect_timeout=0",
-            "connect_timeout=0s",
-            "operation_timeout=100us",
-            "lock_timeout=0s",
-            "sweep_interval=0s",
-            "connections=0",
-        ] {
-            let (name, _) = option.split_once('=').unwrap();
-            let url: StoreUrl = format!("postgres://localhost/kv?{option}").parse().unwrap();
-            let (_, config) = crate::address::Address::parse(&url).unwrap();
-            let error = config.limits().unwrap_err();
-            assert!(error.message().contains(name), "{option}: {error}");
-        }
     }
 }

@@ -5,34 +5,33 @@ use std::fmt;
 use std::sync::Arc;
 
 use deadpool_postgres::{PoolError, TimeoutType};
-use kv_core::{Error, ErrorKind, Version};
+use kv_core::adapter::{Effect, ErrorContext};
+use kv_core::{Error, ErrorKind};
 use tokio_postgres::error::SqlState;
 
-/// What a call that failed would have changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// Nothing: it reads, or may be done twice.
-    None,
-    /// A write, with the version that it would have given.
-    Write(Option<Version>),
-}
+/// The name of the backend in reports and errors.
+pub(crate) const NAME: &str = "postgres";
 
-/// Why a round trip failed. It is shared by the members of a batch.
+/// Adds the context to errors.
+pub(crate) const CONTEXT: ErrorContext = ErrorContext::new(NAME);
+
+/// The failure of a round trip. The members of a batch share one.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
     /// Nothing was sent.
     Before(Cause),
-    /// The server answered with an error, which undid the statement.
+    /// The server answered with an error, and so rolled the statement back.
     Answered(SqlState, Arc<tokio_postgres::Error>),
-    /// The server took no connection, or prepared nothing: no statement was run, and others would fare alike.
+    /// The server refused the connection or failed to prepare the statement. It ran nothing, and the other members of a
+    /// batch would fail in the same way.
     Refused(SqlState, Arc<tokio_postgres::Error>),
-    /// Something was sent, and no answer came.
+    /// A request was sent, and no answer came.
     Unanswered(Cause),
-    /// The answer is not what the statement gives.
+    /// The answer does not have the expected columns.
     Shape,
 }
 
-/// What is known of a failure without an answer.
+/// The cause of a failure without an answer.
 #[derive(Debug, Clone)]
 pub(crate) enum Cause {
     Driver(Arc<tokio_postgres::Error>),
@@ -42,7 +41,7 @@ pub(crate) enum Cause {
 }
 
 impl Fault {
-    /// A failure while getting a connection.
+    /// The fault of an error while getting a connection from the pool.
     pub(crate) fn pool(error: PoolError) -> Self {
         match error {
             PoolError::Timeout(TimeoutType::Wait) => Self::Before(Cause::NoConnection),
@@ -52,7 +51,7 @@ impl Fault {
         }
     }
 
-    /// A failure while connecting, or preparing: whatever it was, no statement of ours was run.
+    /// The fault of an error while connecting or preparing. In any case the server ran no statement.
     pub(crate) fn connecting(error: tokio_postgres::Error) -> Self {
         match error.code() {
             Some(code) if !ends_connection(code) || *code == SqlState::PROTOCOL_VIOLATION => {
@@ -62,18 +61,18 @@ impl Fault {
         }
     }
 
-    /// A failure behind the moment at which the statement may have been sent.
+    /// The fault of an error after the statement may have been sent.
     pub(crate) fn sent(error: tokio_postgres::Error) -> Self {
         match error.code() {
-            // The server says that it is going, not what became of the statement.
+            // The server announces the end of the connection, which does not tell the outcome of the statement.
             Some(code) if ends_connection(code) => Self::Unanswered(Cause::Driver(Arc::new(error))),
             Some(code) => Self::Answered(code.clone(), Arc::new(error)),
             None => Self::Unanswered(Cause::Driver(Arc::new(error))),
         }
     }
 
-    /// Whether the server undid the statement so that it may be sent again at once.
-    pub(crate) fn is_to_repeat(&self) -> bool {
+    /// True if the server rolled the statement back because of a conflict, so that it may be retried at once.
+    pub(crate) fn is_conflict(&self) -> bool {
         match self {
             Self::Answered(code, _) => {
                 *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED
@@ -82,7 +81,7 @@ impl Fault {
         }
     }
 
-    /// Whether the connection's prepared statements are not what they were, so that another connection is to be taken.
+    /// True if a prepared statement of the connection is no longer valid, so that the call needs another connection.
     pub(crate) fn is_stale_statement(&self) -> bool {
         match self {
             Self::Answered(code, _) | Self::Refused(code, _) => {
@@ -92,8 +91,8 @@ impl Fault {
         }
     }
 
-    /// Whether the connection can be used again.
-    pub(crate) fn spares_connection(&self) -> bool {
+    /// True if the connection can be used again.
+    pub(crate) fn keeps_connection(&self) -> bool {
         let answered = match self {
             Self::Answered(code, _) | Self::Refused(code, _) => !ends_connection(code),
             _ => false,
@@ -101,50 +100,50 @@ impl Fault {
         answered && !self.is_stale_statement()
     }
 
-    /// Whether the server has said that nothing was changed.
+    /// True if the server has confirmed that it changed nothing.
     pub(crate) fn is_answered(&self) -> bool {
         matches!(self, Self::Answered(..))
     }
 
-    /// Whether the connection was lost, so that a call may try once more on another: any before something was sent, and one
-    /// without effect also then.
-    pub(crate) fn is_lost_connection(&self, effect: Effect) -> bool {
+    /// True if the connection was lost and a call with this effect may be retried on another one. A call that was sent
+    /// may be retried only if it has no effect.
+    pub(crate) fn is_retryable_connection_loss(&self, effect: Effect) -> bool {
         match self {
-            Self::Unanswered(Cause::Driver(_)) => effect == Effect::None,
+            Self::Unanswered(Cause::Driver(_)) => effect == Effect::Read,
             Self::Before(Cause::Driver(error)) => error.is_closed() || error.code().is_some_and(ends_connection),
             _ => false,
         }
     }
 
-    /// The error that a caller gets.
+    /// The error for the caller of an operation with this effect.
     pub(crate) fn into_error(self, effect: Effect) -> Error {
         match self {
-            Self::Before(cause) => cause.into_error(ErrorKind::Unavailable),
-            Self::Unanswered(cause) => cause.into_error(match effect {
-                Effect::None => ErrorKind::Unavailable,
-                Effect::Write(version) => ErrorKind::Indeterminate { version },
-            }),
+            // Nothing was sent, so there is no effect.
+            Self::Before(cause) => cause.into_error(Effect::Read),
+            Self::Unanswered(cause) => cause.into_error(effect),
             Self::Answered(code, error) | Self::Refused(code, error) => {
                 let (kind, message) = kind_of(&code);
                 Error::new(kind, message).with_source(source(&code, error))
             }
-            Self::Shape => Error::corrupt("the table is not of the expected shape"),
+            Self::Shape => Error::corrupt("the table does not have the expected shape"),
         }
     }
 }
 
 impl Cause {
-    fn into_error(self, kind: ErrorKind) -> Error {
+    fn into_error(self, effect: Effect) -> Error {
         match self {
-            Self::Driver(error) => Error::new(kind, "the connection to the server failed").with_source(own(error)),
-            Self::NoConnection => Error::capacity("every connection of the pool is in use"),
-            Self::Timeout => Error::new(kind, "the server did not answer in time"),
-            Self::Closed => Error::new(kind, "the pool of connections is closed"),
+            Self::Driver(error) => {
+                effect.unanswered("the connection to the server failed").with_source(driver_source(error))
+            }
+            Self::NoConnection => Error::capacity("all connections of the pool are in use"),
+            Self::Timeout => effect.unanswered("the server did not answer within the timeout"),
+            Self::Closed => effect.unanswered("the connection pool is closed"),
         }
     }
 }
 
-/// The server's code alone, where its message may show what was written.
+/// The SQLSTATE without the server's message, which may quote stored data.
 #[derive(Debug)]
 struct Code(String);
 
@@ -156,70 +155,78 @@ impl fmt::Display for Code {
 
 impl StdError for Code {}
 
-/// The driver's error as the source; not of the classes whose messages quote data.
+/// The driver's error as a source, reduced to its SQLSTATE if its message may quote data.
 fn source(code: &SqlState, error: Arc<tokio_postgres::Error>) -> Box<dyn StdError + Send + Sync> {
     let quotes = error.as_db_error().is_some_and(|error| error.detail().is_some() || error.where_().is_some());
     if quotes || matches!(code.code().get(..2), Some("22" | "23" | "P0")) {
         return Box::new(Code(code.code().to_owned()));
     }
-    own(error)
+    driver_source(error)
 }
 
-/// The error itself where it is nobody else's, so that it downcasts.
-fn own(error: Arc<tokio_postgres::Error>) -> Box<dyn StdError + Send + Sync> {
+/// The error itself if it is not shared, so that it downcasts.
+fn driver_source(error: Arc<tokio_postgres::Error>) -> Box<dyn StdError + Send + Sync> {
     match Arc::try_unwrap(error) {
         Ok(error) => Box::new(error),
         Err(shared) => Box::new(shared),
     }
 }
 
-/// Whether the server ends the connection with this.
+/// True if the server ends the connection with this code.
 fn ends_connection(code: &SqlState) -> bool {
     matches!(code.code(), "57P01" | "57P02" | "57P04" | "57P05" | "25P03") || code.code().starts_with("08")
 }
 
-/// The kind of an error that undid the statement, by the server's code for it.
+/// The kind and text of an error that the server answered, by its SQLSTATE.
 fn kind_of(code: &SqlState) -> (ErrorKind, &'static str) {
     use ErrorKind::{Capacity, Corrupt, Denied, Invalid, Unavailable};
     match code.code() {
-        "40001" | "40P01" => return (Unavailable, "the statement met others again and again"),
-        "40002" | "40003" => return (Unavailable, "the server undid the statement"),
+        "40001" | "40P01" => return (Unavailable, "the statement conflicted with other transactions in every attempt"),
+        "40002" | "40003" => return (Unavailable, "the server rolled the statement back"),
         "55P03" => return (Unavailable, "another session holds the lock of the row"),
-        "57014" => return (Unavailable, "the server gave the statement up"),
-        "08P01" => return (Invalid, "the settings of our sessions are refused, as by a pooler: set `pooled`"),
-        "25006" => return (Unavailable, "the server takes no writes"),
-        "25P02" => return (Unavailable, "the transaction was aborted, which is a defect of this crate"),
-        "26000" => return (Unavailable, "the server lost a prepared statement, as behind a pooler of transactions"),
-        "0A000" => return (Unavailable, "the table was changed while it was in use"),
-        "3D000" => return (Denied, "there is no such database"),
-        "42501" => return (Denied, "the role lacks a right"),
-        "42P01" | "3F000" => return (Unavailable, "the table is gone"),
-        "54000" => return (Invalid, "larger than the server takes"),
-        "XX001" | "XX002" => return (Corrupt, "the server found its data damaged"),
+        "57014" => return (Unavailable, "the server cancelled the statement"),
+        "08P01" => return (Invalid, "the session settings are refused, as by a pooler: set `pooled`"),
+        "25006" => return (Unavailable, "the server is read-only"),
+        "25P02" => {
+            return (Unavailable, "a statement was sent in an aborted transaction, which is a defect of this crate");
+        }
+        "26000" => {
+            return (Unavailable, "the server does not know the prepared statement, as behind a transaction pooler");
+        }
+        "0A000" => return (Unavailable, "the table was altered while it was in use"),
+        "3D000" => return (Denied, "the database does not exist"),
+        "42501" => return (Denied, "the role lacks a privilege"),
+        "42P01" | "3F000" => return (Unavailable, "the table was dropped"),
+        "54000" => return (Invalid, "the statement exceeds a limit of the server"),
+        "XX001" | "XX002" => return (Corrupt, "the server reports damaged data"),
         _ => {}
     }
     match code.code().get(..2).unwrap_or_default() {
         "08" => (Unavailable, "the connection to the server failed"),
-        "22" => (Invalid, "the server takes no such data"),
+        "22" => (Invalid, "the server does not accept the data"),
         "28" => (Denied, "the server refused the credentials"),
-        "53" => (Capacity, "the server has no disk, memory or connections left"),
-        "54" => (Invalid, "larger than the server takes"),
-        "55" => (Unavailable, "the table is in use otherwise"),
+        "53" => (Capacity, "the server has run out of disk space, memory or connections"),
+        "54" => (Invalid, "the statement exceeds a limit of the server"),
+        "55" => (Unavailable, "the table is not in a usable state"),
         "57" => (Unavailable, "the server is starting or stopping"),
-        "58" => (Unavailable, "the server failed on its own files"),
-        // A table, a function or a constraint that is not ours.
-        "23" | "42" | "P0" | "0B" | "21" | "2F" | "38" | "39" => (Corrupt, "the table is not of the expected shape"),
-        "25" | "2D" | "3B" => (Unavailable, "the connection is in a transaction that is not ours"),
-        _ => (Unavailable, "the server failed with a code that this crate does not know"),
+        "58" => (Unavailable, "the server failed to access its files"),
+        // The table, a function or a constraint is foreign.
+        "23" | "42" | "P0" | "0B" | "21" | "2F" | "38" | "39" => {
+            (Corrupt, "the table does not have the expected shape")
+        }
+        "25" | "2D" | "3B" => (Unavailable, "the connection is in a foreign transaction"),
+        _ => (Unavailable, "the server failed with an unknown SQLSTATE"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use kv_core::Version;
+
     use super::*;
 
     #[test]
-    fn every_code_has_the_kind_that_says_what_to_do() {
+    fn every_sqlstate_has_its_error_kind() {
         use ErrorKind::{Capacity, Corrupt, Denied, Invalid, Unavailable};
         let table = [
             ("08000", Unavailable),
@@ -262,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_the_connection_leaves_a_write_in_doubt() {
+    fn codes_that_end_the_connection_are_recognized() {
         for code in ["57P01", "57P02", "08006", "25P03"] {
             assert!(ends_connection(&SqlState::from_code(code)), "{code}");
         }
@@ -272,14 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn a_write_without_an_answer_is_in_doubt_and_a_read_is_not() {
+    fn only_an_unanswered_write_is_indeterminate() {
         let version = Some(Version::random());
         let fault = Fault::Unanswered(Cause::Timeout);
-        assert_eq!(fault.clone().into_error(Effect::None).kind(), ErrorKind::Unavailable);
+        assert_eq!(fault.clone().into_error(Effect::Read).kind(), ErrorKind::Unavailable);
         assert_eq!(fault.into_error(Effect::Write(version)).attempted_version(), version);
         let before = Fault::Before(Cause::Timeout).into_error(Effect::Write(version));
         assert_eq!(before.kind(), ErrorKind::Unavailable);
-        assert_eq!(Fault::Before(Cause::NoConnection).into_error(Effect::None).kind(), ErrorKind::Capacity);
-        assert_eq!(Fault::Shape.into_error(Effect::None).kind(), ErrorKind::Corrupt);
+        assert_eq!(Fault::Before(Cause::NoConnection).into_error(Effect::Read).kind(), ErrorKind::Capacity);
+        assert_eq!(Fault::Shape.into_error(Effect::Read).kind(), ErrorKind::Corrupt);
     }
 }

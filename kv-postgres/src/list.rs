@@ -1,57 +1,57 @@
-//! Pages of a list, and clearing, each along a range of the primary key.
+//! Pages of a list, along a range of the primary key.
 
 use std::ops::Bound;
 
-use kv_core::{Error, Key, KeyPrefix, ListItem, ListPage, ListQuery, Result};
+use kv_core::{Key, ListItem, ListPage, ListQuery, Result};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::codec;
-use crate::error::Effect;
-use crate::state::{Core, column};
+use crate::state::{State, column};
 use crate::statement::{Sql, end_of_range};
 
-/// How many rows one page looks at, at most.
+/// The maximum number of rows that the statement of one page scans.
 const MAX_ROWS: usize = 2_000;
+/// As [`MAX_ROWS`], for a list of keys only.
 const MAX_KEYS: usize = 10_000;
 
-/// How many rows go in one statement of a clear.
-const CLEARED: i64 = 2_000;
-
-/// One page of a list.
+/// Reads one page of a list.
 ///
-/// A page ends in front of a damaged row, so that everything before it is told; the page that would begin with it is the
-/// error. Its key is the row's, and behind that key the list goes on.
-pub(crate) async fn page(core: &Core, query: &ListQuery) -> Result<ListPage> {
+/// A page ends before a damaged row, so that a caller gets all entries before it.
+///
+/// # Errors
+/// `Corrupt` if the page begins with a damaged row. The error has the key of the row, and the list can be resumed after
+/// it.
+pub(crate) async fn page(state: &State, query: &ListQuery) -> Result<ListPage> {
     let Some((mut start, mut end)) = query.range() else { return Ok(ListPage::default()) };
-    let most = if query.keys_only { MAX_KEYS } else { MAX_ROWS };
-    let most = query.limit.unwrap_or(most).min(most);
-    let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
+    let max_rows = if query.keys_only { MAX_KEYS } else { MAX_ROWS };
+    let max_rows = query.limit.unwrap_or(max_rows).min(max_rows);
+    let limit = i64::try_from(max_rows).unwrap_or(i64::MAX).saturating_add(1);
     let bytes = i64::try_from(query.max_page_bytes.max(1)).unwrap_or(i64::MAX);
     loop {
-        let sql = statement(&core.table.qualified(), query, &start, &end);
+        let sql = statement(&state.table.qualified(), query, &start, &end);
         let (from, to) = (text(&start), text(&end));
         let rows = if query.keys_only {
-            core.read(&sql, &[&from, &to, &limit]).await?
+            state.read(&sql, &[&from, &to, &limit]).await?
         } else {
-            core.read(&sql, &[&from, &to, &limit, &bytes]).await?
+            state.read(&sql, &[&from, &to, &limit, &bytes]).await?
         };
-        let behind = match assemble(&rows, query.keys_only, most)? {
-            Looked::Page(page) => return Ok(page),
-            Looked::Foreign { last } => Bound::Excluded(last),
+        let after = match assemble(&rows, query.keys_only, max_rows)? {
+            Scan::Page(page) => return Ok(page),
+            Scan::Foreign { last } => Bound::Excluded(last),
         };
         if query.reverse {
-            end = behind;
+            end = after;
         } else {
-            start = behind;
+            start = after;
         }
     }
 }
 
-/// What came of a look at some rows.
-enum Looked {
+/// The result of one scan.
+enum Scan {
     Page(ListPage),
-    /// None of them was ours, and there are more behind this one.
+    /// All scanned rows are foreign, and more rows follow the last one.
     Foreign {
         last: String,
     },
@@ -64,8 +64,8 @@ fn text(bound: &Bound<String>) -> Option<&str> {
     }
 }
 
-/// Looks at so many rows of the index, the expired ones among them, so that a page has a bound where few are live. Values
-/// beyond the bytes of a page stay on the server.
+/// The statement of one page. It scans a limited number of rows, expired ones included, so that a page is bounded even
+/// if few rows are live. Values beyond the page's bytes stay on the server.
 fn statement(t: &str, query: &ListQuery, start: &Bound<String>, end: &Bound<String>) -> Sql {
     let end = end_of_range(text(end).is_some());
     let from = if matches!(start, Bound::Excluded(_)) { ">" } else { ">=" };
@@ -91,48 +91,27 @@ fn statement(t: &str, query: &ListQuery, start: &Bound<String>, end: &Bound<Stri
     Sql::new(text, &[Type::TEXT, Type::TEXT, Type::INT8, Type::INT8])
 }
 
-fn assemble(rows: &[Row], keys_only: bool, most: usize) -> Result<Looked> {
-    let Some(first) = rows.first() else { return Ok(Looked::Page(ListPage::default())) };
+fn assemble(rows: &[Row], keys_only: bool, max_rows: usize) -> Result<Scan> {
+    let Some(first) = rows.first() else { return Ok(Scan::Page(ListPage::default())) };
     let found: i64 = column(first, 2)?;
-    let told = rows.get(..most.min(rows.len())).unwrap_or(rows);
-    let has_more = usize::try_from(found).unwrap_or(usize::MAX) > told.len();
-    let (mut items, mut last) = (Vec::with_capacity(told.len()), None);
-    for row in told {
-        // What is no key of ours is no error.
+    let page_rows = rows.get(..max_rows.min(rows.len())).unwrap_or(rows);
+    let has_more = usize::try_from(found).unwrap_or(usize::MAX) > page_rows.len();
+    let (mut items, mut last) = (Vec::with_capacity(page_rows.len()), None);
+    for row in page_rows {
+        // A foreign row is not an error.
         let Ok(key) = Key::parse_stored(column(row, 0)?) else { continue };
         if column(row, 1)? {
             let entry = if keys_only { None } else { Some(codec::entry(&key, row, 3)) };
             match entry.transpose() {
                 Ok(entry) => items.push(ListItem { key: key.clone(), entry }),
                 Err(error) if last.is_none() => return Err(error),
-                Err(_) => return Ok(Looked::Page(ListPage { items, next: last })),
+                Err(_) => return Ok(Scan::Page(ListPage { items, next: last, ..ListPage::default() })),
             }
         }
         last = Some(key);
     }
-    match (last, told.last()) {
-        (None, Some(row)) if has_more => Ok(Looked::Foreign { last: column(row, 0)? }),
-        (last, _) => Ok(Looked::Page(ListPage { items, next: last.filter(|_| has_more) })),
-    }
-}
-
-/// Removes everything that a prefix covers.
-pub(crate) async fn clear(core: &Core, prefix: &KeyPrefix) -> Result<u64> {
-    let (start, end) = prefix.range();
-    let mut start = start.to_owned();
-    let mut cleared = 0;
-    loop {
-        let rows = core.write(core.sql.clear(end.is_some()), &[&start, &end, &CLEARED], Effect::Write(None)).await;
-        // Behind a part that is gone, nothing that fails has done nothing.
-        let in_doubt = |error: Error| Error::indeterminate(None, error.message().to_owned()).with_source(error);
-        let rows = rows.map_err(|error| if cleared > 0 && error.is_retryable() { in_doubt(error) } else { error })?;
-        let Some(row) = rows.first() else { return Ok(cleared) };
-        let (live, found, last): (i64, i64, Option<&str>) = (column(row, 0)?, column(row, 1)?, column(row, 2)?);
-        cleared += live.unsigned_abs();
-        match last {
-            // The least text behind the last one: the server's has no NUL.
-            Some(last) if found == CLEARED => start = format!("{last}\u{1}"),
-            _ => return Ok(cleared),
-        }
+    match (last, page_rows.last()) {
+        (None, Some(row)) if has_more => Ok(Scan::Foreign { last: column(row, 0)? }),
+        (last, _) => Ok(Scan::Page(ListPage { items, next: last.filter(|_| has_more), ..ListPage::default() })),
     }
 }

@@ -1,37 +1,37 @@
-//! Messages that are not stored: notifications, and beside them a table for those that do not fit.
+//! Messages: notifications of the server, and a table for messages that are too large for one.
 //!
-//! A notification is `t KEY TEXT` for a message that is text, `x KEY HEX` for a small one that is not, and `l KEY ID` for one that
-//! lies in the table of letters.
+//! A notification is `t KEY TEXT` for a message that is UTF-8 text without NUL, `x KEY HEX` for a small message of
+//! other bytes, and `l KEY ID` for a message that is stored in the table.
 
 use bytes::Bytes;
+use kv_core::adapter::Effect;
 use kv_core::{Key, Message, Result, Version};
 use tokio_postgres::types::Type;
 
-use crate::error::Effect;
-use crate::state::{Core, column};
+use crate::state::{State, column};
 use crate::statement::Sql;
 
-/// The server takes 7,999 bytes.
+/// The maximum bytes of a notification's payload, set by the server.
 const MAX_BYTES: usize = 7_999;
 
-/// What a notification tells of a message.
+/// A published message, as a notification carries it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Posted {
-    /// The message itself.
-    Message(Message),
-    /// Where the message lies.
-    Letter { channel: Key, id: Version },
+pub(crate) enum Published {
+    /// The notification has the message.
+    Inline(Message),
+    /// The table has the payload, under this id.
+    Stored { channel: Key, id: Version },
 }
 
-impl Posted {
-    /// Reads what is behind the kind; `None` for what is not ours.
+impl Published {
+    /// Parses the rest of a notification by its kind. `None` for a foreign notification.
     pub(crate) fn parse(kind: &str, rest: &str) -> Option<Self> {
         let (key, rest) = rest.split_once(' ')?;
         let channel = Key::parse_stored(key).ok()?;
         Some(match kind {
-            "t" => Self::Message(Message { channel, payload: Bytes::copy_from_slice(rest.as_bytes()) }),
-            "x" => Self::Message(Message { channel, payload: from_hex(rest)? }),
-            "l" => Self::Letter { channel, id: rest.parse().ok()? },
+            "t" => Self::Inline(Message { channel, payload: Bytes::copy_from_slice(rest.as_bytes()) }),
+            "x" => Self::Inline(Message { channel, payload: from_hex(rest)? }),
+            "l" => Self::Stored { channel, id: rest.parse().ok()? },
             _ => return None,
         })
     }
@@ -48,13 +48,13 @@ fn from_hex(text: &str) -> Option<Bytes> {
         .collect()
 }
 
-/// Sends a message.
-pub(crate) async fn publish(core: &Core, channel: &Key, payload: &Bytes) -> Result<()> {
+/// Publishes a message, in a notification if it fits.
+pub(crate) async fn publish(state: &State, channel: &Key, payload: &Bytes) -> Result<()> {
     let room = MAX_BYTES.saturating_sub(channel.as_str().len() + 3);
-    let own = core.table.channel();
+    let notify_channel = state.table.channel();
     let text = std::str::from_utf8(payload).ok().filter(|text| text.len() <= room && !text.contains('\0'));
     if let Some(text) = text {
-        return notify(core, &own, &format!("t {channel} {text}")).await;
+        return notify(state, &notify_channel, &format!("t {channel} {text}")).await;
     }
     if payload.len() <= room / 2 {
         let hex: String = payload
@@ -62,43 +62,46 @@ pub(crate) async fn publish(core: &Core, channel: &Key, payload: &Bytes) -> Resu
             .flat_map(|byte| [byte >> 4, byte & 15])
             .filter_map(|digit| char::from_digit(digit.into(), 16))
             .collect();
-        return notify(core, &own, &format!("x {channel} {hex}")).await;
+        return notify(state, &notify_channel, &format!("x {channel} {hex}")).await;
     }
     let id = Version::random();
     let sql = Sql::new(
         format!(
             "WITH kept AS (INSERT INTO {} (id, payload) VALUES ($1, $2)) SELECT pg_notify($3, $4)",
-            core.table.letters()
+            state.table.messages_table()
         ),
         &[Type::BYTEA, Type::BYTEA, Type::TEXT, Type::TEXT],
     );
     let (id_bytes, bytes) = (id.as_bytes(), payload.as_ref());
-    core.write(&sql, &[&id_bytes, &bytes, &own, &format!("l {channel} {id}")], Effect::Write(None)).await.map(drop)
+    state
+        .write(&sql, &[&id_bytes, &bytes, &notify_channel, &format!("l {channel} {id}")], Effect::Write(None))
+        .await
+        .map(drop)
 }
 
 /// Sends a notification.
-pub(crate) async fn notify(core: &Core, channel: &str, payload: &str) -> Result<()> {
+pub(crate) async fn notify(state: &State, channel: &str, payload: &str) -> Result<()> {
     let sql = Sql::new("SELECT pg_notify($1, $2)", &[Type::TEXT, Type::TEXT]);
-    core.write(&sql, &[&channel, &payload], Effect::Write(None)).await.map(drop)
+    state.write(&sql, &[&channel, &payload], Effect::Write(None)).await.map(drop)
 }
 
-/// The payload of a letter, where it still lies there.
-pub(crate) async fn fetch(core: &Core, id: &Version) -> Result<Option<Bytes>> {
-    let sql = Sql::new(format!("SELECT payload FROM {} WHERE id = $1", core.table.letters()), &[Type::BYTEA]);
-    let rows = core.read(&sql, &[&id.as_bytes()]).await?;
+/// Fetches the payload of a stored message. `None` if it was deleted already.
+pub(crate) async fn fetch(state: &State, id: &Version) -> Result<Option<Bytes>> {
+    let sql = Sql::new(format!("SELECT payload FROM {} WHERE id = $1", state.table.messages_table()), &[Type::BYTEA]);
+    let rows = state.read(&sql, &[&id.as_bytes()]).await?;
     rows.first().map(|row| column(row, 0).map(Bytes::copy_from_slice)).transpose()
 }
 
-/// Removes letters that every subscriber has had the time to fetch.
-pub(crate) async fn forget_old(core: &Core) -> Result<()> {
+/// Deletes stored messages that are older than a minute: every subscriber had the time to fetch them.
+pub(crate) async fn delete_old(state: &State) -> Result<()> {
     let sql = Sql::new(
         format!(
             "DELETE FROM {} WHERE sent_at < (SELECT clock_timestamp() - interval '1 minute')",
-            core.table.letters()
+            state.table.messages_table()
         ),
         &[],
     );
-    core.write(&sql, &[], Effect::None).await.map(drop)
+    state.write(&sql, &[], Effect::Read).await.map(drop)
 }
 
 #[cfg(test)]
@@ -106,18 +109,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_posted_is_read() {
+    fn every_kind_of_notification_is_parsed_and_a_foreign_one_is_ignored() {
         let channel = Key::new(["a", "b c"]).unwrap();
         let message = |payload: &[u8]| {
-            Some(Posted::Message(Message { channel: channel.clone(), payload: Bytes::copy_from_slice(payload) }))
+            Some(Published::Inline(Message { channel: channel.clone(), payload: Bytes::copy_from_slice(payload) }))
         };
-        assert_eq!(Posted::parse("t", &format!("{channel} some text ")), message(b"some text "));
-        assert_eq!(Posted::parse("t", &format!("{channel} ")), message(b""));
-        assert_eq!(Posted::parse("x", &format!("{channel} 00ff")), message(&[0, 255]));
+        assert_eq!(Published::parse("t", &format!("{channel} some text ")), message(b"some text "));
+        assert_eq!(Published::parse("t", &format!("{channel} ")), message(b""));
+        assert_eq!(Published::parse("x", &format!("{channel} 00ff")), message(&[0, 255]));
         let id = Version::random();
-        assert_eq!(Posted::parse("l", &format!("{channel} {id}")), Some(Posted::Letter { channel, id }));
+        assert_eq!(Published::parse("l", &format!("{channel} {id}")), Some(Published::Stored { channel, id }));
         for (kind, rest) in [("t", "no-space"), ("x", "a 0"), ("x", "a 0g"), ("l", "a b"), ("?", "a b"), ("t", "$ b")] {
-            assert_eq!(Posted::parse(kind, rest), None, "{kind} {rest}");
+            assert_eq!(Published::parse(kind, rest), None, "{kind} {rest}");
         }
     }
 }

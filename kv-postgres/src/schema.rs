@@ -1,34 +1,36 @@
-//! The table's layout, and its creation by whoever comes first.
+//! The layout of the table, and its creation by the first process that opens it.
 //!
-//! Layout 1: a table for each store, with the canonical text of the key as its primary key, under `COLLATE "C"` so that its order
-//! is that of keys. Beside it an index that leads the sweeper, a function that goes on with a checksum, a trigger for
-//! watchers, which is installed disabled, and a table for messages that are too large for a notification. The comment of the
-//! table says that it is ours, and of which layout.
+//! Layout 1 has one table for each store. Its primary key is the canonical text of the key under `COLLATE "C"`, whose
+//! order is that of keys. The table comes with an index for the sweeper, a function that continues a checksum, triggers
+//! for watchers, which are created disabled, and a table for messages that are too large for a notification. The
+//! comment of the table marks it as a store and has the number of the layout.
 //!
-//! The sweeper's index is on a column of its own, `sweep_after`: the moment at which to look at the row, never later than its
-//! deadline. An overwrite moves it only to an earlier moment, so most overwrites change no indexed column and stay within
-//! their page; the sweeper moves it to a later one when it has looked.
+//! The sweeper's index is on a separate column, `sweep_after`: the moment when the sweeper checks the row, never later
+//! than its deadline. An overwrite moves it only to an earlier moment, so most overwrites change no indexed column and
+//! stay within their page. The sweeper moves it to a later moment after a check.
 
 use std::fmt::Write as _;
 
+use kv_core::adapter::Effect;
 use kv_core::{Error, Result};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use crate::config::SyncMode;
-use crate::error::{Effect, Fault};
+use crate::error::Fault;
 
-/// What the comment of a table of ours begins with; the number of the layout is behind it.
+/// The start of the comment that marks a table. The number of the layout follows.
 const MARK: &str = "anykv layout ";
 
-/// The layout that this version writes.
+/// The layout that this version reads and writes.
 const LAYOUT: &str = "1";
 
-/// The classes of the advisory locks: `akv1` in ASCII for whoever changes a schema, `akv2` for watchers.
+/// The class of the advisory lock for changes of a schema: `akv1` in ASCII.
 const SCHEMA_LOCK: i32 = 0x616b_7631;
+/// The class of the advisory lock of watchers: `akv2` in ASCII.
 pub(crate) const WATCH_LOCK: i32 = 0x616b_7632;
 
-/// A table and its schema, by names of `[A-Za-z_][A-Za-z0-9_]*`.
+/// The validated names of a table and its schema: `[A-Za-z_][A-Za-z0-9_]*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
     schema: String,
@@ -36,12 +38,12 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// The server cuts names at 63 bytes without a word; what belongs to the table has up to nine more.
+    /// The server truncates names silently at 63 bytes, and the suffixes of dependent objects have up to nine.
     const MAX_BYTES: usize = 54;
 
     pub(crate) fn new(schema: &str, name: &str) -> Result<Self> {
-        for (what, text) in [("schema", schema), ("table", name)] {
-            let has_shape = match text.as_bytes() {
+        for (object, text) in [("schema", schema), ("table", name)] {
+            let is_valid = match text.as_bytes() {
                 [first, rest @ ..] => {
                     (first.is_ascii_alphabetic() || *first == b'_')
                         && rest.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
@@ -49,47 +51,51 @@ impl Table {
                 }
                 [] => false,
             };
-            if !has_shape {
-                let most = Self::MAX_BYTES;
+            if !is_valid {
+                let max = Self::MAX_BYTES;
                 return Err(Error::invalid(format!(
-                    "the name of a {what} has 1 to {most} letters, digits and `_`, no digit first"
+                    "the name of the {object} must have 1 to {max} letters, digits and `_`, and not begin with a digit"
                 )));
             }
         }
         Ok(Self { schema: schema.to_owned(), name: name.to_owned() })
     }
 
+    /// The quoted name with its schema.
     pub(crate) fn qualified(&self) -> String {
-        self.owned("")
+        self.dependent("")
     }
 
-    pub(crate) fn letters(&self) -> String {
-        self.owned(" letters")
+    /// The table of messages that are too large for a notification.
+    pub(crate) fn messages_table(&self) -> String {
+        self.dependent(" letters")
     }
 
+    /// The function that continues a checksum.
     pub(crate) fn checksum_function(&self) -> String {
-        self.owned(" crc")
+        self.dependent(" crc")
     }
 
     fn notify_function(&self) -> String {
-        self.owned(" tell")
+        self.dependent(" tell")
     }
 
-    /// What belongs to the table has a space in its name, so that it never meets a table that a caller names.
-    fn owned(&self, suffix: &str) -> String {
+    /// The quoted name of an object that belongs to the table. Its suffix has a space, so it cannot be the name of a
+    /// store's table.
+    fn dependent(&self, suffix: &str) -> String {
         let Self { schema, name } = self;
         format!("\"{schema}\".\"{name}{suffix}\"")
     }
 
-    /// The name of the triggers for watchers, quoted.
+    /// The quoted names of the triggers for watchers.
     pub(crate) const TRIGGERS: [&'static str; 2] = ["\"anykv tell\"", "\"anykv tell truncate\""];
 
-    /// A number of the table's own among those of the database.
+    /// The number of the table in advisory locks.
     pub(crate) fn number(&self) -> i32 {
         crc32c::crc32c(self.qualified().as_bytes()).cast_signed()
     }
 
-    /// The channel of the table's notifications: short, as longer names are cut.
+    /// The channel of the table's notifications. It is a hash, because the server limits the length of a name.
     pub(crate) fn channel(&self) -> String {
         let name = self.qualified();
         let hash = name
@@ -99,46 +105,49 @@ impl Table {
     }
 }
 
-/// Makes sure that the database can hold the table, and that the table is there and ours.
+/// Checks the server and the table, and creates the table if it is missing.
 ///
 /// # Errors
-/// `Invalid` for a database or a server that cannot be used, `Corrupt` for a table that is none of ours, `Denied`.
+/// - `Invalid`: the server is too old, or the database does not use UTF-8.
+/// - `Corrupt`: the table is foreign or has another layout.
+/// - `Denied`: the role may not create the table.
 pub(crate) async fn prepare(client: &Client, table: &Table, sync: SyncMode) -> Result<()> {
     check_server(client).await?;
-    if is_set_up(client, table).await? {
+    if is_created(client, table).await? {
         return Ok(());
     }
-    // One after another: a name that two sessions create at once fails for one of them, `IF NOT EXISTS` or not. Each waits for
-    // those before it as long as opening may take, however short the wait for a row is.
+    // The lock makes processes create the table one after another. Otherwise, if two sessions create a name at once,
+    // one of them fails, even with `IF NOT EXISTS`. The wait for this lock is bounded by the timeout of opening, not by
+    // `lock_timeout`.
     let locked = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 0; \
          SELECT pg_advisory_xact_lock({SCHEMA_LOCK}, 0)"
     );
     let created = async {
-        client.batch_execute(&locked).await.map_err(read)?;
-        if !is_set_up(client, table).await? {
-            client.batch_execute(&creation(table, sync)).await.map_err(read)?;
+        client.batch_execute(&locked).await.map_err(to_error)?;
+        if !is_created(client, table).await? {
+            client.batch_execute(&creation(table, sync)).await.map_err(to_error)?;
         }
-        client.batch_execute("COMMIT").await.map_err(read)
+        client.batch_execute("COMMIT").await.map_err(to_error)
     };
     let created = created.await;
     if created.is_err() {
-        // The first error is what matters.
+        // The caller needs the first error, not that of the rollback.
         let _ = client.batch_execute("ROLLBACK").await;
     }
     created
 }
 
-fn read(error: tokio_postgres::Error) -> Error {
-    Fault::sent(error).into_error(Effect::None)
+fn to_error(error: tokio_postgres::Error) -> Error {
+    Fault::sent(error).into_error(Effect::Read)
 }
 
 async fn check_server(client: &Client) -> Result<()> {
     let sql = "SELECT current_setting('server_encoding'), current_setting('server_version_num')::int4";
-    let row = client.query_typed_one(sql, &[]).await.map_err(read)?;
+    let row = client.query_typed_one(sql, &[]).await.map_err(to_error)?;
     let (encoding, version): (String, i32) = (row.get(0), row.get(1));
     if encoding != "UTF8" {
-        return Err(Error::invalid(format!("the database has the encoding {encoding}, and keys need UTF8")));
+        return Err(Error::invalid(format!("the database has the encoding {encoding} instead of UTF8")));
     }
     if version < 130_000 {
         return Err(Error::invalid("the server is older than PostgreSQL 13"));
@@ -146,31 +155,31 @@ async fn check_server(client: &Client) -> Result<()> {
     Ok(())
 }
 
-async fn is_set_up(client: &Client, table: &Table) -> Result<bool> {
+async fn is_created(client: &Client, table: &Table) -> Result<bool> {
     let sql = "SELECT obj_description(c.oid, 'pg_class') FROM pg_catalog.pg_class c WHERE c.oid = to_regclass($1)";
-    let found = client.query_typed_opt(sql, &[(&table.qualified(), Type::TEXT)]).await.map_err(read)?;
+    let found = client.query_typed_opt(sql, &[(&table.qualified(), Type::TEXT)]).await.map_err(to_error)?;
     let Some(row) = found else { return Ok(false) };
     let comment: Option<String> = row.get(0);
     match comment.as_deref().and_then(|comment| comment.strip_prefix(MARK)) {
         Some(LAYOUT) => Ok(true),
         Some(other) => Err(Error::corrupt(format!(
-            "the table has layout {}, and this version knows layout {LAYOUT} only",
+            "the table has layout {}, but this version supports only layout {LAYOUT}",
             other.chars().take(20).collect::<String>()
         ))),
-        None => Err(Error::corrupt("there is a table of this name, and it is not ours")),
+        None => Err(Error::corrupt("a foreign table has this name")),
     }
 }
 
 fn creation(table: &Table, sync: SyncMode) -> String {
     let (t, schema) = (table.qualified(), &table.schema);
-    let (letters, crc, tell) = (table.letters(), table.checksum_function(), table.notify_function());
+    let (messages, crc, notify) = (table.messages_table(), table.checksum_function(), table.notify_function());
     let sweep = format!("\"{} sweep\"", table.name);
     let sent = format!("\"{} sent\"", table.name);
     let unlogged = if sync == SyncMode::LosesAllOnCrash { "UNLOGGED " } else { "" };
     let channel = table.channel();
     let [trigger, truncated] = Table::TRIGGERS;
     let mut sql = String::new();
-    // `IF NOT EXISTS` asks for the right to create before it looks.
+    // `IF NOT EXISTS` requires the privilege to create even if the schema exists.
     if schema != "public" {
         let _ = write!(
             sql,
@@ -193,12 +202,12 @@ fn creation(table: &Table, sync: SyncMode) -> String {
         CREATE INDEX {sweep} ON {t} (sweep_after) WHERE sweep_after IS NOT NULL;
         COMMENT ON TABLE {t} IS '{MARK}{LAYOUT}';
 
-        CREATE UNLOGGED TABLE IF NOT EXISTS {letters} (
+        CREATE UNLOGGED TABLE IF NOT EXISTS {messages} (
             id bytea PRIMARY KEY,
             payload bytea NOT NULL,
             sent_at timestamptz NOT NULL DEFAULT clock_timestamp()
         );
-        CREATE INDEX IF NOT EXISTS {sent} ON {letters} (sent_at);
+        CREATE INDEX IF NOT EXISTS {sent} ON {messages} (sent_at);
 
         CREATE OR REPLACE FUNCTION {crc}(state int8, bytes bytea) RETURNS int4 LANGUAGE plpgsql IMMUTABLE STRICT AS $body$
         DECLARE crc int8 := state # 4294967295;
@@ -213,7 +222,7 @@ fn creation(table: &Table, sync: SyncMode) -> String {
             RETURN CASE WHEN crc > 2147483647 THEN crc - 4294967296 ELSE crc END;
         END $body$;
 
-        CREATE OR REPLACE FUNCTION {tell}() RETURNS trigger LANGUAGE plpgsql AS $body$
+        CREATE OR REPLACE FUNCTION {notify}() RETURNS trigger LANGUAGE plpgsql AS $body$
         BEGIN
             IF TG_OP = 'TRUNCATE' THEN
                 PERFORM pg_notify('{channel}', 'f');
@@ -230,8 +239,8 @@ fn creation(table: &Table, sync: SyncMode) -> String {
             END IF;
             RETURN NULL;
         END $body$;
-        CREATE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {t} FOR EACH ROW EXECUTE FUNCTION {tell}();
-        CREATE TRIGGER {truncated} AFTER TRUNCATE ON {t} FOR EACH STATEMENT EXECUTE FUNCTION {tell}();
+        CREATE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {t} FOR EACH ROW EXECUTE FUNCTION {notify}();
+        CREATE TRIGGER {truncated} AFTER TRUNCATE ON {t} FOR EACH STATEMENT EXECUTE FUNCTION {notify}();
         ALTER TABLE {t} DISABLE TRIGGER {trigger};
         ALTER TABLE {t} DISABLE TRIGGER {truncated};
         "#
@@ -244,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_cut_or_need_care_are_refused() {
+    fn names_that_are_too_long_or_not_identifiers_are_refused() {
         for name in ["kv", "_", "Kv_1", "select", &"x".repeat(54)] {
             assert!(Table::new("public", name).is_ok(), "{name}");
         }

@@ -1,86 +1,84 @@
-//! What all handles of a store and its tasks share.
+//! The state that all handles and tasks of a store share.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kv_core::adapter::Effect;
 use kv_core::hub::{Changes, Hub, Messages};
 use kv_core::{Error, Result, StoreInfo};
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
 
-use crate::batch::{Delete, Get, Set};
-use crate::error::{Effect, Fault};
-use crate::home::Home;
-use crate::lane::Lane;
-use crate::link::{Links, Params};
-use crate::listen::Listener;
+use crate::connection::{Connections, Params};
+use crate::error::Fault;
+use crate::estimate::ValueLength;
+use crate::runtime::StoreRuntime;
 use crate::schema::Table;
 use crate::statement::{Sql, Statements};
 
-/// How long the values are that are read, by the last statement: as many keys go into the next one as an answer may have.
 #[derive(Debug)]
-pub(crate) struct Answers(AtomicUsize);
-
-impl Answers {
-    /// How many bytes an answer has, about, unless one value alone has more.
-    pub(crate) const MAX_BYTES: usize = 4 << 20;
-    /// What a value counts for at least, and before the first was read.
-    const LEAST: usize = 256;
-    const FIRST: usize = 16 << 10;
-    /// After an answer that did not come, which may have been too long.
-    const CAUTIOUS: usize = 1 << 20;
-
-    pub(crate) const fn new() -> Self {
-        Self(AtomicUsize::new(Self::FIRST))
-    }
-
-    /// About how long the next value is.
-    pub(crate) fn expected(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Keeps in mind what a statement gave: its longest value, or nothing.
-    pub(crate) fn came(&self, longest: Option<usize>) {
-        self.0.store(longest.map_or(Self::CAUTIOUS, |longest| longest.max(Self::LEAST)), Ordering::Relaxed);
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Core {
+pub(crate) struct State {
     pub(crate) info: StoreInfo,
     pub(crate) table: Table,
     pub(crate) sql: Statements,
-    pub(crate) links: Links,
-    pub(crate) home: Home,
-    pub(crate) gets: Lane<Get>,
-    pub(crate) answers: Answers,
-    pub(crate) sets: Lane<Set>,
-    pub(crate) deletes: Lane<Delete>,
+    pub(crate) connections: Connections,
+    pub(crate) runtime: StoreRuntime,
+    pub(crate) value_length: ValueLength,
     pub(crate) changes: Hub<Changes>,
-    pub(crate) letters: Hub<Messages>,
-    pub(crate) listener: Option<Listener>,
+    pub(crate) messages: Hub<Messages>,
     pub(crate) sweep_interval: Duration,
 }
 
-impl Core {
-    /// A statement that changes nothing.
-    pub(crate) async fn read(&self, sql: &Sql, params: Params<'_>) -> Result<Vec<tokio_postgres::Row>> {
-        self.links.read(sql, params).await.map_err(|fault| fault.into_error(Effect::None))
+impl State {
+    /// Runs a statement that changes nothing, and retries it on a lost connection.
+    pub(crate) async fn read(&self, sql: &Sql, params: Params<'_>) -> Result<Vec<Row>> {
+        self.connections.read(sql, params).await.map_err(|fault| fault.into_error(Effect::Read))
     }
 
-    /// A statement that changes something.
-    pub(crate) async fn write(
-        &self,
-        sql: &Sql,
-        params: Params<'_>,
-        effect: Effect,
-    ) -> Result<Vec<tokio_postgres::Row>> {
-        self.links.call(sql, params).await.map_err(|fault| fault.into_error(effect))
+    /// Runs a statement that changes something. `effect` decides the error of an unanswered statement.
+    pub(crate) async fn write(&self, sql: &Sql, params: Params<'_>, effect: Effect) -> Result<Vec<Row>> {
+        self.connections.write(sql, params).await.map_err(|fault| fault.into_error(effect))
+    }
+
+    /// Returns an error if the store is closed or its runtime has ended.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.runtime.check()
+    }
+
+    /// Refuses new calls, waits for running ones, and closes the hubs and the store's own pool.
+    ///
+    /// # Errors
+    /// `Unavailable` if running calls exceed the operation timeout. The store is closed nevertheless.
+    pub(crate) async fn close(&self) -> Result<()> {
+        let is_drained = self.runtime.close(self.connections.timeout).await;
+        self.close_hubs();
+        // A pool that the application passed in belongs to the application.
+        if self.connections.canceller.is_some() {
+            self.connections.pool.close();
+        }
+        if is_drained {
+            Ok(())
+        } else {
+            Err(Error::unavailable("running calls did not end within the timeout; they finish in the background"))
+        }
+    }
+
+    /// Stops the tasks of the store without waiting for them.
+    pub(crate) fn stop(&self) {
+        self.runtime.stop();
+        // The streams of subscribers do not keep the store alive. Without this they would wait forever.
+        self.close_hubs();
+    }
+
+    fn close_hubs(&self) {
+        self.changes.close();
+        self.messages.close();
     }
 }
 
-/// A column of a row that a statement of ours gave.
-pub(crate) fn column<'r, T: tokio_postgres::types::FromSql<'r>>(
-    row: &'r tokio_postgres::Row,
-    at: usize,
-) -> Result<T, Error> {
-    row.try_get(at).map_err(|_| Fault::Shape.into_error(Effect::None))
+/// Reads a column of a row.
+///
+/// # Errors
+/// `Corrupt` if the column is missing or has another type.
+pub(crate) fn column<'r, T: FromSql<'r>>(row: &'r Row, index: usize) -> Result<T, Error> {
+    row.try_get(index).map_err(|_| Fault::Shape.into_error(Effect::Read))
 }

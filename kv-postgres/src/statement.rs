@@ -1,14 +1,14 @@
-//! The SQL of one table, put together once when the store is opened. Only validated names are ever part of it.
+//! The SQL statements of one table, built once when the store is opened. Only validated names are inserted into the
+//! text.
 //!
-//! Each statement says what it needs in itself: names are qualified, and no setting of a session is relied on. An entry whose
-//! deadline has passed counts as absent in every condition, by `clock_timestamp()`, which moves on while a statement waits for
-//! a row.
+//! Names are qualified, and no statement depends on a session setting. In every condition an expired entry counts as
+//! absent. Conditions use `clock_timestamp()`, which advances while a statement waits for a row lock.
 
 use tokio_postgres::types::Type;
 
 use crate::schema::Table;
 
-/// A statement and the types of its parameters, so that it needs no question to the server behind a pooler.
+/// A statement and the types of its parameters. With the types, an unprepared statement needs only one round trip.
 #[derive(Debug)]
 pub(crate) struct Sql {
     pub(crate) text: String,
@@ -21,9 +21,9 @@ impl Sql {
     }
 }
 
-/// What a conditional statement asks of the entry that is there.
+/// The condition of a statement on the live entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Over {
+pub(crate) enum Condition {
     Present,
     Version,
     Value,
@@ -38,11 +38,11 @@ pub(crate) struct Statements {
     pub(crate) set: Sql,
     pub(crate) set_keep: Sql,
     pub(crate) set_absent: Sql,
-    over: [[Sql; 2]; 3],
+    set_if: [[Sql; 2]; 3],
     pub(crate) set_relative: Sql,
     pub(crate) set_absolute: Sql,
     pub(crate) delete: Sql,
-    delete_over: [Sql; 3],
+    delete_if: [Sql; 3],
     pub(crate) delete_many: Sql,
     pub(crate) touch: Sql,
     pub(crate) increment: Sql,
@@ -54,23 +54,25 @@ pub(crate) struct Statements {
     pub(crate) remove: Sql,
 }
 
-/// The columns of an entry, as `codec::entry` reads them.
+/// The columns of an entry, in the order of `codec::entry`.
 const COLUMNS: &str = "e.value, e.version, e.checksum, e.expires_at";
+/// The condition of a live entry.
 const LIVE: &str = "(e.expires_at IS NULL OR e.expires_at > clock_timestamp())";
+/// The columns of an inserted row.
 const FIELDS: &str = "(key, value, version, checksum, expires_at, sweep_after)";
 
-/// A moment rounded up to the millisecond.
+/// The expression of a moment, rounded up to the millisecond.
 fn rounded(moment: &str) -> String {
     format!("date_trunc('milliseconds', {moment} + interval '999 microseconds')")
 }
 
-/// The deadline that two parameters mean, the moment and the milliseconds from now.
+/// The deadline from two parameters: a moment, or milliseconds from now.
 fn deadline(at: &str, millis: &str) -> String {
     let after = rounded(&format!("clock_timestamp() + {millis}::float8 * interval '1 millisecond'"));
     format!("coalesce({}, {after})", moment(&format!("{at}::timestamptz")))
 }
 
-/// A moment as a deadline: rounded up, unless it has come already.
+/// A moment as a deadline: rounded up if it is in the future.
 fn moment(at: &str) -> String {
     format!("CASE WHEN {at} > clock_timestamp() THEN {} ELSE {at} END", rounded(at))
 }
@@ -78,12 +80,12 @@ fn moment(at: &str) -> String {
 impl Statements {
     pub(crate) fn new(table: &Table) -> Self {
         let t = table.qualified();
-        let deadline_56 = deadline("$5", "$6");
+        let new_deadline = deadline("$5", "$6");
         let write = format!(
-            "INSERT INTO {t} AS e {FIELDS} VALUES ($1, $2, $3, $4, {deadline_56}, {deadline_56}) \
+            "INSERT INTO {t} AS e {FIELDS} VALUES ($1, $2, $3, $4, {new_deadline}, {new_deadline}) \
              ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, \
-             checksum = excluded.checksum, expires_at = {deadline_56}, \
-             sweep_after = least(e.sweep_after, {deadline_56})"
+             checksum = excluded.checksum, expires_at = {new_deadline}, \
+             sweep_after = least(e.sweep_after, {new_deadline})"
         );
         let entry = [Type::TEXT, Type::BYTEA, Type::BYTEA, Type::INT4, Type::TIMESTAMPTZ, Type::INT8];
         let set_keep = format!(
@@ -100,13 +102,13 @@ impl Statements {
             ),
             contains: Sql::new(format!("SELECT FROM {t} e WHERE e.key = $1 AND {LIVE}"), &[Type::TEXT]),
             set_absent: Sql::new(
-                judged(&t, &format!("{write} WHERE e.expires_at <= clock_timestamp() RETURNING true")),
+                with_current(&t, &format!("{write} WHERE e.expires_at <= clock_timestamp() RETURNING true")),
                 &entry,
             ),
             set: Sql::new(write, &entry),
             set_keep: Sql::new(set_keep, &entry[..4]),
-            over: [Over::Present, Over::Version, Over::Value]
-                .map(|over| [false, true].map(|keep| set_over(&t, over, keep))),
+            set_if: [Condition::Present, Condition::Version, Condition::Value]
+                .map(|condition| [false, true].map(|keep| set_if(&t, condition, keep))),
             set_relative: set_many(&t, true),
             set_absolute: set_many(&t, false),
             delete: Sql::new(
@@ -116,9 +118,10 @@ impl Statements {
                 ),
                 &[Type::TEXT, Type::BOOL],
             ),
-            delete_over: [Over::Present, Over::Version, Over::Value].map(|over| delete_over(&t, over)),
+            delete_if: [Condition::Present, Condition::Version, Condition::Value]
+                .map(|condition| delete_if(&t, condition)),
             delete_many: Sql::new(
-                // Rows are locked in the order of keys, as every statement over several rows does.
+                // Every statement over several rows locks them in the order of keys, which prevents deadlocks.
                 format!(
                     "WITH found AS MATERIALIZED (SELECT e.key FROM {t} e WHERE e.key = any($1) ORDER BY e.key FOR UPDATE) \
                      DELETE FROM {t} AS e USING found WHERE e.key = found.key RETURNING e.key, {LIVE}"
@@ -137,8 +140,8 @@ impl Statements {
             clear: [false, true].map(|has_end| clear(&t, has_end)),
             sweep: sweep(&t),
             lock: Sql::new(
-                // A row that is not there is put there, long expired, so that it can be locked; one that is there is
-                // locked although nothing of it is changed.
+                // Inserts an expired row for each absent key, so that it can be locked. `DO UPDATE … WHERE false` locks
+                // an existing row without changing it.
                 format!(
                     "INSERT INTO {t} AS e {FIELDS} SELECT k, '', '', 0, '-infinity', '-infinity' FROM unnest($1::text[]) AS k \
                      ORDER BY k COLLATE \"C\" ON CONFLICT (key) DO UPDATE SET version = e.version WHERE false"
@@ -164,44 +167,47 @@ impl Statements {
         }
     }
 
-    /// A set under a condition on the entry that is there.
-    pub(crate) fn set_over(&self, over: Over, keep: bool) -> &Sql {
-        let [present, version, value] = &self.over;
-        let [anew, kept] = match over {
-            Over::Present => present,
-            Over::Version => version,
-            Over::Value => value,
+    /// A set on a condition; with `keep`, the entry keeps its deadline.
+    pub(crate) fn set_if(&self, condition: Condition, keep: bool) -> &Sql {
+        let [present, version, value] = &self.set_if;
+        let [new_deadline, kept_deadline] = match condition {
+            Condition::Present => present,
+            Condition::Version => version,
+            Condition::Value => value,
         };
-        if keep { kept } else { anew }
+        if keep { kept_deadline } else { new_deadline }
     }
 
-    /// A part of a clear, of a range with an end or without.
+    /// One part of a clear, of a range with or without an end.
     pub(crate) fn clear(&self, has_end: bool) -> &Sql {
         let [open, bounded] = &self.clear;
         if has_end { bounded } else { open }
     }
 
-    /// A delete under a condition on the entry that is there.
-    pub(crate) fn delete_over(&self, over: Over) -> &Sql {
-        let [present, version, value] = &self.delete_over;
-        match over {
-            Over::Present => present,
-            Over::Version => version,
-            Over::Value => value,
+    /// A delete on a condition.
+    pub(crate) fn delete_if(&self, condition: Condition) -> &Sql {
+        let [present, version, value] = &self.delete_if;
+        match condition {
+            Condition::Present => present,
+            Condition::Version => version,
+            Condition::Value => value,
         }
     }
 }
 
-/// Whether a write was done, and the entry that is there where it was not, as the statement found the table.
-fn judged(t: &str, write: &str) -> String {
+/// A statement that runs `write` and returns true if it wrote a row. Otherwise it returns false and the live entry, as
+/// of the start of the statement.
+fn with_current(t: &str, write: &str) -> String {
     format!(
         "WITH done AS ({write}) SELECT EXISTS (SELECT FROM done), c.* FROM (SELECT) one LEFT JOIN LATERAL \
          (SELECT {COLUMNS} FROM {t} e WHERE e.key = $1 AND {LIVE} AND NOT EXISTS (SELECT FROM done)) c ON true"
     )
 }
 
-/// The end of a range of keys, as a condition that an index takes: one that depends on the parameter would be looked at row by
-/// row, to the end of the table.
+/// The condition of the end of a key range.
+///
+/// There are two texts because an index can use each of them. A single text with `OR` would be a filter on every row,
+/// to the end of the table.
 pub(crate) const fn end_of_range(has_end: bool) -> &'static str {
     if has_end { "e.key < $2" } else { "$2::text IS NULL" }
 }
@@ -211,22 +217,22 @@ fn clear(t: &str, has_end: bool) -> Sql {
     let text = format!(
         "WITH found AS MATERIALIZED (SELECT e.key, {LIVE} AS live FROM {t} e \
          WHERE e.key >= $1 AND {end} ORDER BY e.key LIMIT $3 FOR UPDATE), \
-         gone AS (DELETE FROM {t} AS e USING found WHERE e.key = found.key RETURNING found.live) \
+         removed AS (DELETE FROM {t} AS e USING found WHERE e.key = found.key RETURNING found.live) \
          SELECT count(*) FILTER (WHERE live), (SELECT count(*) FROM found), \
-         (SELECT max(key) FROM found) FROM gone"
+         (SELECT max(key) FROM found) FROM removed"
     );
     Sql::new(text, &[Type::TEXT, Type::TEXT, Type::INT8])
 }
 
-fn condition(over: Over, parameter: &str) -> String {
-    match over {
-        Over::Present => String::new(),
-        Over::Version => format!(" AND e.version = {parameter}"),
-        Over::Value => format!(" AND e.value = {parameter}"),
+fn condition_sql(condition: Condition, parameter: &str) -> String {
+    match condition {
+        Condition::Present => String::new(),
+        Condition::Version => format!(" AND e.version = {parameter}"),
+        Condition::Value => format!(" AND e.value = {parameter}"),
     }
 }
 
-fn set_over(t: &str, over: Over, keep: bool) -> Sql {
+fn set_if(t: &str, condition: Condition, keep: bool) -> Sql {
     let mut types = vec![Type::TEXT, Type::BYTEA, Type::BYTEA, Type::INT4];
     let expiry = if keep {
         String::new()
@@ -234,36 +240,37 @@ fn set_over(t: &str, over: Over, keep: bool) -> Sql {
         types.extend([Type::TIMESTAMPTZ, Type::INT8]);
         format!(", expires_at = {0}, sweep_after = least(e.sweep_after, {0})", deadline("$5", "$6"))
     };
-    let condition = condition(over, &format!("${}", types.len() + 1));
-    if over != Over::Present {
+    let only_if = condition_sql(condition, &format!("${}", types.len() + 1));
+    if condition != Condition::Present {
         types.push(Type::BYTEA);
     }
     let write = format!(
         "UPDATE {t} AS e SET value = $2, version = $3, checksum = $4{expiry} \
-         WHERE e.key = $1 AND {LIVE}{condition} RETURNING true"
+         WHERE e.key = $1 AND {LIVE}{only_if} RETURNING true"
     );
-    Sql { text: judged(t, &write), types }
+    Sql { text: with_current(t, &write), types }
 }
 
-fn delete_over(t: &str, over: Over) -> Sql {
-    let condition = condition(over, "$3");
+fn delete_if(t: &str, condition: Condition) -> Sql {
+    let only_if = condition_sql(condition, "$3");
     let mut types = vec![Type::TEXT, Type::BOOL];
-    if over != Over::Present {
+    if condition != Condition::Present {
         types.push(Type::BYTEA);
     }
     let text = format!(
-        "WITH done AS (DELETE FROM {t} AS e WHERE e.key = $1 AND {LIVE}{condition} RETURNING {COLUMNS}) \
+        "WITH done AS (DELETE FROM {t} AS e WHERE e.key = $1 AND {LIVE}{only_if} RETURNING {COLUMNS}) \
          SELECT true, CASE WHEN $2 THEN e.value END, e.version, e.checksum, e.expires_at FROM done e UNION ALL \
          SELECT false, {COLUMNS} FROM {t} e WHERE e.key = $1 AND {LIVE} AND NOT EXISTS (SELECT FROM done)"
     );
     Sql { text, types }
 }
 
-/// Unconditional writes of several keys. One that was relative to now and had to wait for a row counts from when it got it.
+/// Unconditional writes of several keys. A relative deadline counts from the moment when the statement got the row's
+/// lock.
 fn set_many(t: &str, is_relative: bool) -> Sql {
-    let (at, again, column) = if is_relative {
+    let (at, at_conflict, column) = if is_relative {
         let now = "statement_timestamp() + b.expiry::float8 * interval '1 millisecond'";
-        // Whole milliseconds more, as the deadline was rounded already.
+        // Adds whole milliseconds, because `excluded.expires_at` is rounded already.
         let waited = "date_trunc('milliseconds', clock_timestamp() - statement_timestamp())";
         (rounded(now), format!("excluded.expires_at + {waited}"), "int8")
     } else {
@@ -274,21 +281,21 @@ fn set_many(t: &str, is_relative: bool) -> Sql {
          FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::int4[], $5::{column}[]) \
          AS b(key, value, version, checksum, expiry) ORDER BY b.key COLLATE \"C\" \
          ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, \
-         checksum = excluded.checksum, expires_at = {again}, sweep_after = least(e.sweep_after, {again})"
+         checksum = excluded.checksum, expires_at = {at_conflict}, sweep_after = least(e.sweep_after, {at_conflict})"
     );
-    let last = if is_relative { Type::INT8_ARRAY } else { Type::TIMESTAMPTZ_ARRAY };
-    Sql::new(text, &[Type::TEXT_ARRAY, Type::BYTEA_ARRAY, Type::BYTEA_ARRAY, Type::INT4_ARRAY, last])
+    let expiry_type = if is_relative { Type::INT8_ARRAY } else { Type::TIMESTAMPTZ_ARRAY };
+    Sql::new(text, &[Type::TEXT_ARRAY, Type::BYTEA_ARRAY, Type::BYTEA_ARRAY, Type::INT4_ARRAY, expiry_type])
 }
 
-/// The writes of a transaction, over rows that it has locked. What is kept is judged by the moment of the checks, where there
-/// are any: what they saw as live is live to the end.
+/// The writes of a transaction, over rows that it has locked. `$8` is the moment of the checks, if there are any: an
+/// entry that was live for the checks keeps its deadline.
 fn apply(t: &str) -> Sql {
-    let (anew, kept) = (deadline("b.at", "b.millis"), moment("b.at"));
+    let (new_deadline, kept_moment) = (deadline("b.at", "b.millis"), moment("b.at"));
     let text = format!(
         "UPDATE {t} AS e SET value = b.value, version = b.version, checksum = b.checksum, \
-         expires_at = CASE WHEN NOT b.keep THEN {anew} \
-         WHEN coalesce(b.at, e.expires_at) <= coalesce($8, clock_timestamp()) THEN NULL ELSE coalesce({kept}, e.expires_at) END, \
-         sweep_after = CASE WHEN b.keep AND b.at IS NULL THEN e.sweep_after ELSE least(e.sweep_after, {anew}) END \
+         expires_at = CASE WHEN NOT b.keep THEN {new_deadline} \
+         WHEN coalesce(b.at, e.expires_at) <= coalesce($8, clock_timestamp()) THEN NULL ELSE coalesce({kept_moment}, e.expires_at) END, \
+         sweep_after = CASE WHEN b.keep AND b.at IS NULL THEN e.sweep_after ELSE least(e.sweep_after, {new_deadline}) END \
          FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::int4[], $5::timestamptz[], $6::int8[], $7::bool[]) \
          AS b(key, value, version, checksum, at, millis, keep) WHERE e.key = b.key"
     );
@@ -305,25 +312,26 @@ fn apply(t: &str) -> Sql {
     Sql::new(text, &types)
 }
 
-/// Adds to the decimal text of a counter in exact arithmetic. Nothing is written, and no row comes back, where the value is
-/// no counter or the sum fits no `i64`. The clock is asked once for all that a write changes. The checksum goes on over the new text from what it is before it.
+/// Adds to the decimal text of a counter in exact arithmetic. If the value is no counter or the sum does not fit into
+/// an `i64`, the statement writes nothing and returns no row. It reads the clock once for all columns that it writes.
+/// `$4` is the checksum of key and version, which the server continues over the new text.
 fn increment(table: &Table) -> Sql {
     let (t, crc) = (table.qualified(), table.checksum_function());
     let text = "encode(e.value, 'escape')";
     let by = "$2::int8::text";
     let bytes = |number: &str| format!("convert_to({number}, 'UTF8')");
-    let anew = deadline("$5", "$6");
-    let is_over = "e.expires_at <= clock_timestamp()";
+    let new_deadline = deadline("$5", "$6");
+    let is_expired = "e.expires_at <= clock_timestamp()";
     let statement = format!(
-        "INSERT INTO {t} AS e {FIELDS} VALUES ($1, {by_bytes}, $3, {crc}($4, {by_bytes}), {anew}, {anew}) \
+        "INSERT INTO {t} AS e {FIELDS} VALUES ($1, {by_bytes}, $3, {crc}($4, {by_bytes}), {new_deadline}, {new_deadline}) \
          ON CONFLICT (key) DO UPDATE SET (value, version, checksum, expires_at, sweep_after) = \
          (SELECT {sum_bytes}, excluded.version, {crc}($4, {sum_bytes}), \
-         CASE WHEN s.is_over THEN {anew} ELSE e.expires_at END, \
-         CASE WHEN s.is_over THEN least(e.sweep_after, {anew}) ELSE e.sweep_after END \
-         FROM (SELECT n.is_over, \
-         ((CASE WHEN n.is_over THEN 0 ELSE {text}::numeric END) + $2::int8)::int8::text AS sum \
-         FROM (SELECT {is_over} AS is_over OFFSET 0) n OFFSET 0) s) \
-         WHERE {is_over} OR CASE WHEN length(e.value) <= 20 AND {text} ~ '^(0|-?[1-9][0-9]*)$' \
+         CASE WHEN s.is_expired THEN {new_deadline} ELSE e.expires_at END, \
+         CASE WHEN s.is_expired THEN least(e.sweep_after, {new_deadline}) ELSE e.sweep_after END \
+         FROM (SELECT n.is_expired, \
+         ((CASE WHEN n.is_expired THEN 0 ELSE {text}::numeric END) + $2::int8)::int8::text AS sum \
+         FROM (SELECT {is_expired} AS is_expired OFFSET 0) n OFFSET 0) s) \
+         WHERE {is_expired} OR CASE WHEN length(e.value) <= 20 AND {text} ~ '^(0|-?[1-9][0-9]*)$' \
          THEN {text}::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 \
          AND {text}::numeric + $2::int8 BETWEEN -9223372036854775808 AND 9223372036854775807 ELSE false END \
          RETURNING encode(e.value, 'escape')::int8",
@@ -333,17 +341,17 @@ fn increment(table: &Table) -> Sql {
     Sql::new(statement, &[Type::TEXT, Type::INT8, Type::BYTEA, Type::INT8, Type::TIMESTAMPTZ, Type::INT8])
 }
 
-/// Removes what has expired, a bounded number, and moves the rest of what was due to when it is due. Rows that somebody else
-/// holds are left to the next round.
+/// Checks a bounded number of due rows: removes the expired ones, and moves `sweep_after` of the others to their
+/// deadline. Rows that another session has locked wait for the next round.
 fn sweep(t: &str) -> Sql {
     let text = format!(
-        "WITH due AS MATERIALIZED (SELECT e.ctid AS place, e.expires_at, e.expires_at <= clock_timestamp() AS is_over \
+        "WITH due AS MATERIALIZED (SELECT e.ctid AS place, e.expires_at, e.expires_at <= clock_timestamp() AS is_expired \
          FROM {t} e WHERE e.sweep_after <= (SELECT clock_timestamp()) ORDER BY e.sweep_after LIMIT $1 \
          FOR UPDATE SKIP LOCKED), \
-         gone AS (DELETE FROM {t} AS e WHERE e.ctid = any(array(SELECT place FROM due WHERE is_over)) RETURNING true), \
+         removed AS (DELETE FROM {t} AS e WHERE e.ctid = any(array(SELECT place FROM due WHERE is_expired)) RETURNING true), \
          moved AS (UPDATE {t} AS e SET sweep_after = e.expires_at \
-         WHERE e.ctid = any(array(SELECT place FROM due WHERE is_over IS NOT TRUE)) RETURNING true) \
-         SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM due)"
+         WHERE e.ctid = any(array(SELECT place FROM due WHERE is_expired IS NOT TRUE)) RETURNING true) \
+         SELECT (SELECT count(*) FROM removed), (SELECT count(*) FROM due)"
     );
     Sql::new(text, &[Type::INT8])
 }

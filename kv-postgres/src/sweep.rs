@@ -1,56 +1,55 @@
-//! Freeing the space of what has expired, and the small housekeeping of a table.
+//! The sweeper: frees the space of expired entries, and does the housekeeping of the table.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use kv_core::adapter::Effect;
 use kv_core::{Clock, Result, SystemClock};
 
-use crate::error::Effect;
-use crate::home::until_stopped;
-use crate::message;
-use crate::state::{Core, column};
-use crate::watch;
+use crate::runtime::until_stopped;
+use crate::state::{State, column};
+use crate::{message, watch};
 
-/// How many rows go in one statement.
-const BATCH: i64 = 1_000;
+/// The maximum number of rows that one statement removes or reschedules.
+const MAX_ROWS: i64 = 1_000;
 
-/// How often to look whether anything else is to be put in order.
-const TIDY: Duration = Duration::from_secs(30);
+/// The interval of the housekeeping.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Removes what has expired, batch by batch, and tells how much that was.
-pub(crate) async fn sweep(core: &Core) -> Result<u64> {
+/// Removes expired entries, and returns their number.
+pub(crate) async fn sweep(state: &State) -> Result<u64> {
     let mut swept = 0;
     loop {
-        let rows = core.write(&core.sql.sweep, &[&BATCH], Effect::None).await?;
+        let rows = state.write(&state.sql.sweep, &[&MAX_ROWS], Effect::Read).await?;
         let Some(row) = rows.first() else { return Ok(swept) };
-        let (gone, due): (i64, i64) = (column(row, 0)?, column(row, 1)?);
-        swept += gone.unsigned_abs();
-        // One that was due may have been written meanwhile, and be neither gone nor moved.
-        if due < BATCH {
+        let (removed, due): (i64, i64) = (column(row, 0)?, column(row, 1)?);
+        swept += removed.unsigned_abs();
+        // The end is decided by the due rows: a concurrent write may keep one from being removed or rescheduled.
+        if due < MAX_ROWS {
             return Ok(swept);
         }
     }
 }
 
-/// Puts in order what others may have left. What fails now is tried again in the next round.
-pub(crate) async fn tidy(core: &Core) {
-    let _ = message::forget_old(core).await;
-    let _ = watch::quieten(core).await;
+/// Removes old stored messages, and disables the triggers if no process watches. A failure waits for the next round.
+pub(crate) async fn housekeep(state: &State) {
+    let _ = message::delete_old(state).await;
+    let _ = watch::disable_unused(state).await;
 }
 
-/// Sweeps again and again until the store is closed or dropped.
-pub(crate) async fn keep_sweeping(core: Arc<Core>) {
-    let stopped = until_stopped(core.home.stopped());
+/// Sweeps periodically until the store is closed or dropped.
+pub(crate) async fn keep_sweeping(state: Arc<State>) {
+    let stopped = until_stopped(state.runtime.stopped());
     let sweeping = async {
-        let mut since_tidied = Duration::ZERO;
+        let mut since_housekeeping = Duration::ZERO;
         loop {
-            SystemClock.sleep(core.sweep_interval).await;
-            // What fails now is tried again in the next round.
-            let _ = sweep(&core).await;
-            since_tidied = since_tidied.saturating_add(core.sweep_interval);
-            if since_tidied >= TIDY {
-                since_tidied = Duration::ZERO;
-                tidy(&core).await;
+            SystemClock.sleep(state.sweep_interval).await;
+            // A failure waits for the next round.
+            let _ = sweep(&state).await;
+            since_housekeeping = since_housekeeping.saturating_add(state.sweep_interval);
+            if since_housekeeping >= HOUSEKEEPING_INTERVAL {
+                since_housekeeping = Duration::ZERO;
+                housekeep(&state).await;
             }
         }
     };

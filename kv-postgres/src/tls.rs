@@ -1,4 +1,4 @@
-//! Whether a connection is encrypted, and what the server has to prove.
+//! TLS: the encryption of a connection, and the verification of the server's certificate.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use tokio_postgres::config::Host;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// What `sslmode` asks for. tokio-postgres knows the first three only, and takes `prefer` where nothing is said.
+/// The value of `sslmode`. tokio-postgres knows only the first three, and defaults to `prefer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SslMode {
     /// Plain text.
     Disable,
-    /// Encrypted where the server offers it, and not verified.
+    /// Encrypted if the server offers it, and not verified.
     Prefer,
-    /// Encrypted, and verified only where a root certificate is given.
+    /// Encrypted, and verified only if a root certificate is configured.
     Require,
-    /// Encrypted, and the certificate is of a known authority.
+    /// Encrypted; the certificate must come from a known authority.
     VerifyCa,
-    /// Encrypted, and the certificate is the host's own.
+    /// Encrypted; the certificate must come from a known authority and name the host.
     VerifyFull,
 }
 
@@ -38,13 +38,13 @@ impl SslMode {
             "verify-full" => Self::VerifyFull,
             _ => {
                 return Err(Error::invalid(
-                    "`sslmode` is one of `disable`, `prefer`, `require`, `verify-ca` and `verify-full`",
+                    "`sslmode` must be one of `disable`, `prefer`, `require`, `verify-ca` and `verify-full`",
                 ));
             }
         })
     }
 
-    /// What holds where nothing is said: plain text within the machine, everything verified beyond it.
+    /// The default without `sslmode`: plain text within the machine, full verification beyond it.
     pub(crate) fn default_for(hosts: &[Host]) -> Self {
         let is_local = |host: &Host| match host {
             Host::Unix(_) => true,
@@ -55,7 +55,7 @@ impl SslMode {
         if hosts.iter().all(is_local) { Self::Disable } else { Self::VerifyFull }
     }
 
-    pub(crate) fn of_driver(self) -> tokio_postgres::config::SslMode {
+    pub(crate) fn to_driver(self) -> tokio_postgres::config::SslMode {
         match self {
             Self::Disable => tokio_postgres::config::SslMode::Disable,
             Self::Prefer => tokio_postgres::config::SslMode::Prefer,
@@ -64,7 +64,7 @@ impl SslMode {
     }
 }
 
-/// The files that TLS may need.
+/// The paths of the files that TLS may need.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Files {
     pub(crate) root: Option<String>,
@@ -72,10 +72,10 @@ pub(crate) struct Files {
     pub(crate) key: Option<String>,
 }
 
-/// Makes the connector.
+/// Builds the connector.
 ///
 /// # Errors
-/// `Invalid` for files that cannot be read or hold nothing of use.
+/// `Invalid` for a file that cannot be read or has no usable content.
 pub(crate) fn connector(mode: SslMode, files: &Files) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = verifier(mode, files, &provider)?;
@@ -86,15 +86,15 @@ pub(crate) fn connector(mode: SslMode, files: &Files) -> Result<MakeRustlsConnec
         .with_custom_certificate_verifier(verifier);
     let mut config = match (&files.certificate, &files.key) {
         (Some(certificate), Some(key)) => {
-            let key = PrivateKeyDer::from_pem_file(Path::new(key)).map_err(|error| unread("sslkey", error))?;
+            let key = PrivateKeyDer::from_pem_file(Path::new(key)).map_err(|error| unreadable("sslkey", error))?;
             config
                 .with_client_auth_cert(certificates("sslcert", certificate)?, key)
-                .map_err(|error| Error::invalid("`sslcert` and `sslkey` do not go together").with_source(error))?
+                .map_err(|error| Error::invalid("`sslkey` is not the key of `sslcert`").with_source(error))?
         }
         (None, None) => config.with_no_client_auth(),
-        _ => return Err(Error::invalid("`sslcert` and `sslkey` are given together")),
+        _ => return Err(Error::invalid("`sslcert` and `sslkey` must be given together")),
     };
-    // By this name the server knows the protocol where a connection begins with TLS (`sslnegotiation=direct`).
+    // The server requires this ALPN protocol if a connection begins with TLS (`sslnegotiation=direct`).
     config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok(MakeRustlsConnect::new(config))
 }
@@ -114,16 +114,17 @@ fn verifier(mode: SslMode, files: &Files, provider: &Arc<CryptoProvider>) -> Res
         Some(path) => {
             for certificate in certificates("sslrootcert", path)? {
                 let added = roots.add(certificate);
-                added.map_err(|error| Error::invalid("`sslrootcert` holds no root certificate").with_source(error))?;
+                added
+                    .map_err(|error| Error::invalid("`sslrootcert` contains no root certificate").with_source(error))?;
             }
         }
         None => {
-            // Systems have certificates that do not parse among those that do.
+            // System stores may contain certificates that do not parse.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
     if roots.is_empty() {
-        return Err(Error::invalid("no root certificate is known: `sslrootcert` names a file of them"));
+        return Err(Error::invalid("the system has no root certificate: set `sslrootcert` to a file of them"));
     }
     let strict = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
@@ -138,17 +139,18 @@ fn certificates(option: &'static str, path: &str) -> Result<Vec<CertificateDer<'
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(Path::new(path)).and_then(Iterator::collect);
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(Error::invalid(format!("the file of `{option}` holds no certificate"))),
-        Err(error) => Err(unread(option, error)),
+        Ok(_) => Err(Error::invalid(format!("the file of `{option}` contains no certificate"))),
+        Err(error) => Err(unreadable(option, error)),
     }
 }
 
-fn unread(option: &str, error: rustls::pki_types::pem::Error) -> Error {
+fn unreadable(option: &str, error: rustls::pki_types::pem::Error) -> Error {
     Error::invalid(format!("the file of `{option}` cannot be read as PEM")).with_source(error)
 }
 
-/// Takes any certificate of a known authority, whatever host it names; or any at all, where no authority is asked for. Only
-/// settings that say so lead here.
+/// Accepts any certificate of a known authority, whatever host it names. Without an authority it accepts any
+/// certificate. Connections use it only with an
+/// explicit `sslmode`.
 #[derive(Debug)]
 struct Lenient {
     authority: Option<Arc<WebPkiServerVerifier>>,
@@ -165,12 +167,12 @@ impl ServerCertVerifier for Lenient {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
-        // The name is looked at last, when everything else holds.
+        // The verifier checks the name last, so after this error everything else holds.
         match authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
-            judged => judged,
+            verified => verified,
         }
     }
 

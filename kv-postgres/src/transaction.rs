@@ -1,42 +1,43 @@
 //! Transactions over several keys.
 //!
-//! All keys are locked first, in their order, also those that are not there: a row is put there for the time of the transaction
-//! and nobody else ever sees it. So a key that was found absent stays so until the commit, and no two transactions wait for
-//! each other in a circle.
+//! A transaction first locks all its keys, in their order. For an absent key it inserts an expired row and locks that;
+//! no other session ever sees the row. So a key that a check found absent stays absent until the commit, and two
+//! transactions never deadlock with each other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::SystemTime;
 
+use kv_core::adapter::Effect;
 use kv_core::{CommitOutcome, Key, Mutation, Result, Transaction, Version, When};
 use tokio_postgres::types::ToSql;
 
 use crate::codec::{self, Lifetime};
-use crate::error::{Effect, Fault};
-use crate::link::Link;
-use crate::state::Core;
+use crate::connection::Connection;
+use crate::error::Fault;
+use crate::state::State;
 
-/// A transaction that met others is tried again, so often.
-const TRIES: usize = 10;
+/// Attempts of a transaction that conflicts with others.
+const MAX_ATTEMPTS: usize = 10;
 
-/// A transaction and the versions that its writes give.
+/// A transaction and the new versions of its writes.
 #[derive(Debug)]
 pub(crate) struct Commit {
     transaction: Transaction,
     versions: Vec<Option<Version>>,
 }
 
-/// What a transaction leaves under one key.
+/// The final state of one key after a transaction.
 #[derive(Debug, Clone, Copy)]
-enum Left<'t> {
-    /// With `keeps`, the deadline is the moment of the lifetime as long as that has not come; the one that is there, where there
-    /// is no such moment.
+enum Final<'t> {
+    /// With `keeps_deadline`, the deadline is the moment of `lifetime` if that is in the future. Without such a moment,
+    /// it is the deadline of the stored row.
     Entry {
         value: &'t [u8],
         version: Version,
         lifetime: Lifetime,
-        keeps: bool,
+        keeps_deadline: bool,
     },
-    Nothing,
+    Absent,
 }
 
 impl Commit {
@@ -47,84 +48,88 @@ impl Commit {
         Self { transaction, versions }
     }
 
-    /// With the version of the last write, as one tells for all.
+    /// The effect of the commit. The version is that of the last write, which proves all of them.
     pub(crate) fn effect(&self) -> Effect {
         Effect::Write(self.versions.iter().rev().find_map(|version| *version))
     }
 
-    pub(crate) async fn send(&self, core: &Core) -> Result<CommitOutcome> {
+    pub(crate) async fn send(&self, state: &State) -> Result<CommitOutcome> {
         if self.transaction.keys().next().is_none() {
             return Ok(CommitOutcome::Committed { versions: Vec::new() });
         }
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
-            let mut link = core.links.get().await.map_err(|fault| fault.into_error(Effect::None))?;
-            let refused = match self.prepare(core, &mut link).await {
+            let mut connection = state.connections.get().await.map_err(|fault| fault.into_error(Effect::Read))?;
+            let refused = match self.prepare(state, &mut connection).await {
                 Ok(refused) => refused,
                 Err(fault) => {
-                    if fault.spares_connection() && link.batch("ROLLBACK").await.is_ok() {
-                        link.release();
+                    if fault.keeps_connection() && connection.execute("ROLLBACK").await.is_ok() {
+                        connection.leave_transaction();
                     }
-                    tries += 1;
-                    if tries < TRIES && (fault.is_to_repeat() || fault.is_stale_statement()) {
+                    attempts += 1;
+                    if attempts < MAX_ATTEMPTS && (fault.is_conflict() || fault.is_stale_statement()) {
                         continue;
                     }
                     // Nothing was committed.
-                    return Err(fault.into_error(Effect::None));
+                    return Err(fault.into_error(Effect::Read));
                 }
             };
             if let Some(check) = refused {
-                // Where it does not come through, the connection is given up, and with it the transaction.
-                if link.batch("ROLLBACK").await.is_ok() {
-                    link.release();
+                // If the rollback fails, the connection is dropped, which ends the transaction as well.
+                if connection.execute("ROLLBACK").await.is_ok() {
+                    connection.leave_transaction();
                 }
                 return Ok(CommitOutcome::Refused { check });
             }
-            match link.batch("COMMIT").await {
+            match connection.execute("COMMIT").await {
                 Ok(()) => {
-                    link.release();
+                    connection.leave_transaction();
                     return Ok(CommitOutcome::Committed { versions: self.versions.clone() });
                 }
-                Err(fault) if fault.is_to_repeat() && tries < TRIES => {
-                    link.release();
-                    tries += 1;
+                Err(fault) if fault.is_conflict() && attempts < MAX_ATTEMPTS => {
+                    connection.leave_transaction();
+                    attempts += 1;
                 }
                 Err(fault) => return Err(fault.into_error(self.effect())),
             }
         }
     }
 
-    /// Does everything but the commit; or tells the check that does not hold.
-    async fn prepare(&self, core: &Core, link: &mut Link<'_>) -> Result<Option<usize>, Fault> {
-        link.hold();
-        link.batch("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+    /// Does everything but the commit. Returns the index of the first check that does not hold.
+    async fn prepare(&self, state: &State, connection: &mut Connection<'_>) -> Result<Option<usize>, Fault> {
+        connection.enter_transaction();
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
         let keys: BTreeSet<&str> = self.transaction.keys().map(Key::as_str).collect();
         let keys: Vec<_> = keys.into_iter().collect();
-        link.query(&core.sql.lock, &[&keys]).await?;
-        let (refused, judged_at) = self.judge(core, link).await?;
+        connection.query(&state.sql.lock, &[&keys]).await?;
+        let (refused, checked_at) = self.check(state, connection).await?;
         if refused.is_some() {
             return Ok(refused);
         }
-        let left = self.left();
-        self.apply(core, link, &left, judged_at).await?;
-        let removed = left.iter().filter(|(_, left)| matches!(left, Left::Nothing)).map(|(key, _)| key.as_str());
-        // Of these only what was put there to be locked.
+        let finals = self.finals();
+        self.apply(state, connection, &finals, checked_at).await?;
+        let removed = finals.iter().filter(|(_, last)| matches!(last, Final::Absent)).map(|(key, _)| key.as_str());
+        // The keys of checks without mutation. Only the rows that were inserted for their locks are removed.
         let checked: Vec<_> = self
             .transaction
             .checks
             .iter()
-            .filter(|check| !left.contains_key(&check.key))
+            .filter(|check| !finals.contains_key(&check.key))
             .map(|check| check.key.as_str())
             .collect();
-        let gone: Vec<_> = removed.chain(checked.iter().copied()).collect();
-        if !gone.is_empty() {
-            link.query(&core.sql.remove, &[&gone, &checked]).await?;
+        let absent: Vec<_> = removed.chain(checked.iter().copied()).collect();
+        if !absent.is_empty() {
+            connection.query(&state.sql.remove, &[&absent, &checked]).await?;
         }
         Ok(None)
     }
 
-    /// The first check that does not hold, and the moment by which they were judged, where there are any.
-    async fn judge(&self, core: &Core, link: &mut Link<'_>) -> Result<(Option<usize>, Option<SystemTime>), Fault> {
+    /// Returns the index of the first check that does not hold, and the moment of the checks if there are any.
+    async fn check(
+        &self,
+        state: &State,
+        connection: &mut Connection<'_>,
+    ) -> Result<(Option<usize>, Option<SystemTime>), Fault> {
         let checks = &self.transaction.checks;
         if checks.is_empty() {
             return Ok((None, None));
@@ -135,14 +140,14 @@ impl Commit {
             .filter(|check| matches!(check.when, When::Value(_)))
             .map(|check| check.key.as_str())
             .collect();
-        let rows = link.query(&core.sql.inspect, &[&keys, &by_value]).await?;
+        let rows = connection.query(&state.sql.inspect, &[&keys, &by_value]).await?;
         let mut found: HashMap<&str, (&[u8], Option<&[u8]>)> = HashMap::with_capacity(rows.len());
-        let mut judged_at = None;
+        let mut checked_at = None;
         for row in &rows {
-            judged_at = Some(row.try_get(0).map_err(|_| Fault::Shape)?);
+            checked_at = Some(row.try_get(0).map_err(|_| Fault::Shape)?);
             match (row.try_get(1), row.try_get(2), row.try_get(3)) {
                 (Ok(Some(key)), Ok(Some(version)), Ok(value)) => drop(found.insert(key, (version, value))),
-                // None of the keys is there.
+                // All keys are absent.
                 (Ok(None), _, _) => {}
                 _ => return Err(Fault::Shape),
             }
@@ -156,51 +161,51 @@ impl Commit {
                 _ => false,
             }
         });
-        Ok((refused, judged_at))
+        Ok((refused, checked_at))
     }
 
-    /// What is left under each key when all mutations were done in their order.
-    fn left(&self) -> BTreeMap<&Key, Left<'_>> {
-        let mut left: BTreeMap<&Key, Left<'_>> = BTreeMap::new();
+    /// The final state of each mutated key, after all mutations in their order.
+    fn finals(&self) -> BTreeMap<&Key, Final<'_>> {
+        let mut finals: BTreeMap<&Key, Final<'_>> = BTreeMap::new();
         for (mutation, version) in self.transaction.mutations.iter().zip(&self.versions) {
             let (Mutation::Set { key, .. } | Mutation::Delete { key }) = mutation else { continue };
-            let after = match (mutation, version) {
+            let last = match (mutation, version) {
                 (Mutation::Set { value, expiry, .. }, Some(version)) => {
-                    let (lifetime, keeps) = match (Lifetime::new(*expiry), left.get(key)) {
+                    let (lifetime, keeps_deadline) = match (Lifetime::new(*expiry), finals.get(key)) {
                         (Some(lifetime), _) => (lifetime, false),
                         (None, None) => (Lifetime::NEVER, true),
-                        (None, Some(Left::Nothing | Left::Entry { lifetime: Lifetime::PASSED, .. })) => {
+                        (None, Some(Final::Absent | Final::Entry { lifetime: Lifetime::EXPIRED, .. })) => {
                             (Lifetime::NEVER, false)
                         }
-                        (None, Some(Left::Entry { lifetime, keeps, .. })) => {
-                            (*lifetime, *keeps || lifetime.at.is_some())
+                        (None, Some(Final::Entry { lifetime, keeps_deadline, .. })) => {
+                            (*lifetime, *keeps_deadline || lifetime.at.is_some())
                         }
                     };
-                    Left::Entry { value, version: *version, lifetime, keeps }
+                    Final::Entry { value, version: *version, lifetime, keeps_deadline }
                 }
-                _ => Left::Nothing,
+                _ => Final::Absent,
             };
-            left.insert(key, after);
+            finals.insert(key, last);
         }
-        left
+        finals
     }
 
     async fn apply(
         &self,
-        core: &Core,
-        link: &mut Link<'_>,
-        left: &BTreeMap<&Key, Left<'_>>,
-        judged_at: Option<SystemTime>,
+        state: &State,
+        connection: &mut Connection<'_>,
+        finals: &BTreeMap<&Key, Final<'_>>,
+        checked_at: Option<SystemTime>,
     ) -> Result<(), Fault> {
         let (mut keys, mut values, mut versions, mut checksums) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut moments, mut millis, mut keeps) = (Vec::new(), Vec::new(), Vec::new());
-        for (key, left) in left {
-            let Left::Entry { value, version, lifetime, keeps: own } = left else { continue };
+        for (key, last) in finals {
+            let Final::Entry { value, version, lifetime, keeps_deadline } = last else { continue };
             keys.push(key.as_str());
             values.push(*value);
             versions.push(version.as_bytes());
             checksums.push(codec::checksum_of(key, version.as_bytes(), value));
-            keeps.push(*own);
+            keeps.push(*keeps_deadline);
             moments.push(lifetime.at);
             millis.push(lifetime.millis);
         }
@@ -208,7 +213,7 @@ impl Commit {
             return Ok(());
         }
         let apply: [&(dyn ToSql + Sync); 8] =
-            [&keys, &values, &versions, &checksums, &moments, &millis, &keeps, &judged_at];
-        link.query(&core.sql.apply, &apply).await.map(drop)
+            [&keys, &values, &versions, &checksums, &moments, &millis, &keeps, &checked_at];
+        connection.query(&state.sql.apply, &apply).await.map(drop)
     }
 }

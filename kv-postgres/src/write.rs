@@ -1,237 +1,312 @@
-//! Writes of one key that look at what is there: each is judged and done in one statement.
+//! Writes of one key. A conditional write checks its condition and writes in one statement.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use kv_core::adapter::Effect;
 use kv_core::{
     DeleteOptions, DeleteOutcome, Entry, Error, Expiry, IncrementOptions, Key, NewExpiry, Result, SetOptions,
     SetOutcome, Version, When, counter,
 };
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use crate::batch;
+use crate::coalesce::{BatchedCall, Batcher};
 use crate::codec::{self, Lifetime};
-use crate::error::Effect;
-use crate::state::{Core, column};
-use crate::statement::Over;
+use crate::get::get;
+use crate::multi_key::{self, PlainSet};
+use crate::state::{State, column};
+use crate::statement::Condition;
 
-/// A write that was refused over an entry that is not there any more is tried again, so often.
-const TRIES: usize = 200;
+/// Attempts of a write that was refused because of an entry that has changed since.
+const MAX_ATTEMPTS: usize = 200;
 
 type Parameters<'p> = Vec<&'p (dyn ToSql + Sync)>;
 
-/// What came of a conditional statement.
-enum Judged {
+/// The result of a conditional statement.
+enum Attempt {
+    /// It wrote. The entry is the removed one, if that was requested.
     Done(Option<Entry>),
-    /// It was not done, and this is what was there when it began.
+    /// It did not write. The entry is the one that the statement found.
     Refused(Option<Entry>),
 }
 
-/// A set that a lane cannot carry.
+impl BatchedCall for PlainSet {
+    type Answer = SetOutcome;
+    // A flush takes as long for many writes as for a few, so a second statement would only halve the batches.
+    const STATEMENTS: usize = 1;
+
+    fn bytes(&self) -> usize {
+        self.key.as_str().len() + self.value.len()
+    }
+
+    fn effect(&self) -> Effect {
+        self.effect()
+    }
+
+    fn send(state: Arc<State>, calls: Vec<Self>) -> BoxFuture<'static, Vec<Result<SetOutcome>>> {
+        Box::pin(async move {
+            let calls: Vec<_> = calls.iter().collect();
+            multi_key::set_many(&state, &calls).await
+        })
+    }
+}
+
+/// An unconditional delete of one key that can share a statement with others.
 #[derive(Debug)]
-pub(crate) struct SetAlone {
+pub(crate) struct Delete(Key);
+
+impl BatchedCall for Delete {
+    type Answer = DeleteOutcome;
+    // As for sets.
+    const STATEMENTS: usize = 1;
+
+    fn bytes(&self) -> usize {
+        self.0.as_str().len()
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Write(None)
+    }
+
+    fn send(state: Arc<State>, calls: Vec<Self>) -> BoxFuture<'static, Vec<Result<DeleteOutcome>>> {
+        Box::pin(async move {
+            let keys: Vec<_> = calls.iter().map(|Self(key)| key).collect();
+            multi_key::delete_many(&state, &keys).await
+        })
+    }
+}
+
+/// A set with any options.
+#[derive(Debug)]
+pub(crate) struct SingleSet {
     pub(crate) key: Key,
     pub(crate) value: Bytes,
     pub(crate) version: Version,
     pub(crate) options: SetOptions,
 }
 
-impl SetAlone {
-    pub(crate) fn effect(&self) -> Effect {
-        Effect::Write(Some(self.version))
+/// Writes a key, in a batch if the options allow it.
+pub(crate) async fn set(state: &State, sets: &Arc<Batcher<PlainSet>>, set: SingleSet) -> Result<SetOutcome> {
+    match plain_lifetime(&set.options) {
+        Some(lifetime) if !matches!(set.options.expiry, Expiry::At(_)) => {
+            let SingleSet { key, value, version, options: _ } = set;
+            sets.call(PlainSet { key, value, version, lifetime }).await
+        }
+        _ => set.send(state).await,
     }
+}
 
-    pub(crate) async fn send(&self, core: &Core) -> Result<SetOutcome> {
+/// The lifetime of an unconditional write. `None` for a write that needs a statement of its own.
+pub(crate) fn plain_lifetime(options: &SetOptions) -> Option<Lifetime> {
+    match (&options.when, options.return_previous) {
+        (When::Always, false) => Lifetime::new(options.expiry),
+        _ => None,
+    }
+}
+
+impl SingleSet {
+    /// Writes the key in a statement of its own.
+    pub(crate) async fn send(&self, state: &State) -> Result<SetOutcome> {
         let stored = |previous| SetOutcome::Stored { version: Some(self.version), previous };
         let SetOptions { when, return_previous, .. } = &self.options;
-        for _ in 0..TRIES {
-            // The entry that was there and the write over exactly it: nothing came between where both succeed.
+        for _ in 0..MAX_ATTEMPTS {
+            // Reads the entry, then writes on the condition that it is unchanged. So no other write comes between the
+            // two.
             if *return_previous {
-                let current = batch::get(core, &self.key).await?;
+                let current = get(state, &self.key).await?;
                 if !when.holds(current.as_ref()) {
                     return Ok(SetOutcome::Refused { current });
                 }
-                let same =
+                let unchanged =
                     current.as_ref().map_or(When::Absent, |entry| entry.version.map_or(When::Present, When::Version));
-                if let Judged::Done(_) = self.judge(core, &same).await? {
+                if let Attempt::Done(_) = self.attempt(state, &unchanged).await? {
                     return Ok(stored(current));
                 }
                 continue;
             }
-            match self.judge(core, when).await? {
-                Judged::Done(_) => return Ok(stored(None)),
-                Judged::Refused(current) if !when.holds(current.as_ref()) => {
+            match self.attempt(state, when).await? {
+                Attempt::Done(_) => return Ok(stored(None)),
+                Attempt::Refused(current) if !when.holds(current.as_ref()) => {
                     return Ok(SetOutcome::Refused { current });
                 }
-                // What was in the way has gone meanwhile.
-                Judged::Refused(_) => {}
+                // The entry that refused the write is gone, so try again.
+                Attempt::Refused(_) => {}
             }
         }
         Err(contended())
     }
 
-    async fn judge(&self, core: &Core, when: &When) -> Result<Judged> {
+    async fn attempt(&self, state: &State, when: &When) -> Result<Attempt> {
         let Self { key, value, version, options } = self;
         let lifetime = Lifetime::new(options.expiry);
         let Lifetime { at, millis } = lifetime.unwrap_or(Lifetime::NEVER);
         let (text, bytes) = (key.as_str(), value.as_ref());
         let checksum = codec::checksum_of(key, version.as_bytes(), value);
+        let effect = Effect::Write(Some(*version));
         let version = version.as_bytes();
         let mut params: Parameters<'_> = vec![&text, &bytes, &version, &checksum];
         let expiry: Parameters<'_> = vec![&at, &millis];
-        let keeps = lifetime.is_none();
+        let keeps_deadline = lifetime.is_none();
         let expected: &[u8];
         let sql = match when {
-            When::Always if keeps => &core.sql.set_keep,
+            When::Always if keeps_deadline => &state.sql.set_keep,
             When::Always => {
                 params.extend(expiry);
-                &core.sql.set
+                &state.sql.set
             }
-            // Where nothing is there, there is no deadline to keep.
+            // An absent entry has no deadline to keep.
             When::Absent => {
                 params.extend(expiry);
-                &core.sql.set_absent
+                &state.sql.set_absent
             }
             _ => {
-                if !keeps {
+                if !keeps_deadline {
                     params.extend(expiry);
                 }
-                let over = match when {
+                let condition = match when {
                     When::Version(version) => {
                         expected = version.as_bytes();
                         params.push(&expected);
-                        Over::Version
+                        Condition::Version
                     }
                     When::Value(value) => {
                         expected = value.as_ref();
                         params.push(&expected);
-                        Over::Value
+                        Condition::Value
                     }
-                    _ => Over::Present,
+                    _ => Condition::Present,
                 };
-                core.sql.set_over(over, keeps)
+                state.sql.set_if(condition, keeps_deadline)
             }
         };
-        let rows = core.write(sql, &params, self.effect()).await?;
+        let rows = state.write(sql, &params, effect).await?;
         match rows.first() {
-            // The statements without condition give no row.
-            None => Ok(Judged::Done(None)),
-            Some(row) if column(row, 0)? => Ok(Judged::Done(None)),
-            Some(row) => Ok(Judged::Refused(current(key, row)?)),
+            // Unconditional statements return no row.
+            None => Ok(Attempt::Done(None)),
+            Some(row) if column(row, 0)? => Ok(Attempt::Done(None)),
+            Some(row) => Ok(Attempt::Refused(current(key, row)?)),
         }
     }
 }
 
-/// The entry beside the answer of a conditional statement, where there is one.
-fn current(key: &Key, row: &tokio_postgres::Row) -> Result<Option<Entry>> {
+/// The entry in the row of a conditional statement, if there is one.
+fn current(key: &Key, row: &Row) -> Result<Option<Entry>> {
     let version: Option<&[u8]> = column(row, 2)?;
     version.map(|_| codec::entry(key, row, 1)).transpose()
 }
 
-/// A delete that a lane cannot carry.
-pub(crate) async fn delete(core: &Core, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+/// Removes a key, in a batch if the options allow it.
+pub(crate) async fn delete(
+    state: &State,
+    deletes: &Arc<Batcher<Delete>>,
+    key: Key,
+    options: &DeleteOptions,
+) -> Result<DeleteOutcome> {
+    if *options == DeleteOptions::default() {
+        return deletes.call(Delete(key)).await;
+    }
+    let key = &key;
     let DeleteOptions { when, return_previous, .. } = options;
-    for _ in 0..TRIES {
-        let judged = match when {
-            // Nothing is there to be removed where the condition holds.
-            When::Absent => match batch::get(core, key).await? {
+    for _ in 0..MAX_ATTEMPTS {
+        let attempt = match when {
+            // If the condition holds, there is nothing to remove.
+            When::Absent => match get(state, key).await? {
                 None => return Ok(DeleteOutcome::Missing),
                 current => return Ok(DeleteOutcome::Refused { current }),
             },
-            When::Always => match remove(core, key, *return_previous).await? {
+            When::Always => match remove(state, key, *return_previous).await? {
                 Some(previous) => return Ok(DeleteOutcome::Deleted { previous }),
                 None => return Ok(DeleteOutcome::Missing),
             },
             When::Version(version) => {
                 let expected = version.as_bytes();
-                remove_over(core, key, *return_previous, Over::Version, &[&expected]).await?
+                remove_if(state, key, *return_previous, Condition::Version, &[&expected]).await?
             }
             When::Value(value) => {
                 let expected = value.as_ref();
-                remove_over(core, key, *return_previous, Over::Value, &[&expected]).await?
+                remove_if(state, key, *return_previous, Condition::Value, &[&expected]).await?
             }
-            _ => remove_over(core, key, *return_previous, Over::Present, &[]).await?,
+            _ => remove_if(state, key, *return_previous, Condition::Present, &[]).await?,
         };
-        match judged {
-            Judged::Done(previous) => return Ok(DeleteOutcome::Deleted { previous }),
-            Judged::Refused(current) if !when.holds(current.as_ref()) => return Ok(DeleteOutcome::Refused { current }),
-            Judged::Refused(_) => {}
+        match attempt {
+            Attempt::Done(previous) => return Ok(DeleteOutcome::Deleted { previous }),
+            Attempt::Refused(current) if !when.holds(current.as_ref()) => {
+                return Ok(DeleteOutcome::Refused { current });
+            }
+            Attempt::Refused(_) => {}
         }
     }
     Err(contended())
 }
 
-/// Removes what is there; `None` where that was nothing, or expired.
-async fn remove(core: &Core, key: &Key, wants_previous: bool) -> Result<Option<Option<Entry>>> {
-    let rows = core.write(&core.sql.delete, &[&key.as_str(), &wants_previous], Effect::Write(None)).await?;
+/// Removes an entry and returns it if `return_previous`. The outer `None` means that there was no live entry.
+async fn remove(state: &State, key: &Key, return_previous: bool) -> Result<Option<Option<Entry>>> {
+    let rows = state.write(&state.sql.delete, &[&key.as_str(), &return_previous], Effect::Write(None)).await?;
     match rows.first() {
-        Some(row) if column(row, 0)? => Ok(Some(previous(key, row, wants_previous))),
+        Some(row) if column(row, 0)? => Ok(Some(previous(key, row, return_previous))),
         _ => Ok(None),
     }
 }
 
-/// What was removed, where it is asked for and can be read: it is gone by now, which no error may hide.
-fn previous(key: &Key, row: &tokio_postgres::Row, is_wanted: bool) -> Option<Entry> {
-    is_wanted.then(|| codec::entry(key, row, 1).ok()).flatten()
+/// The removed entry, if it was requested and is not damaged. An error here would hide that the entry was removed.
+fn previous(key: &Key, row: &Row, return_previous: bool) -> Option<Entry> {
+    return_previous.then(|| codec::entry(key, row, 1).ok()).flatten()
 }
 
-async fn remove_over(
-    core: &Core,
+async fn remove_if(
+    state: &State,
     key: &Key,
-    wants_previous: bool,
-    over: Over,
+    return_previous: bool,
+    condition: Condition,
     expected: &[&(dyn ToSql + Sync)],
-) -> Result<Judged> {
+) -> Result<Attempt> {
     let text = key.as_str();
-    let mut params: Parameters<'_> = vec![&text, &wants_previous];
+    let mut params: Parameters<'_> = vec![&text, &return_previous];
     params.extend(expected);
-    let rows = core.write(core.sql.delete_over(over), &params, Effect::Write(None)).await?;
+    let rows = state.write(state.sql.delete_if(condition), &params, Effect::Write(None)).await?;
     match rows.first() {
-        None => Ok(Judged::Refused(None)),
-        Some(row) if column(row, 0)? => Ok(Judged::Done(previous(key, row, wants_previous))),
-        Some(row) => Ok(Judged::Refused(Some(codec::entry(key, row, 1)?))),
+        None => Ok(Attempt::Refused(None)),
+        Some(row) if column(row, 0)? => Ok(Attempt::Done(previous(key, row, return_previous))),
+        Some(row) => Ok(Attempt::Refused(Some(codec::entry(key, row, 1)?))),
     }
 }
 
-/// Moves a deadline.
-pub(crate) async fn touch(core: &Core, key: &Key, expiry: NewExpiry) -> Result<bool> {
+/// Sets the deadline of a live entry. Returns `false` if there is none.
+pub(crate) async fn touch(state: &State, key: &Key, expiry: NewExpiry) -> Result<bool> {
     let Lifetime { at, millis } = Lifetime::new(Expiry::from(expiry)).unwrap_or(Lifetime::NEVER);
-    let rows = core.write(&core.sql.touch, &[&key.as_str(), &at, &millis], Effect::Write(None)).await?;
+    let rows = state.write(&state.sql.touch, &[&key.as_str(), &at, &millis], Effect::Write(None)).await?;
     Ok(!rows.is_empty())
 }
 
-/// Counts.
+/// Adds to a counter and returns the sum.
 pub(crate) async fn increment(
-    core: &Core,
+    state: &State,
     key: &Key,
     by: i64,
     options: &IncrementOptions,
     version: Version,
 ) -> Result<i64> {
     let Lifetime { at, millis } = Lifetime::new(options.expiry).unwrap_or(Lifetime::NEVER);
-    let state = i64::from(codec::checksum_before(key, version.as_bytes()));
-    for _ in 0..TRIES {
-        let rows = core
-            .write(
-                &core.sql.increment,
-                &[&key.as_str(), &by, &version.as_bytes(), &state, &at, &millis],
-                Effect::Write(Some(version)),
-            )
-            .await?;
+    let checksum = i64::from(codec::checksum_before(key, version.as_bytes()));
+    let effect = Effect::Write(Some(version));
+    for _ in 0..MAX_ATTEMPTS {
+        let text = key.as_str();
+        let params: [&(dyn ToSql + Sync); 6] = [&text, &by, &version.as_bytes(), &checksum, &at, &millis];
+        let rows = state.write(&state.sql.increment, &params, effect).await?;
         if let Some(row) = rows.first() {
             return column(row, 0);
         }
-        // Not done: what is there is no counter, or the sum does not fit, unless that has changed meanwhile.
-        if let Some(entry) = batch::get(core, key).await? {
+        // No row: the value is no counter or the sum overflows. `add` returns that error, unless the entry has changed
+        // since.
+        if let Some(entry) = get(state, key).await? {
             counter::add(&entry.value, by)?;
         }
     }
     Err(contended())
 }
 
-/// Whether the key has a live entry.
-pub(crate) async fn contains(core: &Core, key: &Key) -> Result<bool> {
-    Ok(!core.read(&core.sql.contains, &[&key.as_str()]).await?.is_empty())
-}
-
 fn contended() -> Error {
-    Error::unavailable("the key is written by others again and again")
+    Error::unavailable("other writers changed the key in every attempt")
 }

@@ -1,4 +1,4 @@
-//! The conformance suite on a server: each store is a table of its own.
+//! The conformance suite on one server. Each store is a table of its own.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};
@@ -7,7 +7,7 @@ use kv_postgres::{CAPABILITIES, PostgresStore};
 use test_servers::postgres::Postgres;
 
 fn main() {
-    // The server does not wait for the disk, and the store finds that out.
+    // This server runs without `fsync`, and the store declares the lower durability.
     let declared = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
     let start = || {
         let server = Postgres::start().unwrap();

@@ -1,4 +1,4 @@
-//! The cases of the conformance suite in which the server is away: in a black hole, refusing connections, and killed.
+//! The outage cases of the conformance suite: the server drops all packets, refuses connections, or is killed.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::LazyLock;
@@ -10,22 +10,22 @@ use kv_postgres::{CAPABILITIES, PostgresStore};
 use test_servers::postgres::Postgres;
 use test_servers::proxy::Proxy;
 
-/// One for all proxies; the kernel ends it with this process.
+/// The server behind all proxies. The kernel kills it at the end of this process.
 static SERVER: LazyLock<Postgres> = LazyLock::new(|| Postgres::start().unwrap());
 
-/// The servers do not wait for the disk, and the store finds that out.
+/// The servers run without `fsync`, and the store declares the lower durability.
 const DECLARED: Capabilities = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
 
 async fn open(url: String, fresh: Fresh) -> Result<PostgresStore> {
-    // Proving a password takes a while in a program that was compiled without optimization.
+    // Password authentication is slow in a build without optimization.
     let short = Duration::from_secs(3);
     let builder = PostgresStore::builder().url(&url)?.table(fresh.name());
     builder.operation_timeout(short).connect_timeout(short).open().await
 }
 
-/// A proxy for each store.
+/// A suite with one proxy for each store.
 fn proxied(name: &str, cut: impl Fn(&Proxy) + Send + Sync + 'static) -> Suite {
-    let lay = || Proxy::start(SERVER.address());
+    let start = || Proxy::start(SERVER.address());
     let open = |proxy: &Proxy, fresh| {
         let through = SERVER.url().replace(&format!(":{}/", SERVER.port()), &format!(":{}/", proxy.port()));
         open(through, fresh)
@@ -38,10 +38,10 @@ fn proxied(name: &str, cut: impl Fn(&Proxy) + Send + Sync + 'static) -> Suite {
         proxy.pass();
         Ok(())
     };
-    Suite::over_links(name, DECLARED, lay, open, cut, heal)
+    Suite::over_links(name, DECLARED, start, open, cut, heal)
 }
 
-/// A server for each store.
+/// A suite with one server for each store, which is killed.
 fn killed() -> Suite {
     let open = |server: &Postgres, fresh| open(server.url(), fresh);
     let restart = |server: &mut Postgres| if server.psql("kv", "SELECT 1").is_ok() { Ok(()) } else { server.restart() };

@@ -1,4 +1,4 @@
-//! The conformance suite through a pooler of transactions, with an address of the server itself to listen to.
+//! The conformance suite through a transaction pooler, with a `listen_url` of the server itself.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};
@@ -8,7 +8,7 @@ use test_servers::pgbouncer::PgBouncer;
 use test_servers::postgres::Postgres;
 
 fn main() {
-    // The server does not wait for the disk, and the store finds that out.
+    // This server runs without `fsync`, and the store declares the lower durability.
     let declared = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
     let start = || {
         let server = Postgres::start().unwrap();

@@ -1,4 +1,4 @@
-//! Servers that fail, each for real.
+//! Failures of real servers, disks and locks.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::HashMap;
@@ -19,17 +19,17 @@ fn main() {
     support::main(
         |_| unreachable!("there are no children"),
         vec![
-            test("a_server_that_is_killed_under_load_loses_nothing", killed_under_load),
-            test("one_killed_process_of_the_server_is_survived", one_killed_process),
-            test("a_paused_server_is_given_up_in_time", paused_server),
-            test("calls_that_wait_for_a_server_that_stands_still_are_not_sent_for_ever", waiting_calls_end),
-            test("a_full_disk_is_told_and_survived", full_disk),
-            test("a_server_that_takes_no_writes_is_read", read_only_server),
-            test("a_locked_row_holds_up_no_other", locked_row),
-            test("writes_go_on_beside_one_that_waits_for_a_lock", beside_a_lock),
-            test("a_call_that_nobody_polls_holds_up_no_other", unpolled_calls),
-            test("an_unlogged_table_is_declared_as_one", unlogged_table),
-            test("entries_written_together_with_other_sessions_are_never_in_a_deadlock", no_deadlocks),
+            test("a_killed_server_loses_no_acknowledged_write", killed_under_load),
+            test("the_store_survives_one_killed_server_process", one_killed_process),
+            test("calls_to_a_paused_server_end_within_the_timeout", paused_server),
+            test("calls_that_are_queued_for_too_long_are_not_sent", waiting_calls_end),
+            test("a_full_disk_is_reported_and_survived", full_disk),
+            test("a_read_only_server_is_readable", read_only_server),
+            test("a_locked_row_delays_no_write_of_another_row", locked_row),
+            test("writes_continue_beside_one_that_waits_for_a_lock", beside_a_lock),
+            test("a_call_that_is_not_polled_delays_no_other", unpolled_calls),
+            test("an_unlogged_table_declares_its_durability", unlogged_table),
+            test("concurrent_writes_of_the_same_keys_never_deadlock", no_deadlocks),
         ],
     );
 }
@@ -41,7 +41,7 @@ async fn killed_under_load() {
         .map(|writer| {
             let store = store.clone();
             tokio::spawn(async move {
-                // What each key surely has, and what it may have instead.
+                // For each key: the last acknowledged value, and the values of later indeterminate writes.
                 let mut acknowledged: HashMap<String, (String, Vec<String>)> = HashMap::new();
                 for round in 0..400 {
                     let (name, value) = (format!("{writer}.{}", round % 20), format!("{round}"));
@@ -70,9 +70,12 @@ async fn killed_under_load() {
         recovers(&store, Duration::from_secs(10)).await;
     }
     for writer in writers {
-        for (name, (value, perhaps)) in writer.await.unwrap() {
+        for (name, (value, indeterminate)) in writer.await.unwrap() {
             let found = get(&store, &name).await.unwrap().unwrap_or_default();
-            assert!(found == value || perhaps.contains(&found), "{name}: {found}, not {value} or {perhaps:?}");
+            assert!(
+                found == value || indeterminate.contains(&found),
+                "{name}: {found}, not {value} or {indeterminate:?}"
+            );
         }
     }
 }
@@ -113,7 +116,7 @@ async fn waiting_calls_end() {
     let store = impatient(&server).open().await.unwrap();
     set(&store, "k", "v").await.unwrap();
     server.pause().unwrap();
-    // Each fills a statement, and two are under way at a time.
+    // Each value fills a statement, so the calls cannot share one.
     let large = "x".repeat(4 << 20);
     let calls = (0..40).map(|number| {
         let (store, large) = (store.clone(), large.clone());
@@ -161,7 +164,7 @@ async fn locked_row() {
         }
     }
     assert!(now().duration_since(started).unwrap() < Duration::from_secs(4));
-    // Reading waits for nobody.
+    // A read does not wait for locks.
     assert_eq!(get(&store, "locked").await.unwrap().as_deref(), Some("old"));
     drop(lock);
     server.psql("kv", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").unwrap();
@@ -190,7 +193,7 @@ async fn beside_a_lock() {
     waiting.await.unwrap().unwrap();
 }
 
-/// As a loop does that awaits one call in a branch of `select!`, and keeps another for later.
+/// Like a loop that awaits one call in a branch of `select!` and keeps another one without polling it.
 async fn unpolled_calls() {
     let server = Postgres::start().unwrap();
     let store = impatient(&server).open().await.unwrap();
@@ -221,18 +224,19 @@ async fn unpolled_calls() {
 }
 
 async fn full_disk() {
-    // A log that is kept small, so that it is the table that finds no room: without room for its log the server ends.
+    // The WAL is kept small, so that the table runs out of space first: without space for its WAL the server would
+    // stop.
     let server = Postgres::builder().data_on_tmpfs(256 << 20).setting("max_wal_size", "32MB");
     let server = server.setting("min_wal_size", "32MB").start().unwrap();
     let store = impatient(&server).operation_timeout(Duration::from_secs(10)).open().await.unwrap();
     set(&store, "kept", "v").await.unwrap();
     let ballast = "CREATE UNLOGGED TABLE ballast AS SELECT repeat('x', 1000) FROM generate_series(1, 20000)";
     server.psql("kv", ballast).unwrap();
-    // Random, as the server compresses.
+    // Random, because the server compresses values.
     let large: Vec<u8> = (0..1 << 16).flat_map(|_| Version::random().as_bytes().to_vec()).collect();
     let mut stored = Vec::new();
     let error = loop {
-        assert!(stored.len() < 300, "the disk was never full");
+        assert!(stored.len() < 300, "the disk did not fill up");
         server.psql("kv", "CHECKPOINT").unwrap();
         let name = format!("large{}", stored.len());
         match store.set(&key(&name), large.clone().into(), &SetOptions::default()).await {

@@ -1,4 +1,4 @@
-//! Connections that are cut, taken, held or given up, each for real.
+//! Failures of real connections: terminated, cut, exhausted, or dropped in the middle of a call.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::process::{Command, Stdio};
@@ -14,20 +14,20 @@ use test_servers::postgres::Postgres;
 use test_servers::proxy::{Direction, Proxy};
 
 mod support;
-use support::{Killed, get, impatient, key, lock_row, now, pause, pool, recovers, set, test};
+use support::{KillOnDrop, get, impatient, key, lock_row, now, pause, pool, recovers, set, test};
 
 fn main() {
     support::main(
         |_| unreachable!("there are no children"),
         vec![
-            test("every_terminated_connection_is_made_anew", terminated_connections),
-            test("a_watcher_hears_of_a_gap_when_its_connection_was_terminated", terminated_listener),
-            test("a_watcher_is_told_although_the_table_was_locked_when_its_connection_was_lost", locked_table),
-            test("a_write_whose_answer_was_cut_is_in_doubt", cut_answers),
-            test("a_commit_whose_answer_was_cut_is_in_doubt", cut_commit),
-            test("a_pool_without_a_free_connection_is_waited_for_in_bounds", exhausted_pool),
-            test("dropped_futures_leave_no_transaction_behind", dropped_futures),
-            test("what_meets_others_is_repeated_or_told", serializable_sessions),
+            test("a_terminated_connection_is_replaced", terminated_connections),
+            test("watchers_and_subscribers_get_a_gap_after_their_connection_was_terminated", terminated_listener),
+            test("a_watcher_gets_changes_after_a_reconnect_to_a_locked_table", locked_table),
+            test("a_write_whose_answer_was_cut_is_indeterminate", cut_answers),
+            test("a_commit_whose_answer_was_cut_is_indeterminate", cut_commit),
+            test("the_wait_for_a_full_pool_is_bounded", exhausted_pool),
+            test("dropped_futures_leave_no_open_transaction", dropped_futures),
+            test("a_serialization_conflict_is_retried_or_reported", serializable_sessions),
         ],
     );
 }
@@ -40,7 +40,7 @@ async fn terminated_connections() {
     for round in 0..20 {
         set(&store, round, "v").await.unwrap();
         server.psql("kv", TERMINATE).unwrap();
-        // The driver has noticed, or the read takes another connection.
+        // The read either finds the connection closed or is retried on another one.
         assert_eq!(get(&store, round).await.unwrap().as_deref(), Some("v"));
     }
 }
@@ -56,19 +56,19 @@ async fn terminated_listener() {
         assert_eq!(gap.unwrap().unwrap(), WatchEvent::Gap { reason: GapReason::Reconnected });
         let gap = tokio::time::timeout(Duration::from_secs(10), messages.next()).await.unwrap();
         assert_eq!(gap.unwrap().unwrap(), MessageEvent::Gap { reason: GapReason::Reconnected });
-        // Behind the gap everything is heard again.
+        // After the gap, changes and messages arrive again.
         set(&store, round, "v").await.unwrap();
         match tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap().unwrap().unwrap() {
-            WatchEvent::Set { key: heard, .. } => assert_eq!(heard, key(round)),
+            WatchEvent::Set { key: changed, .. } => assert_eq!(changed, key(round)),
             other => panic!("{other:?}"),
         }
         store.publish(&key("c"), "m".into()).await.unwrap();
-        let heard = tokio::time::timeout(Duration::from_secs(10), messages.next()).await.unwrap();
-        assert!(matches!(heard.unwrap().unwrap(), MessageEvent::Message(_)));
+        let event = tokio::time::timeout(Duration::from_secs(10), messages.next()).await.unwrap();
+        assert!(matches!(event.unwrap().unwrap(), MessageEvent::Message(_)));
     }
 }
 
-/// A store behind a proxy, warm, with its connections made.
+/// A store behind a proxy, with its connection open and its statements prepared.
 async fn behind_proxy(server: &Postgres) -> (Proxy, PostgresStore) {
     let proxy = Proxy::start(server.address()).unwrap();
     let url = server.url().replace(&server.port().to_string(), &proxy.port().to_string());
@@ -85,7 +85,7 @@ async fn behind_proxy(server: &Postgres) -> (Proxy, PostgresStore) {
 async fn cut_answers() {
     let server = Postgres::start().unwrap();
     let (proxy, store) = behind_proxy(&server).await;
-    let (mut lost, mut doubtful, mut applied) = (0, 0, 0);
+    let (mut failed, mut indeterminate, mut applied) = (0, 0, 0);
     for bytes in 0..40 {
         for direction in [Direction::ToServer, Direction::ToClient] {
             let (name, bytes) =
@@ -95,11 +95,11 @@ async fn cut_answers() {
             match store.set(&key(&name), "new".into(), &SetOptions::default()).await {
                 Ok(_) => {}
                 Err(error) => {
-                    lost += 1;
+                    failed += 1;
                     if error.maybe_applied() {
-                        doubtful += 1;
+                        indeterminate += 1;
                         let version = error.attempted_version().unwrap();
-                        // A `get` tells whether it happened, once the server has seen the end of the connection.
+                        // A read proves the outcome once the server has seen the end of the connection.
                         recovers(&store, Duration::from_secs(5)).await;
                         let entry = store.get(&key(&name)).await.unwrap().unwrap();
                         let is_new = entry.version == Some(version);
@@ -116,13 +116,16 @@ async fn cut_answers() {
             recovers(&store, Duration::from_secs(5)).await;
         }
     }
-    assert!(lost >= 20 && doubtful > 0 && applied > 0, "{lost} lost, {doubtful} doubtful, {applied} applied");
+    assert!(
+        failed >= 20 && indeterminate > 0 && applied > 0,
+        "{failed} failed, {indeterminate} indeterminate, {applied} applied"
+    );
 }
 
 async fn cut_commit() {
     let server = Postgres::start().unwrap();
     let (proxy, store) = behind_proxy(&server).await;
-    let (mut doubtful, mut applied) = (0, 0);
+    let (mut indeterminate, mut applied) = (0, 0);
     for bytes in (0..800).step_by(20) {
         let (one, two) = (key(format!("one{bytes}")), key(format!("two{bytes}")));
         let transaction = Transaction::new().check(one.clone(), When::Absent).set(one.clone(), "v", Expiry::Never).set(
@@ -135,27 +138,31 @@ async fn cut_commit() {
         proxy.pass();
         recovers(&store, Duration::from_secs(5)).await;
         let (one, last) = (store.contains(&one).await.unwrap(), store.get(&two).await.unwrap());
-        assert_eq!(one, last.is_some(), "half of a transaction");
+        assert_eq!(one, last.is_some(), "a part of the transaction was applied");
         match done {
             Ok(outcome) => assert!(outcome.is_committed() && one),
             Err(error) if error.maybe_applied() => {
-                doubtful += 1;
+                indeterminate += 1;
                 applied += u32::from(one);
                 let version = error.attempted_version();
                 assert!(version.is_some());
-                assert!(last.is_none_or(|entry| entry.version == version), "the version of the last write");
+                assert!(
+                    last.is_none_or(|entry| entry.version == version),
+                    "the error must have the version of the last write"
+                );
             }
             Err(error) => assert!(!one && error.is_retryable(), "{error:?}"),
         }
     }
-    assert!(doubtful > 0 && applied > 0, "{doubtful} doubtful, {applied} applied");
+    assert!(indeterminate > 0 && applied > 0, "{indeterminate} indeterminate, {applied} applied");
 }
 
 async fn locked_table() {
     let server = Postgres::start().unwrap();
     let store = impatient(&server).open().await.unwrap();
     let mut watch = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
-    // As if all watchers had gone; and then nobody can make the table tell of changes for some seconds.
+    // The triggers are disabled as if all watchers had gone, and for some seconds the lock prevents enabling them
+    // again.
     server.psql("kv", "ALTER TABLE kv DISABLE TRIGGER USER").unwrap();
     let listener = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' \
                     AND pid <> pg_backend_pid()";
@@ -164,19 +171,19 @@ async fn locked_table() {
         .arg(server.url())
         .arg("-c")
         .arg(format!("BEGIN; LOCK TABLE kv IN SHARE MODE; {listener}; SELECT pg_sleep(10)"));
-    let _holder = Killed(holder.stdout(Stdio::null()).spawn().unwrap());
+    let _holder = KillOnDrop(holder.stdout(Stdio::null()).spawn().unwrap());
     let gap = tokio::time::timeout(Duration::from_secs(40), watch.next()).await.unwrap().unwrap().unwrap();
     assert!(matches!(gap, WatchEvent::Gap { .. }), "{gap:?}");
     set(&store, "after", "v").await.unwrap();
-    let heard = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap().unwrap().unwrap();
-    assert!(matches!(heard, WatchEvent::Set { .. }), "{heard:?}");
+    let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap().unwrap().unwrap();
+    assert!(matches!(event, WatchEvent::Set { .. }), "{event:?}");
 }
 
 async fn exhausted_pool() {
     let server = Postgres::start().unwrap();
     let store = impatient(&server).pool(pool(&server, 1)).open().await.unwrap();
     set(&store, "k", "v").await.unwrap();
-    // Dropped and given up: none of them holds a connection or a place in the queue for ever.
+    // Calls that time out keep neither a connection nor a place in the queue of the pool.
     for own in [true, false] {
         let given = pool(&server, 1);
         let store = impatient(&server).connections(1);
@@ -238,18 +245,18 @@ async fn dropped_futures() {
         set(&store, "after", &number.to_string()).await.unwrap();
         assert_eq!(get(&store, "after").await.unwrap(), Some(number.to_string()));
     }
-    // No connection of the pool, which is still open, was left within a transaction.
+    // The pool is still open, and none of its connections is inside a transaction.
     let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'anykv' AND state LIKE 'idle in%'";
     let mut rounds = 0;
     while server.psql("kv", open).unwrap().trim() != "0" {
         rounds += 1;
-        assert!(rounds < 100, "a connection stays within a transaction");
+        assert!(rounds < 100, "a connection is still inside a transaction");
         pause(Duration::from_millis(50)).await;
     }
 }
 
 async fn serializable_sessions() {
-    // Through a pool that was given, whose sessions are not ours to set.
+    // A pool of the application, because the store sets the isolation level of its own sessions.
     let server = Postgres::start().unwrap();
     server.psql("kv", "ALTER ROLE kv SET default_transaction_isolation = 'serializable'").unwrap();
     let store = PostgresStore::builder().pool(pool(&server, 8)).open().await.unwrap();

@@ -15,19 +15,22 @@ use kv_postgres::PostgresStore;
 use test_servers::postgres::Postgres;
 
 mod support;
-use support::{Killed, child, key, pause, set, test};
+use support::{KillOnDrop, child, key, pause, set, test};
 
 fn main() {
     support::main(
         |name| support::block_on(run_child(name.to_owned())),
         vec![
             test("sixteen_processes_open_an_empty_database_at_once", open_at_once),
-            test("a_watcher_hears_what_another_process_writes_and_publishes", watch_another),
+            test("a_watcher_receives_changes_and_messages_of_another_process", watch_another),
             test("increments_of_four_processes_are_exact", increments),
-            test("one_of_the_creators_in_four_processes_wins", creators),
-            test("nobody_pays_for_watchers_that_are_gone", trigger_is_disabled),
-            test("nobody_pays_for_a_watch_that_was_dropped_beside_a_subscription", trigger_beside_a_subscription),
-            test("opening_waits_for_others_that_open_however_short_the_wait_for_a_row_is", opening_waits),
+            test("only_one_of_four_processes_creates_an_entry", creators),
+            test("the_triggers_are_disabled_after_a_watching_process_was_killed", triggers_are_disabled),
+            test(
+                "the_triggers_are_disabled_after_a_watch_was_dropped_beside_a_subscription",
+                triggers_beside_a_subscription,
+            ),
+            test("opening_waits_for_other_processes_beyond_the_lock_timeout", opening_waits),
         ],
     );
 }
@@ -59,11 +62,11 @@ async fn run_child(name: String) {
                 }
             }
         }
-        _ => panic!("no such child"),
+        _ => panic!("unknown child"),
     }
 }
 
-/// Every kind of write once.
+/// Does every kind of write.
 async fn write(store: &PostgresStore) {
     let plain = SetOptions::default();
     for number in 0..100 {
@@ -87,11 +90,11 @@ fn wait_for_parent() {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-/// Starts children that wait for each other, lets them go at once, and gives what they said.
+/// Starts children, lets them begin at the same time, and returns their output.
 fn at_once(name: &str, count: usize, url: &str) -> Vec<String> {
     let mut children: Vec<_> = (0..count)
         .map(|_| {
-            let mut running = Killed(child(name, url).spawn().unwrap());
+            let mut running = KillOnDrop(child(name, url).spawn().unwrap());
             let mut lines = BufReader::new(running.0.stdout.take().unwrap());
             let mut ready = String::new();
             lines.read_line(&mut ready).unwrap();
@@ -102,14 +105,14 @@ fn at_once(name: &str, count: usize, url: &str) -> Vec<String> {
     for (running, _) in &mut children {
         running.0.stdin.take().unwrap().write_all(b".").unwrap();
     }
-    let mut said = Vec::new();
+    let mut outputs = Vec::new();
     for (mut running, mut lines) in children {
         let mut rest = String::new();
         lines.read_to_string(&mut rest).unwrap();
         assert!(running.0.wait().unwrap().success());
-        said.push(rest);
+        outputs.push(rest);
     }
-    said
+    outputs
 }
 
 async fn open_at_once() {
@@ -117,7 +120,7 @@ async fn open_at_once() {
     for round in 0..3 {
         let url = format!("{}?schema=Made&table=Here", server.create_database(&format!("empty{round}")).unwrap());
         let children: Vec<_> =
-            (0..16).map(|_| Killed(child("open", &url).stderr(Stdio::inherit()).spawn().unwrap())).collect();
+            (0..16).map(|_| KillOnDrop(child("open", &url).stderr(Stdio::inherit()).spawn().unwrap())).collect();
         let ids: Vec<_> = children.iter().map(|running| running.0.id()).collect();
         for mut running in children {
             assert!(running.0.wait().unwrap().success());
@@ -134,30 +137,30 @@ async fn watch_another() {
     let store = PostgresStore::open(&server.url()).await.unwrap();
     let mut changes = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
     let mut messages = store.subscribe(&KeyPrefix::ALL).await.unwrap();
-    let mut running = Killed(child("write", &server.url()).spawn().unwrap());
-    let hearing = async {
-        let (mut heard, mut is_ended) = (HashMap::new(), false);
-        // The short-lived entry expires by itself, and a sweep tells.
-        while !is_ended || heard.get(&key("short")) != Some(&false) {
+    let mut running = KillOnDrop(child("write", &server.url()).spawn().unwrap());
+    let receiving = async {
+        let (mut is_live, mut has_ended) = (HashMap::new(), false);
+        // The sweeper reports the expiry of the short-lived entry.
+        while !has_ended || is_live.get(&key("short")) != Some(&false) {
             match changes.next().await.unwrap().unwrap() {
                 WatchEvent::Set { key: own, .. } => {
-                    is_ended |= own == key("end");
-                    heard.insert(own, true);
+                    has_ended |= own == key("end");
+                    is_live.insert(own, true);
                 }
-                WatchEvent::Removed { key } => drop(heard.insert(key, false)),
-                WatchEvent::Gap { reason: GapReason::Lagged } => panic!("a hundred keys are not too many"),
+                WatchEvent::Removed { key } => drop(is_live.insert(key, false)),
+                WatchEvent::Gap { reason: GapReason::Lagged } => panic!("the inbox must hold a hundred keys"),
                 other => panic!("{other:?}"),
             }
         }
-        heard
+        is_live
     };
-    let heard = tokio::time::timeout(Duration::from_secs(20), hearing).await.unwrap();
+    let is_live = tokio::time::timeout(Duration::from_secs(20), receiving).await.unwrap();
     assert!(running.0.wait().unwrap().success());
     for number in 0..100 {
-        assert_eq!(heard.get(&key(number)), Some(&![1, 3].contains(&number)), "{number}");
+        assert_eq!(is_live.get(&key(number)), Some(&![1, 3].contains(&number)), "{number}");
     }
-    assert_eq!((heard.get(&key("count")), heard.get(&key("a"))), (Some(&true), Some(&true)));
-    assert_eq!(heard.get(&key("nested")), Some(&false));
+    assert_eq!((is_live.get(&key("count")), is_live.get(&key("a"))), (Some(&true), Some(&true)));
+    assert_eq!(is_live.get(&key("nested")), Some(&false));
     for expected in [vec![7; 100_000], b"small".to_vec()] {
         let message = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap();
         match message.unwrap().unwrap() {
@@ -176,75 +179,71 @@ async fn increments() {
 
 async fn creators() {
     let server = Postgres::start().unwrap();
-    let said = at_once("create", 4, &server.url());
-    let mut won: Vec<u32> = said.iter().flat_map(|lines| lines.lines().map(|line| line.parse().unwrap())).collect();
+    let outputs = at_once("create", 4, &server.url());
+    let mut won: Vec<u32> = outputs.iter().flat_map(|lines| lines.lines().map(|line| line.parse().unwrap())).collect();
     won.sort_unstable();
     assert_eq!(won, (0..100).collect::<Vec<_>>());
 }
 
-/// A process that watched and was killed leaves the trigger enabled; whoever keeps the table in order disables it, and never while
-/// somebody else watches.
-async fn trigger_is_disabled() {
+/// A watching process that is killed leaves the triggers enabled. The housekeeping of another process disables them,
+/// but never while a process watches.
+async fn triggers_are_disabled() {
     let server = Postgres::start().unwrap();
-    let enabled = || {
-        let sql = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'anykv%' AND tgenabled <> 'D'";
-        server.psql("kv", sql).unwrap().trim().to_owned()
-    };
     let store = PostgresStore::builder().url(&server.url()).unwrap().open().await.unwrap();
-    assert_eq!(enabled(), "0");
-    let mut running = Killed(child("watch", &server.url()).spawn().unwrap());
+    assert_eq!(enabled_triggers(&server), "0");
+    let mut running = KillOnDrop(child("watch", &server.url()).spawn().unwrap());
     let mut ready = String::new();
     BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-    assert_eq!((ready.as_str(), enabled().as_str()), ("ready\n", "2"));
+    assert_eq!((ready.as_str(), enabled_triggers(&server).as_str()), ("ready\n", "2"));
     store.sweep().await.unwrap();
-    assert_eq!(enabled(), "2", "while the other process watches");
+    assert_eq!(enabled_triggers(&server), "2", "the other process still watches");
     drop(running);
     let mut rounds = 0;
-    while enabled() != "0" {
+    while enabled_triggers(&server) != "0" {
         rounds += 1;
-        assert!(rounds < 100, "the trigger stays enabled");
+        assert!(rounds < 100, "the triggers are still enabled");
         pause(Duration::from_millis(50)).await;
         store.sweep().await.unwrap();
     }
 }
 
-/// How many of the triggers are enabled.
-fn enabled(server: &Postgres) -> String {
+/// The number of enabled triggers.
+fn enabled_triggers(server: &Postgres) -> String {
     let sql = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'anykv%' AND tgenabled <> 'D'";
     server.psql("kv", sql).unwrap().trim().to_owned()
 }
 
-async fn trigger_beside_a_subscription() {
+async fn triggers_beside_a_subscription() {
     let server = Postgres::start().unwrap();
     let store = PostgresStore::open(&server.url()).await.unwrap();
     let mut messages = store.subscribe(&KeyPrefix::ALL).await.unwrap();
     drop(store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap());
-    assert_eq!(enabled(&server), "2");
-    // The connection stays for the subscriber, and after half a minute without watchers it holds no lock of theirs.
+    assert_eq!(enabled_triggers(&server), "2");
+    // The connection stays for the subscriber, and releases the watchers' lock after half a minute without a watcher.
     for _ in 0..600 {
         pause(Duration::from_millis(100)).await;
         store.sweep().await.unwrap();
-        if enabled(&server) == "0" {
+        if enabled_triggers(&server) == "0" {
             break;
         }
     }
-    assert_eq!(enabled(&server), "0");
+    assert_eq!(enabled_triggers(&server), "0");
     store.publish(&key("c"), "still here".into()).await.unwrap();
-    let heard = messages.next().await.unwrap().unwrap();
-    assert!(matches!(heard, MessageEvent::Message(message) if message.payload == "still here"));
-    // Who watches again is told of every change.
+    let event = messages.next().await.unwrap().unwrap();
+    assert!(matches!(event, MessageEvent::Message(message) if message.payload == "still here"));
+    // A new watch enables the triggers again.
     let mut watch = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
-    assert_eq!(enabled(&server), "2");
+    assert_eq!(enabled_triggers(&server), "2");
     set(&store, "k", "v").await.unwrap();
     assert!(matches!(watch.next().await.unwrap().unwrap(), WatchEvent::Set { .. }));
 }
 
 async fn opening_waits() {
     let server = Postgres::start().unwrap();
-    // The lock under which tables are created.
+    // This is the lock under which processes create the table.
     let mut holder = Command::new("psql");
     holder.arg(server.url()).arg("-c").arg("BEGIN; SELECT pg_advisory_xact_lock(1634432561, 0); SELECT pg_sleep(2)");
-    let _holder = Killed(holder.stdout(Stdio::null()).spawn().unwrap());
+    let _holder = KillOnDrop(holder.stdout(Stdio::null()).spawn().unwrap());
     let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
     while server.psql("kv", held).unwrap().trim() != "1" {
         pause(Duration::from_millis(20)).await;

@@ -1,5 +1,5 @@
-//! What the tests share.
-#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+//! Helpers of the test programs.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of the helpers")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
 use std::future::Future;
@@ -13,21 +13,21 @@ use kv_postgres::{PostgresBuilder, PostgresStore};
 use libtest_mimic::{Arguments, Failed, Trial};
 use test_servers::postgres::Postgres;
 
-/// The environment variable by which a test program finds out that it is a child, and which.
+/// The environment variable with the name of the child that this process is to run.
 const CHILD: &str = "KV_POSTGRES_TEST_CHILD";
 
-/// Runs the child that the environment names, or the tests.
+/// Runs the child that the environment names. Without one, runs the tests.
 pub fn main(child: impl FnOnce(&str), tests: Vec<Trial>) {
     if let Ok(name) = std::env::var(CHILD) {
         return child(&name);
     }
     let mut arguments = Arguments::from_args();
-    // Each has a server of its own.
+    // Each test starts its own server.
     arguments.test_threads.get_or_insert(2);
     libtest_mimic::run(&arguments, tests).exit()
 }
 
-/// A test; a failed assertion fails it.
+/// A test that fails if `run` panics.
 pub fn test<F: Future<Output = ()> + 'static>(name: &str, run: fn() -> F) -> Trial {
     Trial::test(name, move || {
         block_on(run());
@@ -35,22 +35,22 @@ pub fn test<F: Future<Output = ()> + 'static>(name: &str, run: fn() -> F) -> Tri
     })
 }
 
-/// This program again, as the child of this name.
+/// A command that runs this program as the child `name`.
 pub fn child(name: &str, url: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env(CHILD, name).env("KV_POSTGRES_TEST_URL", url).stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
 
-/// The URL that the parent gave.
+/// The URL from the parent process.
 pub fn url() -> String {
     std::env::var("KV_POSTGRES_TEST_URL").unwrap()
 }
 
-/// A child that is killed when the test ends.
-pub struct Killed(pub Child);
+/// A child process that is killed on drop.
+pub struct KillOnDrop(pub Child);
 
-impl Drop for Killed {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -65,11 +65,11 @@ pub fn key(segment: impl ToString) -> Key {
     Key::new([segment.to_string()]).unwrap()
 }
 
-/// A store with short deadlines, so that a fault is soon found.
+/// A builder with short timeouts, so that tests of faults are fast.
 pub fn impatient(server: &Postgres) -> PostgresBuilder {
     let second = Duration::from_secs(1);
     let builder = PostgresStore::builder().url(&server.url()).unwrap();
-    // Proving a password takes a while in a program that was compiled without optimization.
+    // Password authentication is slow in a build without optimization.
     builder.connect_timeout(3 * second).operation_timeout(second).lock_timeout(Duration::from_millis(300))
 }
 
@@ -90,7 +90,7 @@ pub async fn pause(duration: Duration) {
     SystemClock.sleep(duration).await;
 }
 
-/// Tries until it succeeds, and tells how long that took.
+/// Retries a write until it succeeds, and returns the duration. Panics after `limit`.
 pub async fn recovers(store: &PostgresStore, limit: Duration) -> Duration {
     let started = now();
     loop {
@@ -103,15 +103,15 @@ pub async fn recovers(store: &PostgresStore, limit: Duration) -> Duration {
     }
 }
 
-/// Holds a row's lock until it is dropped, from a process of its own.
-pub async fn lock_row(server: &Postgres, row: &str) -> Killed {
+/// Starts a process that holds the lock of a row until it is dropped.
+pub async fn lock_row(server: &Postgres, row: &str) -> KillOnDrop {
     let mut command = Command::new("psql");
     command
         .arg(server.url())
         .arg("-c")
         .arg(format!("BEGIN; SELECT key FROM kv WHERE key = '{row}' FOR UPDATE; SELECT pg_sleep(30)"))
         .stdout(Stdio::null());
-    let holder = Killed(command.spawn().unwrap());
+    let holder = KillOnDrop(command.spawn().unwrap());
     let held = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'BEGIN; SELECT key%' AND wait_event = 'PgSleep'";
     while server.psql("kv", held).unwrap().trim() != "1" {
         pause(Duration::from_millis(20)).await;
@@ -119,7 +119,7 @@ pub async fn lock_row(server: &Postgres, row: &str) -> Killed {
     holder
 }
 
-/// A pool as an application would make it.
+/// A pool as an application would build it.
 pub fn pool(server: &Postgres, connections: usize) -> Pool {
     let config: Config = server.url().parse().unwrap();
     let manager = Manager::new(config, NoTls);

@@ -1,7 +1,8 @@
-//! Where the store's work is done: on the runtime that opened it, and to its end.
+//! The tokio runtime that opened the store and runs its work.
 //!
-//! A call is driven by its caller, which costs nothing. A caller that drops it half-way leaves the rest to a task, so that a
-//! connection never goes back to the pool in the middle of a statement. A caller on another runtime waits for a task.
+//! A caller on this runtime polls its own call, which costs no task. If it drops the call half-way, a task finishes it,
+//! so that a connection never goes back to the pool in the middle of a statement. A caller on another runtime waits for
+//! a task.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,45 +12,46 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use kv_core::adapter::Effect;
 use kv_core::{Error, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::error::Effect;
-
-/// How many calls may be under way.
+/// The maximum number of running calls.
 const MAX_CALLS: u32 = 1 << 20;
 
+/// The runtime handle, the permits of running calls, and the signal that stops the store's tasks.
 #[derive(Debug)]
-pub(crate) struct Home {
+pub(crate) struct StoreRuntime {
     handle: Handle,
-    /// Whether the runtime still runs tasks.
+    /// False once the runtime has shut down.
     is_alive: Arc<AtomicBool>,
     is_closed: AtomicBool,
     calls: Arc<Semaphore>,
     stop: watch::Sender<bool>,
 }
 
-impl Home {
-    /// Settles on the runtime of the caller.
+impl StoreRuntime {
+    /// Takes the runtime of the caller.
     ///
     /// # Errors
     /// `Unavailable` outside of a runtime.
-    pub(crate) fn here() -> Result<Self> {
+    pub(crate) fn current() -> Result<Self> {
         let handle = Handle::try_current()
-            .map_err(|error| Error::unavailable("the store is opened on a tokio runtime").with_source(error))?;
+            .map_err(|error| Error::unavailable("the store must be opened on a tokio runtime").with_source(error))?;
         let is_alive = Arc::new(AtomicBool::new(true));
         let (stop, stopped) = watch::channel(false);
-        let sentinel = Sentinel(Arc::clone(&is_alive));
+        // A runtime that shuts down drops its tasks, and with this one the guard.
+        let guard = AliveGuard(Arc::clone(&is_alive));
         handle.spawn(async move {
-            let _sentinel = sentinel;
+            let _guard = guard;
             until_stopped(stopped).await;
         });
         let calls = Arc::new(Semaphore::new(MAX_CALLS as usize));
         Ok(Self { handle, is_alive, is_closed: AtomicBool::new(false), calls, stop })
     }
 
-    /// Refuses a call where the store is closed or can do nothing any more.
+    /// Returns an error if the store is closed or the runtime has ended.
     pub(crate) fn check(&self) -> Result<()> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Error::closed());
@@ -60,7 +62,7 @@ impl Home {
         Ok(())
     }
 
-    /// Does the work to its end, whether or not the caller waits for it.
+    /// Runs `work` to its end, even if the caller drops the returned future after its first poll.
     pub(crate) async fn run<T, F>(&self, effect: Effect, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -68,8 +70,8 @@ impl Home {
     {
         self.check()?;
         let permit = Arc::clone(&self.calls).try_acquire_owned();
-        let permit = permit.map_err(|_| Error::capacity("too many calls are under way"))?;
-        // A close that came meanwhile waits for this call, or is seen by it.
+        let permit = permit.map_err(|_| Error::capacity("too many running calls"))?;
+        // A concurrent `close` either waits for the permit or is seen by this second check.
         self.check()?;
         let work = Box::pin(work);
         if Handle::try_current().is_ok_and(|current| current.id() == self.handle.id()) {
@@ -81,62 +83,60 @@ impl Home {
             drop(permit);
             done
         });
-        task.await.unwrap_or_else(|_| Err(lost(effect)))
+        task.await.unwrap_or_else(|_| Err(runtime_ended(effect)))
     }
 
-    /// Runs a task of the store's own.
+    /// Spawns a background task of the store.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.handle.spawn(task);
     }
 
-    /// What tells the store's own tasks to end.
+    /// The signal that stops the store's background tasks.
     pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
     }
 
-    /// Takes no more calls and waits for those under way; `false` where they take too long.
-    pub(crate) async fn close(&self, limit: Duration) -> bool {
+    /// Refuses new calls and waits for running ones. Returns `false` if they do not end within `timeout`.
+    pub(crate) async fn close(&self, timeout: Duration) -> bool {
         self.is_closed.store(true, Ordering::Release);
         if !self.is_alive.load(Ordering::Acquire) {
             return true;
         }
         let calls = Arc::clone(&self.calls);
         let drained = async move { calls.acquire_many_owned(MAX_CALLS).await.is_ok() };
-        let waited = self.handle.spawn(async move { tokio::time::timeout(limit, drained).await.unwrap_or(false) });
+        let waited = self.handle.spawn(async move { tokio::time::timeout(timeout, drained).await.unwrap_or(false) });
         let is_drained = waited.await.unwrap_or(true);
         self.stop();
         is_drained
     }
 
+    /// Signals the store's background tasks to end.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
 }
 
-/// What a caller gets whose task was taken away by the end of the runtime.
-pub(crate) fn lost(effect: Effect) -> Error {
-    let message = "the runtime that opened the store has ended";
-    match effect {
-        Effect::None => Error::unavailable(message),
-        Effect::Write(version) => Error::indeterminate(version, message),
-    }
+/// The error of a call whose task was dropped with the runtime.
+pub(crate) fn runtime_ended(effect: Effect) -> Error {
+    effect.unanswered("the runtime that opened the store has ended")
 }
 
 /// Waits until the store is closed or dropped.
 pub(crate) async fn until_stopped(mut stopped: watch::Receiver<bool>) {
-    // A sender that is gone has stopped, too.
+    // An error means that the sender was dropped, which stops the tasks as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-struct Sentinel(Arc<AtomicBool>);
+/// Clears the flag when it is dropped.
+struct AliveGuard(Arc<AtomicBool>);
 
-impl Drop for Sentinel {
+impl Drop for AliveGuard {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
 }
 
-/// Work that goes on without its caller once it was begun.
+/// Work that its caller polls. If it is dropped after its first poll, a task finishes it.
 struct Detached<T: Send + 'static> {
     handle: Handle,
     work: Option<BoxFuture<'static, Result<T>>>,
@@ -162,7 +162,7 @@ impl<T: Send + 'static> Drop for Detached<T> {
         if let (true, Some(work)) = (self.is_started, self.work.take()) {
             let permit = self.permit.take();
             self.handle.spawn(async move {
-                // Nobody waits for what came of it.
+                // The caller is gone, so nothing receives the result.
                 let _ = work.await;
                 drop(permit);
             });

@@ -1,0 +1,60 @@
+//! Reads of one key.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use kv_core::adapter::Effect;
+use kv_core::{Entry, Key, Result};
+
+use crate::coalesce::BatchedCall;
+use crate::state::State;
+use crate::{codec, multi_key};
+
+/// A read of one key that can share a statement with others.
+#[derive(Debug)]
+pub(crate) struct Get {
+    key: Key,
+    /// The expected length of the value in bytes.
+    expected: usize,
+}
+
+impl Get {
+    pub(crate) fn new(key: Key, state: &State) -> Self {
+        Self { key, expected: state.value_length.expected() }
+    }
+}
+
+impl BatchedCall for Get {
+    type Answer = Option<Entry>;
+    // Two processes of the server read in parallel.
+    const STATEMENTS: usize = 2;
+
+    fn bytes(&self) -> usize {
+        self.key.as_str().len() + self.expected
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Read
+    }
+
+    fn send(state: Arc<State>, calls: Vec<Self>) -> BoxFuture<'static, Vec<Result<Option<Entry>>>> {
+        Box::pin(async move {
+            if let [Self { key, .. }] = calls.as_slice() {
+                return vec![get(&state, key).await];
+            }
+            let keys: Vec<_> = calls.iter().map(|Self { key, .. }| key).collect();
+            multi_key::get_many(&state, &keys).await
+        })
+    }
+}
+
+/// Reads the live entry of a key in a statement of its own.
+pub(crate) async fn get(state: &State, key: &Key) -> Result<Option<Entry>> {
+    let rows = state.read(&state.sql.get, &[&key.as_str()]).await?;
+    rows.first().map(|row| codec::entry(key, row, 0)).transpose()
+}
+
+/// Returns true if the key has a live entry.
+pub(crate) async fn contains(state: &State, key: &Key) -> Result<bool> {
+    Ok(!state.read(&state.sql.contains, &[&key.as_str()]).await?.is_empty())
+}

@@ -1,0 +1,79 @@
+//! Connections that receive the server's notifications.
+
+use std::future::{Future, poll_fn};
+use std::time::Duration;
+
+use kv_core::Result;
+use kv_core::adapter::Effect;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_postgres::{AsyncMessage, Client, Connection};
+
+use crate::address::Address;
+use crate::error::{Cause, Fault};
+
+/// Connects, and passes the payload of each notification to `notify`. The returned task ends with the connection.
+pub(crate) async fn open(
+    address: &Address,
+    timeout: Duration,
+    notify: impl FnMut(&str) + Send + 'static,
+) -> Result<(Client, JoinHandle<()>)> {
+    let connecting = tokio::time::timeout(timeout, address.config.connect(address.tls.clone()));
+    let (client, connection) = match connecting.await {
+        Ok(connected) => connected.map_err(|error| Fault::connecting(error).into_error(Effect::Read))?,
+        Err(_) => return Err(Fault::Before(Cause::Timeout).into_error(Effect::Read)),
+    };
+    Ok((client, tokio::spawn(drive(connection, notify))))
+}
+
+async fn drive<S, T>(mut connection: Connection<S, T>, mut notify: impl FnMut(&str) + Send)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    T: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+        if let AsyncMessage::Notification(notification) = message {
+            notify(notification.payload());
+        }
+    }
+}
+
+/// Waits for a round trip within `timeout`.
+///
+/// # Errors
+/// As [`Fault::into_error`] for a statement without effect.
+pub(crate) async fn round_trip<T>(
+    timeout: Duration,
+    trip: impl Future<Output = Result<T, tokio_postgres::Error>> + Send,
+) -> Result<T> {
+    match tokio::time::timeout(timeout, trip).await {
+        Ok(done) => done.map_err(|error| Fault::sent(error).into_error(Effect::Read)),
+        Err(_) => Err(Fault::Unanswered(Cause::Timeout).into_error(Effect::Read)),
+    }
+}
+
+/// Listens to a channel. The receiver gets a value when a notification with exactly this payload arrives.
+///
+/// Through a transaction pooler it never arrives: the pooler accepts `LISTEN` and forwards no notification.
+pub(crate) async fn expect(
+    channel: &str,
+    payload: String,
+    address: &Address,
+    timeout: Duration,
+) -> Result<(Client, oneshot::Receiver<()>)> {
+    let (sender, arrived) = oneshot::channel();
+    let mut sender = Some(sender);
+    // The connection ends with its client, so its task needs no handle.
+    let (client, _) = open(address, timeout, move |received| {
+        if received == payload
+            && let Some(sender) = sender.take()
+        {
+            // A late notification finds no receiver.
+            let _ = sender.send(());
+        }
+    })
+    .await?;
+    round_trip(timeout, client.batch_execute(&format!("LISTEN {channel}"))).await?;
+    Ok((client, arrived))
+}

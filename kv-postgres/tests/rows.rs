@@ -1,0 +1,144 @@
+//! Unusual rows: damaged, foreign, at their deadline, or removed by another program.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use kv_core::{
+    ErrorKind, Expires, Expiry, GapReason, IncrementOptions, Key, KeyPrefix, Kv, KvStore, ListQuery, SetOptions,
+    WatchEvent, WatchQuery,
+};
+use kv_postgres::PostgresStore;
+use test_servers::postgres::Postgres;
+
+mod support;
+use support::{get, key, now, pause, set, test};
+
+fn main() {
+    support::main(
+        |_| unreachable!("there are no children"),
+        vec![
+            test("null_nul_long_keys_and_short_deadlines_are_handled", unusual_entries),
+            test("the_time_zone_of_a_session_does_not_matter", time_zones),
+            test("a_damaged_row_is_corrupt_and_the_other_rows_are_readable", damaged_row),
+            test("foreign_rows_do_not_end_a_list", foreign_rows),
+            test("an_increment_at_the_deadline_continues_the_old_counter_or_starts_a_new_one", expiring_counter),
+            test("truncating_the_table_gives_watchers_a_gap", truncated),
+        ],
+    );
+}
+
+async fn unusual_entries() {
+    let server = Postgres::start().unwrap();
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    let kv = Kv::new(store.clone());
+    kv.set(["null"], &serde_json::Value::Null).await.unwrap();
+    assert_eq!(kv.get::<Option<u8>>(["null"]).await.unwrap(), Some(None));
+    assert_eq!(kv.get::<Option<u8>>(["none"]).await.unwrap(), None);
+    kv.set(["a\0b"], &1).await.unwrap();
+    assert_eq!(kv.get::<u8>(["a\0b"]).await.unwrap(), Some(1));
+    // Random, because the server compresses index entries.
+    let long: String = (0..64).map(|_| kv_core::Version::random().to_string()).collect();
+    let long = Key::new([&long[..Key::MAX_BYTES]]).unwrap();
+    let _ = store.set(&long, "v".into(), &SetOptions::default()).await.unwrap();
+    assert!(store.contains(&long).await.unwrap());
+    let soon = SetOptions::default().with_expiry(Expiry::After(Duration::from_millis(50)));
+    let started = now();
+    let _ = store.set(&key("soon"), "v".into(), &soon).await.unwrap();
+    if get(&store, "soon").await.unwrap().is_none() {
+        assert!(now().duration_since(started).unwrap() >= Duration::from_millis(50));
+    }
+    pause(Duration::from_millis(60)).await;
+    assert_eq!(get(&store, "soon").await.unwrap(), None);
+}
+
+async fn time_zones() {
+    let server = Postgres::start().unwrap();
+    server.psql("kv", "ALTER ROLE kv SET timezone = 'Pacific/Kiritimati'").unwrap();
+    let east = PostgresStore::open(&server.url()).await.unwrap();
+    server.psql("kv", "ALTER ROLE kv SET timezone = 'America/St_Johns'").unwrap();
+    let west = PostgresStore::open(&server.url()).await.unwrap();
+    let moment = now() + Duration::from_secs(600);
+    let until = SetOptions::default().with_expiry(Expiry::At(moment));
+    let hour = SetOptions::default().with_expiry(Expiry::After(Duration::from_secs(3_600)));
+    let _ = east.set(&key("until"), "v".into(), &until).await.unwrap();
+    let _ = east.set(&key("hour"), "v".into(), &hour).await.unwrap();
+    for name in ["until", "hour"] {
+        let (one, other) = (east.get(&key(name)).await.unwrap().unwrap(), west.get(&key(name)).await.unwrap().unwrap());
+        assert_eq!(one, other);
+        let left = one.expires.remaining(now()).unwrap().as_secs();
+        let expected = if name == "hour" { 3_590..=3_601 } else { 590..=601 };
+        assert!(expected.contains(&left), "{name}: {left} s");
+    }
+}
+
+async fn damaged_row() {
+    let server = Postgres::start().unwrap();
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    for name in ["a", "b", "c"] {
+        set(&store, name, "v").await.unwrap();
+    }
+    server.psql("kv", "UPDATE kv SET value = 'damaged' WHERE key = 'b'").unwrap();
+    server.psql("kv", "INSERT INTO kv VALUES ('not$a key', 'x', 'x', 0, NULL, NULL)").unwrap();
+    assert_eq!(get(&store, "b").await.unwrap_err().kind(), ErrorKind::Corrupt);
+    let many = store.get_many(&[key("a"), key("b"), key("c")]).await;
+    assert!(many[0].is_ok() && many[2].is_ok());
+    assert_eq!(many[1].as_ref().unwrap_err().kind(), ErrorKind::Corrupt);
+    let page = store.list(&ListQuery::default()).await.unwrap();
+    assert_eq!((page.items.len(), page.next.clone()), (1, Some(key("a"))));
+    let error = store.list(&ListQuery::default().resume(key("a"))).await.unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(&key("b"))));
+    assert_eq!(store.list(&ListQuery::default().resume(key("b"))).await.unwrap().items.len(), 1);
+    set(&store, "b", "healed").await.unwrap();
+    assert_eq!(store.list(&ListQuery::default()).await.unwrap().items.len(), 3);
+}
+
+async fn foreign_rows() {
+    let server = Postgres::start().unwrap();
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    for name in ["a", "z"] {
+        set(&store, name, "v").await.unwrap();
+    }
+    // `$7a` is not canonical, so these rows are foreign.
+    let foreign = "INSERT INTO kv SELECT 'b$7a' || lpad(n::text, 5, '0'), 'x', 'x', 0, NULL, NULL FROM generate_series(1, 4500) n";
+    server.psql("kv", foreign).unwrap();
+    for (query, first, last) in [(ListQuery::default(), "a", "z"), (ListQuery::default().with_reverse(), "z", "a")] {
+        for query in [query.clone(), query.clone().with_limit(1), query.clone().with_keys_only()] {
+            let (mut query, mut found) = (query, Vec::new());
+            loop {
+                let page = store.list(&query).await.unwrap();
+                found.extend(page.items.into_iter().map(|item| item.key));
+                let Some(next) = page.next else { break };
+                query = query.resume(next);
+            }
+            assert_eq!(found, [key(first), key(last)]);
+        }
+    }
+}
+
+/// Each increment of a short-lived counter either continues it or starts a new counter with a new deadline.
+async fn expiring_counter() {
+    let server = Postgres::start().unwrap();
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    let options = IncrementOptions::default().with_expiry(Expiry::After(Duration::from_millis(3)));
+    let (mut last, mut started) = (0, 0);
+    for _ in 0..3_000 {
+        let count = store.increment(&key("n"), 1, &options).await.unwrap();
+        assert!(count == 1 || count == last + 1, "{count} after {last}");
+        started += u32::from(count == 1);
+        last = count;
+        if let Some(entry) = store.get(&key("n")).await.unwrap() {
+            assert!(matches!(entry.expires, Expires::At(_)), "{entry:?}");
+        }
+    }
+    assert!(started > 100, "{started}");
+}
+
+async fn truncated() {
+    let server = Postgres::start().unwrap();
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    let mut watch = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
+    server.psql("kv", "TRUNCATE kv").unwrap();
+    let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(event, WatchEvent::Gap { reason: GapReason::Flushed });
+}
