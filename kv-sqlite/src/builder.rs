@@ -104,6 +104,12 @@ impl SqliteBuilder {
         self
     }
 
+    /// Sets [`SqliteConfig::min_free`], in bytes.
+    pub fn min_free_bytes(mut self, bytes: u64) -> Self {
+        self.config.min_free = ByteSize(bytes);
+        self
+    }
+
     /// Sets the clock of deadlines and of the sweeper, by default [`SystemClock`].
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -113,10 +119,11 @@ impl SqliteBuilder {
     /// Opens the store. It works on any async runtime, because it has threads of its own.
     ///
     /// # Errors
-    /// - `Invalid`: the path is missing or is a directory, or a setting is out of range.
+    /// - `Invalid`: the path is missing or cannot lead to a file, or a setting is out of range.
     /// - `Denied`, `Capacity`: the file cannot be created or written, or the disk is full.
     /// - `Unavailable`: another process holds the lock of the file for longer than the timeouts.
-    /// - `Corrupt`: the file is damaged, has a newer layout, or belongs to another program. It is not changed.
+    /// - `Corrupt`: the file is damaged, has a newer layout, belongs to another program, or has an object on the table,
+    ///   such as a trigger or an index, that this crate did not create. It is not changed.
     pub async fn open(self) -> Result<SqliteStore> {
         let opened = async {
             let Self { location, config, clock } = self;

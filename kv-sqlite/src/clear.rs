@@ -2,9 +2,10 @@
 
 use std::ops::Bound;
 
-use kv_core::{Key, KeyPrefix, Result};
+use kv_core::{ErrorKind, KeyPrefix, Result};
 use rusqlite::params;
 
+use crate::codec::RawText;
 use crate::error::Abort;
 use crate::free_pages;
 use crate::state::State;
@@ -18,10 +19,19 @@ impl State {
     pub(crate) async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         let queue = self.queue()?;
         let (first, end) = prefix.range();
-        let end = end.map_or(Bound::Unbounded, Bound::Excluded);
-        let (mut live, mut start) = (0, Bound::Included(first.to_owned()));
+        let end = end.map_or(Bound::Unbounded, |end| Bound::Excluded(RawText::new(&end)));
+        let (mut live, mut start) = (0, Bound::Included(RawText::new(first)));
+        let mut max_rows = MAX_ROWS;
         loop {
-            let cleared = queue.call(ClearBatch { start, end: end.clone() }).await?;
+            let batch = ClearBatch { start: start.clone(), end: end.clone(), max_rows };
+            let cleared = match queue.call(batch).await {
+                // A smaller batch needs less room in the log.
+                Err(error) if error.kind() == ErrorKind::Capacity && max_rows > 1 => {
+                    max_rows = max_rows.div_ceil(8);
+                    continue;
+                }
+                cleared => cleared?,
+            };
             live += cleared.live;
             match cleared.next {
                 Some(key) => start = Bound::Excluded(key),
@@ -38,15 +48,16 @@ impl State {
 /// One batch of a clear.
 #[derive(Debug)]
 struct ClearBatch {
-    start: Bound<String>,
-    end: Bound<String>,
+    start: Bound<RawText>,
+    end: Bound<RawText>,
+    max_rows: usize,
 }
 
 #[derive(Debug)]
 struct Cleared {
     live: u64,
     /// The key after which the next batch continues.
-    next: Option<String>,
+    next: Option<RawText>,
 }
 
 impl Write for ClearBatch {
@@ -57,10 +68,10 @@ impl Write for ClearBatch {
         for (index, (key, length)) in self.keys(rows)?.into_iter().enumerate() {
             bytes += length;
             // A foreign or damaged key does not parse. Its row is kept.
-            if let Ok(key) = Key::parse_stored(&key) {
+            if let Some(key) = key.to_key() {
                 live += u64::from(rows.remove(&key)?);
             }
-            if bytes >= MAX_BYTES || index + 1 == MAX_ROWS {
+            if bytes >= MAX_BYTES || index + 1 == self.max_rows {
                 next = Some(key);
                 break;
             }
@@ -71,10 +82,10 @@ impl Write for ClearBatch {
 
 impl ClearBatch {
     /// Returns the keys of the batch and the lengths of their values.
-    fn keys(&self, rows: &Rows<'_>) -> Result<Vec<(String, i64)>, Abort> {
+    fn keys(&self, rows: &Rows<'_>) -> Result<Vec<(RawText, i64)>, Abort> {
         let shape = ListShape { reverse: false, columns: Columns::Length };
         let mut statement = rows.connection.prepare_cached(&rows.sql.list(shape, &self.start, &self.end))?;
-        let limit = i64::try_from(MAX_ROWS).unwrap_or(1);
+        let limit = i64::try_from(self.max_rows).unwrap_or(1);
         let keys = statement.query_map(params![bound_text(&self.start), bound_text(&self.end), limit], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kv_core::{Deadline, Entry, Error, Key, Result, Version};
-use rusqlite::Row;
-use rusqlite::types::ValueRef;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
+use rusqlite::{Row, ToSql};
 
 /// A stored entry, live or expired.
 #[derive(Debug)]
@@ -43,6 +43,12 @@ impl Stored {
         Ok(Self { value: Bytes::copy_from_slice(value), version, deadline })
     }
 
+    /// The length of the value in the columns from index `first` on, in bytes.
+    pub(crate) fn length(row: &Row<'_>, first: usize) -> usize {
+        let length = |column| row.get_ref(column).ok().and_then(|value| value.as_blob().ok()).map_or(0, <[u8]>::len);
+        length(first + 4) + length(first + 5)
+    }
+
     /// True if a value is stored in its row.
     ///
     /// SQLite continues a row of more than about a quarter of a page in an overflow page of its own and wastes the rest
@@ -54,6 +60,36 @@ impl Stored {
     pub(crate) fn into_entry(self) -> Entry {
         let Self { value, version, deadline } = self;
         Entry::new(value).with_version(version).with_expires(deadline)
+    }
+}
+
+/// A text as SQLite stores it. The key of a damaged or foreign row need not be UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct RawText(Vec<u8>);
+
+impl RawText {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+
+    /// The key whose canonical text this is, if it is one.
+    pub(crate) fn to_key(&self) -> Option<Key> {
+        std::str::from_utf8(&self.0).ok().and_then(|text| Key::parse_stored(text).ok())
+    }
+}
+
+impl ToSql for RawText {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
+}
+
+impl FromSql for RawText {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value {
+            ValueRef::Text(text) => Ok(Self(text.to_vec())),
+            _ => Err(FromSqlError::InvalidType),
+        }
     }
 }
 

@@ -53,6 +53,9 @@ pub struct SqliteConfig {
     pub readers: usize,
     /// The size of the largest value, by default 16 MiB; at least 8 MiB and at most 512 MiB.
     pub max_value: ByteSize,
+    /// The free space of the file system that is kept, by default 1 MiB. A write that would use it is `Capacity`; a
+    /// delete, a clear and a sweep may use it, so that a full store can always be made smaller.
+    pub min_free: ByteSize,
 }
 
 impl SqliteConfig {
@@ -79,6 +82,7 @@ impl Default for SqliteConfig {
             sweep_interval: Duration::from_secs(1),
             readers: 8,
             max_value: ByteSize(Limits::DEFAULT.max_value_bytes as u64),
+            min_free: ByteSize::mib(1),
         }
     }
 }

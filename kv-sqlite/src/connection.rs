@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use kv_core::{Error, Result};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ffi};
 use tokio::time::Instant;
 
 use crate::config::{SqliteConfig, SyncMode};
 use crate::error::{self, is_busy, is_open_failure};
 use crate::file;
+use crate::open_files::OpenFiles;
 use crate::runtime::Timer;
 use crate::schema::{SetupError, set_up};
 use crate::statement::Table;
@@ -30,7 +31,6 @@ const MAX_BUSY_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) struct DatabaseFile {
     path: PathBuf,
     pub(crate) busy_timeout: Duration,
-    identity: Option<(u64, u64)>,
     pub(crate) write_lock: WriteLock,
 }
 
@@ -46,12 +46,12 @@ impl DatabaseFile {
         table: &Table,
         config: &SqliteConfig,
         timer: &Timer,
-    ) -> Result<(Self, Connection)> {
+    ) -> Result<(Self, Connection, OpenFiles)> {
         let path = file::prepare(path)?;
-        let (identity, write_lock) = (file::identity(&path), WriteLock::of(canonical(&path)));
+        let write_lock = WriteLock::of(canonical(&path));
         let limit = config.operation_timeout;
         let busy_timeout = config.busy_timeout.min(limit).min(MAX_BUSY_TIMEOUT);
-        let database = Self { path, busy_timeout, identity, write_lock };
+        let database = Self { path, busy_timeout, write_lock };
         let until = Instant::now() + busy_timeout;
         let mut guard = None;
         loop {
@@ -73,15 +73,9 @@ impl DatabaseFile {
                 }
                 Err(SetupError::Driver(error)) => return Err(error::read(error)),
                 Err(SetupError::Refused(error)) => return Err(error),
-                Ok(connection) => return Ok((database, connection)),
+                Ok((connection, files)) => return Ok((database, connection, files)),
             }
         }
-    }
-
-    /// True if the path still leads to the file that was opened. SQLite would keep writing to a removed file, and the
-    /// acknowledged writes would be lost.
-    pub(crate) fn is_in_place(&self) -> bool {
-        self.identity == file::identity(&self.path)
     }
 
     /// The canonical path, which identifies the file within this process.
@@ -97,7 +91,7 @@ impl DatabaseFile {
         Ok(connection)
     }
 
-    fn try_open_writer(&self, table: &Table, sync: SyncMode) -> Result<Connection, SetupError> {
+    fn try_open_writer(&self, table: &Table, sync: SyncMode) -> Result<(Connection, OpenFiles), SetupError> {
         // SQLite ignores its busy timeout while it switches to a write-ahead log, and elsewhere it cannot tell that the
         // caller has given up. So the caller of this function retries instead.
         let connection = self.connect(Duration::ZERO)?;
@@ -115,13 +109,19 @@ impl DatabaseFile {
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
         // Truncates a log that a burst of writes has enlarged, when the log restarts.
         connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
+        let files = OpenFiles::of(&self.path, &connection)?;
         connection.busy_timeout(self.busy_timeout)?;
-        Ok(connection)
+        Ok((connection, files))
     }
 
     fn connect(&self, busy_timeout: Duration) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
+        // SQLite opens a file that cannot be written for reading, and fails later without this cause.
+        if connection.is_readonly("main")? {
+            let text = "the database file is read-only".to_owned();
+            return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), Some(text)));
+        }
         connection.busy_timeout(busy_timeout)?;
         configure(&connection)?;
         Ok(connection)
@@ -153,6 +153,11 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    // A trigger or a view of a hostile file can change other rows or never end. The writer does the work of the
+    // triggers in the layout. Foreign keys are off, because the table of another program may refer to ours.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
     // Makes query plans independent of parameters. Without it SQLite prepares a statement again for each binding, which
     // costs more than a read.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;

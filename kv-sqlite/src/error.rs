@@ -68,6 +68,11 @@ pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
     }
 }
 
+/// True if the disk is full.
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(failure, _) if primary(failure.extended_code) == ffi::SQLITE_FULL)
+}
+
 /// True if SQLite could not open a file, so that the file system can give a more precise cause.
 pub(crate) fn is_open_failure(error: &rusqlite::Error) -> bool {
     match error {
@@ -104,9 +109,8 @@ fn kind_of(code: i32, effect: Effect) -> (ErrorKind, &'static str) {
         ffi::SQLITE_FULL => (ErrorKind::Capacity, "the disk is full"),
         ffi::SQLITE_NOMEM => (or_indeterminate(ErrorKind::Capacity), "no memory is left"),
         ffi::SQLITE_TOOBIG => (ErrorKind::Invalid, "the value is larger than SQLite's limit"),
-        ffi::SQLITE_PERM | ffi::SQLITE_AUTH | ffi::SQLITE_READONLY => {
-            (ErrorKind::Denied, "the database cannot be written")
-        }
+        ffi::SQLITE_PERM | ffi::SQLITE_AUTH => (ErrorKind::Denied, "the database cannot be written"),
+        ffi::SQLITE_READONLY => (ErrorKind::Denied, "the database file is read-only"),
         ffi::SQLITE_CANTOPEN => (or_indeterminate(ErrorKind::Unavailable), "the database file cannot be opened"),
         ffi::SQLITE_IOERR => (or_indeterminate(ErrorKind::Unavailable), "the file system failed"),
         ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_FORMAT => {

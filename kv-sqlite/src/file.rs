@@ -1,7 +1,7 @@
 //! Preparation of the database file before SQLite opens it: creates it with the right mode, and rejects foreign files.
 
 use std::fmt::Write as _;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -23,33 +23,55 @@ static CREATING: Mutex<()> = Mutex::new(());
 /// crate.
 ///
 /// # Errors
-/// `Invalid` for a directory, `Denied` and `Capacity` from the file system, and `Corrupt` for a foreign file.
+/// `Invalid` for a path that cannot lead to a file, `Denied` and `Capacity` from the file system, and `Corrupt` for a foreign file.
 pub(crate) fn prepare(path: &Path) -> Result<PathBuf> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if bytes.contains(&0) {
+        return Err(Error::invalid("the path of the database contains a NUL character"));
+    }
+    if bytes.last().is_some_and(|last| std::path::is_separator(char::from(*last))) {
+        return Err(Error::invalid("the path of the database ends in a separator, so that it names a directory"));
+    }
     // SQLite takes a relative path such as `:memory:` or `file:x` for a special name. It takes no absolute path for
     // one.
     let path = std::path::absolute(path).map_err(|error| Error::invalid("the path is empty").with_source(error))?;
-    if path.is_dir() {
-        return Err(Error::invalid("the path is a directory and not a file"));
-    }
     create(&path).map_err(explain)?;
     let metadata = path.metadata().map_err(explain)?;
+    check_kind("the path of the database", &metadata)?;
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        if let Ok(metadata) = Path::new(&name).metadata() {
+            check_kind(&format!("the path of the database with `{suffix}`"), &metadata)?;
+        }
+    }
     if metadata.len() > 0 {
         reject_foreign(&path)?;
     }
     Ok(path)
 }
 
-/// Device and inode of the file, which differ from those of another file at the same path. Off Unix: existence only.
-pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+/// Checks that a path leads to a file, because SQLite does not say why it cannot open anything else, and waits for the
+/// other end of a pipe.
+fn check_kind(what: &str, metadata: &Metadata) -> Result<()> {
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
-    }
+    let other = {
+        use std::os::unix::fs::FileTypeExt;
+        match () {
+            () if kind.is_fifo() => "a pipe",
+            () if kind.is_socket() => "a socket",
+            () if kind.is_char_device() || kind.is_block_device() => "a device",
+            () => "no file",
+        }
+    };
     #[cfg(not(unix))]
-    {
-        path.exists().then_some((0, 0))
-    }
+    let other = "no file";
+    let found = if kind.is_dir() { "a directory" } else { other };
+    Err(Error::invalid(format!("{what} leads to {found} and not to a file")))
 }
 
 /// The cause for which SQLite could not open a file that [`prepare`] has found. SQLite does not give it, so this
@@ -171,6 +193,10 @@ fn explain(error: io::Error) -> Error {
         io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
             Error::invalid("the path of the database cannot be the path of a file")
         }
+        // The missing directories were created, so that only a link can still lead to nothing.
+        io::ErrorKind::NotFound => Error::invalid("the path of the database contains a symbolic link to nothing"),
+        io::ErrorKind::IsADirectory => Error::invalid("the path of the database is a directory and not a file"),
+        _ if is_link_loop(&error) => Error::invalid("the path of the database contains a loop of symbolic links"),
         _ if is_out_of_files(&error) => Error::capacity("no file descriptors are left"),
         _ => Error::unavailable("the file system failed"),
     };
@@ -180,6 +206,12 @@ fn explain(error: io::Error) -> Error {
 /// True for `ENFILE` and `EMFILE`, which `io::ErrorKind` does not name.
 fn is_out_of_files(error: &io::Error) -> bool {
     cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+/// True for `ELOOP`, for which `io::ErrorKind` has no stable name.
+fn is_link_loop(error: &io::Error) -> bool {
+    let code = if cfg!(target_os = "linux") { 40 } else { 62 };
+    cfg!(unix) && error.raw_os_error() == Some(code)
 }
 
 #[cfg(test)]
@@ -201,6 +233,8 @@ mod tests {
             (24, Capacity),
             (23, Capacity),
             (20, Invalid),
+            (21, Invalid),
+            (2, Invalid),
             (5, Unavailable),
         ];
         for (code, kind) in table {

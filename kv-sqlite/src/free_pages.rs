@@ -1,6 +1,6 @@
 //! The return of free pages to the file system.
 
-use kv_core::Result;
+use kv_core::{ErrorKind, Result};
 
 use crate::error::Abort;
 use crate::writer::job::Write;
@@ -14,13 +14,25 @@ const MAX_PAGES: i64 = 2_000;
 const MIN_FREE_PAGES: i64 = 256;
 
 /// Returns free pages if they are more than a quarter of the file. Fewer are soon used again.
+///
+/// On a full disk it returns fewer at a time, because each moved page needs room in the log, or none: the caller's
+/// entries are removed all the same.
 pub(crate) async fn release(queue: &Queue) -> Result<()> {
-    while queue.call(ReleasePages).await? {}
-    Ok(())
+    let mut max_pages = MAX_PAGES;
+    loop {
+        match queue.call(ReleasePages { max_pages }).await {
+            Ok(true) => {}
+            Err(error) if error.kind() == ErrorKind::Capacity && max_pages > 1 => max_pages /= 8,
+            Err(error) if error.kind() == ErrorKind::Capacity => return Ok(()),
+            outcome => return outcome.map(|_| ()),
+        }
+    }
 }
 
 #[derive(Debug)]
-struct ReleasePages;
+struct ReleasePages {
+    max_pages: i64,
+}
 
 impl Write for ReleasePages {
     /// True if there are more pages to return.
@@ -32,7 +44,7 @@ impl Write for ReleasePages {
         if free <= MIN_FREE_PAGES || free <= all / 4 {
             return Ok(false);
         }
-        let mut statement = rows.connection.prepare(&format!("PRAGMA incremental_vacuum({MAX_PAGES})"))?;
+        let mut statement = rows.connection.prepare(&format!("PRAGMA incremental_vacuum({})", self.max_pages))?;
         let mut steps = statement.query([])?;
         while steps.next()?.is_some() {}
         drop(steps);

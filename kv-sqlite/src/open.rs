@@ -1,5 +1,6 @@
 //! Opening: connects to the database and starts the writer, the sweeper and the poller.
 
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -13,6 +14,7 @@ use crate::connection::{DatabaseFile, open_in_memory};
 use crate::error::NAME;
 use crate::liveness::CheckedKeys;
 use crate::message::MessageHub;
+use crate::open_files::OpenFiles;
 use crate::pool::{Pool, Readers, SharedConnection};
 use crate::runtime::{StoreRuntime, Timer};
 use crate::state::State;
@@ -68,7 +70,7 @@ pub(crate) async fn open(
             (Arc::clone(&runtime), Arc::clone(&sql), Arc::clone(&clock), watchers.clone());
         let (checked, is_closed) = (Arc::clone(&checked), Arc::clone(&is_closed));
         move || {
-            let (connection, connected) =
+            let (connection, connected, files) =
                 match connect(&location, &sql.table, &config, runtime.timer(), watchers.handle) {
                     Ok(connected) => connected,
                     Err(error) => {
@@ -87,6 +89,10 @@ pub(crate) async fn open(
                 checked,
                 readers: Arc::clone(&connected.readers),
                 database: connected.database.clone(),
+                files,
+                min_free: config.min_free.as_u64(),
+                checked_schema: Cell::new(None),
+                unlogged: RefCell::default(),
                 sync: config.sync,
                 is_closed,
                 last_batch: 0,
@@ -140,21 +146,21 @@ fn connect(
     config: &SqliteConfig,
     timer: &Timer,
     handle: i64,
-) -> Result<(SharedConnection, Connected)> {
+) -> Result<(SharedConnection, Connected, Option<OpenFiles>)> {
     match location {
         Location::File(path) => {
-            let (database, connection) = DatabaseFile::open_writer(path, table, config, timer)?;
+            let (database, connection, files) = DatabaseFile::open_writer(path, table, config, timer)?;
             let pool = Pool::new(database.clone(), config.readers, config.operation_timeout);
             let table_path = (database.canonical(), table.as_str().to_owned());
             let messages = Arc::new(MessageHub::new(handle, Some(table_path)));
             let connected = Connected { readers: Arc::new(Readers::Pool(pool)), messages, database: Some(database) };
-            Ok((Arc::new(Mutex::new(connection)), connected))
+            Ok((Arc::new(Mutex::new(connection)), connected, Some(files)))
         }
         Location::Memory => {
             let connection = Arc::new(Mutex::new(open_in_memory(table)?));
             let messages = Arc::new(MessageHub::new(handle, None));
             let readers = Arc::new(Readers::Shared(Arc::clone(&connection)));
-            Ok((connection, Connected { readers, messages, database: None }))
+            Ok((connection, Connected { readers, messages, database: None }, None))
         }
     }
 }

@@ -3,8 +3,9 @@
 //! Layout 1 has these parts for each namespace:
 //! - A table of rows, clustered by the canonical text of the key; the byte order of the text is the order of the keys.
 //!   It is `WITHOUT ROWID`: a read descends one tree and not two, and a list reads neighbouring rows.
-//! - A table `beside` for large values, by number; triggers remove a value together with its row. Large values are not
-//!   in the rows, because in a clustered tree a row of a kilobyte takes a page of its own: measured, values of 1,000
+//! - A table `beside` for large values, by number. The writer removes a value together with its row; the triggers that
+//!   do the same are for earlier versions of this crate, because this version runs no triggers. Large values are not in
+//!   the rows, because in a clustered tree a row of a kilobyte takes a page of its own: measured, values of 1,000
 //!   bytes took 4.6 times their size, and were read and written at a quarter of the rate. In a table of their own they
 //!   do not affect neighbouring rows, whatever their size.
 //! - An index of deadlines, of the rows that have one, for the sweeper.
@@ -16,6 +17,7 @@
 use kv_core::{Error, Result};
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::foreign;
 use crate::statement::Table;
 
 /// `akv1` in ASCII. It distinguishes a file of this crate from those of other programs.
@@ -48,7 +50,7 @@ impl From<Error> for SetupError {
 /// Creates layout and table if they are missing.
 ///
 /// # Errors
-/// `Corrupt` for a foreign file or another layout, and `Invalid` for a table that differs from another one in case
+/// `Corrupt` for a foreign file, a foreign object on the table or another layout, and `Invalid` for a table that differs from another one in case
 /// only.
 pub(crate) fn set_up(connection: &Connection, table: &Table) -> Result<(), SetupError> {
     // A deferred transaction takes no write lock, so that a file that is set up already opens while another process
@@ -96,21 +98,30 @@ fn is_set_up(connection: &Connection, table: &Table) -> Result<bool, SetupError>
     // SQLite compares table names without case. Two namespaces must not share one table.
     let mut statement =
         connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE")?;
-    match statement.query_row([table.as_str()], |row| row.get::<_, String>(0)).optional()? {
-        Some(name) if name == table.as_str() => Ok(true),
-        Some(_) => Err(Error::invalid("the file has a table whose name differs in case only").into()),
-        None => Ok(false),
+    let name = statement.query_row([table.as_str()], |row| row.get::<_, String>(0)).optional()?;
+    if name.as_ref().is_some_and(|name| name != table.as_str()) {
+        return Err(Error::invalid("the file has a table whose name differs in case only").into());
     }
+    if let Some(object) = foreign::find(connection, table)?.first() {
+        return Err(object.to_error().into());
+    }
+    Ok(name.is_some())
 }
 
 fn create(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", LAYOUT)?;
-    let (name, beside, index) = (table.as_str(), table.beside(), table.index());
-    let (changes, watchers) = (table.changes(), table.watchers());
-    connection.execute_batch(&format!(
-        r#"
-        CREATE TABLE "{name}" (
+    connection.execute_batch(&table.definitions().join(";"))
+}
+
+impl Table {
+    /// The definitions of the objects of a store. SQLite keeps their text, and [`foreign`] compares it.
+    pub(crate) fn definitions(&self) -> [String; 7] {
+        let (name, beside, index) = (self.as_str(), self.beside(), self.index());
+        let (changes, watchers) = (self.changes(), self.watchers());
+        [
+            format!(
+                r#"CREATE TABLE "{name}" (
             key TEXT NOT NULL PRIMARY KEY,
             deadline INTEGER,
             deadline_check INTEGER NOT NULL,
@@ -118,19 +129,26 @@ fn create(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
             checksum INTEGER NOT NULL,
             value BLOB,
             beside INTEGER
-        ) STRICT, WITHOUT ROWID;
-        CREATE TABLE "{beside}" (id INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT;
-        CREATE TRIGGER "{name} overwritten" AFTER UPDATE OF beside ON "{name}" WHEN old.beside IS NOT NULL
-        BEGIN DELETE FROM "{beside}" WHERE id = old.beside; END;
-        CREATE TRIGGER "{name} removed" AFTER DELETE ON "{name}" WHEN old.beside IS NOT NULL
-        BEGIN DELETE FROM "{beside}" WHERE id = old.beside; END;
-        CREATE INDEX "{index}" ON "{name}" (deadline) WHERE deadline IS NOT NULL;
-        CREATE TABLE "{changes}" (
+        ) STRICT, WITHOUT ROWID"#
+            ),
+            format!(r#"CREATE TABLE "{beside}" (id INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT"#),
+            format!(
+                r#"CREATE TRIGGER "{name} overwritten" AFTER UPDATE OF beside ON "{name}" WHEN old.beside IS NOT NULL
+        BEGIN DELETE FROM "{beside}" WHERE id = old.beside; END"#
+            ),
+            format!(
+                r#"CREATE TRIGGER "{name} removed" AFTER DELETE ON "{name}" WHEN old.beside IS NOT NULL
+        BEGIN DELETE FROM "{beside}" WHERE id = old.beside; END"#
+            ),
+            format!(r#"CREATE INDEX "{index}" ON "{name}" (deadline) WHERE deadline IS NOT NULL"#),
+            format!(
+                r#"CREATE TABLE "{changes}" (
             sequence INTEGER PRIMARY KEY AUTOINCREMENT,
             key TEXT NOT NULL,
             origin INTEGER NOT NULL
-        ) STRICT;
-        CREATE TABLE "{watchers}" (id INTEGER PRIMARY KEY, expires INTEGER NOT NULL) STRICT;
-        "#
-    ))
+        ) STRICT"#
+            ),
+            format!(r#"CREATE TABLE "{watchers}" (id INTEGER PRIMARY KEY, expires INTEGER NOT NULL) STRICT"#),
+        ]
+    }
 }

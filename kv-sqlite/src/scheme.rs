@@ -12,7 +12,7 @@ use crate::store::SqliteStore;
 pub const SCHEME: Scheme = Scheme::new(
     "sqlite",
     "sqlite:PATH or sqlite::memory: with ?table=kv&sync=every-commit|loses-on-power-cut&busy_timeout=10s\
-     &operation_timeout=10s&sweep_interval=1s&readers=8&max_value=16MiB",
+     &operation_timeout=10s&sweep_interval=1s&readers=8&max_value=16MiB&min_free=1MiB",
     |url| {
         Box::pin(async move {
             let store = SqliteStore::from_url(&url).await?;
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_url_sets_every_field() {
         let url: StoreUrl = "sqlite:x.db?table=t&sync=loses-on-power-cut&busy_timeout=1s&operation_timeout=2s\
-                             &sweep_interval=3s&readers=4&max_value=9MiB"
+                             &sweep_interval=3s&readers=4&max_value=9MiB&min_free=2MiB"
             .parse()
             .unwrap();
         let expected = SqliteConfig {
@@ -83,6 +83,7 @@ mod tests {
             sweep_interval: Duration::from_secs(3),
             readers: 4,
             max_value: ByteSize::mib(9),
+            min_free: ByteSize::mib(2),
         };
         assert_eq!(url.options::<SqliteConfig>().unwrap(), expected);
     }

@@ -52,6 +52,11 @@ impl Table {
     pub(crate) fn index(&self) -> String {
         format!("{} deadline", self.0)
     }
+
+    /// The names of all tables of the store.
+    pub(crate) fn tables(&self) -> [String; 4] {
+        [self.0.clone(), self.beside(), self.changes(), self.watchers()]
+    }
 }
 
 /// The columns that a list reads beside the key.
@@ -72,8 +77,8 @@ pub(crate) struct ListShape {
     pub(crate) columns: Columns,
 }
 
-/// The length of a value. SQLite knows it without reading the value.
-const LENGTH: &str = "ifnull(length(row.value), length(beside.value))";
+/// The length of a value, 0 if it is missing. SQLite knows it without reading the value.
+const LENGTH: &str = "ifnull(length(row.value), ifnull(length(beside.value), 0))";
 
 /// The statements of one table.
 #[derive(Debug)]
@@ -84,6 +89,8 @@ pub(crate) struct Statements {
     pub(crate) deadline: String,
     pub(crate) insert_beside: String,
     pub(crate) replace_beside: String,
+    pub(crate) delete_beside: String,
+    pub(crate) delete_beside_of: String,
     pub(crate) update_keeping_beside: String,
     pub(crate) upsert: String,
     pub(crate) move_deadline: String,
@@ -120,6 +127,8 @@ impl Statements {
             replace_beside: format!(
                 r#"UPDATE "{beside}" SET value = ?2 WHERE id = (SELECT beside FROM "{t}" WHERE key = ?1)"#
             ),
+            delete_beside: format!(r#"DELETE FROM "{beside}" WHERE id = ?1"#),
+            delete_beside_of: format!(r#"DELETE FROM "{beside}" WHERE id = (SELECT beside FROM "{t}" WHERE key = ?1)"#),
             update_keeping_beside: format!(
                 r#"UPDATE "{t}" SET deadline = ?2, deadline_check = ?3, version = ?4, checksum = ?5 WHERE key = ?1"#
             ),
@@ -130,8 +139,8 @@ impl Statements {
                    deadline = ?2, deadline_check = ?3, version = ?4, checksum = ?5, value = ?6, beside = ?7"#
             ),
             move_deadline: format!(r#"UPDATE "{t}" SET deadline = ?2, deadline_check = ?3 WHERE key = ?1"#),
-            delete: format!(r#"DELETE FROM "{t}" WHERE key = ?1 RETURNING deadline"#),
-            delete_due: format!(r#"DELETE FROM "{t}" WHERE key = ?1 AND deadline = ?2"#),
+            delete: format!(r#"DELETE FROM "{t}" WHERE key = ?1 RETURNING deadline, beside"#),
+            delete_due: format!(r#"DELETE FROM "{t}" WHERE key = ?1 AND deadline = ?2 RETURNING beside"#),
             is_due: format!(r#"SELECT 1 FROM "{t}" WHERE deadline IS NOT NULL AND deadline <= ?1 LIMIT 1"#),
             due: format!(
                 r#"SELECT row.key, row.deadline, row.deadline_check, {LENGTH}
@@ -158,7 +167,7 @@ impl Statements {
 
     /// The statement of a list. `?1` and `?2` are the bounds of the range, as [`bound_text`] gives them; `?3` is the
     /// limit in rows.
-    pub(crate) fn list(&self, shape: ListShape, start: &Bound<String>, end: &Bound<String>) -> String {
+    pub(crate) fn list<T>(&self, shape: ListShape, start: &Bound<T>, end: &Bound<T>) -> String {
         let ListShape { reverse, columns } = shape;
         let columns = match columns {
             Columns::Entry => Stored::COLUMNS,
@@ -183,8 +192,8 @@ impl Statements {
     }
 }
 
-/// A bound of a range as a parameter; `None` for an unbounded end, which the statement does not mention.
-pub(crate) fn bound_text(bound: &Bound<String>) -> Option<&str> {
+/// The text of a bound as a parameter; `None` for an unbounded end, which the statement does not mention.
+pub(crate) fn bound_text<T>(bound: &Bound<T>) -> Option<&T> {
     match bound {
         Bound::Included(text) | Bound::Excluded(text) => Some(text),
         Bound::Unbounded => None,

@@ -4,10 +4,10 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use kv_core::{Clock, Deadline, Key, Result};
+use kv_core::{Clock, Deadline, ErrorKind, Result};
 use rusqlite::{OptionalExtension, params};
 
-use crate::codec::deadline_check;
+use crate::codec::{RawText, deadline_check};
 use crate::error::{self, Abort};
 use crate::free_pages;
 use crate::pool::Readers;
@@ -24,7 +24,7 @@ pub(crate) const MAX_ROWS: usize = 1_000;
 pub(crate) const MAX_BYTES: i64 = 16 << 20;
 
 /// A position in the index of deadlines. The next batch continues after it.
-type Position = (i64, String);
+type Position = (i64, RawText);
 
 impl State {
     pub(crate) async fn sweep(&self) -> Result<u64> {
@@ -37,6 +37,7 @@ impl State {
 #[derive(Debug)]
 struct SweepBatch {
     after: Position,
+    max_rows: usize,
 }
 
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl Write for SweepBatch {
         let (mut removed, mut bytes, mut next) = (0, 0, None);
         for (index, (key, deadline, check, length)) in due.into_iter().enumerate() {
             bytes += length;
-            let checked = Key::parse_stored(&key).ok().filter(|key| {
+            let checked = key.to_key().filter(|key| {
                 let stored = Deadline::from_millis(u64::try_from(deadline).unwrap_or_default());
                 i64::from(deadline_check(key, stored)) == check
             });
@@ -62,7 +63,7 @@ impl Write for SweepBatch {
             {
                 removed += 1;
             }
-            if bytes >= MAX_BYTES || index + 1 == MAX_ROWS {
+            if bytes >= MAX_BYTES || index + 1 == self.max_rows {
                 next = Some((deadline, key));
                 break;
             }
@@ -72,9 +73,9 @@ impl Write for SweepBatch {
 }
 
 impl SweepBatch {
-    fn due(&self, rows: &Rows<'_>) -> Result<Vec<(String, i64, i64, i64)>, Abort> {
+    fn due(&self, rows: &Rows<'_>) -> Result<Vec<(RawText, i64, i64, i64)>, Abort> {
         let (deadline, key) = &self.after;
-        let limit = i64::try_from(MAX_ROWS).unwrap_or(1);
+        let limit = i64::try_from(self.max_rows).unwrap_or(1);
         let mut statement = rows.connection.prepare_cached(&rows.sql.due)?;
         let due = statement.query_map(params![now_column(rows.now), deadline, key, limit], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
@@ -90,9 +91,18 @@ fn now_column(now: SystemTime) -> i64 {
 
 /// Removes all entries that are due and returns their number.
 async fn sweep(queue: &Queue) -> Result<u64> {
-    let (mut removed, mut next) = (0, Some((-1, String::new())));
+    let (mut removed, mut next) = (0, Some((-1, RawText::default())));
+    let mut max_rows = MAX_ROWS;
     while let Some(after) = next {
-        let swept = queue.call(SweepBatch { after }).await?;
+        let swept = match queue.call(SweepBatch { after: after.clone(), max_rows }).await {
+            // A smaller batch needs less room in the log.
+            Err(error) if error.kind() == ErrorKind::Capacity && max_rows > 1 => {
+                max_rows = max_rows.div_ceil(8);
+                next = Some(after);
+                continue;
+            }
+            swept => swept?,
+        };
         removed += swept.removed;
         next = swept.next;
     }

@@ -79,6 +79,10 @@ impl Write for Commit {
         });
         sizes.sum()
     }
+
+    fn grows(&self) -> bool {
+        self.transaction.mutations.iter().any(|mutation| matches!(mutation, Mutation::Set { .. }))
+    }
 }
 
 #[cfg(test)]

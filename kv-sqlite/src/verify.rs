@@ -6,8 +6,9 @@ use std::sync::Arc;
 use kv_core::{Error, ErrorKind, Key, Result, TakeEntry};
 use rusqlite::{Connection, params};
 
-use crate::codec::Stored;
+use crate::codec::{RawText, Stored};
 use crate::error;
+use crate::foreign;
 use crate::state::State;
 use crate::statement::{Columns, ListShape, Statements, bound_text};
 
@@ -26,7 +27,8 @@ pub struct Verification {
     pub entries: u64,
     /// The keys of damaged entries. Reading such an entry is `Corrupt`; deleting or overwriting it removes the damage.
     pub damaged: Vec<Key>,
-    /// The problems of the file's structure, in SQLite's words. Entries may be unreachable.
+    /// The problems of the file's structure, in SQLite's words; entries may be unreachable. Also the kinds of objects on
+    /// the table, such as triggers, that this crate did not create.
     pub problems: Vec<String>,
 }
 
@@ -86,6 +88,9 @@ fn check_structure(connection: &Connection, sql: &Statements, found: &mut Verifi
             found.problems.push(line);
         }
     }
+    for object in foreign::find(connection, &sql.table).map_err(error::read)? {
+        found.problems.push(object.to_string());
+    }
     let orphans: i64 = connection.query_row(&sql.orphans, [], |row| row.get(0)).map_err(error::read)?;
     if orphans != 0 {
         found.problems.push(format!("the table of large values has {orphans} more values than entries refer to"));
@@ -95,25 +100,25 @@ fn check_structure(connection: &Connection, sql: &Statements, found: &mut Verifi
 
 fn check_rows(connection: &Connection, sql: &Statements, mut take: TakeEntry, found: &mut Verification) -> Result<()> {
     let shape = ListShape { reverse: false, columns: Columns::Entry };
-    let (mut after, end): (Bound<String>, _) = (Bound::Unbounded, Bound::Unbounded);
+    let (mut after, end) = (Bound::<RawText>::Unbounded, Bound::Unbounded);
     loop {
         let mut statement = connection.prepare_cached(&sql.list(shape, &after, &end)).map_err(error::read)?;
         let mut rows = statement.query(params![bound_text(&after), bound_text(&end), PAGE]).map_err(error::read)?;
         let mut count = 0;
         while let Some(row) = rows.next().map_err(error::read)? {
             count += 1;
-            let text: String = row.get(0).map_err(error::read)?;
-            match Key::parse_stored(&text) {
-                Ok(key) => match Stored::read(&key, row, 1) {
+            let text: RawText = row.get(0).map_err(error::read)?;
+            match text.to_key() {
+                Some(key) => match Stored::read(&key, row, 1) {
                     Ok(stored) => {
                         found.entries += 1;
                         take(key, stored.into_entry())?;
                     }
                     Err(_) => found.damaged.push(key),
                 },
-                Err(_) => found.problems.push("the key of a row is not canonical".into()),
+                None => found.problems.push("the key of a row is not canonical".into()),
             }
-            if bound_text(&after).is_some_and(|after| after >= text.as_str()) {
+            if bound_text(&after).is_some_and(|after| *after >= text) {
                 return Err(Error::corrupt("the rows are out of order"));
             }
             after = Bound::Excluded(text);

@@ -71,6 +71,10 @@ impl Write for Set {
     fn bytes(&self) -> usize {
         self.value.len()
     }
+
+    fn grows(&self) -> bool {
+        true
+    }
 }
 
 #[derive(Debug)]
@@ -117,6 +121,10 @@ impl Write for Touch {
         rows.move_deadline(key, rows.resolve(key, (*expiry).into())?)?;
         Ok(true)
     }
+
+    fn grows(&self) -> bool {
+        true
+    }
 }
 
 #[derive(Debug)]
@@ -142,5 +150,9 @@ impl Write for Increment {
 
     fn version(&self) -> Option<Version> {
         Some(self.version)
+    }
+
+    fn grows(&self) -> bool {
+        true
     }
 }

@@ -63,6 +63,7 @@ fn a_damaged_value_is_corrupt_and_the_others_work() {
             match store.list(&query).await {
                 Ok(page) => {
                     sound.extend(page.items.into_iter().map(|item| item.key));
+                    damaged.extend(page.damaged.iter().map(|error| error.key().unwrap().clone()));
                     let Some(next) = page.next else { break };
                     query = query.resume(next);
                 }
@@ -108,6 +109,106 @@ fn a_damaged_deadline_is_corrupt_and_not_swept() {
         store.sweep().await.unwrap();
         assert_eq!(store.get(&key("damaged")).await.unwrap_err().kind(), ErrorKind::Corrupt);
         assert_eq!(store.verify().await.unwrap().damaged, vec![key("damaged")]);
+    });
+}
+
+/// E-4 and L-4: rows that cannot be read end no list, and rows that are not ours are ignored.
+#[test]
+fn a_list_goes_on_after_damaged_and_foreign_rows_and_keeps_its_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.sqlite");
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        for number in 0..10 {
+            set(&store, &key(number), vec![7; 1_000]).await;
+            set(&store, &key(format!("a{number}")), "small").await;
+        }
+        let damage = r"
+            UPDATE kv SET checksum = checksum + 1 WHERE key IN ('0', '4', '5', 'a9');
+            UPDATE kv SET deadline_check = deadline_check + 1 WHERE key IN ('7', 'a0');
+            INSERT INTO kv (key, deadline_check, version, checksum, value)
+            SELECT column1, 0, X'00', 0, X'00' FROM (VALUES ('not canonical'), ('$zz'), (CAST(X'ff' AS TEXT)));
+            WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 10500)
+            INSERT INTO kv (key, deadline_check, version, checksum, value)
+            SELECT '4 ' || x, 0, X'00', 0, X'00' FROM n";
+        Connection::open(&path).unwrap().execute_batch(damage).unwrap();
+        let numbered = |prefix: &str| (0..10).map(|number| key(format!("{prefix}{number}"))).collect::<Vec<_>>();
+        let all = [numbered(""), numbered("a")].concat();
+        let (of_values, of_deadlines) = (["0", "4", "5", "7", "a0", "a9"], ["7", "a0"]);
+        for (reverse, keys_only, limit, max_page_bytes) in [
+            (false, false, None, usize::MAX),
+            (false, false, Some(4), usize::MAX),
+            (false, false, Some(1), usize::MAX),
+            (true, false, Some(3), usize::MAX),
+            (false, false, None, 2_500),
+            (true, false, None, 1),
+            (true, true, Some(4), usize::MAX),
+            (false, true, None, usize::MAX),
+        ] {
+            let mut query = ListQuery::default();
+            (query.reverse, query.keys_only, query.limit, query.max_page_bytes) =
+                (reverse, keys_only, limit, max_page_bytes);
+            let what = format!("{query:?}");
+            let (mut found, mut damaged) = (Vec::new(), Vec::new());
+            loop {
+                let page = store.list(&query).await.unwrap();
+                assert!(page.items.len() + page.damaged.len() <= limit.unwrap_or(usize::MAX), "{what}");
+                let bytes = page.items.iter().filter_map(|item| item.entry.as_ref()).map(|entry| entry.value.len());
+                assert!(bytes.sum::<usize>() <= max_page_bytes.saturating_add(1_000), "{what}");
+                for error in &page.damaged {
+                    assert_eq!(error.kind(), ErrorKind::Corrupt);
+                    damaged.push(error.key().unwrap().clone());
+                }
+                let next = page.next.clone();
+                found.extend(page.into_results(reverse).map(|item| match item {
+                    Ok(item) => item.key,
+                    Err(error) => error.key().unwrap().clone(),
+                }));
+                let Some(next) = next else { break };
+                query = query.resume(next);
+            }
+            let mut expected = all.clone();
+            let mut expected_damaged: Vec<_> =
+                if keys_only { of_deadlines.map(key).into() } else { of_values.map(key).into() };
+            if reverse {
+                expected.reverse();
+                expected_damaged.reverse();
+            }
+            assert_eq!((found, damaged), (expected, expected_damaged), "{what}");
+        }
+    });
+}
+
+/// E-4: a row that cannot be read ends no check, no export, no sweep and no clear.
+#[test]
+fn a_row_that_cannot_be_read_ends_no_check_sweep_or_clear() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.sqlite");
+    let clock = ManualClock::new();
+    block_on(async {
+        let builder = SqliteStore::builder().path(&path).clock(std::sync::Arc::new(clock.clone()));
+        let store = builder.sweep_interval(Duration::from_secs(100_000)).open().await.unwrap();
+        for number in 0..10 {
+            set(&store, &key(number), vec![7; 1_000]).await;
+        }
+        let minute = SetOptions::default().with_expiry(Expiry::After(Duration::from_secs(60)));
+        assert!(store.set(&key("due"), "v".into(), &minute).await.unwrap().is_stored());
+        let damage = r#"
+            DELETE FROM "kv beside" WHERE id = (SELECT beside FROM kv WHERE key = '3');
+            UPDATE kv SET value = NULL, beside = NULL WHERE key = '4';
+            UPDATE kv SET version = X'' WHERE key = '5';
+            INSERT INTO kv (key, deadline, deadline_check, version, checksum, value)
+            VALUES (CAST(X'35ff' AS TEXT), 5, 0, X'00', 0, NULL), ('5 x', 6, 0, X'00', 0, NULL)"#;
+        Connection::open(&path).unwrap().execute_batch(damage).unwrap();
+        let page = store.list(&ListQuery::default()).await.unwrap();
+        assert_eq!((page.items.len(), page.damaged.len(), page.next), (8, 3, None));
+        let verification = store.verify().await.unwrap();
+        assert_eq!((verification.entries, verification.damaged), (8, vec![key(3), key(4), key(5)]));
+        assert_eq!(verification.problems.iter().filter(|problem| problem.contains("canonical")).count(), 2);
+        clock.advance(Duration::from_secs(61));
+        assert_eq!(store.sweep().await.unwrap(), 1);
+        assert_eq!(store.clear(&kv_core::KeyPrefix::ALL).await.unwrap(), 10);
+        assert_eq!(store.list(&ListQuery::default()).await.unwrap().items, Vec::new());
     });
 }
 

@@ -4,10 +4,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use kv_core::{Clock, ErrorKind, Key, KvStore, SetItem, SetOptions, SystemClock};
+use kv_core::{
+    Clock, DeleteOptions, ErrorKind, Expiry, Key, KeyPrefix, KvStore, ManualClock, SetItem, SetOptions, SystemClock,
+};
 use kv_sqlite::SqliteStore;
+use kv_sqlite::rusqlite::Connection;
 
 mod support;
 use support::block_on;
@@ -173,4 +177,153 @@ fn fill(disk: &Disk) {
         assert_stored(&store, &acknowledged).await;
         store.close().await.unwrap();
     });
+}
+
+const TTL: Duration = Duration::from_secs(4);
+
+/// Stores values of 100 kB with a time to live until the store is full, and returns their number.
+async fn fill_to_capacity(store: &SqliteStore) -> u32 {
+    let options = SetOptions::default().with_expiry(Expiry::After(TTL));
+    for number in 0..400 {
+        if let Err(error) = store.set(&key(number), vec![7; 100_000].into(), &options).await {
+            assert_eq!(error.kind(), ErrorKind::Capacity, "{error:?}");
+            return number;
+        }
+    }
+    panic!("400 values of 100 kB fit");
+}
+
+async fn delete(store: &SqliteStore, number: u32) {
+    let outcome = store.delete(&key(number), &DeleteOptions::default()).await;
+    assert!(outcome.unwrap_or_else(|error| panic!("{number}: {error:?}")).is_deleted(), "{number}");
+}
+
+/// Fills the disk with the store itself: everything that frees space continues to work.
+fn fill_with_the_store(disk: &Disk, min_free: u64) {
+    let path = disk.mounted.join("store.sqlite");
+    let clock = ManualClock::new();
+    let open = || {
+        let hour = Duration::from_secs(3_600);
+        let builder = SqliteStore::builder().path(&path).clock(Arc::new(clock.clone())).sweep_interval(hour);
+        builder.min_free_bytes(min_free).open()
+    };
+    block_on(async {
+        let store = open().await.unwrap();
+        let stored = fill_to_capacity(&store).await;
+        assert!(stored > 30, "only {stored} values of 100 kB fit");
+        // A deleted entry makes room for another one.
+        delete(&store, 0).await;
+        set(&store, &key("instead"), vec![7; 90_000]).await;
+        clock.advance(TTL);
+        assert_eq!(store.sweep().await.unwrap(), u64::from(stored) - 1);
+
+        let again = fill_to_capacity(&store).await;
+        assert!(again + 5 > stored, "{again} values fit after {stored}");
+        let _ = store.close().await;
+        drop(store);
+        let store = open().await.unwrap();
+        for number in 0..again / 2 {
+            delete(&store, number).await;
+        }
+        assert_eq!(store.clear(&KeyPrefix::ALL).await.unwrap(), u64::from(again - again / 2) + 1);
+        assert!(fill_to_capacity(&store).await + 5 > stored);
+        store.close().await.unwrap();
+        let store = open().await.unwrap();
+        clock.advance(TTL);
+        store.sweep().await.unwrap();
+        set(&store, &key("k"), vec![7; 100_000]).await;
+        assert!(store.verify().await.unwrap().is_sound());
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_store_that_filled_its_tmpfs_deletes_sweeps_and_clears() {
+    // The default, and no reserve at all.
+    for min_free in [1 << 20, 0] {
+        if let Some(disk) = Disk::tmpfs(12) {
+            fill_with_the_store(&disk, min_free);
+        }
+    }
+}
+
+#[test]
+fn a_store_that_filled_its_disk_deletes_sweeps_and_clears() {
+    if let Some(disk) = Disk::ext4(14) {
+        fill_with_the_store(&disk, 1 << 20);
+    }
+}
+
+#[test]
+fn a_disk_without_a_free_byte_still_allows_deletes() {
+    let Some(disk) = Disk::tmpfs(12) else { return };
+    let path = disk.mounted.join("store.sqlite");
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        for number in 0..60 {
+            set(&store, &key(number), vec![7; 100_000]).await;
+        }
+        // Another program takes the reserve too.
+        assert!(std::fs::write(disk.mounted.join("filler"), vec![0; 12 << 20]).is_err());
+        let error = store.set(&key("new"), vec![7; 100_000].into(), &SetOptions::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Capacity);
+        for number in 0..50 {
+            delete(&store, number).await;
+        }
+        assert_eq!(store.clear(&KeyPrefix::ALL).await.unwrap(), 10);
+        store.close().await.unwrap();
+    });
+}
+
+/// The log has commits that do not fit into the file any more, as a version without a reserve left it. Much less room
+/// than these need is enough to remove entries.
+#[test]
+fn a_store_that_was_filled_without_a_reserve_can_be_cleared_after_a_little_space_is_freed() {
+    let Some(disk) = Disk::tmpfs(12) else { return };
+    let path = disk.mounted.join("store.sqlite");
+    let filler = disk.mounted.join("filler");
+    std::fs::write(&filler, vec![0; 256 << 10]).unwrap();
+    block_on(async { SqliteStore::open(&path).await.unwrap().close().await.unwrap() });
+    let raw = Connection::open(&path).unwrap();
+    let insert = |number: u32| {
+        raw.execute_batch(&format!(
+            r#"BEGIN;
+            INSERT INTO "kv beside" (value) VALUES (zeroblob(100000));
+            INSERT INTO kv (key, deadline_check, version, checksum, beside)
+            VALUES ('{number}', 0, X'00', 0, last_insert_rowid());
+            COMMIT"#
+        ))
+    };
+    let stored = (0..400).take_while(|number| insert(*number).is_ok()).count() as u64;
+    let _ = raw.execute_batch("ROLLBACK");
+    drop(raw);
+    std::fs::remove_file(&filler).unwrap();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let error = store.set(&key("new"), vec![7; 100_000].into(), &SetOptions::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Capacity);
+        delete(&store, 0).await;
+        assert_eq!(store.clear(&KeyPrefix::ALL).await.unwrap(), stored - 1);
+        set(&store, &key("new"), vec![7; 100_000]).await;
+        assert!(store.verify().await.unwrap().is_sound());
+        store.close().await.unwrap();
+    });
+}
+
+/// A file that is mounted read-only, in a directory that can be written.
+#[test]
+fn a_read_only_database_file_is_denied() {
+    let Some(disk) = Disk::tmpfs(4) else { return };
+    let path = disk.mounted.join("store.sqlite");
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        set(&store, &key("k"), "v").await;
+        store.close().await.unwrap();
+    });
+    let mount = |arguments: &[&str]| Command::new("mount").args(arguments).arg(&path).status().unwrap().success();
+    assert!(mount(&["--bind", path.to_str().unwrap()]) && mount(&["-o", "remount,bind,ro"]));
+    let error = block_on(SqliteStore::open(&path)).unwrap_err();
+    assert!(Command::new("umount").arg("-l").arg(&path).status().unwrap().success());
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    assert!(error.to_string().contains("read-only"), "{error}");
 }

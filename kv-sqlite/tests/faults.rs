@@ -35,6 +35,16 @@ fn main() {
             missing_file_descriptors_are_an_error_and_lose_nothing,
         ),
         test("a_removed_file_takes_no_more_writes", a_removed_file_takes_no_more_writes),
+        test("a_file_that_is_replaced_or_truncated_while_open_is_an_error", || {
+            files_changed_while_open_are_an_error("");
+        }),
+        test("a_log_that_is_removed_replaced_or_truncated_while_open_is_an_error", || {
+            files_changed_while_open_are_an_error("-wal");
+        }),
+        test(
+            "a_path_that_can_never_be_a_database_file_is_invalid",
+            a_path_that_can_never_be_a_database_file_is_invalid,
+        ),
         test("a_transaction_of_the_caller_is_not_touched", a_transaction_of_the_caller_is_not_touched),
     ];
     support::main(|name| block_on(run_child(name)), tests);
@@ -245,6 +255,73 @@ fn a_removed_file_takes_no_more_writes() {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains("removed"), "{error}");
     });
+}
+
+/// Changes the file with this suffix by a command, while a store has it open.
+fn files_changed_while_open_are_an_error(suffix: &str) {
+    for command in
+        ["rm FILE", "truncate -s 0 FILE", "truncate -s 5000 FILE", "cp FILE copy; mv copy FILE", "rm FILE; touch FILE"]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let file = format!("store.sqlite{suffix}");
+        block_on(async {
+            let store = SqliteStore::open(folder.path().join("store.sqlite")).await.unwrap();
+            for number in 0..10 {
+                set(&store, &key(number), vec![7; 5_000]).await;
+            }
+            let command = command.replace("FILE", &file);
+            let status = Command::new("sh").arg("-c").arg(&command).current_dir(folder.path()).status().unwrap();
+            assert!(status.success());
+            for _ in 0..2 {
+                let error = store.set(&key("k"), "lost".into(), &SetOptions::default()).await.expect_err(&command);
+                assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unavailable), "{command}: {error:?}");
+                assert!(error.to_string().contains("removed"), "{command}: {error}");
+            }
+        });
+    }
+}
+
+fn a_path_that_can_never_be_a_database_file_is_invalid() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, path(name)).unwrap();
+    link("loop", "loop");
+    link("missing", "dangling");
+    link("/dev/null", "device");
+    std::fs::create_dir(path("folder")).unwrap();
+    std::fs::write(path("blocked"), "").unwrap();
+    std::fs::create_dir(path("blocked-wal")).unwrap();
+    assert!(Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
+    assert!(Command::new("mkfifo").arg(path("pipe-shm")).status().unwrap().success());
+    let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+    let cases = [
+        ("folder", "directory"),
+        ("new/", "directory"),
+        ("folder/new/", "directory"),
+        ("nul\0byte", "NUL"),
+        ("loop", "link"),
+        ("loop/store.sqlite", "link"),
+        ("dangling", "link"),
+        ("dangling/store.sqlite", "link"),
+        ("device", "device"),
+        ("fifo", "pipe"),
+        ("socket", "socket"),
+        ("blocked", "directory"),
+        ("pipe", "pipe"),
+    ];
+    for (name, text) in cases {
+        let error = open_error(&path(name));
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{name:?}: {error:?}");
+        assert!(error.to_string().contains(text), "{name:?}: {error}");
+    }
+    for (url, text) in
+        [("sqlite:a%00b", "NUL"), ("sqlite:/dev/null", "device"), ("sqlite:/tmp/missing-folder/", "directory")]
+    {
+        let error = block_on(SqliteStore::from_url(&url.parse().unwrap())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{url}: {error:?}");
+        assert!(error.to_string().contains(text), "{url}: {error}");
+    }
+    assert!(!path("missing").exists());
 }
 
 fn a_transaction_of_the_caller_is_not_touched() {

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kv_core::{Clock, Expiry, Key, KeyPrefix, KvStore, ManualClock, SetItem, SetOptions, SystemClock};
+use kv_core::{
+    Clock, DeleteOptions, ErrorKind, Expiry, Key, KeyPrefix, KvStore, ManualClock, SetItem, SetOptions, SystemClock,
+    Transaction,
+};
 use kv_sqlite::{SqliteStore, SyncMode, rusqlite};
 
 const ENTRIES: usize = 5_000;
@@ -114,8 +117,27 @@ async fn a_cleared_store_returns_its_space() {
     assert!(rest < 2 << 20, "an empty store has {rest} bytes");
 }
 
-/// A large value is replaced in place. The triggers of the layout must not delete it, also in a file of the first
-/// version.
+#[tokio::test]
+async fn a_write_that_would_use_the_reserve_is_capacity_and_a_delete_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.sqlite");
+    let (k, new) = (Key::new(["k"]).unwrap(), Key::new(["new"]).unwrap());
+    let store = SqliteStore::open(&path).await.unwrap();
+    assert!(store.set(&k, "1".into(), &SetOptions::default()).await.unwrap().is_stored());
+    store.close().await.unwrap();
+    let store = SqliteStore::builder().path(&path).min_free_bytes(u64::MAX).open().await.unwrap();
+    let refused = |error: kv_core::Error| assert_eq!(error.kind(), ErrorKind::Capacity, "{error:?}");
+    let large = vec![7; 1 << 20];
+    refused(store.set(&new, large.clone().into(), &SetOptions::default()).await.unwrap_err());
+    let batch = Transaction::new().delete(k.clone()).set(new.clone(), large, Expiry::Never);
+    refused(store.commit(&batch).await.unwrap_err());
+    assert_eq!(store.get(&k).await.unwrap().unwrap().value, "1");
+    assert!(store.delete(&k, &DeleteOptions::default()).await.unwrap().is_deleted());
+    assert_eq!(store.sweep().await.unwrap(), 0);
+    assert_eq!(store.clear(&KeyPrefix::ALL).await.unwrap(), 0);
+}
+
+/// A large value is replaced in place, and removed with its row, also in a file of the first version.
 #[tokio::test]
 async fn overwritten_large_values_leave_no_orphans() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use kv_core::adapter::Effect;
 use kv_core::{Error, Key, Result, Version};
-use rusqlite::{Connection, ffi};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::change_log;
 use crate::config::SyncMode;
-use crate::error::{classify, copy, is_busy, read};
+use crate::error::{Abort, classify, copy, is_busy, is_full, read};
+use crate::foreign;
+use crate::room::{Room, Taken, empty_log};
 use crate::write_lock::WriteGuard;
 use crate::writer::gather::Batch;
 use crate::writer::job::PendingWrite;
@@ -18,7 +19,7 @@ use crate::writer::rows::Rows;
 use crate::writer::worker::{LOCK_WAIT, Writer};
 
 /// The interval between attempts to take SQLite's lock while another process holds it.
-const RETRY_INTERVAL: Duration = Duration::from_millis(1);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 type Writes = Vec<Box<dyn PendingWrite>>;
 
@@ -41,6 +42,9 @@ impl Stage {
     }
 }
 
+/// The failure of a batch. `Abort::Call` refuses all of its writes.
+type Failure = (Abort, Stage);
+
 impl Writer {
     /// Writes a batch when this handle has the locks.
     ///
@@ -51,13 +55,21 @@ impl Writer {
             return;
         }
         let Some(_guard) = self.take_write_lock(&mut batch.writes) else { return };
-        if let Err(error) = self.begin(&mut batch.writes) {
-            batch.writes.retain(|write| write.claim());
-            return fail(std::mem::take(&mut batch.writes), &error, Stage::Before);
-        }
+        // The files are checked first, because measuring the room may empty the log.
+        let begun = self.check_files().map(|()| self.room(&batch.writes)).and_then(|room| {
+            self.begin(&mut batch.writes)?;
+            Ok(room)
+        });
+        let room = match begun {
+            Ok(room) => room,
+            Err(error) => {
+                batch.writes.retain(|write| write.claim());
+                return fail(std::mem::take(&mut batch.writes), &error, Stage::Before);
+            }
+        };
         batch.fill(&mut self.jobs);
         batch.writes.retain(|write| write.claim());
-        self.write_claimed(std::mem::take(&mut batch.writes));
+        self.write_claimed(std::mem::take(&mut batch.writes), &room);
     }
 
     /// Takes the process-wide write lock, waiting as long as a caller waits. A store in memory needs no lock.
@@ -74,17 +86,31 @@ impl Writer {
         }
     }
 
+    /// Checks that the files of the database are in place and whole.
+    fn check_files(&self) -> Result<(), Abort> {
+        match &self.files {
+            Some(files) => Ok(files.check(&self.connection())?),
+            None => Ok(()),
+        }
+    }
+
+    /// The room on the disk for these writes.
+    fn room(&self, writes: &Writes) -> Room {
+        let growing: Vec<_> = writes.iter().filter(|write| write.grows()).map(|write| write.bytes()).collect();
+        match &self.files {
+            // A batch without such a write may still be joined by one.
+            Some(files) => Room::measure(files, &self.connection(), self.min_free, &growing),
+            None => Room::UNLIMITED,
+        }
+    }
+
     /// Begins a transaction.
     ///
     /// It polls SQLite's lock itself. SQLite's busy handler polls at intervals of up to 100 ms, and would seldom meet
     /// the short time between two commits of a busy process.
-    fn begin(&self, writes: &mut Writes) -> rusqlite::Result<()> {
+    fn begin(&self, writes: &mut Writes) -> Result<(), Abort> {
         let connection = self.connection();
-        let Some(database) = &self.database else { return run(&connection, "BEGIN IMMEDIATE") };
-        if !database.is_in_place() {
-            let moved = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
-            return Err(rusqlite::Error::SqliteFailure(moved, None));
-        }
+        let Some(database) = &self.database else { return Ok(run(&connection, "BEGIN IMMEDIATE")?) };
         let until = Instant::now() + database.busy_timeout;
         connection.busy_timeout(Duration::ZERO)?;
         let begun = loop {
@@ -100,36 +126,80 @@ impl Writer {
             }
         };
         connection.busy_timeout(database.busy_timeout)?;
-        begun
+        begun?;
+        let checked = self.check_schema(&connection);
+        if checked.is_err() {
+            roll_back(&connection);
+        }
+        checked
+    }
+
+    /// Checks the schema for foreign objects if it has changed. A foreign trigger is tolerated here, because it does
+    /// not run.
+    fn check_schema(&self, connection: &Connection) -> Result<(), Abort> {
+        let version = foreign::schema_version(connection)?;
+        if self.checked_schema.get() == Some(version) {
+            return Ok(());
+        }
+        if let Some(object) = foreign::find(connection, &self.sql.table)?.into_iter().find(|object| object.is_run()) {
+            return Err(object.to_error().into());
+        }
+        self.checked_schema.set(Some(version));
+        Ok(())
     }
 
     /// Applies and commits a batch whose transaction has begun.
     ///
-    /// If it fails before the commit, each write is tried alone, so that one bad write does not fail the others.
-    fn write_claimed(&self, mut writes: Writes) {
-        match self.transact(&mut writes) {
+    /// If it fails before the commit, each write is tried alone, so that one bad write does not fail the others. If the
+    /// disk is full, the writes that free space are tried again with an emptied log.
+    fn write_claimed(&self, mut writes: Writes, room: &Room) {
+        match self.transact(&mut writes, room) {
             Ok(()) => writes.into_iter().for_each(PendingWrite::committed),
-            Err((_, Stage::Before)) if writes.len() > 1 => {
-                for write in writes {
-                    let mut single = vec![write];
-                    match self.begin(&mut single) {
-                        Ok(()) => self.write_claimed(single),
-                        Err(error) => fail(single, &error, Stage::Before),
-                    }
+            Err((_, Stage::Before)) if writes.len() > 1 => self.write_each(writes, room),
+            Err((Abort::Driver(error), stage)) if is_full(&error) => {
+                let (growing, freeing): (Writes, Writes) = writes.into_iter().partition(|write| write.grows());
+                let error = Abort::Driver(error);
+                fail(growing, &error, stage);
+                if freeing.is_empty() {
+                    return;
+                }
+                let is_emptied = self.files.as_ref().is_some_and(|files| empty_log(files, &self.connection()));
+                if !is_emptied {
+                    return fail(freeing, &error, stage);
+                }
+                for write in freeing {
+                    self.write_alone(write, |mut single| match self.transact(&mut single, room) {
+                        Ok(()) => single.into_iter().for_each(PendingWrite::committed),
+                        Err((error, stage)) => fail(single, &error, stage),
+                    });
                 }
             }
             Err((error, stage)) => fail(writes, &error, stage),
         }
     }
 
-    fn transact(&self, writes: &mut Writes) -> Result<(), (rusqlite::Error, Stage)> {
-        let connection = self.connection();
-        let outcome = self.try_transact(&connection, writes);
-        if outcome.is_err() && !connection.is_autocommit() {
-            // If the rollback fails, SQLite has rolled back already.
-            let _ = connection.execute_batch("ROLLBACK");
+    fn write_each(&self, writes: Writes, room: &Room) {
+        for write in writes {
+            self.write_alone(write, |single| self.write_claimed(single, room));
         }
-        if matches!(outcome, Err((_, Stage::Commit))) {
+    }
+
+    /// Begins a transaction for one write, and continues with it.
+    fn write_alone(&self, write: Box<dyn PendingWrite>, next: impl FnOnce(Writes)) {
+        let mut single = vec![write];
+        match self.check_files().and_then(|()| self.begin(&mut single)) {
+            Ok(()) => next(single),
+            Err(error) => fail(single, &error, Stage::Before),
+        }
+    }
+
+    fn transact(&self, writes: &mut Writes, room: &Room) -> Result<(), Failure> {
+        let connection = self.connection();
+        let outcome = self.try_transact(&connection, writes, room);
+        if outcome.is_err() {
+            roll_back(&connection);
+        }
+        if matches!(outcome, Err((Abort::Driver(_), Stage::Commit))) {
             let _ = rewrite_page(&connection);
         }
         drop(connection);
@@ -138,46 +208,43 @@ impl Writer {
         for key in &changed {
             self.watchers.hub.notify(key);
         }
-        Ok(())
+        // The files may have been replaced since the check before the transaction. Then the commit is lost.
+        match &self.files {
+            Some(files) => files.check_in_place().map_err(|error| (error.into(), Stage::Commit)),
+            None => Ok(()),
+        }
     }
 
-    fn try_transact(&self, connection: &Connection, writes: &mut Writes) -> Result<Vec<Key>, (rusqlite::Error, Stage)> {
-        let before = |error| (error, Stage::Before);
+    fn try_transact(&self, connection: &Connection, writes: &mut Writes, room: &Room) -> Result<Vec<Key>, Failure> {
+        let before = |error: rusqlite::Error| (error.into(), Stage::Before);
         let rows = Rows::new(connection, &self.sql, &*self.clock, &self.checked);
+        let mut taken = Taken::default();
         for write in writes {
-            write.apply(&rows).map_err(before)?;
+            match if write.grows() { taken.add(write.bytes(), room) } else { Ok(()) } {
+                Ok(()) => write.apply(&rows).map_err(before)?,
+                Err(error) => write.refuse(error),
+            }
         }
         let changed = rows.into_changed();
         let is_watched = self.log_if_watched(connection, &changed).map_err(before)?;
-        run(connection, "COMMIT").map_err(|error| (error, Stage::Commit))?;
-        // Another process may have taken a lease between the check and the commit. Its watcher must get every change
-        // that is acknowledged from now on, so that these changes are logged late.
-        if !is_watched && self.is_watched(connection, &changed).unwrap_or(false) {
-            let _ = run(connection, "BEGIN IMMEDIATE")
-                .and_then(|()| change_log::log(connection, &self.sql, self.watchers.handle, &changed))
-                .and_then(|()| run(connection, "COMMIT"));
+        run(connection, "COMMIT").map_err(|error| (error.into(), Stage::Commit))?;
+        if is_watched {
+            self.unlogged.borrow_mut().clear();
+        } else {
+            self.log_late(connection, &changed);
         }
         Ok(changed)
     }
 
-    fn is_watched(&self, connection: &Connection, changed: &[Key]) -> rusqlite::Result<bool> {
-        if changed.is_empty() || !self.watchers.is_shared {
-            return Ok(false);
-        }
-        change_log::is_watched(connection, &self.sql, self.watchers.handle)
-    }
-
-    fn log_if_watched(&self, connection: &Connection, changed: &[Key]) -> rusqlite::Result<bool> {
-        let is_watched = self.is_watched(connection, changed)?;
-        if is_watched {
-            change_log::log(connection, &self.sql, self.watchers.handle, changed)?;
-        }
-        Ok(is_watched)
-    }
-
-    /// Syncs the log, unless every commit does. A sync covers all earlier commits.
+    /// Syncs the log, unless every commit does. A sync covers all earlier commits, if the files are still in place.
     pub(super) fn flush(&self, flushes: Vec<oneshot::Sender<Result<()>>>) {
         if flushes.is_empty() {
+            return;
+        }
+        if let Err(Abort::Call(error)) = self.check_files() {
+            for reply in flushes {
+                let _ = reply.send(Err(error.clone()));
+            }
             return;
         }
         let synced = match self.sync {
@@ -202,13 +269,26 @@ impl Writer {
 }
 
 /// Sends an error to the callers of the writes.
-fn fail(writes: Writes, error: &rusqlite::Error, stage: Stage) {
+fn fail(writes: Writes, error: &Abort, stage: Stage) {
     for write in writes {
-        write.failed(&mut |version| classify(copy(error), stage.effect(version)));
+        write.failed(&mut |version| match (error, stage) {
+            (Abort::Driver(error), _) => classify(copy(error), stage.effect(version)),
+            (Abort::Call(error), Stage::Before) => error.clone(),
+            (Abort::Call(error), Stage::Commit) => {
+                Error::indeterminate(version, error.to_string()).with_source(error.clone())
+            }
+        });
     }
 }
 
-fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+/// Ends a failed transaction. If the rollback fails, SQLite has rolled back already.
+pub(super) fn roll_back(connection: &Connection) {
+    if !connection.is_autocommit() {
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+}
+
+pub(super) fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(|_| ())
 }
 

@@ -32,6 +32,11 @@ pub(crate) trait Write: Send + 'static {
     fn bytes(&self) -> usize {
         0
     }
+
+    /// True if it may make the database larger. It is refused if that would use the reserve of free space.
+    fn grows(&self) -> bool {
+        false
+    }
 }
 
 /// A job in the queue.
@@ -55,6 +60,9 @@ pub(crate) trait PendingWrite: Send {
     /// Applies the write and keeps its outcome, including a refusal.
     fn apply(&mut self, rows: &Rows<'_>) -> rusqlite::Result<()>;
 
+    /// Makes the error the outcome, instead of applying the write.
+    fn refuse(&mut self, error: Error);
+
     /// Sends the outcome to the caller, after the commit.
     fn committed(self: Box<Self>);
 
@@ -63,6 +71,9 @@ pub(crate) trait PendingWrite: Send {
 
     /// The size of the values that it adds to a batch, in bytes.
     fn bytes(&self) -> usize;
+
+    /// As [`Write::grows`].
+    fn grows(&self) -> bool;
 }
 
 /// A write with the channel to its caller.
@@ -98,6 +109,10 @@ impl<W: Write> PendingWrite for Call<W> {
         Ok(())
     }
 
+    fn refuse(&mut self, error: Error) {
+        self.outcome = Some(Err(error));
+    }
+
     fn committed(self: Box<Self>) {
         let Self { write, outcome, reply, is_claimed: _ } = *self;
         // Without an outcome the write was not applied, so that the commit contains nothing of it.
@@ -115,5 +130,9 @@ impl<W: Write> PendingWrite for Call<W> {
 
     fn bytes(&self) -> usize {
         self.write.bytes()
+    }
+
+    fn grows(&self) -> bool {
+        self.write.grows()
     }
 }

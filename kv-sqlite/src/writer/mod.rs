@@ -1,5 +1,6 @@
 //! The group-commit writer: one thread applies all queued writes in one transaction, so that one sync serves them all.
 
+mod change_logging;
 mod commit;
 mod gather;
 pub(crate) mod job;

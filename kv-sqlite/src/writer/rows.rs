@@ -72,10 +72,14 @@ impl<'c> Rows<'c> {
         let (deadline, check) = (deadline_column(deadline), deadline_check(key, deadline));
         let fits_row = Stored::fits_row(key, value);
         if !fits_row && self.replace_beside(key, value)? {
-            // This statement does not set the column `beside`: a trigger on that column would delete the value.
+            // This statement does not set the column `beside`, because the value keeps its number.
             let mut statement = self.connection.prepare_cached(&self.sql.update_keeping_beside)?;
             statement.execute(params![key.as_str(), deadline, check, version.as_bytes(), checksum])?;
         } else {
+            // With a large value, `replace_beside` has found none to delete.
+            if fits_row {
+                self.connection.prepare_cached(&self.sql.delete_beside_of)?.execute([key.as_str()])?;
+            }
             let (in_row, beside) =
                 if fits_row { (Some(value), None) } else { (None, Some(self.insert_beside(value)?)) };
             let mut statement = self.connection.prepare_cached(&self.sql.upsert)?;
@@ -115,8 +119,9 @@ impl<'c> Rows<'c> {
     /// Removes an entry, and returns true if it was live.
     pub(crate) fn remove(&self, key: &Key) -> Result<bool, Abort> {
         let mut statement = self.connection.prepare_cached(&self.sql.delete)?;
-        let removed: Option<Option<i64>> = statement.query_row([key.as_str()], |row| row.get(0)).optional()?;
-        let Some(deadline) = removed else { return Ok(false) };
+        let removed = statement.query_row([key.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let Some((deadline, beside)): Option<(Option<i64>, Option<i64>)> = removed else { return Ok(false) };
+        self.remove_beside(beside)?;
         self.mark_changed(key);
         let deadline = match deadline {
             Some(millis) => Deadline::from_millis(u64::try_from(millis).unwrap_or_default()),
@@ -127,11 +132,20 @@ impl<'c> Rows<'c> {
 
     /// Removes a key that still has this deadline, which the caller knows to have passed; false if it has not.
     pub(crate) fn remove_due(&self, key: &Key, deadline: i64) -> Result<bool, Abort> {
-        let removed = self.connection.prepare_cached(&self.sql.delete_due)?.execute(params![key.as_str(), deadline])?;
-        if removed > 0 {
-            self.mark_changed(key);
+        let mut statement = self.connection.prepare_cached(&self.sql.delete_due)?;
+        let removed = statement.query_row(params![key.as_str(), deadline], |row| row.get(0)).optional()?;
+        let Some(beside) = removed else { return Ok(false) };
+        self.remove_beside(beside)?;
+        self.mark_changed(key);
+        Ok(true)
+    }
+
+    /// Removes the large value of a removed row.
+    fn remove_beside(&self, beside: Option<i64>) -> Result<(), Abort> {
+        if let Some(id) = beside {
+            self.connection.prepare_cached(&self.sql.delete_beside)?.execute([id])?;
         }
-        Ok(removed > 0)
+        Ok(())
     }
 
     /// Runs a change of several rows atomically: a refusal on the way undoes all of it.

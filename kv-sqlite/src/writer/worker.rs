@@ -1,11 +1,13 @@
 //! The thread that runs the queue.
 
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kv_core::Clock;
+use kv_core::{Clock, Key};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::{mpsc, watch};
 
 use crate::change_log;
@@ -13,7 +15,9 @@ use crate::config::SyncMode;
 use crate::connection::DatabaseFile;
 use crate::liveness::CheckedKeys;
 use crate::message::MessageHub;
+use crate::open_files::OpenFiles;
 use crate::pool::{Readers, SharedConnection};
+use crate::room::log_fits;
 use crate::runtime::StoreRuntime;
 use crate::statement::Statements;
 use crate::watchers::Watchers;
@@ -37,6 +41,14 @@ pub(crate) struct Writer {
     pub(crate) readers: Arc<Readers>,
     /// The file; `None` in memory.
     pub(crate) database: Option<DatabaseFile>,
+    /// The files of the database; `None` in memory.
+    pub(crate) files: Option<OpenFiles>,
+    /// The free space in bytes that is kept for deletes.
+    pub(crate) min_free: u64,
+    /// The version of the schema that was checked for foreign objects.
+    pub(crate) checked_schema: Cell<Option<i64>>,
+    /// Committed changes that are missing in the change log.
+    pub(crate) unlogged: RefCell<Vec<Key>>,
     pub(crate) sync: SyncMode,
     pub(crate) is_closed: Arc<AtomicBool>,
     /// The number of writes in the last batch.
@@ -52,6 +64,7 @@ impl Writer {
             if is_last || self.is_closed.load(Ordering::Acquire) {
                 break;
             }
+            self.log_unlogged_while_idle();
         }
         // Closing rejects new jobs; the queued ones are still run.
         self.jobs.close();
@@ -90,6 +103,10 @@ impl Writer {
             checked: _,
             readers,
             database,
+            files,
+            min_free: _,
+            checked_schema: _,
+            unlogged: _,
             sync: _,
             is_closed: _,
             last_batch: _,
@@ -104,8 +121,12 @@ impl Writer {
             if had_lease {
                 let _ = change_log::end_lease(&connection, &sql, watchers.handle);
             }
-            // Checkpoints as much of the log as readers in other processes allow.
-            let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            if files.is_none_or(|files| log_fits(&files, &connection)) {
+                // Checkpoints as much of the log as readers in other processes allow.
+                let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            } else {
+                let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            }
         }
         drop(connection);
         ended.send_replace(true);

@@ -1,0 +1,172 @@
+//! Files with objects that this crate did not create: they are refused and reported, and never run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use kv_core::{DeleteOptions, ErrorKind, Key, KvStore, SetOptions};
+use kv_sqlite::SqliteStore;
+use kv_sqlite::rusqlite::Connection;
+
+mod support;
+use support::block_on;
+
+const ENDLESS: &str = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
+
+fn key(segment: &str) -> Key {
+    Key::new([segment]).unwrap()
+}
+
+async fn set(store: &SqliteStore, segment: &str, value: impl Into<kv_core::Bytes>) -> kv_core::Result<()> {
+    let set = async { store.set(&key(segment), value.into(), &SetOptions::default()).await.map(|_| ()) };
+    tokio::time::timeout(Duration::from_secs(5), set).await.expect("the write does not end")
+}
+
+/// Opens a store with the entries `a` and `b`, and a large entry `large`.
+async fn open_filled(path: &Path) -> SqliteStore {
+    let store = SqliteStore::open(path).await.unwrap();
+    for name in ["a", "b"] {
+        set(&store, name, "v").await.unwrap();
+    }
+    set(&store, "large", vec![7; 5_000]).await.unwrap();
+    store
+}
+
+fn run(path: &Path, sql: &str) {
+    Connection::open(path).unwrap().execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+#[test]
+fn a_foreign_object_on_the_table_is_refused_and_its_kind_is_named() {
+    let deleting = "BEGIN DELETE FROM kv WHERE key <> 'sekret'; END";
+    let endless = format!("BEGIN {ENDLESS}; END");
+    let cases = [
+        (format!("CREATE TRIGGER sekret AFTER INSERT ON kv {deleting}"), "a trigger"),
+        (format!("CREATE TRIGGER sekret AFTER UPDATE ON kv {endless}"), "a trigger"),
+        (format!("CREATE TRIGGER sekret AFTER INSERT ON \"kv beside\" {deleting}"), "a trigger"),
+        (format!("CREATE TRIGGER sekret AFTER INSERT ON \"kv changes\" {deleting}"), "a trigger"),
+        (format!("CREATE TRIGGER sekret AFTER INSERT ON \"kv watchers\" {deleting}"), "a trigger"),
+        (
+            format!(r#"DROP TRIGGER "kv removed"; CREATE TRIGGER "kv removed" AFTER DELETE ON kv {deleting}"#),
+            "a trigger",
+        ),
+        ("CREATE INDEX sekret ON kv (version)".into(), "an index"),
+        ("CREATE UNIQUE INDEX sekret ON kv (checksum)".into(), "an index"),
+        ("CREATE INDEX sekret ON kv (hex(version))".into(), "an index on an expression"),
+        (
+            r#"DROP INDEX "kv deadline"; CREATE INDEX "kv deadline" ON kv (abs(deadline)) WHERE deadline IS NOT NULL"#
+                .into(),
+            "an index on an expression",
+        ),
+        (format!("DROP TABLE kv; CREATE VIEW kv AS {ENDLESS}"), "a view"),
+        ("CREATE VIEW KV_ AS SELECT 'sekret'; DROP TABLE \"kv beside\"; CREATE VIEW \"KV beside\" AS SELECT 'sekret'".into(), "a view"),
+        ("ALTER TABLE kv ADD COLUMN sekret INTEGER AS (abs(checksum)) VIRTUAL".into(), "a generated column"),
+        ("ALTER TABLE kv ADD COLUMN sekret INTEGER CHECK (sekret IS NULL)".into(), "a CHECK constraint"),
+        (
+            r#"ALTER TABLE kv ADD COLUMN sekret INTEGER REFERENCES "kv beside" (id) ON DELETE CASCADE"#.into(),
+            "a foreign key",
+        ),
+        ("ALTER TABLE kv ADD COLUMN sekret INTEGER".into(), "a changed table"),
+        ("DROP TABLE kv; CREATE VIRTUAL TABLE kv USING fts5 (key, value)".into(), "a virtual table"),
+    ];
+    for (sql, kind) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.sqlite");
+        block_on(async {
+            open_filled(&path).await.close().await.unwrap();
+            run(&path, &sql);
+            let error = SqliteStore::open(&path).await.expect_err(&sql);
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{sql}: {error}");
+            let text = error.to_string();
+            assert!(text.contains(kind) && !text.contains("sekret"), "{sql}: {text}");
+        });
+    }
+}
+
+#[test]
+fn objects_on_other_tables_of_the_file_are_no_obstacle() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.sqlite");
+    block_on(async {
+        open_filled(&path).await.close().await.unwrap();
+        run(
+            &path,
+            "CREATE TABLE theirs (k TEXT REFERENCES kv (key) ON DELETE RESTRICT, n INTEGER CHECK (n > 0));
+             CREATE INDEX theirs_index ON theirs (hex(k));
+             CREATE TRIGGER theirs_trigger AFTER INSERT ON theirs BEGIN DELETE FROM theirs; END;
+             CREATE VIEW theirs_view AS SELECT 1;
+             PRAGMA foreign_keys = OFF;
+             INSERT INTO theirs VALUES ('a', 1)",
+        );
+        let store = SqliteStore::open(&path).await.unwrap();
+        assert!(store.delete(&key("a"), &DeleteOptions::default()).await.unwrap().is_deleted());
+        assert!(store.verify().await.unwrap().is_sound());
+    });
+}
+
+#[test]
+fn a_trigger_that_appears_while_the_file_is_open_does_not_run_and_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.sqlite");
+    block_on(async {
+        let store = open_filled(&path).await;
+        run(
+            &path,
+            &format!(
+                "CREATE TRIGGER sekret AFTER INSERT ON kv BEGIN DELETE FROM kv WHERE key <> new.key; END;
+                 CREATE TRIGGER endless AFTER UPDATE ON kv BEGIN {ENDLESS}; END;
+                 CREATE TRIGGER restoring AFTER DELETE ON kv BEGIN SELECT RAISE (ABORT, 'no'); END;"
+            ),
+        );
+        set(&store, "new", "v").await.unwrap();
+        set(&store, "a", "w").await.unwrap();
+        assert!(store.delete(&key("b"), &DeleteOptions::default()).await.unwrap().is_deleted());
+        let page = store.list(&kv_core::ListQuery::default()).await.unwrap();
+        let keys: Vec<_> = page.items.into_iter().map(|item| item.key).collect();
+        assert_eq!(keys, [key("a"), key("large"), key("new")]);
+        let verification = store.verify().await.unwrap();
+        assert!(!verification.is_sound());
+        let problems = verification.problems.join("; ");
+        assert!(problems.contains("a trigger") && !problems.contains("sekret"), "{problems}");
+    });
+}
+
+#[test]
+fn an_object_that_appears_while_the_file_is_open_and_would_run_stops_writes() {
+    for (sql, undo) in [
+        ("CREATE INDEX sekret ON kv (hex(version))", "DROP INDEX sekret"),
+        ("ALTER TABLE kv ADD COLUMN sekret INTEGER CHECK (sekret IS NULL)", "ALTER TABLE kv DROP COLUMN sekret"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.sqlite");
+        block_on(async {
+            let store = open_filled(&path).await;
+            run(&path, sql);
+            for _ in 0..2 {
+                let error = set(&store, "new", "v").await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{sql}: {error}");
+                assert!(!error.to_string().contains("sekret"), "{error}");
+            }
+            assert!(!store.verify().await.unwrap().is_sound());
+            assert_eq!(store.get(&key("a")).await.unwrap().unwrap().value, "v");
+            run(&path, undo);
+            if undo.starts_with("DROP INDEX") {
+                set(&store, "new", "v").await.unwrap();
+                assert!(store.verify().await.unwrap().is_sound());
+            }
+        });
+    }
+}
+
+#[test]
+fn a_view_that_replaces_the_table_while_the_file_is_open_does_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.sqlite");
+    block_on(async {
+        let store = open_filled(&path).await;
+        run(&path, &format!("DROP TABLE kv; CREATE VIEW kv AS {ENDLESS}"));
+        let get = tokio::time::timeout(Duration::from_secs(5), store.get(&key("a"))).await.unwrap();
+        assert_eq!(get.unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(set(&store, "a", "w").await.unwrap_err().kind(), ErrorKind::Corrupt);
+    });
+}
