@@ -81,7 +81,8 @@ impl SledBuilder {
         self
     }
 
-    /// Opens the store in this folder. Creates the folder and the store if they do not exist.
+    /// Opens the store in this folder. Creates the folder and the store if they do not exist; on Unix, only the owner can
+    /// enter a folder and read files that are created.
     ///
     /// Opening reads all stored data once and compares it with the tree checksum, unless [`SledBuilder::check`] is set
     /// otherwise. So it takes time in proportion to the stored data. The store runs on threads of its own and does not
@@ -89,9 +90,9 @@ impl SledBuilder {
     ///
     /// # Errors
     /// `Unavailable` if another store, in this process or another, keeps the folder open for longer than a second;
-    /// `Corrupt` for damaged files, for a newer layout, and for a sled database that is no store; `Invalid` for the
-    /// path of a file, for a folder of something else, and for an invalid configuration; `Denied` and `Capacity` for
-    /// errors of the file system.
+    /// `Corrupt` for damaged files, for a newer layout, and for a sled database that is no store; `Invalid` for a path
+    /// that is no folder, for a folder of something else, and for an invalid configuration; `Denied` and `Capacity` for
+    /// errors of the file system. `Unavailable` also while the system's clock is before the year 1970.
     ///
     /// # Cancel safety
     /// If the future is dropped, the store is closed as soon as it is open.

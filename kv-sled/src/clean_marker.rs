@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::permissions;
 use crate::tree_checksum::TreeChecksum;
 
 pub(crate) const FILE_NAME: &str = "sealed";
@@ -20,7 +21,7 @@ pub(crate) const FILE_NAME: &str = "sealed";
 /// Writes the marker. The files that it describes must be synced before.
 pub(crate) fn write(folder: &Path, checksum: TreeChecksum) -> io::Result<()> {
     let (new, checksum) = (folder.join("sealed.new"), checksum.encode());
-    let mut file = File::create(&new)?;
+    let mut file = permissions::create_file(&new)?;
     file.write_all(&checksum)?;
     file.write_all(&crc32fast::hash(&checksum).to_le_bytes())?;
     file.sync_all()?;

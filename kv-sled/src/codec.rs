@@ -5,6 +5,7 @@
 //! | `d` | the key's canonical text | header and value, as in [`kv_core::stored`] |
 //! | `e` | deadline, milliseconds since the Unix epoch, big-endian, then the key's canonical text | empty |
 //! | `m` | empty | the [tree checksum](crate::tree_checksum) |
+//! | `p` | empty | [padding](crate::reclaim) for a moment |
 
 use std::ops::Bound;
 
@@ -18,6 +19,9 @@ const INDEX: u8 = b'e';
 /// The physical key of the tree checksum.
 pub(crate) const CHECKSUM_KEY: &[u8] = b"m";
 
+/// The physical key of the padding that completes segments of the log.
+pub(crate) const PADDING_KEY: &[u8] = b"p";
+
 /// Bytes from which on a value that was read shares sled's memory. Smaller values are copied, because a shared value
 /// costs an allocation of its own.
 const MIN_SHARED_BYTES: usize = 4 << 10;
@@ -28,6 +32,7 @@ pub(crate) enum Physical {
     Data(Key),
     Index(Deadline, Key),
     Checksum,
+    Padding,
     Foreign,
 }
 
@@ -40,6 +45,7 @@ impl Physical {
                 None => Self::Foreign,
             },
             _ if bytes == CHECKSUM_KEY => Self::Checksum,
+            _ if bytes == PADDING_KEY => Self::Padding,
             _ => Self::Foreign,
         }
     }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use kv_core::{Error, ErrorKind, Key, Result};
-use sled::Db;
+use sled::{Db, Tree};
 
 use crate::batch_builder::BatchBuilder;
 use crate::clean_marker;
@@ -14,6 +14,7 @@ use crate::config::SledDurability;
 use crate::error::{from_io, from_sled};
 use crate::health::Poison;
 use crate::pending::{PendingChanges, TreeBatch};
+use crate::presence::Presence;
 use crate::process_lock;
 use crate::request::WriteFailure;
 use crate::state::State;
@@ -27,8 +28,11 @@ pub(crate) struct Database {
     db: Db,
     checksum: TreeChecksum,
     storage: Storage,
+    presence: Presence,
     state: Arc<State>,
     durability: SledDurability,
+    /// Bytes of large values that were written or replaced since their space was last reclaimed.
+    large_bytes: u64,
     /// True if a batch was applied since the last flush.
     is_dirty: bool,
     /// True if a batch was applied since opening.
@@ -41,11 +45,38 @@ impl Database {
     pub(crate) fn new(
         db: Db,
         checksum: TreeChecksum,
-        storage: Storage,
+        (storage, presence): (Storage, Presence),
         state: Arc<State>,
         durability: SledDurability,
     ) -> Self {
-        Self { db, checksum, storage, state, durability, is_dirty: false, has_written: false, is_broken: false }
+        Self {
+            db,
+            checksum,
+            storage,
+            presence,
+            state,
+            durability,
+            large_bytes: 0,
+            is_dirty: false,
+            has_written: false,
+            is_broken: false,
+        }
+    }
+
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.db
+    }
+
+    pub(crate) fn checksum(&self) -> TreeChecksum {
+        self.checksum
+    }
+
+    pub(crate) fn large_bytes(&self) -> u64 {
+        self.large_bytes
+    }
+
+    pub(crate) fn reset_large_bytes(&mut self) {
+        self.large_bytes = 0;
     }
 
     /// True if acknowledged writes are not flushed.
@@ -89,7 +120,13 @@ impl Database {
     }
 
     fn apply(&mut self, changes: &PendingChanges) -> Result<(), Stop> {
-        let Some(TreeBatch { batch, checksum }) = changes.to_batch(self.checksum) else { return Ok(()) };
+        let Some(batch) = changes.to_batch(self.checksum) else { return Ok(()) };
+        self.large_bytes += changes.large_bytes();
+        self.apply_batch(batch)
+    }
+
+    pub(crate) fn apply_batch(&mut self, TreeBatch { batch, checksum }: TreeBatch) -> Result<(), Stop> {
+        self.check_presence(false)?;
         if !self.has_written {
             let removed = clean_marker::remove(self.storage.folder());
             let message = "the clean-shutdown marker of the store cannot be removed";
@@ -104,6 +141,14 @@ impl Database {
         self.checksum = checksum;
         (self.is_dirty, self.has_written) = (true, true);
         Ok(())
+    }
+
+    /// Fails if the store's files are no longer in their place.
+    fn check_presence(&mut self, is_applied: bool) -> Result<(), Stop> {
+        match self.presence.problem() {
+            Some(problem) => Err(Stop::Misplaced { poison: Poison::misplaced(problem), is_applied }),
+            None => Ok(()),
+        }
     }
 
     /// The result of a batch that was not applied. With write-behind, `Unknown`: the batch may hold acknowledged
@@ -144,14 +189,14 @@ impl Database {
         drop(shared);
         count(&self.state.counters.flushes, 1);
         self.is_dirty = false;
-        Ok(())
+        self.check_presence(true)
     }
 
     /// Runs an operation over sled. A failed one poisons the store, unless it was not started.
     pub(crate) fn run<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T, Stop>) -> Result<T, WriteFailure> {
         let state = Arc::clone(&self.state);
         let done = catch_unwind(AssertUnwindSafe(|| operation(self)));
-        self.is_broken |= !matches!(done, Ok(Ok(_) | Err(Stop::NotStarted(_))));
+        self.is_broken |= !matches!(done, Ok(Ok(_) | Err(Stop::NotStarted(_) | Stop::Misplaced { .. })));
         match done {
             // The watchdog has poisoned the store meanwhile, and all callers got an error.
             Ok(Ok(_)) if !state.health.is_open() => Err(WriteFailure::Unknown(state.health.poison_text())),
@@ -161,7 +206,11 @@ impl Database {
                 state.health.poison(Poison::failed(&error));
                 Err(WriteFailure::Unknown(state.health.poison_text()))
             }
-            Ok(Err(Stop::Poisoned(poison))) => {
+            Ok(Err(Stop::Misplaced { poison, is_applied: true })) => {
+                state.health.poison(poison);
+                Err(WriteFailure::Unknown(state.health.poison_text()))
+            }
+            Ok(Err(Stop::Poisoned(poison) | Stop::Misplaced { poison, is_applied: false })) => {
                 state.health.poison(poison);
                 match state.health.check_write() {
                     Err(error) => Err(not_started(&error)),
@@ -203,6 +252,8 @@ pub(crate) enum Stop {
     Poisoned(Poison),
     /// The batch may have been applied.
     Unknown(Error),
+    /// The store's files are not in their place. sled itself works, and can still be closed.
+    Misplaced { poison: Poison, is_applied: bool },
 }
 
 impl From<Error> for Stop {

@@ -46,18 +46,23 @@ pub(crate) fn io_kind(error: &io::Error) -> ErrorKind {
         | io::ErrorKind::Interrupted
         | io::ErrorKind::TimedOut => ErrorKind::Unavailable,
         // Stable Rust has no kind for these: check the error number, or in a copy the text made from it.
-        _ if is_out_of_descriptors(error) => ErrorKind::Capacity,
+        _ if has_number(error, &OUT_OF_DESCRIPTORS) => ErrorKind::Capacity,
+        _ if has_number(error, &LOOP_OF_LINKS) => ErrorKind::Invalid,
         _ => ErrorKind::Unavailable,
     }
 }
 
-/// True for `EMFILE` and `ENFILE`.
-fn is_out_of_descriptors(error: &io::Error) -> bool {
+/// `ENFILE` and `EMFILE`.
+const OUT_OF_DESCRIPTORS: [i32; 2] = [23, 24];
+/// `ELOOP` on Linux.
+const LOOP_OF_LINKS: [i32; 1] = [40];
+
+fn has_number(error: &io::Error, numbers: &[i32]) -> bool {
     if let Some(number) = error.raw_os_error() {
-        return matches!(number, 23 | 24);
+        return numbers.contains(&number);
     }
     let text = error.to_string();
-    text.contains("code: 24,") || text.contains("code: 23,")
+    numbers.iter().any(|number| text.contains(&format!("code: {number},")))
 }
 
 /// True if another store, in this process or another, has locked the files.
@@ -131,6 +136,7 @@ mod tests {
             (number(28), ErrorKind::Capacity),
             (number(24), ErrorKind::Capacity),
             (number(23), ErrorKind::Capacity),
+            (number(40), ErrorKind::Invalid),
             (number(13), ErrorKind::Denied),
             (number(30), ErrorKind::Denied),
             (number(5), ErrorKind::Unavailable),

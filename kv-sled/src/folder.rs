@@ -9,6 +9,7 @@ use kv_core::{Clock, Error, Result, SystemClock};
 
 use crate::clean_marker;
 use crate::error::from_io;
+use crate::permissions;
 
 /// Creates the folder if it does not exist. Refuses a folder that sled would overwrite or silently initialise again.
 ///
@@ -16,40 +17,137 @@ use crate::error::from_io;
 /// `Invalid` for a path that is no folder or a folder of something else, `Corrupt` for a store that lost files,
 /// `Denied` and `Capacity` for errors of the file system.
 pub(crate) fn prepare(folder: &Path) -> Result<()> {
-    match fs::metadata(folder) {
-        Ok(metadata) if !metadata.is_dir() => {
-            return Err(Error::invalid("the path is a file; a store needs a folder of its own"));
+    match kind(folder)? {
+        Kind::Folder => {}
+        Kind::Missing => {
+            return permissions::create_folder(folder).map_err(|error| from_io(error, "the folder cannot be created"));
         }
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return fs::create_dir_all(folder).map_err(|error| from_io(error, "the folder cannot be created"));
-        }
-        Err(error) => return Err(from_io(error, "the path cannot be read")),
+        Kind::Other(other) => return Err(no_folder(other)),
     }
-    let (mut has_log, mut has_config, mut has_store_files, mut has_other) = (false, false, false, false);
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let name = entry.map_err(unreadable)?.file_name();
-        match name.to_str() {
-            Some("db") => has_log = true,
-            Some("conf") => has_config = true,
-            Some("blobs") => {}
-            Some(name) if name.starts_with("snap.") || name == clean_marker::FILE_NAME => has_store_files = true,
-            _ => has_other = true,
-        }
-    }
+    let Contents { has_log, has_config, rest } = Contents::of(folder)?;
     match (has_log, has_config) {
         (true, false) => Err(Error::corrupt(
             "the folder has a file `db` without sled's configuration `conf`: it is damaged, or no store",
         )),
-        (false, _) if has_store_files => {
-            Err(Error::corrupt("the folder has files of a store, but sled's log `db` is missing"))
-        }
-        (false, false) if has_other => {
+        (false, _) if rest == Rest::Store => Err(log_is_missing()),
+        (false, false) if rest == Rest::Foreign => {
             Err(Error::invalid("the folder holds files of something else; a store needs a folder of its own"))
         }
         // sled writes its configuration first: without a log, an earlier opening was interrupted.
         (true | false, true) | (false, false) => Ok(()),
     }
+}
+
+/// Refuses a path at which there is no store to read.
+///
+/// # Errors
+/// `Invalid` for a path that is missing, no folder, or a folder without a store; `Corrupt` for a store without its log.
+pub(crate) fn check_exists(folder: &Path) -> Result<()> {
+    match kind(folder)? {
+        Kind::Folder => {}
+        Kind::Missing => return Err(Error::invalid("there is no store: the path does not exist")),
+        Kind::Other(other) => return Err(no_folder(other)),
+    }
+    match Contents::of(folder)? {
+        Contents { has_log: true, .. } => Ok(()),
+        Contents { rest: Rest::Store, .. } => Err(log_is_missing()),
+        _ => Err(Error::invalid("the folder holds no store")),
+    }
+}
+
+/// The files in a folder that tell if it is a store's.
+#[derive(Debug, Default)]
+struct Contents {
+    has_log: bool,
+    has_config: bool,
+    rest: Rest,
+}
+
+/// The other files in a folder.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rest {
+    #[default]
+    Nothing,
+    /// Files of something else.
+    Foreign,
+    /// Files that only a store with a log has.
+    Store,
+}
+
+impl Contents {
+    fn of(folder: &Path) -> Result<Self> {
+        let mut contents = Self::default();
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            match name.to_str() {
+                Some("db") => contents.has_log = true,
+                Some("conf") => contents.has_config = true,
+                Some("blobs") => {}
+                Some(name) if name.starts_with("snap.") || name == clean_marker::FILE_NAME => {
+                    contents.rest = Rest::Store;
+                }
+                _ => contents.rest = contents.rest.max(Rest::Foreign),
+            }
+        }
+        // sled would wait for a pipe, or create a file elsewhere.
+        for (name, is_there) in [("db", contents.has_log), ("conf", contents.has_config)] {
+            match kind(&folder.join(name))? {
+                Kind::Other("a file") => {}
+                Kind::Other(other) => {
+                    return Err(Error::invalid(format!("`{name}` in the folder is {other}, not a file")));
+                }
+                Kind::Folder => return Err(Error::invalid(format!("`{name}` in the folder is a folder, not a file"))),
+                Kind::Missing if is_there => return Err(Error::unavailable("the folder changed while it was read")),
+                Kind::Missing => {}
+            }
+        }
+        Ok(contents)
+    }
+}
+
+/// The kind of a path, after following links.
+enum Kind {
+    Missing,
+    Folder,
+    /// The kind in words.
+    Other(&'static str),
+}
+
+fn kind(path: &Path) -> Result<Kind> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(Kind::Folder),
+        Ok(metadata) => Ok(Kind::Other(in_words(metadata.file_type()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_symlink() => Ok(Kind::Other("a link to nothing")),
+            _ => Ok(Kind::Missing),
+        },
+        Err(error) => Err(from_io(error, "the path cannot be read")),
+    }
+}
+
+fn in_words(kind: fs::FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return "a pipe";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+        if kind.is_block_device() || kind.is_char_device() {
+            return "a device";
+        }
+    }
+    if kind.is_file() { "a file" } else { "no file and no folder" }
+}
+
+fn no_folder(kind: &str) -> Error {
+    Error::invalid(format!("the path is {kind}; a store needs a folder of its own"))
+}
+
+fn log_is_missing() -> Error {
+    Error::corrupt("the folder has files of a store, but sled's log `db` is missing")
 }
 
 /// Waits until sled has released its lock on the files, for at most a second.

@@ -37,6 +37,10 @@ impl Poison {
         Self { kind: ErrorKind::Unavailable, text: format!("{operation} panicked inside sled") }
     }
 
+    pub(crate) fn misplaced(problem: &str) -> Self {
+        Self { kind: ErrorKind::Unavailable, text: format!("{problem}; acknowledged writes may be lost") }
+    }
+
     pub(crate) fn failed(error: &Error) -> Self {
         Self { kind: error.kind(), text: error.message().to_owned() }
     }

@@ -5,15 +5,19 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use kv_core::{Key, ListItem, ListPage, ListQuery, Result, stored};
+use kv_core::{Entry, Key, ListItem, ListPage, ListQuery, Operation, Result, stored};
 use sled::{IVec, Tree};
 
 use crate::codec::{Physical, data_key, data_range, entry};
-use crate::error::from_sled;
+use crate::error::{NAME, from_sled};
 use crate::state::State;
 
 /// Records that are read under one lock. Writers wait meanwhile.
 const CHUNK_RECORDS: usize = 256;
+
+/// Records that one page reads, live or not. A page also ends there with fewer items than its limit, so that a call
+/// stays short among expired entries.
+const MAX_RECORDS: usize = 64 * CHUNK_RECORDS;
 
 type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
@@ -23,26 +27,35 @@ impl State {
         let Some(range) = query.range() else { return Ok(ListPage::default()) };
         let mut overlay = Overlay { records: self.pending_records(&range).await?, reverse: query.reverse };
         let mut scan = Scan { range: data_range(range), reverse: query.reverse, keys_only: query.keys_only };
-        let (mut page, mut bytes) = (ListPage::default(), 0);
+        let limit = query.limit.unwrap_or(usize::MAX);
+        let (mut page, mut rows, mut bytes, mut records) = (ListPage::default(), 0, 0, 0);
         loop {
             let remaining = scan.clone();
-            let room = query.limit.map_or(CHUNK_RECORDS, |limit| limit - page.items.len());
+            let room = limit - rows;
             let clock = Arc::clone(&self.clock);
-            let chunk = self.read(move |tree| remaining.read(tree, &*clock, room.min(CHUNK_RECORDS))).await?;
-            for (item, value_bytes) in scan.merge(chunk.last.as_deref(), chunk.items, &mut overlay, self.clock.now()) {
-                bytes += value_bytes;
-                let is_full = Some(page.items.len() + 1) == query.limit || bytes >= query.max_page_bytes;
-                let next = is_full.then(|| item.key.clone());
-                page.items.push(item);
-                if is_full {
+            let chunk = self.read(move |tree| remaining.read(tree, &*clock, room)).await?;
+            records += chunk.records;
+            for row in scan.merge(chunk.last.as_deref(), chunk.rows, &mut overlay, self.clock.now()) {
+                rows += 1;
+                bytes += row.bytes;
+                let next = (rows == limit || bytes >= query.max_page_bytes).then(|| row.key.clone());
+                row.add_to(&mut page);
+                if next.is_some() {
                     page.next = next;
                     return Ok(page);
                 }
             }
-            match chunk.last {
-                Some(last) => scan.resume(&last),
-                None => return Ok(page),
+            let Some(last) = chunk.last else { return Ok(page) };
+            // A foreign record is no place to continue from.
+            if records >= MAX_RECORDS
+                && let Physical::Data(key) = Physical::decode(&last)
+            {
+                page.next = Some(key);
+                return Ok(page);
             }
+            scan.resume(&last);
+            // A caller with a timeout gets its turn.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -87,34 +100,54 @@ struct Scan {
     keys_only: bool,
 }
 
-/// A live entry, and the bytes that it adds to a page.
-type SizedItem = (ListItem, usize);
+/// A live or damaged entry.
+#[derive(Debug)]
+struct Row {
+    key: Key,
+    /// The entry, `None` in a list of keys only, or its damage.
+    found: Result<Option<Entry>>,
+    /// Bytes that the row adds to a page.
+    bytes: usize,
+}
 
-/// Some live entries, and the physical key after which the scan continues; `None` at its end.
+impl Row {
+    fn add_to(self, page: &mut ListPage) {
+        let Self { key, found, bytes: _ } = self;
+        match found {
+            Ok(entry) => page.items.push(ListItem { key, entry }),
+            Err(error) => page.damaged.push(error.with_operation(Operation::List).with_backend(NAME).with_key(&key)),
+        }
+    }
+}
+
+/// Some rows, and the physical key after which the scan continues; `None` at its end.
 #[derive(Debug, Default)]
 struct Chunk {
-    items: Vec<SizedItem>,
+    rows: Vec<Row>,
     last: Option<IVec>,
+    /// The number of records that were read, live or not.
+    records: usize,
 }
 
 impl Scan {
-    /// Reads at most `records` records.
-    fn read(&self, tree: &Tree, clock: &dyn kv_core::Clock, records: usize) -> Result<Chunk> {
+    /// Reads one chunk with at most `room` rows.
+    fn read(&self, tree: &Tree, clock: &dyn kv_core::Clock, room: usize) -> Result<Chunk> {
         let now = clock.now();
         let mut chunk = Chunk::default();
         let mut bytes = 0;
         let mut items = tree.range::<Vec<u8>, _>(self.range.clone());
-        for seen in 1_usize.. {
+        loop {
             let item = if self.reverse { items.next_back() } else { items.next() };
             let Some(item) = item else { break };
             let (physical, value) = item.map_err(from_sled)?;
+            chunk.records += 1;
             if let Physical::Data(key) = Physical::decode(&physical)
-                && let Some(item) = self.item(key, value, now)
+                && let Some(row) = self.row(key, value, now)
             {
-                bytes += item.1;
-                chunk.items.push(item);
+                bytes += row.bytes;
+                chunk.rows.push(row);
             }
-            if seen >= records || bytes >= ListQuery::DEFAULT_PAGE_BYTES {
+            if chunk.rows.len() >= room || chunk.records >= CHUNK_RECORDS || bytes >= ListQuery::DEFAULT_PAGE_BYTES {
                 chunk.last = Some(physical);
                 break;
             }
@@ -122,44 +155,36 @@ impl Scan {
         Ok(chunk)
     }
 
-    /// Decodes a record. `None` if it is expired or damaged: a list leaves damaged entries out, and `get` and `verify`
-    /// report them (clause L-4).
-    fn item(&self, key: Key, value: IVec, now: SystemTime) -> Option<SizedItem> {
-        if !stored::deadline(&key, &value).is_ok_and(|deadline| !deadline.has_passed(now)) {
-            return None;
-        }
-        if self.keys_only {
-            return Some((ListItem { key, entry: None }, 0));
-        }
-        let size = value.len().saturating_sub(stored::HEADER_BYTES);
-        let (entry, _) = entry(&key, value).ok()?;
-        Some((ListItem { key, entry: Some(entry) }, size))
+    /// Decodes a record. `None` if it is expired.
+    fn row(&self, key: Key, value: IVec, now: SystemTime) -> Option<Row> {
+        let bytes = if self.keys_only { 0 } else { value.len().saturating_sub(stored::HEADER_BYTES) };
+        let found = match stored::deadline(&key, &value) {
+            Ok(deadline) if deadline.has_passed(now) => return None,
+            Ok(_) if self.keys_only => Ok(None),
+            Ok(_) => entry(&key, value).map(|(entry, _)| Some(entry)),
+            Err(error) => Err(error),
+        };
+        Some(Row { key, found, bytes })
     }
 
-    /// Merges items of the tree, up to a physical key, with pending records.
-    fn merge(
-        &self,
-        last: Option<&[u8]>,
-        items: Vec<SizedItem>,
-        overlay: &mut Overlay,
-        now: SystemTime,
-    ) -> Vec<SizedItem> {
+    /// Merges rows of the tree, up to a physical key, with pending records.
+    fn merge(&self, last: Option<&[u8]>, rows: Vec<Row>, overlay: &mut Overlay, now: SystemTime) -> Vec<Row> {
         if overlay.records.is_empty() {
-            return items;
+            return rows;
         }
-        let mut merged = Vec::with_capacity(items.len());
-        for item in items {
-            let (key, mut is_replaced) = (&item.0.key, false);
-            while let Some((pending, stored)) = overlay.pop_up_to(Some(&data_key(key))) {
-                is_replaced |= pending == *key;
-                merged.extend(stored.and_then(|stored| self.item(pending, stored, now)));
+        let mut merged = Vec::with_capacity(rows.len());
+        for row in rows {
+            let mut is_replaced = false;
+            while let Some((pending, stored)) = overlay.pop_up_to(Some(&data_key(&row.key))) {
+                is_replaced |= pending == row.key;
+                merged.extend(stored.and_then(|stored| self.row(pending, stored, now)));
             }
             if !is_replaced {
-                merged.push(item);
+                merged.push(row);
             }
         }
         while let Some((pending, stored)) = overlay.pop_up_to(last) {
-            merged.extend(stored.and_then(|stored| self.item(pending, stored, now)));
+            merged.extend(stored.and_then(|stored| self.row(pending, stored, now)));
         }
         merged
     }

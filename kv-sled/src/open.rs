@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kv_core::{Clock, Error, Result, StoreInfo, SystemClock};
 use sled::Db;
@@ -16,8 +16,11 @@ use crate::clean_marker;
 use crate::codec::CHECKSUM_KEY;
 use crate::config::{SledCheck, SledConfig, SledDurability};
 use crate::database::Database;
+use crate::derived::{self, DerivedFiles};
 use crate::error::{NAME, from_io, from_sled, is_locked};
 use crate::folder;
+use crate::permissions;
+use crate::presence::Presence;
 use crate::queue::Queue;
 use crate::request::Request;
 use crate::state::State;
@@ -98,10 +101,10 @@ fn run_worker(
     };
     runtime.block_on(async move {
         let opened = open_with_retries(&config, path, &heartbeat).await;
-        let worker = opened.map(|(db, sled_config, checksum, storage)| {
+        let worker = opened.map(|(db, sled_config, checksum, files)| {
             *state.tree.write() = Some((*db).clone());
             let _ = state.sled_config.set(sled_config);
-            let database = Database::new(db, checksum, storage, Arc::clone(&state), config.durability);
+            let database = Database::new(db, checksum, files, Arc::clone(&state), config.durability);
             Worker::new(config, path.to_owned(), state, heartbeat, database)
         });
         match worker {
@@ -117,10 +120,11 @@ fn run_worker(
     });
 }
 
-type Opened = (Db, sled::Config, TreeChecksum, Storage);
+type Opened = (Db, sled::Config, TreeChecksum, (Storage, Presence));
 
 /// Opens the files. Tries again for a while if another store has locked them.
 async fn open_with_retries(config: &SledConfig, path: &Path, heartbeat: &Heartbeat) -> Result<Opened> {
+    check_system_clock(SystemClock.now())?;
     folder::prepare(path)?;
     let mut waited = Duration::ZERO;
     loop {
@@ -149,40 +153,59 @@ fn open_once(config: &SledConfig, path: &Path, heartbeat: &Heartbeat) -> Result<
     let log_bytes = fs::metadata(path.join("db")).map_or(0, |metadata| metadata.len());
     let timeout = config.open_timeout + Duration::from_secs(log_bytes / BYTES_PER_SECOND);
     let _busy = heartbeat.begin(timeout);
+    let opened = catch_unwind(AssertUnwindSafe(|| open_files(config, path, heartbeat, log_bytes == 0)));
+    opened.unwrap_or_else(|_| {
+        Err(OpenError::Failed(Error::corrupt("sled panicked while it opened its files: they are damaged")))
+    })
+}
+
+fn open_files(config: &SledConfig, path: &Path, heartbeat: &Heartbeat, is_new: bool) -> Result<Opened, OpenError> {
+    let derived = if is_new { DerivedFiles::Sound } else { derived::set_aside(path).map_err(OpenError::Failed)? };
+    heartbeat.beat();
+    let check = match derived {
+        DerivedFiles::Locked => return Err(OpenError::Locked),
+        DerivedFiles::Sound => config.check,
+        // Only the comparison proves that sled has made them again as they were.
+        DerivedFiles::SetAside => SledCheck::Everything,
+    };
     let sled_config = sled::Config::new()
         .path(path)
         .cache_capacity(config.cache_bytes.max(MIN_CACHE_BYTES))
         .mode(sled::Mode::LowSpace)
         .flush_every_ms(Some(SLED_FLUSH_MILLIS));
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        let db = sled_config
-            .open()
-            .map_err(|error| if is_locked(&error) { OpenError::Locked } else { OpenError::Failed(from_sled(error)) })?;
-        heartbeat.beat();
-        let checksum = match config.check {
-            SledCheck::Everything => check_records(&db, heartbeat),
-            SledCheck::Nothing => {
-                stored_checksum(&db).and_then(|stored| stored.map_or_else(|| check_records(&db, heartbeat), Ok))
-            }
-        };
-        let checksum = checksum.map_err(OpenError::Failed)?;
-        if clean_marker::read(path).is_some_and(|at_closing| at_closing != checksum) {
-            return Err(OpenError::Failed(Error::corrupt(
-                "the files are damaged: their content differs from that at closing",
-            )));
+    let db = sled_config
+        .open()
+        .map_err(|error| if is_locked(&error) { OpenError::Locked } else { OpenError::Failed(from_sled(error)) })?;
+    heartbeat.beat();
+    permissions::restrict(path, is_new)
+        .map_err(|error| OpenError::Failed(from_io(error, "the permissions of the store's files cannot be set")))?;
+    let checksum = match check {
+        SledCheck::Everything => check_records(&db, heartbeat),
+        SledCheck::Nothing => {
+            stored_checksum(&db).and_then(|stored| stored.map_or_else(|| check_records(&db, heartbeat), Ok))
         }
-        let mut storage = Storage::open(path).map_err(sync_failed)?;
-        if config.durability == SledDurability::Power {
-            db.flush().map_err(|error| OpenError::Failed(from_sled(error)))?;
-            storage.sync_all().map_err(sync_failed)?;
-        }
-        Ok((db, checksum, storage))
-    }));
-    match opened {
-        Ok(Ok((db, checksum, storage))) => Ok((db, sled_config.clone(), checksum, storage)),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(OpenError::Failed(Error::corrupt("sled panicked while it opened its files: they are damaged"))),
+    };
+    let checksum = checksum.map_err(OpenError::Failed)?;
+    if clean_marker::read(path).is_some_and(|at_closing| at_closing != checksum) {
+        return Err(OpenError::Failed(Error::corrupt(
+            "the files are damaged: their content differs from that at closing",
+        )));
     }
+    let mut storage = Storage::open(path).map_err(sync_failed)?;
+    let presence = Presence::new(path).map_err(sync_failed)?;
+    if config.durability == SledDurability::Power {
+        db.flush().map_err(|error| OpenError::Failed(from_sled(error)))?;
+        storage.sync_all().map_err(sync_failed)?;
+    }
+    Ok((db, sled_config, checksum, (storage, presence)))
+}
+
+/// Refuses a system clock before 1970, because sled panics with one.
+fn check_system_clock(now: SystemTime) -> Result<()> {
+    if now < SystemTime::UNIX_EPOCH {
+        return Err(Error::unavailable("the system's clock is before the year 1970, and sled does not start with it"));
+    }
+    Ok(())
 }
 
 fn sync_failed(error: std::io::Error) -> OpenError {
@@ -231,5 +254,21 @@ fn check_records(db: &Db, heartbeat: &Heartbeat) -> Result<TreeChecksum> {
             Ok(actual)
         }
         None => Err(Error::corrupt("the folder holds a sled database that is not a store of anykv")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_core::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_system_clock_before_1970_is_no_damage() {
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+        let error = check_system_clock(before).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.message().contains("clock"), "{error}");
+        check_system_clock(SystemTime::UNIX_EPOCH).unwrap();
     }
 }

@@ -76,8 +76,9 @@ impl From<Verification> for kv_core::Verification {
 /// twice. Takes a few words of memory a page. It blocks: call it from a thread that may block.
 ///
 /// # Errors
-/// `Unavailable` if a store has the folder open; `Corrupt` if the folder holds no part of a store; `Denied` and others
-/// for errors of the file system. Damage is no error.
+/// `Invalid` if there is no store: the path is missing, is no folder, or is a folder without a log; `Unavailable` if a
+/// store has the folder open; `Corrupt` if the folder holds no part of a store; `Denied` and others for errors of the
+/// file system. Damage is no error.
 pub fn verify(path: impl AsRef<Path>) -> Result<Verification> {
     export(path, |_, _| Ok(()))
 }
@@ -115,6 +116,7 @@ fn read(path: &Path, mut take: impl FnMut(Key, Entry) -> Result<()>) -> Result<V
     let files = Files::open(path)?;
     let at_closing = clean_marker::read(path);
     let (mut entries, mut damaged_entries, mut actual, mut stored_checksum) = (0, 0, TreeChecksum::default(), None);
+    let mut has_foreign = false;
     let damage = for_each_record(&files, |physical, value| {
         match Physical::decode(physical) {
             Physical::Checksum => {
@@ -131,13 +133,19 @@ fn read(path: &Path, mut take: impl FnMut(Key, Entry) -> Result<()>) -> Result<V
                     Err(_) => damaged_entries += 1,
                 }
             }
-            Physical::Index(..) | Physical::Foreign => actual.add(physical, &value),
+            Physical::Index(..) | Physical::Padding => actual.add(physical, &value),
+            Physical::Foreign => {
+                has_foreign = true;
+                actual.add(physical, &value);
+            }
         }
         Ok(())
     })?;
     let Damage { log_parts: damaged_log_parts, pages: damaged_pages } = damage;
     let expected = at_closing.or(stored_checksum);
-    if expected.is_none() && entries == 0 && damaged_log_parts == 0 && damaged_pages == 0 {
+    let has_nothing = expected.is_none() && entries == 0 && damaged_log_parts == 0 && damaged_pages == 0;
+    // A log that was cut may have lost all entries.
+    if has_nothing && (has_foreign || files.segments()? == 0) {
         return Err(Error::corrupt("the folder holds no part of a store of anykv"));
     }
     Ok(Verification {

@@ -3,6 +3,7 @@
 //! It takes queued writes, evaluates them in order, applies them as one batch, makes the batch durable and acknowledges
 //! them.
 
+use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::error::{from_io, from_sled};
 use crate::folder;
 use crate::group_commit::GroupCommit;
 use crate::health::Poison;
+use crate::reclaim;
 use crate::request::{Request, WriteFailure};
 use crate::state::State;
 use crate::stats::count;
@@ -68,6 +70,7 @@ impl Worker {
                 }
                 () = &mut sweep => {
                     let is_done = self.sweep();
+                    self.reclaim(reclaim::IDLE_BYTES);
                     sweep = clock.sleep(if is_done { self.config.sweep_interval } else { Duration::ZERO });
                     // Queued requests come between two batches of a long sweep.
                     if !is_done
@@ -141,14 +144,16 @@ impl Worker {
             })
         };
         self.last_writes = group.len();
-        match done {
+        let next = match done {
             Ok(changed) => {
                 count(&self.state.counters.writes, group.len() as u64);
                 self.notify(&changed);
                 group.finish(None)
             }
             Err(failure) => group.finish(Some(&failure)),
-        }
+        };
+        self.reclaim(reclaim::DUE_BYTES);
+        next
     }
 
     /// Writes the write-behind buffer to sled.
@@ -197,6 +202,11 @@ impl Worker {
                 "the file system has {free} bytes left, and the store keeps {reserve} free"
             )))),
             Ok(free) => Ok(free - reserve),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let problem = "the folder of the store was removed while the store was open";
+                self.state.health.poison(Poison::misplaced(problem));
+                Err(not_started(&Error::unavailable(self.state.health.poison_text())))
+            }
             Err(error) => Err(not_started(&from_io(error, "the free space cannot be determined"))),
         }
     }
@@ -222,6 +232,7 @@ impl Worker {
                 database.flush()
             });
         }
+        self.reclaim(1);
         // Without a timeout, because a sync may take long. If it fails, the files are as after a crash.
         let _ = self.database.mark_clean();
         self.state.health.close();

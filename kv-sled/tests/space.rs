@@ -83,3 +83,55 @@ async fn the_folder_stays_small_over_ten_rounds_of_filling_and_sweeping() {
 }
 
 const MAX_MEGABYTES: u64 = 64;
+
+async fn set_large(store: &SledStore, number: u32, bytes: usize) {
+    let mut value = Version::random().as_bytes().to_vec();
+    value.resize(bytes, 7);
+    let _ = store.set(&large(number), value.into(), &SetOptions::default()).await.unwrap();
+}
+
+fn large(number: u32) -> Key {
+    Key::new(["large", &number.to_string()]).unwrap()
+}
+
+/// 20 keys of 300 kB, overwritten 20 times: 6 MB of values, and 120 MB of writes.
+#[tokio::test]
+async fn overwriting_only_large_values_takes_bounded_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = SledStore::open(&path).await.unwrap();
+    let mut sizes = Vec::new();
+    for _ in 0..20 {
+        for number in 0..20 {
+            set_large(&store, number, 300_000).await;
+        }
+        sizes.push(size(&path) >> 20);
+    }
+    println!("megabytes after each round: {sizes:?}");
+    store.close().await.unwrap();
+    assert!(kv_sled::verify(&path).unwrap().is_whole);
+    let max = sizes.iter().max().unwrap();
+    assert!(*max < MAX_MEGABYTES, "the folder has grown to {max} MB: {sizes:?}");
+}
+
+/// 30 keys of 700 kB are 21 MB.
+#[tokio::test]
+async fn deleted_large_values_take_no_space_after_closing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = SledStore::open(&path).await.unwrap();
+    for number in 0..30 {
+        set_large(&store, number, 700_000).await;
+    }
+    let written = size(&path) >> 20;
+    for number in 0..30 {
+        let _ = store.delete(&large(number), &kv_core::DeleteOptions::default()).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let closed = size(&path) >> 20;
+    SledStore::open(&path).await.unwrap().close().await.unwrap();
+    let opened = size(&path) >> 20;
+    println!("megabytes: {written} written, {closed} closed, {opened} opened again");
+    assert!(is_empty(&path));
+    assert!(closed < 16 && opened < 16, "{closed} MB, then {opened} MB");
+}

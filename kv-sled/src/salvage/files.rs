@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use kv_core::{Error, Result};
 
 use crate::error::from_io;
+use crate::folder;
 
 /// Bytes of a segment of the log: sled's default, which this crate never changes.
 pub(crate) const SEGMENT_BYTES: usize = 512 << 10;
@@ -22,8 +23,9 @@ impl Files {
     /// Opens and locks the files.
     ///
     /// # Errors
-    /// `Unavailable` if a store has the folder open, and errors of the file system.
+    /// `Invalid` if there is no store, `Unavailable` if a store has the folder open, and errors of the file system.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
+        folder::check_exists(folder)?;
         let log =
             File::open(folder.join("db")).map_err(|error| from_io(error, "the log of the store cannot be read"))?;
         match log.try_lock_shared() {

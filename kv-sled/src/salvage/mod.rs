@@ -11,5 +11,5 @@ mod log;
 mod page;
 mod records;
 
-pub(crate) use self::files::Files;
+pub(crate) use self::files::{Files, SEGMENT_BYTES};
 pub(crate) use self::records::{Damage, for_each_record};

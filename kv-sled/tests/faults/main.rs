@@ -4,8 +4,11 @@
 
 mod child;
 mod damage;
+mod derived;
 mod disk;
+mod misplaced;
 mod openers;
+mod permissions;
 mod salvage;
 
 /// Runs the task in the environment variables, as a child process of another test. Without them it does nothing.

@@ -180,3 +180,62 @@ fn without_file_descriptors_nothing_hangs() {
     assert!(opened > 0, "no limit was high enough to open the store");
     assert!(refused > 0, "no write failed for lack of a file descriptor");
 }
+
+#[tokio::test]
+async fn a_path_that_can_never_be_a_store_is_invalid_and_names_its_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("file"), "").unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    std::os::unix::fs::symlink(at("nothing"), at("dangling")).unwrap();
+    std::os::unix::fs::symlink(at("loop"), at("loop")).unwrap();
+    for name in ["with a pipe", "with a folder", "with a dangling link"] {
+        fs::create_dir(at(name)).unwrap();
+        fs::write(at(name).join("conf"), "").unwrap();
+    }
+    fs::rename(at("pipe"), at("with a pipe/db")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    fs::create_dir(at("with a folder/db")).unwrap();
+    std::os::unix::fs::symlink(at("nothing"), at("with a dangling link/db")).unwrap();
+    for (path, kind) in [
+        (at("file"), "a file"),
+        (at("pipe"), "a pipe"),
+        (at("socket"), "a socket"),
+        ("/dev/null".into(), "a device"),
+        (at("dangling"), "a link to nothing"),
+        (at("loop"), "symbolic links"),
+        (at("with a pipe"), "`db` in the folder is a pipe"),
+        (at("with a folder"), "`db` in the folder is a folder"),
+        (at("with a dangling link"), "`db` in the folder is a link to nothing"),
+    ] {
+        for error in [SledStore::open(&path).await.unwrap_err(), kv_sled::verify(&path).unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{kind}: {error:?}");
+            assert!(!error.is_retryable() && error.message().contains(kind), "{kind}: {error}");
+        }
+    }
+    assert!(!at("nothing").exists());
+}
+
+#[test]
+fn verifying_a_folder_without_a_store_is_invalid() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in [folder.path().join("missing"), folder.path().to_owned()] {
+        let error = kv_sled::verify(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+    }
+    assert!(!folder.path().join("missing").exists());
+}
+
+#[tokio::test]
+async fn a_store_works_with_a_clock_before_1970() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let before = std::time::SystemTime::UNIX_EPOCH - Duration::from_secs(86_400);
+    let clock = std::sync::Arc::new(kv_core::ManualClock::at(before));
+    let store = SledStore::builder().clock(clock).open(&path).await.unwrap();
+    let _ = store.set(&key(), "v".into(), &SetOptions::default()).await.unwrap();
+    assert_eq!(store.get(&key()).await.unwrap().unwrap().value, "v");
+    assert_eq!(store.sweep().await.unwrap(), 0);
+    store.close().await.unwrap();
+}

@@ -1,0 +1,172 @@
+//! Derived files: sled's snapshots and its configuration, which can be made again.
+//!
+//! When sled opens, it writes a snapshot of its page table, and removes the one before. It takes every file whose name
+//! begins with `snap.` for a snapshot, half-written ones included, and does not open if the last of them by name is
+//! damaged. Without a snapshot, sled reads the whole log. No record is only in a snapshot: sled frees a part of the log
+//! once all of its pages are written again in a later part. So a damaged snapshot is renamed, and the comparison with the
+//! tree checksum tells if the log alone was enough.
+//!
+//! The configuration has the same content in every store of this crate. A damaged one is renamed, and sled writes it
+//! again, if the log proves that it has this crate's format: it is read whole, and matches the tree checksum.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use kv_core::{ErrorKind, Result};
+
+use crate::error::from_io;
+use crate::verify::verify;
+
+/// The name that a damaged snapshot gets. It replaces an earlier one, so that they take bounded space.
+const SNAPSHOT_ASIDE: &str = "damaged.snap";
+/// The name that a damaged configuration gets.
+const CONFIG_ASIDE: &str = "damaged.conf";
+
+/// The result of looking for damaged derived files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DerivedFiles {
+    /// None was damaged.
+    Sound,
+    /// The damaged ones were renamed.
+    SetAside,
+    /// Another process has the store open, and may be writing them.
+    Locked,
+}
+
+/// Renames damaged derived files, so that sled makes them again. Not to be called while this process has the store open.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn set_aside(folder: &Path) -> Result<DerivedFiles> {
+    let is_config_damaged = is_config_damaged(folder).map_err(unreadable)? && is_log_whole(folder);
+    if !is_config_damaged && damaged_snapshots(folder).map_err(unreadable)?.is_empty() {
+        return Ok(DerivedFiles::Sound);
+    }
+    let log = File::open(folder.join("db")).map_err(unreadable)?;
+    match log.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => return Ok(DerivedFiles::Locked),
+        Err(fs::TryLockError::Error(error)) => return Err(unreadable(error)),
+    }
+    // Once more, because another process may have finished them meanwhile.
+    let rename = || -> io::Result<()> {
+        for damaged in damaged_snapshots(folder)? {
+            fs::rename(damaged, folder.join(SNAPSHOT_ASIDE))?;
+        }
+        if is_config_damaged && self::is_config_damaged(folder)? {
+            fs::rename(folder.join("conf"), folder.join(CONFIG_ASIDE))?;
+        }
+        Ok(())
+    };
+    rename().map_err(|error| from_io(error, "a damaged snapshot of the store cannot be renamed"))?;
+    Ok(DerivedFiles::SetAside)
+}
+
+fn unreadable(error: io::Error) -> kv_core::Error {
+    from_io(error, "the snapshots of the store cannot be read")
+}
+
+/// The files that sled takes for snapshots and cannot read.
+fn damaged_snapshots(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut damaged = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        // sled compares bytes, so a name that is no text counts too.
+        if name.as_encoded_bytes().starts_with(b"snap.")
+            && !name.as_encoded_bytes().ends_with(b".in___motion")
+            && !(is_snapshot_name(name.as_encoded_bytes()) && is_sound_snapshot(&entry.path())?)
+        {
+            damaged.push(entry.path());
+        }
+    }
+    Ok(damaged)
+}
+
+/// True for `snap.` and a log position in 16 hexadecimal digits. While sled writes a snapshot, its name has one more part.
+fn is_snapshot_name(name: &[u8]) -> bool {
+    name.strip_prefix(b"snap.")
+        .is_some_and(|position| position.len() == 16 && position.iter().all(u8::is_ascii_hexdigit))
+}
+
+/// True if the content matches its checksum: the CRC-32 in the last four bytes, after the length.
+fn is_sound_snapshot(path: &Path) -> io::Result<bool> {
+    if !fs::metadata(path)?.is_file() {
+        return Ok(false);
+    }
+    let bytes = fs::read(path)?;
+    let Some((rest, &crc)) = bytes.split_last_chunk() else { return Ok(false) };
+    let Some((content, _length)) = rest.split_last_chunk::<8>() else { return Ok(false) };
+    Ok(!content.is_empty() && crc32fast::hash(content) == u32::from_le_bytes(crc))
+}
+
+/// True if sled would misread the configuration. A missing or empty one is written again by sled.
+fn is_config_damaged(folder: &Path) -> io::Result<bool> {
+    let bytes = match fs::read(folder.join("conf")) {
+        Ok(bytes) if bytes.len() > MAX_EMPTY_CONFIG_BYTES => bytes,
+        Ok(_) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let Some((content, &crc)) = bytes.split_last_chunk() else { return Ok(false) };
+    Ok(crc32fast::hash(content) != u32::from_le_bytes(crc))
+}
+
+/// sled takes a configuration of no more bytes than this for an empty one.
+const MAX_EMPTY_CONFIG_BYTES: usize = 8;
+
+/// True if the log is one of this crate's stores and complete. A store that is open elsewhere counts as complete: its
+/// lock is met next.
+fn is_log_whole(folder: &Path) -> bool {
+    match verify(folder) {
+        Ok(found) => found.is_whole,
+        Err(error) => error.kind() == ErrorKind::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(content: &[u8]) -> Vec<u8> {
+        let mut bytes = content.to_vec();
+        bytes.extend_from_slice(&(content.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&crc32fast::hash(content).to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn only_damaged_snapshots_are_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("db"), "").unwrap();
+        let sound = "snap.0000000000000010";
+        fs::write(at(sound), snapshot(b"pages")).unwrap();
+        assert_eq!(set_aside(folder.path()).unwrap(), DerivedFiles::Sound);
+        for (name, content) in [
+            ("snap.0000000000000020", Vec::new()),
+            ("snap.0000000000000020", snapshot(b"")),
+            ("snap.0000000000000020", snapshot(b"pages")[..16].to_vec()),
+            ("snap.0000000000000020.generating", Vec::new()),
+            ("snap.0000000000000020.generating", snapshot(b"pages")),
+            ("snap.other", snapshot(b"pages")),
+        ] {
+            fs::write(at(name), &content).unwrap();
+            assert_eq!(set_aside(folder.path()).unwrap(), DerivedFiles::SetAside, "{name}");
+            assert!(!at(name).exists() && at(sound).exists(), "{name}");
+            assert_eq!(fs::read(at(SNAPSHOT_ASIDE)).unwrap(), content, "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_set_aside_while_another_opener_holds_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = File::create(folder.path().join("db")).unwrap();
+        log.lock().unwrap();
+        let half = folder.path().join("snap.0000000000000010.generating");
+        fs::write(&half, "").unwrap();
+        assert_eq!(set_aside(folder.path()).unwrap(), DerivedFiles::Locked);
+        assert!(half.exists());
+    }
+}

@@ -1,0 +1,129 @@
+//! Pages of a list: damaged entries are reported, and a page reads a bounded number of records.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv_core::{
+    Clock, ErrorKind, Expiry, Key, KeyPrefix, KvStore, ListPage, ListQuery, ManualClock, Operation, SetItem, SetOptions,
+};
+use kv_sled::{SledCheck, SledStore};
+
+fn key(number: u32) -> Key {
+    Key::new(["k", &format!("{number:08}")]).unwrap()
+}
+
+async fn fill(store: &SledStore, numbers: std::ops::Range<u32>, options: &SetOptions) {
+    let numbers: Vec<_> = numbers.collect();
+    for numbers in numbers.chunks(1_000) {
+        let item = |&number: &u32| SetItem::new(key(number), "value").with_options(options.clone());
+        let items: Vec<_> = numbers.iter().map(item).collect();
+        assert!(store.set_many(&items).await.iter().all(Result::is_ok));
+    }
+}
+
+/// Changes stored bytes of a closed store.
+fn edit(path: &Path, edit: impl FnOnce(&sled::Db)) {
+    let db = sled::open(path).unwrap();
+    edit(&db);
+    db.flush().unwrap();
+}
+
+/// Flips a bit in an entry: of its deadline, or of its value.
+fn damage(db: &sled::Db, key: &Key, is_deadline: bool) {
+    let physical = format!("d{}", key.as_str());
+    let mut stored = db.get(&physical).unwrap().unwrap().to_vec();
+    let place = if is_deadline { 3 } else { stored.len() - 1 };
+    stored[place] ^= 1;
+    db.insert(physical, stored).unwrap();
+}
+
+fn numbers(page: &ListPage) -> Vec<Key> {
+    page.items.iter().map(|item| item.key.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_list_reports_each_damaged_entry_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = SledStore::open(&path).await.unwrap();
+    fill(&store, 0..6, &SetOptions::default()).await;
+    store.close().await.unwrap();
+    edit(&path, |db| {
+        damage(db, &key(2), false);
+        damage(db, &key(3), true);
+        // Foreign: its key is no canonical text.
+        db.insert(b"d\xff", "theirs").unwrap();
+    });
+    std::fs::remove_file(path.join("sealed")).unwrap();
+    let store = SledStore::builder().check(SledCheck::Nothing).open(&path).await.unwrap();
+    let query = ListQuery::new(KeyPrefix::ALL);
+    for query in [query.clone(), query.clone().with_reverse()] {
+        let page = store.list(&query).await.unwrap();
+        let (mut live, mut damaged) = (vec![key(0), key(1), key(4), key(5)], vec![key(2), key(3)]);
+        if query.reverse {
+            live.reverse();
+            damaged.reverse();
+        }
+        assert_eq!(numbers(&page), live);
+        assert_eq!(page.damaged.iter().map(|error| error.key().unwrap().clone()).collect::<Vec<_>>(), damaged);
+        for error in &page.damaged {
+            assert_eq!((error.kind(), error.operation()), (ErrorKind::Corrupt, Some(Operation::List)));
+            assert_eq!(error.backend(), Some("sled"));
+        }
+    }
+    // A list of keys reads no values, and so notices only the damaged deadline.
+    let page = store.list(&query.clone().with_keys_only()).await.unwrap();
+    assert_eq!((page.items.len(), page.damaged.len()), (5, 1));
+    // A damaged entry takes a row and bytes of the page.
+    let page = store.list(&query.clone().with_limit(3)).await.unwrap();
+    assert_eq!((page.items.len(), page.damaged.len(), page.next), (2, 1, Some(key(2))));
+    let page = store.list(&query.with_after(key(1)).with_max_page_bytes(6)).await.unwrap();
+    assert_eq!((page.items.len(), page.damaged.len(), page.next), (0, 2, Some(key(3))));
+}
+
+#[tokio::test]
+async fn a_page_among_expired_entries_is_short_and_yields() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new());
+    let builder = SledStore::builder().clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let builder = builder.sweep_interval(Duration::from_secs(86_400));
+    let store = builder.open(folder.path().join("store")).await.unwrap();
+    let expiring = SetOptions::default().with_expiry(Expiry::After(Duration::from_secs(60)));
+    fill(&store, 0..40_000, &expiring).await;
+    fill(&store, 40_000..40_001, &SetOptions::default()).await;
+    clock.advance(Duration::from_secs(61));
+    for keys_only in [false, true] {
+        let mut query = ListQuery::new(KeyPrefix::ALL).with_limit(1);
+        query.keys_only = keys_only;
+        let mut pages = 0;
+        loop {
+            let page = store.list(&query).await.unwrap();
+            pages += 1;
+            let Some(next) = page.next.clone() else { panic!("the live entry was not found") };
+            if !page.items.is_empty() {
+                assert_eq!(numbers(&page), [key(40_000)]);
+                break;
+            }
+            query = query.resume(next);
+        }
+        assert!((2..=4).contains(&pages), "{pages}");
+    }
+    let query = ListQuery::new(KeyPrefix::ALL);
+    let mut list = store.list(&query);
+    assert!(futures_util::poll!(&mut list).is_pending(), "the page was read without a yield");
+    drop(list);
+}
+
+#[tokio::test]
+async fn a_page_of_live_entries_does_not_end_early() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SledStore::open(folder.path().join("store")).await.unwrap();
+    fill(&store, 0..10_000, &SetOptions::default()).await;
+    let page = store.list(&ListQuery::new(KeyPrefix::ALL)).await.unwrap();
+    assert_eq!((page.items.len(), page.next), (10_000, None));
+    let page = store.list(&ListQuery::new(KeyPrefix::ALL).with_limit(9_000)).await.unwrap();
+    assert_eq!((page.items.len(), page.next), (9_000, Some(key(8_999))));
+}
