@@ -91,6 +91,8 @@ pub enum Need {
     Clock,
     /// The harness can cut the link between the store and its backend, and heal it.
     Outage,
+    /// The harness opens the store outside any namespace, so that a namespace may have its longest name.
+    LongestNamespace,
 }
 
 /// The decision to run a case against a store.
@@ -122,6 +124,7 @@ impl Need {
             Self::SecondProcess => hooks.second_process,
             Self::Clock => hooks.clock,
             Self::Outage => hooks.outage,
+            Self::LongestNamespace => !hooks.in_namespaces,
         };
         if is_met { Applies::Run } else { Applies::Skip(format!("needs {self}")) }
     }
@@ -144,6 +147,7 @@ impl fmt::Display for Need {
             Self::SecondProcess => f.write_str("a harness that can open the store in a second process"),
             Self::Clock => f.write_str("a harness with a clock that cases set"),
             Self::Outage => f.write_str("a harness that can cut the link to the backend"),
+            Self::LongestNamespace => f.write_str("a harness whose stores are not namespaces themselves"),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The context of a case: its own store, the time, and shorthands for common steps.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use kv_core::{
     Capabilities, Capability, Clock, DeleteOptions, Entry, Expiry, IntoKey, IntoPrefix, Key, KeyPrefix, KvStore,
-    Limits, ListItem, ListQuery, SetItem, SetOptions, SetOutcome, SystemClock, Version,
+    Limits, ListItem, ListQuery, Namespace, Namespaced, SetItem, SetOptions, SetOutcome, SystemClock, Version,
 };
 
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
@@ -113,6 +114,12 @@ impl Context {
     pub(crate) async fn other_store(&self) -> Result<Recorder, Failure> {
         let store = self.suite.open(&Fresh::new(self.fresh.name(), self.suite.seed)).await?;
         Ok(self.store.sibling(store, "other store"))
+    }
+
+    /// The same context on a namespace of the store. The caller closes and reopens the store around it.
+    pub(crate) fn in_namespace(&self, namespace: &Namespace) -> Self {
+        let store = Namespaced::new(Arc::clone(self.store.inner()), namespace.clone());
+        Self { store: self.store.sibling(Arc::new(store), "in the namespace"), ..self.clone() }
     }
 
     /// Closes the store and opens it again.

@@ -115,6 +115,8 @@ macro_rules! tests {
         $crate::ranges! { $suite }
         $crate::pages! { $suite }
         $crate::clear! { $suite }
+        $crate::namespaces! { $suite }
+        $crate::namespace_keys! { $suite }
         $crate::errors! { $suite }
         $crate::cancel! { $suite }
         $crate::restart! { $suite }

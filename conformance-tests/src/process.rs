@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use kv_core::{Capabilities, Error, Kv, KvStore, Result};
-use kv_lines::LinesBuilder;
+use kv_lines::{LinesBuilder, Listener, ServeConfig, Token};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -70,10 +70,13 @@ impl Suite {
             let (process, backend) = (Arc::clone(&process), Arc::clone(&same_backend));
             async move {
                 let answer = blocking(move || process.ask(&backend.address(), fresh.name())).await?;
-                let unusable = |_| Error::unavailable(format!("the second process could not open the store: {answer}"));
-                let address = answer.trim_end().parse().map_err(unusable)?;
+                let unusable =
+                    |()| Error::unavailable(format!("the second process could not open the store: {answer}"));
+                let (address, token) = answer.trim_end().split_once(' ').ok_or_else(|| unusable(()))?;
+                let address = address.parse().map_err(|_| unusable(()))?;
+                let token = token.parse().map_err(|_| unusable(()))?;
                 // The store in the second process has its own timeouts, so this one is long.
-                LinesBuilder::new(address).operation_timeout(Duration::from_secs(120)).open().await
+                LinesBuilder::new(address).token(token).operation_timeout(Duration::from_secs(120)).open().await
             }
         };
         Self::new(name, capabilities, open_here).with_second_handle().with_second_process(open_in_second)
@@ -111,7 +114,7 @@ struct Running {
 }
 
 impl Process {
-    /// The address at which the second process serves the store of this name, or the error text.
+    /// The address at which the second process serves the store of this name and its token, or the error text.
     fn ask(&self, backend: &str, name: &str) -> io::Result<String> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let Running { to, from, .. } = match &mut *running {
@@ -146,7 +149,8 @@ impl Drop for Running {
     }
 }
 
-/// Opens a store for each name on the standard input and answers with the address that serves it, or with the error.
+/// Opens a store for each name on the standard input and answers with the address that serves it and the
+/// token, or with the error.
 fn serve_all<F, S>(open: impl Fn(Fresh) -> F) -> io::Result<()>
 where
     F: Future<Output = Result<S>>,
@@ -155,7 +159,7 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for name in io::stdin().lock().lines() {
         let answer = match serve_one(&runtime, open(Fresh::named(name?))) {
-            Ok(address) => address,
+            Ok(address_and_token) => address_and_token,
             Err(error) => error.to_string().replace('\n', " "),
         };
         let mut out = io::stdout().lock();
@@ -171,7 +175,9 @@ fn serve_one<S: KvStore>(runtime: &Runtime, opening: impl Future<Output = Result
         let kv = Kv::new(opening.await?);
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        tokio::spawn(async move { kv_lines::serve(&kv, listener).await });
-        Ok(address.to_string())
+        let token = Token::random();
+        let listener = Listener::tcp(listener, token.clone()).map_err(failed)?;
+        tokio::spawn(async move { kv_lines::serve(&kv, listener, &ServeConfig::default()).await });
+        Ok(format!("{address} {}", token.reveal()))
     })
 }

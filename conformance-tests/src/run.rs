@@ -124,7 +124,11 @@ impl Suite {
         let result = verdict.map_err(|failure| self.explain(case, rule_of(case), &failure, &context.last_operations()));
         // A case that failed may have left the link cut.
         let _ = self.heal(&fresh).await;
-        self.clean_up(case, &context).await.and(result)
+        let cleaned = self.clean_up(case, &context).await;
+        match (result, cleaned) {
+            (Err(failed), Err(not_cleaned)) => Err(format!("{failed}\n  also: {not_cleaned}")),
+            (result, cleaned) => result.and(cleaned),
+        }
     }
 
     /// Clears and closes the store, so that nothing stays in a backend that others use. A store that the case closed is

@@ -58,6 +58,7 @@ pub(crate) struct Hooks {
     pub(crate) second_handle: bool,
     pub(crate) second_process: bool,
     pub(crate) outage: bool,
+    pub(crate) in_namespaces: bool,
 }
 
 /// The functions that cut and heal the link between a store and its backend.
@@ -190,6 +191,15 @@ impl Suite {
             cut: Arc::new(move |fresh| Box::pin(cut(fresh))),
             heal: Arc::new(move |fresh| Box::pin(heal(fresh))),
         });
+        self
+    }
+
+    /// Declares that each opened store is itself a namespace of a store, as `kv conformance` opens it. Cases with the
+    /// longest namespace are skipped then, because the namespace around it takes a part of
+    /// [`Namespace::MAX_KEY_BYTES`](kv_core::Namespace::MAX_KEY_BYTES).
+    #[must_use]
+    pub fn in_namespaces(mut self) -> Self {
+        self.hooks.in_namespaces = true;
         self
     }
 

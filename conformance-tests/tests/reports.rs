@@ -64,6 +64,16 @@ async fn a_skipped_case_has_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_in_a_namespace_skips_the_longest_namespaces() {
+    let report = support::suite("in a namespace", |good, _| good).in_namespaces().run("namespace_keys/").await;
+    let counts = report.counts(None);
+    assert_eq!((counts.passed, counts.failed, counts.skipped), (0, 0, report.cases.len()), "{report}");
+    assert!(report.to_string().contains("needs a harness whose stores are not namespaces themselves"), "{report}");
+    let outside = support::suite("outside", |good, _| good).run("namespace_keys/").await;
+    assert_eq!((outside.cases.len(), outside.counts(None).skipped), (report.cases.len(), 0), "{outside}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_json_has_a_line_for_each_case() {
     let report = basics(broken()).await;
     let json = report.to_json();

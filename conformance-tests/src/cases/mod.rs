@@ -17,6 +17,8 @@ mod injectivity;
 mod keys;
 mod list;
 mod messages;
+mod namespace_keys;
+mod namespaces;
 mod outage;
 mod pages;
 mod processes;
@@ -54,6 +56,8 @@ pub(crate) const ALL: &[&[Case]] = &[
     ranges::CASES,
     pages::CASES,
     clear::CASES,
+    namespaces::CASES,
+    namespace_keys::CASES,
     errors::CASES,
     cancel::CASES,
     restart::CASES,

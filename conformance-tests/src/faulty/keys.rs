@@ -133,7 +133,7 @@ fn compose(segment: &str) -> String {
 }
 
 /// Returns the longest prefix of the canonical text that is a canonical text itself.
-fn truncate(key: &Key, bytes: usize) -> Key {
+pub(super) fn truncate(key: &Key, bytes: usize) -> Key {
     let text = key.as_str();
     if text.len() <= bytes {
         return key.clone();

@@ -126,9 +126,9 @@ impl KvStore for Truncated {
 }
 
 /// Drops events of a subscription.
-struct Filtered {
-    inner: Arc<dyn KvStore>,
-    is_kept: fn(&MessageEvent) -> bool,
+pub(super) struct Filtered {
+    pub(super) inner: Arc<dyn KvStore>,
+    pub(super) is_kept: fn(&MessageEvent) -> bool,
 }
 
 impl fmt::Debug for Filtered {

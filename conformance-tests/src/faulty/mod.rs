@@ -6,6 +6,7 @@
 //! | `expired` | operations that see expired entries |
 //! | `keys` | the encoding of keys |
 //! | `list`, `pages` | prefixes and `clear`; order, bounds and pages |
+//! | `namespaces`, `namespace_keys` | the key around a namespace; keys that only a namespace makes so long |
 //! | `values`, `singles`, `batch` | bytes, operations on one key, batches |
 //! | `info` | name, limits, `ping`, `Debug` and error texts |
 //! | `conditions`, `versions` | conditions and their outcomes; versions that repeat or differ |
@@ -33,6 +34,8 @@ mod info;
 mod keys;
 mod list;
 mod messages;
+mod namespace_keys;
+mod namespaces;
 mod outage;
 mod pages;
 mod refuses;
@@ -94,6 +97,8 @@ const ALL: &[&[Fault]] = &[
     keys::FAULTS,
     list::FAULTS,
     pages::FAULTS,
+    namespaces::FAULTS,
+    namespace_keys::FAULTS,
     info::FAULTS,
     values::FAULTS,
     singles::FAULTS,

@@ -131,13 +131,13 @@ impl KvStore for RegistersLate {
 }
 
 /// Drops reports. The second argument of `is_kept` is the number of sets before the event.
-struct Filtered {
+pub(super) struct Filtered {
     inner: Arc<dyn KvStore>,
     is_kept: fn(&WatchEvent, usize) -> bool,
 }
 
 impl Filtered {
-    fn new(inner: Arc<dyn KvStore>, is_kept: fn(&WatchEvent, usize) -> bool) -> Self {
+    pub(super) fn new(inner: Arc<dyn KvStore>, is_kept: fn(&WatchEvent, usize) -> bool) -> Self {
         Self { inner, is_kept }
     }
 }
@@ -276,9 +276,9 @@ impl KvStore for EmptySnapshot {
 }
 
 /// Watches more keys than the target.
-struct WiderTarget {
-    inner: Arc<dyn KvStore>,
-    widen: fn(WatchTarget) -> WatchTarget,
+pub(super) struct WiderTarget {
+    pub(super) inner: Arc<dyn KvStore>,
+    pub(super) widen: fn(WatchTarget) -> WatchTarget,
 }
 
 impl fmt::Debug for WiderTarget {

@@ -10,6 +10,7 @@ use kv_core::{
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::Barrier;
 
 use super::check::check;
 use super::model::{Answer, Call, Condition, Moment, Operation, Value};
@@ -56,14 +57,15 @@ impl Workload {
 pub(crate) async fn linearizable(cx: &Context, handles: &[Recorder], workload: Workload) -> Verdict {
     let ticks = Arc::new(AtomicU64::new(0));
     let handles: Vec<Recorder> = handles.iter().cycle().take(workload.clients).cloned().collect();
+    let round = Arc::new(Barrier::new(workload.clients));
     let histories = clients(cx, workload.clients, |cx, name| {
-        let (handle, ticks) = (handles.get(name).cloned(), Arc::clone(&ticks));
+        let (handle, ticks, round) = (handles.get(name).cloned(), Arc::clone(&ticks), Arc::clone(&round));
         async move {
             let store = handle.unwrap_or_else(|| cx.store().clone());
             let rng = StdRng::seed_from_u64(cx.seed() ^ (name as u64) << 32);
             let client =
                 Client { name, cx, store, ticks, rng, written: 0, seen: HashMap::new(), history: HashMap::new() };
-            client.work(workload).await
+            client.work(workload, &round).await
         }
     })
     .await?;
@@ -89,11 +91,24 @@ struct Client {
 }
 
 impl Client {
+    /// Calls between two waits for the other clients.
+    const CALLS_PER_ROUND: usize = 25;
     /// Pause of a client after a failed call.
     const RETRY_PAUSE: Duration = Duration::from_millis(40);
 
-    async fn work(mut self, workload: Workload) -> Result<HashMap<&'static str, Vec<Operation>>, Failure> {
-        for _ in 0..workload.calls {
+    /// Calls in rounds, which all clients begin together. Otherwise the clients of a fast handle end before those of a
+    /// slow one begin, and a store that is not shared passes.
+    async fn work(
+        mut self,
+        workload: Workload,
+        round: &Barrier,
+    ) -> Result<HashMap<&'static str, Vec<Operation>>, Failure> {
+        // Connects before the first round. The calls of the rounds report an unreachable backend.
+        let _ = self.store.ping().await;
+        for call in 0..workload.calls {
+            if call % Self::CALLS_PER_ROUND == 0 {
+                round.wait().await;
+            }
             let place = self.rng.random_range(0..Workload::KEYS.len());
             let Some(&segment) = Workload::KEYS.get(place) else { continue };
             let call = self.choose(segment, workload);

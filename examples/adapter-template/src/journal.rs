@@ -41,7 +41,12 @@ impl Journal {
     }
 
     /// Appends a record: an entry, or for `None` a deletion.
+    ///
+    /// # Errors
+    /// `Invalid` if the key is too long to be read again, and the errors of writing.
     pub(crate) fn append(&mut self, key: &Key, entry: Option<&StoredEntry>) -> Result<()> {
+        // A key that `read` refuses would make the file unreadable: a namespace in a namespace can make it too long.
+        Key::parse_stored(key.as_str())?;
         let payload =
             entry.map_or_else(Vec::new, |entry| stored::encode(key, &entry.version, entry.deadline, &entry.value));
         let text = key.as_str().as_bytes();
@@ -70,7 +75,8 @@ impl Journal {
         while let Some((text, payload)) = record(&mut reader).map_err(failed)? {
             self.length += 8 + (text.len() + payload.len()) as u64;
             let text = String::from_utf8(text).map_err(|_| Error::corrupt("a key in the file is not UTF-8"))?;
-            let key = Key::parse(&text).map_err(|_| Error::corrupt("a key in the file is not canonical"))?;
+            // A namespace can make a stored key longer than `Key::parse` accepts.
+            let key = Key::parse_stored(&text).map_err(|_| Error::corrupt("a key in the file is not canonical"))?;
             if payload.is_empty() {
                 entries.remove(&key);
                 continue;

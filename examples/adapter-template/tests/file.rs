@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use adapter_template::JournalStore;
-use kv_core::{ErrorKind, Key, KvStore, SetOptions};
+use kv_core::{ErrorKind, Key, KvStore, Namespace, Namespaced, SetOptions};
 
 fn key(name: &str) -> Key {
     Key::new([name]).unwrap()
@@ -73,4 +73,38 @@ async fn a_second_store_on_the_file_is_unavailable() {
     assert!(error.to_string().contains("another store has the file open"), "{error}");
     drop(first);
     JournalStore::open(&path).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_with_the_longest_key_of_the_longest_namespace_opens_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let namespace = Namespace::new(["n".repeat(Namespace::MAX_BYTES)]).unwrap();
+    // The stored keys have 2,400, 2,399 and 2,049 bytes.
+    let keys = [Key::MAX_BYTES, Key::MAX_BYTES - 1, Key::MAX_BYTES - Namespace::MAX_BYTES]
+        .map(|bytes| key(&"k".repeat(bytes)));
+    let store = Namespaced::new(JournalStore::open(&path).await.unwrap(), namespace.clone());
+    for key in &keys {
+        assert!(store.set(key, "value".into(), &SetOptions::default()).await.unwrap().is_stored());
+    }
+    store.close().await.unwrap();
+    let store = Namespaced::new(JournalStore::open(&path).await.unwrap(), namespace);
+    for key in &keys {
+        assert_eq!(store.get(key).await.unwrap().unwrap().value, "value");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_two_namespaces_make_too_long_is_refused_and_the_file_opens_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let namespace = || Namespace::new(["n".repeat(200)]).unwrap();
+    let outer = Namespaced::new(JournalStore::open(&path).await.unwrap(), namespace());
+    let store = Namespaced::new(outer, namespace());
+    let error = store.set(&key(&"k".repeat(2_000)), "value".into(), &SetOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.message().contains("2402") && error.message().contains("2400"), "{error}");
+    assert!(store.set(&key("short"), "value".into(), &SetOptions::default()).await.unwrap().is_stored());
+    store.close().await.unwrap();
+    assert!(JournalStore::open(&path).await.is_ok());
 }
