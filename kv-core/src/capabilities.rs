@@ -10,9 +10,10 @@ use crate::error::{Error, Result};
 pub enum List {
     /// The store cannot list keys.
     None,
-    /// By scanning the whole store, so that the cost grows with its size. Prefer one long page to many short ones.
+    /// The store scans all its keys for each page, so the cost of a page grows with the size of the store. Prefer one
+    /// long page to many short ones.
     Emulated,
-    /// By an ordered index, so that the cost grows with the result.
+    /// The store has an ordered index, so the cost of a page grows only with the number of entries in the page.
     Native,
 }
 
@@ -40,7 +41,8 @@ pub enum Reach {
     Shared,
 }
 
-/// The features of a store beyond Core. An adapter builds them as a constant from [`Capabilities::CORE`].
+/// The features of a store beyond the Core level of the contract. An adapter builds them as a constant from
+/// [`Capabilities::CORE`].
 ///
 /// # Examples
 /// ```
@@ -58,21 +60,21 @@ pub struct Capabilities {
     pub versions: bool,
     /// `Entry::expires` holds the deadline.
     pub deadlines: bool,
-    /// Conditions other than `Always` on `set` and `delete`.
+    /// `set` and `delete` support conditions other than `Always`.
     pub conditions: bool,
-    /// The option `return_previous`.
+    /// The option `return_previous` is supported.
     pub previous: bool,
-    /// The way in which the store lists keys; needed by `list` and `clear`.
+    /// The way in which the store lists keys. Without it, `list` and `clear` are unsupported.
     pub list: List,
-    /// The operation `touch`.
+    /// The operation `touch` is supported.
     pub touch: bool,
-    /// The operation `increment`.
+    /// The operation `increment` is supported.
     pub counters: bool,
     /// The set of keys that one `commit` may span.
     pub transactions: Transactions,
     /// The watchers that a change reaches.
     pub watch: Reach,
-    /// Watchers are notified of expired entries, within about a second.
+    /// Watchers are notified of an expired entry, within about a second after its deadline.
     pub watch_expiry: bool,
     /// The subscribers that a message reaches.
     pub messages: Reach,
@@ -85,7 +87,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// The features that every store must have, and no others.
+    /// No feature beyond the Core level, which every store must have.
     pub const CORE: Self = Self {
         versions: false,
         deadlines: false,

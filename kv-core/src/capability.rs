@@ -10,28 +10,29 @@ pub enum Capability {
     Versions,
     /// Reads return the deadline of an entry.
     Deadlines,
-    /// Conditions other than `Always` on `set` and `delete`.
+    /// `set` and `delete` support conditions other than `Always`.
     Conditions,
-    /// The option `return_previous`.
+    /// The option `return_previous` is supported.
     Previous,
-    /// The operations `list` and `clear`.
+    /// The operations `list` and `clear` are supported.
     List,
-    /// The operation `touch`.
+    /// The operation `touch` is supported.
     Touch,
-    /// The operation `increment`.
+    /// The operation `increment` is supported.
     Counters,
-    /// The operation `commit`.
+    /// The operation `commit` is supported.
     Transactions,
-    /// The operation `watch`.
+    /// The operation `watch` is supported.
     Watch,
-    /// The operations `publish` and `subscribe`.
+    /// The operations `publish` and `subscribe` are supported.
     Messages,
-    /// Locks that end only by release or by their deadline. A store that may evict entries has none.
+    /// Locks end only when they are released or at their deadline. A store that may evict entries lacks this
+    /// capability.
     Locks,
 }
 
 impl Capability {
-    /// All capabilities, in the order of reports.
+    /// All capabilities, in the order in which reports list them.
     pub const ALL: &'static [Self] = &[
         Self::Versions,
         Self::Deadlines,

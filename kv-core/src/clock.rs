@@ -34,7 +34,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told to. Clones share the same time.
+/// A clock that moves only when [`ManualClock::advance`] is called. Clones share the same time.
 ///
 /// # Examples
 /// ```
@@ -52,12 +52,12 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// Creates a clock that shows the start of the year 2026, UTC.
+    /// Creates a clock whose time is the start of the year 2026, UTC.
     pub fn new() -> Self {
         Self::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600))
     }
 
-    /// Creates a clock that shows `now`.
+    /// Creates a clock whose time is `now`.
     pub fn at(now: SystemTime) -> Self {
         Self { now: Arc::new(watch::Sender::new(now)) }
     }

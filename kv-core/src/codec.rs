@@ -47,7 +47,7 @@ impl Codec {
     /// # Errors
     /// `Corrupt`, with the type and, for JSON, the line and column.
     pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T> {
-        let (decoded, place) = match self {
+        let (decoded, location) = match self {
             Self::Json => match serde_json::from_slice(bytes) {
                 Ok(value) => (Some(value), String::new()),
                 Err(error) => (None, format!(" at line {} column {}", error.line(), error.column())),
@@ -63,7 +63,7 @@ impl Codec {
         // The source error is dropped: its text may contain parts of the value.
         let refused = || {
             let (bytes, name, wanted) = (bytes.len(), self.name(), std::any::type_name::<T>());
-            Error::corrupt(format!("the {bytes} stored bytes do not decode as {name} to {wanted}{place}"))
+            Error::corrupt(format!("the {bytes} stored bytes do not decode as {name} to {wanted}{location}"))
         };
         decoded.ok_or_else(refused)
     }

@@ -1,12 +1,12 @@
-//! Arithmetic of counters, for adapters that compute them outside the backend.
+//! The arithmetic of counters, for adapters that add in their own process instead of in the backend.
 
 use crate::error::{Error, Result};
 
 /// Adds `by` to the counter stored as `value` and returns the sum.
 ///
 /// # Contract
-/// - C-1: exact over the whole range of `i64`. A counter is the decimal text of an `i64` as this library writes it: no
-///   plus sign, no space, no leading zero, no `-0`.
+/// - C-1: the sum is exact over the whole range of `i64`. A counter is the decimal text of an `i64` as this library
+///   writes it: no plus sign, no space, no leading zero, no `-0`.
 ///
 /// # Errors
 /// `Invalid` if the value is not a counter or the sum overflows `i64`.

@@ -1,6 +1,7 @@
-//! A macro that forwards the whole trait, for wrappers.
+//! A macro for wrappers that forwards the methods of [`KvStore`](crate::KvStore) to an inner store.
 
-/// Forwards every method of [`KvStore`](crate::KvStore) to an inner store, except the methods listed.
+/// Forwards every method of [`KvStore`](crate::KvStore) to an inner store, except the methods that are listed after
+/// `except`.
 ///
 /// Use it inside an `#[async_trait] impl KvStore`. The wrapper returns the inner store's futures without boxing them
 /// again. A method that the trait gains later is forwarded too, so that a wrapper never falls back to a default body.

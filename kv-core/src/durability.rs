@@ -3,11 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The worst failure that an acknowledged write survives (clause R-2). Each level includes those before it.
+/// The worst failure that an acknowledged write survives (clause R-2). Each level includes the levels above it in this
+/// list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Survives {
-    /// No guarantee beyond the life of the store.
+    /// None: entries may be lost when the store is closed or the server ends.
     Volatile,
     /// An abrupt end of this process (`kill -9`).
     Process,
@@ -23,15 +24,15 @@ pub enum Survives {
 pub struct Durability {
     /// The worst failure that an acknowledged write survives.
     pub survives: Survives,
-    /// The time span before the failure in which acknowledged writes may still be lost; zero for none.
+    /// The time span before the failure in which acknowledged writes may still be lost. If it is zero, none are lost.
     pub interval: Duration,
 }
 
 impl Durability {
-    /// No guarantee.
+    /// No acknowledged write is certain to survive a failure.
     pub const VOLATILE: Self = Self::surviving(Survives::Volatile);
 
-    /// Every acknowledged write survives this failure.
+    /// Creates a durability in which every acknowledged write survives this failure.
     pub const fn surviving(survives: Survives) -> Self {
         Self { survives, interval: Duration::ZERO }
     }

@@ -1,7 +1,7 @@
-//! Encoding of segments as canonical text, and decoding. No other file escapes.
+//! Encoding of segments as canonical text, and decoding. All escaping is in this file.
 //!
 //! Segments are joined by `#`. Inside a segment, every byte up to `0x24` (`$`) is written as `$HH` in upper-case hex.
-//! The separator sorts below every byte that a segment can contain, and the escape character directly above the
+//! The separator sorts below every byte that a segment can contain, and the escape character sorts directly above the
 //! separator. Therefore the byte order of the text is the order of the segments with a parent before its children
 //! (clause K-3), and the keys under a prefix `p` form one range, from `p` to `p$` (clause K-4).
 
@@ -66,7 +66,7 @@ impl Encoder {
     }
 }
 
-/// Joins two canonical texts.
+/// Joins two canonical texts with a separator.
 pub(crate) fn join(first: &str, rest: &str) -> Text {
     let mut text = Text::default();
     for piece in [first, SEPARATOR_TEXT, rest] {
@@ -79,10 +79,11 @@ pub(crate) fn join(first: &str, rest: &str) -> Text {
 #[derive(Default)]
 pub(crate) struct Text {
     stack: ArrayString<STACK_BYTES>,
-    /// The whole text, once it exceeds the stack buffer; empty before.
+    /// The whole text if it does not fit into the stack buffer; otherwise empty.
     heap: String,
 }
 
+/// The size of the stack buffer, in bytes.
 const STACK_BYTES: usize = 192;
 
 impl Text {
@@ -110,7 +111,8 @@ fn must_be_escaped(byte: u8) -> bool {
     byte <= ESCAPE as u8
 }
 
-/// True if the segment needs no escapes, which is the common case. Without an early exit the loop vectorises.
+/// True if the segment needs no escapes, which is the common case. The loop has no early exit, because the compiler
+/// vectorises it only then.
 #[inline]
 fn is_plain(segment: &str) -> bool {
     !segment.bytes().fold(false, |found, byte| found | must_be_escaped(byte))
@@ -147,7 +149,7 @@ fn decode_segment(segment: &str) -> Cow<'_, str> {
     Cow::Owned(decoded)
 }
 
-/// Accepts exactly the texts that [`Encoder`] produces.
+/// Checks that the text is one that [`Encoder`] can produce.
 ///
 /// # Errors
 /// `Invalid`, with the byte offset of the first violation.

@@ -68,6 +68,7 @@ pub enum Operation {
     Flush,
     Sweep,
     Close,
+    Verify,
 }
 
 /// The error of an operation.
@@ -259,6 +260,7 @@ impl fmt::Display for Operation {
             Self::Flush => "flush",
             Self::Sweep => "sweep",
             Self::Close => "close",
+            Self::Verify => "verify",
         })
     }
 }

@@ -5,18 +5,19 @@ use std::time::{Duration, SystemTime};
 use crate::error::{Error, Result};
 
 /// The expiry of a written entry (clauses S-1, T-1 to T-3). An adapter refuses a variant that it does not know with
-/// `Invalid` and never ignores it (clause I-2). [`Deadline::resolve`] handles all of them.
+/// `Invalid` and never ignores it (clause I-2). [`Deadline::resolve`] handles all variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Expiry {
     /// The entry lives until it is deleted or overwritten.
     #[default]
     Never,
-    /// The entry lives for this long after the write. With zero it is absent at once.
+    /// The entry lives for this long after the write. If the duration is zero, the entry is absent at once.
     After(Duration),
-    /// The entry lives until this time. If the time has passed, it is absent at once.
+    /// The entry lives until this time. If the time has passed, the entry is absent at once.
     At(SystemTime),
-    /// The entry takes over the deadline of the entry that it replaces. Without one it never expires.
+    /// The entry takes over the deadline of the live entry that it replaces. If there is no live entry, the new entry
+    /// never expires.
     Keep,
 }
 
@@ -27,9 +28,9 @@ pub enum NewExpiry {
     /// The entry lives until it is deleted or overwritten.
     #[default]
     Never,
-    /// The entry lives for this long from now. With zero it is absent at once.
+    /// The entry lives for this long from now. If the duration is zero, the entry is absent at once.
     After(Duration),
-    /// The entry lives until this time. If the time has passed, it is absent at once.
+    /// The entry lives until this time. If the time has passed, the entry is absent at once.
     At(SystemTime),
 }
 
@@ -51,7 +52,8 @@ pub enum Expires {
     Never,
     /// The entry is absent from this time on.
     At(SystemTime),
-    /// The store does not know; only in stores without [`Capabilities::deadlines`](crate::Capabilities::deadlines).
+    /// The store does not return deadlines. This happens only in stores without
+    /// [`Capabilities::deadlines`](crate::Capabilities::deadlines).
     Unknown,
 }
 
@@ -127,7 +129,7 @@ impl From<Deadline> for Expires {
     }
 }
 
-/// Converts to the expiry that gives a copy of an entry the same deadline.
+/// Converts to the expiry that gives a copy of an entry the same deadline. `Unknown` becomes `Never`.
 impl From<Expires> for Expiry {
     fn from(expires: Expires) -> Self {
         match expires {

@@ -1,7 +1,8 @@
 //! A publish-subscribe hub inside one process, with a bounded queue for each subscriber.
 //!
 //! An adapter owns one [`Hub`] of [`Changes`] for `watch` and one of [`Messages`] for `subscribe`. Notifying never
-//! blocks: a subscriber whose queue is full loses the queue and receives a gap instead (clause W-3).
+//! blocks: if the queue of a subscriber is full, its items are dropped and the subscriber receives a gap instead
+//! (clause W-3).
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt::Debug;
@@ -37,7 +38,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// The maximum number of keys in the queue of one watcher. One more causes a gap.
+    /// The maximum number of keys in the queue of one watcher. One more key causes a gap.
     pub const MAX_KEYS: usize = 4_096;
 }
 
@@ -75,7 +76,7 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// The maximum number of messages in the queue of one subscriber. One more causes a gap.
+    /// The maximum number of messages in the queue of one subscriber. One more message causes a gap.
     pub const MAX_MESSAGES: usize = 4_096;
     /// The maximum size of the payloads in the queue of one subscriber, in bytes. One more byte causes a gap.
     pub const MAX_BYTES: usize = 32 << 20;
@@ -145,8 +146,8 @@ impl<Q: Queue> Hub<Q> {
         Self { shared: Arc::new(Shared { subscribers, filter: PrefixFilter::default() }) }
     }
 
-    /// True if there is a subscriber. A writer that calls this under the lock of its write sees every subscriber that
-    /// was added before it took that lock.
+    /// True if there is a subscriber. A writer that calls this method under the lock of its write sees every subscriber
+    /// that was added before the writer took that lock.
     pub fn has_subscribers(&self) -> bool {
         self.shared.filter.has_prefixes()
     }

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use crate::capabilities::Capabilities;
 use crate::limits::Limits;
 
-/// The name, capabilities and limits of a store. They are constant after opening, and reading them costs no I/O.
+/// The name, capabilities and limits of a store. They are constant after the store was opened, and reading them does no
+/// I/O.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreInfo {

@@ -37,7 +37,7 @@ impl Limits {
     /// Checks the size of a value.
     ///
     /// # Errors
-    /// `Invalid`, with size and limit.
+    /// `Invalid` with the size and the limit, if the size is above the limit.
     pub fn check_value(&self, bytes: usize) -> Result<()> {
         Self::check("value", bytes, self.max_value_bytes)
     }
@@ -45,14 +45,14 @@ impl Limits {
     /// Checks the size of a message.
     ///
     /// # Errors
-    /// `Invalid`, with size and limit.
+    /// `Invalid` with the size and the limit, if the size is above the limit.
     pub fn check_message(&self, bytes: usize) -> Result<()> {
         Self::check("message", bytes, self.max_message_bytes)
     }
 
-    fn check(what: &str, bytes: usize, limit: usize) -> Result<()> {
+    fn check(object: &str, bytes: usize, limit: usize) -> Result<()> {
         if bytes > limit {
-            return Err(Error::invalid(format!("the {what} has {bytes} bytes, the limit is {limit}")));
+            return Err(Error::invalid(format!("the {object} has {bytes} bytes, the limit is {limit}")));
         }
         Ok(())
     }

@@ -20,11 +20,11 @@ pub struct ListQuery {
     pub before: Option<Key>,
     /// True to list from the last key to the first.
     pub reverse: bool,
-    /// The maximum number of items in a page; not zero.
+    /// The maximum number of items in a page. Zero is invalid.
     pub limit: Option<usize>,
     /// True for items without entries. The store then reads no values.
     pub keys_only: bool,
-    /// The size of the values, in bytes, at which a page ends. A page has at least one item.
+    /// The total size of values, in bytes, at which a page ends. The first value of a page may be larger.
     pub max_page_bytes: usize,
 }
 
@@ -80,7 +80,7 @@ impl ListQuery {
         self
     }
 
-    /// Sets the size of the values, in bytes, at which a page ends.
+    /// Sets the total size of values, in bytes, at which a page ends.
     #[must_use]
     pub fn with_max_page_bytes(mut self, bytes: usize) -> Self {
         self.max_page_bytes = bytes;
@@ -118,7 +118,7 @@ impl ListQuery {
         (!is_empty).then_some((start, end))
     }
 
-    /// Checks that the store can answer this query. Every adapter calls it first.
+    /// Checks that the store supports this query. Every adapter calls this method before any I/O.
     ///
     /// # Errors
     /// `Unsupported` without the list capability, `Invalid` for a limit of zero.
@@ -146,20 +146,22 @@ pub struct ListItem {
     pub entry: Option<Entry>,
 }
 
-/// One page of a listing. It may be short or empty; the listing ends only at `next: None`.
+/// One page of a listing. A page may be short or empty. The listing ends only if `next` is `None`.
 #[derive(Debug, Clone, Default)]
 pub struct ListPage {
     /// The items, in the query's order.
     pub items: Vec<ListItem>,
-    /// A `Corrupt` error, with its key, for each entry of the page that cannot be read, in the query's order (clause E-4).
-    /// The listing goes on after it. A listing of keys only reports the damage that it notices without reading values.
+    /// A `Corrupt` error, with its key, for each entry of the page that cannot be read, in the query's order (clause
+    /// E-4). The listing goes on after that entry. A listing without values reports only the damage that the store
+    /// notices without reading values.
     pub damaged: Vec<Error>,
     /// The key to pass to [`ListQuery::resume`] for the next page; `None` at the end.
     pub next: Option<Key>,
 }
 
 impl ListPage {
-    /// Returns the items and the errors of damaged entries in the order of their keys. `reverse` is the query's.
+    /// Returns the items and the errors of damaged entries in the order of their keys. `reverse` must be the field of
+    /// the query.
     pub fn into_results(self, reverse: bool) -> impl Iterator<Item = Result<ListItem>> + Send {
         let (mut items, mut damaged) = (self.items.into_iter().peekable(), self.damaged.into_iter().peekable());
         std::iter::from_fn(move || {

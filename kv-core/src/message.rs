@@ -12,7 +12,7 @@ use crate::watch::GapReason;
 /// One published message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The channel on which it was published.
+    /// The channel on which the message was published.
     pub channel: Key,
     /// The published bytes.
     pub payload: Bytes,

@@ -18,8 +18,8 @@ use crate::watch::{WatchEvent, WatchQuery, WatchStream, WatchTarget};
 
 /// The part of a store that belongs to one [`Namespace`]. It is a complete store, including channels.
 ///
-/// The namespace owns its first segment of the inner store. A holder of the inner store still sees all namespaces.
-/// Capabilities and limits are those of the inner store. Closing this store closes the inner store.
+/// All its keys start with the segment of the namespace in the inner store. A holder of the inner store still sees all
+/// namespaces. Capabilities and limits are those of the inner store. Closing this store closes the inner store.
 #[derive(Debug, Clone)]
 pub struct Namespaced<S> {
     inner: S,
@@ -47,8 +47,22 @@ impl<S: KvStore> Namespaced<S> {
         self.inner
     }
 
-    fn wrap_all(&self, keys: &[Key]) -> Vec<Key> {
-        keys.iter().map(|key| self.namespace.wrap(key)).collect()
+    /// Returns the stored key.
+    ///
+    /// # Errors
+    /// `Invalid` if it is too long, as it can be in a namespace inside another one: stores read no longer key.
+    fn wrap(&self, key: &Key) -> Result<Key> {
+        let stored = self.namespace.wrap(key);
+        let (bytes, limit) = (stored.as_str().len(), Namespace::MAX_KEY_BYTES);
+        if bytes > limit {
+            let message = format!("the key with its namespaces has {bytes} encoded bytes, the limit is {limit}");
+            return Err(Error::invalid(message).with_key(key));
+        }
+        Ok(stored)
+    }
+
+    fn wrap_all(&self, keys: &[Key]) -> Result<Vec<Key>> {
+        keys.iter().map(|key| self.wrap(key)).collect()
     }
 }
 
@@ -57,8 +71,15 @@ fn with_key<T>(key: &Key, result: Result<T>) -> Result<T> {
     result.map_err(|error| error.with_key(key))
 }
 
+/// As [`with_key`], for results in the order of the keys. If there are more results than keys, the surplus results
+/// stay, so that the caller reports the mismatch.
 fn with_keys<'k, T>(keys: impl IntoIterator<Item = &'k Key>, results: Vec<Result<T>>) -> Vec<Result<T>> {
-    keys.into_iter().zip(results).map(|(key, result)| with_key(key, result)).collect()
+    let mut keys = keys.into_iter();
+    let context = |result| match keys.next() {
+        Some(key) => with_key(key, result),
+        None => result,
+    };
+    results.into_iter().map(context).collect()
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -68,43 +89,61 @@ impl<S: KvStore> KvStore for Namespaced<S> {
         get set delete contains get_many set_many delete_many list clear touch increment commit watch publish subscribe);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        with_key(key, self.inner.get(&self.namespace.wrap(key)).await)
+        with_key(key, self.inner.get(&self.wrap(key)?).await)
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        with_key(key, self.inner.set(&self.namespace.wrap(key), value, options).await)
+        with_key(key, self.inner.set(&self.wrap(key)?, value, options).await)
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        with_key(key, self.inner.delete(&self.namespace.wrap(key), options).await)
+        with_key(key, self.inner.delete(&self.wrap(key)?, options).await)
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
-        with_key(key, self.inner.contains(&self.namespace.wrap(key)).await)
+        with_key(key, self.inner.contains(&self.wrap(key)?).await)
     }
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
-        with_keys(keys, self.inner.get_many(&self.wrap_all(keys)).await)
+        if let Ok(stored) = self.wrap_all(keys) {
+            return with_keys(keys, self.inner.get_many(&stored).await);
+        }
+        let mut results = Vec::with_capacity(keys.len());
+        for key in keys {
+            results.push(self.get(key).await);
+        }
+        results
     }
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
-        let wrap = |SetItem { key, value, options }: &SetItem| SetItem {
-            key: self.namespace.wrap(key),
-            value: value.clone(),
-            options: options.clone(),
+        let wrap = |SetItem { key, value, options }: &SetItem| {
+            Ok(SetItem { key: self.wrap(key)?, value: value.clone(), options: options.clone() })
         };
-        let wrapped: Vec<SetItem> = items.iter().map(wrap).collect();
-        with_keys(items.iter().map(|item| &item.key), self.inner.set_many(&wrapped).await)
+        if let Ok(stored) = items.iter().map(wrap).collect::<Result<Vec<SetItem>>>() {
+            return with_keys(items.iter().map(|item| &item.key), self.inner.set_many(&stored).await);
+        }
+        let mut results = Vec::with_capacity(items.len());
+        for SetItem { key, value, options } in items {
+            results.push(self.set(key, value.clone(), options).await);
+        }
+        results
     }
 
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
-        with_keys(keys, self.inner.delete_many(&self.wrap_all(keys)).await)
+        if let Ok(stored) = self.wrap_all(keys) {
+            return with_keys(keys, self.inner.delete_many(&stored).await);
+        }
+        let mut results = Vec::with_capacity(keys.len());
+        for key in keys {
+            results.push(self.delete(key, &DeleteOptions::default()).await);
+        }
+        results
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let ListQuery { prefix, after, before, reverse, limit, keys_only, max_page_bytes } = query;
         let prefix = self.namespace.wrap_prefix(prefix);
-        // A store that cannot send such a prefix, as one over a connection, starts after the excluded key all the same.
+        // The bound repeats the exclusion, for stores that use only the text of the prefix.
         let after = match after {
             Some(after) => Some(self.namespace.wrap(after)),
             None => prefix.excluded_key(),
@@ -135,25 +174,27 @@ impl<S: KvStore> KvStore for Namespaced<S> {
     }
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        with_key(key, self.inner.touch(&self.namespace.wrap(key), expiry).await)
+        with_key(key, self.inner.touch(&self.wrap(key)?, expiry).await)
     }
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
-        with_key(key, self.inner.increment(&self.namespace.wrap(key), by, options).await)
+        with_key(key, self.inner.increment(&self.wrap(key)?, by, options).await)
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         let Transaction { checks, mutations } = transaction;
-        let check = |Check { key, when }: &Check| Check { key: self.namespace.wrap(key), when: when.clone() };
-        let mutation = |mutation: &Mutation| match mutation {
-            Mutation::Set { key, value, expiry } => {
-                Mutation::Set { key: self.namespace.wrap(key), value: value.clone(), expiry: *expiry }
-            }
-            Mutation::Delete { key } => Mutation::Delete { key: self.namespace.wrap(key) },
+        let check = |Check { key, when }: &Check| Ok(Check { key: self.wrap(key)?, when: when.clone() });
+        let mutation = |mutation: &Mutation| {
+            Ok(match mutation {
+                Mutation::Set { key, value, expiry } => {
+                    Mutation::Set { key: self.wrap(key)?, value: value.clone(), expiry: *expiry }
+                }
+                Mutation::Delete { key } => Mutation::Delete { key: self.wrap(key)? },
+            })
         };
         let wrapped = Transaction {
-            checks: checks.iter().map(check).collect(),
-            mutations: mutations.iter().map(mutation).collect(),
+            checks: checks.iter().map(check).collect::<Result<_>>()?,
+            mutations: mutations.iter().map(mutation).collect::<Result<_>>()?,
         };
         self.inner.commit(&wrapped).await
     }
@@ -173,7 +214,7 @@ impl<S: KvStore> KvStore for Namespaced<S> {
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
-        with_key(channel, self.inner.publish(&self.namespace.wrap(channel), message).await)
+        with_key(channel, self.inner.publish(&self.wrap(channel)?, message).await)
     }
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
@@ -195,7 +236,8 @@ fn strip_error(namespace: &Namespace, error: Error) -> Option<Error> {
     }
 }
 
-/// Removes the namespace from an event. Returns `None` for the key that consists of the namespace's segment alone.
+/// Removes the namespace from an event. Returns `None` for a key outside the namespace, such as the key that consists
+/// of the namespace's segment alone.
 fn strip_event(namespace: &Namespace, event: WatchEvent) -> Option<WatchEvent> {
     Some(match event {
         WatchEvent::Set { key, entry } => WatchEvent::Set { key: namespace.strip(&key)?, entry },

@@ -28,7 +28,7 @@ pub enum When {
 }
 
 impl When {
-    /// True if the condition holds for the live entry of the key, or for its absence.
+    /// True if the condition holds. `current` is the live entry of the key, or `None` if there is none.
     pub fn holds(&self, current: Option<&Entry>) -> bool {
         match (self, current) {
             (Self::Always, _) | (Self::Absent, None) | (Self::Present, Some(_)) => true,
@@ -41,7 +41,7 @@ impl When {
     /// Checks that the store can evaluate the condition.
     ///
     /// # Errors
-    /// `Unsupported`.
+    /// `Unsupported` with the missing capability.
     pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
         match self {
             Self::Always => Ok(()),
@@ -88,11 +88,11 @@ impl SetOptions {
         self
     }
 
-    /// Checks that the store supports these options. Every adapter calls it first, so that no option is silently
-    /// ignored.
+    /// Checks that the store supports these options. Every adapter calls this method before any I/O, so that no option
+    /// is silently ignored.
     ///
     /// # Errors
-    /// `Unsupported`.
+    /// `Unsupported` with the missing capability.
     pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
         let Self { expiry: _, when, return_previous } = self;
         when.check(capabilities)?;
@@ -125,11 +125,11 @@ impl DeleteOptions {
         self
     }
 
-    /// Checks that the store supports these options. Every adapter calls it first, so that no option is silently
-    /// ignored.
+    /// Checks that the store supports these options. Every adapter calls this method before any I/O, so that no option
+    /// is silently ignored.
     ///
     /// # Errors
-    /// `Unsupported`.
+    /// `Unsupported` with the missing capability.
     pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
         let Self { when, return_previous } = self;
         when.check(capabilities)?;
@@ -137,11 +137,11 @@ impl DeleteOptions {
     }
 }
 
-fn check_previous(asked: bool, capabilities: &Capabilities) -> Result<()> {
-    if asked { capabilities.require(Capability::Previous) } else { Ok(()) }
+fn check_previous(requested: bool, capabilities: &Capabilities) -> Result<()> {
+    if requested { capabilities.require(Capability::Previous) } else { Ok(()) }
 }
 
-/// The options of an `increment` that creates the counter.
+/// The options of an `increment`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct IncrementOptions {
@@ -157,7 +157,8 @@ impl IncrementOptions {
         self
     }
 
-    /// Checks that the store supports these options and that they make sense. Every adapter calls it first.
+    /// Checks that the store supports these options and that they are valid. Every adapter calls this method before any
+    /// I/O.
     ///
     /// # Errors
     /// `Unsupported` without the counters capability, `Invalid` for [`Expiry::Keep`].
@@ -185,7 +186,7 @@ pub enum SetOutcome {
     },
     /// The condition did not hold; nothing changed.
     Refused {
-        /// The current live entry.
+        /// The current live entry, or `None` if there is none.
         current: Option<Entry>,
     },
 }
@@ -218,7 +219,7 @@ pub enum DeleteOutcome {
     Missing,
     /// The condition did not hold; nothing changed.
     Refused {
-        /// The current live entry.
+        /// The current live entry, or `None` if there is none.
         current: Option<Entry>,
     },
 }

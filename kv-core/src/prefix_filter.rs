@@ -4,20 +4,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::key::{Key, KeyPrefix};
 
-/// A filter that rules out most keys under no subscribed prefix, in one atomic word.
+/// A filter in one atomic word that rules out most keys that no subscribed prefix covers.
 ///
-/// A writer whose keys have no subscriber pays one load and a little arithmetic, without a lock shared by all writers.
-/// The low byte is a length in bytes: that of the shortest prefix, capped at [`MAX_BYTES`]. The other bits are a set of
-/// hashes, one for each prefix, over as many of its first bytes. Length and set share one word: if they were loaded
-/// separately, a concurrent update could hide a subscriber.
+/// A write of such a key costs one load and a little arithmetic, and takes no lock that all writers share. The low byte
+/// of the word is a length: the number of bytes in the shortest prefix, at most [`MAX_BYTES`]. The other bits are a set
+/// of hashes. It contains the hash of each prefix's first bytes, as many as the length says. Length and set share one
+/// word: if they were loaded separately, a concurrent update could hide a subscriber.
 #[derive(Debug, Default)]
 pub(crate) struct PrefixFilter(AtomicU64);
 
-/// The maximum number of bytes that are hashed.
+/// The maximum number of bytes of a prefix or key that are hashed.
 const MAX_BYTES: usize = 16;
 
 /// The low bits of the word that store the length. Each of the other bits stands for one hash.
 const LENGTH_BITS: u32 = 8;
+/// The number of different hashes, one for each bit of the set.
 const HASHES: u64 = (u64::BITS - LENGTH_BITS) as u64;
 
 impl PrefixFilter {
@@ -34,7 +35,7 @@ impl PrefixFilter {
         self.0.load(Ordering::Acquire) != 0
     }
 
-    /// True if a subscribed prefix may cover the key. Never false if one does.
+    /// True if a subscribed prefix may cover the key. Never false for a key that a subscribed prefix covers.
     pub(crate) fn may_cover(&self, key: &Key) -> bool {
         let word = self.0.load(Ordering::Acquire);
         if word == 0 {
@@ -53,8 +54,8 @@ fn bit(leading: &[u8]) -> u64 {
     1 << (hash % HASHES + u64::from(LENGTH_BITS))
 }
 
-/// Returns up to sixteen bytes as two words, which overlap if there are fewer. Each word is loaded directly from the
-/// text: assembling it in a buffer would stall the load that follows the byte stores.
+/// Returns up to sixteen bytes as two words, which overlap if there are fewer than sixteen bytes. Each word is loaded
+/// directly from the text, because assembling the word in a buffer would stall the load that follows the byte stores.
 fn words(leading: &[u8]) -> [u64; 2] {
     if let (Some(first), Some(last)) = (leading.first_chunk::<8>(), leading.last_chunk::<8>()) {
         [*first, *last].map(u64::from_le_bytes)

@@ -97,7 +97,8 @@ use crate::watch::{WatchQuery, WatchStream};
 /// ```
 #[async_trait]
 pub trait KvStore: Debug + Send + Sync + 'static {
-    /// Returns name, capabilities and limits. They are constant after opening, and the call does no I/O.
+    /// Returns the name, the capabilities and the limits. They are constant after the store was opened, and the call
+    /// does no I/O.
     fn info(&self) -> &StoreInfo;
 
     /// Reads the live entry of a key.
@@ -159,11 +160,11 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// # Contract
     /// - B-1: one result for each key, in input order, including duplicates. The results are not a snapshot.
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
-        let mut answers = Vec::with_capacity(keys.len());
+        let mut results = Vec::with_capacity(keys.len());
         for key in keys {
-            answers.push(self.get(key).await);
+            results.push(self.get(key).await);
         }
-        answers
+        results
     }
 
     /// Writes several keys. Writes of the same key apply in input order.

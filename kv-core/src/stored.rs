@@ -29,6 +29,7 @@ pub const HEADER_BYTES: usize = 34;
 /// The first byte of this format. A later format will use another byte.
 const FORMAT: u8 = 0xA1;
 
+/// The stored deadline of an entry that never expires.
 const NEVER: u64 = u64::MAX;
 
 /// The fields of a header.
@@ -86,12 +87,12 @@ pub fn decode(key: &Key, mut stored: Bytes) -> Result<(Entry, Deadline)> {
         header.version.split_first_chunk().ok_or_else(|| Error::corrupt("the version is missing"))?;
     let bytes = bytes.get(..usize::from(length)).ok_or_else(|| Error::corrupt("the stored version is too long"))?;
     let version = Version::from_bytes(bytes).map_err(|_| Error::corrupt("the stored version is empty"))?;
-    // `advance` reuses the handle; a slice would be a second owner, which costs an allocation.
+    // `advance` reuses this `Bytes`. A slice would be a second owner of the memory, which costs an allocation.
     stored.advance(HEADER_BYTES);
     Ok((Entry::new(stored).with_version(version).with_expires(deadline), deadline))
 }
 
-/// Decodes only the deadline. The header alone is enough input.
+/// Decodes only the deadline. `stored` may consist of the header alone.
 ///
 /// # Errors
 /// `Corrupt`.
@@ -135,7 +136,7 @@ fn version_field(version: &Version) -> [u8; 17] {
     let [length, target @ ..] = &mut field;
     // The conversion cannot fail: a version has at most 16 bytes.
     *length = u8::try_from(bytes.len()).unwrap_or_default();
-    target.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+    target.iter_mut().zip(bytes).for_each(|(target, byte)| *target = *byte);
     field
 }
 

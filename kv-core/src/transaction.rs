@@ -103,7 +103,7 @@ impl Transaction {
         self.checks.iter().map(|check| &check.key).chain(self.mutations.iter().map(Mutation::key))
     }
 
-    /// Checks that the store can commit this transaction. Every adapter calls it first.
+    /// Checks that the store can commit this transaction. Every adapter calls this method before any I/O.
     ///
     /// # Errors
     /// `Unsupported` if the store has no transactions, cannot evaluate a condition, or cannot change these keys

@@ -254,7 +254,7 @@ impl Registry {
         let Some(verify) = scheme.verify else {
             return Err(Error::invalid(format!("`{}:` keeps no files that can be verified", scheme.name)));
         };
-        verify(url, take).await.map_err(|error| error.with_operation(Operation::Open).with_backend(scheme.name))
+        verify(url, take).await.map_err(|error| error.with_operation(Operation::Verify).with_backend(scheme.name))
     }
 
     fn scheme(&self, url: &StoreUrl) -> Result<Scheme> {

@@ -1,12 +1,12 @@
-//! The deserializer of URL options. Its errors show no name and no value from the URL: both may be secrets that were typed
-//! in the wrong place, such as a password with a `?` in it.
+//! The deserializer of URL options. Its errors contain no name and no value from the URL, because both may be secrets
+//! that were typed in the wrong place, such as a password with a `?` in it.
 
 use std::fmt::{self, Write};
 
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// Deserializes options, in their order.
+/// Deserializes options in the order given.
 pub(crate) fn from_pairs<C: DeserializeOwned>(pairs: &[(String, String)]) -> Result<C, OptionError> {
     C::deserialize(Pairs { pairs, value: None })
 }
@@ -71,7 +71,7 @@ fn list(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// True if at most two characters are inserted, removed or replaced.
+/// True if at most two insertions, removals or replacements of a character turn one name into the other.
 fn is_near(known: &str, found: &str) -> bool {
     const MAX_EDITS: usize = 2;
     if known.len().abs_diff(found.len()) > MAX_EDITS {
@@ -92,7 +92,7 @@ fn is_near(known: &str, found: &str) -> bool {
 
 struct Pairs<'o> {
     pairs: &'o [(String, String)],
-    /// The option whose name was read and whose value was not.
+    /// The option whose name was read and whose value was not read yet.
     value: Option<&'o (String, String)>,
 }
 
@@ -119,13 +119,15 @@ impl<'de> MapAccess<'de> for Pairs<'_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, OptionError> {
-        let Some((name, value)) = self.value.take() else { return Err(OptionError::new("a name comes first")) };
+        let Some((name, value)) = self.value.take() else {
+            return Err(OptionError::new("a value was requested before its name"));
+        };
         // The name is a known one: an unknown name has failed before its value is read.
         seed.deserialize(Text(value)).map_err(|error| OptionError { option: Some(name.clone()), ..error })
     }
 }
 
-/// The text of one value, which is parsed as the type that is asked for.
+/// The text of one value, which is parsed as the requested type.
 struct Text<'o>(&'o str);
 
 /// Parses the text as a scalar type, or passes the text to the visitor, which then reports the expected type.

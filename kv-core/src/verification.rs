@@ -12,7 +12,7 @@ pub struct Verification {
     pub entries: u64,
     /// The number of entries that do not match their checksums.
     pub damaged_entries: u64,
-    /// Other problems, one sentence each, without keys and values. Entries may be missing.
+    /// Other problems, one sentence each, without keys and values. If there is a problem, entries may be missing.
     pub problems: Vec<String>,
 }
 
@@ -35,6 +35,6 @@ impl Verification {
     }
 }
 
-/// A callback that receives each sound entry of a store under verification once. An error ends the verification, which
-/// returns it.
+/// A callback that receives each sound entry of a store under verification once. If it returns an error, the
+/// verification ends with that error.
 pub type TakeEntry = Box<dyn FnMut(Key, Entry) -> Result<()> + Send>;

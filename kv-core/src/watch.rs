@@ -55,7 +55,7 @@ pub enum Initial {
 pub struct WatchQuery {
     /// The keys to watch.
     pub target: WatchTarget,
-    /// The events before the changes.
+    /// The events that are sent before the changes.
     pub initial: Initial,
     /// True for `Set` events without entries. The store then reads no values.
     pub keys_only: bool,
@@ -86,7 +86,7 @@ impl WatchQuery {
         self
     }
 
-    /// Checks that the store supports this query. Every adapter calls it first.
+    /// Checks that the store supports this query. Every adapter calls this method before any I/O.
     ///
     /// # Errors
     /// `Unsupported` without the watch capability, or for a snapshot of a prefix without the list capability.
@@ -99,7 +99,7 @@ impl WatchQuery {
     }
 }
 
-/// The reason why a watcher or a subscriber may have missed something.
+/// The reason why a watcher or a subscriber may have missed an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GapReason {
@@ -119,7 +119,7 @@ pub enum WatchEvent {
     Set {
         /// The key.
         key: Key,
-        /// The entry that `get` returns, unless the query asked for keys only.
+        /// The current entry as `get` returns it, unless the query asked for keys only.
         entry: Option<Entry>,
     },
     /// The key has no live entry any more: it was deleted or has expired.
@@ -129,7 +129,7 @@ pub enum WatchEvent {
     },
     /// All entries that existed when the watch began have been sent.
     SnapshotEnd,
-    /// Changes may have been lost at this point. The watcher must read again what it depends on.
+    /// Changes may have been lost at this point. The watcher must read the keys again that it depends on.
     Gap {
         /// The cause.
         reason: GapReason,

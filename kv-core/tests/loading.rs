@@ -218,7 +218,8 @@ async fn a_write_during_a_load_is_not_undone_by_it() {
             }
             "clear" => drop(kv.clear(()).await.unwrap()),
             "delete_many" => drop(kv.delete_many([["k"]]).await.all().unwrap()),
-            // The store of this test has no transactions; the fence is raised all the same.
+            // The store of this test has no transactions, so the commit fails. The load must not store its value all
+            // the same.
             _ => drop(kv.transaction().delete(["k"]).commit().await),
         }
         go.notify_one();
@@ -254,7 +255,7 @@ async fn an_existing_value_is_read_in_one_call_without_a_load() {
 }
 
 #[tokio::test]
-async fn a_value_stored_meanwhile_wins_over_the_loaded_one() {
+async fn a_value_stored_meanwhile_is_returned_instead_of_the_loaded_value() {
     let store = Tiny::new(FULL);
     let (runs, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let caller = load(&store.kv(), Ok(1), &runs, &go);

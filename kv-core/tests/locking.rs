@@ -149,7 +149,7 @@ async fn after_an_indeterminate_renewal_the_lock_is_still_held() {
 }
 
 #[tokio::test]
-async fn a_store_without_locks_answers_unsupported() {
+async fn a_store_without_locks_returns_unsupported() {
     for capabilities in [CORE, BY_VALUE, FULL.with_may_evict()] {
         let store = Tiny::new(capabilities);
         let error = store.kv().lock(["l"], TTL).await.unwrap_err();

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use kv_core::{Clock, CommitOutcome, ErrorKind, Expiry, Key, Kv, KvStore, ManualClock, MessageEvent, WatchEvent};
+use kv_core::{
+    Clock, CommitOutcome, ErrorKind, Expiry, Key, Kv, KvStore, ManualClock, MessageEvent, Namespace, Namespaced,
+    SetItem, SetOptions, WatchEvent,
+};
 use kv_memory::MemoryStore;
 
 fn kv() -> Kv {
@@ -137,7 +140,7 @@ async fn closing_a_handle_closes_the_store_for_all_handles() {
 }
 
 #[tokio::test]
-async fn clearing_a_namespace_leaves_the_key_that_is_named_like_it() {
+async fn clearing_a_namespace_leaves_the_key_that_has_only_its_segment() {
     let root = Kv::new(MemoryStore::new());
     let app = root.namespace(["app"]).unwrap();
     root.set(["app"], &1).await.unwrap();
@@ -146,7 +149,22 @@ async fn clearing_a_namespace_leaves_the_key_that_is_named_like_it() {
     assert_eq!(app.clear(()).await.unwrap(), 1);
     assert_eq!(root.get::<u32>(["app"]).await.unwrap(), Some(1));
     assert_eq!(root.namespace(["app", "eu"]).unwrap().get::<u32>(["b"]).await.unwrap(), Some(3));
-    // The root's own clear of that prefix takes the key and what is below it.
+    // A clear of that prefix through the root handle removes the key and its descendants.
     app.set(["a"], &2).await.unwrap();
     assert_eq!(root.clear(["app"]).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_key_that_two_namespaces_make_too_long_is_refused() {
+    let outer = Namespaced::new(MemoryStore::new(), Namespace::new(["n".repeat(300)]).unwrap());
+    let store = Namespaced::new(outer, Namespace::new(["m".repeat(300)]).unwrap());
+    let (long, short) = (Key::new(["k".repeat(Key::MAX_BYTES)]).unwrap(), key(&["k"]));
+    let set = store.set(&long, "v".into(), &SetOptions::default()).await;
+    assert_eq!(set.unwrap_err().kind(), ErrorKind::Invalid);
+    let items = [SetItem::new(short.clone(), "v"), SetItem::new(long.clone(), "v")];
+    let results = store.set_many(&items).await;
+    assert!(results[0].is_ok());
+    let error = results[1].as_ref().unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Invalid, Some(&long)));
+    assert!(store.get(&short).await.unwrap().is_some());
 }

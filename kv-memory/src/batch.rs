@@ -4,10 +4,11 @@ use kv_core::{DeleteOptions, DeleteOutcome, Entry, Error, Key, Result, SetItem, 
 
 use crate::state::State;
 use crate::update;
+use crate::yielding::charge;
 
 impl State {
     pub(crate) async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
-        if self.check_open().is_err() {
+        if self.admit(1).await.is_err() {
             return keys.iter().map(|_| Err(Error::closed())).collect();
         }
         self.engine.get_many(keys).await.into_iter().map(Ok).collect()
@@ -32,6 +33,7 @@ impl State {
 
     async fn set_item(&self, item: &SetItem) -> Result<SetOutcome> {
         let SetItem { key, value, options, .. } = item;
+        charge(self.engine.cost()).await;
         self.check_set(value, options)?;
         let (value, version) = (value.clone(), Version::random());
         Ok(self.engine.update(key, |current, now| update::set(current, value, version, options, now)).await)

@@ -10,7 +10,7 @@ use crate::yielding::{BATCH, yield_now};
 
 impl State {
     pub(crate) async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
-        self.check_open()?;
+        self.admit(1).await?;
         let (first, end) = prefix.range();
         let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let (mut count, mut after) = (0, None::<Key>);

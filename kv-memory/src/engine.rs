@@ -9,6 +9,7 @@ use crate::slot::{Now, Slot};
 use crate::stats::MemoryStats;
 use crate::unbounded::Unbounded;
 use crate::update::Update;
+use crate::yielding::charge;
 
 /// The storage of entries. The caller checks keys and options, once for both engines.
 ///
@@ -28,6 +29,14 @@ impl Engine {
         }
     }
 
+    /// The cost of a call over one key, as a multiple of the cost of `get` in the unbounded engine.
+    pub(crate) fn cost(&self) -> usize {
+        match self {
+            Self::Unbounded(_) => 1,
+            Self::Bounded(_) => Bounded::COST,
+        }
+    }
+
     /// True if the key has a live entry.
     pub(crate) async fn contains(&self, key: &Key) -> bool {
         match self {
@@ -39,10 +48,11 @@ impl Engine {
     /// Reads the live entries of several keys. Not a snapshot.
     pub(crate) async fn get_many(&self, keys: &[Key]) -> Vec<Option<Entry>> {
         match self {
-            Self::Unbounded(engine) => engine.get_many(keys),
+            Self::Unbounded(engine) => engine.get_many(keys).await,
             Self::Bounded(engine) => {
                 let mut entries = Vec::with_capacity(keys.len());
                 for key in keys {
+                    charge(Bounded::COST).await;
                     entries.push(Box::pin(engine.get(key)).await);
                 }
                 entries
@@ -53,7 +63,7 @@ impl Engine {
     /// Returns for each key if it has a live entry. Not a snapshot.
     pub(crate) async fn contains_many(&self, keys: &[Key]) -> Vec<bool> {
         match self {
-            Self::Unbounded(engine) => engine.contains_many(keys),
+            Self::Unbounded(engine) => engine.contains_many(keys).await,
             Self::Bounded(_) => self.get_many(keys).await.iter().map(Option::is_some).collect(),
         }
     }

@@ -15,7 +15,7 @@ impl State {
     /// Takes keys from the ordered index, a batch at a time, and reads their entries. Holds no lock between two
     /// batches.
     pub(crate) async fn list(&self, query: &ListQuery) -> Result<ListPage> {
-        self.check_open()?;
+        self.admit(1).await?;
         query.check(&self.info.capabilities)?;
         let limit = query.limit.unwrap_or(usize::MAX);
         let mut page = ListPage::default();

@@ -6,6 +6,7 @@ use kv_core::hub::{Hub, Messages};
 use kv_core::{Error, Result, StoreInfo};
 
 use crate::engine::Engine;
+use crate::yielding::charge;
 
 /// The engine, the subscribers and the closed flag of one store.
 #[derive(Debug)]
@@ -19,6 +20,14 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(info: StoreInfo, engine: Engine) -> Self {
         Self { info, engine, messages: Hub::new(), is_closed: AtomicBool::new(false) }
+    }
+
+    /// Charges the budget of the current task for a call over `keys` keys, then checks that the store is open. Every
+    /// operation begins with it; `get` and `set` have its parts inline.
+    #[inline]
+    pub(crate) async fn admit(&self, keys: usize) -> Result<()> {
+        charge(keys.saturating_mul(self.engine.cost())).await;
+        self.check_open()
     }
 
     /// Returns the error `Closed` once the store is closed.

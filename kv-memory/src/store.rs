@@ -52,7 +52,7 @@ impl KvStore for MemoryStore {
         &self.state.info
     }
 
-    // `get` and `set` return the boxed future of the state directly: an `async` block around it would cost some
+    // `get`, `set` and `publish` return the boxed future of the state directly: an `async` block around it would cost some
     // nanoseconds a call.
     fn get<'store, 'key, 'call>(&'store self, key: &'key Key) -> BoxFuture<'call, Result<Option<Entry>>>
     where
@@ -113,27 +113,35 @@ impl KvStore for MemoryStore {
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
-        CONTEXT.operation(Operation::Commit, self.state.commit(transaction))
+        CONTEXT.operation(Operation::Commit, self.state.commit(transaction).await)
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        CONTEXT.operation(Operation::Watch, self.state.watch(self.clone(), query))
+        CONTEXT.operation(Operation::Watch, self.state.watch(self.clone(), query).await)
     }
 
-    async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
-        CONTEXT.key(Operation::Publish, channel, self.state.publish(channel, message))
+    fn publish<'store, 'channel, 'call>(
+        &'store self,
+        channel: &'channel Key,
+        message: Bytes,
+    ) -> BoxFuture<'call, Result<()>>
+    where
+        'store: 'call,
+        'channel: 'call,
+    {
+        self.state.publish(channel, message)
     }
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
-        CONTEXT.operation(Operation::Subscribe, self.state.subscribe(channels))
+        CONTEXT.operation(Operation::Subscribe, self.state.subscribe(channels).await)
     }
 
     async fn ping(&self) -> Result<()> {
-        CONTEXT.operation(Operation::Ping, self.state.check_open())
+        CONTEXT.operation(Operation::Ping, self.state.admit(1).await)
     }
 
     async fn flush(&self) -> Result<()> {
-        CONTEXT.operation(Operation::Flush, self.state.check_open())
+        CONTEXT.operation(Operation::Flush, self.state.admit(1).await)
     }
 
     async fn sweep(&self) -> Result<u64> {

@@ -10,7 +10,7 @@ use crate::sweeper::Sweepable;
 impl State {
     /// Removes the expired entries and returns their number.
     pub(crate) async fn sweep(&self) -> Result<u64> {
-        self.check_open()?;
+        self.admit(1).await?;
         Ok(self.engine.sweep().await)
     }
 }

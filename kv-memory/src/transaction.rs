@@ -6,8 +6,8 @@ use crate::engine::Engine;
 use crate::state::State;
 
 impl State {
-    pub(crate) fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
-        self.check_open()?;
+    pub(crate) async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        self.admit(1 + transaction.checks.len() + transaction.mutations.len()).await?;
         transaction.validate(&self.info.capabilities, &self.info.limits)?;
         match &self.engine {
             Engine::Unbounded(engine) => engine.commit(transaction),

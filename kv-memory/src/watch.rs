@@ -6,8 +6,8 @@ use crate::state::State;
 
 impl State {
     /// Subscribes to the changes of a query. The stream reads each changed key through `store`, a handle of this state.
-    pub(crate) fn watch(&self, store: impl KvStore, query: &WatchQuery) -> Result<WatchStream> {
-        self.check_open()?;
+    pub(crate) async fn watch(&self, store: impl KvStore, query: &WatchQuery) -> Result<WatchStream> {
+        self.admit(1).await?;
         query.check(&self.info.capabilities)?;
         let inbox = self.engine.services().changes.subscribe(query.target.prefix());
         Ok(follow(store, query.clone(), inbox))

@@ -1,7 +1,7 @@
 //! Writes of one key.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
 use kv_core::{
@@ -9,10 +9,12 @@ use kv_core::{
     SetOutcome, Version,
 };
 
+use crate::bounded::Bounded;
 use crate::engine::Engine;
 use crate::error::reject;
 use crate::state::State;
 use crate::update;
+use crate::yielding::{charge, poll_charge};
 
 impl State {
     // Calls the engine without a layer in between, as `get` does.
@@ -25,11 +27,15 @@ impl State {
     ) -> BoxFuture<'call, Result<SetOutcome>> {
         let mut value = value;
         match &self.engine {
-            Engine::Unbounded(engine) => Box::pin(poll_fn(move |_| match self.check_set(&value, options) {
-                Ok(()) => Poll::Ready(Ok(engine.set(key, std::mem::take(&mut value), options))),
-                Err(error) => Poll::Ready(reject(Operation::Set, key, error)),
+            Engine::Unbounded(engine) => Box::pin(poll_fn(move |context| {
+                ready!(poll_charge(1, context));
+                match self.check_set(&value, options) {
+                    Ok(()) => Poll::Ready(Ok(engine.set(key, std::mem::take(&mut value), options))),
+                    Err(error) => Poll::Ready(reject(Operation::Set, key, error)),
+                }
             })),
             Engine::Bounded(engine) => Box::pin(async move {
+                charge(Bounded::COST).await;
                 match self.check_set(&value, options) {
                     Ok(()) => Ok(engine.set(key, value, options).await),
                     Err(error) => reject(Operation::Set, key, error),
@@ -46,18 +52,18 @@ impl State {
     }
 
     pub(crate) async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        self.check_open()?;
+        self.admit(1).await?;
         options.check(&self.info.capabilities)?;
         Ok(self.engine.update(key, |current, now| update::delete(current, options, now)).await)
     }
 
     pub(crate) async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        self.check_open()?;
+        self.admit(1).await?;
         Ok(self.engine.update(key, |current, now| update::touch(current, expiry, now)).await)
     }
 
     pub(crate) async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
-        self.check_open()?;
+        self.admit(1).await?;
         options.check(&self.info.capabilities)?;
         let version = Version::random();
         self.engine.update(key, |current, now| update::increment(current, by, version, options, now)).await

@@ -3,22 +3,22 @@
 use crate::error::{Operation, Result};
 use crate::key::Key;
 
-/// Adds backend, operation and key to the errors of one adapter (clause E-1).
+/// Adds the backend, the operation and the key to the errors of one adapter (clause E-1).
 ///
-/// An adapter keeps one as a constant and passes the result of every method of [`KvStore`](crate::KvStore) through it.
-/// A result that is `Ok` is returned as it is.
+/// An adapter keeps an `ErrorContext` as a constant and passes the result of every [`KvStore`](crate::KvStore) method
+/// through it. An `Ok` result is returned unchanged.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorContext {
     backend: &'static str,
 }
 
 impl ErrorContext {
-    /// The context of a backend, by the name that [`StoreInfo::name`](crate::StoreInfo) has.
+    /// Creates the context of the backend with this name, which is that of [`StoreInfo::name`](crate::StoreInfo).
     pub const fn new(backend: &'static str) -> Self {
         Self { backend }
     }
 
-    /// Adds backend and operation.
+    /// Adds the backend and the operation to the error of `result`.
     ///
     /// # Errors
     /// The error of `result`.
@@ -27,7 +27,7 @@ impl ErrorContext {
         result.map_err(|error| error.with_operation(operation).with_backend(self.backend))
     }
 
-    /// Adds backend, operation and key.
+    /// Adds the backend, the operation and the key to the error of `result`.
     ///
     /// # Errors
     /// The error of `result`.
@@ -36,14 +36,20 @@ impl ErrorContext {
         self.operation(operation, result).map_err(|error| error.with_key(key))
     }
 
-    /// Adds backend, operation and the key at the same position to each result.
+    /// Adds the backend, the operation and the key at the same position to each error. If there are more results than
+    /// keys, the surplus results stay, so that [`Kv`](crate::Kv) reports the mismatch.
     pub fn keys<'k, T>(
         self,
         operation: Operation,
         keys: impl IntoIterator<Item = &'k Key>,
         results: Vec<Result<T>>,
     ) -> Vec<Result<T>> {
-        keys.into_iter().zip(results).map(|(key, result)| self.key(operation, key, result)).collect()
+        let mut keys = keys.into_iter();
+        let context = |result| match keys.next() {
+            Some(key) => self.key(operation, key, result),
+            None => self.operation(operation, result),
+        };
+        results.into_iter().map(context).collect()
     }
 }
 

@@ -1,22 +1,23 @@
-//! The effect of a call whose answer did not come.
+//! The effect of a request, which decides the kind of its error if no response comes.
 
 use std::borrow::Cow;
 
 use crate::error::Error;
 use crate::version::Version;
 
-/// The effect that a call has if the backend carried it out.
+/// The effect that a request has if the backend carried it out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// No effect, or one that may happen twice: the call can be repeated.
+    /// The request has no effect, or its effect may happen twice, so the request can be repeated.
     Read,
-    /// A write, with the version that it gives to the entry, if it gives one.
+    /// The request is a write. The version is the one that the write gives to the entry, or `None` if the write gives
+    /// no version.
     Write(Option<Version>),
 }
 
 impl Effect {
-    /// The error of a request that was sent and not answered: `Unavailable` for a read, `Indeterminate` with the
-    /// attempted version for a write (clause E-1).
+    /// Returns the error of a request that was sent and got no response: `Unavailable` for a read, `Indeterminate` with
+    /// the attempted version for a write (clause E-1).
     pub fn unanswered(self, message: impl Into<Cow<'static, str>>) -> Error {
         match self {
             Self::Read => Error::unavailable(message),
@@ -33,7 +34,7 @@ mod tests {
     #[test]
     fn only_an_unanswered_write_is_indeterminate() {
         let version = Some(Version::random());
-        assert_eq!(Effect::Read.unanswered("no answer").kind(), ErrorKind::Unavailable);
-        assert_eq!(Effect::Write(version).unanswered("no answer").attempted_version(), version);
+        assert_eq!(Effect::Read.unanswered("no response").kind(), ErrorKind::Unavailable);
+        assert_eq!(Effect::Write(version).unanswered("no response").attempted_version(), version);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,16 +30,25 @@ pub struct Flights<V> {
 }
 
 struct Shared<V> {
-    running: Mutex<HashMap<Key, Flight<V>>>,
-    /// The length of `running`, which writers read without the lock.
+    running: Mutex<Running<V>>,
+    /// The number of running loads, which writers read without the lock.
     len: AtomicUsize,
 }
+
+/// All running loads. A key has several if it was written while the earlier ones ran. Those stay until they end, because
+/// each further write must wait for a store that one of them has begun.
+///
+/// No code of a caller runs under the lock of this map: neither the loader nor the drop of its task.
+type Running<V> = HashMap<Key, Vec<Flight<V>>>;
 
 struct Flight<V> {
     id: LoadId,
     fence: Fence,
-    result: watch::Receiver<Option<Result<V>>>,
+    result: Receiver<V>,
 }
+
+/// Receives the result of a load.
+type Receiver<V> = watch::Receiver<Option<Result<V>>>;
 
 impl<V: Clone + Send + Sync + 'static> Flights<V> {
     /// The most loads that run at once. One more fails with `Capacity`.
@@ -62,34 +71,21 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
     where
         F: Future<Output = Result<V>> + Send + 'static,
     {
-        let (mut result, wait) = {
-            let mut running = self.running();
-            match running.get(key) {
-                Some(flight) => (flight.result.clone(), Wait::begin(flight.id)?),
-                None if running.len() >= Self::MAX_LOADS => {
-                    return Err(Error::capacity(format!("{} loads are running already", Self::MAX_LOADS)));
+        let (mut result, wait) = match self.join(key)? {
+            Joined::Running(result, wait) => (result, wait),
+            Joined::New(Start { id, fence, entry, sender, result, wait, runtime }) => {
+                match catch_unwind(AssertUnwindSafe(|| load(fence))) {
+                    Ok(load) => {
+                        let work = bounded(load, Arc::clone(clock));
+                        // A runtime that has ended drops the task at once, and with it the entry and the sender.
+                        runtime.spawn(CURRENT.scope(id, async move {
+                            let loaded = work.await;
+                            entry.end(&sender, loaded);
+                        }));
+                    }
+                    Err(_panic) => entry.end(&sender, Err(panicked())),
                 }
-                None => {
-                    let runtime =
-                        Handle::try_current().map_err(|_| Error::unavailable("a load needs a tokio runtime"))?;
-                    let id = LoadId::next();
-                    // A load that starts another one waits for it, too.
-                    let wait = Wait::begin(id)?;
-                    let (sender, result) = watch::channel(None);
-                    let fence = Fence::default();
-                    let entry = Entry { flights: self.clone(), key: key.clone(), id };
-                    let work = bounded(load(fence.clone()), Arc::clone(clock));
-                    runtime.spawn(CURRENT.scope(id, async move {
-                        let loaded = work.await;
-                        // Later callers must read the store: the value may have been removed since.
-                        drop(entry);
-                        // Callers that are gone need no result.
-                        let _ = sender.send(Some(loaded));
-                    }));
-                    running.insert(key.clone(), Flight { id, fence, result: result.clone() });
-                    self.shared.len.store(running.len(), Ordering::Release);
-                    (result, wait)
-                }
+                (result, wait)
             }
         };
         let loaded = result.wait_for(Option::is_some).await.map(|loaded| loaded.clone());
@@ -100,59 +96,130 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
         }
     }
 
-    /// Forbids running loads of a key to store their values: call it before the key is written or removed. Callers that
-    /// come later start a load of their own.
+    /// Forbids running loads of a key to store their values: call it before the key is written or removed. Waits for a
+    /// load that has already begun to store. Callers that come later start a load of their own.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the loads stay forbidden to store, and a later call waits for them.
     pub async fn fence(&self, key: &Key) {
         if !self.is_idle() {
-            let flight = self.remove_if(key, |_| true);
-            if let Some(flight) = flight {
-                flight.fence.raise().await;
-            }
+            let fences: Vec<Fence> = self.running().get(key).into_iter().flatten().filter_map(Flight::raise).collect();
+            settled(fences).await;
         }
     }
 
     /// As [`Flights::fence`], for every key that the prefix covers.
     pub async fn fence_prefix(&self, prefix: &KeyPrefix) {
-        if self.is_idle() {
-            return;
-        }
-        let covered: Vec<Key> = self.running().keys().filter(|key| prefix.covers(key)).cloned().collect();
-        for key in &covered {
-            self.fence(key).await;
+        if !self.is_idle() {
+            let is_covered = |(key, _): &(&Key, &Vec<Flight<V>>)| prefix.covers(key);
+            let fences: Vec<Fence> = self
+                .running()
+                .iter()
+                .filter(is_covered)
+                .flat_map(|(_, flights)| flights)
+                .filter_map(Flight::raise)
+                .collect();
+            settled(fences).await;
         }
     }
 
     /// True if no load is running.
     pub fn is_idle(&self) -> bool {
-        self.shared.len.load(Ordering::Acquire) == 0
+        self.len() == 0
+    }
+
+    /// Joins the running load of a key, or registers a new one.
+    fn join(&self, key: &Key) -> Result<Joined<V>> {
+        let mut running = self.running();
+        if let Some(flight) = running.get(key).into_iter().flatten().find(|flight| !flight.fence.is_raised()) {
+            return Ok(Joined::Running(flight.result.clone(), Wait::begin(flight.id)?));
+        }
+        let len = self.len();
+        if len >= Self::MAX_LOADS {
+            return Err(Error::capacity(format!("{len} loads are running already")));
+        }
+        let runtime = Handle::try_current().map_err(|_| Error::unavailable("a load needs a tokio runtime"))?;
+        let (id, fence) = (LoadId::next(), Fence::default());
+        // A load that starts another one waits for it, too.
+        let wait = Wait::begin(id)?;
+        let (sender, result) = watch::channel(None);
+        let flight = Flight { id, fence: fence.clone(), result: result.clone() };
+        running.entry(key.clone()).or_default().push(flight);
+        self.shared.len.store(len + 1, Ordering::Release);
+        let entry = Entry { flights: self.clone(), key: key.clone(), id };
+        Ok(Joined::New(Start { id, fence, entry, sender, result, wait, runtime }))
     }
 }
 
 impl<V> Flights<V> {
-    fn running(&self) -> MutexGuard<'_, HashMap<Key, Flight<V>>> {
+    fn running(&self) -> MutexGuard<'_, Running<V>> {
         self.shared.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remove_if(&self, key: &Key, condition: impl FnOnce(&Flight<V>) -> bool) -> Option<Flight<V>> {
-        let mut running = self.running();
-        if !running.get(key).is_some_and(condition) {
-            return None;
-        }
-        let flight = running.remove(key);
-        self.shared.len.store(running.len(), Ordering::Release);
-        flight
+    fn len(&self) -> usize {
+        self.shared.len.load(Ordering::Acquire)
     }
+
+    /// Removes a load. The caller drops it after the lock is released.
+    fn remove(&self, key: &Key, id: LoadId) -> Option<Flight<V>> {
+        let mut running = self.running();
+        let flights = running.get_mut(key)?;
+        let position = flights.iter().position(|flight| flight.id == id)?;
+        let removed = flights.swap_remove(position);
+        if flights.is_empty() {
+            running.remove(key);
+        }
+        self.shared.len.store(self.len().saturating_sub(1), Ordering::Release);
+        Some(removed)
+    }
+}
+
+impl<V> Flight<V> {
+    /// Forbids the load to store its value. Returns its fence if it is storing it already.
+    fn raise(&self) -> Option<Fence> {
+        self.fence.raise().then(|| self.fence.clone())
+    }
+}
+
+async fn settled(fences: Vec<Fence>) {
+    for fence in fences {
+        fence.settled().await;
+    }
+}
+
+/// A caller's part in a load.
+enum Joined<V> {
+    Running(Receiver<V>, Wait),
+    /// The caller must start it.
+    New(Start<V>),
+}
+
+/// A load that is registered and does not run yet.
+struct Start<V> {
+    id: LoadId,
+    fence: Fence,
+    entry: Entry<V>,
+    sender: watch::Sender<Option<Result<V>>>,
+    result: Receiver<V>,
+    wait: Wait,
+    runtime: Handle,
 }
 
 /// Ends a load at its deadline, and turns a panic into an error.
 async fn bounded<V>(load: impl Future<Output = Result<V>> + Send, clock: Arc<dyn Clock>) -> Result<V> {
     let deadline = Flights::<()>::DEADLINE;
-    let load = Box::pin(AssertUnwindSafe(load).catch_unwind());
-    match select(load, clock.sleep(deadline)).await {
-        Either::Left((Ok(loaded), _)) => loaded,
-        Either::Left((Err(_panic), _)) => Err(Error::new(ErrorKind::Load, "the loader panicked")),
-        Either::Right(_) => Err(Error::new(ErrorKind::Load, format!("the loader took longer than {deadline:?}"))),
-    }
+    // Dropping the load at its deadline may panic, too, and so may a clock that has no timer.
+    let ended = async {
+        match select(Box::pin(load), clock.sleep(deadline)).await {
+            Either::Left((loaded, _)) => loaded,
+            Either::Right(_) => Err(Error::new(ErrorKind::Load, format!("the loader took longer than {deadline:?}"))),
+        }
+    };
+    AssertUnwindSafe(ended).catch_unwind().await.unwrap_or_else(|_panic| Err(panicked()))
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Load, "the loader panicked, or the clock of its deadline")
 }
 
 /// The entry of a load in the map. Dropping it removes the entry, also when the load's task is cancelled.
@@ -162,15 +229,25 @@ struct Entry<V> {
     id: LoadId,
 }
 
+impl<V> Entry<V> {
+    /// Removes the entry, and then sends the result: later callers must read the store, because the value may have been
+    /// removed since.
+    fn end(self, sender: &watch::Sender<Option<Result<V>>>, loaded: Result<V>) {
+        drop(self);
+        // Callers that are gone need no result.
+        let _ = sender.send(Some(loaded));
+    }
+}
+
 impl<V> Drop for Entry<V> {
     fn drop(&mut self) {
-        self.flights.remove_if(&self.key, |flight| flight.id == self.id);
+        self.flights.remove(&self.key, self.id);
     }
 }
 
 impl<V> Default for Flights<V> {
     fn default() -> Self {
-        Self { shared: Arc::new(Shared { running: Mutex::default(), len: AtomicUsize::new(0) }) }
+        Self { shared: Arc::new(Shared { running: Mutex::new(HashMap::new()), len: AtomicUsize::new(0) }) }
     }
 }
 
@@ -183,7 +260,29 @@ impl<V> Clone for Flights<V> {
 /// Shows only the number of loads, because keys may be secrets.
 impl<V> fmt::Debug for Flights<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = self.shared.len.load(Ordering::Acquire);
-        f.debug_struct("Flights").field("len", &len).finish_non_exhaustive()
+        f.debug_struct("Flights").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::flight::waits;
+
+    #[tokio::test]
+    async fn loads_that_have_ended_leave_neither_an_entry_nor_a_wait() {
+        let flights = Flights::<u32>::default();
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+        let keys: Vec<Key> = ["a", "b", "c"].iter().filter_map(|name| Key::new([name]).ok()).collect();
+        let (inner, inner_clock, needed) = (flights.clone(), Arc::clone(&clock), keys.clone());
+        let load = move |_| async move {
+            let needs = needed.iter().map(|key| inner.run(key, &inner_clock, |_| async { Ok(1) }));
+            // `a` waits for itself, which is an error, and for two others.
+            Ok(futures_util::future::join_all(needs).await.iter().flatten().sum())
+        };
+        assert_eq!(flights.run(&keys[0], &clock, load).await.unwrap(), 2);
+        assert!(flights.running().is_empty());
+        assert_eq!(waits::edges(), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! The wait-for graph of all loads in this process, which finds loads that wait for each other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -71,17 +71,22 @@ impl Drop for Wait {
 }
 
 fn reaches(waits: &HashMap<LoadId, Vec<LoadId>>, from: LoadId, to: LoadId) -> bool {
-    let (mut pending, mut seen) = (vec![from], vec![from]);
+    let (mut pending, mut seen) = (vec![from], HashSet::from([from]));
     while let Some(load) = pending.pop() {
         for next in waits.get(&load).into_iter().flatten() {
             if *next == to {
                 return true;
             }
-            if !seen.contains(next) {
-                seen.push(*next);
+            if seen.insert(*next) {
                 pending.push(*next);
             }
         }
     }
     false
+}
+
+/// The number of waits in this process.
+#[cfg(test)]
+pub(super) fn edges() -> usize {
+    graph().iter().flatten().map(|(_, targets)| targets.len()).sum()
 }

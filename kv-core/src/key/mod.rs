@@ -17,7 +17,7 @@ pub use self::segments::{IntoKey, IntoPrefix};
 use crate::encoding::{self, Encoder};
 use crate::error::{Error, Result};
 
-/// One or more segments, each any UTF-8 string.
+/// An array-style key: one or more segments, each of them any UTF-8 string.
 ///
 /// A key holds its canonical text: the segments joined by `#`, with `$HH` for every byte up to `$` inside a segment.
 /// Memory, files, servers and the command line all use this text. Keys are ordered segment by segment, by UTF-8 bytes,
@@ -75,7 +75,8 @@ impl Key {
         Ok(Self { text: text.into() })
     }
 
-    /// Parses the canonical text of a stored key. A [`Namespace`] can make it longer than [`Key::MAX_BYTES`].
+    /// Parses the canonical text of a stored key, which can be longer than [`Key::MAX_BYTES`] because it includes the
+    /// [`Namespace`].
     ///
     /// # Errors
     /// `Invalid` if the text is not canonical, or longer than [`Namespace::MAX_KEY_BYTES`].
@@ -145,7 +146,7 @@ impl Key {
         Ok(Self { text: SmolStr::new(text) })
     }
 
-    /// Joins two canonical texts.
+    /// Joins two canonical texts with a separator.
     fn join(first: &str, rest: &str) -> Self {
         Self { text: SmolStr::new(encoding::join(first, rest).as_str()) }
     }
@@ -213,7 +214,7 @@ mod tests {
     use super::*;
 
     fn keys() -> impl Strategy<Value = Vec<String>> {
-        // Few characters, all of them special in some backend, so that near misses are common.
+        // Few characters, all of them special in some backend, so that almost equal keys are common.
         let segment = prop_oneof![
             4 => proptest::collection::vec(prop::sample::select(vec!['\0', '\n', ' ', '"', '#', '$', '%', '0', '2', '4', 'A', 'a', '\u{7f}', 'é', '🦀']), 0..4)
                 .prop_map(String::from_iter),
@@ -259,7 +260,7 @@ mod tests {
         }
 
         #[test]
-        fn parsing_takes_canonical_text_only(text in "[#$0-9A-Fa-f!%]{0,8}|.*") {
+        fn only_canonical_text_is_parsed(text in "[#$0-9A-Fa-f!%]{0,8}|.*") {
             if let Ok(key) = Key::parse(&text) {
                 let again = Key::new(key.segments()).unwrap();
                 prop_assert_eq!(again.as_str(), text);
@@ -267,7 +268,7 @@ mod tests {
         }
 
         #[test]
-        fn namespaces_stay_apart(one in keys(), other in keys(), left in keys(), right in keys()) {
+        fn different_namespaces_share_no_key(one in keys(), other in keys(), left in keys(), right in keys()) {
             let (a, b) = (Namespace::new(&one), Namespace::new(&other));
             prop_assume!(a.is_ok() && b.is_ok());
             let (a, b) = (a.unwrap(), b.unwrap());

@@ -24,8 +24,9 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Namespace {
-    /// The namespace's segments, as a key.
+    /// The segments of the namespace, as a key.
     path: Key,
+    /// The encoded namespace: the first segment of every stored key.
     segment: SmolStr,
 }
 
@@ -63,8 +64,8 @@ impl Namespace {
         Key::join(&self.segment, key.as_str())
     }
 
-    /// Returns the stored prefix of a prefix in this namespace. The empty prefix becomes the descendants of the namespace's
-    /// segment: the key that consists of that segment alone is outside the namespace.
+    /// Returns the stored prefix of a prefix in this namespace. The empty prefix becomes the descendants of the
+    /// namespace's segment, because the key that consists of that segment alone is outside the namespace.
     #[must_use]
     pub fn wrap_prefix(&self, prefix: &KeyPrefix) -> KeyPrefix {
         match (prefix.to_key(), prefix.excluded_key()) {

@@ -27,8 +27,9 @@ use crate::error::Result;
 /// ```
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct KeyPrefix {
+    /// The canonical text, or `None` for the empty prefix.
     text: Option<SmolStr>,
-    /// The start of the range if the prefix does not cover its own key.
+    /// The start of the range if the prefix excludes its own key; otherwise `None`.
     first: Option<SmolStr>,
 }
 
@@ -50,8 +51,8 @@ impl KeyPrefix {
 
     /// Creates the prefix that covers the descendants of a key, and not the key itself.
     ///
-    /// A namespace clears its entries with it, because the key that consists of the namespace's segment alone belongs to
-    /// the store around it.
+    /// A namespace clears its entries with such a prefix, because the key that consists of the namespace's segment
+    /// alone is outside the namespace.
     #[must_use]
     pub fn descendants(key: &Key) -> Self {
         let first = SmolStr::new(format!("{}{}", key.as_str(), encoding::SEPARATOR));
@@ -63,7 +64,7 @@ impl KeyPrefix {
         self.first.as_ref().and(self.text.clone()).map(|text| Key { text })
     }
 
-    /// True if the prefix is empty and so covers every key.
+    /// True if the prefix is empty and therefore covers every key.
     pub fn is_all(&self) -> bool {
         self.text.is_none()
     }

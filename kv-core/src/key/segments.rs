@@ -26,8 +26,8 @@ pub trait IntoKey {
     fn into_key(self) -> Result<Key>;
 }
 
-/// A value that the handle accepts as a prefix: a [`KeyPrefix`], or everything that [`IntoKey`] accepts, also without
-/// segments.
+/// A value that the handle accepts as a prefix: a [`KeyPrefix`], or anything that [`IntoKey`] accepts. An empty list
+/// and `()` are the empty prefix.
 pub trait IntoPrefix {
     /// Converts the value to a prefix.
     ///

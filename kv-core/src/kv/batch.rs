@@ -58,22 +58,28 @@ impl Slots {
         (Self { errors }, valid)
     }
 
-    /// Creates the batch: the results of the sent inputs fill the positions without an error.
-    pub(super) fn fill<T>(self, results: impl IntoIterator<Item = Result<T>>) -> Batch<T> {
-        let mut results = results.into_iter();
-        let missing = || Err(Error::corrupt("the store returned fewer results than there were keys"));
-        let slot = |error: Option<Error>| match error {
-            Some(error) => Err(error),
-            None => results.next().unwrap_or_else(missing),
+    /// Creates the batch: the store's results for the sent `keys`, converted, fill the positions without an error.
+    ///
+    /// If the store returns more or fewer results than there were keys, all of them are errors: no result is known to
+    /// belong to its key.
+    pub(super) fn fill<'k, R, T>(
+        self,
+        keys: impl IntoIterator<Item = &'k Key>,
+        results: Vec<Result<R>>,
+        convert: impl Fn(&Key, R) -> Result<T>,
+    ) -> Batch<T> {
+        let sent = self.errors.iter().filter(|error| error.is_none()).count();
+        let returned = results.len();
+        let mismatch = || Error::corrupt(format!("the store returned {returned} results for {sent} keys"));
+        let (mut keys, mut results) = (keys.into_iter(), results.into_iter().filter(|_| returned == sent));
+        let slot = |error: Option<Error>| {
+            if let Some(error) = error {
+                return Err(error);
+            }
+            let (key, result) = (keys.next().ok_or_else(mismatch)?, results.next());
+            let converted = result.unwrap_or_else(|| Err(mismatch())).and_then(|result| convert(key, result));
+            converted.map_err(|error| error.with_key(key))
         };
         Batch { results: self.errors.into_iter().map(slot).collect() }
     }
-}
-
-/// Sets the key of each error.
-pub(super) fn with_keys<'k, T>(
-    results: Vec<Result<T>>,
-    keys: impl IntoIterator<Item = &'k Key>,
-) -> impl Iterator<Item = Result<T>> {
-    results.into_iter().zip(keys).map(|(result, key)| result.map_err(|error| error.with_key(key)))
 }

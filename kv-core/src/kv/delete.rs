@@ -6,14 +6,15 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::handle::Kv;
+use super::set::refused;
 use crate::BoxFuture;
-use crate::error::Result;
+use crate::error::{Operation, Result};
 use crate::key::{IntoKey, Key};
 use crate::options::{DeleteOptions, DeleteOutcome, When};
 use crate::version::Version;
 
 impl Kv {
-    /// Removes a key. Awaiting it returns true if a live entry was removed.
+    /// Removes a key. Awaiting the builder returns true if a live entry was removed.
     ///
     /// # Errors
     /// `Invalid` for an invalid key; `Indeterminate` if the removal may have happened.
@@ -42,8 +43,8 @@ impl Kv {
 
 /// A removal of one key, sent when it is awaited.
 ///
-/// The result is true if a live entry was removed. With a condition it becomes a [`ConditionalDelete`], which returns
-/// the outcome of the condition.
+/// The result is true if a live entry was removed. With a condition, the builder becomes a [`ConditionalDelete`], which
+/// returns the outcome of the condition.
 #[derive(Debug)]
 #[must_use = "nothing is removed until the delete is awaited"]
 pub struct Delete<'kv, Outcome = bool> {
@@ -93,10 +94,11 @@ impl<'kv, Outcome> Delete<'kv, Outcome> {
         Delete { kv, removal, outcome: PhantomData }
     }
 
-    async fn send(self) -> Result<DeleteOutcome> {
+    async fn send<T>(self, convert: impl FnOnce(&Key, DeleteOutcome) -> Result<T>) -> Result<T> {
         let (key, options) = self.removal?;
         self.kv.fence(&key).await;
-        self.kv.store.delete(&key, &options).await.map_err(|error| error.with_key(&key))
+        let outcome = self.kv.store.delete(&key, &options).await.map_err(|error| error.with_key(&key))?;
+        convert(&key, outcome)
     }
 }
 
@@ -105,7 +107,7 @@ impl<'kv> IntoFuture for Delete<'kv> {
     type IntoFuture = BoxFuture<'kv, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { Ok(self.send().await?.is_deleted()) })
+        Box::pin(self.send(|key, outcome| deleted(key, &outcome)))
     }
 }
 
@@ -114,6 +116,15 @@ impl<'kv> IntoFuture for ConditionalDelete<'kv> {
     type IntoFuture = BoxFuture<'kv, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.send())
+        Box::pin(self.send(|_, outcome| Ok(outcome)))
+    }
+}
+
+/// Returns true if a delete without a condition removed a live entry.
+pub(super) fn deleted(key: &Key, outcome: &DeleteOutcome) -> Result<bool> {
+    match outcome {
+        DeleteOutcome::Deleted { .. } => Ok(true),
+        DeleteOutcome::Missing => Ok(false),
+        DeleteOutcome::Refused { .. } => Err(refused(Operation::Delete, key)),
     }
 }

@@ -1,9 +1,9 @@
 //! The expiry methods that all builders share.
 
-/// Defines shortcuts for the builder's own method `expiry`.
+/// Defines methods that call the builder's own method `expiry`. With `keep`, it also defines `keep_ttl`.
 macro_rules! expiry_methods {
     () => {
-        /// Lets the entry live for this long after the write. With zero it is absent at once.
+        /// Lets the entry live for this long after the write. If `ttl` is zero, the entry is absent at once.
         pub fn ttl(self, ttl: ::std::time::Duration) -> Self {
             self.expiry($crate::Expiry::After(ttl))
         }
@@ -16,7 +16,7 @@ macro_rules! expiry_methods {
             $crate::expiry::parse_ttl(ttl).map(|ttl| self.ttl(ttl))
         }
 
-        /// Lets the entry live until this time. If the time has passed, it is absent at once.
+        /// Lets the entry live until this time. If the time has passed, the entry is absent at once.
         pub fn expires_at(self, moment: ::std::time::SystemTime) -> Self {
             self.expiry($crate::Expiry::At(moment))
         }
@@ -29,7 +29,7 @@ macro_rules! expiry_methods {
     (keep) => {
         $crate::kv::expiry::expiry_methods!();
 
-        /// Keeps the deadline of the replaced entry. Without such an entry the new one never expires.
+        /// Keeps the deadline of the replaced entry. If there is no such entry, the new entry never expires.
         pub fn keep_ttl(self) -> Self {
             self.expiry($crate::Expiry::Keep)
         }

@@ -18,7 +18,7 @@ use crate::key::{IntoKey, Key, KeyPrefix, Namespace};
 use crate::namespaced::Namespaced;
 use crate::store::KvStore;
 
-/// A cheap handle over any store, for applications and for the `kv` option of frameworks.
+/// A cheap handle over any store, for applications and for frameworks that accept a store.
 ///
 /// The type is not generic, and a clone copies a few pointers. Keys are anything that implements [`IntoKey`]. Values
 /// are encoded and decoded through serde with the handle's [`Codec`]. Most writes are builders that do nothing until
@@ -67,7 +67,7 @@ impl Kv {
         }
     }
 
-    /// Sets the expiry of entries whose write sets none.
+    /// Sets the default expiry, which applies to writes that set no expiry.
     #[must_use]
     pub fn with_default_expiry(mut self, expiry: Expiry) -> Self {
         self.default_expiry = expiry;
@@ -110,7 +110,7 @@ impl Kv {
         Ok(Self { store, namespace: Some(namespace), ..self.clone() })
     }
 
-    /// Returns the store as this handle sees it: its keys are those of the handle's namespace.
+    /// Returns the store within this handle's namespace.
     pub fn store(&self) -> &Arc<dyn KvStore> {
         &self.store
     }
@@ -120,7 +120,7 @@ impl Kv {
         self.store.info()
     }
 
-    /// Returns the expiry of entries whose write sets none.
+    /// Returns the default expiry, which applies to writes that set no expiry.
     pub fn default_expiry(&self) -> Expiry {
         self.default_expiry
     }
@@ -179,7 +179,7 @@ impl Kv {
         }
     }
 
-    /// Forbids running loads of the key to store their values. Every write calls it first.
+    /// Prevents running loads of the key from storing their values. Every write calls this method first.
     pub(super) async fn fence(&self, key: &Key) {
         if !self.loads.is_idle() {
             self.loads.fence(&self.stored_key(key)).await;
@@ -213,8 +213,8 @@ impl Kv {
     }
 }
 
-/// Puts the store behind a shared pointer. A store that is one already is not wrapped again, which saves an indirection
-/// in every call.
+/// Puts the store behind a shared pointer. A store that is already an `Arc<dyn KvStore>` is not wrapped again, which
+/// saves an indirection in every call.
 fn into_shared(store: impl KvStore) -> Arc<dyn KvStore> {
     let given: &dyn Any = &store;
     match given.downcast_ref::<Arc<dyn KvStore>>() {

@@ -9,14 +9,14 @@ use crate::key::{IntoKey, Key};
 use crate::options::IncrementOptions;
 
 impl Kv {
-    /// Adds to a counter. Awaiting it returns the new value. A missing counter starts at zero.
+    /// Adds to a counter. Awaiting the builder returns the new value. A missing counter starts at zero.
     ///
     /// A counter is stored as decimal text, which [`Kv::get`] reads as a number if the codec is JSON. The expiry
     /// applies only if this call creates the counter. An existing counter keeps its deadline.
     ///
     /// # Errors
     /// `Unsupported` without the counters capability. `Invalid` if the sum overflows `i64` or the value is not a
-    /// number; the value then stays. `Indeterminate` if the addition may have happened.
+    /// counter; the value then stays. `Indeterminate` if the addition may have happened.
     ///
     /// # Cancel safety
     /// If the future is dropped, the addition is not applied, was applied, or will be applied.

@@ -80,8 +80,8 @@ type Read<T> = fn(Codec, Key, Option<Entry>) -> Result<T>;
 /// A [`Stream`] of items in key order. It reads page by page and does nothing before it is polled.
 ///
 /// An entry that exists during the whole listing appears exactly once. The listing is not a snapshot: an entry that is
-/// written or removed meanwhile may appear or not. A store that lists by a full scan is scanned once, for all keys; the
-/// values follow in batches. After an error other than `Corrupt` the stream ends.
+/// written or removed meanwhile may appear or not. A store without an ordered index is scanned once for all keys, and
+/// then the values are read in batches. After an error other than `Corrupt` the stream ends.
 #[must_use = "nothing is listed until the stream is polled"]
 pub struct Listing<T> {
     state: State<T>,
@@ -103,7 +103,7 @@ struct Plan<T> {
 }
 
 impl<T> Listing<T> {
-    /// The default number of keys in a page.
+    /// The default maximum number of keys in a page.
     pub const DEFAULT_PAGE_SIZE: usize = 256;
 
     fn new(kv: &Kv, prefix: impl IntoPrefix, keys_only: bool, read: Read<T>) -> Self {
@@ -242,11 +242,11 @@ struct Pages {
 
 /// The source of the next items.
 enum Source {
-    /// A page of the store.
+    /// The next page of this query.
     Pages(ListQuery),
-    /// A scan of all keys, which has not started.
+    /// A scan of all keys that has not started.
     Scan(ListQuery),
-    /// The values of these keys.
+    /// The values of these keys, which are read in batches.
     Values(std::vec::IntoIter<Key>),
     End,
 }
@@ -286,7 +286,8 @@ impl Pages {
 
     async fn scan(&mut self, query: ListQuery) -> Result<()> {
         let only_keys = query.keys_only;
-        // A value may disappear between the scan and its read, so only a listing of keys can limit the scan.
+        // An entry may disappear between the scan and the read of its value, so only a listing of keys can limit the
+        // scan.
         let needed = if only_keys { self.remaining } else { None };
         let mut query = query.with_keys_only();
         query.limit = needed;
@@ -313,14 +314,14 @@ impl Pages {
         if chunk.is_empty() {
             return Ok(());
         }
-        let answers = self.store.get_many(&chunk).await;
-        let item = |(key, answer): (Key, Result<Option<Entry>>)| match answer {
+        let results = self.store.get_many(&chunk).await;
+        let item = |(key, result): (Key, Result<Option<Entry>>)| match result {
             Ok(Some(entry)) => Some(Ok(ListItem { key, entry: Some(entry) })),
             // The entry disappeared after the scan.
             Ok(None) => None,
             Err(error) => Some(Err(error.with_key(&key))),
         };
-        self.ready.extend(chunk.into_iter().zip(answers).filter_map(item));
+        self.ready.extend(chunk.into_iter().zip(results).filter_map(item));
         self.source = Source::Values(keys);
         Ok(())
     }

@@ -21,17 +21,18 @@ impl Kv {
     /// Reads a value. If it is absent, awaiting the builder runs the loader and stores the loaded value.
     ///
     /// - Only one loader runs for a key at a time, among all clones of the handle and all their namespaces in this
-    ///   process. Callers that come meanwhile get its value, or its error.
+    ///   process. Callers that come meanwhile get the same value or the same error.
     /// - The loader runs in a task of its own. It goes on if its caller is dropped or no longer polled.
-    /// - If the key is written or deleted through any of these handles after the load began, the loaded value is returned
-    ///   and not stored. If another process stores a value meanwhile, that value wins over the loaded one; a store without
-    ///   conditions overwrites it.
+    /// - If the key is written or deleted through any of these handles after the load began, the loaded value is
+    ///   returned and not stored. If another process stores a value meanwhile, that value stays and is returned. Only
+    ///   in a store without conditions the loaded value overwrites it.
     /// - A loader that needs the value of its own key, directly or through other loaders, fails with `Invalid`.
     ///
     /// # Errors
-    /// `Load` if the loader fails, panics, or takes longer than [`Flights::DEADLINE`](crate::flight::Flights::DEADLINE);
-    /// [`Error::load_error`] returns the loader's own error. A loader that fails with an [`Error`] of this crate gives that
-    /// error. Otherwise the errors of [`Kv::get`] and of [`Kv::set`], and `Unavailable` outside of a tokio runtime.
+    /// `Load` if the loader fails, panics, or takes longer than
+    /// [`Flights::DEADLINE`](crate::flight::Flights::DEADLINE); [`Error::load_error`] returns the loader's own error.
+    /// If the loader fails with an [`Error`] of this crate, that error is returned instead of `Load`. The other errors
+    /// are those of [`Kv::get`] and [`Kv::set`], and `Unavailable` outside of a tokio runtime.
     ///
     /// # Cancel safety
     /// If the future is dropped, the load goes on, and its value will be stored.
@@ -129,7 +130,7 @@ impl<F> GetOrInsertWith<'_, F> {
 }
 
 impl Kv {
-    /// Stores a loaded value unless the key has one by now. Returns the bytes that are stored.
+    /// Stores a loaded value unless the key has a value by now. Returns the bytes that are stored.
     async fn insert(&self, key: &Key, loaded: Bytes, expiry: Expiry) -> Result<Bytes> {
         let when = if self.can(Capability::Conditions) { When::Absent } else { When::Always };
         let options = SetOptions::default().with_when(when).with_expiry(expiry);
@@ -151,11 +152,12 @@ fn with_jitter(expiry: Expiry, jitter: f64) -> Expiry {
     }
 }
 
-/// An error of this crate stays as it is, because its kind tells the caller how to react.
+/// Converts the error of a loader. An [`Error`] of this crate is returned unchanged, because its kind tells the caller
+/// how to react.
 fn load_error(error: Box<dyn StdError + Send + Sync>) -> Error {
     match error.downcast::<Error>() {
         Ok(own) => *own,
-        Err(foreign) => Error::new(ErrorKind::Load, "the loader failed").with_source(foreign),
+        Err(other) => Error::new(ErrorKind::Load, "the loader failed").with_source(other),
     }
 }
 

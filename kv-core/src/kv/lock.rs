@@ -17,15 +17,15 @@ use crate::store::KvStore;
 use crate::version::Version;
 
 impl Kv {
-    /// Takes a lock for `ttl`. Awaiting it returns the [`Lock`], or `None` if another holder has it.
+    /// Takes a lock for `ttl`. Awaiting the builder returns the [`Lock`], or `None` if another holder has it.
     ///
     /// The lock is an entry under the key, and it expires. A holder that ends without releasing it blocks others for at
     /// most `ttl`. **The lock is not a fencing token.** A holder that is paused for longer than `ttl` does not notice
     /// that another holder has taken the lock. Protect critical writes with a condition as well.
     ///
     /// # Errors
-    /// `Invalid` for a `ttl` of zero. `Unsupported` without the locks capability: the store may evict entries, or lacks conditions or versions.
-    /// `Indeterminate` if the lock may have been taken; it then expires after `ttl`.
+    /// `Invalid` for a `ttl` of zero. `Unsupported` without the locks capability: the store may evict entries, or lacks
+    /// conditions or versions. `Indeterminate` if the lock may have been taken; it then expires after `ttl`.
     ///
     /// # Cancel safety
     /// If the future is dropped, the lock may have been taken; it then expires after `ttl`.
@@ -63,10 +63,11 @@ pub struct Acquire<'kv> {
 impl Acquire<'_> {
     /// The pause after the first failed attempt. Each further pause is twice as long, up to [`Self::MAX_PAUSE`].
     const INITIAL_PAUSE: Duration = Duration::from_millis(10);
+    /// The longest pause between two attempts.
     const MAX_PAUSE: Duration = Duration::from_millis(500);
 
-    /// Waits for at most this long, by the handle's clock, while another holder has the lock. It polls with growing
-    /// pauses; waiting callers are not served in order.
+    /// Waits for at most this long, by the handle's clock, while another holder has the lock. The builder polls the
+    /// store with growing pauses, so waiting callers are not served in order.
     pub fn wait(mut self, max: Duration) -> Self {
         self.wait = max;
         self
@@ -106,7 +107,7 @@ impl<'kv> IntoFuture for Acquire<'kv> {
     }
 }
 
-/// A lock that expires at once would be granted to every caller.
+/// Checks that the time to live is not zero, because a lock that expires at once would be granted to every caller.
 fn check_ttl(key: &Key, ttl: Duration) -> Result<()> {
     if ttl.is_zero() {
         return Err(Error::invalid("a lock needs a time to live of more than zero").with_key(key));
@@ -127,7 +128,8 @@ pub struct Lock {
     token: Bytes,
     /// The version of this holder's last write; `None` if that write is indeterminate.
     version: Option<Version>,
-    /// The earliest time at which the lock expires, counted from before the write; `None` for never.
+    /// The earliest time at which the lock expires: the time just before the write plus the time to live. `None` if
+    /// that time cannot be represented, so that the lock never expires.
     expires_at: Option<SystemTime>,
     state: State,
 }
@@ -151,13 +153,13 @@ impl Lock {
         std::str::from_utf8(&self.token).unwrap_or_default()
     }
 
-    /// True if the lock has expired by the handle's clock, or if a renewal found it lost. `false` is not a guarantee:
-    /// the store's clock may be ahead, and the lock may expire right after the call.
+    /// True if the lock has expired by the handle's clock, or if a renewal found that the lock was no longer held.
+    /// `false` is not a guarantee: the store's clock may be ahead, and the lock may expire right after the call.
     pub fn is_lost(&self) -> bool {
         self.state == State::Lost || self.expires_at.is_some_and(|moment| moment <= self.clock.now())
     }
 
-    /// Extends the lock to `ttl` from now. Returns false if the lock was no longer held; it then stays lost.
+    /// Extends the lock to `ttl` from now. Returns false if the lock was no longer held; the lock then stays lost.
     ///
     /// # Errors
     /// The error of the store; the lock then stays held until its old deadline. `Indeterminate` if the renewal may have
@@ -194,7 +196,7 @@ impl Lock {
         }
     }
 
-    /// Releases the lock. Returns false if it was no longer held; a lock that another holder has taken stays.
+    /// Releases the lock. Returns false if the lock was no longer held; if another holder has taken it, it stays taken.
     ///
     /// # Errors
     /// The error of the store; the lock then expires at its deadline.

@@ -37,7 +37,7 @@ impl Kv {
     }
 
     /// Subscribes to the channels under a prefix. The subscription is active when the call returns. Dropping the stream
-    /// ends it.
+    /// ends the subscription.
     ///
     /// # Errors
     /// `Unsupported` without the messages capability.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use super::batch::{Batch, Slots, with_keys};
+use super::batch::{Batch, Slots};
 use super::handle::Kv;
 use crate::entry::Entry;
 use crate::error::Result;
@@ -12,7 +12,7 @@ use crate::key::{IntoKey, IntoPrefix, Key, KeyPrefix};
 impl Kv {
     /// Reads a value. `None` means only that the key is absent.
     ///
-    /// A stored `null` reads as `Some(None)` of an optional type, and is an error for any other type.
+    /// A stored `null` reads as `Some(None)` if the type is optional, and is an error for any other type.
     ///
     /// # Errors
     /// `Invalid` for an invalid key, `Corrupt` if the stored bytes do not decode to the type, and errors of the store.
@@ -42,8 +42,8 @@ impl Kv {
     /// # Errors
     /// `Invalid` for an invalid key, and errors of the store.
     pub async fn get_bytes(&self, key: impl IntoKey + Send) -> Result<Option<Bytes>> {
-        // `get_entry` is not reused here. In a read from memory, moving the entry once more costs a tenth of the time,
-        // and moving the key out of its result costs another tenth.
+        // `get_entry` is not reused here. In a read from kv-memory, moving the entry once more costs a tenth of the
+        // time, and moving the key out of its result costs another tenth.
         let key = key.into_key();
         let Ok(key) = &key else { return key.map(|_| None) };
         match self.store.get(key).await {
@@ -93,11 +93,9 @@ impl Kv {
     ) -> Batch<Option<T>> {
         let (slots, keys) = Slots::split(keys.into_iter().map(IntoKey::into_key));
         let results = self.store.get_many(&keys).await;
-        slots.fill(
-            with_keys(results, &keys)
-                .zip(&keys)
-                .map(|(result, key)| result?.map(|entry| self.read_as(key, &entry.value)).transpose()),
-        )
+        slots.fill(&keys, results, |key, entry: Option<Entry>| {
+            entry.map(|entry| self.read_as(key, &entry.value)).transpose()
+        })
     }
 
     /// Removes everything under a prefix and returns the number of live entries removed. `()` clears the whole

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::expiry::expiry_methods;
 use super::handle::Kv;
 use crate::BoxFuture;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::expiry::Expiry;
 use crate::key::{IntoKey, Key};
 use crate::options::{SetOptions, SetOutcome, When};
@@ -148,12 +148,13 @@ impl<'kv, Outcome> Set<'kv, Outcome> {
         Set { kv, write, expiry, return_previous, outcome: PhantomData }
     }
 
-    async fn send(self) -> Result<SetOutcome> {
+    async fn send<T>(self, convert: impl FnOnce(&Key, SetOutcome) -> Result<T>) -> Result<T> {
         let Self { kv, write, expiry, return_previous, outcome: _ } = self;
         let Write { key, value, when } = write?;
         let options = SetOptions { expiry, when, return_previous };
         kv.fence(&key).await;
-        kv.store.set(&key, value, &options).await.map_err(|error| error.with_key(&key))
+        let outcome = kv.store.set(&key, value, &options).await.map_err(|error| error.with_key(&key))?;
+        convert(&key, outcome)
     }
 }
 
@@ -162,7 +163,7 @@ impl<'kv> IntoFuture for Set<'kv> {
     type IntoFuture = BoxFuture<'kv, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { stored(&self.send().await?) })
+        Box::pin(self.send(|key, outcome| stored(key, &outcome)))
     }
 }
 
@@ -171,15 +172,21 @@ impl<'kv> IntoFuture for ConditionalSet<'kv> {
     type IntoFuture = BoxFuture<'kv, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.send())
+        Box::pin(self.send(|_, outcome| Ok(outcome)))
     }
 }
 
-/// Returns the version of an unconditional write.
-pub(super) fn stored(outcome: &SetOutcome) -> Result<Option<Version>> {
+/// Returns the version of a write without a condition.
+pub(super) fn stored(key: &Key, outcome: &SetOutcome) -> Result<Option<Version>> {
     match outcome {
         SetOutcome::Stored { version, previous: _ } => Ok(*version),
-        // A store that keeps the contract never refuses an unconditional write. One that does has written nothing.
-        SetOutcome::Refused { .. } => Err(Error::unavailable("the store refused an unconditional set")),
+        SetOutcome::Refused { .. } => Err(refused(Operation::Set, key)),
     }
+}
+
+/// The error for a store that refuses a write without a condition. A store that keeps the contract never does so. A
+/// retry does not help, and nothing that this store says is certain, so the kind asks for a read of the key.
+pub(super) fn refused(operation: Operation, key: &Key) -> Error {
+    let error = Error::indeterminate(None, "the store refused a write without a condition");
+    error.with_operation(operation).with_key(key)
 }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::batch::{Batch, Slots, with_keys};
+use super::batch::{Batch, Slots};
+use super::delete::deleted;
 use super::expiry::expiry_methods;
 use super::handle::Kv;
 use super::set::stored;
@@ -60,11 +61,11 @@ impl Kv {
         let (slots, keys) = Slots::split(keys.into_iter().map(IntoKey::into_key));
         self.fence_all(&keys).await;
         let outcomes = self.store.delete_many(&keys).await;
-        slots.fill(with_keys(outcomes, &keys).map(|outcome| Ok(outcome?.is_deleted())))
+        slots.fill(&keys, outcomes, |key, outcome| deleted(key, &outcome))
     }
 }
 
-/// Writes of several keys, sent when they are awaited.
+/// A write of several keys, sent when it is awaited.
 #[derive(Debug)]
 #[must_use = "nothing is written until the sets are awaited"]
 pub struct SetMany<'kv> {
@@ -90,7 +91,7 @@ impl SetMany<'_> {
         let items: Vec<SetItem> = writes.into_iter().map(item).collect();
         kv.fence_all(items.iter().map(|item| &item.key)).await;
         let outcomes = kv.store.set_many(&items).await;
-        slots.fill(with_keys(outcomes, items.iter().map(|item| &item.key)).map(|outcome| stored(&outcome?)))
+        slots.fill(items.iter().map(|item| &item.key), outcomes, |key, outcome| stored(key, &outcome))
     }
 }
 

@@ -14,12 +14,12 @@ use crate::key::{IntoKey, Key};
 use crate::options::{DeleteOptions, DeleteOutcome, SetOptions, SetOutcome, When};
 
 impl Kv {
-    /// Writes `new` if the value equals `expected`. Awaiting it returns true if they were equal. `None` stands for an
-    /// absent key in both arguments.
+    /// Writes `new` if the current value equals `expected`. Awaiting the builder returns true if the two values were
+    /// equal. `None` stands for an absent key in both arguments.
     ///
     /// The decoded values are compared, not the bytes, and the write applies only if the entry did not change after the
-    /// comparison. If it changed to an equal value, the swap retries. Therefore `false` means that the value really
-    /// differed.
+    /// comparison. If the entry changed to an equal value, the swap tries again. Therefore `false` always means that
+    /// the value differed from `expected`.
     ///
     /// # Errors
     /// `Unsupported` without the conditions capability. `Corrupt` if the current bytes do not decode to the type.
@@ -57,7 +57,8 @@ impl Kv {
         CompareAndSwap { kv: self, plan, expected, expiry: self.default_expiry }
     }
 
-    /// Replaces the entry `current`, or its absence, by `new` if it has not changed.
+    /// Replaces the entry `current` by `new` if the entry has not changed since it was read. `None` stands for an
+    /// absent entry in both arguments.
     pub(super) async fn swap(
         &self,
         key: &Key,
@@ -92,7 +93,7 @@ impl Kv {
 /// The outcome of [`Kv::swap`].
 pub(super) enum Swap {
     Done,
-    /// The entry was changed meanwhile; this is the current one.
+    /// The entry was changed meanwhile. The value of the variant is the current entry.
     Changed(Option<Entry>),
 }
 

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::handle::Kv;
+use super::set::refused;
 use super::swap::Swap;
 use crate::capability::Capability;
 use crate::entry::Entry;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::expiry::Expiry;
 use crate::key::{IntoKey, Key};
 use crate::options::{DeleteOptions, DeleteOutcome};
@@ -16,8 +17,8 @@ impl Kv {
     /// Removes a value and returns it to exactly one caller. Returns `None` if the key is absent or another caller took
     /// the value.
     ///
-    /// The value is decoded before it is removed, so that a value that does not decode stays. Only a store without
-    /// conditions removes it first.
+    /// The value is decoded before it is removed, so that a value that does not decode stays. If the store has no
+    /// conditions, the value is removed before it is decoded.
     ///
     /// # Errors
     /// `Unsupported` if the store has neither conditions nor previous values. `Corrupt` if the value does not decode to
@@ -25,6 +26,7 @@ impl Kv {
     ///
     /// # Cancel safety
     /// If the future is dropped, the value is still there, was removed and is lost, or will be removed.
+    ///
     /// # Examples
     /// ```
     /// # use kv_core::Kv;
@@ -48,8 +50,8 @@ impl Kv {
         }
     }
 
-    /// Removes a value and returns its bytes to exactly one caller. It takes one call to a store that returns previous
-    /// values.
+    /// Removes a value and returns its bytes to exactly one caller. If the store returns previous values, this is one
+    /// call to the store.
     ///
     /// # Errors
     /// As [`Kv::take`], without `Corrupt`.
@@ -77,7 +79,7 @@ impl Kv {
         Ok(None)
     }
 
-    /// Removes an entry and returns it. A store without previous values answers `Unsupported`.
+    /// Removes an entry and returns it. A store without previous values returns `Unsupported`.
     async fn remove_and_return(&self, key: &Key) -> Result<Option<Entry>> {
         let options = DeleteOptions::default().with_previous();
         self.fence(key).await;
@@ -86,7 +88,8 @@ impl Kv {
             DeleteOutcome::Deleted { previous: None } => {
                 Err(Error::corrupt("the store removed an entry and did not return it").with_key(key))
             }
-            DeleteOutcome::Missing | DeleteOutcome::Refused { .. } => Ok(None),
+            DeleteOutcome::Missing => Ok(None),
+            DeleteOutcome::Refused { .. } => Err(refused(Operation::Delete, key)),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::key::IntoKey;
 impl Kv {
     /// Sets the deadline of a live entry to `ttl` from now. Returns false if there is no live entry.
     ///
-    /// Value and version stay. With zero the entry is absent at once.
+    /// Value and version stay. If `ttl` is zero, the entry is absent at once.
     ///
     /// # Errors
     /// `Unsupported` without the touch capability, and errors of the store.

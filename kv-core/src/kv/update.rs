@@ -14,12 +14,12 @@ use crate::expiry::Expiry;
 use crate::key::{IntoKey, Key};
 
 impl Kv {
-    /// Replaces a value by the result of a function. Awaiting it returns the new value. `None` means an absent key, for
-    /// both the argument and the result.
+    /// Replaces a value by the result of a function. Awaiting the builder returns the new value. `None` stands for an
+    /// absent key, in the argument and in the result of the function.
     ///
     /// The update reads the value, calls the function, and writes the result only if the entry has not changed
-    /// meanwhile. If it has, the update repeats with the current value, so the function may run several times. By
-    /// default the entry keeps its deadline, and a new entry gets the handle's default expiry.
+    /// meanwhile. If the entry has changed, the update starts again with the current value, so the function may run
+    /// several times. By default the entry keeps its deadline, and a new entry gets the handle's default expiry.
     ///
     /// # Errors
     /// `Unsupported` without the conditions capability. `Corrupt` if the current bytes do not decode to the type.

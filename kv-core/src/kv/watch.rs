@@ -7,7 +7,7 @@ use crate::key::{IntoKey, IntoPrefix};
 use crate::watch::{WatchQuery, WatchStream};
 
 impl Kv {
-    /// Watches all keys under a prefix. Awaiting it returns a stream of [`WatchEvent`](crate::WatchEvent)s.
+    /// Watches all keys under a prefix. Awaiting the builder returns a stream of [`WatchEvent`](crate::WatchEvent)s.
     ///
     /// The watch is active when the stream is returned. Every later write by any caller and operation is reported, or
     /// included in a later report of the same key. A `Gap` means that reports may have been lost. [`Kv::decode`] reads

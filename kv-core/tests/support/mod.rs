@@ -16,7 +16,7 @@ use kv_core::{
 };
 use tokio::sync::Notify;
 
-/// Core and nothing else.
+/// The Core level and no other capability.
 pub(crate) const CORE: Capabilities = Capabilities::CORE;
 /// Conditions without versions, so that the handle compares values.
 pub(crate) const BY_VALUE: Capabilities = Capabilities::CORE.with_conditions();
@@ -28,7 +28,7 @@ pub(crate) const FULL: Capabilities = Capabilities::CORE
     .with_previous()
     .with_touch()
     .with_list(List::Native);
-/// The same with a listing that scans.
+/// All capabilities that this store implements, with a listing that scans.
 pub(crate) const SCANNING: Capabilities = FULL.with_list(List::Emulated);
 
 /// A value for which `get_many` returns `Corrupt`.
@@ -76,7 +76,7 @@ impl Tiny {
         std::mem::take(&mut self.shared.calls.lock().unwrap())
     }
 
-    /// Makes the next write return this error; a set is applied nevertheless.
+    /// Makes the next write return this error. If the write is a set, it is applied nevertheless.
     pub(crate) fn fail_next_write(&self, error: Error) {
         *self.shared.fail_next.lock().unwrap() = Some(error);
     }

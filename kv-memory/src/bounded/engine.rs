@@ -47,6 +47,9 @@ const MAINTENANCE_DIVISOR: u64 = 8;
 const STALE_KEYS_PER_WRITE: usize = 2;
 
 impl Bounded {
+    /// The cost of a call over one key, as a multiple of the cost of `get` in the unbounded engine.
+    pub(crate) const COST: usize = 4;
+
     pub(crate) fn new(services: Arc<Services>, bounds: Bounds, policy: EvictionPolicy) -> Self {
         let indexes = Arc::new(Indexes::new());
         let (listener_services, listener_indexes) = (Arc::clone(&services), Arc::clone(&indexes));

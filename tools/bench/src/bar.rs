@@ -6,7 +6,7 @@ use kv_cli::bench::{Series, Spread, Table, figure, spread};
 
 use crate::bars::NAMES;
 
-/// The required value.
+/// The required value of a bar.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Required {
     AtMost(f64),

@@ -16,7 +16,7 @@ use crate::raw::{
     RawSqlite, RemoteSubject, SyncSubject,
 };
 
-/// The comparisons. Ratios are relative to the first side of each.
+/// The comparisons. Ratios are relative to the first side of each comparison.
 pub(crate) const FAMILIES: [&str; 5] = ["stores", "memory", "embedded", "redis", "postgres"];
 
 /// Measures the families, prints the reports, and writes each into a subfolder of `into`.

@@ -12,8 +12,9 @@ use kv_cli::bench::{Dataset, Random, Series, Table, Traffic, spread};
 
 use crate::rounds::Rounds;
 
+/// The size of a value, in bytes.
 const VALUE_BYTES: usize = 100;
-/// The number of repeats of a measurement that takes long.
+/// The number of times that a slow measurement is repeated. The median counts.
 const REPEATS: usize = 3;
 
 struct Subject {

@@ -1,4 +1,5 @@
-//! Interleaved rounds for comparisons that do not use [`Subject`](kv_cli::bench::Subject). Sides have numbers.
+//! Interleaved rounds for comparisons that do not use [`Subject`](kv_cli::bench::Subject). A side is identified by its
+//! index.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,9 +67,10 @@ impl Rounds {
         operations as f64 / start.elapsed().as_secs_f64()
     }
 
-    /// Returns the nanoseconds per operation on the keys in turn. `position` is the current index, kept over rounds.
+    /// Runs `operate` on one key after another and returns nanoseconds per operation. `position` is the index of the
+    /// current key, and continues from round to round.
     pub(crate) fn nanos<K>(self, keys: &[K], position: &mut usize, mut operate: impl FnMut(&K)) -> f64 {
-        /// Operations between two reads of the clock.
+        /// The number of operations between two reads of the clock.
         const BATCH: usize = 256;
         let (start, mut count) = (Instant::now(), 0);
         while start.elapsed() < self.slice {

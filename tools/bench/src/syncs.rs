@@ -7,7 +7,7 @@ use kv_cli::bench::{Dataset, Operation, StoreSubject, Subject};
 
 use crate::bars::embedded::open;
 
-/// The number of writes of that process.
+/// The number of writes that this process makes.
 const WRITES: usize = 3_200;
 
 /// Runs this program with `only-write` under `strace`. Returns a text with the syncs per write.
@@ -20,7 +20,7 @@ pub(crate) fn per_write(name: &str, tasks: usize) -> String {
     match command.status() {
         Ok(status) if status.success() => {
             let lines = std::fs::read_to_string(trace).unwrap();
-            // A call that another thread interrupts has two lines.
+            // A call that another thread interrupts has two lines in the trace.
             let calls = lines.lines().filter(|line| !line.contains("resumed>")).count();
             format!("{:.3} syncs per write", calls as f64 / WRITES as f64)
         }

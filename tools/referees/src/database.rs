@@ -14,13 +14,13 @@ pub struct Database {
     store: Arc<dyn KvStore>,
     columns: u32,
     runtime: Runtime,
-    /// The statistics since the start, and since the last call for [`IoStatsKind::SincePrevious`].
+    /// The statistics since the start, and since the last request for [`IoStatsKind::SincePrevious`].
     stats: Mutex<(IoStats, IoStats)>,
 }
 
 impl Database {
-    /// Creates a database with `columns` columns in a store. Runs all calls on `runtime`, which must be the one that
-    /// opened it.
+    /// Creates a database with `columns` columns in a store. The database runs all calls on `runtime`, which must be
+    /// the runtime that opened the store.
     pub fn new(store: Arc<dyn KvStore>, columns: u32, runtime: Runtime) -> Self {
         Self { store, columns, runtime, stats: Mutex::new((IoStats::empty(), IoStats::empty())) }
     }

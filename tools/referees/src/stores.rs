@@ -11,7 +11,7 @@ use test_servers::redis::Redis;
 /// The stores of every run.
 const NAMES: [&str; 5] = ["memory", "sqlite", "sled", "redis", "postgres"];
 
-/// The servers and a temporary folder. Dropping it stops the servers and removes the folder.
+/// The servers and the temporary folder of a run. Dropping the value stops the servers and removes the folder.
 pub(crate) struct Backends {
     folder: TempDir,
     redis: Redis,

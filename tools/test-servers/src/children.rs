@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::process::send;
 
-/// Process ids, each with its start time: the kernel reuses ids.
+/// Process ids, each with the start time of its process, because the kernel reuses ids.
 #[derive(Debug)]
 pub(crate) struct Children(Vec<(u32, u64)>);
 
@@ -69,10 +69,10 @@ struct State {
 }
 
 impl State {
-    /// Returns `None` for a process that has exited, zombies included.
+    /// Returns `None` for a process that has exited, also if it is still a zombie.
     fn of(pid: u32) -> Option<Self> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The program's name comes before this and may contain blanks and parentheses.
+        // The last `) ` ends the name of the program, which may itself contain spaces and parentheses.
         let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
         let state = *fields.first()?;
         if matches!(state, "Z" | "X") {

@@ -13,8 +13,8 @@ use crate::redis::{Redis, RedisBuilder};
 use crate::tls::{Certificate, Tls};
 use crate::wait;
 
-/// The `cluster-node-timeout`. A failover takes two or three seconds. With a shorter timeout, a busy machine would
-/// cause failovers.
+/// The `cluster-node-timeout`, in milliseconds. With this value, a failover takes two or three seconds. With a shorter
+/// timeout, the load of a busy machine would cause failovers.
 const NODE_TIMEOUT_MS: &str = "1500";
 
 const MASTERS: usize = 3;
@@ -30,7 +30,7 @@ const LAST_SLOT: u16 = 16_383;
 pub struct RedisCluster {
     nodes: Vec<Redis>,
     ids: Vec<String>,
-    /// A slot of the master that was killed last.
+    /// A slot of the master that was killed last; `None` if none was killed.
     slot_of_killed_master: Option<u16>,
     /// The certificate of all nodes and its folder, if the cluster uses TLS.
     tls: Option<(Arc<Tls>, Folder)>,
@@ -149,7 +149,8 @@ impl RedisCluster {
         node.cli(&["CLUSTER", "KEYSLOT", key])?.parse().map_err(io::Error::other)
     }
 
-    /// Returns the index of the node that owns the slot. If the running nodes disagree, the highest epoch counts.
+    /// Returns the index of the node that owns the slot. If the running nodes disagree, the owner with the highest
+    /// configuration epoch counts.
     ///
     /// # Errors
     /// No node answers, or no node owns the slot.
@@ -231,7 +232,8 @@ impl RedisCluster {
             node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()])?;
         }
         for (index, node) in self.nodes.iter().enumerate() {
-            // Distinct initial epochs: nodes with equal epochs would resolve the conflicts one after another.
+            // The initial epochs are distinct, because nodes with equal epochs would resolve the conflicts one after
+            // another.
             node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()])?;
         }
         // A `MEET` of every pair is faster than waiting for gossip.
@@ -270,12 +272,12 @@ impl RedisCluster {
 }
 
 fn is_healthy(node: &Redis) -> bool {
-    node.cli(&["CLUSTER", "INFO"]).is_ok_and(|answer| answer.contains("cluster_state:ok"))
+    node.cli(&["CLUSTER", "INFO"]).is_ok_and(|response| response.contains("cluster_state:ok"))
 }
 
 /// True if the node is a master, or a replica whose link to its master is up.
 fn is_in_sync(node: &Redis) -> bool {
-    node.cli(&["INFO", "replication"]).is_ok_and(|answer| !answer.contains("master_link_status:down"))
+    node.cli(&["INFO", "replication"]).is_ok_and(|response| !response.contains("master_link_status:down"))
 }
 
 fn no_running_node() -> io::Error {

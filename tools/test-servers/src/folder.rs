@@ -17,8 +17,8 @@ const PREFIX: &str = "kvs-";
 /// The file that is locked while the folder is in use.
 const LOCK: &str = "lock";
 
-/// The longest parent path, in bytes. The path of a Unix socket has at most 107 bytes, and the folder and the socket's
-/// name follow the parent.
+/// The maximum length of the parent's path, in bytes. The path of a Unix socket has at most 107 bytes, which include
+/// the names of the folder and of the socket.
 const MAX_PARENT_BYTES: usize = 60;
 
 /// The folder of one server, removed on drop.
@@ -31,7 +31,7 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Creates a folder that `account` owns, or this process without an account.
+    /// Creates a folder that belongs to `account` or, if it is `None`, to the user of this process.
     pub(crate) fn create(account: Option<Account>) -> io::Result<Self> {
         static SWEEP: Once = Once::new();
         let parent = Some(std::env::temp_dir()).filter(|path| path.as_os_str().len() <= MAX_PARENT_BYTES);
@@ -94,7 +94,7 @@ fn sweep(parent: &Path) {
         let name = entry.file_name();
         let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) && is_unlocked(&entry.path()) {
-            // The last processes of a killed server may still be exiting. The next start tries again.
+            // The last processes of a killed server may still be exiting. The next start of a server tries again.
             if !release_shared_memory(&entry.path().join(postgres::DATA)) {
                 continue;
             }

@@ -77,7 +77,7 @@ impl PgBouncer {
         self.process.kill()
     }
 
-    /// Starts the pooler again on the same port. Kills it first if it runs.
+    /// Starts the pooler again on the same port. If the pooler is running, it is killed first.
     ///
     /// # Errors
     /// The pooler did not start.
@@ -102,7 +102,7 @@ impl PgBouncer {
         self.process.resume()
     }
 
-    /// Waits until the admin console answers, which works without the server.
+    /// Waits until the admin console answers. It does so without the PostgreSQL server.
     fn wait_until_ready(&mut self) -> io::Result<()> {
         let Self { process, port, password, folder } = self;
         let psql = program(&["psql"])?;

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::shared::shared_folder;
 
-/// The first port. All ports are below the kernel's range for outgoing connections, also with `BUS_OFFSET` added.
+/// The lowest port. All ports, and all ports plus `BUS_OFFSET`, are below the kernel's range for outgoing connections.
 const FIRST: u16 = 10_000;
+/// The number of ports.
 const COUNT: u16 = 12_000;
 
 /// The cluster bus of a Redis node listens on the port of the node plus this offset.
@@ -22,12 +23,12 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Reserves a port on which nothing listens, and nothing on the port `BUS_OFFSET` above it.
+    /// Reserves a port. No process listens on it, nor on the port `BUS_OFFSET` above it.
     pub(crate) fn reserve() -> io::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let locks = shared_folder()?.join("ports");
         std::fs::create_dir_all(&locks)?;
-        // Each process starts at a different offset, so that two seldom try the same port.
+        // Each process starts at a different offset, so that two processes seldom try the same port.
         let start = std::process::id().wrapping_mul(61);
         for _ in 0..COUNT {
             let offset = start.wrapping_add(NEXT.fetch_add(1, Relaxed)) % u32::from(COUNT);

@@ -124,8 +124,8 @@ impl Postgres {
         Ok(self.url_to(name))
     }
 
-    /// Runs SQL as the superuser with `psql` over the Unix socket. Returns the rows without a header, one a line, with
-    /// `|` between fields.
+    /// Runs SQL as the superuser with `psql` over the Unix socket. Returns the rows without a header, one on each line,
+    /// with `|` between fields.
     ///
     /// # Errors
     /// The server returned an error, or did not answer within ten seconds.
@@ -151,7 +151,7 @@ impl Postgres {
         })
     }
 
-    /// Starts the server again on the same port with the same data. Kills it first if it runs.
+    /// Starts the server again on the same port with the same data. If the server is running, it is killed first.
     ///
     /// # Errors
     /// The server did not start.

@@ -19,7 +19,7 @@ use crate::wait;
 
 const LOG: &str = "server.log";
 
-/// Bytes of the log that an error text shows.
+/// The number of bytes from the end of the log that an error text contains.
 const TAIL_BYTES: usize = 4_000;
 
 /// The unprivileged user of a server that refuses to run as root.
@@ -143,10 +143,10 @@ impl Process {
         }
     }
 
-    /// Calls `ask` until the server answers.
+    /// Calls `ask` until it succeeds, because then the server answers.
     ///
     /// # Errors
-    /// The server exited or did not reply in time; the text has the end of its log.
+    /// The server exited or did not answer in time; the text contains the end of its log.
     pub(crate) fn wait_until_ready(&mut self, mut ask: impl FnMut() -> io::Result<()>) -> io::Result<()> {
         let Self { launch, child } = self;
         wait::until(wait::TIMEOUT, || match child.try_wait()? {
@@ -174,7 +174,7 @@ pub(crate) fn send(pid: u32, signal: Signal) -> io::Result<()> {
 /// Runs a command to its end and returns its standard output without trailing line feeds.
 ///
 /// # Errors
-/// The command did not start or failed; the text has its output.
+/// The command did not start or failed; the text contains its output.
 pub(crate) fn run(command: &mut Command) -> io::Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
@@ -186,7 +186,7 @@ pub(crate) fn run(command: &mut Command) -> io::Result<String> {
     Err(io::Error::other(format!("{name} exited with {}: {errors} {printed}", output.status)))
 }
 
-/// Returns the command of a client program, which is killed after ten seconds without an end.
+/// Returns the command of a client program. It is killed if it still runs after ten seconds.
 pub(crate) fn client(program: &Path) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--signal=KILL", "10"]).arg(program).stdin(Stdio::null());
@@ -221,14 +221,14 @@ fn spawn_from_permanent_thread(command: Command) -> io::Result<Child> {
     let thread = THREAD.get_or_init(|| {
         let (sender, requests) = channel::<Request>();
         std::thread::spawn(move || {
-            for (mut command, reply) in requests {
-                let _ = reply.send(command.spawn());
+            for (mut command, response) in requests {
+                let _ = response.send(command.spawn());
             }
         });
         Mutex::new(sender)
     });
-    let (reply, child) = channel();
-    thread.lock().send((command, reply)).map_err(io::Error::other)?;
+    let (response, child) = channel();
+    thread.lock().send((command, response)).map_err(io::Error::other)?;
     child.recv().map_err(io::Error::other)?
 }
 

@@ -28,8 +28,8 @@ pub enum Direction {
 /// A proxy in front of an address. It runs in the runtime that started it, and forwards everything until a method
 /// changes that.
 ///
-/// [`pass`](Self::pass), [`delay`](Self::delay), [`black_hole`](Self::black_hole) and [`refuse`](Self::refuse) replace
-/// each other. Dropping the proxy closes its connections.
+/// Each call of [`pass`](Self::pass), [`delay`](Self::delay), [`black_hole`](Self::black_hole) or
+/// [`refuse`](Self::refuse) ends the effect of the call before. Dropping the proxy closes its connections.
 #[derive(Debug)]
 pub struct Proxy {
     port: Port,
@@ -85,15 +85,15 @@ impl Proxy {
         self.listener.reopen();
     }
 
-    /// Refuses new connections, as a host without a listener does. Established connections are forwarded.
+    /// Refuses new connections, as a host without a listener does. The bytes of established connections are forwarded.
     pub fn refuse(&self) {
         self.control.set_mode(Mode::Pass);
         self.listener.close();
     }
 
     /// Closes the connection that carries the n-th byte of this direction from now on, after delivering that byte. With
-    /// 0, this closes the first connection that carries any byte, and delivers none. This happens once; later traffic
-    /// is forwarded.
+    /// 0, the first connection that carries a byte is closed, and that byte is not delivered. Only one connection is
+    /// closed; later bytes are forwarded.
     pub fn cut_after(&self, direction: Direction, bytes: u64) {
         self.control.disconnect_after(direction, bytes, Disconnect::Close);
     }

@@ -114,7 +114,7 @@ impl Redis {
         self.process.kill()
     }
 
-    /// Starts the server again on the same port and in the same folder. Kills it first if it runs.
+    /// Starts the server again on the same port and in the same folder. If the server is running, it is killed first.
     ///
     /// # Errors
     /// The server did not start.
@@ -139,10 +139,10 @@ impl Redis {
         self.process.resume()
     }
 
-    /// Runs a command with `redis-cli` over the Unix socket and returns the printed reply.
+    /// Runs a command with `redis-cli` over the Unix socket and returns the printed response.
     ///
     /// # Errors
-    /// The reply is an error, or the server did not reply within ten seconds.
+    /// The response is an error, or the server did not answer within ten seconds.
     pub fn cli(&self, arguments: &[&str]) -> io::Result<String> {
         ask(&self.cli, &self.socket(), self.password.as_deref(), arguments)
     }

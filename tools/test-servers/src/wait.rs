@@ -8,7 +8,8 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Calls `poll` until it returns a value. The inner `Err` is the reason to wait on, which the error of a timeout shows.
+/// Calls `poll` until it returns a value. An inner `Err` means: keep polling. Its text says why, and appears in the
+/// timeout error.
 ///
 /// # Errors
 /// `poll` failed, or `TimedOut` after `limit`.
@@ -18,8 +19,8 @@ pub(crate) fn until<T>(limit: Duration, mut poll: impl FnMut() -> io::Result<Res
     loop {
         match poll()? {
             Ok(found) => return Ok(found),
-            Err(why) if start.elapsed() > limit => {
-                let text = format!("timed out after {limit:?}: {why}");
+            Err(reason) if start.elapsed() > limit => {
+                let text = format!("timed out after {limit:?}: {reason}");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             }
             Err(_) => std::thread::sleep(POLL_INTERVAL),

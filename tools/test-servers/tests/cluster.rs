@@ -1,6 +1,6 @@
 //! A Redis Cluster of three masters and three replicas.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and so do its helpers")]
 
 use test_servers::cluster::RedisCluster;
 use test_servers::proxy::{Direction, Proxy};

@@ -1,6 +1,6 @@
 //! A killed test process leaves no servers, folders or shared memory.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and so do its helpers")]
 #![expect(clippy::disallowed_methods, reason = "processes exit on the system clock")]
 
 use std::io::{BufRead, BufReader, Read as _};
@@ -54,7 +54,7 @@ fn servers_die_with_a_killed_process_and_the_next_start_removes_their_folders() 
         assert!(start.elapsed() < TIMEOUT, "the servers still run");
     }
     let _next = Redis::start().unwrap();
-    // Another test process may be removing them.
+    // Another test process may be removing the folders.
     while folders.iter().any(|folder| folder.exists()) || attached(&segment).is_some() {
         assert!(start.elapsed() < TIMEOUT, "folders or shared memory were not removed");
     }

@@ -1,6 +1,6 @@
 //! A connection pooler in transaction mode.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and so do its helpers")]
 
 use std::process::{Command, Stdio};
 
@@ -32,7 +32,7 @@ fn clients_share_server_connections() {
 }
 
 #[test]
-fn it_restarts_on_its_port_and_stops_on_drop() {
+fn a_killed_pooler_restarts_on_its_port_and_stops_on_drop() {
     let postgres = Postgres::start().unwrap();
     let mut bouncer = PgBouncer::start(&postgres).unwrap();
     let (url, address) = (bouncer.url("kv"), bouncer.address());

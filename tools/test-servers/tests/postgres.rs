@@ -1,6 +1,6 @@
 //! One PostgreSQL server with each option of its builder.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and so do its helpers")]
 
 use std::io::{ErrorKind, Read as _};
 use std::net::TcpStream;
@@ -17,19 +17,19 @@ fn connect(url: &str, sql: &str) -> Output {
     command.args(["-X", "-A", "-t", "-q", "-c", sql, url]).env_remove("PGPASSWORD").output().unwrap()
 }
 
-fn answer(url: &str, sql: &str) -> String {
+fn query(url: &str, sql: &str) -> String {
     let output = connect(url, sql);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
 #[test]
-fn it_answers_by_address_and_by_socket() {
+fn a_server_answers_at_its_address_and_at_its_socket() {
     let postgres = Postgres::start().unwrap();
     let sql = "select current_user, current_database(), current_setting('server_encoding'), current_setting('max_connections')";
-    assert_eq!(answer(&postgres.url(), sql), "kv|kv|UTF8|200");
-    assert_eq!(answer(&postgres.socket_url(), "select inet_server_addr() is null"), "t");
-    assert_eq!(answer(&postgres.url(), "select current_setting('fsync'), 'a' < 'B'"), "off|f");
+    assert_eq!(query(&postgres.url(), sql), "kv|kv|UTF8|200");
+    assert_eq!(query(&postgres.socket_url(), "select inet_server_addr() is null"), "t");
+    assert_eq!(query(&postgres.url(), "select current_setting('fsync'), 'a' < 'B'"), "off|f");
     let wrong = connect(&postgres.url_of("kv", "wrong", "kv"), "select 1");
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("password authentication failed"));
     assert!(!format!("{postgres:?}").contains(postgres.password()));
@@ -75,9 +75,9 @@ fn databases_are_separate() {
     let postgres = Postgres::start().unwrap();
     let one = postgres.create_database("One \"quoted\"").unwrap();
     let two = postgres.create_database("two").unwrap();
-    answer(&one, "create table t ()");
-    assert_eq!(answer(&one, "select count(*) from pg_class where relname = 't'"), "1");
-    assert_eq!(answer(&two, "select count(*) from pg_class where relname = 't'"), "0");
+    query(&one, "create table t ()");
+    assert_eq!(query(&one, "select count(*) from pg_class where relname = 't'"), "1");
+    assert_eq!(query(&two, "select count(*) from pg_class where relname = 't'"), "0");
     assert!(postgres.create_database("two").unwrap_err().to_string().contains("already exists"));
 }
 
@@ -90,9 +90,9 @@ fn a_killed_server_restarts_with_its_rows_on_its_port() {
     assert_eq!(TcpStream::connect(postgres.address()).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     postgres.restart().unwrap();
     assert_ne!(postgres.pid(), pid);
-    assert_eq!(answer(&url, "select n from t"), "7");
+    assert_eq!(query(&url, "select n from t"), "7");
     postgres.restart().unwrap();
-    assert_eq!(answer(&url, "select n from t"), "7");
+    assert_eq!(query(&url, "select n from t"), "7");
 }
 
 #[test]
@@ -107,9 +107,9 @@ fn a_paused_server_answers_nothing_until_resumed() {
     assert!(matches!(silence.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{silence}");
     postgres.resume().unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let mut reply = [0];
-    stream.read_exact(&mut reply).unwrap();
-    assert_eq!(&reply, b"N");
+    let mut response = [0];
+    stream.read_exact(&mut response).unwrap();
+    assert_eq!(&response, b"N");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Each failure mode of the proxy, in front of a real server.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and so do its helpers")]
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -26,12 +26,12 @@ async fn connect(proxy: &Proxy) -> TcpStream {
     TcpStream::connect(proxy.address()).await.unwrap()
 }
 
-/// Sends `PING` and reads the reply of seven bytes.
+/// Sends `PING` and reads the response of seven bytes.
 async fn ping(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     stream.write_all(PING).await?;
-    let mut answer = vec![0; PONG.len()];
-    timeout(TIMEOUT, stream.read_exact(&mut answer)).await??;
-    Ok(answer)
+    let mut response = vec![0; PONG.len()];
+    timeout(TIMEOUT, stream.read_exact(&mut response)).await??;
+    Ok(response)
 }
 
 async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
@@ -41,7 +41,7 @@ async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn it_forwards_and_counts_bytes() {
+async fn the_proxy_forwards_and_counts_bytes() {
     let (_redis, proxy) = start();
     let (mut one, mut two) = (connect(&proxy).await, connect(&proxy).await);
     assert_eq!(ping(&mut one).await.unwrap(), PONG);
@@ -52,7 +52,7 @@ async fn it_forwards_and_counts_bytes() {
 }
 
 #[tokio::test]
-async fn a_reply_can_be_cut_after_every_byte() {
+async fn a_response_can_be_cut_after_every_byte() {
     let (_redis, proxy) = start();
     for bytes in 0..=PONG.len() {
         let mut stream = connect(&proxy).await;
@@ -151,10 +151,10 @@ async fn a_delay_applies_to_each_direction() {
     let mut stream = connect(&proxy).await;
     proxy.delay(Duration::from_millis(80));
     stream.write_all(PING).await.unwrap();
-    let mut answer = [0; PONG.len()];
-    assert!(timeout(SILENCE, stream.read_exact(&mut answer)).await.is_err());
-    timeout(TIMEOUT, stream.read_exact(&mut answer)).await.unwrap().unwrap();
-    assert_eq!(answer, PONG);
+    let mut response = [0; PONG.len()];
+    assert!(timeout(SILENCE, stream.read_exact(&mut response)).await.is_err());
+    timeout(TIMEOUT, stream.read_exact(&mut response)).await.unwrap().unwrap();
+    assert_eq!(response, PONG);
 }
 
 #[tokio::test]

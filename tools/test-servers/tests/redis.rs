@@ -1,6 +1,6 @@
 //! One Redis server with each option of its builder.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and so do its helpers")]
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,20 +10,20 @@ use std::time::Duration;
 use test_servers::redis::Redis;
 use test_servers::tls::Certificate;
 
-/// Sends inline commands on a new connection and returns the reply, with a read timeout of `timeout`.
+/// Sends inline commands on a new connection and returns the response, with a read timeout of `timeout`.
 fn send(redis: &Redis, text: &str, timeout: Duration) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(redis.address())?;
     stream.set_read_timeout(Some(timeout))?;
     stream.write_all(text.as_bytes())?;
-    let mut answer = vec![0; 1_000];
-    let length = stream.read(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+    let mut response = vec![0; 1_000];
+    let length = stream.read(&mut response)?;
+    Ok(String::from_utf8_lossy(&response[..length]).into_owned())
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[test]
-fn it_answers_on_its_port_and_its_socket() {
+fn a_server_answers_on_its_port_and_its_socket() {
     let redis = Redis::start().unwrap();
     assert_eq!(redis.url(), format!("redis://127.0.0.1:{}", redis.port()));
     assert_eq!(redis.unix_url(), format!("redis+unix://{}", redis.socket().display()));

@@ -7,17 +7,17 @@ use bytes::Bytes;
 use kv_core::{Expiry, Key, KvStore, ManualClock, SetOptions};
 use kv_memory::MemoryStore;
 
-/// Entries in a store. A small number is enough, because the counts of instructions do not depend on the processor's
-/// cache.
+/// The number of entries in a store. A small number is enough, because the counts of instructions do not depend on the
+/// processor's cache.
 pub(crate) const ENTRIES: usize = 1_000;
 
 /// The largest number of runs of a path, because some paths need a new key for each run.
 pub(crate) const MAX_RUNS: usize = 10_000;
 
-/// Keys under one prefix.
+/// The number of keys under one prefix.
 const GROUP: usize = 100;
 
-/// A leaked store, and the keys of its entries. It is never dropped, so that dropping adds no instructions.
+/// A leaked store, and the keys of its entries. The store is never dropped, because dropping would add instructions.
 pub(crate) struct Fixture {
     pub(crate) store: &'static Arc<dyn KvStore>,
     pub(crate) keys: Vec<Key>,
@@ -49,7 +49,7 @@ impl Fixture {
         fixture
     }
 
-    /// Returns `times` keys of entries, in a cycle.
+    /// Returns `times` keys, which are those of the entries, repeated in a cycle.
     pub(crate) fn cycle(&self, times: usize) -> impl Iterator<Item = &Key> {
         self.keys.iter().cycle().take(times)
     }

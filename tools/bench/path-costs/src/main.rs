@@ -1,5 +1,6 @@
 //! Runs one code path of the in-memory store a given number of times. `scripts/instructions` runs it under callgrind
-//! with two numbers. All other work is the same in both, so the difference of the counts is the cost of the path.
+//! with two numbers of runs. All other work is the same both times, so the difference of the counts is the cost of the
+//! path.
 //!
 //! `path-costs` prints the names of the paths, `path-costs <path> <times>` runs one.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a path fails by panicking")]

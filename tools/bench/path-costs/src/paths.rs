@@ -1,4 +1,4 @@
-//! The paths.
+//! The code paths that are counted.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ async fn get_bytes(fixture: Fixture, kv: Kv, times: usize) {
     for key in &fixture.keys {
         kv.set_bytes(key, fixture.value.clone()).await.unwrap();
     }
-    // Builds each key from its segments, as a caller does. The keys have the length of those of the other paths.
+    // Builds each key from its segments, as a caller does. The keys are as long as the keys of the other paths.
     for run in 0..times {
         let id = [b'0' + u8::try_from(run % 10).unwrap()];
         let id = std::str::from_utf8(&id).unwrap();
@@ -98,7 +98,7 @@ async fn insert_with_ttl(times: usize) {
     set_fresh(Fixture::unbounded(&SetOptions::default()).await, times, &expires_in_an_hour()).await;
 }
 
-/// The difference to `insert_with_ttl` is the cost of a sweep per entry.
+/// The difference to `insert_with_ttl` is the cost of sweeping one entry.
 async fn insert_with_ttl_and_sweep(times: usize) {
     let clock = ManualClock::new();
     let fixture = Fixture::on_clock(&clock).await;

@@ -24,9 +24,9 @@ pub(crate) fn open(url: &str) -> Arc<dyn Peer> {
             Postgresql::default().connection_string(url).table("opendal").key_field("key").value_field("value"),
         ),
         "sqlite" => {
-            let place = format!("sqlite://{rest}");
+            let address = format!("sqlite://{rest}");
             Operator::new(
-                Sqlite::default().connection_string(&place).table("opendal").key_field("key").value_field("value"),
+                Sqlite::default().connection_string(&address).table("opendal").key_field("key").value_field("value"),
             )
         }
         _ => Operator::new(Sled::default().datadir(rest)),

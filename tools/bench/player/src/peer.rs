@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-/// A key-value layer. Defaults emulate missing operations as its users would have to: compare-and-swap is a read and a
-/// write.
+/// A key-value layer. The default methods emulate missing operations as the users of the layer would have to: a
+/// compare-and-swap is a read and then a write.
 #[async_trait]
 pub trait Peer: Debug + Send + Sync + 'static {
     /// Returns the value of a key.
@@ -19,7 +19,8 @@ pub trait Peer: Debug + Send + Sync + 'static {
     /// Removes a key.
     async fn delete(&self, key: &[String]);
 
-    /// Writes or removes the value if the key has the expected one. Returns true if it had.
+    /// Writes `value`, or removes the key if `value` is `None`, but only if the key has the value `expected`. Returns
+    /// true if it had that value.
     async fn cas(
         &self,
         key: &[String],

@@ -14,11 +14,11 @@ use crate::trace::{Step, Trace};
 /// The result of playing a trace.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Played {
-    /// Completed operations.
+    /// The number of completed operations.
     pub operations: u64,
-    /// Elapsed time in seconds.
+    /// The elapsed time, in seconds.
     pub seconds: f64,
-    /// Wrong answers.
+    /// The number of wrong answers.
     pub wrong: u64,
 }
 

@@ -7,8 +7,8 @@ use tokio::task::JoinSet;
 
 use crate::peer::Peer;
 
-/// Name, number of entries, and minimum and maximum bytes of a value: 200,000 public keys of 0.6 to 1 KB, 15,000 small
-/// strings and 100,000 documents of 6 KB.
+/// The name and the number of entries of each family, and the minimum and maximum size of a value in bytes: 200,000
+/// public keys of 0.6 to 1 KB, 15,000 small strings and 100,000 documents of 6 KB.
 const FAMILIES: [(&str, u64, u64, u64); 3] = [
     ("publicKey", 200_000, 600, 1_000),
     ("httpMessageSignaturesSpec", 15_000, 9, 30),

@@ -15,7 +15,7 @@ use crate::trace::Trace;
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
-    /// Writes this share of the entries of production. The answer is a [`Prefilled`].
+    /// Writes this share of the entries that a production store holds. The answer is a [`Prefilled`].
     Prefill(f64),
     /// Plays the traffic for at most this many seconds. The answer is a [`Played`](crate::Played).
     Play(f64),
@@ -24,9 +24,9 @@ pub enum Request {
 /// The result of a prefill.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Prefilled {
-    /// Written entries.
+    /// The number of written entries.
     pub entries: u64,
-    /// Elapsed time in seconds.
+    /// The elapsed time, in seconds.
     pub seconds: f64,
 }
 

@@ -97,8 +97,8 @@ impl<const TARGETS: usize> Comparison<TARGETS> {
         let mut random = Random::new(7);
         let keys = |from: u64, to: u64| (from..to).map(|number| Dataset::key(number).unwrap()).collect::<Vec<_>>();
         let (mut keys, absent) = (keys(0, entries), keys(entries, entries + (entries / 10).clamp(1_000, 50_000)));
-        for place in (1..keys.len()).rev() {
-            keys.swap(place, usize::try_from(random.below(place as u64 + 1)).unwrap());
+        for last in (1..keys.len()).rev() {
+            keys.swap(last, usize::try_from(random.below(last as u64 + 1)).unwrap());
         }
         for target in &targets {
             for key in &keys {
@@ -175,7 +175,7 @@ impl<const TARGETS: usize> Comparison<TARGETS> {
     }
 }
 
-/// Compares a page of 100 entries in a store of 1,000,000 entries with one in a store of 1,000.
+/// Compares a page of 100 entries in a store of 1,000,000 entries with such a page in a store of 1,000 entries.
 fn lists(rounds: Rounds) -> Bar {
     let stores = [1_000, 1_000_000].map(|entries| {
         let store: Arc<dyn KvStore> = Arc::new(MemoryStore::new());

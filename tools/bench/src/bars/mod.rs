@@ -90,7 +90,7 @@ pub(crate) async fn run(names: &[String], into: Option<&Path>, margin: f64, opti
         add(watch::bars(options).await);
     }
     if is_selected("bar-federation") {
-        // A time slice is a complete replay, or as much as a slow layer plays in this time.
+        // In a time slice, a layer plays the whole recording, or as much of it as a slow layer can.
         let settings =
             Settings { duration: options.settings.duration.max(Duration::from_secs(4)), ..options.settings.clone() };
         let longer = BenchOptions { settings, full: options.full, progress: Progress::hidden() };
@@ -116,7 +116,7 @@ fn throughput_bar(id: &'static str, label: &str, min: f64, closed: &Closed, side
     let tasks = closed.tasks;
     let mut details = format!("{}/s, raw {}/s", figure(ours.rate.median), figure(raw.rate.median));
     for (name, side) in [("per call", ours), ("raw", raw)] {
-        // Rarer commands do not belong to the operation.
+        // Commands that run more rarely belong to background work, not to the operation.
         let counted = side.counted.iter().filter(|(_, each)| **each >= 0.005);
         let counted: Vec<String> = counted.map(|(counter, each)| format!("{counter} {}", figure(*each))).collect();
         if !counted.is_empty() {

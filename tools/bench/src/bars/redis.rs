@@ -15,8 +15,8 @@ use crate::counters::Commands;
 use crate::raw::{RawRedis, RemoteSubject};
 use crate::rounds::median;
 
-/// Opens a store in its own namespace of a server. The sweep interval is one hour, because the counters would include
-/// the commands of the sweeper.
+/// Opens a store in its own namespace of a server. The sweep interval is one hour, because otherwise the counters would
+/// include the commands of the sweeper.
 pub(crate) async fn open(url: &str, namespace: &str, index: Index) -> RedisStore {
     let builder = RedisBuilder::from_url(&url.parse().unwrap()).unwrap().namespace(namespace);
     builder.index(index).sweep_interval(Duration::from_hours(1)).open().await.unwrap()

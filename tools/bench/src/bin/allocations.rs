@@ -19,7 +19,9 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+/// The number of calls of a measurement.
 const CALLS: u64 = 10_000;
+/// The number of entries for the measurement of bytes per entry.
 const ENTRIES: u64 = 100_000;
 
 #[tokio::main(flavor = "current_thread")]
@@ -41,7 +43,7 @@ fn key(number: u64) -> Key {
     Dataset::key(number).unwrap()
 }
 
-/// Returns the allocations of one call, including reallocations.
+/// Returns the average number of allocations per call, including reallocations.
 async fn allocations_per_call(mut operate: impl AsyncFnMut(u64), calls: u64) -> f64 {
     let region = Region::new(ALLOCATOR);
     for number in 0..calls {
@@ -63,7 +65,7 @@ async fn count_store(name: &str, store: Arc<dyn KvStore>, counts: &mut BTreeMap<
     counts.insert(format!("{name}: get"), allocations_per_call(gets, CALLS).await);
     let value = Bytes::from(random.bytes(100));
     let sets = async |number| assert!(store.set(at(number), value.clone(), &options).await.unwrap().is_stored());
-    // Fewer writes to a disk, because they are slow.
+    // A durable store gets fewer writes, because they are slow.
     let calls = if store.info().capabilities.durability.survives > anykv::Survives::Volatile { 200 } else { CALLS };
     counts.insert(format!("{name}: overwrite"), allocations_per_call(sets, calls).await);
     let query = ListQuery::new(keys[0].parent().unwrap()).with_limit(100);

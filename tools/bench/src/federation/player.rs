@@ -54,7 +54,7 @@ impl fmt::Debug for Player {
     }
 }
 
-/// The timeout of an answer. openkeyv's store on sled sometimes hangs in a flush.
+/// The timeout of an answer from a program. openkeyv's store on sled sometimes hangs in a flush.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A program that serves requests on standard input; see the crate `player`.
@@ -62,7 +62,7 @@ pub(super) struct Program {
     child: Child,
     requests: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
-    /// Its standard error.
+    /// The standard error of the program.
     stderr: tempfile::NamedTempFile,
 }
 

@@ -9,7 +9,7 @@ use anykv::{Bytes, DeleteOptions, Key, KvStore, SetOptions};
 
 use super::sync::{SyncDriver, poll_until_ready};
 
-/// A value and its deadline, which a map would have to check as a store does.
+/// A value and its deadline. The map checks the deadline too, so that it does the same work as a store.
 type Entry = (Bytes, Option<SystemTime>);
 
 fn live((value, deadline): &Entry) -> Option<Bytes> {

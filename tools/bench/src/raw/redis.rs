@@ -61,7 +61,7 @@ impl RemoteDriver for RawRedis {
         found.iter().flatten().count()
     }
 
-    /// Lists with two commands, the minimum.
+    /// Lists with two commands, which is the minimum without a script.
     async fn list(&self, prefix: &KeyPrefix) -> usize {
         let from = prefix.as_str().unwrap_or_default();
         let mut command = redis::cmd("ZRANGE");

@@ -41,7 +41,7 @@ pub(crate) trait RemoteDriver: Debug + Send + Sync + 'static {
 pub(crate) struct RemoteSubject<D>(pub(crate) D);
 
 impl<D: RemoteDriver> RemoteSubject<D> {
-    async fn once(&self, operation: Operation, traffic: &mut Traffic) -> Result<()> {
+    async fn run_one(&self, operation: Operation, traffic: &mut Traffic) -> Result<()> {
         let wrong = |message: &'static str| Err(Error::corrupt(message));
         match operation {
             Operation::Get => match self.0.get(traffic.key()).await {
@@ -103,7 +103,7 @@ impl<D: RemoteDriver> Subject for RemoteSubject<D> {
 
     async fn operate(&self, operation: Operation, traffic: &mut Traffic, count: usize) -> Result<()> {
         for _ in 0..count {
-            self.once(operation, traffic).await?;
+            self.run_one(operation, traffic).await?;
         }
         Ok(())
     }

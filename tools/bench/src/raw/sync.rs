@@ -68,7 +68,7 @@ pub(crate) fn poll_until_ready<T>(future: impl Future<Output = T>) -> T {
 pub(crate) struct SyncSubject<D>(pub(crate) D);
 
 impl<D: SyncDriver> SyncSubject<D> {
-    fn once(&self, operation: Operation, traffic: &mut Traffic) -> Result<()> {
+    fn run_one(&self, operation: Operation, traffic: &mut Traffic) -> Result<()> {
         match operation {
             Operation::Get => self.0.get(traffic.key()).map(drop).ok_or_else(|| Error::corrupt("an entry is missing")),
             Operation::GetMiss => match self.0.get(traffic.missing()) {
@@ -124,7 +124,7 @@ impl<D: SyncDriver> Subject for SyncSubject<D> {
     }
 
     async fn operate(&self, operation: Operation, traffic: &mut Traffic, count: usize) -> Result<()> {
-        (0..count).try_for_each(|_| self.once(operation, traffic))
+        (0..count).try_for_each(|_| self.run_one(operation, traffic))
     }
 
     /// Does nothing, because the database is dropped after the measurement.

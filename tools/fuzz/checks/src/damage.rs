@@ -10,7 +10,7 @@ use kv_core::{
 pub(crate) enum Listing {
     /// Skips the record.
     Skips,
-    /// May return `Corrupt`.
+    /// Reports the record as damaged, or fails with `Corrupt`.
     MayFail,
 }
 

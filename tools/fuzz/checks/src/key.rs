@@ -2,7 +2,7 @@
 
 use kv_core::{Key, KeyPrefix, Namespace};
 
-/// The longest text of a key, in bytes.
+/// The maximum length of the text of a key, in bytes.
 const MAX_BYTES: usize = 2_048;
 
 /// Checks that any text is refused or canonical, and that a key of any accepted segments returns the same segments.

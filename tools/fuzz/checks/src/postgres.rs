@@ -47,7 +47,7 @@ const EXPIRES: [&str; 8] =
 /// Prefixes of the payload of a notification: those of the store and foreign ones.
 const KINDS: [&str; 8] = ["t ", "x ", "l ", "s", "d ", "f", "? ", ""];
 
-/// Cuts the columns of a row and the payload of a notification from the input. Checks that the row is an entry or
+/// Takes the columns of a row and the payload of a notification from the input. Checks that the row is an entry or
 /// damage, that the notification is a message or ignored, and that neither affects another key, watcher or subscriber.
 pub fn postgres_row(data: &[u8]) {
     let Fixture { runtime, store, raw, channel, observer, .. } = fixture();

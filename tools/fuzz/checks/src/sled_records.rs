@@ -7,7 +7,7 @@ use kv_sled::{SledCheck, SledStore};
 
 use crate::damage::{Listing, assert_contained};
 
-/// Cuts records of a sled database from the input. Checks that opening the store reports them, and that they affect no
+/// Takes records of a sled database from the input. Checks that opening the store reports them, and that they affect no
 /// other key if the store is opened without the check.
 pub fn sled_records(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");

@@ -30,7 +30,7 @@ fn fixture() -> &'static Fixture {
     })
 }
 
-/// Cuts the columns of a row from the input, and checks that the row is an entry or damage, and affects no other key.
+/// Takes the columns of a row from the input, and checks that the row is an entry or damage, and affects no other key.
 pub fn sqlite_row(data: &[u8]) {
     let Fixture { runtime, store, raw, .. } = fixture();
     let raw = raw.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,6 +54,6 @@ pub fn sqlite_row(data: &[u8]) {
     let sql =
         "INSERT INTO kv (key, deadline, deadline_check, version, checksum, value, beside) VALUES (?, ?, ?, ?, ?, ?, ?)";
     raw.execute(sql, columns).expect("a row");
-    // A list fails at a damaged row and skips a foreign one.
+    // A list reports a damaged row and skips a foreign one.
     runtime.block_on(assert_contained(store, Listing::MayFail));
 }

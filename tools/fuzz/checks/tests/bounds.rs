@@ -26,7 +26,7 @@ impl Target {
         );
     }
 
-    /// Runs the seeds and the crafted inputs. The first run is not measured, because it creates lazily built statics.
+    /// Runs the seeds and the crafted inputs. The first run is not measured, because it initialises lazy statics.
     fn check(&self, crafted: &[(&str, Vec<u8>)]) {
         (self.check)(b"");
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(self.name);

@@ -7,7 +7,7 @@ use std::path::Path;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// The longest input, as libFuzzer's default.
+/// The maximum length of an input, in bytes. It is the default of libFuzzer.
 const MAX_BYTES: usize = 4_096;
 
 fn run(target: &str, mutations: usize, check: fn(&[u8])) {

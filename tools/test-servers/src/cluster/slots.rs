@@ -4,12 +4,13 @@ use std::io;
 
 use super::RedisCluster;
 
-/// A script that migrates up to `ARGV[3]` keys. Keys may contain any bytes, which a command line could not.
+/// A script that migrates up to `ARGV[3]` keys. It reads the keys itself, because keys may contain bytes that a command
+/// line cannot.
 const MIGRATE_SCRIPT: &str = "local keys = redis.call('CLUSTER', 'GETKEYSINSLOT', ARGV[1], ARGV[3]) \
     if #keys > 0 then redis.call('MIGRATE', '127.0.0.1', ARGV[2], '', 0, 5000, 'KEYS', unpack(keys)) end \
     return #keys";
 
-/// Keys of one call of the script.
+/// The maximum number of keys in one script call.
 const BATCH_KEYS: usize = 100;
 
 impl RedisCluster {
@@ -22,7 +23,8 @@ impl RedisCluster {
         self.finish_move(slot, from, to)
     }
 
-    /// Begins a move. From now on the old master redirects clients with `ASK` for every key that it does not have.
+    /// Begins a move. From now on, the old master redirects clients with `ASK` for every key of the slot that it does
+    /// not have.
     ///
     /// # Errors
     /// `from` does not own the slot, or `to` is not a master.
@@ -49,7 +51,8 @@ impl RedisCluster {
     pub fn finish_move(&self, slot: u16, from: usize, to: usize) -> io::Result<()> {
         while self.move_keys(slot, from, to, BATCH_KEYS)? > 0 {}
         let (text, owner) = (slot.to_string(), self.id(to)?);
-        // The new owner first: it must not send back a client that the old owner redirected.
+        // The new owner gets the command first, because it must not redirect a client back that the old owner has
+        // redirected.
         for index in [to, from] {
             self.node(index)?.cli(&["CLUSTER", "SETSLOT", &text, "NODE", owner])?;
         }

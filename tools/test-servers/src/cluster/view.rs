@@ -4,7 +4,7 @@ use std::io;
 
 use crate::redis::Redis;
 
-/// The parsed answer of `CLUSTER NODES`.
+/// The parsed response to `CLUSTER NODES`.
 #[derive(Debug)]
 pub(super) struct View(Vec<Member>);
 
@@ -13,7 +13,7 @@ struct Member {
     id: String,
     port: Option<u16>,
     is_master: bool,
-    /// Connected, and without a failure or handshake flag.
+    /// True if the node is connected and has no failure or handshake flag.
     is_healthy: bool,
     epoch: u64,
     slots: Vec<(u16, u16)>,
@@ -29,11 +29,11 @@ pub(super) struct Owner {
 impl View {
     pub(super) fn of(node: &Redis) -> io::Result<Self> {
         let text = node.cli(&["CLUSTER", "NODES"])?;
-        Self::parse(&text).ok_or_else(|| io::Error::other(format!("invalid answer to CLUSTER NODES: {text}")))
+        Self::parse(&text).ok_or_else(|| io::Error::other(format!("invalid response to CLUSTER NODES: {text}")))
     }
 
     /// Parses lines of `<id> <ip:port@bus,name> <flags> <master> <ping> <pong> <epoch> <link> <slot>...`. Slots in
-    /// brackets are being moved and are skipped.
+    /// brackets are skipped, because they are being moved.
     fn parse(text: &str) -> Option<Self> {
         let member = |line: &str| {
             let fields: Vec<&str> = line.split(' ').collect();

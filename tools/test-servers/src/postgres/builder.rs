@@ -37,7 +37,7 @@ impl PostgresBuilder {
         self
     }
 
-    /// Sets an option of `postgresql.conf`. It overrides the defaults of this builder.
+    /// Sets an option of `postgresql.conf`. The option overrides the defaults of this builder.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self

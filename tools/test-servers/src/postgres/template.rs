@@ -21,8 +21,8 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Returns the template and makes it if it does not exist. A lock file lets concurrent processes wait for the
-    /// first.
+    /// Returns the template, and makes it if it does not exist. A lock file lets concurrent processes wait for the one
+    /// that makes it.
     pub(super) fn get(programs: &Path, account: Option<Account>) -> io::Result<Self> {
         let version = run(Command::new(programs.join("postgres")).arg("--version"))?;
         let version = version.split(' ').nth(2).unwrap_or("unknown").to_owned();

@@ -1,4 +1,4 @@
-//! Forwards the bytes of connections, as [`Control`] says.
+//! Forwards the bytes of connections in the mode that [`Control`] holds.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +17,7 @@ use super::Direction;
 use super::control::{Action, Control, Disconnect};
 use super::listener::ProxyListener;
 
+/// The maximum number of bytes that are read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The timeout for a peer to close its side of a connection that the proxy has closed.
@@ -48,9 +49,9 @@ async fn forward(mut client: TcpStream, target: SocketAddr, control: Arc<Control
         let (from_server, to_server) = server.split();
         let discarded = AtomicBool::new(false);
         let requests = pump(from_client, to_server, Direction::ToServer, &control, &discarded);
-        let answers = pump(from_server, to_client, Direction::ToClient, &control, &discarded);
+        let responses = pump(from_server, to_client, Direction::ToClient, &control, &discarded);
         tokio::select! {
-            result = async { tokio::try_join!(requests, answers) } => match result {
+            result = async { tokio::try_join!(requests, responses) } => match result {
                 Ok(_) | Err(PumpError::Peer) => return,
                 Err(PumpError::Requested(disconnect)) => disconnect,
             },
@@ -96,7 +97,7 @@ async fn pump(
         if let Some(time) = control.delay() {
             pause(time).await;
         }
-        // A stream that has lost bytes stays silent, and does not forward the sender's close either.
+        // A connection that has lost bytes stays silent. It does not forward the sender's close either.
         if discarded.load(Relaxed) {
             if length == 0 {
                 return Ok(());
@@ -129,7 +130,7 @@ async fn close_gracefully(stream: &mut TcpStream) {
     let _ = copy(stream, &mut sink()).await;
 }
 
-#[expect(clippy::disallowed_methods, reason = "delays the traffic of real servers, which run on the system clock")]
+#[expect(clippy::disallowed_methods, reason = "delays the bytes of real servers, which run on the system clock")]
 async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
 }

@@ -43,7 +43,7 @@ pub(super) struct Control {
 #[derive(Debug)]
 struct Settings {
     mode: Mode,
-    /// For each direction, the bytes until the next disconnect.
+    /// For each direction, the number of bytes until the next disconnect; `None` if no disconnect was requested.
     disconnects: [Option<(u64, Disconnect)>; 2],
 }
 
@@ -78,8 +78,8 @@ impl Control {
         self.settings.lock().disconnects = [None; 2];
     }
 
-    /// Returns the action for a chunk of `length` bytes. Called just before forwarding, because all connections share
-    /// one byte count.
+    /// Returns the action for a chunk of `length` bytes. It is called just before forwarding, because all connections
+    /// share one byte count.
     pub(super) fn next_action(&self, direction: Direction, length: usize) -> Action {
         let mut settings = self.settings.lock();
         if settings.mode == Mode::BlackHole {

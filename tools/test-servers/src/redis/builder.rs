@@ -77,7 +77,7 @@ impl RedisBuilder {
         self.setting("appendonly", "yes").setting("appendfsync", "always")
     }
 
-    /// Adds a line to `redis.conf`, with the value in the syntax of that file. It overrides earlier lines.
+    /// Adds a line to `redis.conf`, with the value in the syntax of that file. The line overrides earlier lines.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
