@@ -9,6 +9,7 @@ use redis::{
 };
 
 use crate::config::RedisConfig;
+use crate::options;
 
 /// The names of the URL schemes.
 pub(crate) const TCP: &str = "redis";
@@ -24,6 +25,17 @@ const LIB_VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) enum Address {
     Server(Box<ConnectionInfo>),
     Cluster(Vec<ConnectionInfo>),
+}
+
+/// The kind of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AddressKind {
+    /// One server through TCP, with or without TLS.
+    Tcp,
+    /// One server through a Unix socket.
+    Socket,
+    /// A cluster.
+    Cluster,
 }
 
 impl Address {
@@ -50,6 +62,23 @@ impl Address {
         matches!(self, Self::Cluster(_))
     }
 
+    pub(crate) fn kind(&self) -> AddressKind {
+        match self {
+            Self::Cluster(_) => AddressKind::Cluster,
+            Self::Server(info) if matches!(info.addr(), ConnectionAddr::Unix(_)) => AddressKind::Socket,
+            Self::Server(_) => AddressKind::Tcp,
+        }
+    }
+
+    /// True if connections to the address use TLS.
+    pub(crate) fn has_tls(&self, config: &RedisConfig) -> bool {
+        let is_tls = |info: &ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        match self {
+            Self::Server(info) => is_tls(info),
+            Self::Cluster(nodes) => config.tls || nodes.iter().any(is_tls),
+        }
+    }
+
     /// The number of the database: from the settings, or else from the URL.
     pub(crate) fn db(&self, config: &RedisConfig) -> i64 {
         config.db.unwrap_or_else(|| match self {
@@ -60,15 +89,11 @@ impl Address {
 
     /// The driver's clients for the addresses, with the settings applied.
     pub(crate) fn clients(&self, config: &RedisConfig) -> Result<Vec<Client>> {
+        options::check_config(self, config)?;
         match self {
             Self::Server(info) => Ok(vec![client(info, config)?]),
             Self::Cluster(nodes) if nodes.is_empty() => Err(missing_address()),
-            Self::Cluster(nodes) => {
-                if config.db.is_some_and(|db| db != 0) {
-                    return Err(Error::invalid("a cluster only has database 0"));
-                }
-                nodes.iter().map(|info| client(info, config)).collect()
-            }
+            Self::Cluster(nodes) => nodes.iter().map(|info| client(info, config)).collect(),
         }
     }
 }
@@ -119,7 +144,7 @@ fn client(info: &ConnectionInfo, config: &RedisConfig) -> Result<Client> {
         info = info.set_tcp_settings(tcp);
     }
     let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-    let built = if is_tls && (config.ca.is_some() || config.cert.is_some()) {
+    let built = if is_tls && (config.ca.is_some() || config.cert.is_some() || config.key.is_some()) {
         install_crypto_provider();
         Client::build_with_tls(info, certificates(config)?)
     } else {

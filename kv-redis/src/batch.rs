@@ -155,6 +155,9 @@ impl State {
     }
 
     pub(crate) async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
+        if let Err(error) = self.check_writable() {
+            return keys.iter().map(|_| Err(error.clone())).collect();
+        }
         let mut outcomes = Vec::new();
         for run in unique_runs(keys, |key| key) {
             let start = outcomes.len();

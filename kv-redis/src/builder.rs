@@ -12,6 +12,7 @@ use crate::codec::Format;
 use crate::config::{Index, RedisConfig};
 use crate::error::CONTEXT;
 use crate::open;
+use crate::options;
 use crate::store::RedisStore;
 
 /// Builds a [`RedisStore`].
@@ -45,10 +46,11 @@ impl RedisBuilder {
     /// [`RedisConfig`] as options.
     ///
     /// # Errors
-    /// `Invalid` for a URL that is not one of this crate.
+    /// `Invalid` for a URL that is not one of this crate, and for an option that its scheme or format does not use.
     pub fn from_url(url: &StoreUrl) -> Result<Self> {
         let config: RedisConfig = url.options()?;
         let address = Address::from_url(url, &config)?;
+        options::check_url(url, &address, &config)?;
         Ok(Self { address: Some(address), ..Self::new().config(config) })
     }
 
@@ -146,8 +148,10 @@ impl RedisBuilder {
     /// Opens the store, and creates the namespace if it is new.
     ///
     /// # Errors
-    /// - `Invalid`: no address was given, a setting is out of range, or the namespace was created with other settings.
-    /// - `Denied`: the server refuses the login, or its certificate is not trusted.
+    /// - `Invalid`: no address was given, a setting is out of range or not used at this address, the scheme does not fit
+    ///   the server, or the namespace was created with other settings.
+    /// - `Denied`: the server refuses the login or our certificate, or its certificate is not trusted.
+    /// - `Capacity`: the server has as many connections as it allows.
     /// - `Unavailable`: the server cannot be reached.
     pub async fn open(self) -> Result<RedisStore> {
         let opened = async {

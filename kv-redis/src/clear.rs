@@ -7,7 +7,7 @@ use crate::bucket_group::group_by_bucket;
 use crate::error::read_error;
 use crate::index_reader::IndexReader;
 use crate::layout::Shape;
-use crate::scan::Scan;
+use crate::scan::{Scan, Types};
 use crate::state::State;
 use crate::write::deleted_flags;
 
@@ -17,16 +17,18 @@ const KEYS_AT_ONCE: usize = 500;
 impl State {
     pub(crate) async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         self.info.capabilities.require(Capability::List)?;
+        self.check_writable()?;
         let Some(range) = ListQuery::new(prefix.clone()).range() else { return Ok(0) };
         let mut count = 0;
-        if self.layout.shape == Shape::Indexed {
+        // An index that may lack members would leave entries behind; a scan finds all.
+        if self.layout.shape == Shape::Indexed && self.index_trust.is_complete() {
             let mut reader = IndexReader::new(self.layout.buckets_of(prefix), range, false, KEYS_AT_ONCE);
             while reader.fill(self).await.map_err(read_error)? {
                 count += self.clear_keys(&reader.drain()).await?;
             }
         } else {
             self.check_open()?;
-            let mut scan = Scan::begin(self, prefix).await.map_err(read_error)?;
+            let mut scan = Scan::begin(self, prefix, Types::Strings).await.map_err(read_error)?;
             while let Some(keys) = scan.next(self).await.map_err(read_error)? {
                 count += self.clear_keys(&keys).await?;
             }

@@ -5,6 +5,7 @@ use kv_core::{Deadline, Entry, Error, Expires, Expiry, Key, Result, Version, sto
 use redis::Value;
 use serde::{Deserialize, Serialize};
 
+use crate::config::MAX_VALUE_BYTES;
 use crate::server::clock_offset::ServerTime;
 
 /// The format of stored entries.
@@ -68,6 +69,16 @@ impl WriteDeadline {
 }
 
 impl Format {
+    /// Bytes of the longest value that a server may send: a value that any handle may have written, with its header, or
+    /// in plain format the longest string of a server. The rest is room for the server's own texts.
+    pub(crate) fn max_reply_bytes(self) -> u64 {
+        const ROOM: u64 = 1 << 20;
+        match self {
+            Self::Entry => MAX_VALUE_BYTES + ROOM,
+            Self::Plain => (512 << 20) + ROOM,
+        }
+    }
+
     pub(crate) fn encode(self, key: &Key, version: &Version, deadline: WriteDeadline, value: &[u8]) -> Vec<u8> {
         match self {
             Self::Entry => stored::encode(key, version, deadline.stored(), value),
@@ -81,6 +92,7 @@ impl Format {
             (_, Value::Nil) => Ok(None),
             (Self::Entry, Value::BulkString(bytes)) => Ok(Some(stored::decode(key, Bytes::from(bytes))?.0)),
             (Self::Plain, Value::Array(parts)) => plain(parts).map(Some),
+            (_, Value::Int(_)) => Err(Error::corrupt("a foreign value of another type is stored under the key")),
             _ => Err(Error::corrupt("the server's reply is not an entry")),
         }
     }

@@ -10,6 +10,10 @@ use serde::Deserialize;
 
 use crate::codec::Format;
 
+/// The most that [`RedisConfig::max_value`] may be. The server takes 512 MiB, and a script that checks a condition holds
+/// the value twice.
+pub(crate) const MAX_VALUE_BYTES: u64 = 256 << 20;
+
 /// The default of [`RedisConfig::group_segments`].
 pub(crate) const DEFAULT_GROUP_SEGMENTS: u8 = 2;
 
@@ -18,12 +22,13 @@ pub(crate) const DEFAULT_GROUP_SEGMENTS: u8 = 2;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Index {
-    /// With an index, unless the server may evict any key.
+    /// As the namespace was created; a new one with an index, unless the server may evict any key.
     #[default]
     Auto,
-    /// With an index. A server that may evict any key is refused.
+    /// With an index. A new namespace on a server that may evict any key is refused.
     Ordered,
-    /// Without an index: writes cost less, and a list scans the whole database.
+    /// Without an index: writes cost less, and a list scans the whole database. On a server that may evict any key it also
+    /// opens a namespace that has an index, for reading and copying only.
     None,
 }
 
@@ -87,7 +92,7 @@ pub struct RedisConfig {
     pub sweep_interval: Duration,
     /// The largest value, between 8 MiB and 256 MiB.
     pub max_value: ByteSize,
-    /// The number of the database, if the URL has none. A cluster only has database 0.
+    /// The number of the database, if the URL has none. Refused for a cluster, which only has database 0.
     pub db: Option<i64>,
     /// The user, if the URL has none.
     pub user: Option<String>,
@@ -96,7 +101,7 @@ pub struct RedisConfig {
     /// Sets `TCP_NODELAY`: each command is sent at once, instead of together with others while an earlier one is
     /// unacknowledged. Few tasks get less latency over a network; many tasks get fewer commands a second.
     pub nodelay: bool,
-    /// Uses TLS to the nodes of a cluster.
+    /// Uses TLS to the nodes of a cluster. Refused for one server, where the scheme decides.
     pub tls: bool,
     /// A PEM file of the certificates that the server's certificate is checked with, in place of the system's.
     pub ca: Option<PathBuf>,
@@ -121,10 +126,10 @@ impl RedisConfig {
         if let Some((name, _)) = durations.into_iter().find(|(_, duration)| duration.is_zero()) {
             return Err(Error::invalid(format!("`{name}` must be longer than zero")));
         }
-        // The server takes 512 MiB, and a script that checks a condition holds the value twice.
-        let (min, max) = (Limits::MIN_VALUE_BYTES, 256 << 20);
         match usize::try_from(self.max_value.as_u64()) {
-            Ok(bytes) if (min..=max).contains(&bytes) => Ok(Limits::DEFAULT.with_max_value_bytes(bytes)),
+            Ok(bytes) if bytes >= Limits::MIN_VALUE_BYTES && self.max_value.as_u64() <= MAX_VALUE_BYTES => {
+                Ok(Limits::DEFAULT.with_max_value_bytes(bytes))
+            }
             _ => Err(Error::invalid("`max_value` must be between 8 MiB and 256 MiB")),
         }
     }

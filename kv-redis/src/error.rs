@@ -7,6 +7,9 @@ use kv_core::adapter::{Effect, ErrorContext};
 use kv_core::{Error, ErrorKind};
 use redis::{RedisError, ServerError};
 
+use crate::server::mode::Mode;
+use crate::server::reply_bounds::BadReply;
+
 /// The name of the backend in reports and errors.
 pub(crate) const NAME: &str = "redis";
 
@@ -30,6 +33,10 @@ pub(crate) enum Failure {
     UnexpectedReply,
     /// Slots of the cluster kept moving during a scan.
     SlotsMoving,
+    /// The server runs in a mode that does not fit the scheme.
+    WrongMode(Mode),
+    /// The server at the address does not speak the protocol of the scheme.
+    WrongProtocol(BadReply),
     /// The namespace was cleared and created again with another layout.
     LayoutChanged,
     /// The store was closed.
@@ -49,6 +56,17 @@ impl Failure {
             Self::Refused(error) => refused(&error, effect),
             Self::UnexpectedReply => effect.unanswered("the server's reply does not fit the command"),
             Self::SlotsMoving => Error::unavailable("slots of the cluster kept moving during the scan"),
+            Self::WrongMode(mode) => Error::invalid(match mode {
+                Mode::ClusterNode => "the server is a node of a cluster: open it with the scheme `redis-cluster:`",
+                Mode::Sentinel => "the server is a Sentinel, which has no entries: open the address of the master",
+                Mode::Alone | Mode::Unknown => {
+                    "the server is not in a cluster: open it with the scheme `redis:`, or `rediss:` through TLS"
+                }
+            }),
+            Self::WrongProtocol(bad) => {
+                let (kind, message) = mistake(bad).unwrap_or((ErrorKind::Unavailable, "the server cannot be reached"));
+                Error::new(kind, message)
+            }
             Self::LayoutChanged => Error::invalid(
                 "the namespace was cleared and created again with other settings: open it with those settings",
             ),
@@ -137,11 +155,13 @@ fn not_sent(error: &RedisError) -> Error {
         Driver::RESP3NotSupported => (ErrorKind::Invalid, "the server is older than Redis 6"),
         Driver::Server(_) | Driver::Extension => match error.code() {
             Some("NOAUTH" | "WRONGPASS" | "NOPERM") => (ErrorKind::Denied, "the server refuses user or password"),
+            _ if error.detail().is_some_and(|text| text.contains("max number of clients")) => {
+                (ErrorKind::Capacity, FULL)
+            }
             _ => (ErrorKind::Unavailable, "the server refuses the connection"),
         },
-        Driver::Io if is_certificate_error(error) => (ErrorKind::Denied, "the server's certificate is not trusted"),
-        Driver::Io
-        | Driver::Parse
+        Driver::Io => mistake_of(error).unwrap_or((ErrorKind::Unavailable, "the server cannot be reached")),
+        Driver::Parse
         | Driver::UnexpectedReturnType
         | Driver::Client
         | Driver::MasterNameNotFoundBySentinel
@@ -153,14 +173,51 @@ fn not_sent(error: &RedisError) -> Error {
     Error::new(kind, message).with_source(redacted(error))
 }
 
-/// True if the server's certificate was refused. The driver wraps the TLS error in an `Arc` inside an I/O error, which
-/// its chain of sources does not lead to.
-fn is_certificate_error(error: &RedisError) -> bool {
+const FULL: &str = "the server has as many connections as its `maxclients` allows";
+
+fn mistake(bad: BadReply) -> Option<(ErrorKind, &'static str)> {
+    Some(match bad {
+        BadReply::Tls => (
+            ErrorKind::Invalid,
+            "the server expects TLS at this address: use the scheme `rediss:`, or `redis-cluster:` with `tls=true`",
+        ),
+        BadReply::NoTls => (
+            ErrorKind::Invalid,
+            "the server does not speak TLS at this address: use its TLS port, or the scheme without TLS",
+        ),
+        BadReply::Foreign => (ErrorKind::Invalid, "the server at this address does not speak Redis' protocol"),
+        BadReply::Full => (ErrorKind::Capacity, FULL),
+        BadReply::TooLarge => return None,
+    })
+}
+
+/// The kind and message of a mistake in address or certificates, which no retry mends; `None` for other I/O errors.
+fn mistake_of(error: &RedisError) -> Option<(ErrorKind, &'static str)> {
+    use rustls::{AlertDescription as Alert, Error as Tls};
+    if let Some(bad) = io_cause::<BadReply>(error) {
+        return mistake(*bad);
+    }
+    let untrusted = "the server's certificate is not trusted: `ca` must be the authority that signed it";
+    let refused = "the server refuses our certificate, or wants one: set `cert` and `key`";
+    let mismatch = "the server and this client have no version or cipher of TLS in common";
+    Some(match io_cause::<Tls>(error)? {
+        Tls::InvalidCertificate(_) => (ErrorKind::Denied, untrusted),
+        Tls::AlertReceived(Alert::CloseNotify | Alert::InternalError | Alert::UserCanceled) => return None,
+        Tls::AlertReceived(Alert::ProtocolVersion | Alert::InsufficientSecurity) | Tls::PeerIncompatible(_) => {
+            (ErrorKind::Invalid, mismatch)
+        }
+        Tls::AlertReceived(_) => (ErrorKind::Denied, refused),
+        Tls::InvalidMessage(_) => return mistake(BadReply::NoTls),
+        _ => return None,
+    })
+}
+
+/// The cause of an I/O error. The driver wraps the error in an `Arc`, which its chain of sources does not lead to.
+fn io_cause<T: StdError + 'static>(error: &RedisError) -> Option<&T> {
     type Wrapped = Arc<dyn StdError + Send + Sync>;
     let wrapped = StdError::source(error).and_then(|source| source.downcast_ref::<Wrapped>());
     let cause = wrapped.and_then(|wrapped| wrapped.downcast_ref::<std::io::Error>()).and_then(std::io::Error::get_ref);
-    let cause = cause.and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
+    cause.and_then(|cause| cause.downcast_ref::<T>())
 }
 
 /// The driver's error without its text, which may show keys and values: for a truncated reply it contains the bytes.

@@ -31,6 +31,22 @@ pub(crate) enum Shape {
     Plain,
 }
 
+impl Shape {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Indexed => "ordered",
+            Self::IndexFree => "free",
+            Self::Plain => "plain",
+        }
+    }
+
+    /// The shape in the record of a layout; `None` for a record of another version.
+    pub(crate) fn of_record(record: &[u8]) -> Option<Self> {
+        let name = std::str::from_utf8(record).ok()?.strip_prefix("1 ")?.split(' ').next()?;
+        [Self::Indexed, Self::IndexFree, Self::Plain].into_iter().find(|shape| shape.name() == name)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) shape: Shape,
@@ -174,14 +190,14 @@ impl Layout {
         format!("{}{db}!", self.own_prefix)
     }
 
-    /// The record of the layout: version, index, buckets, group segments.
+    /// The record of the layout.
     pub(crate) fn record(&self) -> String {
-        let shape = match self.shape {
-            Shape::Indexed => "ordered",
-            Shape::IndexFree => "free",
-            Shape::Plain => "plain",
-        };
-        format!("1 {shape} {} {}", self.buckets.len(), self.group_segments)
+        self.record_as(self.shape)
+    }
+
+    /// The record of a layout with these buckets and another shape: version, index, buckets, group segments.
+    pub(crate) fn record_as(&self, shape: Shape) -> String {
+        format!("1 {} {} {}", shape.name(), self.buckets.len(), self.group_segments)
     }
 
     fn bucket_of(&self, text: &str) -> usize {

@@ -8,9 +8,14 @@ use crate::layout::Layout;
 use crate::server::router::{Request, Router};
 
 /// Records the layout if the namespace is new, and refuses a namespace with another layout.
-pub(crate) async fn create_or_check(router: &Router, layout: &Layout) -> Result<()> {
-    let expected = layout.record();
-    let mut found = read(router, layout).await.map_err(read_error)?;
+///
+/// `found` is the record that was read before, and `expected` the record that fits the handle.
+pub(crate) async fn create_or_check(
+    router: &Router,
+    layout: &Layout,
+    mut found: Option<Vec<u8>>,
+    expected: &str,
+) -> Result<()> {
     if found.is_none() {
         // The write has `NX`, so a retry after a lost reply is harmless. The record that is read next decides, whoever
         // wrote it.

@@ -3,22 +3,29 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use kv_core::{Key, ListItem, ListPage, ListQuery, Result};
+use kv_core::{Key, ListItem, ListPage, ListQuery, Operation, Result};
 
-use crate::error::read_error;
+use crate::error::{CONTEXT, read_error};
 use crate::index_reader::IndexReader;
 use crate::layout::Shape;
-use crate::scan::Scan;
+use crate::scan::{Scan, Types};
 use crate::state::State;
 
-/// Keys that a page from an index has at most.
-const MAX_PAGE_KEYS: usize = 1_000;
+/// Keys that one round of reading adds to a page.
+const KEYS_PER_ROUND: usize = 1_000;
+
+/// Keys of a page from an index whose query has no limit.
+const UNLIMITED_PAGE_KEYS: usize = 10_000;
+
+/// Members of an index without an entry, such as expired ones, after which a page ends although it is not full.
+const MAX_MISSING: usize = 4_000;
 
 impl State {
     pub(crate) async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         query.check(&self.info.capabilities)?;
         let Some(range) = query.range() else { return Ok(ListPage::default()) };
         if self.layout.shape == Shape::Indexed {
+            self.index_trust.check()?;
             self.list_from_index(query, range).await
         } else {
             self.list_from_scan(query, range).await
@@ -26,31 +33,45 @@ impl State {
     }
 
     async fn list_from_index(&self, query: &ListQuery, range: (Bound<String>, Bound<String>)) -> Result<ListPage> {
-        let wanted = query.limit.unwrap_or(MAX_PAGE_KEYS).min(MAX_PAGE_KEYS);
+        let wanted = query.limit.unwrap_or(UNLIMITED_PAGE_KEYS);
+        let at_once = wanted.min(KEYS_PER_ROUND);
         let buckets = self.layout.buckets_of(&query.prefix);
         // A single bucket is asked for one key more, to know if it has more. Of several buckets, each is asked for its
         // share.
-        let members_per_read = if buckets.len() == 1 { wanted + 1 } else { wanted / buckets.len() + 8 };
+        let members_per_read = if buckets.len() == 1 { at_once + 1 } else { at_once / buckets.len() + 8 };
         let mut reader = IndexReader::new(buckets, range, query.reverse, members_per_read);
-        let mut keys = Vec::new();
-        while keys.len() < wanted && reader.fill(self).await.map_err(read_error)? {
-            reader.merge_into(&mut keys, wanted);
+        let (mut page, mut room, mut seen) = (ListPage::default(), query.max_page_bytes.max(1), 0);
+        loop {
+            let at_once = (wanted - page.items.len() - page.damaged.len()).min(KEYS_PER_ROUND);
+            let mut keys = Vec::new();
+            while keys.len() < at_once && reader.fill(self).await.map_err(read_error)? {
+                reader.merge_into(&mut keys, at_once);
+            }
+            if !self.add_to_page(query, &keys, &mut page, &mut room).await? {
+                return Ok(page);
+            }
+            seen += keys.len();
+            let is_full = room == 0 || page.items.len() + page.damaged.len() >= wanted;
+            match keys.pop().filter(|_| reader.has_more()) {
+                Some(last) if is_full || seen >= wanted.saturating_add(MAX_MISSING) => {
+                    page.next = Some(last);
+                    return Ok(page);
+                }
+                Some(_) => {}
+                None => return Ok(page),
+            }
         }
-        let has_more = reader.has_more();
-        let mut page = ListPage::default();
-        let mut room = query.max_page_bytes.max(1);
-        let is_whole = self.add_to_page(query, &keys, &mut page, &mut room).await?;
-        if is_whole {
-            page.next = keys.pop().filter(|_| has_more);
-        }
-        Ok(page)
     }
 
     async fn list_from_scan(&self, query: &ListQuery, range: (Bound<String>, Bound<String>)) -> Result<ListPage> {
         self.check_open()?;
         let wanted = query.limit.unwrap_or(usize::MAX);
         let mut found = BTreeSet::new();
-        let mut scan = Scan::begin(self, &query.prefix).await.map_err(read_error)?;
+        // In a database that is shared without a namespace, values of other types are foreign. A list of keys only has
+        // no place for their errors.
+        let is_shared = self.layout.entry_prefix.is_empty();
+        let types = if query.keys_only || is_shared { Types::Strings } else { Types::All };
+        let mut scan = Scan::begin(self, &query.prefix, types).await.map_err(read_error)?;
         while let Some(keys) = scan.next(self).await.map_err(read_error)? {
             found.extend(keys.into_iter().filter(|key| covers(&range, key)));
             // One key more than wanted is kept, to know if there are more.
@@ -76,14 +97,16 @@ impl State {
             return Ok(page);
         }
         let mut room = query.max_page_bytes.max(1);
-        for keys in keys.chunks(MAX_PAGE_KEYS) {
+        let mut last = None;
+        for keys in keys.chunks(KEYS_PER_ROUND) {
             if room == 0 {
-                page.next = page.items.last().map(|item| item.key.clone());
+                page.next = last;
                 return Ok(page);
             }
             if !self.add_to_page(query, keys, &mut page, &mut room).await? {
                 return Ok(page);
             }
+            last = keys.last().cloned();
         }
         page.next = keys.last().filter(|_| keys.len() < total).cloned();
         Ok(page)
@@ -98,6 +121,9 @@ impl State {
         page: &mut ListPage,
         room: &mut usize,
     ) -> Result<bool> {
+        if keys.is_empty() {
+            return Ok(true);
+        }
         if query.keys_only {
             let live = self.are_live(keys).await?;
             let items = keys.iter().zip(live).filter(|(_, is_live)| *is_live);
@@ -111,9 +137,13 @@ impl State {
                 page.next = keys.get(number.wrapping_sub(1)).cloned();
                 return Ok(false);
             };
-            if let Some(entry) = entry {
-                *room = room.saturating_sub(entry.value.len());
-                page.items.push(ListItem { key: key.clone(), entry: Some(entry) });
+            match entry {
+                Ok(Some(entry)) => {
+                    *room = room.saturating_sub(entry.value.len());
+                    page.items.push(ListItem { key: key.clone(), entry: Some(entry) });
+                }
+                Ok(None) => {}
+                Err(error) => page.damaged.extend(CONTEXT.key::<()>(Operation::List, key, Err(error)).err()),
             }
         }
         Ok(true)

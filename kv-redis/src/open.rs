@@ -13,8 +13,9 @@ use crate::layout::{Layout, Shape};
 use crate::layout_record;
 use crate::script::Scripts;
 use crate::server::cluster::Cluster;
-use crate::server::info::{self, Eviction, ServerInfo};
+use crate::server::info::{self, Eviction};
 use crate::server::node::{Node, Timing};
+use crate::server::probe;
 use crate::server::router::{Router, Servers};
 use crate::state::State;
 use crate::store::RedisStore;
@@ -31,8 +32,13 @@ pub(crate) async fn open(address: &Address, config: &RedisConfig, clock: Arc<dyn
     // Reports invalid settings before anything is sent to a server.
     layout(if config.format == Format::Plain { Shape::Plain } else { Shape::Indexed })?;
     let clients = address.clients(config)?;
-    let timing =
-        Timing { connect: config.connect_timeout, operation: config.operation_timeout, heartbeat: config.heartbeat };
+    let first = clients.first().map(|client| client.get_connection_info().addr().clone());
+    let timing = Timing {
+        connect: config.connect_timeout,
+        operation: config.operation_timeout,
+        heartbeat: config.heartbeat,
+        max_value: config.format.max_reply_bytes(),
+    };
     let scripts = Arc::new(Scripts::new(config.format));
     let servers = if is_cluster {
         Servers::Cluster(Box::new(Cluster::new(clients, timing, clock)))
@@ -41,31 +47,53 @@ pub(crate) async fn open(address: &Address, config: &RedisConfig, clock: Arc<dyn
         Servers::Single(Node::new(client, timing, clock))
     };
     let router = Router::new(servers, timing, Arc::clone(&scripts));
-    router.refresh().await.map_err(read_error)?;
+    if let Err(failure) = router.connect().await {
+        return Err(read_error(match first {
+            Some(first) => Box::pin(probe::explained(&first, failure)).await,
+            None => failure,
+        }));
+    }
     let server_info = info::read_all(&router).await?;
-    let shape = shape(config, server_info)?;
+    // Every layout of the namespace has its record at the same place.
+    let found = match config.format {
+        Format::Plain => None,
+        Format::Entry => layout_record::read(&router, &layout(Shape::Indexed)?).await.map_err(read_error)?,
+    };
+    let recorded = found.as_deref().and_then(Shape::of_record);
+    let shape = shape(config, recorded, server_info.policy.eviction)?;
+    // A namespace whose indexes may have lost members is read and copied without them.
+    let is_read_only = recorded == Some(Shape::Indexed)
+        && shape == Shape::IndexFree
+        && server_info.policy.eviction == Eviction::AnyKey;
     let layout = layout(shape)?;
     if shape == Shape::Plain {
         if server_info.major_version < 7 {
             return Err(Error::invalid("the plain format needs Redis 7, for the command PEXPIRETIME"));
         }
     } else {
-        layout_record::create_or_check(&router, &layout).await?;
+        let expected = layout.record_as(if is_read_only { Shape::Indexed } else { shape });
+        layout_record::create_or_check(&router, &layout, found, &expected).await?;
     }
     let durability = if is_cluster { info::through_failover(server_info.durability) } else { server_info.durability };
-    let observed = Observed { may_evict: server_info.eviction != Eviction::None, durability };
+    let observed = Observed { may_evict: server_info.policy.eviction != Eviction::None, durability };
     let capabilities = capabilities(shape, is_cluster, buckets, config.group_segments, observed);
     let info = StoreInfo::new(NAME, capabilities).with_limits(limits);
     let channel_prefix = layout.channel_prefix(address.db(config));
     let state = State::new(info, router, layout, config.format, scripts, channel_prefix);
+    if is_read_only {
+        state.set_read_only();
+    }
     if shape == Shape::Indexed {
+        state.index_trust.observe(server_info.policy);
         let sweeper = tokio::spawn(sweep::keep_sweeping(Arc::downgrade(&state), config.sweep_interval));
-        state.set_sweeper(sweeper.abort_handle());
+        let watchdog = tokio::spawn(sweep::keep_reading_policy(Arc::downgrade(&state), config.heartbeat));
+        state.set_tasks([sweeper.abort_handle(), watchdog.abort_handle()]);
     }
     Ok(RedisStore::from_state(state))
 }
 
-fn shape(config: &RedisConfig, server_info: ServerInfo) -> Result<Shape> {
+/// The shape of the namespace: the recorded one if the settings allow it.
+fn shape(config: &RedisConfig, recorded: Option<Shape>, eviction: Eviction) -> Result<Shape> {
     if config.format == Format::Plain {
         return match config.index {
             Index::Ordered => {
@@ -74,12 +102,16 @@ fn shape(config: &RedisConfig, server_info: ServerInfo) -> Result<Shape> {
             Index::Auto | Index::None => Ok(Shape::Plain),
         };
     }
-    match (config.index, server_info.eviction) {
-        (Index::None, _) | (Index::Auto, Eviction::AnyKey) => Ok(Shape::IndexFree),
-        (Index::Ordered, Eviction::AnyKey) => Err(Error::invalid(
+    let may_lose_index = matches!(eviction, Eviction::AnyKey | Eviction::Unknown);
+    match (config.index, recorded) {
+        // The namespace exists. If its server may evict indexes, only its lists fail.
+        (Index::Auto | Index::Ordered, Some(Shape::Indexed)) => Ok(Shape::Indexed),
+        (Index::None, _) | (Index::Auto, Some(Shape::IndexFree)) => Ok(Shape::IndexFree),
+        (Index::Auto, _) if may_lose_index => Ok(Shape::IndexFree),
+        (Index::Ordered, None) if may_lose_index => Err(Error::invalid(
             "the server may evict any key, or does not report its policy, so an index could lose members: \
              set its `maxmemory-policy` to `noeviction`, or open with `index=none`",
         )),
-        (Index::Auto | Index::Ordered, Eviction::None | Eviction::Expiring) => Ok(Shape::Indexed),
+        (Index::Auto | Index::Ordered, _) => Ok(Shape::Indexed),
     }
 }

@@ -11,9 +11,6 @@ use crate::state::State;
 /// Keys that one command looks at. The server runs no other command meanwhile.
 const KEYS_AT_ONCE: usize = 1_000;
 
-/// Rounds of reading after which a page ends, even if it is not full.
-const MAX_ROUNDS: usize = 4;
-
 /// Bytes of values that each of several groups may read at least, within the room of the page.
 const MIN_SHARE: usize = 16 << 10;
 
@@ -55,28 +52,31 @@ impl State {
     }
 
     /// The entries of keys, in order: about as many as fill `room` bytes of values, and at least one. A key without an
-    /// entry, with a value of another type, or with a damaged entry gives `None`.
-    pub(crate) async fn page_entries(&self, keys: &[Key], room: usize) -> Result<Vec<Option<Entry>>> {
+    /// entry gives `None`; a damaged entry or a value of another type gives a `Corrupt` error.
+    pub(crate) async fn page_entries(&self, keys: &[Key], room: usize) -> Result<Vec<Result<Option<Entry>>>> {
         let (mut entries, mut remaining, mut wanted) = (Vec::with_capacity(keys.len()), room, keys.len());
-        for _ in 0..MAX_ROUNDS {
+        loop {
             let rest = keys.get(entries.len()..).unwrap_or_default();
             if rest.is_empty() || remaining == 0 {
-                break;
+                return Ok(entries);
             }
             let read = self.read_entries(rest.get(..wanted).unwrap_or(rest), remaining).await?;
-            let used: usize = read.iter().flatten().map(|entry| entry.value.len()).sum();
+            if read.is_empty() {
+                return Err(read_error(Failure::UnexpectedReply));
+            }
+            let used: usize = read.iter().flatten().flatten().map(|entry| entry.value.len()).sum();
             remaining = remaining.saturating_sub(used);
-            // Ask for twice as many entries as fit if the next ones are as long on average.
-            wanted = (remaining.saturating_mul(2) / (used / read.len().max(1)).max(1)).max(1);
+            // Ask for as many entries as fit if the next ones are as long on average. Then the share of each group has
+            // room for two of them.
+            wanted = (remaining / (used / read.len()).max(1)).max(1);
             entries.extend(read);
         }
-        Ok(entries)
     }
 
     /// Reads entries with one script for each group, which stops when its share of `room` is used up. So a page reads
     /// no more than fits, however long the values are. The first key is always answered. A group whose share is too
     /// small for the next entry ends the page there.
-    async fn read_entries(&self, keys: &[Key], room: usize) -> Result<Vec<Option<Entry>>> {
+    async fn read_entries(&self, keys: &[Key], room: usize) -> Result<Vec<Result<Option<Entry>>>> {
         let groups = group_by_bucket(keys.iter().map(|key| self.layout.place(key)).enumerate(), KEYS_AT_ONCE);
         let share = match groups.len() {
             0 | 1 => room,
@@ -104,6 +104,6 @@ impl State {
             }
         }
         let answered = replies.into_iter().map_while(|reply| reply);
-        Ok(answered.zip(keys).map(|(value, key)| self.format.decode(key, value).unwrap_or_default()).collect())
+        Ok(answered.zip(keys).map(|(value, key)| self.format.decode(key, value)).collect())
     }
 }

@@ -18,6 +18,15 @@ const MAX_PASSES: usize = 5;
 /// Keys that the server looks at in one step.
 const KEYS_PER_STEP: usize = 1_000;
 
+/// The types of the values whose keys a scan returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Types {
+    /// Strings, which every entry is.
+    Strings,
+    /// All types: also values of other types under the keys of entries.
+    All,
+}
+
 /// A scan that returns every key under a prefix on any server, at least once, in no order.
 ///
 /// A server returns only the keys that it has, and `SCAN` never says that a slot has moved away. So the scan makes
@@ -25,6 +34,7 @@ const KEYS_PER_STEP: usize = 1_000;
 /// during one pass stays in place during the other.
 pub(crate) struct Scan {
     prefix: KeyPrefix,
+    types: Types,
     pattern: String,
     /// The servers still to be scanned in this pass; the current one is the last.
     nodes: Vec<Arc<Node>>,
@@ -38,9 +48,10 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    pub(crate) async fn begin(state: &State, prefix: &KeyPrefix) -> Result<Self, Failure> {
+    pub(crate) async fn begin(state: &State, prefix: &KeyPrefix, types: Types) -> Result<Self, Failure> {
         let mut scan = Self {
             prefix: prefix.clone(),
+            types,
             pattern: state.layout.pattern(prefix),
             nodes: Vec::new(),
             cursor: b"0".to_vec(),
@@ -68,7 +79,10 @@ impl Scan {
             };
             let mut cmd = redis::cmd("SCAN");
             cmd.arg(&self.cursor).arg("MATCH").arg(&self.pattern);
-            cmd.arg("COUNT").arg(KEYS_PER_STEP).arg("TYPE").arg("string");
+            cmd.arg("COUNT").arg(KEYS_PER_STEP);
+            if self.types == Types::Strings {
+                cmd.arg("TYPE").arg("string");
+            }
             let reply = state.router.call_node(node, &cmd).await?;
             let (next, found): (Vec<u8>, Vec<Vec<u8>>) =
                 redis::from_redis_value(reply).map_err(|_| Failure::UnexpectedReply)?;

@@ -10,28 +10,39 @@ use crate::error::CONTEXT;
 use crate::store::RedisStore;
 
 macro_rules! usage {
-    ($address:literal) => {
+    ($address:literal, $own:literal) => {
         concat!(
             $address,
-            " with ?namespace=kv&format=entry|plain&index=auto|ordered|none&buckets=64&group_segments=2\
-             &connect_timeout=5s&operation_timeout=10s&heartbeat=1s&sweep_interval=100ms&max_value=16MiB\
-             &db=0&user=NAME&pass=SECRET&ca=FILE&cert=FILE&key=FILE&nodelay=false&tls=false"
+            " with ?namespace=kv&format=entry|plain&index=auto|ordered|none&buckets=64&group_segments=2&connect_timeout=5s\
+             &operation_timeout=10s&heartbeat=1s&sweep_interval=100ms&max_value=16MiB&user=NAME&pass=SECRET",
+            $own
         )
     };
 }
 
 /// `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, for a [`Registry`](kv_core::Registry).
-pub const SCHEME: Scheme = Scheme::new(address::TCP, usage!("redis://[USER:PASSWORD@]HOST[:PORT][/DB]"), opening);
+pub const SCHEME: Scheme =
+    Scheme::new(address::TCP, usage!("redis://[USER:PASSWORD@]HOST[:PORT][/DB]", "&db=0&nodelay=false"), opening);
 
 /// As [`SCHEME`], with TLS.
-pub const TLS_SCHEME: Scheme = Scheme::new(address::TLS, usage!("rediss://[USER:PASSWORD@]HOST[:PORT][/DB]"), opening);
+pub const TLS_SCHEME: Scheme = Scheme::new(
+    address::TLS,
+    usage!("rediss://[USER:PASSWORD@]HOST[:PORT][/DB]", "&db=0&nodelay=false&ca=FILE&cert=FILE&key=FILE"),
+    opening,
+);
 
 /// `redis+unix:///PATH`, through a Unix socket.
-pub const UNIX_SCHEME: Scheme = Scheme::new(address::UNIX, usage!("redis+unix:///PATH"), opening);
+pub const UNIX_SCHEME: Scheme = Scheme::new(address::UNIX, usage!("redis+unix:///PATH", "&db=0"), opening);
 
 /// `redis-cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT`, some nodes of a cluster; with TLS where `tls=true`.
-pub const CLUSTER_SCHEME: Scheme =
-    Scheme::new(address::CLUSTER, usage!("redis-cluster://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]"), opening);
+pub const CLUSTER_SCHEME: Scheme = Scheme::new(
+    address::CLUSTER,
+    usage!(
+        "redis-cluster://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]",
+        "&nodelay=false&tls=false&ca=FILE&cert=FILE&key=FILE"
+    ),
+    opening,
+);
 
 /// Every scheme of this crate.
 pub const SCHEMES: [Scheme; 4] = [SCHEME, TLS_SCHEME, UNIX_SCHEME, CLUSTER_SCHEME];
@@ -57,5 +68,32 @@ impl RedisStore {
     /// As [`RedisBuilder::open`], and `Invalid` for a URL that is not one of this crate.
     pub async fn from_url(url: &StoreUrl) -> Result<Self> {
         RedisBuilder::from_url(url)?.open().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::AddressKind;
+    use crate::codec::Format;
+    use crate::config::Index;
+    use crate::options::{Mode, RULES};
+
+    #[test]
+    fn the_usage_of_each_scheme_has_only_options_that_it_uses() {
+        for scheme in SCHEMES {
+            let options = scheme.usage.split_once('?').unwrap().1;
+            let kind = match scheme.name {
+                address::TCP | address::TLS => AddressKind::Tcp,
+                address::UNIX => AddressKind::Socket,
+                _ => AddressKind::Cluster,
+            };
+            let has_tls = [address::TLS, address::CLUSTER].contains(&scheme.name);
+            let mode = Mode { kind, has_tls, format: Format::Entry, index: Index::Auto };
+            for rule in &RULES {
+                let is_shown = options.split('&').any(|pair| pair.split('=').next() == Some(rule.option));
+                assert_eq!(is_shown, (rule.is_used)(&mode), "{} {}", scheme.name, rule.option);
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ use tokio::task::AbortHandle;
 use crate::codec::Format;
 use crate::error::{Failure, read_error};
 use crate::get_queue::GetQueue;
+use crate::index_trust::IndexTrust;
 use crate::layout::{Layout, Shape};
 use crate::listener::hubs::Hubs;
 use crate::script::Scripts;
@@ -28,8 +29,11 @@ pub(crate) struct State {
     pub(crate) misses: AtomicU32,
     /// True once the namespace was found with another layout.
     pub(crate) is_layout_changed: AtomicBool,
+    /// The completeness of the indexes.
+    pub(crate) index_trust: IndexTrust,
+    is_read_only: AtomicBool,
     is_closed: AtomicBool,
-    sweeper: OnceLock<AbortHandle>,
+    tasks: OnceLock<[AbortHandle; 2]>,
 }
 
 impl State {
@@ -52,14 +56,33 @@ impl State {
             get_queue: GetQueue::default(),
             misses: AtomicU32::new(0),
             is_layout_changed: AtomicBool::new(false),
+            index_trust: IndexTrust::default(),
+            is_read_only: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
-            sweeper: OnceLock::new(),
+            tasks: OnceLock::new(),
         })
     }
 
-    /// Keeps the sweeper's handle, to end it with the store. Called once, by the function that opens the store.
-    pub(crate) fn set_sweeper(&self, sweeper: AbortHandle) {
-        let _ = self.sweeper.set(sweeper);
+    /// Keeps the handles of the background tasks, to end them with the store. Called once, by the function that opens
+    /// the store.
+    pub(crate) fn set_tasks(&self, tasks: [AbortHandle; 2]) {
+        let _ = self.tasks.set(tasks);
+    }
+
+    /// Refuses writes from now on.
+    pub(crate) fn set_read_only(&self) {
+        self.is_read_only.store(true, Ordering::Release);
+    }
+
+    /// Fails if the handle may only read.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.is_read_only.load(Ordering::Acquire) {
+            return Err(Error::invalid(
+                "the namespace has an index, and the handle was opened without it, for reading and copying: set the \
+                 server's `maxmemory-policy` to `noeviction` and open with `index=ordered` to write",
+            ));
+        }
+        Ok(())
     }
 
     pub(crate) fn is_plain(&self) -> bool {
@@ -109,8 +132,8 @@ impl State {
 
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
-        if let Some(sweeper) = self.sweeper.get() {
-            sweeper.abort();
+        for task in self.tasks.get().into_iter().flatten() {
+            task.abort();
         }
         self.hubs.close();
         self.router.close();

@@ -16,8 +16,9 @@ use crate::error::{Failure, read_error};
 use crate::index_reader::IndexReader;
 use crate::layout::Shape;
 use crate::layout_record;
-use crate::scan::Scan;
+use crate::scan::{Scan, Types};
 use crate::script::Script;
+use crate::server::info;
 use crate::server::router::Request;
 use crate::state::State;
 
@@ -33,40 +34,46 @@ impl State {
         if self.layout.shape != Shape::Indexed {
             return Ok(0);
         }
+        let mark = self.index_trust.begin_sweep();
         let range = (Bound::Unbounded, Bound::Unbounded);
         let mut reader = IndexReader::new(0..self.layout.buckets().len(), range, false, MEMBERS_PER_STEP);
         let mut count = 0;
         while reader.fill(self).await.map_err(read_error)? {
             count += self.run_on_index(&self.scripts.index_prune, &reader.drain()).await.map_err(read_error)?;
         }
-        let mut scan = Scan::begin(self, &KeyPrefix::ALL).await.map_err(read_error)?;
+        let (mut scan, mut is_whole) =
+            (Scan::begin(self, &KeyPrefix::ALL, Types::Strings).await.map_err(read_error)?, true);
         while let Some(keys) = scan.next(self).await.map_err(read_error)? {
-            self.add_to_indexes(&keys).await.map_err(read_error)?;
+            is_whole &= self.add_to_indexes(&keys).await.map_err(read_error)?;
+        }
+        if is_whole {
+            self.index_trust.end_sweep(mark);
         }
         Ok(count)
     }
 
     /// Adds entries that are missing in their index. That happens if another program has written a foreign value under
-    /// a key of ours: a set that overwrites the value assumes that the key is in the index.
-    async fn add_to_indexes(&self, keys: &[Key]) -> Result<(), Failure> {
+    /// a key of ours: a set that overwrites the value assumes that the key is in the index. Or the server has evicted
+    /// the index. Returns false if the server's memory is full: a later sweep adds them.
+    async fn add_to_indexes(&self, keys: &[Key]) -> Result<bool, Failure> {
         match self.run_on_index(&self.scripts.index_add, keys).await {
-            // The server's memory is full. A later sweep adds them.
-            Err(failure) if failure.code() == Some("OOM") => Ok(()),
-            reply => reply.map(drop),
+            Err(failure) if failure.code() == Some("OOM") => Ok(false),
+            reply => reply.map(|_| true),
         }
     }
 
-    /// One step of the sweeper's scan, which starts again at the end.
-    async fn scan_step(&self, scan: &mut Option<Scan>) -> Result<(), Failure> {
+    /// One step of a scan that adds missing members; `scan` is empty before the first step and after the last. Returns
+    /// false if the server's memory is full.
+    async fn scan_step(&self, scan: &mut Option<Scan>) -> Result<bool, Failure> {
         let current = match scan {
             Some(scan) => scan,
-            None => scan.insert(Scan::begin(self, &KeyPrefix::ALL).await?),
+            None => scan.insert(Scan::begin(self, &KeyPrefix::ALL, Types::Strings).await?),
         };
         if let Some(keys) = current.next(self).await? {
             return self.add_to_indexes(&keys).await;
         }
         *scan = None;
-        Ok(())
+        Ok(true)
     }
 
     /// Runs a script that changes indexes on the keys' entries. Returns the number of changed members.
@@ -189,6 +196,30 @@ pub(crate) async fn keep_sweeping(state: Weak<State>, interval: Duration) {
         match step.await {
             Some(pause) => SystemClock.sleep(pause).await,
             None => return,
+        }
+    }
+}
+
+/// Reads the eviction policy of the servers at every heartbeat, because an administrator may change it. Once it can no
+/// longer evict indexes, a sweep adds the members that were lost meanwhile.
+pub(crate) async fn keep_reading_policy(weak: Weak<State>, heartbeat: Duration) {
+    loop {
+        SystemClock.sleep(heartbeat).await;
+        let Some(state) = weak.upgrade() else { return };
+        if let Ok(policy) = info::read_policy(&state.router).await {
+            state.index_trust.observe(policy);
+        }
+        let mark = state.index_trust.begin_sweep();
+        let mut scan = None;
+        let mut next = Some(state);
+        // In steps, because a step keeps the store from being dropped. A failed scan is repeated at the next heartbeat.
+        while let Some(state) = next.take().or_else(|| weak.upgrade()) {
+            if !state.index_trust.wants_sweep() || !state.scan_step(&mut scan).await.unwrap_or(false) {
+                break;
+            }
+            if scan.is_none() {
+                state.index_trust.end_sweep(mark);
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ impl State {
     pub(crate) async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         self.check_open()?;
         transaction.validate(&self.info.capabilities, &self.info.limits)?;
+        self.check_writable()?;
         let Some(first) = transaction.keys().next() else {
             return Ok(CommitOutcome::Committed { versions: Vec::new() });
         };

@@ -43,6 +43,7 @@ impl State {
 
     pub(crate) fn check_set(&self, value: &Bytes, options: &SetOptions) -> Result<()> {
         options.check(&self.info.capabilities)?;
+        self.check_writable()?;
         self.info.limits.check_value(value.len())
     }
 
@@ -132,6 +133,7 @@ impl State {
 
     pub(crate) async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
         options.check(&self.info.capabilities)?;
+        self.check_writable()?;
         let place = self.layout.place(key);
         if options.when == When::Always && !options.return_previous {
             let mut cmd = self.scripts.delete_many.call(self.script_keys(&place));
@@ -158,6 +160,7 @@ impl State {
     }
 
     pub(crate) async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
+        self.check_writable()?;
         let place = self.layout.place(key);
         let deadline = WriteDeadline::resolve(expiry.into(), self.router.now(place.slot));
         let mut cmd = self.scripts.touch.call(self.script_keys(&place));
@@ -171,6 +174,7 @@ impl State {
 
     pub(crate) async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
         options.check(&self.info.capabilities)?;
+        self.check_writable()?;
         let (place, version) = (self.layout.place(key), Version::random());
         let deadline = WriteDeadline::resolve(options.expiry, self.router.now(place.slot));
         let scratch = self.layout.bucket(place.bucket).map(|bucket| bucket.scratch.clone());

@@ -7,7 +7,7 @@ use kv_core::{
     Clock, DeleteOptions, Expiry, Key, KeyPrefix, KvStore, ListQuery, SetItem, SetOptions, SystemClock, Transaction,
     Transactions,
 };
-use kv_redis::{Format, RedisStore};
+use kv_redis::{Format, Index, RedisStore};
 use test_servers::redis::Redis;
 
 mod support;
@@ -109,4 +109,51 @@ async fn expired_entries_of_a_transaction_over_several_buckets_are_swept() {
     SystemClock.sleep(Duration::from_millis(150)).await;
     assert_eq!(store.sweep().await.unwrap(), 20);
     assert_eq!(keys(&store).await, [key("kept")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_filled_up_to_its_limit_or_its_bytes() {
+    let server = Redis::start().unwrap();
+    let builders = [at(&server.url()).namespace("one"), at(&server.url()).namespace("many").buckets(64)];
+    for builder in builders {
+        let store = builder.open().await.unwrap();
+        let names = fill(&store, "p", 9_000, 100).await;
+        let query = ListQuery::new(KeyPrefix::new(["p"]).unwrap());
+        for query in [query.clone().with_limit(8_000), query.clone().with_limit(8_000).with_keys_only()] {
+            let page = store.list(&query).await.unwrap();
+            assert_eq!(page.items.len(), 8_000);
+            let rest = store.list(&query.clone().resume(page.next.unwrap())).await.unwrap();
+            assert_eq!((rest.items.len(), rest.next), (1_000, None));
+        }
+        let page = store.list(&query.clone().with_limit(8_000).with_max_page_bytes(250_000)).await.unwrap();
+        assert_eq!(page.items.len(), 2_500);
+        assert_eq!(list_all(&store, "p", 250_000).await.0, names);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clear_of_the_descendants_of_a_key_keeps_the_key_in_every_shape() {
+    let server = Redis::start().unwrap();
+    let builders = [
+        at(&server.url()).namespace("ordered").index(Index::Ordered),
+        at(&server.url()).namespace("buckets").buckets(4).group_segments(1),
+        at(&server.url()).namespace("free").index(Index::None),
+        at(&server.url()).namespace("plain").format(Format::Plain),
+    ];
+    for builder in builders {
+        let store = builder.open().await.unwrap();
+        let root = key("a");
+        let kept = [root.clone(), key("ab"), key("b")];
+        for key in &kept {
+            let _ = store.set(key, "v".into(), &SetOptions::default()).await.unwrap();
+        }
+        for name in ["", "1", "2"] {
+            let child = Key::new(["a", name]).unwrap();
+            let _ = store.set(&child, "v".into(), &SetOptions::default()).await.unwrap();
+        }
+        let descendants = KeyPrefix::descendants(&root);
+        assert_eq!(store.list(&ListQuery::new(descendants.clone())).await.unwrap().items.len(), 3);
+        assert_eq!(store.clear(&descendants).await.unwrap(), 3);
+        assert_eq!(keys(&store).await, kept);
+    }
 }

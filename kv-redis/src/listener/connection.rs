@@ -3,20 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, PushInfo, PushKind, Value};
 use tokio::time::timeout;
 
 use crate::error::Failure;
 use crate::layout::glob_escaped;
 use crate::listener::push::PushReceiver;
-use crate::server::connection::connect;
+use crate::server::connection::{Driver, connect};
 use crate::server::node::Node;
 use crate::state::State;
 
 pub(super) struct ListenerConnection {
     pub(super) node: Arc<Node>,
-    driver: MultiplexedConnection,
+    driver: Driver,
     is_dead: Arc<AtomicBool>,
     is_tracking: bool,
     is_subscribed: bool,
@@ -43,7 +42,8 @@ impl ListenerConnection {
             }
             Ok::<(), redis::aio::SendError>(())
         };
-        let connecting = timeout(state.router.timing().connect, connect(node.client(), on_push));
+        let timing = state.router.timing();
+        let connecting = timeout(timing.connect, connect(node.client(), timing.max_value, on_push));
         let driver = connecting.await.map_err(|_| Failure::NotSentInTime)??;
         Ok(Self { node, driver, is_dead, is_tracking: false, is_subscribed: false })
     }
@@ -89,9 +89,9 @@ impl ListenerConnection {
             let pattern = format!("{}*", glob_escaped(&state.hubs.channel_prefix));
             let change = async {
                 if wanted.messages {
-                    self.driver.psubscribe(&pattern).await
+                    self.driver.connection.psubscribe(&pattern).await
                 } else {
-                    self.driver.punsubscribe(&pattern).await
+                    self.driver.connection.punsubscribe(&pattern).await
                 }
             };
             let changed = timeout(state.router.timing().operation, change).await;
@@ -102,7 +102,7 @@ impl ListenerConnection {
     }
 
     async fn call(&mut self, state: &State, cmd: &Cmd) -> Result<(), Failure> {
-        let reply = timeout(state.router.timing().operation, self.driver.send_packed_command(cmd)).await;
+        let reply = timeout(state.router.timing().operation, self.driver.connection.send_packed_command(cmd)).await;
         match reply.map_err(|_| Failure::TimedOut)?.map_err(Failure::Disconnected)? {
             Value::ServerError(error) => Err(Failure::Refused(error)),
             _ => Ok(()),

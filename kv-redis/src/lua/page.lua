@@ -25,7 +25,8 @@ while number <= #KEYS do
       used, room = used + length, room - length
       if room <= 0 then return page end
     else
-      page[number] = false
+      -- MGET also returns nil for a value of another type, which 1 reports.
+      page[number] = redis.call('EXISTS', KEYS[number]) == 1 and 1
     end
     number = number + 1
   end

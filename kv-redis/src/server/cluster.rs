@@ -65,6 +65,11 @@ impl Cluster {
         }
     }
 
+    /// The nodes that the store was opened with.
+    pub(crate) fn seeds(&self) -> &[Arc<Node>] {
+        &self.seeds
+    }
+
     /// The master of a slot, if it is known.
     pub(crate) fn master(&self, slot: u16) -> Option<Arc<Node>> {
         self.map.read().master(slot).map(Arc::clone)

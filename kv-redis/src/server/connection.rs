@@ -10,11 +10,12 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::error::Failure;
+use crate::server::stream::BoundedStream;
 
 /// A connection that works, as far as is known.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    driver: MultiplexedConnection,
+    driver: Driver,
     is_dead: Arc<AtomicBool>,
     connected_at: Instant,
     /// The latest deadline among the answered calls, in milliseconds since `connected_at`. If a call times out and no
@@ -35,7 +36,7 @@ impl Drop for DeadOnDrop {
 }
 
 impl Connection {
-    pub(crate) async fn open(client: &Client) -> Result<Self, Failure> {
+    pub(crate) async fn open(client: &Client, max_value: u64) -> Result<Self, Failure> {
         let is_dead = Arc::new(AtomicBool::new(false));
         let guard = DeadOnDrop(Arc::clone(&is_dead));
         let on_push = move |push: PushInfo| {
@@ -44,7 +45,7 @@ impl Connection {
             }
             Ok::<(), redis::aio::SendError>(())
         };
-        let driver = connect(client, on_push).await?;
+        let driver = connect(client, max_value, on_push).await?;
         Ok(Self {
             driver,
             is_dead,
@@ -56,7 +57,7 @@ impl Connection {
 
     /// A clone of the driver's connection, to send a command with.
     pub(crate) fn driver(&self) -> MultiplexedConnection {
-        self.driver.clone()
+        self.driver.connection.clone()
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -98,8 +99,25 @@ impl Drop for Connection {
     }
 }
 
-/// Opens a connection of the driver that passes the server's pushes to `on_push`.
-pub(crate) async fn connect<P>(client: &Client, on_push: P) -> Result<MultiplexedConnection, Failure>
+/// A connection of the driver, and the task that moves its bytes.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) connection: MultiplexedConnection,
+    /// Ends with the connection. The driver has a task of its own if it has connected itself.
+    task: Option<AbortHandle>,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Opens a connection of the driver that passes the server's pushes to `on_push`, and whose values have at most
+/// `max_value` bytes.
+pub(crate) async fn connect<P>(client: &Client, max_value: u64, on_push: P) -> Result<Driver, Failure>
 where
     P: Fn(PushInfo) -> Result<(), redis::aio::SendError> + Send + Sync + 'static,
 {
@@ -110,5 +128,14 @@ where
         .set_pipeline_buffer_size(1_024)
         .set_write_backpressure_boundary(64 << 10)
         .set_push_sender(on_push);
-    client.get_multiplexed_async_connection_with_config(&config).await.map_err(Failure::NotSent)
+    let info = client.get_connection_info();
+    let bounded =
+        BoundedStream::connect(info.addr(), info.tcp_settings(), max_value).await.map_err(Failure::NotSent)?;
+    if let Some(stream) = bounded {
+        let opening = MultiplexedConnection::new_with_config(info.redis_settings(), stream, config);
+        let (connection, task) = opening.await.map_err(Failure::NotSent)?;
+        return Ok(Driver { connection, task: Some(tokio::spawn(task).abort_handle()) });
+    }
+    let opening = client.get_multiplexed_async_connection_with_config(&config);
+    Ok(Driver { connection: opening.await.map_err(Failure::NotSent)?, task: None })
 }

@@ -16,13 +16,53 @@ pub(crate) enum Eviction {
     None,
     /// Keys with a deadline. An index has none and stays.
     Expiring,
-    /// Any key, or unknown.
+    /// The server does not report its policy.
+    Unknown,
+    /// Any key.
     AnyKey,
+}
+
+/// The eviction policy of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) eviction: Eviction,
+    /// The value of `maxmemory-policy`.
+    pub(crate) name: &'static str,
+}
+
+impl Policy {
+    const UNKNOWN: Self = Self { eviction: Eviction::Unknown, name: "unknown" };
+
+    fn from_info(text: Option<&str>) -> Self {
+        const KNOWN: [&str; 8] = [
+            "noeviction",
+            "volatile-lru",
+            "volatile-lfu",
+            "volatile-random",
+            "volatile-ttl",
+            "allkeys-lru",
+            "allkeys-lfu",
+            "allkeys-random",
+        ];
+        let Some(text) = text else { return Self::UNKNOWN };
+        let eviction = match text {
+            "noeviction" => Eviction::None,
+            text if text.starts_with("volatile-") => Eviction::Expiring,
+            _ => Eviction::AnyKey,
+        };
+        let name = KNOWN.into_iter().find(|known| *known == text).unwrap_or("another policy");
+        Self { eviction, name }
+    }
+
+    /// The policy that may evict more.
+    fn worse(self, other: Self) -> Self {
+        if other.eviction > self.eviction { other } else { self }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServerInfo {
-    pub(crate) eviction: Eviction,
+    pub(crate) policy: Policy,
     pub(crate) durability: Durability,
     /// The major version of the server; 0 if it is unknown.
     pub(crate) major_version: u32,
@@ -36,7 +76,7 @@ pub(crate) async fn read_all(router: &Router) -> Result<ServerInfo> {
         worst = Some(match worst {
             None => info,
             Some(before) => ServerInfo {
-                eviction: before.eviction.max(info.eviction),
+                policy: before.policy.worse(info.policy),
                 durability: if info.durability.survives < before.durability.survives {
                     info.durability
                 } else {
@@ -49,21 +89,35 @@ pub(crate) async fn read_all(router: &Router) -> Result<ServerInfo> {
     worst.ok_or_else(|| Error::unavailable("the cluster has no master"))
 }
 
+/// Reads the eviction policy of every master again. The result is the policy that may evict most.
+pub(crate) async fn read_policy(router: &Router) -> Result<Policy> {
+    let mut worst = Policy { eviction: Eviction::None, name: "noeviction" };
+    for node in router.masters() {
+        let text = info_text(router, &node, redis::cmd("INFO").arg("memory")).await?;
+        worst = worst.worse(Policy::from_info(field(&text, "maxmemory_policy")));
+    }
+    Ok(worst)
+}
+
+/// The reply to `INFO`; empty if the user lacks the right to ask.
+async fn info_text(router: &Router, node: &Node, cmd: &redis::Cmd) -> Result<String> {
+    match router.call_node(node, cmd).await {
+        Ok(Value::BulkString(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Ok(Value::VerbatimString { text, .. }) => Ok(text),
+        Ok(_) => Ok(String::new()),
+        Err(failure) if failure.code() == Some("NOPERM") => Ok(String::new()),
+        Err(failure) => Err(read_error(failure)),
+    }
+}
+
+fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
 async fn read(router: &Router, node: &Node) -> Result<ServerInfo> {
-    let info = match router.call_node(node, &redis::cmd("INFO")).await {
-        Ok(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-        Ok(Value::VerbatimString { text, .. }) => text,
-        Ok(_) => String::new(),
-        // Without the right to ask, the worst is assumed.
-        Err(failure) if failure.code() == Some("NOPERM") => String::new(),
-        Err(failure) => return Err(read_error(failure)),
-    };
-    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-    let eviction = match field("maxmemory_policy") {
-        Some("noeviction") => Eviction::None,
-        Some(policy) if policy.starts_with("volatile-") => Eviction::Expiring,
-        _ => Eviction::AnyKey,
-    };
+    let info = info_text(router, node, &redis::cmd("INFO")).await?;
+    let field = |name: &str| field(&info, name);
+    let policy = Policy::from_info(field("maxmemory_policy"));
     let mut durability = match field("aof_enabled") {
         Some("0") => Durability::surviving(Survives::Process),
         Some("1") => append_only_durability(router, node).await?,
@@ -73,7 +127,7 @@ async fn read(router: &Router, node: &Node) -> Result<ServerInfo> {
         durability = through_failover(durability);
     }
     let major_version = field("redis_version").and_then(|version| version.split('.').next()?.parse().ok()).unwrap_or(0);
-    Ok(ServerInfo { eviction, durability, major_version })
+    Ok(ServerInfo { policy, durability, major_version })
 }
 
 /// The durability of a server with replicas, as if one of them took over: it may lack the last writes, whatever the

@@ -13,12 +13,14 @@ use crate::error::Failure;
 use crate::server::clock_offset::{ClockOffset, ServerTime};
 use crate::server::connection::Connection;
 
-/// The timeouts and the heartbeat interval, the same for every server of a store.
+/// The timeouts, the heartbeat interval and the longest value, the same for every server of a store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timing {
     pub(crate) connect: Duration,
     pub(crate) operation: Duration,
     pub(crate) heartbeat: Duration,
+    /// Bytes of the longest value that a server may send.
+    pub(crate) max_value: u64,
 }
 
 #[derive(Debug)]
@@ -179,7 +181,7 @@ impl Node {
     }
 
     async fn connect(&self) -> Result<Arc<Connection>, Failure> {
-        let connection = Arc::new(Connection::open(&self.client).await?);
+        let connection = Arc::new(Connection::open(&self.client, self.timing.max_value).await?);
         self.measure_clock(&connection).await?;
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Failure::Closed);

@@ -16,6 +16,7 @@ use crate::error::Failure;
 use crate::script::Scripts;
 use crate::server::clock_offset::ServerTime;
 use crate::server::cluster::{Cluster, SlotMap};
+use crate::server::mode::{self, Mode};
 use crate::server::node::{Node, Timing};
 use crate::server::split_read::SplitRead;
 
@@ -118,6 +119,25 @@ impl Router {
         }
     }
 
+    /// Connects, and refuses a server whose mode does not fit. Nothing was written before.
+    pub(crate) async fn connect(&self) -> Result<(), Failure> {
+        match &self.servers {
+            Servers::Single(node) => match mode::read(node, self.deadline()).await? {
+                Mode::Alone | Mode::Unknown => Ok(()),
+                mode => Err(Failure::WrongMode(mode)),
+            },
+            Servers::Cluster(cluster) => {
+                let Err(failure) = cluster.refresh(self.deadline()).await else { return Ok(()) };
+                for seed in cluster.seeds() {
+                    if let Ok(mode @ (Mode::Alone | Mode::Sentinel)) = mode::read(seed, self.deadline()).await {
+                        return Err(Failure::WrongMode(mode));
+                    }
+                }
+                Err(failure)
+            }
+        }
+    }
+
     /// The deadline of a call that begins now.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.timing.operation
@@ -164,7 +184,7 @@ impl Router {
         let settled = replies.into_iter().zip(requests).map(|(reply, request)| async move {
             match reply {
                 Some(Ok(value)) => Ok(value),
-                Some(Err(failure)) if !self.is_retryable(&failure) => Err(failure),
+                Some(Err(failure)) if !self.is_retryable(&failure) => Err(self.settled(failure)),
                 // A call of its own handles redirections and pauses.
                 _ => self.call_until(request, deadline).await,
             }
@@ -196,13 +216,21 @@ impl Router {
         match &self.servers {
             Servers::Single(node) => match node.call(&request.cmd, deadline).await {
                 Err(failure) if failure.code() == Some("NOSCRIPT") => match self.scripts.eval_of(&request.cmd) {
-                    Some(eval) => Box::pin(node.call(&eval, deadline)).await,
+                    Some(eval) => Box::pin(node.call(&eval, deadline)).await.map_err(|failure| self.settled(failure)),
                     None => Err(failure),
                 },
-                reply => reply,
+                reply => reply.map_err(|failure| self.settled(failure)),
             },
             // Boxed, so that retries do not enlarge the future of every call.
             Servers::Cluster(cluster) => Box::pin(self.call_cluster(cluster, request, deadline)).await,
+        }
+    }
+
+    /// The failure of a call that is not sent again. Only a node of a cluster redirects a caller or knows slots.
+    fn settled(&self, failure: Failure) -> Failure {
+        match failure.code() {
+            Some("MOVED" | "ASK" | "CLUSTERDOWN") if !self.is_cluster() => Failure::WrongMode(Mode::ClusterNode),
+            _ => failure,
         }
     }
 
@@ -302,6 +330,8 @@ fn retry_after(failure: &Failure) -> Retry {
         | Failure::Disconnected(_)
         | Failure::UnexpectedReply
         | Failure::SlotsMoving
+        | Failure::WrongMode(_)
+        | Failure::WrongProtocol(_)
         | Failure::LayoutChanged
         | Failure::Closed => Retry::Never,
     }

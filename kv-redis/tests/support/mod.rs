@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
+pub(crate) mod fake;
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;

@@ -1,0 +1,51 @@
+//! Options that a scheme or a format does not use are refused before anything is sent.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use kv_core::ErrorKind;
+use kv_redis::{Format, RedisStore, redis};
+
+/// Port 9 answers nothing: a URL that is accepted fails with `Unavailable`.
+const REFUSED: [(&str, &str); 17] = [
+    ("redis://127.0.0.1:9?tls=true", "tls"),
+    ("redis://127.0.0.1:9?tls=false", "tls"),
+    ("redis://127.0.0.1:9?ca=/nowhere", "ca"),
+    ("redis://127.0.0.1:9?cert=/nowhere", "cert"),
+    ("redis://127.0.0.1:9?key=/nowhere", "key"),
+    ("rediss://127.0.0.1:9?tls=false", "tls"),
+    ("rediss://127.0.0.1:9?key=/nowhere", "key"),
+    ("redis+unix:///nowhere?tls=true", "tls"),
+    ("redis+unix:///nowhere?ca=/nowhere", "ca"),
+    ("redis+unix:///nowhere?nodelay=true", "nodelay"),
+    ("redis-cluster://127.0.0.1:9?ca=/nowhere", "ca"),
+    ("redis-cluster://127.0.0.1:9?tls=false&cert=/nowhere", "cert"),
+    ("redis-cluster://127.0.0.1:9?db=0", "db"),
+    ("redis://127.0.0.1:9?format=plain&buckets=4", "buckets"),
+    ("redis://127.0.0.1:9?format=plain&group_segments=2", "group_segments"),
+    ("redis://127.0.0.1:9?format=plain&sweep_interval=1s", "sweep_interval"),
+    ("redis://127.0.0.1:9?index=none&sweep_interval=1s", "sweep_interval"),
+];
+
+#[tokio::test]
+async fn an_option_that_the_scheme_or_mode_does_not_use_is_refused_by_name() {
+    for (url, option) in REFUSED {
+        let error = RedisStore::open(url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{url}: {error}");
+        assert!(error.message().contains(&format!("`{option}`")), "{url}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_setting_of_the_builder_that_the_address_does_not_use_is_refused() {
+    let client = redis::Client::open("redis://127.0.0.1:9").unwrap();
+    let single = || RedisStore::builder().client(&client);
+    let cases = [
+        (single().ca("/nowhere"), "ca"),
+        (single().format(Format::Plain).buckets(4), "buckets"),
+        (single().format(Format::Plain).group_segments(3), "group_segments"),
+    ];
+    for (builder, option) in cases {
+        let error = builder.open().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{option}: {error}");
+        assert!(error.message().contains(&format!("`{option}`")), "{error}");
+    }
+}
