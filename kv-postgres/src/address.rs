@@ -10,28 +10,8 @@ use tokio_postgres::config::Host;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::PostgresConfig;
-use crate::tls::{self, Files, SslMode};
-
-/// The URL options that tokio-postgres parses. The others are fields of [`PostgresConfig`].
-const DRIVER_OPTIONS: [&str; 17] = [
-    "application_name",
-    "channel_binding",
-    "dbname",
-    "host",
-    "hostaddr",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_retries",
-    "load_balance_hosts",
-    "options",
-    "password",
-    "port",
-    "sslnegotiation",
-    "target_session_attrs",
-    "tcp_user_timeout",
-    "user",
-];
+use crate::tls::{self, SslMode};
+use crate::url_options::UrlOptions;
 
 /// The URL schemes of this adapter.
 pub(crate) const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
@@ -56,31 +36,19 @@ impl Address {
     /// `Invalid`. The text never contains the URL.
     pub(crate) fn parse(url: &StoreUrl) -> Result<(Self, PostgresConfig)> {
         if !SCHEMES.contains(&url.scheme()) {
-            return Err(Error::invalid(format!("the URL scheme must be `postgres:`, not `{}:`", url.scheme())));
+            return Err(Error::invalid("the URL scheme must be `postgres:` or `postgresql:`"));
         }
-        let mut own_options: BTreeMap<String, String> = url.options()?;
-        let mut driver_options = BTreeMap::new();
-        for name in DRIVER_OPTIONS {
-            if let Some(value) = own_options.remove(name) {
-                driver_options.insert(name.to_owned(), value);
-            }
-        }
-        let mode = own_options.remove("sslmode");
-        let files = Files {
-            root: own_options.remove("sslrootcert"),
-            certificate: own_options.remove("sslcert"),
-            key: own_options.remove("sslkey"),
-        };
+        let mut options = UrlOptions::new(url.options()?);
         // libpq's `connect_timeout` is a number of seconds.
-        if let Some(seconds) = own_options.get("connect_timeout").and_then(|text| text.parse::<u32>().ok()) {
-            own_options.insert("connect_timeout".into(), format!("{seconds}s"));
+        if let Some(seconds) = options.store.get("connect_timeout").and_then(|text| text.parse::<u32>().ok()) {
+            options.store.insert("connect_timeout".into(), format!("{seconds}s"));
         }
         let settings: PostgresConfig =
-            format!("{}:?{}", url.scheme(), query(&own_options)).parse::<StoreUrl>()?.options()?;
+            format!("{}:?{}", url.scheme(), query(&options.store)).parse::<StoreUrl>()?.options()?;
 
         let mut text = format!("postgresql:{}", url.rest());
-        if !driver_options.is_empty() {
-            text = format!("{text}?{}", query(&driver_options));
+        if !options.driver.is_empty() {
+            text = format!("{text}?{}", query(&options.driver));
         }
         let mut config: tokio_postgres::Config = text.parse().map_err(|_| {
             Error::invalid("the URL is not valid for PostgreSQL: `postgres://user:password@host:port/database`")
@@ -95,14 +63,27 @@ impl Address {
                 config.host(address.to_string());
             }
         }
-        let mode = match mode {
-            Some(text) => SslMode::parse(&text)?,
+        let mode = match options.ssl_mode()? {
+            Some(mode) => mode,
             None if addresses.is_empty() => SslMode::default_for(config.get_hosts()),
             None => SslMode::default_for(&addresses),
         };
+        options.check(mode, settings.pooled)?;
         config.ssl_mode(mode.to_driver());
-        let tls = tls::connector(mode, &files)?;
+        let tls = tls::connector(mode, &options.files())?;
         Ok((Self { config, tls }, settings))
+    }
+
+    /// Parses the URL of the server itself, for the connection that listens.
+    ///
+    /// # Errors
+    /// As [`Address::parse`], and `Invalid` for a setting of the store, which belongs into the URL of the store.
+    pub(crate) fn parse_listen_url(url: &str) -> Result<Self> {
+        let url: StoreUrl = url.parse()?;
+        if UrlOptions::new(url.options()?).store.is_empty() {
+            return Ok(Self::parse(&url)?.0);
+        }
+        Err(Error::invalid("`listen_url` has an option that only the URL of the store may have"))
     }
 
     /// Adds the settings that every connection of the store needs to those of the URL.
@@ -179,6 +160,24 @@ mod tests {
     }
 
     #[test]
+    fn an_option_without_effect_is_refused() {
+        for (name, url) in [
+            ("sslrootcert", "postgres://localhost/db?sslrootcert=/none"),
+            ("sslrootcert", "postgres://db.example.org/db?sslmode=prefer&sslrootcert=/none"),
+            ("sslcert", "postgres://localhost/db?sslcert=/none&sslkey=/none"),
+            ("sslkey", "postgres://db.example.org/db?sslmode=disable&sslkey=/none"),
+            ("sslnegotiation", "postgres://localhost/db?sslnegotiation=direct"),
+            ("lock_timeout", "postgres://localhost/db?pooled=true&lock_timeout=1s"),
+        ] {
+            let error = parse(url).unwrap_err();
+            assert!(error.message().contains(&format!("`{name}`")), "{url}: {error}");
+        }
+        assert!(parse("postgres://localhost/db?lock_timeout=1s").is_ok());
+        assert!(Address::parse_listen_url("postgres://localhost/db?table=t").is_err());
+        assert!(Address::parse_listen_url("postgres://localhost/db?user=u").is_ok());
+    }
+
+    #[test]
     fn hostaddr_alone_decides_whether_a_connection_is_local() {
         use tokio_postgres::config::SslMode::{Disable, Require};
         assert_eq!(driver_mode("postgres://u:p@localhost/db?hostaddr=203.0.113.5"), Require);
@@ -203,11 +202,17 @@ mod tests {
             "postgres://ada:c4n4ry@host/db?sslmode=x",
             "postgres://ada:c4n4ry@localhost/db?port=c4n4ry",
             "postgres://localhost/db?tabel=c4n4ry",
+            "postgres://u:a?c4n4ry=1@h",
+            "postgres://localhost/db?sslmode=c4n4ry",
+            "postgres://localhost/db?target_session_attrs=c4n4ry",
+            "postgres://localhost/db?sslmode=require&sslrootcert=/c4n4ry",
+            "postgres://localhost/db?table=t&sync=c4n4ry",
+            "c4n4ry://localhost/db",
             "postgres://localhost/db?password=c4n4ry&operation_timeout=c4n4ry7",
         ] {
             let error = parse(url).unwrap_err();
             let shown = format!("{error} {error:?}");
-            assert!(!shown.contains("c4n4ry@") && !shown.contains("password=c4n4ry"), "{shown}");
+            assert!(!shown.contains("c4n4ry"), "{shown}");
         }
         let (address, settings) =
             parse("postgres://ada:c4n4ry@localhost/db?listen_url=postgres://a:c4n4ry@h/db").unwrap();

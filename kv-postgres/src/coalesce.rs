@@ -32,6 +32,8 @@ const LONG_QUEUE: usize = 64;
 const MAX_YIELDS: usize = 4;
 /// The maximum number of calls in one statement.
 const MAX_CALLS: usize = 1_000;
+/// The least length at which the queue is searched for dropped calls.
+const MIN_PURGE: usize = 1_024;
 /// The maximum bytes of the calls in one statement. A single call may exceed it.
 const MAX_BYTES: usize = 4 << 20;
 
@@ -63,6 +65,8 @@ struct Queue<C: BatchedCall> {
     slots: [Option<Instant>; MAX_STATEMENTS],
     /// Calls that found no free slot.
     calls: VecDeque<QueuedCall<C>>,
+    /// The length at which dropped calls are removed: twice the calls that the last search left.
+    purge_at: usize,
     /// True while the task of [`Batcher::poll_queue`] runs.
     is_polled: bool,
 }
@@ -73,12 +77,19 @@ struct QueuedCall<C: BatchedCall> {
     since: Instant,
 }
 
+impl<C: BatchedCall> QueuedCall<C> {
+    /// True if the caller has dropped the call.
+    fn is_dropped(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
 /// The index of a taken slot, and the calls to send.
 type Batch<C> = (usize, Vec<QueuedCall<C>>);
 
 impl<C: BatchedCall> Queue<C> {
     fn new() -> Self {
-        Self { slots: [None; MAX_STATEMENTS], calls: VecDeque::new(), is_polled: false }
+        Self { slots: [None; MAX_STATEMENTS], calls: VecDeque::new(), purge_at: MIN_PURGE, is_polled: false }
     }
 
     /// True if a running statement is slow.
@@ -105,10 +116,20 @@ impl<C: BatchedCall> Queue<C> {
         }
     }
 
+    /// Queues a call. Now and then removes the calls that their callers have dropped.
+    fn push(&mut self, queued: QueuedCall<C>) {
+        if self.calls.len() >= self.purge_at {
+            self.calls.retain(|queued| !queued.is_dropped());
+            self.purge_at = self.calls.len().saturating_mul(2).max(MIN_PURGE);
+        }
+        self.calls.push_back(queued);
+    }
+
     /// Takes the calls of the next statement, if any are queued and a slot is free. A call that was queued for longer
-    /// than `timeout` is answered with an error and not sent.
+    /// than `timeout` is answered with an error and not sent. A dropped call is not sent either.
     fn next_batch(&mut self, timeout: Duration) -> Option<Batch<C>> {
-        while self.calls.front().is_some_and(|queued| queued.since.elapsed() > timeout) {
+        let is_over = |queued: &QueuedCall<C>| queued.is_dropped() || queued.since.elapsed() > timeout;
+        while self.calls.front().is_some_and(is_over) {
             let Some(QueuedCall { call, reply, .. }) = self.calls.pop_front() else { break };
             let _ = reply.send(Err(Fault::Before(Cause::Timeout).into_error(call.effect())));
         }
@@ -118,6 +139,9 @@ impl<C: BatchedCall> Queue<C> {
         let slot = self.take_slot()?;
         let (mut batch, mut bytes) = (Vec::with_capacity(self.calls.len().min(MAX_CALLS)), 0_usize);
         while let Some(queued) = self.calls.pop_front() {
+            if !batch.is_empty() && queued.is_dropped() {
+                continue;
+            }
             let size = queued.call.bytes();
             if !batch.is_empty() && (batch.len() == MAX_CALLS || bytes.saturating_add(size) > MAX_BYTES) {
                 self.calls.push_front(queued);
@@ -159,7 +183,7 @@ impl<C: BatchedCall> Batcher<C> {
             return Admission::Now(call, SlotGuard::new(self, slot));
         }
         let (reply, answer) = oneshot::channel();
-        queue.calls.push_back(QueuedCall { call, reply, since: Instant::now() });
+        queue.push(QueuedCall { call, reply, since: Instant::now() });
         SlotGuard::spawn(self, queue.next_batch(self.state.connections.timeout));
         if !std::mem::replace(&mut queue.is_polled, true) {
             self.state.runtime.spawn(Self::poll_queue(Arc::clone(self)));
@@ -290,7 +314,7 @@ mod tests {
 
     fn enqueue(queue: &mut Queue<Fake>, bytes: usize) -> oneshot::Receiver<Result<()>> {
         let (reply, answer) = oneshot::channel();
-        queue.calls.push_back(QueuedCall { call: Fake(bytes), reply, since: Instant::now() });
+        queue.push(QueuedCall { call: Fake(bytes), reply, since: Instant::now() });
         answer
     }
 
@@ -356,5 +380,18 @@ mod tests {
         assert_eq!(next_len(&mut queue), Some(1));
         assert_eq!(early.try_recv().unwrap().unwrap_err().kind(), kv_core::ErrorKind::Unavailable);
         assert!(late.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_call_is_not_sent_and_leaves_the_queue() {
+        let mut queue = Queue::new();
+        let slot = queue.take_slot().unwrap();
+        for _ in 0..100 * MIN_PURGE {
+            drop(enqueue(&mut queue, 1));
+        }
+        assert!(queue.calls.len() <= MIN_PURGE + 1);
+        let _kept = [enqueue(&mut queue, 1), enqueue(&mut queue, 1)];
+        queue.free_slot(slot);
+        assert_eq!(next_len(&mut queue), Some(2));
     }
 }

@@ -1,14 +1,19 @@
 //! Connections from the pool, and round trips with timeouts.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool, PoolError, TimeoutType, Timeouts};
 use kv_core::adapter::Effect;
+use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{Cause, Fault};
+use crate::permits::Permits;
+use crate::runtime::mark_sent;
 use crate::statement::Sql;
 
 /// Retries of a statement that the server rolled back because of a conflict with another transaction.
@@ -20,6 +25,10 @@ const MAX_CONNECTION_RETRIES: usize = 2;
 /// The pool and its settings.
 pub(crate) struct Connections {
     pub(crate) pool: Pool,
+    /// One permit for each connection that a call uses.
+    pub(crate) permits: Permits,
+    /// True if the configuration of the sessions lets them never write.
+    pub(crate) is_read_only: AtomicBool,
     /// True if statements are sent without being prepared, as a transaction pooler requires it.
     pub(crate) pooled: bool,
     /// The longest duration of a round trip.
@@ -32,8 +41,33 @@ pub(crate) struct Connections {
 pub(crate) type Params<'p> = &'p [&'p (dyn ToSql + Sync)];
 
 impl Connections {
-    /// Takes a connection from the pool, or opens one.
+    /// Takes a connection from the pool, or opens one. If the server accepts no more connections, waits for one of those
+    /// that exist.
     pub(crate) async fn get(&self) -> Result<Connection<'_>, Fault> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let permit = self.permits.acquire(deadline).await?;
+            match self.object().await {
+                Ok(object) => {
+                    return Ok(Connection {
+                        connections: self,
+                        object: Some(object),
+                        is_busy: false,
+                        is_in_transaction: false,
+                        _permit: permit,
+                    });
+                }
+                Err(fault) if !fault.is_connection_limit() => return Err(fault),
+                Err(fault) => {
+                    if !self.permits.withhold(permit, self.pool.status().size) {
+                        return Err(fault);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn object(&self) -> Result<Object, Fault> {
         let got = if self.canceller.is_some() {
             // An idle connection is the usual case, and a zero timeout needs no timer.
             let at_once = Timeouts { wait: Some(Duration::ZERO), ..self.pool.timeouts() };
@@ -46,8 +80,7 @@ impl Connections {
             let got = tokio::time::timeout(self.timeout, self.pool.get()).await;
             got.unwrap_or_else(|_| Err(self.timeout_error()))
         };
-        let object = got.map_err(Fault::pool)?;
-        Ok(Connection { connections: self, object: Some(object), is_busy: false, is_in_transaction: false })
+        got.map_err(Fault::pool)
     }
 
     /// The cause of a pool timeout: all connections are in use, or the pool could not open one.
@@ -103,6 +136,8 @@ pub(crate) struct Connection<'c> {
     object: Option<Object>,
     is_busy: bool,
     is_in_transaction: bool,
+    /// Dropped after the connection has gone back to the pool.
+    _permit: SemaphorePermit<'c>,
 }
 
 impl Connection<'_> {
@@ -110,6 +145,7 @@ impl Connection<'_> {
     pub(crate) async fn query(&mut self, sql: &Sql, params: Params<'_>) -> Result<Vec<Row>, Fault> {
         let Some(object) = &self.object else { return Err(Fault::Before(Cause::Closed)) };
         self.is_busy = true;
+        mark_sent();
         let mut is_sent = false;
         let round_trip = async {
             if self.connections.pooled {
@@ -117,7 +153,7 @@ impl Connection<'_> {
                 let typed: Vec<_> = params.iter().copied().zip(sql.types.iter().cloned()).collect();
                 return object.query_typed(&sql.text, &typed).await.map_err(Fault::sent);
             }
-            let statement = object.prepare_typed_cached(&sql.text, &sql.types).await.map_err(Fault::connecting)?;
+            let statement = object.prepare_typed_cached(&sql.text, &sql.types).await.map_err(Fault::preparing)?;
             is_sent = true;
             object.query(&statement, params).await.map_err(Fault::sent)
         };
@@ -133,6 +169,7 @@ impl Connection<'_> {
     pub(crate) async fn execute(&mut self, sql: &str) -> Result<(), Fault> {
         let Some(object) = &self.object else { return Err(Fault::Before(Cause::Closed)) };
         self.is_busy = true;
+        mark_sent();
         let done = match tokio::time::timeout(self.connections.timeout, object.batch_execute(sql)).await {
             Ok(done) => done.map_err(Fault::sent),
             Err(_) => Err(Fault::Unanswered(Cause::Timeout)),
@@ -152,6 +189,8 @@ impl Connection<'_> {
     }
 
     fn settle<T>(&mut self, done: Result<T, Fault>) -> Result<T, Fault> {
+        let is_read_only = self.connections.is_read_only.load(Ordering::Relaxed);
+        let done = done.map_err(|fault| if is_read_only && fault.is_read_only() { Fault::ReadOnly } else { fault });
         self.is_busy = done.as_ref().is_err_and(|fault| !fault.keeps_connection());
         if matches!(done, Err(Fault::Unanswered(Cause::Timeout) | Fault::Before(Cause::Timeout))) {
             // The cause of this timeout probably affects the idle connections as well, so drop them.

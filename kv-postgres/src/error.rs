@@ -9,6 +9,8 @@ use kv_core::adapter::{Effect, ErrorContext};
 use kv_core::{Error, ErrorKind};
 use tokio_postgres::error::SqlState;
 
+use crate::rejection::Rejection;
+
 /// The name of the backend in reports and errors.
 pub(crate) const NAME: &str = "postgres";
 
@@ -25,6 +27,10 @@ pub(crate) enum Fault {
     /// The server refused the connection or failed to prepare the statement. It ran nothing, and the other members of a
     /// batch would fail in the same way.
     Refused(SqlState, Arc<tokio_postgres::Error>),
+    /// The server or this side rejected the connection itself, for a reason that a retry does not change.
+    Rejected(Rejection),
+    /// The server rolled a write back because the sessions of the store can never write.
+    ReadOnly,
     /// A request was sent, and no answer came.
     Unanswered(Cause),
     /// The answer does not have the expected columns.
@@ -51,8 +57,16 @@ impl Fault {
         }
     }
 
-    /// The fault of an error while connecting or preparing. In any case the server ran no statement.
+    /// The fault of an error while connecting.
     pub(crate) fn connecting(error: tokio_postgres::Error) -> Self {
+        match Rejection::find(&error) {
+            Some(rejection) => Self::Rejected(rejection),
+            None => Self::preparing(error),
+        }
+    }
+
+    /// The fault of an error while preparing. The server ran no statement.
+    pub(crate) fn preparing(error: tokio_postgres::Error) -> Self {
         match error.code() {
             Some(code) if !ends_connection(code) || *code == SqlState::PROTOCOL_VIOLATION => {
                 Self::Refused(code.clone(), Arc::new(error))
@@ -95,6 +109,7 @@ impl Fault {
     pub(crate) fn keeps_connection(&self) -> bool {
         let answered = match self {
             Self::Answered(code, _) | Self::Refused(code, _) => !ends_connection(code),
+            Self::ReadOnly => true,
             _ => false,
         };
         answered && !self.is_stale_statement()
@@ -102,7 +117,12 @@ impl Fault {
 
     /// True if the server has confirmed that it changed nothing.
     pub(crate) fn is_answered(&self) -> bool {
-        matches!(self, Self::Answered(..))
+        matches!(self, Self::Answered(..) | Self::ReadOnly)
+    }
+
+    /// True if the server accepts no more connections of this role, to this database or at all.
+    pub(crate) fn is_connection_limit(&self) -> bool {
+        matches!(self, Self::Refused(code, _) if *code == SqlState::TOO_MANY_CONNECTIONS)
     }
 
     /// True if the connection was lost and a call with this effect may be retried on another one. A call that was sent
@@ -125,8 +145,15 @@ impl Fault {
                 let (kind, message) = kind_of(&code);
                 Error::new(kind, message).with_source(source(&code, error))
             }
+            Self::Rejected(rejection) => rejection.into_error(),
+            Self::ReadOnly => Error::new(ErrorKind::Denied, "the sessions of the store are read-only by configuration"),
             Self::Shape => Error::corrupt("the table does not have the expected shape"),
         }
+    }
+
+    /// True if the server rolled the statement back because the session is read-only.
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Answered(code, _) | Self::Refused(code, _) if *code == SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 }
 
@@ -143,9 +170,9 @@ impl Cause {
     }
 }
 
-/// The SQLSTATE without the server's message, which may quote stored data.
+/// The SQLSTATE without the server's message, which may quote stored data or the URL.
 #[derive(Debug)]
-struct Code(String);
+pub(crate) struct Code(pub(crate) String);
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -173,12 +200,12 @@ fn driver_source(error: Arc<tokio_postgres::Error>) -> Box<dyn StdError + Send +
 }
 
 /// True if the server ends the connection with this code.
-fn ends_connection(code: &SqlState) -> bool {
+pub(crate) fn ends_connection(code: &SqlState) -> bool {
     matches!(code.code(), "57P01" | "57P02" | "57P04" | "57P05" | "25P03") || code.code().starts_with("08")
 }
 
 /// The kind and text of an error that the server answered, by its SQLSTATE.
-fn kind_of(code: &SqlState) -> (ErrorKind, &'static str) {
+pub(crate) fn kind_of(code: &SqlState) -> (ErrorKind, &'static str) {
     use ErrorKind::{Capacity, Corrupt, Denied, Invalid, Unavailable};
     match code.code() {
         "40001" | "40P01" => return (Unavailable, "the statement conflicted with other transactions in every attempt"),

@@ -18,6 +18,8 @@ mod listener;
 mod message;
 mod multi_key;
 mod open;
+mod permits;
+mod rejection;
 mod runtime;
 mod schema;
 mod scheme;
@@ -27,6 +29,7 @@ mod store;
 mod sweep;
 mod tls;
 mod transaction;
+mod url_options;
 mod watch;
 mod write;
 

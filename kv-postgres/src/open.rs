@@ -1,6 +1,7 @@
 //! Opening: creates the pool and the table, checks the server, and starts the tasks.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use kv_core::adapter::Effect;
@@ -15,6 +16,7 @@ use crate::error::{Cause, Fault, NAME};
 use crate::estimate::ValueLength;
 use crate::listen_connection::{self, round_trip};
 use crate::listener::{Listener, keep_listening};
+use crate::permits::Permits;
 use crate::runtime::StoreRuntime;
 use crate::schema::{self, Table};
 use crate::state::State;
@@ -39,7 +41,7 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
     prepare(&connections, &table, &config).await?;
 
     let listen_address = match &config.listen_url {
-        Some(url) => Some(Address::parse(&url.parse()?)?.0),
+        Some(url) => Some(Address::parse_listen_url(url)?),
         None => None,
     };
     let is_configured = listen_address.is_some();
@@ -103,7 +105,16 @@ fn connections(origin: Origin, config: &PostgresConfig) -> Result<(Connections, 
             (pool, Some(tls), Some(own))
         }
     };
-    Ok((Connections { pool, pooled: config.pooled, timeout: config.operation_timeout, canceller }, address))
+    let permits = Permits::new(pool.status().max_size);
+    let connections = Connections {
+        pool,
+        permits,
+        is_read_only: AtomicBool::new(false),
+        pooled: config.pooled,
+        timeout: config.operation_timeout,
+        canceller,
+    };
+    Ok((connections, address))
 }
 
 /// Creates the table if it is missing, on one connection and within one timeout.
@@ -113,7 +124,12 @@ async fn prepare(connections: &Connections, table: &Table, config: &PostgresConf
     let got = tokio::time::timeout(timeout, connections.pool.get()).await;
     let got = got.unwrap_or_else(|_| Err(connections.timeout_error()));
     let object = got.map_err(|error| Fault::pool(error).into_error(Effect::Read))?;
-    if let Ok(prepared) = tokio::time::timeout(timeout, schema::prepare(&object, table, config.sync)).await {
+    let prepared = async {
+        let is_read_only = schema::is_read_only(&object).await?;
+        connections.is_read_only.store(is_read_only, Ordering::Relaxed);
+        schema::prepare(&object, table, config.sync, is_read_only).await
+    };
+    if let Ok(prepared) = tokio::time::timeout(timeout, prepared).await {
         return prepared;
     }
     // The connection may be inside a statement or a transaction, so it must not go back to the pool.

@@ -2,7 +2,7 @@
 //!
 //! A caller on this runtime polls its own call, which costs no task. If it drops the call half-way, a task finishes it,
 //! so that a connection never goes back to the pool in the middle of a statement. A caller on another runtime waits for
-//! a task.
+//! a task. A call that is dropped before it sent anything is not sent, and leaves nothing.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,9 +16,20 @@ use kv_core::adapter::Effect;
 use kv_core::{Error, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::AbortHandle;
 
 /// The maximum number of running calls.
 const MAX_CALLS: u32 = 1 << 20;
+
+tokio::task_local! {
+    /// True once the call that is being polled has sent something to the server.
+    static IS_SENT: Arc<AtomicBool>;
+}
+
+/// Marks the current call as sent. Has no effect in background tasks.
+pub(crate) fn mark_sent() {
+    let _ = IS_SENT.try_with(|is_sent| is_sent.store(true, Ordering::Release));
+}
 
 /// The runtime handle, the permits of running calls, and the signal that stops the store's tasks.
 #[derive(Debug)]
@@ -62,7 +73,7 @@ impl StoreRuntime {
         Ok(())
     }
 
-    /// Runs `work` to its end, even if the caller drops the returned future after its first poll.
+    /// Runs `work` to its end, even if the caller drops the returned future after `work` has sent something.
     pub(crate) async fn run<T, F>(&self, effect: Effect, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -73,16 +84,17 @@ impl StoreRuntime {
         let permit = permit.map_err(|_| Error::capacity("too many running calls"))?;
         // A concurrent `close` either waits for the permit or is seen by this second check.
         self.check()?;
-        let work = Box::pin(work);
+        let is_sent = Arc::new(AtomicBool::new(false));
+        let work = Box::pin(IS_SENT.scope(Arc::clone(&is_sent), work));
         if Handle::try_current().is_ok_and(|current| current.id() == self.handle.id()) {
-            return Detached { handle: self.handle.clone(), work: Some(work), permit: Some(permit), is_started: false }
-                .await;
+            return Detached { handle: self.handle.clone(), work: Some(work), permit: Some(permit), is_sent }.await;
         }
         let task = self.handle.spawn(async move {
             let done = work.await;
             drop(permit);
             done
         });
+        let _guard = UnsentGuard { task: task.abort_handle(), is_sent };
         task.await.unwrap_or_else(|_| Err(runtime_ended(effect)))
     }
 
@@ -136,19 +148,32 @@ impl Drop for AliveGuard {
     }
 }
 
-/// Work that its caller polls. If it is dropped after its first poll, a task finishes it.
+/// Aborts the task of a call when it is dropped, unless the call has sent something.
+struct UnsentGuard {
+    task: AbortHandle,
+    is_sent: Arc<AtomicBool>,
+}
+
+impl Drop for UnsentGuard {
+    fn drop(&mut self) {
+        if !self.is_sent.load(Ordering::Acquire) {
+            self.task.abort();
+        }
+    }
+}
+
+/// Work that its caller polls. If it is dropped after it has sent something, a task finishes it.
 struct Detached<T: Send + 'static> {
     handle: Handle,
     work: Option<BoxFuture<'static, Result<T>>>,
     permit: Option<OwnedSemaphorePermit>,
-    is_started: bool,
+    is_sent: Arc<AtomicBool>,
 }
 
 impl<T: Send + 'static> Future for Detached<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
-        self.is_started = true;
         let Some(work) = &mut self.work else { return Poll::Pending };
         let done = std::task::ready!(work.as_mut().poll(cx));
         self.work = None;
@@ -159,7 +184,7 @@ impl<T: Send + 'static> Future for Detached<T> {
 
 impl<T: Send + 'static> Drop for Detached<T> {
     fn drop(&mut self) {
-        if let (true, Some(work)) = (self.is_started, self.work.take()) {
+        if let (true, Some(work)) = (self.is_sent.load(Ordering::Acquire), self.work.take()) {
             let permit = self.permit.take();
             self.handle.spawn(async move {
                 // The caller is gone, so nothing receives the result.

@@ -110,11 +110,14 @@ impl Table {
 /// # Errors
 /// - `Invalid`: the server is too old, or the database does not use UTF-8.
 /// - `Corrupt`: the table is foreign or has another layout.
-/// - `Denied`: the role may not create the table.
-pub(crate) async fn prepare(client: &Client, table: &Table, sync: SyncMode) -> Result<()> {
+/// - `Denied`: the role may not create the table, or its sessions are read-only.
+pub(crate) async fn prepare(client: &Client, table: &Table, sync: SyncMode, is_read_only: bool) -> Result<()> {
     check_server(client).await?;
     if is_created(client, table).await? {
         return Ok(());
+    }
+    if is_read_only {
+        return Err(Fault::ReadOnly.into_error(Effect::Read));
     }
     // The lock makes processes create the table one after another. Otherwise, if two sessions create a name at once,
     // one of them fails, even with `IF NOT EXISTS`. The wait for this lock is bounded by the timeout of opening, not by
@@ -140,6 +143,16 @@ pub(crate) async fn prepare(client: &Client, table: &Table, sync: SyncMode) -> R
 
 fn to_error(error: tokio_postgres::Error) -> Error {
     Fault::sent(error).into_error(Effect::Read)
+}
+
+/// True if a primary server's sessions are read-only because of the role, the database or the client. The server's own
+/// configuration and a standby may change while the store is open.
+pub(crate) async fn is_read_only(client: &Client) -> Result<bool> {
+    let sql = "SELECT NOT pg_catalog.pg_is_in_recovery() AND setting = 'on' \
+               AND source IN ('database', 'user', 'database user', 'client') \
+               FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only'";
+    let row = client.query_typed_opt(sql, &[]).await.map_err(to_error)?;
+    Ok(row.is_some_and(|row| row.get(0)))
 }
 
 async fn check_server(client: &Client) -> Result<()> {

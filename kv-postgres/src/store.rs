@@ -14,7 +14,7 @@ use kv_core::{
 };
 
 use crate::coalesce::Batcher;
-use crate::error::CONTEXT;
+use crate::error::{CONTEXT, NAME};
 use crate::get::{self, Get};
 use crate::listener::Listener;
 use crate::multi_key::PlainSet;
@@ -171,7 +171,11 @@ impl KvStore for PostgresStore {
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         CONTEXT.operation(Operation::List, query.check(self.capabilities()))?;
         let (state, query) = (Arc::clone(self.state()), query.clone());
-        self.run(Operation::List, Effect::Read, async move { list::page(&state, &query).await }).await
+        let page = self.run(Operation::List, Effect::Read, async move { list::page(&state, &query).await });
+        let mut page = page.await?;
+        let context = |error: Error| error.with_operation(Operation::List).with_backend(NAME);
+        page.damaged = page.damaged.into_iter().map(context).collect();
+        Ok(page)
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {

@@ -9,7 +9,7 @@ use kv_core::{
     ErrorKind, Expiry, GapReason, IncrementOptions, KeyPrefix, KvStore, MessageEvent, SetOptions, Transaction,
     WatchEvent, WatchQuery, When,
 };
-use kv_postgres::PostgresStore;
+use kv_postgres::{PostgresStore, deadpool_postgres};
 use test_servers::postgres::Postgres;
 use test_servers::proxy::{Direction, Proxy};
 
@@ -26,6 +26,8 @@ fn main() {
             test("a_write_whose_answer_was_cut_is_indeterminate", cut_answers),
             test("a_commit_whose_answer_was_cut_is_indeterminate", cut_commit),
             test("the_wait_for_a_full_pool_is_bounded", exhausted_pool),
+            test("calls_wait_if_the_server_accepts_fewer_connections_than_the_pool_has", connection_limit),
+            test("dropped_calls_are_not_sent_and_leave_nothing", dropped_calls),
             test("dropped_futures_leave_no_open_transaction", dropped_futures),
             test("a_serialization_conflict_is_retried_or_reported", serializable_sessions),
         ],
@@ -214,6 +216,64 @@ async fn exhausted_pool() {
         recovers(&store, Duration::from_secs(5)).await;
         assert!(store.touch(&key("k"), kv_core::NewExpiry::Never).await.unwrap());
     }
+}
+
+async fn connection_limit() {
+    let server = Postgres::start().unwrap();
+    server.psql("kv", "CREATE ROLE few LOGIN PASSWORD 'few' CONNECTION LIMIT 3").unwrap();
+    server.psql("kv", "GRANT CREATE ON SCHEMA public TO few").unwrap();
+    let store = PostgresStore::open(&server.url_of("few", "few", "kv")).await.unwrap();
+    for own in [true, false] {
+        let store = if own {
+            store.clone()
+        } else {
+            store.close().await.unwrap();
+            let config = server.url_of("few", "few", "kv").parse().unwrap();
+            let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
+            let pool = deadpool_postgres::Pool::builder(manager).max_size(8).build().unwrap();
+            PostgresStore::builder().pool(pool).open().await.unwrap()
+        };
+        set(&store, "k", "v").await.unwrap();
+        let calls: Vec<_> = (0..64)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    for _ in 0..20 {
+                        assert!(store.touch(&key("k"), kv_core::NewExpiry::Never).await.unwrap());
+                    }
+                })
+            })
+            .collect();
+        for call in calls {
+            call.await.unwrap();
+        }
+    }
+}
+
+async fn dropped_calls() {
+    let server = Postgres::start().unwrap();
+    let store = impatient(&server).operation_timeout(Duration::from_secs(10)).open().await.unwrap();
+    set(&store, "k", "v").await.unwrap();
+    let value = "x".repeat(1_000);
+    for number in 0..20_000 {
+        let mut write = Box::pin(set(&store, number, &value));
+        let _ = futures_util::poll!(&mut write);
+        drop(write);
+        let counter = key(format!("n{number}"));
+        let options = IncrementOptions::default();
+        let mut count = store.increment(&counter, 1, &options);
+        let _ = futures_util::poll!(&mut count);
+        drop(count);
+    }
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert!(tasks < 500, "{tasks} tasks are left");
+    let started = now();
+    set(&store, "k", "w").await.unwrap();
+    assert!(store.touch(&key("k"), kv_core::NewExpiry::Never).await.unwrap());
+    let took = now().duration_since(started).unwrap();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let written: u32 = server.psql("kv", "SELECT count(*) FROM kv").unwrap().trim().parse().unwrap();
+    assert!(written < 10_000, "{written} dropped calls were sent");
 }
 
 async fn dropped_futures() {

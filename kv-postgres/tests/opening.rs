@@ -28,6 +28,7 @@ fn main() {
             test("an_undeclared_pooler_is_refused_and_a_declared_one_has_no_watch_or_messages", pooler),
             test("a_dropped_table_is_created_again", dropped_table),
             test("every_form_of_url_opens", urls),
+            test("a_write_of_a_role_that_is_read_only_is_denied", read_only_role),
         ],
     );
 }
@@ -89,6 +90,12 @@ async fn wrong_addresses() {
         (closed, ErrorKind::Unavailable),
         (format!("{}?no_such_option=c4n4ry", server.url()), ErrorKind::Invalid),
         (format!("{}?sslmode=c4n4ry", server.url()), ErrorKind::Invalid),
+        (format!("{}?options=c4n4ry", server.url()), ErrorKind::Invalid),
+        (format!("{}?options=-c%20c4n4ry=1", server.url()), ErrorKind::Invalid),
+        (format!("{}?options=-c%20work_mem=c4n4ry", server.url()), ErrorKind::Invalid),
+        (server.url_of("c4n4ry", "c4n4ry", "kv"), ErrorKind::Denied),
+        (server.url_to("c4n4ry"), ErrorKind::Denied),
+        ("postgres://u:a?c4n4ry=1@h".to_owned(), ErrorKind::Invalid),
     ];
     for (url, kind) in cases {
         let error = match PostgresStore::builder().url(&url) {
@@ -132,7 +139,7 @@ async fn unknown_certificate() {
     for mode in ["verify-full", "verify-ca", "require"] {
         PostgresStore::open(&url(mode, &server)).await.unwrap();
         let error = PostgresStore::open(&url(mode, &other)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{mode}: {error:?}");
+        assert_eq!(error.kind(), ErrorKind::Denied, "{mode}: {error:?}");
     }
     // Without a root certificate, these modes encrypt and do not verify.
     PostgresStore::open(&format!("{}?sslmode=require", server.url())).await.unwrap();
@@ -147,13 +154,13 @@ async fn expired_certificate() {
     let server = Postgres::builder().tls_with(Certificate::Expired).start().unwrap();
     let url = format!("{}?sslmode=verify-full&sslrootcert={}", server.url(), server.ca_certificate().display());
     let error = PostgresStore::open(&url).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
 }
 
 async fn downgrade() {
     let server = Postgres::start().unwrap();
     let error = PostgresStore::open(&format!("{}?sslmode=require", server.url())).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
     PostgresStore::open(&format!("{}?sslmode=prefer", server.url())).await.unwrap();
 }
 
@@ -208,5 +215,22 @@ async fn urls() {
     ] {
         let store = PostgresStore::open(&url).await.unwrap_or_else(|error| panic!("{url}: {error:?}"));
         set(&store, "k", "v").await.unwrap();
+    }
+}
+
+async fn read_only_role() {
+    let server = Postgres::start().unwrap();
+    let read_only = format!("{}?options=-c%20default_transaction_read_only=on", server.url());
+    // The missing table cannot be created.
+    assert_eq!(PostgresStore::open(&read_only).await.unwrap_err().kind(), ErrorKind::Denied);
+    let writer = PostgresStore::open(&server.url()).await.unwrap();
+    set(&writer, "k", "v").await.unwrap();
+    server.psql("kv", "ALTER ROLE kv SET default_transaction_read_only = on").unwrap();
+    for url in [read_only, server.url()] {
+        let reader = PostgresStore::open(&url).await.unwrap();
+        assert_eq!(get(&reader, "k").await.unwrap().as_deref(), Some("v"));
+        assert_eq!(set(&reader, "k", "new").await.unwrap_err().kind(), ErrorKind::Denied);
+        let touched = reader.touch(&key("k"), kv_core::NewExpiry::Never).await;
+        assert_eq!(touched.unwrap_err().kind(), ErrorKind::Denied);
     }
 }

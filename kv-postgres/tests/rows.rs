@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use kv_core::{
-    ErrorKind, Expires, Expiry, GapReason, IncrementOptions, Key, KeyPrefix, Kv, KvStore, ListQuery, SetOptions,
-    WatchEvent, WatchQuery,
+    ErrorKind, Expires, Expiry, GapReason, IncrementOptions, Key, KeyPrefix, Kv, KvStore, ListQuery, SetItem,
+    SetOptions, WatchEvent, WatchQuery,
 };
 use kv_postgres::PostgresStore;
 use test_servers::postgres::Postgres;
@@ -21,6 +21,7 @@ fn main() {
             test("null_nul_long_keys_and_short_deadlines_are_handled", unusual_entries),
             test("the_time_zone_of_a_session_does_not_matter", time_zones),
             test("a_damaged_row_is_corrupt_and_the_other_rows_are_readable", damaged_row),
+            test("a_page_is_filled_up_to_its_limit_or_its_bytes", full_pages),
             test("foreign_rows_do_not_end_a_list", foreign_rows),
             test("an_increment_at_the_deadline_continues_the_old_counter_or_starts_a_new_one", expiring_counter),
             test("truncating_the_table_gives_watchers_a_gap", truncated),
@@ -84,13 +85,53 @@ async fn damaged_row() {
     let many = store.get_many(&[key("a"), key("b"), key("c")]).await;
     assert!(many[0].is_ok() && many[2].is_ok());
     assert_eq!(many[1].as_ref().unwrap_err().kind(), ErrorKind::Corrupt);
-    let page = store.list(&ListQuery::default()).await.unwrap();
-    assert_eq!((page.items.len(), page.next.clone()), (1, Some(key("a"))));
-    let error = store.list(&ListQuery::default().resume(key("a"))).await.unwrap_err();
-    assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(&key("b"))));
-    assert_eq!(store.list(&ListQuery::default().resume(key("b"))).await.unwrap().items.len(), 1);
+    for query in [ListQuery::default(), ListQuery::default().with_reverse()] {
+        let page = store.list(&query).await.unwrap();
+        let keys: Vec<_> = page.items.iter().map(|item| &item.key).collect();
+        let (first, last) = if query.reverse { ("c", "a") } else { ("a", "c") };
+        assert_eq!((keys, page.next), (vec![&key(first), &key(last)], None));
+        assert_eq!(page.damaged.len(), 1);
+        assert_eq!((page.damaged[0].kind(), page.damaged[0].key()), (ErrorKind::Corrupt, Some(&key("b"))));
+        assert_eq!(page.damaged[0].backend(), Some("postgres"));
+    }
+    // A damaged entry counts towards the limit and the bytes of its page.
+    for query in [ListQuery::default().with_limit(2), ListQuery::default().with_max_page_bytes(2)] {
+        let page = store.list(&query).await.unwrap();
+        assert_eq!((page.items.len(), page.damaged.len(), page.next), (1, 1, Some(key("b"))));
+        assert_eq!(store.list(&query.resume(key("b"))).await.unwrap().items.len(), 1);
+    }
+    let streamed: Vec<_> = Kv::new(store.clone()).entries(KeyPrefix::ALL).collect().await;
+    assert_eq!(streamed.iter().filter(|item| item.is_ok()).count(), 2, "{streamed:?}");
     set(&store, "b", "healed").await.unwrap();
-    assert_eq!(store.list(&ListQuery::default()).await.unwrap().items.len(), 3);
+    let page = store.list(&ListQuery::default()).await.unwrap();
+    assert_eq!((page.items.len(), page.damaged.len()), (3, 0));
+}
+
+async fn full_pages() {
+    let server = Postgres::start().unwrap();
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    let items: Vec<_> = (0..9_000).map(|number| SetItem::new(key(format!("{number:05}")), "v")).collect();
+    store.set_many(&items).await.into_iter().for_each(|outcome| drop(outcome.unwrap()));
+    let last =
+        |query: &ListQuery, taken: usize| key(format!("{:05}", if query.reverse { 9_000 - taken } else { taken - 1 }));
+    let query = ListQuery::default().with_limit(8_000);
+    for query in [query.clone(), query.clone().with_reverse(), query.with_keys_only()] {
+        let page = store.list(&query).await.unwrap();
+        assert_eq!((page.items.len(), page.next), (8_000, Some(last(&query, 8_000))));
+        let page = store.list(&query.clone().resume(last(&query, 8_000))).await.unwrap();
+        assert_eq!((page.items.len(), page.next), (1_000, None));
+        let query = query.with_limit(9_000);
+        let page = store.list(&query).await.unwrap();
+        assert_eq!((page.items.len(), page.next), (9_000, None));
+    }
+    let query = ListQuery::default().with_limit(8_000).with_max_page_bytes(5_000);
+    let page = store.list(&query).await.unwrap();
+    assert_eq!((page.items.len(), page.next), (5_000, Some(last(&query, 5_000))));
+    // Expired rows between live ones do not end a page.
+    server.psql("kv", "UPDATE kv SET expires_at = clock_timestamp() WHERE key BETWEEN '00001' AND '06000'").unwrap();
+    let query = ListQuery::default().with_limit(2);
+    let page = store.list(&query).await.unwrap();
+    assert_eq!((page.items.len(), page.next), (2, Some(key("06001"))));
 }
 
 async fn foreign_rows() {
