@@ -12,6 +12,7 @@ use crate::command::{
 };
 use crate::exit::{self, Answer, Failure};
 use crate::output::{self, Output};
+use crate::reading;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -38,7 +39,11 @@ async fn run(cli: Cli, output: &mut Output) -> Result<Answer, Failure> {
     let Cli { store, format: _, command } = cli;
     match command {
         Command::OnStore(command) => {
-            let kv = anykv::registry().open(&store).await?;
+            let kv = if command.only_reads() {
+                reading::open_existing(&store).await?
+            } else {
+                anykv::registry().open(&store).await?
+            };
             let result = on_store(&kv, command, output).await;
             let closed = kv.store().close().await;
             let answer = result?;

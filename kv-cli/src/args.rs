@@ -1,6 +1,5 @@
 //! The command line arguments.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::bench::{Dataset, Operation};
+use crate::listen::Listen;
 
 /// The store if neither `--store` nor `KV_STORE` is set: the recommended embedded store.
 const DEFAULT_STORE: &str = "sqlite:./kv-data/kv.db";
@@ -109,6 +109,13 @@ pub(crate) enum StoreCommand {
     Replay(ReplayArgs),
     /// Serve the store to other programs, as lines of JSON
     Serve(ServeArgs),
+}
+
+impl StoreCommand {
+    /// True if the command must not create a missing store.
+    pub(crate) fn only_reads(&self) -> bool {
+        matches!(self, Self::Get { .. } | Self::List(_) | Self::Ttl(_) | Self::Watch(_) | Self::Export { .. })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -353,9 +360,20 @@ pub(crate) struct ServeArgs {
     /// Use the protocol of kv-lines/PROTOCOL.md: one JSON request or response per line
     #[arg(long, required = true)]
     pub(crate) json_lines: bool,
-    /// Listen on a loopback address such as `127.0.0.1:7070` instead of stdin and stdout; port 0 selects a free port
+    /// Listen on a loopback address such as `127.0.0.1:7070` (port 0 selects a free port) or on `unix:PATH`, instead of
+    /// stdin and stdout
     #[arg(long, value_name = "ADDRESS")]
-    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) listen: Option<Listen>,
+    /// The file with the token that clients on TCP need; a missing file is created [default: print a random token]
+    #[arg(long, requires = "listen", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Maximum number of connections at once; further ones wait
+    #[arg(long, requires = "listen", value_name = "N", default_value_t = 256)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) max_connections: u16,
+    /// End a session without streams after this time without a request [default: never]
+    #[arg(long, requires = "listen", value_name = "DURATION", value_parser = duration)]
+    pub(crate) idle_timeout: Option<Duration>,
     /// With `--listen`, exit at the end of stdin, so that the server does not outlive its parent process
     #[arg(long, requires = "listen")]
     pub(crate) until_eof: bool,

@@ -58,6 +58,14 @@ impl Failure {
         move |source| Self::Io { activity: activity.into(), source }
     }
 
+    /// Fails if entries are damaged. The others have been processed.
+    pub(crate) fn check_damaged(entries: u64) -> Result<(), Self> {
+        if entries == 0 {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!("damaged entries that were left out: {entries}")).into())
+    }
+
     /// Converts an error of writing the output. A broken pipe becomes `OutputClosed`.
     pub(crate) fn output(source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::BrokenPipe {

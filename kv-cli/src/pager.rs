@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use anykv::{KvStore, List, ListItem, ListQuery, Result};
+use anykv::{Error, KvStore, List, ListItem, ListQuery, Result};
 
-/// Reads the pages of a list one after the other, with one page in memory.
+use crate::output;
+
+/// Reads the pages of a list one after the other, with one page in memory. Names damaged entries on stderr and skips
+/// them.
 pub(crate) struct Pager {
     store: Arc<dyn KvStore>,
     query: Option<ListQuery>,
     /// The items that remain up to the limit of the query.
     remaining: Option<usize>,
+    damaged: u64,
 }
 
 impl Pager {
@@ -20,7 +24,7 @@ impl Pager {
     /// Creates a pager. The limit of `query` applies to the whole list.
     pub(crate) fn new(store: Arc<dyn KvStore>, mut query: ListQuery) -> Self {
         let remaining = query.limit.take();
-        Self { store, query: Some(query), remaining }
+        Self { store, query: Some(query), remaining, damaged: 0 }
     }
 
     /// Returns the next page, which may be empty, or `None` at the end.
@@ -35,9 +39,21 @@ impl Pager {
             page.items.truncate(*remaining);
             *remaining -= page.items.len();
         }
+        self.damaged += page.damaged.len() as u64;
+        page.damaged.iter().for_each(name);
         if self.remaining != Some(0) {
             self.query = page.next.map(|next| query.resume(next));
         }
         Ok(Some(page.items))
     }
+
+    /// Returns the number of damaged entries so far.
+    pub(crate) fn damaged(&self) -> u64 {
+        self.damaged
+    }
+}
+
+fn name(error: &Error) {
+    let key = error.key().map_or_else(|| "an entry".to_owned(), output::quoted);
+    output::message(&format!("{key} is damaged and left out: {}", error.message()));
 }

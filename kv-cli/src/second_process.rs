@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anykv::lines::{LinesBuilder, LinesStore};
+use anykv::lines::{LinesBuilder, LinesStore, Token};
 use anykv::{Error, Result};
 
 /// A second process that serves the store of a URL. It starts at the first `open`, and ends when the last clone is
@@ -21,6 +21,7 @@ pub(crate) struct SecondProcess {
 struct Server {
     child: Child,
     address: SocketAddr,
+    token: Token,
 }
 
 impl SecondProcess {
@@ -36,17 +37,18 @@ impl SecondProcess {
         let process = self.clone();
         let failed = |error: &dyn std::fmt::Display| Error::unavailable(format!("the second process failed: {error}"));
         let address = tokio::task::spawn_blocking(move || process.address()).await.map_err(|error| failed(&error))?;
-        let address = address.map_err(|error| failed(&error))?;
+        let (address, token) = address.map_err(|error| failed(&error))?;
         // Longer than the timeouts of any store, so that an error comes from the store and not from the connection.
-        LinesBuilder::new(address).operation_timeout(Duration::from_secs(120)).open().await
+        LinesBuilder::new(address).token(token).operation_timeout(Duration::from_secs(120)).open().await
     }
 
-    fn address(&self) -> io::Result<SocketAddr> {
+    fn address(&self) -> io::Result<(SocketAddr, Token)> {
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*server {
-            Some(server) => Ok(server.address),
-            None => Ok(server.insert(Server::start(&self.url)?).address),
-        }
+        let server = match &mut *server {
+            Some(server) => server,
+            none => none.insert(Server::start(&self.url)?),
+        };
+        Ok((server.address, server.token.clone()))
     }
 }
 
@@ -60,13 +62,19 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
-        let mut message = String::new();
+        // The address is at the end of the first line, the token at the end of the second.
+        let (mut message, mut token) = (String::new(), String::new());
         if let Some(stderr) = child.stderr.take() {
-            BufReader::new(stderr).read_line(&mut message)?;
+            let mut stderr = BufReader::new(stderr);
+            stderr.read_line(&mut message)?;
+            stderr.read_line(&mut token)?;
         }
         let address = message.trim().rsplit(' ').next().and_then(|address| address.parse().ok());
-        let server = |address| Self { child, address };
-        address.map(server).ok_or_else(|| io::Error::other(message.trim().to_owned()))
+        let token = token.trim().rsplit(' ').next().and_then(|token| token.parse().ok());
+        match (address, token) {
+            (Some(address), Some(token)) => Ok(Self { child, address, token }),
+            _ => Err(io::Error::other(message.trim().to_owned())),
+        }
     }
 }
 

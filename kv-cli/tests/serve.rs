@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -18,7 +18,15 @@ struct Session<R, W> {
     writer: W,
 }
 
-impl<R: std::io::Read, W: Write> Session<R, W> {
+impl<R: Read, W: Write> Session<R, W> {
+    /// Sends the first line, with a token on TCP.
+    fn begin(reader: R, writer: W, token: Option<&str>) -> Self {
+        let mut session = Self { reader: BufReader::new(reader), writer };
+        let welcome = session.request(&json!({"op": "hello", "version": 1, "token": token}));
+        assert_eq!(welcome, json!({"id": null, "result": {"version": 1}}));
+        session
+    }
+
     fn send(&mut self, line: &str) {
         writeln!(self.writer, "{line}").unwrap();
         self.writer.flush().unwrap();
@@ -50,7 +58,16 @@ fn spawn(arguments: &[&str]) -> Child {
 fn session() -> (Child, Session<ChildStdout, ChildStdin>) {
     let mut child = spawn(&["serve", "--json-lines"]);
     let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
-    (child, Session { reader: BufReader::new(reader), writer })
+    (child, Session::begin(reader, writer, None))
+}
+
+/// Serves connections. Returns the address and the token.
+fn listening(arguments: &[&str]) -> (Child, String, String) {
+    let mut child = spawn(&[&["serve", "--json-lines", "--listen"], arguments].concat());
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = lines.next().unwrap().unwrap().strip_prefix("kv: listening on ").unwrap().to_owned();
+    let token = lines.next().unwrap().unwrap().strip_prefix("kv: token: ").unwrap().to_owned();
+    (child, address, token)
 }
 
 /// Replaces every version by `VERSION`, and every error message by `MESSAGE`: messages may change.
@@ -73,7 +90,13 @@ fn the_examples_of_the_protocol_match_the_server() {
     let protocol = include_str!("../../kv-lines/PROTOCOL.md");
     let mut checked = 0;
     for block in protocol.split("```jsonl\n").skip(1) {
-        let (mut child, mut session) = session();
+        let (mut child, mut session) = if block.contains("\"hello\"") {
+            let mut child = spawn(&["serve", "--json-lines"]);
+            let (reader, writer) = (BufReader::new(child.stdout.take().unwrap()), child.stdin.take().unwrap());
+            (child, Session { reader, writer })
+        } else {
+            session()
+        };
         for exchange in block.split("```").next().unwrap().split("> ").skip(1) {
             let (request, responses) = exchange.split_once('\n').unwrap();
             session.send(request);
@@ -186,6 +209,8 @@ fn closing_the_store_ends_its_streams() {
 #[test]
 fn the_ttl_of_the_url_is_the_default_expiry() {
     let requests = concat!(
+        r#"{"op":"hello","version":1}"#,
+        "\n",
         r#"{"id":1,"op":"set","key":["a"],"value":"x"}"#,
         "\n",
         r#"{"id":2,"op":"set","key":["b"],"value":"x","expiry":"never"}"#,
@@ -196,20 +221,17 @@ fn the_ttl_of_the_url_is_the_default_expiry() {
     let output =
         kv().args(["--store", "memory:?ttl=1h", "serve", "--json-lines"]).write_stdin(requests).assert().success();
     let last: Value =
-        serde_json::from_slice(output.get_output().stdout.split(|&byte| byte == b'\n').nth(2).unwrap()).unwrap();
+        serde_json::from_slice(output.get_output().stdout.split(|&byte| byte == b'\n').nth(3).unwrap()).unwrap();
     assert!(last["result"][0]["result"]["expires_at"].is_u64(), "{last}");
     assert!(last["result"][1]["result"]["expires_at"].is_null(), "{last}");
 }
 
 #[test]
 fn connections_share_one_store() {
-    let mut child = spawn(&["serve", "--json-lines", "--listen", "127.0.0.1:0"]);
-    let mut message = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut message).unwrap();
-    let address = message.trim().strip_prefix("kv: listening on ").unwrap().to_owned();
+    let (mut child, address, token) = listening(&["127.0.0.1:0"]);
     let connect = || {
         let writer = TcpStream::connect(&address).unwrap();
-        Session { reader: BufReader::new(writer.try_clone().unwrap()), writer }
+        Session::begin(writer.try_clone().unwrap(), writer, Some(&token))
     };
     let (mut one, mut other) = (connect(), connect());
     assert_eq!(
@@ -223,6 +245,86 @@ fn connections_share_one_store() {
     assert_eq!(one.receive(), json!({"id": "w", "event": {"event": "set", "key": ["k", "\n"]}}));
     drop(other);
     assert_eq!(one.request(&json!({"id": 2, "op": "get", "key": ["k", "\n"]}))["result"]["value"], "v");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_request_of_a_web_page_changes_nothing() {
+    let (mut child, address, token) = listening(&["127.0.0.1:0"]);
+    let mut page = TcpStream::connect(&address).unwrap();
+    let lines = "\n{\"op\":\"set\",\"key\":[\"x\"],\"value\":\"1\"}\n{\"op\":\"close\"}\n";
+    write!(page, "POST / HTTP/1.1\r\nContent-Type: text/plain\r\n\r\n{lines}").unwrap();
+    let mut answer = String::new();
+    // The unread rest of the request may reset the connection.
+    let _ = page.read_to_string(&mut answer);
+    assert!(answer.is_empty() || answer.contains("\"denied\""), "{answer}");
+    let url = format!("lines://{address}?token={token}");
+    kv().args(["--store", &url, "get", "x"]).assert().code(1);
+    kv().args(["--store", &format!("lines://{address}"), "get", "x"]).assert().code(7);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_session_without_hello_ends_before_its_first_request() {
+    let output =
+        kv().args(["serve", "--json-lines"]).write_stdin("{\"op\":\"ping\"}\n{\"op\":\"ping\"}\n").assert().success();
+    let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    assert!(text.lines().count() == 1 && text.contains("\"denied\""), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_token_file_is_private_and_a_unix_socket_needs_none() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (file, socket) = (folder.path().join("token"), folder.path().join("kv.sock"));
+    let (file, socket) = (file.display().to_string(), format!("unix:{}", socket.display()));
+    let serve = |arguments: &[&str]| {
+        let mut child = spawn(&[&["serve", "--json-lines", "--listen"], arguments].concat());
+        let mut message = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut message).unwrap();
+        (child, message.trim().strip_prefix("kv: listening on ").unwrap().to_owned())
+    };
+    let (mut on_tcp, address) = serve(&["127.0.0.1:0", "--token-file", &file]);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let (mut on_socket, bound) = serve(&[&socket]);
+    assert_eq!(bound, socket);
+    for url in [format!("lines://{address}?token_file={file}"), format!("lines:{socket}")] {
+        kv().args(["--store", &url, "set", "a", "1"]).assert().success();
+        assert_eq!(kv().args(["--store", &url, "get", "a"]).assert().success().get_output().stdout, b"1");
+    }
+    for child in [&mut on_tcp, &mut on_socket] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_program_survives_more_connections_than_descriptors() {
+    let program = assert_cmd::cargo::cargo_bin!("kv");
+    let script = format!(
+        "ulimit -n 100; exec '{}' serve --json-lines --listen 127.0.0.1:0 --max-connections 1000",
+        program.display()
+    );
+    let mut child = Command::new("sh")
+        .args(["-c", &script])
+        .env("KV_STORE", "memory:")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = lines.next().unwrap().unwrap().strip_prefix("kv: listening on ").unwrap().to_owned();
+    let token = lines.next().unwrap().unwrap().strip_prefix("kv: token: ").unwrap().to_owned();
+    let idle: Vec<TcpStream> = (0..245).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    assert!(child.try_wait().unwrap().is_none(), "the program has ended");
+    drop(idle);
+    kv().args(["--store", &format!("lines://{address}?token={token}"), "set", "a", "1"]).assert().success();
     child.kill().unwrap();
     child.wait().unwrap();
 }

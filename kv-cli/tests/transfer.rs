@@ -86,6 +86,19 @@ async fn a_copy_is_exact_and_resumes_after_a_key() {
 }
 
 #[tokio::test]
+async fn an_export_of_control_characters_is_base64_and_imports() {
+    let (from, to) = (memory().await, memory().await);
+    let key = Key::new(["controls"]).unwrap();
+    // Escaped text would take six bytes for each.
+    let value = vec![1; 16 << 20];
+    let _ = from.store().set(&key, value.clone().into(), &SetOptions::default()).await.unwrap();
+    let file = export(&from).await;
+    assert!(file.len() < 23 << 20, "{}", file.len());
+    assert_eq!(import(&to, &file).await.unwrap(), 1);
+    assert!(to.store().get(&key).await.unwrap().unwrap().value == value);
+}
+
+#[tokio::test]
 async fn damage_is_reported_with_its_line() {
     let file = String::from_utf8(export(&filled().await).await).unwrap();
     let lines: Vec<&str> = file.lines().collect();

@@ -52,40 +52,67 @@ pub async fn read_async(
     buffer: &mut Vec<u8>,
     limit: usize,
 ) -> io::Result<Line> {
-    buffer.clear();
-    buffer.shrink_to(RETAINED_BYTES);
-    let (mut is_any, mut is_ended, mut is_too_long) = (false, false, false);
-    loop {
-        let available = reader.fill_buf().await?;
-        if available.is_empty() {
-            break;
+    // A line without a pause always completes.
+    LineProgress::default().read(reader, buffer, limit, usize::MAX).await.map(|line| line.unwrap_or(Line::TooLong))
+}
+
+/// The progress of a line that is read in parts.
+#[derive(Debug, Default)]
+pub(crate) struct LineProgress {
+    is_any: bool,
+    is_too_long: bool,
+}
+
+impl LineProgress {
+    /// Reads the next line, or the rest of a paused line. Returns `None` as soon as the buffer has more than `pause_at`
+    /// bytes of an unfinished line; the caller then continues with a larger number.
+    ///
+    /// # Cancel safety
+    /// As [`read_async`].
+    pub(crate) async fn read(
+        &mut self,
+        reader: &mut (impl AsyncBufRead + Unpin),
+        buffer: &mut Vec<u8>,
+        limit: usize,
+        pause_at: usize,
+    ) -> io::Result<Option<Line>> {
+        if !self.is_any {
+            buffer.clear();
+            buffer.shrink_to(RETAINED_BYTES);
         }
-        is_any = true;
-        let end = available.iter().position(|&byte| byte == b'\n');
-        let length = end.map_or(available.len(), |end| end + 1);
-        if let Some(part) = available.get(..length) {
-            if buffer.len() + part.len() > limit + 1 {
-                is_too_long = true;
-                buffer.clear();
-            } else if !is_too_long {
-                buffer.extend_from_slice(part);
+        let mut is_ended = false;
+        while !is_ended {
+            if buffer.len() > pause_at {
+                return Ok(None);
             }
+            let available = reader.fill_buf().await?;
+            if available.is_empty() {
+                break;
+            }
+            self.is_any = true;
+            let end = available.iter().position(|&byte| byte == b'\n');
+            let length = end.map_or(available.len(), |end| end + 1);
+            if let Some(part) = available.get(..length) {
+                if buffer.len() + part.len() > limit + 1 {
+                    self.is_too_long = true;
+                    buffer.clear();
+                } else if !self.is_too_long {
+                    buffer.extend_from_slice(part);
+                }
+            }
+            reader.consume(length);
+            is_ended = end.is_some();
         }
-        reader.consume(length);
-        if end.is_some() {
-            is_ended = true;
-            break;
+        if !self.is_any {
+            return Ok(Some(Line::End));
         }
+        trim(buffer);
+        Ok(Some(match (self.is_too_long || buffer.len() > limit, is_ended) {
+            (true, _) => Line::TooLong,
+            (false, true) => Line::Read,
+            (false, false) => Line::Unterminated,
+        }))
     }
-    if !is_any {
-        return Ok(Line::End);
-    }
-    trim(buffer);
-    Ok(match (is_too_long || buffer.len() > limit, is_ended) {
-        (true, _) => Line::TooLong,
-        (false, true) => Line::Read,
-        (false, false) => Line::Unterminated,
-    })
 }
 
 /// Removes the line break.

@@ -3,12 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use kv_core::{
-    Bytes, Check, DeleteOptions, Error, Expiry, IncrementOptions, Initial, Key, ListQuery, Mutation, NewExpiry, Result,
-    SetItem, SetOptions, Transaction, Version, WatchQuery, WatchTarget, When,
+    Bytes, Check, DeleteOptions, Error, Expiry, IncrementOptions, Key, ListQuery, Mutation, NewExpiry, Result, SetItem,
+    SetOptions, Transaction, Version, When,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::line::MAX_VALUES_BYTES;
+pub(crate) use crate::prefix_request::{ClearRequest, SubscribeRequest, WatchRequest};
 use crate::shape::{self, Batch, Encoding, Integer, Segments, Value};
 
 /// A request without its id. `server::parse` deserializes it.
@@ -24,14 +25,14 @@ pub(crate) enum Request {
     SetMany { items: Batch<SetRequest> },
     DeleteMany { keys: Batch<Segments> },
     List(ListRequest),
-    Clear { prefix: Segments },
+    Clear(ClearRequest),
     Touch { key: Segments, expiry: ExpiryText },
     Increment(IncrementRequest),
     Commit(CommitRequest),
     Watch(WatchRequest),
     Unwatch { of: serde_json::Value },
     Publish(PublishRequest),
-    Subscribe { channels: Segments },
+    Subscribe(SubscribeRequest),
     Unsubscribe { of: serde_json::Value },
     Ping {},
     Flush {},
@@ -210,9 +211,11 @@ pub(crate) struct ListRequest {
 
 impl From<&ListQuery> for ListRequest {
     fn from(query: &ListQuery) -> Self {
+        // A prefix that excludes its own key is the list after that key.
+        let after = query.after.clone().max(query.prefix.excluded_key());
         Self {
             prefix: (&query.prefix).into(),
-            after: query.after.as_ref().map(Segments::from),
+            after: after.as_ref().map(Segments::from),
             before: query.before.as_ref().map(Segments::from),
             reverse: query.reverse,
             limit: query.limit,
@@ -332,48 +335,6 @@ impl CommitRequest {
             });
         }
         Ok(transaction)
-    }
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct WatchRequest {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prefix: Option<Segments>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<Segments>,
-    #[serde(default)]
-    snapshot: bool,
-    #[serde(default)]
-    keys_only: bool,
-}
-
-impl WatchRequest {
-    pub(crate) fn new(query: &WatchQuery) -> Result<Self> {
-        let (prefix, key) = match &query.target {
-            WatchTarget::Prefix(prefix) => (Some(prefix.into()), None),
-            WatchTarget::Key(key) => (None, Some(key.into())),
-            _ => return Err(Error::invalid("the protocol has no form for this watch target")),
-        };
-        let snapshot = match query.initial {
-            Initial::None => false,
-            Initial::Snapshot => true,
-            _ => return Err(Error::invalid("the protocol has no form for this start of a watch")),
-        };
-        Ok(Self { prefix, key, snapshot, keys_only: query.keys_only })
-    }
-
-    pub(crate) fn query(&self) -> Result<WatchQuery> {
-        let mut query = match (&self.prefix, &self.key) {
-            (Some(prefix), None) => WatchQuery::prefix(prefix.prefix()?),
-            (None, Some(key)) => WatchQuery::key(key.key()?),
-            _ => return Err(Error::invalid("a watch needs exactly one of `prefix` and `key`")),
-        };
-        if self.snapshot {
-            query = query.with_snapshot();
-        }
-        query.keys_only = self.keys_only;
-        Ok(query)
     }
 }
 

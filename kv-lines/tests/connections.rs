@@ -9,10 +9,10 @@ use kv_core::{
     Clock, ErrorKind, GapReason, IncrementOptions, Key, KeyPrefix, Kv, KvStore, SetOptions, SystemClock, WatchEvent,
     WatchQuery,
 };
-use kv_lines::{LinesBuilder, LinesStore};
+use kv_lines::{LinesBuilder, LinesStore, Listener, ServeConfig, Token};
 use kv_memory::MemoryStore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 const TIMEOUT: Duration = Duration::from_millis(300);
@@ -32,12 +32,19 @@ fn serve(store: &MemoryStore, listener: TcpListener) -> tokio::runtime::Runtime 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = listener.into_std().unwrap();
     let kv = Kv::new(store.clone());
-    runtime.spawn(async move { kv_lines::listen(&kv, TcpListener::from_std(listener).unwrap()).await });
+    runtime.spawn(async move {
+        let listener = Listener::tcp(TcpListener::from_std(listener).unwrap(), token()).unwrap();
+        kv_lines::listen(&kv, listener, &ServeConfig::default()).await
+    });
     runtime
 }
 
+fn token() -> Token {
+    "the token of this test".replace(' ', "-").parse().unwrap()
+}
+
 async fn open(address: SocketAddr) -> LinesStore {
-    LinesBuilder::new(address).operation_timeout(TIMEOUT).open().await.unwrap()
+    LinesBuilder::new(address).token(token()).operation_timeout(TIMEOUT).open().await.unwrap()
 }
 
 #[tokio::test]
@@ -75,20 +82,24 @@ async fn a_handle_reconnects_to_a_restarted_server() {
     serving.shutdown_background();
 }
 
-/// Serves the first connection correctly. On each later connection it responds with these bytes, which may be empty.
+/// Serves the first connection correctly. On each later connection it welcomes the client and responds to its request
+/// with these bytes, which may be empty.
 fn hostile(listener: TcpListener, response: &'static [u8], then_close: bool) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let info = MemoryStore::new();
-        let mut held = Vec::new();
+        let kv = Kv::new(MemoryStore::new());
         let mut is_first = true;
+        let mut held = Vec::new();
         loop {
             let (mut peer, _) = listener.accept().await.unwrap();
             if std::mem::take(&mut is_first) {
-                greet(&mut peer, &info).await;
-                held.push(peer);
+                let kv = kv.clone();
+                let (input, output) = peer.into_split();
+                tokio::spawn(async move { kv_lines::session(&kv, input, output).await });
                 continue;
             }
             let mut request = [0; 4_096];
+            assert!(peer.read(&mut request).await.unwrap() > 0);
+            peer.write_all(b"{\"id\":0,\"result\":{\"version\":1}}\n").await.unwrap();
             assert!(peer.read(&mut request).await.unwrap() > 0);
             peer.write_all(response).await.unwrap();
             if !then_close {
@@ -96,19 +107,6 @@ fn hostile(listener: TcpListener, response: &'static [u8], then_close: bool) -> 
             }
         }
     })
-}
-
-/// Responds to the first request as a server of a memory store.
-async fn greet(peer: &mut TcpStream, store: &MemoryStore) {
-    let (mut input, mut output) = peer.split();
-    let mut request = [0; 4_096];
-    let length = input.read(&mut request).await.unwrap();
-    let (mut there, here) = tokio::io::duplex(1 << 16);
-    let kv = Kv::new(store.clone());
-    kv_lines::session(&kv, &request[..length], here).await.unwrap();
-    let mut response = Vec::new();
-    there.read_to_end(&mut response).await.unwrap();
-    output.write_all(&response).await.unwrap();
 }
 
 #[tokio::test]

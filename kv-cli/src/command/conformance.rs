@@ -100,6 +100,7 @@ async fn suite(url: String, folders: &Folders) -> Result<Suite, Failure> {
         };
         async move { open(&url?, fresh.name()).await }
     })
+    .in_namespaces()
     .with_rerun(format!("kv conformance '{display_url}' --seed {{seed}} --filter {{case}}"));
     let suite = if is_persistent || capabilities.shared { suite.with_reopen() } else { suite };
     if !capabilities.shared {

@@ -8,15 +8,14 @@ use crate::exit::{Answer, Failure};
 use crate::interrupt::or_interrupted;
 use crate::output::{self, Output};
 use crate::progress::Progress;
-use crate::transfer;
+use crate::{reading, transfer};
 
 /// The number of entries between two printed positions.
 const POSITION_INTERVAL: u64 = 10_000;
 
 pub(crate) async fn run(args: CopyArgs, output: &mut Output) -> Result<Answer, Failure> {
     let CopyArgs { source, target, prefix, resume_after } = args;
-    let registry = anykv::registry();
-    let (from, to) = (registry.open(&source).await?, registry.open(&target).await?);
+    let (from, to) = (reading::open_existing(&source).await?, anykv::registry().open(&target).await?);
     let mut query = ListQuery::new(prefix.map_or(KeyPrefix::ALL, KeyPrefix::from));
     let mut position = resume_after.clone();
     query.after = resume_after;
@@ -31,12 +30,13 @@ pub(crate) async fn run(args: CopyArgs, output: &mut Output) -> Result<Answer, F
         }
     };
     let copying = transfer::copy(from.store(), to.store(), query, &mut on_batch, &progress);
-    let mut result = or_interrupted(copying).await;
+    let copied = or_interrupted(copying).await;
     progress.finish();
     let closed = (to.store().close().await, from.store().close().await);
-    if result.is_ok() {
-        result = closed.0.and(closed.1).map_err(Failure::from);
-    }
+    let result = match copied {
+        Ok(damaged) => closed.0.and(closed.1).map_err(Failure::from).map(|()| damaged),
+        Err(failure) => Err(failure),
+    };
 
     let copied = progress.position();
     if output.is_json() {
@@ -47,7 +47,8 @@ pub(crate) async fn run(args: CopyArgs, output: &mut Output) -> Result<Answer, F
     if let Some(position) = &position {
         print_position(position);
     }
-    result.map(|()| Answer::Yes)
+    Failure::check_damaged(result?)?;
+    Ok(Answer::Yes)
 }
 
 fn print_position(key: &Key) {

@@ -28,6 +28,7 @@ pub(crate) async fn run(kv: &Kv, args: ListArgs, output: &mut Output) -> Result<
         }
         output.flush()?;
     }
+    Failure::check_damaged(pages.damaged())?;
     Ok(Answer::Yes)
 }
 

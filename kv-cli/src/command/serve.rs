@@ -3,29 +3,35 @@
 use std::io::ErrorKind;
 
 use anykv::Kv;
+use kv_lines::{ServeConfig, Token};
 
 use crate::args::ServeArgs;
 use crate::exit::{Answer, Failure};
 use crate::output;
 
 pub(crate) async fn run(kv: &Kv, args: &ServeArgs) -> Result<Answer, Failure> {
-    let Some(address) = args.listen else {
+    let Some(address) = &args.listen else {
         let result = kv_lines::session(kv, tokio::io::stdin(), tokio::io::stdout()).await;
         return result.map(|()| Answer::Yes).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Failure::OutputClosed,
             _ => Failure::io("serving on stdin and stdout")(error),
         });
     };
-    if !address.ip().is_loopback() {
-        let message =
-            format!("`{address}` is not a loopback address: any process that can connect can read and write the store");
-        return Err(Failure::Usage(message));
+    let token = match &args.token_file {
+        Some(path) => {
+            Token::read_or_create(path).map_err(Failure::io(format!("reading the token file `{}`", path.display())))?
+        }
+        None => Token::random(),
+    };
+    let bound = address.bind(token.clone()).await;
+    let (listener, bound) = bound.map_err(Failure::io(format!("listening on {address}")))?;
+    output::message(&format!("listening on {bound}"));
+    if bound.needs_token() && args.token_file.is_none() {
+        output::message(&format!("token: {}", token.reveal()));
     }
-    let listener =
-        tokio::net::TcpListener::bind(address).await.map_err(Failure::io(format!("listening on {address}")))?;
-    let address = listener.local_addr().map_err(Failure::io("listening"))?;
-    output::message(&format!("listening on {address}"));
-    let listening = kv_lines::listen(kv, listener);
+    let mut config = ServeConfig::default().with_max_connections(args.max_connections.into());
+    config.idle_timeout = args.idle_timeout;
+    let listening = kv_lines::listen(kv, listener, &config);
     if args.until_eof {
         let (mut stdin, mut sink) = (tokio::io::stdin(), tokio::io::sink());
         tokio::select! {

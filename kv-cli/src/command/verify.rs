@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::exit::{Answer, Failure};
 use crate::output::{self, Output};
+use crate::private_file;
 use crate::progress::Progress;
 use crate::transfer::ExportWriter;
 
@@ -75,7 +76,7 @@ struct Salvage {
 impl Salvage {
     fn create(path: &Path) -> Result<Self, Failure> {
         // Never overwrite: an existing file may be the last export before the damage.
-        let file = File::create_new(path).map_err(Failure::io(activity(path)))?;
+        let file = private_file::create_new(path).map_err(Failure::io(activity(path)))?;
         Ok(Self { path: path.to_owned(), file: ExportWriter::begin(BufWriter::new(file))?, failure: None })
     }
 

@@ -11,6 +11,7 @@ use crate::pager::Pager;
 use crate::progress::Progress;
 
 /// Copies the entries of a query, in its order, and overwrites existing entries. `progress` counts the written entries.
+/// Names damaged entries on stderr, leaves them out, and returns their number.
 ///
 /// Calls `on_batch` with the last key of each batch after every entry up to that key is acknowledged. A query that
 /// starts after that key continues the copy.
@@ -27,7 +28,7 @@ pub async fn copy(
     query: ListQuery,
     on_batch: &mut (dyn FnMut(&Key) + Send),
     progress: &Progress,
-) -> Result<(), Failure> {
+) -> Result<u64, Failure> {
     let mut pages = Pager::new(Arc::clone(from), query);
     let mut writer = Writer::new(to, progress);
     while let Some(items) = pages.next_page().await? {
@@ -42,5 +43,5 @@ pub async fn copy(
     if let Some(key) = writer.flush().await? {
         on_batch(&key);
     }
-    Ok(())
+    Ok(pages.damaged())
 }

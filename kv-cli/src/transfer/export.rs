@@ -12,7 +12,17 @@ use crate::exit::Failure;
 use crate::pager::Pager;
 use crate::progress::Progress;
 
-/// Exports every entry under the prefix in key order. Returns the number of entries.
+/// The result of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exported {
+    /// The number of entries in the export.
+    pub entries: u64,
+    /// The number of damaged entries, which are not in the export.
+    pub damaged: u64,
+}
+
+/// Exports every entry under the prefix in key order. Names damaged entries on stderr, and leaves them out.
 ///
 /// The export is not a snapshot: it has the old or the new state of an entry that is written meanwhile.
 ///
@@ -23,7 +33,7 @@ pub async fn export(
     prefix: KeyPrefix,
     out: &mut (dyn Write + Send),
     progress: &Progress,
-) -> Result<u64, Failure> {
+) -> Result<Exported, Failure> {
     let mut file = ExportWriter::begin(out)?;
     let mut pages = Pager::new(Arc::clone(store), ListQuery::new(prefix));
     while let Some(items) = pages.next_page().await? {
@@ -33,7 +43,7 @@ pub async fn export(
         }
         progress.advance(items.len());
     }
-    Ok(file.end()?.0)
+    Ok(Exported { entries: file.end()?.0, damaged: pages.damaged() })
 }
 
 /// Writes an export entry by entry.

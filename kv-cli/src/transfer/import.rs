@@ -12,8 +12,15 @@ use super::writer::Writer;
 use crate::exit::Failure;
 use crate::progress::Progress;
 
-/// The longest line of a file, in bytes. A value of 16 MiB fits in any encoding.
+/// The longest line of a file, in bytes, unless the store takes larger values. A value of 16 MiB fits in any encoding.
 const MAX_LINE_BYTES: usize = 128 << 20;
+
+/// The longest line with a value that the store takes. A character of a value takes up to six bytes, and a key of 2,048
+/// bytes up to six times its length.
+fn max_line_bytes(store: &dyn KvStore) -> usize {
+    let value = store.info().limits.max_value_bytes.saturating_mul(6);
+    value.saturating_add(64 << 10).max(MAX_LINE_BYTES)
+}
 
 /// Writes the entries of an export to a store, and overwrites existing entries. Returns the number of entries.
 ///
@@ -28,7 +35,8 @@ pub async fn import(
     source: &mut (dyn BufRead + Send),
     progress: &Progress,
 ) -> Result<u64, Failure> {
-    let mut reader = Reader { source, line: Vec::new(), number: 0 };
+    let max_line_bytes = max_line_bytes(store.as_ref());
+    let mut reader = Reader { source, line: Vec::new(), number: 0, max_line_bytes };
     reader.header()?;
     let mut writer = Writer::new(store, progress);
     let mut entries = 0;
@@ -58,16 +66,18 @@ struct Reader<'r> {
     source: &'r mut (dyn BufRead + Send),
     line: Vec<u8>,
     number: u64,
+    max_line_bytes: usize,
 }
 
 impl Reader<'_> {
     /// Reads the next line. Returns false at the end of the file.
     fn advance(&mut self) -> Result<bool, Failure> {
         self.number += 1;
-        match line::read(&mut self.source, &mut self.line, MAX_LINE_BYTES).map_err(Failure::io("reading the import"))? {
+        let limit = self.max_line_bytes;
+        match line::read(&mut self.source, &mut self.line, limit).map_err(Failure::io("reading the import"))? {
             Line::Read | Line::Unterminated => Ok(true),
             Line::End => Ok(false),
-            Line::TooLong => Err(self.error(&format!("the line is longer than {MAX_LINE_BYTES} bytes"))),
+            Line::TooLong => Err(self.error(&format!("the line is longer than {limit} bytes"))),
         }
     }
 

@@ -7,5 +7,5 @@ mod import;
 mod writer;
 
 pub use self::copy::copy;
-pub use self::export::{ExportWriter, export};
+pub use self::export::{ExportWriter, Exported, export};
 pub use self::import::import;

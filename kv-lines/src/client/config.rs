@@ -1,23 +1,29 @@
 //! The settings of the client: address and timeouts.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kv_core::{Error, KvStore, Opening, Result, Scheme, StoreUrl};
 use serde::{Deserialize, Serialize};
 
+use super::address::Address;
 use super::endpoint::Endpoint;
 use super::store::LinesStore;
+use crate::token::Token;
 
 /// The default connect timeout.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The default timeout of an operation. `clear`, `flush` and `sweep` have no timeout.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The URL scheme `lines://127.0.0.1:PORT`.
-pub const SCHEME: Scheme =
-    Scheme::new("lines", "lines://127.0.0.1:PORT[?connect_timeout=5s&operation_timeout=10s]", open);
+/// The URLs `lines://127.0.0.1:PORT` and `lines:unix:PATH`.
+pub const SCHEME: Scheme = Scheme::new(
+    "lines",
+    "lines://127.0.0.1:PORT?token_file=PATH|token=TOKEN&connect_timeout=5s&operation_timeout=10s or lines:unix:PATH",
+    open,
+);
 
 fn open(url: StoreUrl) -> Opening {
     Box::pin(async move { Ok(Arc::new(LinesBuilder::from_url(&url)?.open().await?) as Arc<dyn KvStore>) })
@@ -28,6 +34,10 @@ fn open(url: StoreUrl) -> Opening {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LinesConfig {
+    /// The token of the server. A server on a unix socket needs none. Default: none.
+    pub token: Option<Token>,
+    /// The file that holds the token, if `token` is not set. Default: none.
+    pub token_file: Option<PathBuf>,
     /// The connect timeout. Default: [`CONNECT_TIMEOUT`].
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
@@ -38,37 +48,62 @@ pub struct LinesConfig {
 
 impl Default for LinesConfig {
     fn default() -> Self {
-        Self { connect_timeout: CONNECT_TIMEOUT, operation_timeout: OPERATION_TIMEOUT }
+        Self { token: None, token_file: None, connect_timeout: CONNECT_TIMEOUT, operation_timeout: OPERATION_TIMEOUT }
+    }
+}
+
+impl LinesConfig {
+    /// Returns the token, from its file if needed.
+    pub(super) fn token(&self) -> Result<Option<Token>> {
+        match (&self.token, &self.token_file) {
+            (Some(token), None) => Ok(Some(token.clone())),
+            (None, Some(path)) => Token::read(path).map(Some).map_err(|error| {
+                Error::invalid(format!("cannot read the token file `{}`", path.display())).with_source(error)
+            }),
+            (None, None) => Ok(None),
+            (Some(_), Some(_)) => Err(Error::invalid("`token` and `token_file` exclude each other")),
+        }
     }
 }
 
 /// Opens a [`LinesStore`].
 #[derive(Debug, Clone)]
 pub struct LinesBuilder {
-    address: SocketAddr,
+    address: Address,
     config: LinesConfig,
 }
 
 impl LinesBuilder {
     /// Creates a builder for the store that is served at this address.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, config: LinesConfig::default() }
+        Self { address: Address::Tcp(address), config: LinesConfig::default() }
+    }
+
+    /// Creates a builder for the store that is served at this unix socket.
+    #[cfg(unix)]
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self { address: Address::Unix(path.into()), config: LinesConfig::default() }
     }
 
     /// Creates a builder from a URL.
     ///
     /// # Errors
-    /// `Invalid` unless the URL is `lines://ADDRESS:PORT`, and for an unknown option.
+    /// `Invalid` unless the URL is `lines://ADDRESS:PORT` or `lines:unix:PATH`, and for an unknown option.
     pub fn from_url(url: &StoreUrl) -> Result<Self> {
-        let malformed = || Error::invalid("the URL of a served store has the form `lines://127.0.0.1:PORT`");
-        let address = url.rest().strip_prefix("//").and_then(|rest| rest.trim_end_matches('/').parse().ok());
-        Ok(Self { address: address.ok_or_else(malformed)?, config: url.options()? })
+        Ok(Self { address: Address::from_url(url)?, config: url.options()? })
     }
 
     /// Sets all settings at once.
     #[must_use]
     pub fn config(mut self, config: LinesConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Sets the token of the server.
+    #[must_use]
+    pub fn token(mut self, token: Token) -> Self {
+        self.config.token = Some(token);
         self
     }
 
@@ -89,16 +124,13 @@ impl LinesBuilder {
     /// Connects, and requests the store's name, capabilities and limits.
     ///
     /// # Errors
-    /// `Invalid` for an address that is not loopback, because the connection is not encrypted; `Unavailable` if no
-    /// server answers; `Corrupt` if the server speaks another protocol.
+    /// `Invalid` for an address that is not loopback, because the connection is not encrypted, and for a token file that
+    /// cannot be read; `Unavailable` if no server answers; `Denied` if the server refuses the token; `Corrupt` if the
+    /// server speaks another protocol.
     pub async fn open(self) -> Result<LinesStore> {
         let Self { address, config } = self;
-        if !address.ip().is_loopback() {
-            return Err(Error::invalid(format!(
-                "`{address}` is not a loopback address, and the protocol has neither authentication nor encryption"
-            )));
-        }
-        LinesStore::connect(Endpoint::new(address, config)).await
+        address.check()?;
+        LinesStore::connect(Endpoint::new(address, config)?).await
     }
 }
 
@@ -108,11 +140,19 @@ mod tests {
 
     #[tokio::test]
     async fn only_loopback_addresses_are_accepted() {
-        for url in ["lines:", "lines://", "lines://host:1", "lines://127.0.0.1", "lines://127.0.0.1:1?x=1"] {
+        for url in
+            ["lines:", "lines://", "lines://host:1", "lines://127.0.0.1", "lines://127.0.0.1:1?x=1", "lines:unix:"]
+        {
             assert!(LinesBuilder::from_url(&url.parse().unwrap()).is_err(), "{url}");
         }
         let builder = LinesBuilder::from_url(&"lines://192.0.2.1:7000".parse().unwrap()).unwrap();
         assert!(builder.open().await.unwrap_err().to_string().contains("loopback"));
-        assert!(LinesBuilder::from_url(&"lines://[::1]:7000?operation_timeout=1s".parse().unwrap()).is_ok());
+        for url in
+            ["lines://[::1]:7000?operation_timeout=1s", "lines:unix:/run/kv.sock", "lines://127.0.0.1:1?token_file=x"]
+        {
+            assert!(LinesBuilder::from_url(&url.parse().unwrap()).is_ok(), "{url}");
+        }
+        let secret: StoreUrl = "lines://127.0.0.1:1?token=canary-canary-canary".parse().unwrap();
+        assert!(!format!("{:?}", LinesBuilder::from_url(&secret).unwrap()).contains("canary"));
     }
 }

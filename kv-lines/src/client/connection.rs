@@ -1,33 +1,49 @@
 //! A connection: one session with one request at a time.
 
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
-use tokio::io::{AsyncWriteExt, BufReader};
+use futures_util::FutureExt;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::address::Address;
 use crate::line::{self, Line};
 
-#[derive(Debug)]
 pub(super) struct Connection {
-    reader: BufReader<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
+    reader: BufReader<Box<dyn AsyncRead + Send + Sync + Unpin>>,
+    writer: Box<dyn AsyncWrite + Send + Sync + Unpin>,
     line: Vec<u8>,
 }
 
 impl Connection {
-    pub(super) async fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (reader, writer) = stream.into_split();
-        Ok(Self { reader: BufReader::new(reader), writer, line: Vec::new() })
+    pub(super) async fn open(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                let (reader, writer) = stream.into_split();
+                Ok(Self::new(Box::new(reader), Box::new(writer)))
+            }
+            #[cfg(unix)]
+            Address::Unix(path) => {
+                let (reader, writer) = tokio::net::UnixStream::connect(path).await?.into_split();
+                Ok(Self::new(Box::new(reader), Box::new(writer)))
+            }
+        }
+    }
+
+    fn new(
+        reader: Box<dyn AsyncRead + Send + Sync + Unpin>,
+        writer: Box<dyn AsyncWrite + Send + Sync + Unpin>,
+    ) -> Self {
+        Self { reader: BufReader::new(reader), writer, line: Vec::new() }
     }
 
     /// True if the server has sent nothing since the last response and has not closed the connection.
-    pub(super) fn is_idle(&self) -> bool {
-        let read = self.reader.get_ref().try_read(&mut [0]);
-        self.reader.buffer().is_empty() && matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    pub(super) fn is_idle(&mut self) -> bool {
+        // Unconstrained: a task that has used up its budget would see every connection as idle.
+        tokio::task::unconstrained(self.reader.fill_buf()).now_or_never().is_none()
     }
 
     /// Sends a request.
@@ -49,5 +65,11 @@ impl Connection {
             Line::End | Line::Unterminated => Err(io::ErrorKind::UnexpectedEof.into()),
             Line::TooLong => Err(io::Error::other(format!("the response has more than {max_bytes} bytes"))),
         }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
     }
 }

@@ -1,22 +1,34 @@
 //! The address of a served store, and the timeouts of its connections and calls.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use kv_core::{Error, Result};
+use kv_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
+use super::address::Address;
 use super::config::LinesConfig;
 use super::connection::Connection;
+use super::response::{self, OVERHEAD_BYTES, Response};
+use crate::hello::{Hello, Welcome};
 use crate::line::MAX_LINE_BYTES;
 use crate::request::Request;
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Endpoint {
-    address: SocketAddr,
+    address: Address,
     config: LinesConfig,
+    /// The first line of every connection, with the token.
+    hello: String,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, config, hello: _ } = self;
+        f.debug_struct("Endpoint").field("address", address).field("config", config).finish_non_exhaustive()
+    }
 }
 
 /// A request with the id that its response repeats.
@@ -28,24 +40,29 @@ struct RequestLine<'r> {
 }
 
 impl Endpoint {
-    pub(super) fn new(address: SocketAddr, config: LinesConfig) -> Self {
-        Self { address, config }
+    pub(super) fn new(address: Address, config: LinesConfig) -> Result<Self> {
+        let hello = encoded(&Hello::new(config.token()?))?;
+        Ok(Self { address, config, hello })
     }
 
-    /// Opens a connection.
+    /// Opens a connection and sends the first line of its session.
     ///
     /// # Errors
-    /// `Unavailable`.
+    /// `Unavailable` if no server answers, `Denied` if it refuses the token, `Corrupt` if it speaks another protocol.
     pub(super) async fn connect(&self) -> Result<Connection> {
-        let opening = Connection::open(self.address);
-        match tokio::time::timeout(self.config.connect_timeout, opening).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(Error::unavailable(format!("cannot connect to {}", self.address)).with_source(error)),
-            Err(_) => Err(Error::unavailable(format!(
-                "connecting to {} took longer than {:?}",
-                self.address, self.config.connect_timeout
-            ))),
-        }
+        let unavailable =
+            |error: io::Error| Error::unavailable(format!("cannot connect to {}", self.address)).with_source(error);
+        let opening = async {
+            let mut connection = Connection::open(&self.address).await.map_err(unavailable)?;
+            connection.send(&self.hello).await.map_err(unavailable)?;
+            let answer = connection.receive(OVERHEAD_BYTES).await.map_err(unavailable)?;
+            let _: Welcome = response::read::<Response<Welcome>>(answer)?.into_result().map_err(refused)?;
+            Ok(connection)
+        };
+        let limit = self.config.connect_timeout;
+        tokio::time::timeout(limit, opening).await.unwrap_or_else(|_| {
+            Err(Error::unavailable(format!("connecting to {} took longer than {limit:?}", self.address)))
+        })
     }
 
     /// Applies the timeout of an operation.
@@ -80,9 +97,21 @@ impl ExchangeError {
     }
 }
 
+/// The error of a connection that the server refused: no request was sent.
+fn refused(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Indeterminate { .. } => Error::unavailable(error.message().to_owned()),
+        _ => error,
+    }
+}
+
 /// Encodes a request as a line.
 pub(super) fn line(request: &Request) -> Result<String> {
-    let line = serde_json::to_string(&RequestLine { id: 1, request });
+    encoded(&RequestLine { id: 1, request })
+}
+
+fn encoded(line: &impl Serialize) -> Result<String> {
+    let line = serde_json::to_string(line);
     let mut line = line.map_err(|error| Error::invalid(format!("cannot encode the request as JSON: {error}")))?;
     if line.len() > MAX_LINE_BYTES {
         return Err(Error::invalid(format!(

@@ -1,5 +1,6 @@
 //! The client: a store that another process serves.
 
+mod address;
 mod config;
 mod connection;
 mod endpoint;

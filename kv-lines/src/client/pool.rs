@@ -144,7 +144,7 @@ impl Pool {
     /// Takes an idle connection of an earlier call that is still usable.
     fn idle(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        std::iter::from_fn(|| idle.pop_front()).find(Connection::is_idle)
+        std::iter::from_fn(|| idle.pop_front()).find_map(|mut connection| connection.is_idle().then_some(connection))
     }
 
     /// Runs a call, and adds the context to its error.

@@ -18,7 +18,7 @@ use crate::request::{
     CommitRequest, DeleteRequest, ExpiryText, IncrementRequest, ListRequest, PublishRequest, Request, SetRequest,
     WatchRequest,
 };
-use crate::shape::{Commit, Delete, Item, Page, Segments, Set, decode_entry};
+use crate::shape::{Commit, Delete, Page, Segments, Set, decode_entry};
 
 /// A store that another process serves by the protocol of this crate. It has the capabilities and limits of the served
 /// store.
@@ -121,10 +121,11 @@ impl KvStore for LinesStore {
             query.check(&self.pool.info().capabilities)?;
             Ok(Request::List(ListRequest::from(query)))
         };
-        let Page { items, next } = self.pool.call(Operation::List, None, CallKind::Read, request()).await?;
+        let page: Page = self.pool.call(Operation::List, None, CallKind::Read, request()).await?;
         let read = || {
-            let items = items.into_iter().map(Item::into_item).collect::<Result<_>>()?;
-            let page = ListPage { items, next: next.as_ref().map(Segments::key).transpose()?, ..ListPage::default() };
+            let mut page = page.into_page()?;
+            let context = |error: Error| error.with_operation(Operation::List).with_backend(self.info().name.clone());
+            page.damaged = page.damaged.into_iter().map(context).collect();
             check_page(query, &page)?;
             Ok(page)
         };
@@ -132,7 +133,7 @@ impl KvStore for LinesStore {
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
-        self.pool.call(Operation::Clear, None, CallKind::LongWrite, Ok(Request::Clear { prefix: prefix.into() })).await
+        self.pool.call(Operation::Clear, None, CallKind::LongWrite, Ok(Request::Clear(prefix.into()))).await
     }
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
@@ -186,7 +187,7 @@ impl KvStore for LinesStore {
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
         let started = async {
             self.pool.check_open()?;
-            let request = || Request::Subscribe { channels: channels.into() };
+            let request = || Request::Subscribe(channels.into());
             let max_event_bytes = response::max_bytes(self.pool.info().limits.max_message_bytes);
             stream::start(self.pool.endpoint(), self.pool.closed(), max_event_bytes, request(), request()).await
         };

@@ -1,123 +1,183 @@
 //! Executes requests.
 
-use kv_core::{Error, Kv, KvStore, Result, SetItem, SetOutcome, When};
-use serde::Serialize;
-use serde_json::Value;
-use serde_json::value::{RawValue, to_raw_value};
+use kv_core::{
+    CommitOutcome, DeleteOutcome, Entry, Kv, KvStore, ListItem, ListPage, Result, SetItem, SetOutcome, When,
+};
 
+use super::answer::Answer;
 use super::budget::{Outcome, ValueBudget};
 use crate::request::Request;
-use crate::shape::{Batch, Commit, Delete, Entry, Info, Item, Page, Segments, Set, encode_entry};
+use crate::shape::{Batch, Commit, Delete, Info, Page, Segments, Set, encode_entry};
 
-/// The number of keys that are read before their values count against the budget.
-const CHUNK_KEYS: usize = 64;
+/// The keys of the first read of a batch, before their values count against the budget. Later reads have up to
+/// [`MAX_CHUNK_KEYS`] if the values are small.
+const CHUNK_KEYS: usize = 8;
+const MAX_CHUNK_KEYS: usize = 64;
 
-/// Executes a request that has one response. Returns `None` for requests about streams, which the session handles.
-pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Option<Box<RawValue>>> {
+/// The bytes of values in a read of a batch after which the next read does not have more keys.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// The bytes of an element of a batch beside its value.
+const ELEMENT_BYTES: usize = 128;
+
+/// Executes a request that has one response. A session handles requests about streams itself.
+pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Answer> {
     let store = kv.store();
     let default = kv.default_expiry();
-    match request {
-        Request::Info {} => json(&Info::from(store.info())),
-        Request::Get { key } => json(&encode_entry(store.get(&key.key()?).await?.as_ref())),
-        Request::Contains { key } => json(&store.contains(&key.key()?).await?),
+    Ok(match request {
+        Request::Info {} => {
+            let info = Info::from(store.info());
+            Answer::new(0, move || info)
+        }
+        Request::Get { key } => {
+            let found = store.get(&key.key()?).await?;
+            Answer::new(entry_bytes(found.as_ref()), move || encode_entry(found.as_ref()))
+        }
+        Request::Contains { key } => scalar(store.contains(&key.key()?).await?),
         Request::Set(set) => {
             let SetItem { key, value, options, .. } = set.into_item(default)?;
-            json(&Set::from(&store.set(&key, value, &options).await?))
+            let outcome = store.set(&key, value, &options).await?;
+            Answer::new(set_bytes(&outcome), move || Set::from(&outcome))
         }
         Request::Delete(delete) => {
             let (key, options) = delete.into_parts()?;
-            json(&Delete::from(&store.delete(&key, &options).await?))
+            let outcome = store.delete(&key, &options).await?;
+            Answer::new(delete_bytes(&outcome), move || Delete::from(&outcome))
         }
-        Request::GetMany { keys } => json(&get_many(kv, keys).await?),
+        Request::GetMany { keys } => get_many(kv, keys).await?,
         Request::SetMany { items } => {
             let items = items.into_vec().into_iter().map(|item| item.into_item(default));
-            json(&set_many(kv, &items.collect::<Result<Vec<_>>>()?).await)
+            set_many(kv, &items.collect::<Result<Vec<_>>>()?).await
         }
         Request::DeleteMany { keys } => {
             let deleted = store.delete_many(&Segments::keys(&keys.into_vec())?).await;
-            json(&deleted.into_iter().map(|one| Outcome::of(one, |one| Delete::from(&one))).collect::<Vec<_>>())
+            let bytes = deleted.iter().flatten().map(delete_bytes).sum::<usize>() + deleted.len() * ELEMENT_BYTES;
+            let show = |one: Result<DeleteOutcome>| Outcome::of(one, |one| Delete::from(&one));
+            Answer::new(bytes, move || deleted.into_iter().map(show).collect::<Vec<_>>())
         }
         Request::List(list) => {
             let page = store.list(&list.query()?).await?;
-            json(&Page {
-                items: page.items.iter().map(Item::from).collect(),
-                next: page.next.as_ref().map(Segments::from),
-            })
+            Answer::new(page_bytes(&page), move || Page::from(&page))
         }
-        Request::Clear { prefix } => json(&store.clear(&prefix.prefix()?).await?),
-        Request::Touch { key, expiry } => json(&store.touch(&key.key()?, expiry.new_expiry()?).await?),
+        Request::Clear(clear) => scalar(store.clear(&clear.prefix()?).await?),
+        Request::Touch { key, expiry } => scalar(store.touch(&key.key()?, expiry.new_expiry()?).await?),
         Request::Increment(increment) => {
             let (key, by) = (increment.key.key()?, increment.by());
             // Decimal text, because a JSON number may be read as a double, which cannot hold every counter.
-            json(&store.increment(&key, by, &increment.options(default)).await?.to_string())
+            scalar(store.increment(&key, by, &increment.options(default)).await?.to_string())
         }
-        Request::Commit(commit) => json(&Commit::from(store.commit(&commit.into_transaction(default)?).await?)),
+        Request::Commit(commit) => {
+            let outcome = store.commit(&commit.into_transaction(default)?).await?;
+            let versions = match &outcome {
+                CommitOutcome::Committed { versions } => versions.len(),
+                CommitOutcome::Refused { .. } => 0,
+            };
+            Answer::new(versions * ELEMENT_BYTES, move || Commit::from(outcome))
+        }
         Request::Publish(publish) => {
             let (channel, message) = publish.into_parts()?;
             store.publish(&channel, message).await?;
-            json(&Value::Null)
+            Answer::null()
         }
         Request::Ping {} => {
             store.ping().await?;
-            json(&Value::Null)
+            Answer::null()
         }
         Request::Flush {} => {
             store.flush().await?;
-            json(&Value::Null)
+            Answer::null()
         }
-        Request::Sweep {} => json(&store.sweep().await?),
+        Request::Sweep {} => scalar(store.sweep().await?),
         Request::Close {} => {
             store.close().await?;
-            json(&Value::Null)
+            Answer::null()
         }
-        Request::Watch(_) | Request::Unwatch { .. } | Request::Subscribe { .. } | Request::Unsubscribe { .. } => {
-            Ok(None)
+        Request::Watch(_) | Request::Unwatch { .. } | Request::Subscribe(_) | Request::Unsubscribe { .. } => {
+            Answer::null()
+        }
+    })
+}
+
+fn scalar<T: serde::Serialize + Send + 'static>(result: T) -> Answer {
+    Answer::new(0, move || result)
+}
+
+fn entry_bytes(entry: Option<&Entry>) -> usize {
+    entry.map_or(0, |entry| entry.value.len())
+}
+
+fn set_bytes(outcome: &SetOutcome) -> usize {
+    match outcome {
+        SetOutcome::Stored { previous: entry, .. } | SetOutcome::Refused { current: entry } => {
+            entry_bytes(entry.as_ref())
         }
     }
 }
 
-fn json(result: &impl Serialize) -> Result<Option<Box<RawValue>>> {
-    to_raw_value(result).map(Some).map_err(|error| Error::invalid(format!("cannot encode the result as JSON: {error}")))
+fn delete_bytes(outcome: &DeleteOutcome) -> usize {
+    match outcome {
+        DeleteOutcome::Deleted { previous: entry } | DeleteOutcome::Refused { current: entry } => {
+            entry_bytes(entry.as_ref())
+        }
+        DeleteOutcome::Missing => 0,
+    }
+}
+
+fn page_bytes(page: &ListPage) -> usize {
+    let item = |item: &ListItem| item.key.as_str().len() + entry_bytes(item.entry.as_ref()) + ELEMENT_BYTES;
+    let damaged = page.damaged.len() * (ELEMENT_BYTES + kv_core::Key::MAX_BYTES);
+    page.items.iter().map(item).sum::<usize>() + damaged
 }
 
 /// Reads keys until the budget of the response is used up.
-async fn get_many(kv: &Kv, keys: Batch<Segments>) -> Result<Vec<Outcome<Option<Entry>>>> {
+async fn get_many(kv: &Kv, keys: Batch<Segments>) -> Result<Answer> {
     let keys = Segments::keys(&keys.into_vec())?;
-    let (mut results, mut budget) = (Vec::with_capacity(keys.len()), ValueBudget::new());
-    for part in keys.chunks(CHUNK_KEYS) {
-        if budget.is_spent() {
-            results.extend(part.iter().map(|_| Outcome::over_budget()));
-            continue;
-        }
+    let (mut results, mut budget, mut bytes) = (Vec::with_capacity(keys.len()), ValueBudget::new(), 0);
+    let (mut rest, mut chunk) = (keys.as_slice(), CHUNK_KEYS);
+    while !rest.is_empty() && !budget.is_spent() {
+        let (part, later) = rest.split_at(chunk.min(rest.len()));
+        rest = later;
+        let before = bytes;
         for found in kv.store().get_many(part).await {
-            let fits = budget.take(found.iter().flatten().map(|entry| entry.value.len()).sum());
-            results.push(if fits {
-                Outcome::of(found, |found| encode_entry(found.as_ref()))
-            } else {
-                Outcome::over_budget()
-            });
+            let length = found.iter().flatten().map(|entry| entry.value.len()).sum();
+            results.push(budget.take(length).then_some(found));
+            bytes += length;
+        }
+        if bytes - before < CHUNK_BYTES {
+            chunk = (chunk * 2).min(MAX_CHUNK_KEYS);
         }
     }
-    Ok(results)
+    results.extend(rest.iter().map(|_| None));
+    let show = |found: Option<Result<Option<Entry>>>| match found {
+        Some(found) => Outcome::of(found, |found| encode_entry(found.as_ref())),
+        None => Outcome::over_budget(),
+    };
+    Ok(Answer::new(bytes + results.len() * ELEMENT_BYTES, move || results.into_iter().map(show).collect::<Vec<_>>()))
 }
 
 /// Writes items. If their results may contain values, it stops when the budget of the response is used up.
-async fn set_many(kv: &Kv, items: &[SetItem]) -> Vec<Outcome<Set>> {
+async fn set_many(kv: &Kv, items: &[SetItem]) -> Answer {
     let has_no_value = |item: &SetItem| item.options.when == When::Always && !item.options.return_previous;
     let chunk = if items.iter().all(has_no_value) { items.len().max(1) } else { CHUNK_KEYS };
-    let (mut results, mut budget) = (Vec::with_capacity(items.len()), ValueBudget::new());
+    let (mut results, mut budget, mut bytes) = (Vec::with_capacity(items.len()), ValueBudget::new(), 0);
     for part in items.chunks(chunk) {
         if budget.is_spent() {
-            results.extend(part.iter().map(|_| Outcome::over_budget()));
+            results.extend(part.iter().map(|_| None));
             continue;
         }
         for outcome in kv.store().set_many(part).await {
             // The result of a completed write is always reported, so the response may exceed the budget by one chunk.
-            if let Ok(SetOutcome::Stored { previous: entry, .. } | SetOutcome::Refused { current: entry }) = &outcome {
-                budget.take(entry.as_ref().map_or(0, |entry| entry.value.len()));
+            let length = outcome.as_ref().map_or(0, set_bytes);
+            if outcome.is_ok() {
+                budget.take(length);
             }
-            results.push(Outcome::of(outcome, |outcome| Set::from(&outcome)));
+            bytes += length;
+            results.push(Some(outcome));
         }
     }
-    results
+    let show = |outcome: Option<Result<SetOutcome>>| match outcome {
+        Some(outcome) => Outcome::of(outcome, |outcome| Set::from(&outcome)),
+        None => Outcome::over_budget(),
+    };
+    Answer::new(bytes + results.len() * ELEMENT_BYTES, move || results.into_iter().map(show).collect::<Vec<_>>())
 }

@@ -1,29 +1,35 @@
-//! Serves sessions over loopback connections.
+//! Serves sessions over connections.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use kv_core::Kv;
-use tokio::net::{TcpListener, TcpStream};
+use kv_core::{Clock, Kv, SystemClock};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::config::ServeConfig;
+use super::listener::{Halves, Listener};
+use super::rules::Rules;
 use super::session;
 
-/// The most connections that are served at once. Further connections wait.
-const MAX_CONNECTIONS: usize = 256;
+/// The delay after a failed accept. Most failures pass: another process has the descriptors, or the peer is gone.
+const ACCEPT_DELAY: Duration = Duration::from_millis(100);
 
-/// Serves a session to each connection concurrently until accepting fails.
+/// Serves a session to each connection concurrently. A failed accept is repeated after a delay, so this function does
+/// not return.
 ///
-/// There is no authentication: any process that can connect can read and write the store.
+/// The sessions share the memory for large lines: 4 unfinished request lines above 64 KiB, and 128 MiB of answers above
+/// 64 KiB. A session ends if its first line does not arrive within 5 seconds or is not `hello`, if there is no room for
+/// its unfinished line, and if it does not read a large answer in time.
 ///
 /// # Errors
-/// The errors of accepting, and `InvalidInput` for a listener whose address is not loopback.
+/// None at present.
 ///
 /// # Cancel safety
 /// Running sessions continue after the future is dropped.
-pub async fn listen(kv: &Kv, listener: TcpListener) -> io::Result<()> {
-    let sessions = Sessions::new(kv, listener)?;
+pub async fn listen(kv: &Kv, listener: Listener, config: &ServeConfig) -> io::Result<()> {
+    let sessions = Sessions::new(kv, listener, config);
     loop {
         sessions.accept().await?;
     }
@@ -34,12 +40,12 @@ pub async fn listen(kv: &Kv, listener: TcpListener) -> io::Result<()> {
 /// that client.
 ///
 /// # Errors
-/// The same as [`listen`], and a panic of the first session.
+/// A panic of the first session.
 ///
 /// # Cancel safety
 /// Running sessions continue after the future is dropped.
-pub async fn serve(kv: &Kv, listener: TcpListener) -> io::Result<()> {
-    let sessions = Sessions::new(kv, listener)?;
+pub async fn serve(kv: &Kv, listener: Listener, config: &ServeConfig) -> io::Result<()> {
+    let sessions = Sessions::new(kv, listener, config);
     let mut first = sessions.accept().await?;
     loop {
         tokio::select! {
@@ -51,41 +57,35 @@ pub async fn serve(kv: &Kv, listener: TcpListener) -> io::Result<()> {
 
 struct Sessions {
     kv: Kv,
-    listener: TcpListener,
+    listener: Listener,
+    rules: Rules,
     permits: Arc<Semaphore>,
 }
 
 impl Sessions {
-    fn new(kv: &Kv, listener: TcpListener) -> io::Result<Self> {
-        if !listener.local_addr()?.ip().is_loopback() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the listener is not on a loopback address"));
-        }
-        Ok(Self { kv: kv.clone(), listener, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)) })
+    fn new(kv: &Kv, listener: Listener, config: &ServeConfig) -> Self {
+        let rules = Rules::socket(listener.token(), config.idle_timeout);
+        Self { kv: kv.clone(), listener, rules, permits: Arc::new(Semaphore::new(config.connections())) }
     }
 
     /// Accepts a connection, and spawns its session.
     async fn accept(&self) -> io::Result<JoinHandle<()>> {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
-        let connection = self.next().await?;
-        // Responses are small and latency matters. An error only leaves the delay in place.
-        let _ = connection.set_nodelay(true);
-        let kv = self.kv.clone();
+        let (reader, writer) = self.next().await;
+        let (kv, rules) = (self.kv.clone(), self.rules.clone());
         Ok(tokio::spawn(async move {
-            let (reader, writer) = connection.into_split();
             // A broken connection ends only its own session.
-            let _ = session(&kv, reader, writer).await;
+            let _ = session::run(&kv, reader, writer, rules).await;
             drop(permit);
         }))
     }
 
-    async fn next(&self) -> io::Result<TcpStream> {
+    async fn next(&self) -> Halves {
         loop {
             match self.listener.accept().await {
-                Ok((connection, _)) => return Ok(connection),
-                // The peer closed the connection before it was accepted.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return Err(error),
+                Ok(connection) => return connection,
+                Err(_) => SystemClock.sleep(ACCEPT_DELAY).await,
             }
         }
     }

@@ -1,11 +1,19 @@
 //! The server: sessions over a store.
 
+mod answer;
 mod budget;
+mod config;
 mod execute;
+mod input;
 mod listen;
+mod listener;
+mod output;
 mod parse;
+mod rules;
 mod session;
 mod streams;
 
+pub use self::config::ServeConfig;
 pub use self::listen::{listen, serve};
+pub use self::listener::Listener;
 pub use self::session::session;

@@ -108,9 +108,7 @@ impl<'de> Visitor<'de> for Arguments<'_> {
                 KeysArguments::deserialize(arguments).map(|KeysArguments { keys }| Request::DeleteMany { keys })?
             }
             "list" => Request::List(Deserialize::deserialize(arguments)?),
-            "clear" => {
-                PrefixArguments::deserialize(arguments).map(|PrefixArguments { prefix }| Request::Clear { prefix })?
-            }
+            "clear" => Request::Clear(Deserialize::deserialize(arguments)?),
             "touch" => TouchArguments::deserialize(arguments)
                 .map(|TouchArguments { key, expiry }| Request::Touch { key, expiry })?,
             "increment" => Request::Increment(Deserialize::deserialize(arguments)?),
@@ -118,8 +116,7 @@ impl<'de> Visitor<'de> for Arguments<'_> {
             "watch" => Request::Watch(Deserialize::deserialize(arguments)?),
             "unwatch" => StreamArguments::deserialize(arguments)?.of().map(|of| Request::Unwatch { of })?,
             "publish" => Request::Publish(Deserialize::deserialize(arguments)?),
-            "subscribe" => ChannelsArguments::deserialize(arguments)
-                .map(|ChannelsArguments { channels }| Request::Subscribe { channels })?,
+            "subscribe" => Request::Subscribe(Deserialize::deserialize(arguments)?),
             "unsubscribe" => StreamArguments::deserialize(arguments)?.of().map(|of| Request::Unsubscribe { of })?,
             "ping" => NoArguments::deserialize(arguments).map(|NoArguments {}| Request::Ping {})?,
             "flush" => NoArguments::deserialize(arguments).map(|NoArguments {}| Request::Flush {})?,
@@ -175,21 +172,9 @@ struct ItemsArguments {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PrefixArguments {
-    prefix: Segments,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct TouchArguments {
     key: Segments,
     expiry: ExpiryText,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ChannelsArguments {
-    channels: Segments,
 }
 
 #[derive(Deserialize)]

@@ -4,13 +4,39 @@ use std::collections::HashMap;
 use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt};
-use kv_core::{Error, Result};
-use serde_json::{Value, json};
-use tokio::sync::mpsc::Sender;
+use kv_core::{Error, MessageEvent, Result, WatchEvent};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use super::answer::blocking;
+use super::output::Output;
 use crate::escape;
 use crate::shape::{Failure, StreamEvent};
+
+/// An event of known size.
+pub(super) trait EventBytes {
+    /// The bytes of the value or message.
+    fn bytes(&self) -> usize;
+}
+
+impl EventBytes for WatchEvent {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Set { entry: Some(entry), .. } => entry.value.len(),
+            _ => 0,
+        }
+    }
+}
+
+impl EventBytes for MessageEvent {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message(message) => message.payload.len(),
+            _ => 0,
+        }
+    }
+}
 
 /// The running streams, by the id of the request that started each.
 #[derive(Debug, Default)]
@@ -37,30 +63,32 @@ impl Streams {
         Ok(())
     }
 
+    /// True if a stream is running.
+    pub(super) fn is_any_running(&self) -> bool {
+        self.running.values().any(|task| !task.is_finished())
+    }
+
     /// Spawns a task that sends the events of the stream and its end.
-    pub(super) fn start<T>(
-        &mut self,
-        id: Value,
-        mut stream: Pin<Box<dyn Stream<Item = Result<T>> + Send>>,
-        out: Sender<String>,
-    ) where
-        T: Send + 'static,
+    pub(super) fn start<T>(&mut self, id: Value, mut stream: Pin<Box<dyn Stream<Item = Result<T>> + Send>>, out: Output)
+    where
+        T: EventBytes + Send + 'static,
         for<'e> StreamEvent: From<&'e T>,
     {
         let name = id.to_string();
         let task = tokio::spawn(async move {
-            while let Some(event) = stream.next().await {
-                let event = match event {
-                    Ok(event) => StreamEvent::from(&event),
-                    Err(error) => StreamEvent::Error { error: Failure::from(&error) },
-                };
-                let line = json!({"id": id, "event": event});
-                if out.send(escape::json(line.to_string())).await.is_err() {
+            let mut is_running = true;
+            while is_running {
+                let event = stream.next().await;
+                is_running = event.is_some();
+                let bytes = event.iter().flatten().map(T::bytes).sum();
+                // An error means that the peer has disconnected.
+                let Some(room) = out.reserve(bytes).await else { return };
+                let id = id.clone();
+                let Some(line) = blocking(bytes, move || line(&id, event)).await else { return };
+                if !out.send(line, room).await {
                     return;
                 }
             }
-            // An error means that the peer has disconnected.
-            let _ = out.send(json!({"id": id, "event": StreamEvent::End}).to_string()).await;
         });
         self.running.insert(name, task);
     }
@@ -74,6 +102,26 @@ impl Streams {
         let _ = task.await;
         was_running
     }
+}
+
+fn line<T>(id: &Value, event: Option<Result<T>>) -> String
+where
+    for<'e> StreamEvent: From<&'e T>,
+{
+    let event = match event {
+        Some(Ok(event)) => StreamEvent::from(&event),
+        Some(Err(error)) => StreamEvent::Error { error: Failure::from(&error) },
+        None => StreamEvent::End,
+    };
+    // Not through a tree of `serde_json::Value`, which would be a third copy of a large value. It cannot fail: all map
+    // keys are strings.
+    escape::json(serde_json::to_string(&EventLine { id, event }).unwrap_or_default())
+}
+
+#[derive(Serialize)]
+struct EventLine<'e> {
+    id: &'e Value,
+    event: StreamEvent,
 }
 
 impl Drop for Streams {

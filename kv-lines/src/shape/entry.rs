@@ -2,9 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use kv_core::{CommitOutcome, Deadline, DeleteOutcome, Expires, Expiry, Key, ListItem, Result, SetOutcome, Version};
+use kv_core::{
+    CommitOutcome, Deadline, DeleteOutcome, Error, Expires, Expiry, Key, ListItem, ListPage, Result, SetOutcome,
+    Version,
+};
 use serde::{Deserialize, Serialize};
 
+use super::error::Failure;
 use super::key::Segments;
 use super::value::Value;
 
@@ -194,7 +198,54 @@ impl From<Commit> for CommitOutcome {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Page {
     pub(crate) items: Vec<Item>,
+    /// The entries of the page that cannot be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) damaged: Vec<Damaged>,
     pub(crate) next: Option<Segments>,
+}
+
+impl From<&ListPage> for Page {
+    fn from(ListPage { items, damaged, next }: &ListPage) -> Self {
+        Self {
+            items: items.iter().map(Item::from).collect(),
+            damaged: damaged.iter().map(Damaged::from).collect(),
+            next: next.as_ref().map(Segments::from),
+        }
+    }
+}
+
+impl Page {
+    pub(crate) fn into_page(self) -> Result<ListPage> {
+        let Self { items, damaged, next } = self;
+        Ok(ListPage {
+            items: items.into_iter().map(Item::into_item).collect::<Result<_>>()?,
+            damaged: damaged.into_iter().map(Damaged::into_error).collect::<Result<_>>()?,
+            next: next.as_ref().map(Segments::key).transpose()?,
+        })
+    }
+}
+
+/// The error of an entry that a list cannot read.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Damaged {
+    key: Option<Segments>,
+    error: Failure,
+}
+
+impl From<&Error> for Damaged {
+    fn from(error: &Error) -> Self {
+        Self { key: error.key().map(Segments::from), error: error.into() }
+    }
+}
+
+impl Damaged {
+    fn into_error(self) -> Result<Error> {
+        let error = self.error.into_error();
+        Ok(match self.key {
+            Some(key) => error.with_key(&key.key()?),
+            None => error,
+        })
+    }
 }
 
 /// Converts a moment into milliseconds since the Unix epoch, rounded up.

@@ -14,7 +14,7 @@ pub use self::event::{Event, Reason};
 pub use self::value::{Encoding, Value};
 
 pub(crate) use self::batch::Batch;
-pub(crate) use self::entry::{Commit, Delete, Item, Page, Set, decode_entry, encode_entry};
+pub(crate) use self::entry::{Commit, Delete, Page, Set, decode_entry, encode_entry};
 pub(crate) use self::error::Failure;
 pub(crate) use self::event::{FromStreamEvent, StreamEvent};
 pub(crate) use self::info::Info;

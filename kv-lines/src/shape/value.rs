@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use kv_core::{Bytes, Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::escape;
+
 /// The encoding of a value as a JSON string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -35,11 +37,12 @@ pub struct Value {
 }
 
 impl Value {
-    /// Encodes bytes in the form that is easiest to read.
+    /// Encodes bytes as text if they are UTF-8 and their text is not longer than their base64, else as base64. JSON
+    /// escapes take up to six bytes for one byte of text.
     pub fn of(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
-            Ok(text) => Self { value: text.to_owned(), encoding: Encoding::Text },
-            Err(_) => Self { value: STANDARD.encode(bytes), encoding: Encoding::Base64 },
+            Ok(text) if is_text_shorter(text) => Self { value: text.to_owned(), encoding: Encoding::Text },
+            _ => Self { value: STANDARD.encode(bytes), encoding: Encoding::Base64 },
         }
     }
 
@@ -68,6 +71,17 @@ impl Value {
     }
 }
 
+/// True if the text in JSON, with its escapes, has at most the length of its base64 with the field `encoding`.
+fn is_text_shorter(text: &str) -> bool {
+    const ENCODING_FIELD: usize = r#","encoding":"base64""#.len();
+    let escaped = |character: char| match character {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        _ if escape::is_dangerous(character) => 6,
+        _ => character.len_utf8(),
+    };
+    text.chars().map(escaped).sum::<usize>() <= text.len().div_ceil(3) * 4 + ENCODING_FIELD
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +95,15 @@ mod tests {
             }
         }
         assert_eq!(serde_json::to_string(&Value::of(b"\xff")).unwrap(), r#"{"value":"/w==","encoding":"base64"}"#);
+    }
+
+    #[test]
+    fn a_value_takes_at_most_a_third_more_in_either_form() {
+        for bytes in [vec![1; 3_000], vec![0x7f; 3_000], "\u{9b}".repeat(1_500).into_bytes(), vec![b'"'; 3_000]] {
+            let line = escape::json(serde_json::to_string(&Value::of(&bytes)).unwrap());
+            assert!(line.len() <= bytes.len() / 3 * 4 + 64, "{}", line.len());
+        }
+        assert_eq!(Value::of(b"\x01\n").encoding, Encoding::Text);
     }
 
     #[test]

@@ -9,8 +9,17 @@ use tokio::io::{AsyncReadExt, duplex};
 /// The longest duration of a session.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Checks that the server replies to any bytes in lines of JSON, and that the session ends with its input.
+/// The first line of a session, without which the server reads nothing else.
+const HELLO: &[u8] = b"{\"op\":\"hello\",\"version\":1}\n";
+
+/// Checks that the server replies to any bytes after the first line in lines of JSON, and that the session ends with its
+/// input. The bytes are also the first line of a second session.
 pub fn json_lines(data: &[u8]) {
+    run_session(&[HELLO, data].concat());
+    run_session(data);
+}
+
+fn run_session(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let output = runtime.block_on(async {
         let kv = Kv::new(MemoryStore::new());

@@ -25,6 +25,9 @@ const INFO: &[u8] =
 "messages":"shared","shared":true,"durability":{"survives":"power","interval_ms":0},"may_evict":false},
 "limits":{"max_value_bytes":16777216,"max_message_bytes":1048576}}}"#;
 
+/// The response to `hello`.
+const WELCOME: &[u8] = b"{\"id\":0,\"result\":{\"version\":1}}\n";
+
 /// Sends the lines of the input as the replies of a server, one for each request. Checks that each call returns a
 /// result or an error within its timeout. An empty line is replaced by `INFO` if the request is `info`.
 pub fn lines_answers(data: &[u8]) {
@@ -58,6 +61,10 @@ pub fn lines_answers(data: &[u8]) {
 async fn serve<'d>(connection: TcpStream, lines: &Mutex<impl Iterator<Item = &'d [u8]>>) {
     let (reader, mut writer) = connection.into_split();
     let mut requests = BufReader::new(reader).split(b'\n');
+    // The first line of each connection is `hello`.
+    if !matches!(requests.next_segment().await, Ok(Some(_))) || writer.write_all(WELCOME).await.is_err() {
+        return;
+    }
     while let Ok(Some(request)) = requests.next_segment().await {
         let Some(line) = lines.lock().await.next() else { return };
         let asks_for_info = line == b"\n" && request.windows(6).any(|part| part == b"\"info\"");

@@ -1,0 +1,98 @@
+//! The JSON form of requests about a prefix that may exclude its own key.
+
+use kv_core::{Error, Initial, KeyPrefix, Result, WatchQuery, WatchTarget};
+use serde::{Deserialize, Serialize};
+
+use crate::shape::Segments;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClearRequest {
+    prefix: Segments,
+    /// True if the key of the prefix itself stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    descendants: bool,
+}
+
+impl From<&KeyPrefix> for ClearRequest {
+    fn from(prefix: &KeyPrefix) -> Self {
+        Self { prefix: prefix.into(), descendants: prefix.excluded_key().is_some() }
+    }
+}
+
+impl ClearRequest {
+    pub(crate) fn prefix(&self) -> Result<KeyPrefix> {
+        prefix(&self.prefix, self.descendants)
+    }
+}
+
+/// Decodes a prefix that may exclude its own key.
+fn prefix(prefix: &Segments, descendants: bool) -> Result<KeyPrefix> {
+    if descendants { Ok(KeyPrefix::descendants(&prefix.key()?)) } else { prefix.prefix() }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SubscribeRequest {
+    channels: Segments,
+    /// True if the channel of the prefix itself is left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    descendants: bool,
+}
+
+impl From<&KeyPrefix> for SubscribeRequest {
+    fn from(channels: &KeyPrefix) -> Self {
+        Self { channels: channels.into(), descendants: channels.excluded_key().is_some() }
+    }
+}
+
+impl SubscribeRequest {
+    pub(crate) fn channels(&self) -> Result<KeyPrefix> {
+        prefix(&self.channels, self.descendants)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WatchRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<Segments>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Segments>,
+    /// True if the key of the prefix itself is left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    descendants: bool,
+    #[serde(default)]
+    snapshot: bool,
+    #[serde(default)]
+    keys_only: bool,
+}
+
+impl WatchRequest {
+    pub(crate) fn new(query: &WatchQuery) -> Result<Self> {
+        let (prefix, key, descendants) = match &query.target {
+            WatchTarget::Prefix(prefix) => (Some(prefix.into()), None, prefix.excluded_key().is_some()),
+            WatchTarget::Key(key) => (None, Some(key.into()), false),
+            _ => return Err(Error::invalid("the protocol has no form for this watch target")),
+        };
+        let snapshot = match query.initial {
+            Initial::None => false,
+            Initial::Snapshot => true,
+            _ => return Err(Error::invalid("the protocol has no form for this start of a watch")),
+        };
+        Ok(Self { prefix, key, descendants, snapshot, keys_only: query.keys_only })
+    }
+
+    pub(crate) fn query(&self) -> Result<WatchQuery> {
+        let mut query = match (&self.prefix, &self.key) {
+            (Some(segments), None) => WatchQuery::prefix(prefix(segments, self.descendants)?),
+            (None, Some(key)) if !self.descendants => WatchQuery::key(key.key()?),
+            _ => return Err(Error::invalid("a watch needs either `key`, or `prefix` and optionally `descendants`")),
+        };
+        if self.snapshot {
+            query = query.with_snapshot();
+        }
+        query.keys_only = self.keys_only;
+        Ok(query)
+    }
+}

@@ -1,0 +1,121 @@
+//! The sockets that a server listens on.
+
+use std::io;
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+
+use crate::token::Token;
+
+/// The listening socket of a server.
+#[derive(Debug)]
+pub struct Listener(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener, Token),
+    #[cfg(unix)]
+    Unix(UnixSocket),
+}
+
+/// A connected socket as two halves.
+pub(super) type Halves = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
+
+impl Listener {
+    /// Listens on a loopback address. Every session needs the token, because any process and any web page on this
+    /// machine can connect.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a listener whose address is not loopback.
+    pub fn tcp(listener: TcpListener, token: Token) -> io::Result<Self> {
+        if !listener.local_addr()?.ip().is_loopback() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the listener is not on a loopback address"));
+        }
+        Ok(Self(Kind::Tcp(listener, token)))
+    }
+
+    /// Listens on a unix socket, which only processes of the same user can open. Its sessions need no token. Replaces a
+    /// socket on which no process listens. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// `AddrInUse` if a process listens there or the path is another file, and the errors of the file system.
+    #[cfg(unix)]
+    pub fn unix(path: impl AsRef<Path>) -> io::Result<Self> {
+        UnixSocket::bind(path.as_ref()).map(|socket| Self(Kind::Unix(socket)))
+    }
+
+    /// The token that sessions need.
+    pub(super) fn token(&self) -> Option<Token> {
+        match &self.0 {
+            Kind::Tcp(_, token) => Some(token.clone()),
+            #[cfg(unix)]
+            Kind::Unix(_) => None,
+        }
+    }
+
+    /// Accepts a connection.
+    pub(super) async fn accept(&self) -> io::Result<Halves> {
+        match &self.0 {
+            Kind::Tcp(listener, _) => {
+                let (connection, _) = listener.accept().await?;
+                // Responses are small and latency matters. An error only leaves the delay in place.
+                let _ = connection.set_nodelay(true);
+                let (reader, writer) = connection.into_split();
+                Ok((Box::new(reader), Box::new(writer)))
+            }
+            #[cfg(unix)]
+            Kind::Unix(socket) => {
+                let (reader, writer) = socket.accept().await?.into_split();
+                Ok((Box::new(reader), Box::new(writer)))
+            }
+        }
+    }
+}
+
+/// A unix socket of mode 0600. Its file is removed on drop.
+#[cfg(unix)]
+#[derive(Debug)]
+struct UnixSocket {
+    listener: tokio::net::UnixListener,
+    path: PathBuf,
+    owner: u32,
+}
+
+#[cfg(unix)]
+impl UnixSocket {
+    fn bind(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+
+        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+        let refuses = || {
+            let connected = std::os::unix::net::UnixStream::connect(path);
+            connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        if is_socket && refuses() {
+            std::fs::remove_file(path)?;
+        }
+        let listener = tokio::net::UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path: path.to_owned(), owner: std::fs::symlink_metadata(path)?.uid() })
+    }
+
+    async fn accept(&self) -> io::Result<tokio::net::UnixStream> {
+        loop {
+            let (connection, _) = self.listener.accept().await?;
+            // Another user may have connected before the file had its mode.
+            if connection.peer_cred().is_ok_and(|peer| peer.uid() == self.owner || peer.uid() == 0) {
+                return Ok(connection);
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        // The next server replaces a file that remains.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

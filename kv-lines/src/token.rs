@@ -1,0 +1,129 @@
+//! The secret that a client presents to a server on TCP.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::hint::black_box;
+use std::io::{self, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+use kv_core::{Error, Result, Version};
+use serde::{Deserialize, Serialize};
+
+/// The token of a server: 16 to 256 printable ASCII characters without spaces. `Debug` does not show it, and comparison
+/// takes the same time for every token of the same length.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Token(String);
+
+impl Token {
+    const MIN_BYTES: usize = 16;
+    const MAX_BYTES: usize = 256;
+
+    /// Generates a token of 256 random bits, in hex.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(format!("{}{}", Version::random(), Version::random()))
+    }
+
+    /// Reads the token from a file. Line breaks and spaces around it do not count.
+    ///
+    /// # Errors
+    /// The errors of reading, and `InvalidData` if the file does not hold a token.
+    pub fn read(path: impl AsRef<Path>) -> io::Result<Self> {
+        let text = fs::read_to_string(path)?;
+        text.trim().parse().map_err(|error: Error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Reads the token from a file. Creates a missing file, readable by its owner only, with a random token.
+    ///
+    /// # Errors
+    /// As [`Token::read`], and the errors of creating the file.
+    pub fn read_or_create(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        match create_private(path) {
+            Ok(mut file) => {
+                let token = Self::random();
+                writeln!(file, "{}", token.reveal())?;
+                Ok(token)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::read(path),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the secret text.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+impl FromStr for Token {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let is_valid = (Self::MIN_BYTES..=Self::MAX_BYTES).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_valid {
+            return Err(Error::invalid("a token has 16 to 256 printable ASCII characters and no spaces"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Token {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Token> for String {
+    fn from(token: Token) -> Self {
+        token.0
+    }
+}
+
+/// Compares in a time that does not depend on the place of the first difference.
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, other) = (self.0.as_bytes(), other.0.as_bytes());
+        let difference = one.iter().zip(other).fold(0, |sum, (one, other)| black_box(sum | (one ^ other)));
+        one.len() == other.len() && difference == 0
+    }
+}
+
+impl Eq for Token {}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(***)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_equal_to_itself_only_and_not_shown() {
+        let token = Token::random();
+        assert_eq!(token.reveal().len(), 64);
+        assert!(token == token.reveal().parse().unwrap() && token != Token::random());
+        let longer: Token = format!("{}0", token.reveal()).parse().unwrap();
+        assert!(token != longer);
+        assert!(!format!("{token:?}").contains(token.reveal()));
+        for bad in ["", "short", "0123456789abcde f", "0123456789abcdef\n", &"x".repeat(257)] {
+            assert!(bad.parse::<Token>().is_err(), "{bad:?}");
+        }
+    }
+}

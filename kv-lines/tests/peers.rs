@@ -1,0 +1,218 @@
+//! Peers that are not clients, and peers that take memory: a server bounds them, and serves others meanwhile.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use kv_core::{ErrorKind, Key, Kv, KvStore, SetOptions};
+use kv_lines::{LinesBuilder, LinesStore, Listener, ServeConfig, Token};
+use kv_memory::MemoryStore;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+fn token() -> Token {
+    "a-token-of-this-test".parse().unwrap()
+}
+
+fn key(name: &str) -> Key {
+    Key::new([name]).unwrap()
+}
+
+/// Serves a memory store with a value of 16 MiB of 0x01 under `big`, on the runtime of the test.
+async fn serve(config: ServeConfig) -> (MemoryStore, SocketAddr) {
+    let store = MemoryStore::new();
+    let big = vec![1; 16 << 20].into();
+    assert!(store.set(&key("big"), big, &SetOptions::default()).await.unwrap().is_stored());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let kv = Kv::new(store.clone());
+    tokio::spawn(async move {
+        kv_lines::listen(&kv, Listener::tcp(listener, token()).unwrap(), &config).await.unwrap();
+    });
+    (store, address)
+}
+
+/// Connects, and sends bytes as they are.
+async fn peer(address: SocketAddr, bytes: &[u8]) -> BufReader<TcpStream> {
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    connection.write_all(bytes).await.unwrap();
+    BufReader::new(connection)
+}
+
+/// Connects as a client that then sends these lines.
+async fn client(address: SocketAddr, lines: &str) -> BufReader<TcpStream> {
+    let hello = format!("{{\"op\":\"hello\",\"version\":1,\"token\":\"{}\"}}\n", token().reveal());
+    let mut peer = peer(address, format!("{hello}{lines}").as_bytes()).await;
+    let mut welcome = String::new();
+    peer.read_line(&mut welcome).await.unwrap();
+    assert_eq!(welcome, "{\"id\":null,\"result\":{\"version\":1}}\n");
+    peer
+}
+
+async fn open(address: SocketAddr) -> LinesStore {
+    LinesBuilder::new(address).token(token()).open().await.unwrap()
+}
+
+/// Asserts that a new client is served in less than two seconds.
+async fn others_are_served(address: SocketAddr) {
+    let served = async {
+        let store = open(address).await;
+        assert!(store.set(&key("small"), "v".into(), &SetOptions::default()).await.unwrap().is_stored());
+        assert_eq!(store.get(&key("small")).await.unwrap().unwrap().value, "v");
+    };
+    let served = tokio::time::timeout(Duration::from_secs(2), served).await;
+    assert!(served.is_ok(), "other clients are not served");
+}
+
+/// The most memory that this process has had, in bytes.
+#[cfg(target_os = "linux")]
+fn peak_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+#[cfg(not(target_os = "linux"))]
+fn peak_memory() -> usize {
+    0
+}
+
+#[tokio::test]
+async fn a_request_of_a_web_page_runs_no_operation() {
+    let (store, address) = serve(ServeConfig::default()).await;
+    assert!(store.set(&key("y"), "kept".into(), &SetOptions::default()).await.unwrap().is_stored());
+    let body = "\n{\"op\":\"set\",\"key\":[\"x\"],\"value\":\"1\"}\n{\"op\":\"clear\",\"prefix\":[\"y\"]}\n{\"op\":\"close\"}\n";
+    let http = format!("POST / HTTP/1.1\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let hello = |token: &str| format!("{{\"op\":\"hello\",\"version\":1{token}}}\n{body}");
+    let firsts = [
+        http,
+        body.to_owned(),
+        hello(""),
+        hello(",\"token\":\"another-token-of-this-test\""),
+        hello(&format!(",\"token\":\"{}\"", token().reveal())).replace("\"version\":1", "\"version\":2"),
+        format!("{{\"op\":\"ping\"}}\n{}{body}", hello(&format!(",\"token\":\"{}\"", token().reveal()))),
+    ];
+    for first in firsts {
+        let mut peer = peer(address, first.as_bytes()).await;
+        let mut answer = Vec::new();
+        // The unread rest of the input may reset the connection.
+        let _ = peer.read_to_end(&mut answer).await;
+        assert!(String::from_utf8_lossy(&answer).lines().count() <= 1, "{first}");
+        assert!(!String::from_utf8_lossy(&answer).contains("result"), "{first}");
+    }
+    assert_eq!(store.get(&key("x")).await.unwrap(), None);
+    assert_eq!(store.get(&key("y")).await.unwrap().unwrap().value, "kept");
+}
+
+#[tokio::test]
+async fn a_client_without_the_token_is_denied() {
+    let (_, address) = serve(ServeConfig::default()).await;
+    for builder in [LinesBuilder::new(address), LinesBuilder::new(address).token(Token::random())] {
+        assert_eq!(builder.open().await.unwrap_err().kind(), ErrorKind::Denied);
+    }
+    let store = open(address).await;
+    assert!(!format!("{store:?} {store:#?}").contains(token().reveal()));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_unix_socket_is_private_and_needs_no_token() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = std::env::temp_dir().join(format!("kv-lines-{}", Token::random().reveal().split_at(12).0));
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("kv.sock");
+    // A socket file that remains from a killed server.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let listener = Listener::unix(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let kv = Kv::new(MemoryStore::new());
+    let serving = tokio::spawn(async move { kv_lines::listen(&kv, listener, &ServeConfig::default()).await });
+    assert!(Listener::unix(&path).is_err(), "two servers on one socket");
+    let url = format!("lines:unix:{}", path.display());
+    let store = LinesBuilder::from_url(&url.parse().unwrap()).unwrap().open().await.unwrap();
+    assert!(store.set(&key("k"), "v".into(), &SetOptions::default()).await.unwrap().is_stored());
+    serving.abort();
+    let _ = serving.await;
+    assert!(!path.exists());
+    std::fs::write(&path, "a file").unwrap();
+    assert!(Listener::unix(&path).is_err(), "a file was replaced");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_reads_nothing_takes_bounded_memory() {
+    let (_, address) = serve(ServeConfig::default()).await;
+    let watch = |number| format!("{{\"id\":{number},\"op\":\"watch\",\"prefix\":[],\"snapshot\":true}}\n");
+    let watches = (0..40).map(watch).collect::<Vec<_>>().concat();
+    let watching = client(address, &watches).await;
+    let gets = "{\"op\":\"get\",\"key\":[\"big\"]}\n".repeat(1_000);
+    let getting = [client(address, &gets).await, client(address, &gets).await];
+    for _ in 0..5 {
+        others_are_served(address).await;
+    }
+    let peak = peak_memory();
+    assert!(peak < 600 << 20, "{} MiB", peak >> 20);
+    drop((watching, getting));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_unfinished_large_lines_take_bounded_memory_and_the_surplus_ends() {
+    let (_, address) = serve(ServeConfig::default()).await;
+    let block = vec![b' '; 1 << 20];
+    let mut sending = Vec::new();
+    for _ in 0..20 {
+        let mut peer = client(address, "").await;
+        let block = block.clone();
+        sending.push(tokio::spawn(async move {
+            for _ in 0..30 {
+                if peer.get_mut().write_all(&block).await.is_err() {
+                    break;
+                }
+            }
+            let mut line = String::new();
+            // An error line, or a reset after it.
+            let answer = tokio::time::timeout(Duration::from_secs(3), peer.read_line(&mut line)).await;
+            (answer.is_ok(), line)
+        }));
+    }
+    others_are_served(address).await;
+    let mut ended = 0;
+    for sending in sending {
+        let (is_ended, line) = sending.await.unwrap();
+        assert!(line.is_empty() || line.contains("\"capacity\""), "{line}");
+        ended += usize::from(is_ended);
+    }
+    assert!((12..20).contains(&ended), "{ended}");
+    assert!(peak_memory() < 600 << 20, "{} MiB", peak_memory() >> 20);
+}
+
+#[tokio::test]
+async fn connections_above_the_maximum_wait_and_idle_ones_end() {
+    let config = ServeConfig::default().with_max_connections(2).with_idle_timeout(Duration::from_millis(300));
+    let (_, address) = serve(config).await;
+    let mut idle = [client(address, "").await, client(address, "").await];
+    // The third is served when one of the idle ones has ended.
+    let third = client(address, "{\"id\":1,\"op\":\"ping\"}\n");
+    tokio::time::timeout(Duration::from_secs(5), third).await.unwrap();
+    let mut rest = Vec::new();
+    idle[0].read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+    // A running watch is no idle session.
+    let mut watching = client(address, "{\"id\":1,\"op\":\"watch\",\"prefix\":[]}\n").await;
+    let mut line = String::new();
+    watching.read_line(&mut line).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(900), watching.read_line(&mut line)).await.is_err(), "{line}");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_say_hello_is_disconnected_within_seconds() {
+    let (_, address) = serve(ServeConfig::default().with_max_connections(2)).await;
+    let mut silent = [peer(address, b"").await, peer(address, b"{\"op\":").await];
+    for peer in &mut silent {
+        let mut rest = Vec::new();
+        let ended = peer.read_to_end(&mut rest);
+        tokio::time::timeout(Duration::from_secs(8), ended).await.unwrap().unwrap();
+    }
+    others_are_served(address).await;
+}
