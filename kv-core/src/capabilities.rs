@@ -64,7 +64,7 @@ pub struct Capabilities {
     pub conditions: bool,
     /// The option `return_previous` is supported.
     pub previous: bool,
-    /// The way in which the store lists keys. Without it, `list` and `clear` are unsupported.
+    /// The way in which the store lists keys. With [`List::None`], `list` and `clear` are unsupported.
     pub list: List,
     /// The operation `touch` is supported.
     pub touch: bool,

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Survives {
-    /// None: entries may be lost when the store is closed or the server ends.
+    /// No failure. Entries may even be lost when the store is closed.
     Volatile,
     /// An abrupt end of this process (`kill -9`).
     Process,

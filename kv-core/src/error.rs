@@ -1,4 +1,4 @@
-//! The error type of every store. Its kind tells the caller how to react.
+//! The error type of every store.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -73,8 +73,8 @@ pub enum Operation {
 
 /// The error of an operation.
 ///
-/// `Display` and `Debug` show no value and no credential, and the key only as a fingerprint. [`Error::key`] and the
-/// alternate form `{:#?}` show the key itself.
+/// `Display` and `Debug` contain no value and no credential, and the key only as a fingerprint. [`Error::key`] returns
+/// the key itself, and the alternate form `{:#?}` contains it.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -149,14 +149,14 @@ impl Error {
         self
     }
 
-    /// Sets the key. A later call replaces it, so that the error ends with the key that the caller passed.
+    /// Sets the key. A later call replaces the key, so that in the end the error has the key that the caller passed.
     #[must_use]
     pub fn with_key(mut self, key: &Key) -> Self {
         Arc::make_mut(&mut self.0).key = Some(key.clone());
         self
     }
 
-    /// Adds the driver's error. It can be downcast from [`source`](StdError::source).
+    /// Adds the driver's error as the source. It can be downcast from [`source`](StdError::source).
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Arc::make_mut(&mut self.0).source = Some(source.into().into());
@@ -183,7 +183,7 @@ impl Error {
         self.0.key.as_ref()
     }
 
-    /// Returns the message alone. It is lower case, contains no secrets and is not part of the API.
+    /// Returns the message alone. It is lower case and contains no secrets. Its wording is not part of the API.
     pub fn message(&self) -> &str {
         &self.0.message
     }

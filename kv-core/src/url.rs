@@ -28,7 +28,7 @@ pub struct StoreUrl {
 }
 
 impl StoreUrl {
-    /// The most options of a URL.
+    /// The maximum number of options in a URL.
     pub const MAX_OPTIONS: usize = 64;
 
     /// Returns the part before the first colon, in lower case.
@@ -92,8 +92,8 @@ impl FromStr for StoreUrl {
             return Err(Error::invalid(format!("a URL has at most {} options", Self::MAX_OPTIONS)));
         }
         let options: Vec<(String, String)> = pairs().map(option).collect::<Result<_>>()?;
-        for (place, (name, _)) in options.iter().enumerate() {
-            if options.iter().take(place).any(|(earlier, _)| earlier == name) {
+        for (index, (name, _)) in options.iter().enumerate() {
+            if options.iter().take(index).any(|(earlier, _)| earlier == name) {
                 return Err(Error::invalid("an option is given twice"));
             }
         }
@@ -103,7 +103,8 @@ impl FromStr for StoreUrl {
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A `?` in a password ends the rest too early: then an `@` stands among the options, and the rest has the password.
+        // A `?` in a password ends the rest too early. Then an option contains an `@`, and the rest contains the start
+        // of the password.
         let is_cut = self.options.iter().any(|(name, value)| name.contains('@') || value.contains('@'));
         let slashes = if self.rest.starts_with("//") { "//" } else { "" };
         match self.rest.rsplit_once('@') {
@@ -114,13 +115,14 @@ impl fmt::Display for StoreUrl {
         if is_cut {
             return f.write_str("?***");
         }
-        self.options.iter().enumerate().try_for_each(|(place, (name, _))| {
-            write!(f, "{}{}=***", if place == 0 { '?' } else { '&' }, if is_name(name) { name } else { "***" })
+        self.options.iter().enumerate().try_for_each(|(index, (name, _))| {
+            write!(f, "{}{}=***", if index == 0 { '?' } else { '&' }, if is_name(name) { name } else { "***" })
         })
     }
 }
 
-/// True for a valid option name. Any other text is not shown: it may be a secret that was typed in the wrong place.
+/// True for a valid option name. Any other text is hidden, because it may be a secret that was typed in the wrong
+/// place.
 fn is_name(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
@@ -157,8 +159,8 @@ impl Scheme {
         Self { name, usage, open, verify: None }
     }
 
-    /// Adds a function that verifies everything that is stored. It does not create a missing store, and it reads files
-    /// that are too damaged to be opened as a store.
+    /// Adds a function that verifies everything that is stored. The function does not create a missing store, and it
+    /// also reads files that are too damaged to be opened as a store.
     #[must_use]
     pub const fn with_verify(mut self, verify: fn(StoreUrl, TakeEntry) -> Verifying) -> Self {
         self.verify = Some(verify);
@@ -189,7 +191,7 @@ impl Registry {
         Self::default()
     }
 
-    /// Adds a scheme. It replaces an earlier one of the same name.
+    /// Adds a scheme. It replaces an earlier scheme of the same name.
     #[must_use]
     pub fn with(mut self, scheme: Scheme) -> Self {
         self.schemes.retain(|known| known.name != scheme.name);
@@ -203,7 +205,7 @@ impl Registry {
     }
 
     /// Opens the store of a URL and returns a handle. The registry handles two options itself: `prefix`, a namespace as
-    /// canonical key text, and `ttl`, the default time to live as humantime text. All others go to the adapter.
+    /// canonical key text, and `ttl`, the default time to live as humantime text. All other options go to the adapter.
     ///
     /// # Errors
     /// `Invalid` for a URL that no adapter accepts, and the error of opening the store.
@@ -227,7 +229,7 @@ impl Registry {
         }
     }
 
-    /// Opens the store of a URL that has only options of the adapter.
+    /// Opens the store of a URL whose options are all for the adapter.
     ///
     /// # Errors
     /// As [`Registry::open`].
@@ -242,8 +244,8 @@ impl Registry {
     ///
     /// # Errors
     /// `Invalid` for a URL that no adapter accepts, for a URL with a `prefix` (only whole stores can be verified), and
-    /// for a store that has nothing to verify. The error that prevents reading, and the first error that `take`
-    /// returns. Damage is not an error unless nothing at all can be read.
+    /// for a store that has nothing to verify. Otherwise the error that prevents reading, or the first error that
+    /// `take` returns. Damage is not an error unless nothing at all can be read.
     pub async fn verify(&self, url: &str, take: TakeEntry) -> Result<Verification> {
         let mut url: StoreUrl = url.parse()?;
         if url.take("prefix").is_some() {
@@ -310,7 +312,7 @@ mod tests {
         assert_eq!(format!("{url}"), "redis://host?***=***");
         assert!(!url.options::<Options>().unwrap_err().to_string().contains("canary"));
         assert!(!"redis://host?p:canary&p:canary".parse::<StoreUrl>().unwrap_err().to_string().contains("canary"));
-        // Mistyped in every way: no part of the password shows.
+        // Mistyped in every way. No part of the password is shown.
         for url in [
             "redis://u:a?canary=1@h",
             "redis://u:a?canary@h",

@@ -8,13 +8,15 @@ use kv_core::{DeleteOptions, Key, KvStore, SetOptions, Version};
 use crate::error::{Result, failed, generic};
 use crate::header::Chunks;
 
-/// The size of a chunk, and of the largest object that is stored in its own entry.
+/// The maximum size of a chunk, and of an object that is stored in a single entry, in bytes.
 pub(crate) const CHUNK_BYTES: usize = 4 << 20;
 
+/// Returns the key of one chunk.
 fn key(id: &str, index: usize) -> Result<Key> {
     Key::new(["pieces", id, &Key::ordered(index as u64)]).map_err(generic)
 }
 
+/// Stores the bytes of an object in chunks.
 pub(crate) async fn write(store: &Arc<dyn KvStore>, data: &Bytes) -> Result<Chunks> {
     let id = Version::random().to_string();
     let starts = (0..data.len()).step_by(CHUNK_BYTES);
@@ -30,6 +32,7 @@ pub(crate) async fn write(store: &Arc<dyn KvStore>, data: &Bytes) -> Result<Chun
     Ok(Chunks { id, count })
 }
 
+/// Reads the bytes of an object from its chunks.
 pub(crate) async fn read(store: &Arc<dyn KvStore>, chunks: &Chunks) -> Result<Bytes> {
     let mut data = BytesMut::new();
     for index in 0..chunks.count {
@@ -39,6 +42,7 @@ pub(crate) async fn read(store: &Arc<dyn KvStore>, chunks: &Chunks) -> Result<By
     Ok(data.freeze())
 }
 
+/// Removes the chunks of an object.
 pub(crate) async fn remove(store: &Arc<dyn KvStore>, chunks: &Chunks) -> Result<()> {
     for index in 0..chunks.count {
         let _ = store.delete(&key(&chunks.id, index)?, &DeleteOptions::default()).await.map_err(failed)?;

@@ -16,7 +16,7 @@ pub(crate) struct Header {
     modified: i64,
     pub(crate) size: u64,
     attributes: Vec<(String, String)>,
-    /// The chunks of a large object.
+    /// The chunks of a large object; `None` if the bytes follow the header.
     #[serde(rename = "pieces")]
     pub(crate) chunks: Option<Chunks>,
 }
@@ -65,6 +65,7 @@ impl Header {
     }
 }
 
+/// The names of the attributes in a stored header.
 const NAMES: &[(Attribute, &str)] = &[
     (Attribute::ContentDisposition, "content-disposition"),
     (Attribute::ContentEncoding, "content-encoding"),

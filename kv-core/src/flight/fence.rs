@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Mutex;
 
-/// Decides if a load may still store the loaded value.
+/// Decides whether a load may still store the loaded value.
 #[derive(Debug, Clone, Default)]
 pub struct Fence {
     state: Arc<State>,
@@ -19,10 +19,10 @@ struct State {
 }
 
 impl Fence {
-    /// Runs `store`, unless the key was written since the load began; then it returns `None` and drops `store`.
+    /// Runs `store`. If the key was written since the load began, it drops `store` instead and returns `None`.
     ///
     /// # Cancel safety
-    /// As `store`.
+    /// The cancel safety of `store`.
     pub async fn store<T>(&self, store: impl Future<Output = T>) -> Option<T> {
         let _storing = self.state.storing.lock().await;
         if self.is_raised() {
@@ -31,10 +31,11 @@ impl Fence {
         Some(store.await)
     }
 
-    /// Forbids the load to store its value. Returns true if a store is already running: see [`Fence::settled`].
+    /// Prevents the load from storing its value. Returns true if the load is already storing it: see
+    /// [`Fence::settled`].
     pub(super) fn raise(&self) -> bool {
         self.state.is_raised.store(true, Ordering::Release);
-        // A store that takes this lock later finds the fence raised.
+        // A load that takes this lock later finds the fence raised and stores nothing.
         self.state.storing.try_lock().is_err()
     }
 
@@ -43,7 +44,7 @@ impl Fence {
         self.state.is_raised.load(Ordering::Acquire)
     }
 
-    /// Waits until a store that was running when the fence was raised has ended.
+    /// Waits until the load has stored its value, if it was storing it when the fence was raised.
     pub(super) async fn settled(&self) {
         drop(self.state.storing.lock().await);
     }

@@ -22,9 +22,9 @@ use crate::key::{Key, KeyPrefix};
 ///
 /// - The first caller of a key starts its load; callers that come while it runs get the same value or the same error.
 /// - A load runs in a task of its own. It goes on if its callers are dropped or no longer polled (clause A-2).
-/// - A load that waits for itself, directly or through other loads of the process, fails with `Invalid`. A loader that
-///   waits through a task that it spawned itself is not recognised; its load ends at the deadline.
-/// - A panic of the loader is an error of its callers alone.
+/// - A load that waits for itself, directly or through other loads of the process, fails with `Invalid`. A wait in a
+///   task that the loader itself has spawned is not recognised; such a load ends at the deadline.
+/// - If the loader panics, only its callers get an error.
 pub struct Flights<V> {
     shared: Arc<Shared<V>>,
 }
@@ -35,8 +35,8 @@ struct Shared<V> {
     len: AtomicUsize,
 }
 
-/// All running loads. A key has several if it was written while the earlier ones ran. Those stay until they end, because
-/// each further write must wait for a store that one of them has begun.
+/// All running loads. A key has several loads if it was written while the earlier loads ran. The earlier loads stay in
+/// the map until they end, because each further write must wait if one of them is storing its value.
 ///
 /// No code of a caller runs under the lock of this map: neither the loader nor the drop of its task.
 type Running<V> = HashMap<Key, Vec<Flight<V>>>;
@@ -51,10 +51,10 @@ struct Flight<V> {
 type Receiver<V> = watch::Receiver<Option<Result<V>>>;
 
 impl<V: Clone + Send + Sync + 'static> Flights<V> {
-    /// The most loads that run at once. One more fails with `Capacity`.
+    /// The maximum number of loads that run at once. One more load fails with `Capacity`.
     pub const MAX_LOADS: usize = 10_000;
 
-    /// The longest time that a load may take.
+    /// The timeout of a load.
     pub const DEADLINE: Duration = Duration::from_secs(30);
 
     /// Joins the running load of a key, or starts one with `load`. The load must store its value inside of
@@ -77,7 +77,7 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
                 match catch_unwind(AssertUnwindSafe(|| load(fence))) {
                     Ok(load) => {
                         let work = bounded(load, Arc::clone(clock));
-                        // A runtime that has ended drops the task at once, and with it the entry and the sender.
+                        // A runtime that has ended drops the task at once, together with the entry and the sender.
                         runtime.spawn(CURRENT.scope(id, async move {
                             let loaded = work.await;
                             entry.end(&sender, loaded);
@@ -96,11 +96,12 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
         }
     }
 
-    /// Forbids running loads of a key to store their values: call it before the key is written or removed. Waits for a
-    /// load that has already begun to store. Callers that come later start a load of their own.
+    /// Prevents running loads of a key from storing their values. Call it before the key is written or removed. It
+    /// waits for a load that is already storing its value. Later callers start a load of their own.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the loads stay forbidden to store, and a later call waits for them.
+    /// If the future is dropped, the loads still cannot start to store, and a later call waits for a load that is
+    /// storing.
     pub async fn fence(&self, key: &Key) {
         if !self.is_idle() {
             let fences: Vec<Fence> = self.running().get(key).into_iter().flatten().filter_map(Flight::raise).collect();
@@ -140,7 +141,7 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
         }
         let runtime = Handle::try_current().map_err(|_| Error::unavailable("a load needs a tokio runtime"))?;
         let (id, fence) = (LoadId::next(), Fence::default());
-        // A load that starts another one waits for it, too.
+        // If a load starts another load, it waits for that load, too.
         let wait = Wait::begin(id)?;
         let (sender, result) = watch::channel(None);
         let flight = Flight { id, fence: fence.clone(), result: result.clone() };
@@ -160,7 +161,7 @@ impl<V> Flights<V> {
         self.shared.len.load(Ordering::Acquire)
     }
 
-    /// Removes a load. The caller drops it after the lock is released.
+    /// Removes a load. The caller must drop the returned load after it has released the lock.
     fn remove(&self, key: &Key, id: LoadId) -> Option<Flight<V>> {
         let mut running = self.running();
         let flights = running.get_mut(key)?;
@@ -175,7 +176,8 @@ impl<V> Flights<V> {
 }
 
 impl<V> Flight<V> {
-    /// Forbids the load to store its value. Returns its fence if it is storing it already.
+    /// Prevents the load from storing its value. Returns the fence of the load if the load is already storing its
+    /// value.
     fn raise(&self) -> Option<Fence> {
         self.fence.raise().then(|| self.fence.clone())
     }
@@ -187,10 +189,10 @@ async fn settled(fences: Vec<Fence>) {
     }
 }
 
-/// A caller's part in a load.
+/// The part of a caller in a load.
 enum Joined<V> {
     Running(Receiver<V>, Wait),
-    /// The caller must start it.
+    /// The caller must start the load.
     New(Start<V>),
 }
 
@@ -208,7 +210,7 @@ struct Start<V> {
 /// Ends a load at its deadline, and turns a panic into an error.
 async fn bounded<V>(load: impl Future<Output = Result<V>> + Send, clock: Arc<dyn Clock>) -> Result<V> {
     let deadline = Flights::<()>::DEADLINE;
-    // Dropping the load at its deadline may panic, too, and so may a clock that has no timer.
+    // Dropping the load at its deadline may panic, too, and a clock without a timer may panic.
     let ended = async {
         match select(Box::pin(load), clock.sleep(deadline)).await {
             Either::Left((loaded, _)) => loaded,
@@ -230,11 +232,11 @@ struct Entry<V> {
 }
 
 impl<V> Entry<V> {
-    /// Removes the entry, and then sends the result: later callers must read the store, because the value may have been
-    /// removed since.
+    /// Removes the entry, and then sends the result. After the result is known, new callers must read the store,
+    /// because the value may have been removed.
     fn end(self, sender: &watch::Sender<Option<Result<V>>>, loaded: Result<V>) {
         drop(self);
-        // Callers that are gone need no result.
+        // If all callers were dropped, no one needs the result.
         let _ = sender.send(Some(loaded));
     }
 }

@@ -1,6 +1,6 @@
 //! Single-flight: one running load for each key, shared by all its callers.
 //!
-//! [`Kv::get_or_insert_with`](crate::Kv::get_or_insert_with) stands on it, and so do caches that load.
+//! [`Kv::get_or_insert_with`](crate::Kv::get_or_insert_with) uses it, and so do read-through caches.
 
 mod fence;
 mod flights;

@@ -20,11 +20,12 @@ impl LoadId {
 }
 
 task_local! {
-    /// The load whose task this is.
+    /// The load that the current task runs.
     pub(super) static CURRENT: LoadId;
 }
 
-/// A load may wait for several others at once, so an edge can stand more than once.
+/// The targets of each waiting load. A load may wait several times for the same target, so a target can occur more than
+/// once.
 static WAITS: Mutex<Option<HashMap<LoadId, Vec<LoadId>>>> = Mutex::new(None);
 
 fn graph() -> MutexGuard<'static, Option<HashMap<LoadId, Vec<LoadId>>>> {
@@ -38,10 +39,10 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    /// Registers that the current task waits for a load. A task that is not a load's own adds no edge.
+    /// Registers that the current task waits for a load. If the current task runs no load, no edge is added.
     ///
     /// # Errors
-    /// `Invalid` if the load waits for the current one, directly or through others.
+    /// `Invalid` if the target waits for the current load, directly or through other loads.
     pub(super) fn begin(target: LoadId) -> Result<Self> {
         let Ok(current) = CURRENT.try_with(|current| *current) else { return Ok(Self { edge: None }) };
         let mut graph = graph();

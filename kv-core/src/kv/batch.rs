@@ -45,23 +45,24 @@ impl<T> IntoIterator for Batch<T> {
     }
 }
 
-/// The input positions of a batch, with the errors of the inputs that are not sent to the store.
+/// The positions of a batch in input order, with the errors of the inputs that are not sent to the store.
 pub(super) struct Slots {
     errors: Vec<Option<Error>>,
 }
 
 impl Slots {
-    /// Separates invalid inputs from those to send.
+    /// Separates the invalid inputs from the inputs to send.
     pub(super) fn split<G>(inputs: impl IntoIterator<Item = Result<G>>) -> (Self, Vec<G>) {
         let mut valid = Vec::new();
         let errors = inputs.into_iter().map(|input| input.map(|input| valid.push(input)).err()).collect();
         (Self { errors }, valid)
     }
 
-    /// Creates the batch: the store's results for the sent `keys`, converted, fill the positions without an error.
+    /// Creates the batch. The positions without an error get the results of the store for the sent `keys`, converted by
+    /// `convert`.
     ///
-    /// If the store returns more or fewer results than there were keys, all of them are errors: no result is known to
-    /// belong to its key.
+    /// If the store returns more or fewer results than there were keys, every sent key gets an error, because no result
+    /// is known to belong to its key.
     pub(super) fn fill<'k, R, T>(
         self,
         keys: impl IntoIterator<Item = &'k Key>,

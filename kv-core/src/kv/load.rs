@@ -24,8 +24,8 @@ impl Kv {
     ///   process. Callers that come meanwhile get the same value or the same error.
     /// - The loader runs in a task of its own. It goes on if its caller is dropped or no longer polled.
     /// - If the key is written or deleted through any of these handles after the load began, the loaded value is
-    ///   returned and not stored. If another process stores a value meanwhile, that value stays and is returned. Only
-    ///   in a store without conditions the loaded value overwrites it.
+    ///   returned and not stored. If another process stores a value meanwhile, that value stays and is returned. Only a
+    ///   store without conditions overwrites it with the loaded value.
     /// - A loader that needs the value of its own key, directly or through other loaders, fails with `Invalid`.
     ///
     /// # Errors

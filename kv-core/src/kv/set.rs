@@ -15,7 +15,7 @@ use crate::options::{SetOptions, SetOutcome, When};
 use crate::version::Version;
 
 impl Kv {
-    /// Writes a value. Awaiting it returns the [`Version`] of the write, if the store has versions.
+    /// Writes a value. Awaiting the builder returns the [`Version`] of the write, if the store has versions.
     ///
     /// The write replaces value and deadline together. If it sets no expiry, the handle's default applies.
     ///
@@ -64,8 +64,8 @@ impl Kv {
 
 /// A write of one key, sent when it is awaited.
 ///
-/// The result is the version of the write. With a condition it becomes a [`ConditionalSet`], which returns the outcome
-/// of the condition.
+/// The result is the version of the write. With a condition, the builder becomes a [`ConditionalSet`], which returns
+/// the outcome of the condition.
 #[derive(Debug)]
 #[must_use = "nothing is written until the set is awaited"]
 pub struct Set<'kv, Outcome = Option<Version>> {
@@ -109,8 +109,8 @@ impl<'kv> Set<'kv> {
 
     /// Writes only if the bytes of the live entry equal the encoding of this value.
     ///
-    /// Equal values can have different encodings, such as maps in another order. [`Kv::compare_and_swap`] compares
-    /// decoded values instead.
+    /// Equal values can have different encodings, such as maps with their keys in another order.
+    /// [`Kv::compare_and_swap`] compares decoded values instead.
     pub fn if_value<T: Serialize + ?Sized>(self, value: &T) -> ConditionalSet<'kv> {
         self.when(|kv, key| kv.write_as(key, value).map(When::Value))
     }
@@ -184,8 +184,9 @@ pub(super) fn stored(key: &Key, outcome: &SetOutcome) -> Result<Option<Version>>
     }
 }
 
-/// The error for a store that refuses a write without a condition. A store that keeps the contract never does so. A
-/// retry does not help, and nothing that this store says is certain, so the kind asks for a read of the key.
+/// Returns the error for a store that refuses a write without a condition, which a store that keeps the contract never
+/// does. The error is `Indeterminate`, because a retry does not help and the caller must read the key to know whether
+/// the write happened.
 pub(super) fn refused(operation: Operation, key: &Key) -> Error {
     let error = Error::indeterminate(None, "the store refused a write without a condition");
     error.with_operation(operation).with_key(key)
