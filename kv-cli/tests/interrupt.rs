@@ -1,4 +1,4 @@
-//! Interrupts work, even on a store that is always ready.
+//! Interrupts work, even on a store in memory.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -75,14 +75,14 @@ async fn clear_after_an_interrupted_replay_leaves_no_entries() {
 }
 
 #[tokio::test]
-async fn long_work_on_a_store_that_never_waits_yields_to_other_tasks() {
+async fn long_work_on_a_store_in_memory_yields_to_other_tasks() {
     let prefill = Some(Prefill::production(1).scaled(0.05));
     let settings = Settings { prefill, ..Settings::default() };
     let workload = Workload::read(&b""[..], None).unwrap();
     let replay = Replay::new(&anykv::open("memory:").await.unwrap(), workload, settings).unwrap();
     let progress = Progress::hidden();
     assert!(replay.run(&progress).now_or_never().is_none());
-    assert!((1..=1_000).contains(&progress.position()), "{}", progress.position());
+    assert!(progress.position() <= 1_000, "{}", progress.position());
 
     let (from, to) = (anykv::open("memory:").await.unwrap(), anykv::open("memory:").await.unwrap());
     for number in 0..5_000 {
@@ -93,5 +93,5 @@ async fn long_work_on_a_store_that_never_waits_yields_to_other_tasks() {
     let mut on_batch = |_: &Key| {};
     let copying = transfer::copy(from.store(), to.store(), ListQuery::default(), &mut on_batch, &progress);
     assert!(copying.now_or_never().is_none());
-    assert!((1..=1_000).contains(&progress.position()), "{}", progress.position());
+    assert!(progress.position() <= 1_000, "{}", progress.position());
 }
