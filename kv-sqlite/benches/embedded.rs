@@ -1,11 +1,12 @@
-//! Compares the store with the raw driver, in alternating rounds of one run: `cargo bench -p anykv-sqlite`.
+//! Compares the store with SQLite through the raw driver, in alternating rounds: `cargo bench -p anykv-sqlite`.
 //!
-//! Arguments filter by name, for example `set 10000x100`. The names are `get`, `list`, `set`, `files` and `syncs`; the
-//! sizes are 10000x100, 1000000x100 and 100000x1000, in entries and bytes. Both sides have the same settings,
-//! keys and values, and sync each commit. Raw rows have a key and a value; the store's rows also have a version, a
-//! deadline and two checksums. The raw table is `WITHOUT ROWID` for small values and has rowids for large ones,
-//! whichever is faster in SQLite.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that fails has no figure")]
+//! Arguments select measurements by operation and size, for example `set 10000x100`. The operations are `get`, `list`,
+//! `set`, `files` and `syncs`. The sizes are 10000x100, 1000000x100 and 100000x1000, in entries and bytes per value.
+//!
+//! Both sides have the same settings, keys and values, and sync each commit. Raw rows have a key and a value; the
+//! store's rows also have a version, a deadline and two checksums. The raw table is `WITHOUT ROWID` for small values
+//! and has rowids for large values, because these layouts are the faster ones.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark may panic")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the system's clock")]
 #![allow(clippy::cast_precision_loss, reason = "a rate is not exact")]
 
@@ -21,11 +22,14 @@ use kv_sqlite::SqliteStore;
 use kv_sqlite::rusqlite::{Connection, params};
 use tokio::runtime::Runtime;
 
+/// The number of measured rounds.
 const ROUNDS: usize = 15;
+
+/// The duration of a round.
 const ROUND: Duration = Duration::from_millis(250);
 
-/// The environment variable with the number of tasks. With it, this program only writes, while `strace` counts its
-/// syncs.
+/// The environment variable with the number of writing tasks of a child. If it is set, this program is the child whose
+/// syncs `strace` counts, and only writes.
 const TASKS: &str = "KV_SQLITE_BENCH_TASKS";
 
 fn main() {
@@ -36,11 +40,11 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let is_selected = |name: &str| words.iter().all(|word| name.split(' ').any(|part| part == word));
     for (entries, bytes) in [(10_000, 100), (1_000_000, 100), (100_000, 1_000)] {
-        let name = |what: &str| format!("{what} {entries}x{bytes}");
-        if ["get", "list", "set", "files"].iter().any(|what| is_selected(&name(what))) {
+        let name = |operation: &str| format!("{operation} {entries}x{bytes}");
+        if ["get", "list", "set", "files"].iter().any(|operation| is_selected(&name(operation))) {
             let folder = tempfile::tempdir().unwrap();
             let comparison = Comparison::new(&runtime, folder.path(), entries, bytes);
-            comparison.run(&runtime, |what| is_selected(&name(what)));
+            comparison.run(&runtime, |operation| is_selected(&name(operation)));
             if is_selected(&name("files")) {
                 comparison.files(&runtime, folder.path());
             }
@@ -53,9 +57,10 @@ fn main() {
     }
 }
 
-/// The number of writes whose syncs are counted.
+/// The total number of writes of a child whose syncs are counted.
 const COUNTED: usize = 6_400;
 
+/// The child: writes from the given number of tasks.
 fn write_counted(runtime: &Runtime, tasks: usize) {
     let folder = tempfile::tempdir().unwrap();
     runtime.block_on(async {
@@ -78,7 +83,7 @@ fn write_counted(runtime: &Runtime, tasks: usize) {
     });
 }
 
-/// Writes in a child process while `strace` counts its syncs.
+/// Runs a child that writes, and prints the number of its syncs that `strace` has counted.
 fn count_syncs(tasks: usize) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("calls");
@@ -86,7 +91,7 @@ fn count_syncs(tasks: usize) {
     command.args(["-f", "-c", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o"]).arg(&output);
     let status = command.arg(std::env::current_exe().unwrap()).env(TASKS, tasks.to_string()).status();
     if !status.is_ok_and(|status| status.success()) {
-        println!("NOT RUN: `strace` is not installed or may not trace");
+        println!("NOT RUN: `strace` is not installed or has no permission to trace");
         return;
     }
     let table = std::fs::read_to_string(&output).unwrap();
@@ -98,27 +103,27 @@ fn count_syncs(tasks: usize) {
     );
 }
 
-/// One side of a comparison: its name, and a function that runs operations for about a round and returns their number.
+/// One side of a comparison: its name, and a function that runs operations for one round and returns their number.
 type Side<'s> = (String, Box<dyn FnMut() -> usize + 's>);
 
-/// Runs the sides alternately and prints their rates, and the ratio of each to the first.
-fn compare(what: &str, mut sides: Vec<Side<'_>>) {
+/// Runs the sides alternately, and prints the rate of each side and the ratio to the rate of the first side.
+fn compare(title: &str, mut sides: Vec<Side<'_>>) {
     let mut rates = vec![Vec::new(); sides.len()];
     for round in 0..=ROUNDS {
-        for (place, (_, side)) in sides.iter_mut().enumerate() {
+        for (index, (_, side)) in sides.iter_mut().enumerate() {
             let started = Instant::now();
             let count = side();
             // The first round warms up.
             if round > 0 {
-                rates[place].push(count as f64 / started.elapsed().as_secs_f64());
+                rates[index].push(count as f64 / started.elapsed().as_secs_f64());
             }
         }
     }
-    println!("{what}");
+    println!("{title}");
     let first = rates[0].clone();
     for ((name, _), rates) in sides.iter().zip(&rates) {
         let (min, max) = rates.iter().fold((f64::MAX, 0.0_f64), |(l, m), rate| (l.min(*rate), m.max(*rate)));
-        // A ratio per round: other load on the machine changes more slowly than the rounds alternate.
+        // The ratio is computed per round, because the other load on the machine changes more slowly than the rounds.
         let ratios: Vec<f64> = rates.iter().zip(&first).map(|(rate, first)| rate / first).collect();
         let (rate, ratio) = (median(rates), median(&ratios));
         println!("  {name:<42} {rate:>10.0}/s  ({min:.0}–{max:.0})  {ratio:>5.2} x");
@@ -170,17 +175,17 @@ impl Comparison {
     }
 
     fn run(&self, runtime: &Runtime, is_selected: impl Fn(&str) -> bool) {
-        let what = format!("{} entries of {} bytes", self.keys.len(), self.bytes);
+        let size = format!("{} entries of {} bytes", self.keys.len(), self.bytes);
         if is_selected("get") {
-            compare(&format!("get, one thread, {what}"), vec![self.raw_get(), self.store_get(runtime)]);
+            compare(&format!("get, one thread, {size}"), vec![self.raw_get(), self.store_get(runtime)]);
         }
         if is_selected("list") {
-            compare(&format!("list of 100, {what}"), vec![self.raw_list(), self.store_list(runtime)]);
+            compare(&format!("list of 100, {size}"), vec![self.raw_list(), self.store_list(runtime)]);
         }
         if is_selected("set") {
             for tasks in [1, 16, 64] {
                 let sides = vec![self.raw_set(tasks), self.store_set(runtime, tasks)];
-                compare(&format!("durable set, {what}"), sides);
+                compare(&format!("durable set, {size}"), sides);
             }
         }
     }
@@ -272,7 +277,7 @@ impl Comparison {
         ("store".into(), Box::new(side))
     }
 
-    /// One thread that commits full batches, an upper bound for a program that writes from many tasks.
+    /// One thread that commits full batches. This is an upper bound for a program that writes from many tasks.
     fn raw_set(&self, batch: usize) -> Side<'_> {
         let mut next = 0;
         let side = move || {
@@ -334,12 +339,12 @@ fn until_round_ends(mut operation: impl FnMut()) -> usize {
     count
 }
 
-/// Scatters numbers, so that their order is not that of their keys.
+/// Returns a text for a number, so that consecutive numbers have texts that are far apart in the order of texts.
 fn scattered(number: usize) -> String {
     format!("{:08x}", u32::try_from(number).unwrap().wrapping_mul(2_654_435_761))
 }
 
-/// Returns random bytes. With equal values an overwrite would not change the page.
+/// Returns random bytes, because overwriting a value with an equal value would not change the page.
 fn value(bytes: usize) -> Bytes {
     let mut value = Vec::with_capacity(bytes + 16);
     while value.len() < bytes {

@@ -1,4 +1,6 @@
-//! Makes a consistent copy of a store in use, with `VACUUM INTO`. Run it: `cargo run -p anykv-sqlite --example backup`
+//! Makes a consistent copy of a store in use with `VACUUM INTO`.
+//!
+//! Run this example with `cargo run -p anykv-sqlite --example backup`.
 
 use kv_core::Kv;
 use kv_sqlite::{SqliteStore, rusqlite::Connection};
@@ -10,7 +12,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let kv = Kv::new(SqliteStore::open(&path).await?);
     kv.set(["users", "1"], "ada").await?;
 
-    // Use a separate connection. A copy of the file itself would miss the commits that are still in the log.
+    // Use a separate connection and `VACUUM INTO`, because a copy of the file would miss commits that are still in the
+    // log.
     Connection::open(&path)?.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
     kv.set(["users", "1"], "changed later").await?;
 

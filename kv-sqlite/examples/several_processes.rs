@@ -1,5 +1,6 @@
 //! Two processes use one file: the parent watches, and a child writes.
-//! Run it: `cargo run -p anykv-sqlite --example several_processes`
+//!
+//! Run this example with `cargo run -p anykv-sqlite --example several_processes`.
 
 use std::process::Command;
 

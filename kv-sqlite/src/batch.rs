@@ -3,7 +3,7 @@
 use kv_core::{DeleteOptions, DeleteOutcome, Entry, Key, Result, SetItem, SetOutcome};
 use rusqlite::Connection;
 
-use crate::error;
+use crate::error::read_error;
 use crate::get::get;
 use crate::liveness::Liveness;
 use crate::state::State;
@@ -17,7 +17,8 @@ impl State {
         if let Ok(entries) = entries.await {
             return entries;
         }
-        // The common transaction failed. Each key is read alone, so that each has a result or an error of its own.
+        // The transaction that reads all keys failed. Each key is read alone, so that a failure affects only its own
+        // key.
         let mut entries = Vec::with_capacity(keys.len());
         for key in keys {
             entries.push(self.get(key).await);
@@ -35,7 +36,7 @@ impl State {
         wait_for_each(replies).await
     }
 
-    /// As [`set_many`](Self::set_many).
+    /// Submits all writes before it waits for the first reply, as [`set_many`](Self::set_many) does.
     pub(crate) async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
         let mut replies = Vec::with_capacity(keys.len());
         for key in keys {
@@ -65,8 +66,8 @@ fn get_many(
     keys: &[Key],
     liveness: &mut Liveness<'_>,
 ) -> Result<Vec<Result<Option<Entry>>>> {
-    let transaction = connection.unchecked_transaction().map_err(error::read)?;
+    let transaction = connection.unchecked_transaction().map_err(read_error)?;
     let entries = keys.iter().map(|key| get(&transaction, sql, key, liveness)).collect();
-    transaction.finish().map_err(error::read)?;
+    transaction.finish().map_err(read_error)?;
     Ok(entries)
 }

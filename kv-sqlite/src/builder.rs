@@ -1,4 +1,4 @@
-//! The builder: location, settings and clock of a store.
+//! The builder of a store.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ impl SqliteStore {
     }
 }
 
-/// Builds a [`SqliteStore`].
+/// Builds a [`SqliteStore`] from a location, settings and a clock.
 ///
 /// # Examples
 /// ```
@@ -44,19 +44,19 @@ pub struct SqliteBuilder {
 }
 
 impl SqliteBuilder {
-    /// Keeps the store in this file. A missing file is created, with its missing parent directories.
+    /// Keeps the store in this file. If the file or its parent directories are missing, they are created.
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
         self.location = Some(Location::File(path.into()));
         self
     }
 
-    /// Keeps the store in memory, until its last handle is dropped.
+    /// Keeps the store in memory. The entries are lost when the store is closed or its last clone is dropped.
     pub fn in_memory(mut self) -> Self {
         self.location = Some(Location::Memory);
         self
     }
 
-    /// Replaces all settings at once.
+    /// Replaces all settings, including those that earlier calls of this builder have set.
     pub fn config(mut self, config: SqliteConfig) -> Self {
         self.config = config;
         self
@@ -110,20 +110,20 @@ impl SqliteBuilder {
         self
     }
 
-    /// Sets the clock of deadlines and of the sweeper, by default [`SystemClock`].
+    /// Sets the clock for deadlines and for the sweep interval, by default [`SystemClock`].
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Opens the store. It works on any async runtime, because it has threads of its own.
+    /// Opens the store. The store works on any async runtime, because it has its own threads for timers and writes.
     ///
     /// # Errors
     /// - `Invalid`: the path is missing or cannot lead to a file, or a setting is out of range.
     /// - `Denied`, `Capacity`: the file cannot be created or written, or the disk is full.
     /// - `Unavailable`: another process holds the lock of the file for longer than the timeouts.
-    /// - `Corrupt`: the file is damaged, has a newer layout, belongs to another program, or has an object on the table,
-    ///   such as a trigger or an index, that this crate did not create. It is not changed.
+    /// - `Corrupt`: the file is damaged, has a newer layout or belongs to another program, or the table has an object,
+    ///   such as a trigger or an index, that this crate did not create. Then the file is not changed.
     pub async fn open(self) -> Result<SqliteStore> {
         let opened = async {
             let Self { location, config, clock } = self;

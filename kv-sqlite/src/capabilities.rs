@@ -1,4 +1,4 @@
-//! The capabilities of a store in a file and of one in memory.
+//! The capabilities of a store.
 
 use kv_core::{Capabilities, Durability, List, Reach, Survives, Transactions};
 

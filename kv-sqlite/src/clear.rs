@@ -1,4 +1,6 @@
-//! The removal of a prefix, as a series of bounded batches between other writes.
+//! Clearing a prefix.
+//!
+//! A clear runs as a series of bounded batches, so that other writes can run between them.
 
 use std::ops::Bound;
 
@@ -6,7 +8,7 @@ use kv_core::{ErrorKind, KeyPrefix, Result};
 use rusqlite::params;
 
 use crate::codec::RawText;
-use crate::error::Abort;
+use crate::error::Failure;
 use crate::free_pages;
 use crate::state::State;
 use crate::statement::{Columns, ListShape, bound_text};
@@ -25,7 +27,7 @@ impl State {
         loop {
             let batch = ClearBatch { start: start.clone(), end: end.clone(), max_rows };
             let cleared = match queue.call(batch).await {
-                // A smaller batch needs less room in the log.
+                // A smaller batch needs less free space for the log.
                 Err(error) if error.kind() == ErrorKind::Capacity && max_rows > 1 => {
                     max_rows = max_rows.div_ceil(8);
                     continue;
@@ -45,7 +47,7 @@ impl State {
     }
 }
 
-/// One batch of a clear.
+/// One batch of a clear: removes up to `max_rows` rows of the range.
 #[derive(Debug)]
 struct ClearBatch {
     start: Bound<RawText>,
@@ -56,18 +58,18 @@ struct ClearBatch {
 #[derive(Debug)]
 struct Cleared {
     live: u64,
-    /// The key after which the next batch continues.
+    /// The key after which the next batch continues; `None` if the clear is complete.
     next: Option<RawText>,
 }
 
 impl Write for ClearBatch {
     type Outcome = Cleared;
 
-    fn apply(&self, rows: &Rows<'_>) -> Result<Cleared, Abort> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<Cleared, Failure> {
         let (mut live, mut bytes, mut next) = (0, 0, None);
         for (index, (key, length)) in self.keys(rows)?.into_iter().enumerate() {
             bytes += length;
-            // A foreign or damaged key does not parse. Its row is kept.
+            // A key that does not parse is foreign or damaged. Its row is kept.
             if let Some(key) = key.to_key() {
                 live += u64::from(rows.remove(&key)?);
             }
@@ -81,8 +83,8 @@ impl Write for ClearBatch {
 }
 
 impl ClearBatch {
-    /// Returns the keys of the batch and the lengths of their values.
-    fn keys(&self, rows: &Rows<'_>) -> Result<Vec<(RawText, i64)>, Abort> {
+    /// Returns the keys of the batch, each with the length of its value in bytes.
+    fn keys(&self, rows: &Rows<'_>) -> Result<Vec<(RawText, i64)>, Failure> {
         let shape = ListShape { reverse: false, columns: Columns::Length };
         let mut statement = rows.connection.prepare_cached(&rows.sql.list(shape, &self.start, &self.end))?;
         let limit = i64::try_from(self.max_rows).unwrap_or(1);

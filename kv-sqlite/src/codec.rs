@@ -1,4 +1,4 @@
-//! Rows from and to entries.
+//! Entries as stored rows, and back.
 
 use bytes::Bytes;
 use kv_core::{Deadline, Entry, Error, Key, Result, Version};
@@ -14,11 +14,12 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// The columns that [`Stored::read`] expects, in its order. The value is in the row, or in the table `beside`.
+    /// The columns that [`Stored::read`] reads, in this order. The value is either in the row or in the table of large
+    /// values.
     pub(crate) const COLUMNS: &'static str =
         "row.deadline, row.deadline_check, row.version, row.checksum, row.value, beside.value";
 
-    /// Reads the columns from index `first` on.
+    /// Reads [`Stored::COLUMNS`]; `first` is the index of the first of these columns in the row.
     ///
     /// # Errors
     /// `Corrupt` if the row does not match its checksums.
@@ -43,16 +44,17 @@ impl Stored {
         Ok(Self { value: Bytes::copy_from_slice(value), version, deadline })
     }
 
-    /// The length of the value in the columns from index `first` on, in bytes.
+    /// Returns the length of the value in bytes. `first` is the index of the first of [`Stored::COLUMNS`] in the row.
     pub(crate) fn length(row: &Row<'_>, first: usize) -> usize {
         let length = |column| row.get_ref(column).ok().and_then(|value| value.as_blob().ok()).map_or(0, <[u8]>::len);
         length(first + 4) + length(first + 5)
     }
 
-    /// True if a value is stored in its row.
+    /// True if the value is stored in the row, and false if it is stored in the table of large values.
     ///
-    /// SQLite continues a row of more than about a quarter of a page in an overflow page of its own and wastes the rest
-    /// of that page. Large rows also leave fewer rows per page, which deepens the tree that every read descends.
+    /// SQLite stores the end of a row that is larger than about a quarter of a page in a separate overflow page, and
+    /// wastes the rest of that page. Large rows also mean fewer rows per page, which makes the tree deeper for every
+    /// read.
     pub(crate) fn fits_row(key: &Key, value: &[u8]) -> bool {
         key.as_str().len() + value.len() <= 640
     }
@@ -63,7 +65,7 @@ impl Stored {
     }
 }
 
-/// A text as SQLite stores it. The key of a damaged or foreign row need not be UTF-8.
+/// The bytes of a text in SQLite, which may be invalid UTF-8 if the row is damaged or foreign.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct RawText(Vec<u8>);
 
@@ -72,7 +74,7 @@ impl RawText {
         Self(text.as_bytes().to_vec())
     }
 
-    /// The key whose canonical text this is, if it is one.
+    /// Returns the key; `None` if this is not the canonical text of a key.
     pub(crate) fn to_key(&self) -> Option<Key> {
         std::str::from_utf8(&self.0).ok().and_then(|text| Key::parse_stored(text).ok())
     }
@@ -93,10 +95,10 @@ impl FromSql for RawText {
     }
 }
 
-/// Reads the columns `deadline, deadline_check` from index `first` on.
+/// Reads the columns `deadline, deadline_check`; `first` is the index of the first of them in the row.
 ///
 /// # Errors
-/// `Corrupt` if they do not match.
+/// `Corrupt` if the deadline does not match its checksum.
 pub(crate) fn read_deadline(key: &Key, row: &Row<'_>, first: usize) -> Result<Deadline> {
     checked_deadline(key, crc32c::crc32c(key.as_str().as_bytes()), row, first)
 }
@@ -114,20 +116,21 @@ fn checked_deadline(key: &Key, key_check: u32, row: &Row<'_>, first: usize) -> R
     }
 }
 
-/// The deadline as a column value. It always fits, because the latest deadline is in the year 9999.
+/// Returns the value of the column `deadline`. A deadline always fits into it, because the latest is in the year 9999.
 pub(crate) fn deadline_column(deadline: Deadline) -> Option<i64> {
     deadline.as_millis().and_then(|millis| i64::try_from(millis).ok())
 }
 
-/// CRC-32C of key, version and value.
+/// Returns the CRC-32C of key, version and value.
 ///
-/// It covers the key, so that a row under a wrong key is detected. It is signed, because SQLite stores a signed 32-bit
-/// number in four bytes and an unsigned one in six.
+/// The checksum covers the key, so that a row that is stored under a wrong key is detected. It is signed, because
+/// SQLite stores a signed 32-bit number in four bytes and an unsigned 32-bit number in six bytes.
 pub(crate) fn checksum_of(key: &Key, version: &[u8], value: &[u8]) -> i32 {
     value_check(crc32c::crc32c(key.as_str().as_bytes()), version, value)
 }
 
-/// CRC-32C of key and deadline. It is separate from the value's, so that a touch need not read the value.
+/// Returns the CRC-32C of key and deadline. It is separate from the checksum of the value, so that a touch need not
+/// read the value.
 pub(crate) fn deadline_check(key: &Key, deadline: Deadline) -> i32 {
     millis_check(crc32c::crc32c(key.as_str().as_bytes()), deadline)
 }
@@ -145,7 +148,7 @@ fn millis_check(key_check: u32, deadline: Deadline) -> i32 {
 mod tests {
     use super::*;
 
-    /// A changed checksum would make every stored entry damaged.
+    /// If the checksums changed, every entry of an existing file would be reported as damaged.
     #[test]
     fn the_checksums_are_those_of_the_first_layout() {
         let key = Key::new(["a", "b"]).unwrap();

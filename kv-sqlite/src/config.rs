@@ -1,4 +1,4 @@
-//! Settings as serde data, for a URL or a configuration file.
+//! The settings of a store as serde data.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ pub enum SyncMode {
     /// Loses nothing: each commit is flushed to the medium before it is acknowledged.
     #[default]
     EveryCommit,
-    /// Loses the last commits in a loss of power. The remaining ones are whole and in order. The end of the process,
-    /// including a sudden one, loses nothing.
+    /// Loses the last commits in a loss of power; the earlier commits are complete. The end of the process loses
+    /// nothing, even if the process is killed.
     LosesOnPowerCut,
 }
 
@@ -34,32 +34,35 @@ impl SyncMode {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SqliteConfig {
-    /// The table, by default `kv`: `[A-Za-z_][A-Za-z0-9_]{0,62}`. Each table of a file is a separate store.
+    /// The name of the table, by default `kv`. It matches `[A-Za-z_][A-Za-z0-9_]{0,62}` and does not begin with
+    /// `sqlite_`. Each table of a file is a separate store.
     pub table: String,
-    /// The failures that acknowledged writes survive. Ignored in memory.
+    /// The failures that acknowledged writes survive, by default all. Ignored if the store is in memory.
     pub sync: SyncMode,
-    /// The longest wait of a write for another process's lock on the file, by default 10 s. Then the write is
-    /// `Unavailable`. [`operation_timeout`](Self::operation_timeout) caps it. It does not apply between handles of one
-    /// process, which queue for the file.
+    /// The longest time that a write waits for another process's lock on the file, by default 10 s and at most
+    /// [`operation_timeout`](Self::operation_timeout). After this time the write is `Unavailable`. The time that a
+    /// write waits for other handles of this process does not count.
     #[serde(with = "humantime_serde")]
     pub busy_timeout: Duration,
-    /// The longest duration of a write in all, by default 10 s. Then the write is `Unavailable` or `Indeterminate`.
+    /// The longest duration of a write, by default 10 s. After this time the write is `Unavailable` or `Indeterminate`.
+    /// It also limits opening, closing and a flush, and the time that a read waits for a connection.
     #[serde(with = "humantime_serde")]
     pub operation_timeout: Duration,
     /// The interval between sweeps of expired entries, by default 1 s.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
-    /// The maximum number of connections that read at once, by default 8. They are opened on demand.
+    /// The maximum number of connections for reads, by default 8. A connection is opened when all others are in use.
     pub readers: usize,
-    /// The size of the largest value, by default 16 MiB; at least 8 MiB and at most 512 MiB.
+    /// The maximum size of a value, by default 16 MiB. It is at least 8 MiB and at most 512 MiB.
     pub max_value: ByteSize,
-    /// The free space of the file system that is kept, by default 1 MiB. A write that would use it is `Capacity`; a
-    /// delete, a clear and a sweep may use it, so that a full store can always be made smaller.
+    /// The free space of the file system that is reserved for removing entries, by default 1 MiB. A write that would
+    /// use this reserve is `Capacity`. A delete, a clear and a sweep may use the reserve, so that entries can be
+    /// removed although the disk is full.
     pub min_free: ByteSize,
 }
 
 impl SqliteConfig {
-    /// The store's limits.
+    /// Returns the store's limits.
     ///
     /// # Errors
     /// `Invalid` if `max_value` is out of range.
@@ -67,7 +70,7 @@ impl SqliteConfig {
         let (min, max) = (Limits::MIN_VALUE_BYTES, 512 << 20);
         match usize::try_from(self.max_value.as_u64()) {
             Ok(bytes) if (min..=max).contains(&bytes) => Ok(Limits::DEFAULT.with_max_value_bytes(bytes)),
-            _ => Err(Error::invalid("`max_value` is at least 8 MiB and at most 512 MiB")),
+            _ => Err(Error::invalid("`max_value` must be at least 8 MiB and at most 512 MiB")),
         }
     }
 }
@@ -92,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_value_is_limited_to_the_range() {
+    fn max_value_is_limited_to_its_range() {
         let config = |max_value| SqliteConfig { max_value, ..SqliteConfig::default() };
         assert!(config(ByteSize::mib(7)).limits().is_err());
         assert!(config(ByteSize::gib(1)).limits().is_err());

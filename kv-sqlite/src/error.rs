@@ -1,4 +1,4 @@
-//! SQLite's errors as kinds of the contract.
+//! The driver's errors as kinds of the contract.
 
 use kv_core::adapter::{Effect, ErrorContext};
 use kv_core::{Error, ErrorKind};
@@ -7,58 +7,61 @@ use rusqlite::ffi;
 /// The name of the backend in reports and errors.
 pub(crate) const NAME: &str = "sqlite";
 
-/// The context of every error of this crate.
+/// Adds the backend, the operation and the key to errors.
 pub(crate) const CONTEXT: ErrorContext = ErrorContext::new(NAME);
 
-/// The reason for which a write of a batch was not applied.
+/// The reason for which a write was not applied, or for which a database could not be set up.
 #[derive(Debug)]
-pub(crate) enum Abort {
-    /// SQLite failed: the whole batch is rolled back, and each of its writes is tried alone.
+pub(crate) enum Failure {
+    /// SQLite failed. The transaction must be rolled back.
     Driver(rusqlite::Error),
-    /// The call itself is refused, and has changed nothing.
-    Call(Error),
+    /// This crate refused a call or a whole batch, for example because an entry is damaged. A refused call has changed
+    /// nothing, so the transaction may continue with other calls.
+    Refused(Error),
 }
 
-impl From<rusqlite::Error> for Abort {
+impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
         Self::Driver(error)
     }
 }
 
-impl From<Error> for Abort {
+impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Call(error)
+        Self::Refused(error)
     }
 }
 
-/// Converts the error of a read, or of another call without effect.
-pub(crate) fn read(error: rusqlite::Error) -> Error {
-    classify(error, Effect::Read)
+/// Converts the error of a call that has changed nothing, such as a read.
+pub(crate) fn read_error(error: rusqlite::Error) -> Error {
+    to_error(error, Effect::Read)
 }
 
-/// Converts an error by SQLite's code. `effect` is [`Effect::Read`] before the commit, because that is rolled back.
-pub(crate) fn classify(error: rusqlite::Error, effect: Effect) -> Error {
+/// Converts an error by SQLite's code. `effect` is the effect that the failed call may have had: [`Effect::Read`]
+/// before the commit of a write, because the transaction is rolled back then.
+pub(crate) fn to_error(error: rusqlite::Error, effect: Effect) -> Error {
     let (kind, message) = match &error {
         rusqlite::Error::SqliteFailure(failure, _) | rusqlite::Error::SqlInputError { error: failure, .. } => {
             kind_of(failure.extended_code, effect)
         }
-        // The other variants concern types and counts. Our statements on a table of ours do not cause them.
-        _ => (ErrorKind::Corrupt, "the table is not of the expected shape"),
+        // The other variants are about wrong types and wrong numbers of columns or rows. Our statements do not cause
+        // them on a table that this crate has created.
+        _ => (ErrorKind::Corrupt, WRONG_TABLE),
     };
     Error::new(kind, message).with_source(error)
 }
 
-/// Copies an error for several callers; `rusqlite::Error` is not `Clone`.
+/// Copies an error, so that several callers can get it. `rusqlite::Error` is not `Clone`.
 pub(crate) fn copy(error: &rusqlite::Error) -> rusqlite::Error {
     match error {
         rusqlite::Error::SqliteFailure(failure, message) => rusqlite::Error::SqliteFailure(*failure, message.clone()),
         rusqlite::Error::SqlInputError { error, msg, .. } => rusqlite::Error::SqliteFailure(*error, Some(msg.clone())),
-        // The other variants carry no code, so that the text is enough.
+        // The other variants have no code, so a copy of the text is enough.
         other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
     }
 }
 
-/// True if another connection holds the lock, so that waiting helps.
+/// True if another connection holds a lock of the database, so that a retry may succeed.
 pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::SqliteFailure(failure, _) => {
@@ -73,7 +76,7 @@ pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqliteFailure(failure, _) if primary(failure.extended_code) == ffi::SQLITE_FULL)
 }
 
-/// True if SQLite could not open a file, so that the file system can give a more precise cause.
+/// True if SQLite could not open or write a file. Then the file system may give a more precise cause.
 pub(crate) fn is_open_failure(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::SqliteFailure(failure, _) => {
@@ -83,9 +86,13 @@ pub(crate) fn is_open_failure(error: &rusqlite::Error) -> bool {
     }
 }
 
+/// Returns the primary code of an extended code.
 const fn primary(code: i32) -> i32 {
     code & 0xff
 }
+
+/// The text of the error for a table that another program has dropped or changed.
+const WRONG_TABLE: &str = "the table does not have the expected columns or constraints";
 
 fn kind_of(code: i32, effect: Effect) -> (ErrorKind, &'static str) {
     let or_indeterminate = |kind| match effect {
@@ -105,7 +112,7 @@ fn kind_of(code: i32, effect: Effect) -> (ErrorKind, &'static str) {
         ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_PROTOCOL => {
             (ErrorKind::Unavailable, "another process holds the lock of the database")
         }
-        // Not indeterminate: the last frame of a commit makes it valid, and that frame did not fit.
+        // Never indeterminate: a commit is valid only with its last frame, and that frame did not fit on the disk.
         ffi::SQLITE_FULL => (ErrorKind::Capacity, "the disk is full"),
         ffi::SQLITE_NOMEM => (or_indeterminate(ErrorKind::Capacity), "no memory is left"),
         ffi::SQLITE_TOOBIG => (ErrorKind::Invalid, "the value is larger than SQLite's limit"),
@@ -117,14 +124,14 @@ fn kind_of(code: i32, effect: Effect) -> (ErrorKind, &'static str) {
             (or_indeterminate(ErrorKind::Corrupt), "the file is damaged, or is not a database")
         }
         ffi::SQLITE_INTERRUPT | ffi::SQLITE_ABORT | ffi::SQLITE_SCHEMA | ffi::SQLITE_NOLFS => {
-            (or_indeterminate(ErrorKind::Unavailable), "SQLite could not finish")
+            (or_indeterminate(ErrorKind::Unavailable), "SQLite interrupted the call")
         }
-        // Another program has dropped or changed the table: our rows violate no constraint.
+        // Another program has dropped or changed the table, because our rows violate no constraint of our table.
         ffi::SQLITE_ERROR
         | ffi::SQLITE_CONSTRAINT
         | ffi::SQLITE_MISMATCH
         | ffi::SQLITE_NOTFOUND
-        | ffi::SQLITE_EMPTY => (or_indeterminate(ErrorKind::Corrupt), "the table is not of the expected shape"),
+        | ffi::SQLITE_EMPTY => (or_indeterminate(ErrorKind::Corrupt), WRONG_TABLE),
         ffi::SQLITE_INTERNAL | ffi::SQLITE_MISUSE | ffi::SQLITE_RANGE => {
             (or_indeterminate(ErrorKind::Unavailable), "SQLite rejected a call, which is a defect of this crate")
         }
@@ -137,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_a_kind_for_each_stage() {
+    fn every_code_has_a_kind_before_and_in_the_commit() {
         use ErrorKind::{Capacity, Corrupt, Denied, Invalid, Unavailable};
         let indeterminate = ErrorKind::Indeterminate { version: None };
         let table = [
@@ -176,17 +183,17 @@ mod tests {
             (ffi::SQLITE_NOTADB, Corrupt, indeterminate),
             (99, Unavailable, indeterminate),
         ];
-        for (code, before, commit) in table {
+        for (code, before, in_commit) in table {
             let error = || rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
-            assert_eq!(classify(error(), Effect::Read).kind(), before, "{code} before the commit");
-            assert_eq!(classify(error(), Effect::Write(None)).kind(), commit, "{code} in the commit");
+            assert_eq!(to_error(error(), Effect::Read).kind(), before, "{code} before the commit");
+            assert_eq!(to_error(error(), Effect::Write(None)).kind(), in_commit, "{code} in the commit");
         }
     }
 
     #[test]
     fn the_driver_error_is_the_source() {
         use std::error::Error as _;
-        let error = read(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None));
+        let error = read_error(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None));
         assert!(error.source().is_some_and(<dyn std::error::Error>::is::<rusqlite::Error>));
     }
 }

@@ -1,4 +1,6 @@
-//! Preparation of the database file before SQLite opens it: creates it with the right mode, and rejects foreign files.
+//! The preparation of the database file before SQLite opens it.
+//!
+//! A missing file is created with the right mode, and a foreign file is rejected.
 
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
@@ -10,20 +12,20 @@ use kv_core::{Error, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::error;
+use crate::error::read_error;
 use crate::schema::APPLICATION_ID;
 
 /// Serialises the creation of files in this process.
 ///
-/// Closing any descriptor of a file drops all POSIX locks that the process holds on it. So a handle that creates the
-/// file must have closed its descriptor before another handle locks the file.
+/// Closing any descriptor of a file drops all POSIX locks that the process holds on that file. So a handle that creates
+/// a file must have closed the descriptor before another handle locks the file.
 static CREATING: Mutex<()> = Mutex::new(());
 
-/// Creates the file if it is missing and returns its absolute path. An existing file is empty or a database of this
-/// crate.
+/// Creates the file if it is missing, rejects a foreign file, and returns the absolute path of the file.
 ///
 /// # Errors
-/// `Invalid` for a path that cannot lead to a file, `Denied` and `Capacity` from the file system, and `Corrupt` for a foreign file.
+/// `Invalid` for a path that cannot lead to a file, `Denied` and `Capacity` from the file system, and `Corrupt` for a
+/// foreign file.
 pub(crate) fn prepare(path: &Path) -> Result<PathBuf> {
     let bytes = path.as_os_str().as_encoded_bytes();
     if bytes.contains(&0) {
@@ -32,11 +34,10 @@ pub(crate) fn prepare(path: &Path) -> Result<PathBuf> {
     if bytes.last().is_some_and(|last| std::path::is_separator(char::from(*last))) {
         return Err(Error::invalid("the path of the database ends in a separator, so that it names a directory"));
     }
-    // SQLite takes a relative path such as `:memory:` or `file:x` for a special name. It takes no absolute path for
-    // one.
+    // The path is made absolute, because SQLite gives relative paths such as `:memory:` and `file:x` a special meaning.
     let path = std::path::absolute(path).map_err(|error| Error::invalid("the path is empty").with_source(error))?;
-    create(&path).map_err(explain)?;
-    let metadata = path.metadata().map_err(explain)?;
+    create(&path).map_err(to_error)?;
+    let metadata = path.metadata().map_err(to_error)?;
     check_kind("the path of the database", &metadata)?;
     for suffix in ["-wal", "-shm", "-journal"] {
         let mut name = path.as_os_str().to_owned();
@@ -51,9 +52,9 @@ pub(crate) fn prepare(path: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Checks that a path leads to a file, because SQLite does not say why it cannot open anything else, and waits for the
-/// other end of a pipe.
-fn check_kind(what: &str, metadata: &Metadata) -> Result<()> {
+/// Checks that a path leads to a regular file. SQLite does not report why it cannot open anything else, and would wait
+/// for the other end of a pipe. `subject` names the path in the error.
+fn check_kind(subject: &str, metadata: &Metadata) -> Result<()> {
     let kind = metadata.file_type();
     if kind.is_file() {
         return Ok(());
@@ -65,29 +66,30 @@ fn check_kind(what: &str, metadata: &Metadata) -> Result<()> {
             () if kind.is_fifo() => "a pipe",
             () if kind.is_socket() => "a socket",
             () if kind.is_char_device() || kind.is_block_device() => "a device",
-            () => "no file",
+            () => "a special file",
         }
     };
     #[cfg(not(unix))]
-    let other = "no file";
+    let other = "a special file";
     let found = if kind.is_dir() { "a directory" } else { other };
-    Err(Error::invalid(format!("{what} leads to {found} and not to a file")))
+    Err(Error::invalid(format!("{subject} leads to {found} and not to a regular file")))
 }
 
-/// The cause for which SQLite could not open a file that [`prepare`] has found. SQLite does not give it, so this
-/// creates a probe file in the same directory and returns the error of that.
+/// Returns the reason for which SQLite could not open a file that [`prepare`] has found; `None` if it is unknown.
+///
+/// SQLite does not report the reason. So this function creates a probe file in the same directory, and returns the
+/// error if that fails.
 pub(crate) fn explain_open_failure(path: &Path) -> Option<Error> {
     let mut name = path.as_os_str().to_owned();
     name.push("-probe");
     let probe = PathBuf::from(name);
-    let made = OpenOptions::new().write(true).create_new(true).open(&probe);
-    match made {
+    match OpenOptions::new().write(true).create_new(true).open(&probe) {
         Ok(file) => {
             drop(file);
             let _ = std::fs::remove_file(&probe);
             None
         }
-        Err(error) => Some(explain(error)),
+        Err(error) => Some(to_error(error)),
     }
 }
 
@@ -125,7 +127,7 @@ fn create_directory(directory: &Path) -> io::Result<()> {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     match builder.create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        // fsync the parent directory: without it, a loss of power may remove the new entry.
+        // fsync the parent directory: without this, a loss of power may remove the new directory.
         _ => directory.parent().map_or(Ok(()), sync_directory),
     }
 }
@@ -136,38 +138,39 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
 
 /// Rejects a foreign file by the application id in its first page.
 ///
-/// The file is opened as immutable, so that SQLite locks, recovers and writes nothing in a file that may be foreign. It
+/// SQLite opens the file as immutable, so that it does not lock, recover or write a file that may be foreign. The file
 /// is opened by SQLite and not by `File`, so that closing it drops no lock that this process holds on the file.
 fn reject_foreign(path: &Path) -> Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let uri = format!("file:{}?immutable=1", encode(path));
     let connection = Connection::open_with_flags(uri, flags)
-        .map_err(|error| explain_open_failure(path).unwrap_or_else(|| error::read(error)))?;
-    // Without this setting SQLite refuses a file with fewer pages than its header counts. The missing pages may be in
-    // the write-ahead log, or another process may be writing them while it creates the file.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true).map_err(error::read)?;
+        .map_err(|error| explain_open_failure(path).unwrap_or_else(|| read_error(error)))?;
+    // Without this setting SQLite refuses a file that has fewer pages than its header says. The missing pages may be in
+    // the write-ahead log, or another process may be creating the file and may not have written them yet.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true).map_err(read_error)?;
     let id: i32 = match connection.query_row("PRAGMA application_id", [], |row| row.get(0)) {
         Err(_) if is_unfinished_creation(path) => return Ok(()),
-        id => id.map_err(error::read)?,
+        id => id.map_err(read_error)?,
     };
     if id == APPLICATION_ID {
         return Ok(());
     }
-    Err(Error::corrupt(format!("the file is a database of another program, by its application id {id:#010x}")))
+    Err(Error::corrupt(format!("the file is a database of another program: its application id is {id:#010x}")))
 }
 
-/// True if a loss of power interrupted the creation of the file: the rollback journal then says that the file was
-/// empty.
+/// True if a loss of power interrupted the creation of the file: then the rollback journal says that the file had no
+/// pages before.
 ///
-/// SQLite rolls the creation back under its locks when it opens the file; the application id is checked again after
-/// that.
+/// Such a file is not foreign. SQLite rolls the creation back when it opens the file, and the application id is checked
+/// again afterwards.
 fn is_unfinished_creation(path: &Path) -> bool {
     const MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
     let mut journal = path.as_os_str().to_owned();
     journal.push("-journal");
     let mut header = [0; 20];
     let is_read = File::open(journal).and_then(|mut journal| journal.read_exact(&mut header)).is_ok();
-    // After the magic number: the number of records, a random number, and the initial number of pages of the database.
+    // The magic number is followed by the number of records, a random number, and the number of pages that the database
+    // had before the transaction, in four bytes each.
     is_read && header.starts_with(&MAGIC) && header.ends_with(&[0; 4])
 }
 
@@ -184,7 +187,7 @@ fn encode(path: &Path) -> String {
     text
 }
 
-fn explain(error: io::Error) -> Error {
+fn to_error(error: io::Error) -> Error {
     let explained = match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             Error::denied("the directory of the database cannot be written")
@@ -193,9 +196,13 @@ fn explain(error: io::Error) -> Error {
         io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
             Error::invalid("the path of the database cannot be the path of a file")
         }
-        // The missing directories were created, so that only a link can still lead to nothing.
-        io::ErrorKind::NotFound => Error::invalid("the path of the database contains a symbolic link to nothing"),
-        io::ErrorKind::IsADirectory => Error::invalid("the path of the database is a directory and not a file"),
+        // Missing directories have been created, so only a symbolic link can still have a missing target.
+        io::ErrorKind::NotFound => {
+            Error::invalid("the path of the database contains a symbolic link to a missing target")
+        }
+        io::ErrorKind::IsADirectory => {
+            Error::invalid("the path of the database leads to a directory and not to a regular file")
+        }
         _ if is_link_loop(&error) => Error::invalid("the path of the database contains a loop of symbolic links"),
         _ if is_out_of_files(&error) => Error::capacity("no file descriptors are left"),
         _ => Error::unavailable("the file system failed"),
@@ -203,12 +210,12 @@ fn explain(error: io::Error) -> Error {
     explained.with_source(error)
 }
 
-/// True for `ENFILE` and `EMFILE`, which `io::ErrorKind` does not name.
+/// True for the error codes `ENFILE` and `EMFILE`, for which `io::ErrorKind` has no variant.
 fn is_out_of_files(error: &io::Error) -> bool {
     cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-/// True for `ELOOP`, for which `io::ErrorKind` has no stable name.
+/// True for the error code `ELOOP`, for which `io::ErrorKind` has no stable variant.
 fn is_link_loop(error: &io::Error) -> bool {
     let code = if cfg!(target_os = "linux") { 40 } else { 62 };
     cfg!(unix) && error.raw_os_error() == Some(code)
@@ -238,7 +245,7 @@ mod tests {
             (5, Unavailable),
         ];
         for (code, kind) in table {
-            assert_eq!(explain(io::Error::from_raw_os_error(code)).kind(), kind, "{code}");
+            assert_eq!(to_error(io::Error::from_raw_os_error(code)).kind(), kind, "{code}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The objects on the tables of a store that this crate did not create.
+//! Foreign objects: those on the tables of a store that this crate did not create.
 //!
-//! SQLite runs triggers, views, generated columns, constraints and index expressions that a file brings. Triggers and
-//! views are disabled on every connection. A store with one of the other objects is not opened and not written.
+//! SQLite runs the triggers, views, generated columns, constraints and index expressions that are in a file. Triggers
+//! and views are disabled on every connection. A store with any foreign object is not opened. If a foreign object other
+//! than a trigger appears while the store is open, the store is not written.
 
 use std::fmt;
 
@@ -10,7 +11,8 @@ use rusqlite::{Connection, params};
 
 use crate::statement::Table;
 
-/// The kind of a foreign object. Errors name the kind only, because the rest of the object is foreign text.
+/// The kind of a foreign object. Errors name only the kind, because another program chose the name and the
+/// definition, and they may contain secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ForeignObject {
     Trigger,
@@ -21,15 +23,15 @@ pub(crate) enum ForeignObject {
     Check,
     ForeignKey,
     VirtualTable,
-    /// A table of ours with another definition.
+    /// A table of the store that has another definition than this crate gave it.
     Table,
-    /// Something else under a name of ours.
+    /// An object of an unknown kind.
     Unknown,
 }
 
 impl ForeignObject {
-    /// True if SQLite runs the object although triggers and views are disabled.
-    pub(crate) fn is_run(self) -> bool {
+    /// True if the object prevents writes. A trigger does not, because triggers are disabled.
+    pub(crate) fn prevents_writes(self) -> bool {
         self != Self::Trigger
     }
 
@@ -56,7 +58,7 @@ impl fmt::Display for ForeignObject {
     }
 }
 
-/// Finds the foreign objects on the tables of a store. A missing object of ours is not reported.
+/// Finds the foreign objects on the tables of a store. Does not report objects of this crate that are missing.
 ///
 /// # Errors
 /// The errors of SQLite, for example of a damaged schema.
@@ -80,7 +82,7 @@ pub(crate) fn find(connection: &Connection, table: &Table) -> rusqlite::Result<V
     Ok(found)
 }
 
-/// The words of a definition, because copies of a file may differ in white space.
+/// Returns the words of a definition. Definitions are compared by words, because white space has no meaning in them.
 fn words(sql: &str) -> impl Iterator<Item = &str> {
     sql.split_ascii_whitespace()
 }
@@ -107,13 +109,13 @@ fn kind_of(connection: &Connection, kind: &str, name: &str, sql: &str) -> rusqli
     })
 }
 
-/// True if the definition of a table has a `CHECK` constraint; the column `deadline_check` is none.
+/// True if the definition of a table has a `CHECK` constraint. The column name `deadline_check` does not count.
 fn has_check(sql: &str) -> bool {
     sql.split(|character: char| !character.is_alphanumeric() && character != '_')
         .any(|word| word.eq_ignore_ascii_case("check"))
 }
 
-/// The number that SQLite changes with every change of the schema.
+/// Returns the version of the schema, which SQLite increments with every change of the schema.
 pub(crate) fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))
 }

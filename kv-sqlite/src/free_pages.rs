@@ -1,22 +1,24 @@
-//! The return of free pages to the file system.
+//! Returning free pages to the file system.
 
 use kv_core::{ErrorKind, Result};
 
-use crate::error::Abort;
+use crate::error::Failure;
 use crate::writer::job::Write;
 use crate::writer::queue::Queue;
 use crate::writer::rows::Rows;
 
-/// The number of pages that one batch returns.
+/// The maximum number of pages that one batch returns.
 const MAX_PAGES: i64 = 2_000;
 
-/// The number of free pages that are kept, whatever the size of the file is.
+/// The number of free pages that the file keeps, whatever its size is.
 const MIN_FREE_PAGES: i64 = 256;
 
-/// Returns free pages if they are more than a quarter of the file. Fewer are soon used again.
+/// Returns free pages to the file system if they are more than a quarter of the file. Fewer free pages stay in the
+/// file, because new entries will soon use them.
 ///
-/// On a full disk it returns fewer at a time, because each moved page needs room in the log, or none: the caller's
-/// entries are removed all the same.
+/// If the disk is full, a batch returns fewer pages, because each page that SQLite moves needs free space for the log.
+/// If the disk has no space even for one page, this succeeds nevertheless, because the entries of the caller are
+/// already removed.
 pub(crate) async fn release(queue: &Queue) -> Result<()> {
     let mut max_pages = MAX_PAGES;
     loop {
@@ -35,10 +37,10 @@ struct ReleasePages {
 }
 
 impl Write for ReleasePages {
-    /// True if there are more pages to return.
+    /// True if another batch should return more pages.
     type Outcome = bool;
 
-    fn apply(&self, rows: &Rows<'_>) -> Result<bool, Abort> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<bool, Failure> {
         let count = |pragma: &str| rows.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
         let (free, all) = (count("PRAGMA freelist_count")?, count("PRAGMA page_count")?);
         if free <= MIN_FREE_PAGES || free <= all / 4 {
@@ -49,7 +51,7 @@ impl Write for ReleasePages {
         while steps.next()?.is_some() {}
         drop(steps);
         let left = count("PRAGMA freelist_count")?;
-        // `left < free` ends the loop on a database that returns no pages.
+        // `left < free` ends the loop if SQLite cannot return any page.
         Ok(left < free && left > MIN_FREE_PAGES && left > all / 4)
     }
 }

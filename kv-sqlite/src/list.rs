@@ -4,32 +4,38 @@ use kv_core::{Entry, Key, ListItem, ListPage, ListQuery, Result};
 use rusqlite::{Connection, Row, params};
 
 use crate::codec::{Stored, read_deadline};
-use crate::error;
+use crate::error::read_error;
 use crate::liveness::Liveness;
 use crate::state::State;
 use crate::statement::{Columns, ListShape, Statements, bound_text};
 
-/// The `LIMIT` of a statement whose rows are counted here, because foreign rows do not count.
+/// The value of `LIMIT` for no limit. A page counts its rows itself, because foreign rows do not count.
 const NO_LIMIT: i64 = -1;
 
-/// The number of entries, live or expired, after which a page ends. It bounds the time on the caller's thread when most rows have expired
-/// and are not swept yet.
-const MAX_ROWS: usize = 10_000;
+/// The maximum number of entries, live or expired, that a page reads. It bounds the time that a page takes on the
+/// caller's thread if most entries have expired and are not swept yet.
+const MAX_ENTRIES: usize = 10_000;
 
 impl State {
     pub(crate) async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        self.check_open()?;
         query.check(self.capabilities())?;
-        self.read(|connection, sql, liveness| page(connection, sql, query, liveness)).await
+        self.read(|connection, sql, liveness| read_page(connection, sql, query, liveness)).await
     }
 }
 
-/// Reads one page. A damaged entry is reported and counts as an item; a foreign row is skipped.
-fn page(connection: &Connection, sql: &Statements, query: &ListQuery, liveness: &mut Liveness<'_>) -> Result<ListPage> {
+/// Reads one page. A damaged entry is reported in the page and counts as an item. A foreign row is skipped.
+fn read_page(
+    connection: &Connection,
+    sql: &Statements,
+    query: &ListQuery,
+    liveness: &mut Liveness<'_>,
+) -> Result<ListPage> {
     let Some((start, end)) = query.range() else { return Ok(ListPage::default()) };
     let columns = if query.keys_only { Columns::Deadline } else { Columns::Entry };
     let text = sql.list(ListShape { reverse: query.reverse, columns }, &start, &end);
-    let mut statement = connection.prepare_cached(&text).map_err(error::read)?;
-    let mut rows = statement.query(params![bound_text(&start), bound_text(&end), NO_LIMIT]).map_err(error::read)?;
+    let mut statement = connection.prepare_cached(&text).map_err(read_error)?;
+    let mut rows = statement.query(params![bound_text(&start), bound_text(&end), NO_LIMIT]).map_err(read_error)?;
     let max_items = query.limit.unwrap_or(usize::MAX);
     let (mut page, mut bytes, mut count) = (ListPage::default(), 0, 0);
     let mut last: Option<Key> = None;
@@ -37,12 +43,12 @@ fn page(connection: &Connection, sql: &Statements, query: &ListQuery, liveness: 
         let row = match rows.next() {
             Ok(Some(row)) => row,
             Ok(None) => return Ok(page),
-            // If a key precedes the failure, the page ends with it and the next page is the error.
+            // If this page has read a key already, the page ends there and the next page returns the error.
             Err(_) if last.is_some() => break,
-            Err(error) => return Err(error::read(error)),
+            Err(error) => return Err(read_error(error)),
         };
         let found = page.items.len() + page.damaged.len();
-        if found >= max_items || (bytes >= query.max_page_bytes && found > 0) || count >= MAX_ROWS {
+        if found >= max_items || (bytes >= query.max_page_bytes && found > 0) || count >= MAX_ENTRIES {
             break;
         }
         // A row whose key does not parse is foreign.
@@ -68,15 +74,15 @@ fn page(connection: &Connection, sql: &Statements, query: &ListQuery, liveness: 
 }
 
 enum ListRow {
-    /// A live entry, or `None` in a list of keys.
+    /// A live entry; `None` if the query asks for keys only.
     Live(Option<Entry>),
     Expired,
 }
 
-/// Reads a row of ours.
+/// Reads a row that this crate has written.
 ///
 /// # Errors
-/// `Corrupt` if it does not match its checksums.
+/// `Corrupt` if the row does not match its checksums.
 fn read_row(key: &Key, row: &Row<'_>, keys_only: bool, liveness: &mut Liveness<'_>) -> Result<ListRow> {
     let (deadline, entry) = if keys_only {
         (read_deadline(key, row, 1)?, None)
@@ -94,14 +100,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_range_needs_no_table() {
+    fn an_empty_range_is_an_empty_page_without_a_query() {
         let connection = Connection::open_in_memory().unwrap();
         let sql = Statements::new(crate::statement::Table::new("t").unwrap());
         let (a, b) = (Key::new(["a"]).unwrap(), Key::new(["b"]).unwrap());
         let query = ListQuery::default().with_after(b).with_before(a);
-        let found = page(&connection, &sql, &query, &mut Liveness::new(&SystemClock)).unwrap();
+        let found = read_page(&connection, &sql, &query, &mut Liveness::new(&SystemClock)).unwrap();
         assert!(found.items.is_empty() && found.next.is_none());
-        let error = page(&connection, &sql, &ListQuery::default(), &mut Liveness::new(&SystemClock)).unwrap_err();
+        let error = read_page(&connection, &sql, &ListQuery::default(), &mut Liveness::new(&SystemClock)).unwrap_err();
         assert_eq!(error.kind(), kv_core::ErrorKind::Corrupt);
     }
 }

@@ -1,10 +1,12 @@
-//! Agreement between reads and the open batch about which entries are live.
+//! Consistent expiry in reads and in the writer's open batch.
 //!
-//! The writer checks at one moment whether an entry is live, and the commit makes the effect visible later. The entry
-//! may expire in between. A reader could then find it expired before the commit, although a conditional write succeeds
-//! because the entry was live; no order of the two calls explains both outcomes. So the writer registers each key
-//! before it compares the deadline with the clock, and a reader that finds such an entry expired waits for the batch
-//! and reads again. No other read waits: a live or a missing entry is returned at once.
+//! The writer checks if an entry is live, and the effect of the write becomes visible only with the later commit. The
+//! entry may expire in between. Then a reader could report the entry as expired before the commit, although the write
+//! succeeds because the entry was live. No order of the two calls explains both outcomes.
+//!
+//! So the writer registers each key before it compares the deadline of the entry with the clock. A reader that finds an
+//! expired entry with a registered key waits for the end of the batch and reads again. No other read waits: a live or a
+//! missing entry is returned at once.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,51 +14,52 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use kv_core::{Clock, Deadline, Key};
 use tokio::sync::watch;
 
-/// The keys whose liveness the open batch has checked. The writer and the readers of a handle share it.
+/// The keys whose deadline the open batch has compared with the clock. The writer and the readers of a handle share it.
 #[derive(Debug)]
 pub(crate) struct CheckedKeys {
     keys: Mutex<HashSet<Key>>,
-    /// The number of batches that checked a key and have ended.
-    ended: watch::Sender<u64>,
+    /// The number of batches that have registered a key and have ended.
+    ended_batches: watch::Sender<u64>,
 }
 
 impl CheckedKeys {
     pub(crate) fn new() -> Self {
-        Self { keys: Mutex::default(), ended: watch::Sender::new(0) }
+        Self { keys: Mutex::default(), ended_batches: watch::Sender::new(0) }
     }
 
-    /// Registers a key. The writer reads the clock only after this.
+    /// Registers a key. The writer calls this before it reads the clock.
     pub(crate) fn register(&self, key: &Key) {
         self.keys().insert(key.clone());
     }
 
-    /// Ends the batch, after its commit or rollback.
+    /// Ends the batch. The writer calls this after the commit or rollback.
     pub(crate) fn end_batch(&self) {
         let mut keys = self.keys();
         if !keys.is_empty() {
             keys.clear();
-            self.ended.send_modify(|ended| *ended += 1);
+            self.ended_batches.send_modify(|ended| *ended += 1);
         }
     }
 
-    /// The number of ended batches. A reader takes it before it reads.
-    pub(crate) fn ended(&self) -> u64 {
-        *self.ended.borrow()
+    /// Returns the number of ended batches. A reader calls this before it reads.
+    pub(crate) fn ended_batches(&self) -> u64 {
+        *self.ended_batches.borrow()
     }
 
-    /// True if a reader may report these keys as expired: since it took `ended`, no batch has checked one of them.
+    /// True if a reader may report these keys as expired: no batch has registered one of them since the number of ended
+    /// batches was `ended`.
     pub(crate) fn may_report_expired(&self, ended: u64, expired: &[Key]) -> bool {
         if expired.is_empty() {
             return true;
         }
         let keys = self.keys();
-        self.ended() == ended && !expired.iter().any(|key| keys.contains(key))
+        self.ended_batches() == ended && !expired.iter().any(|key| keys.contains(key))
     }
 
-    /// Waits until a batch has ended since the reader took `ended`.
+    /// Waits until the number of ended batches is no longer `ended`.
     pub(crate) async fn batch_ended_since(&self, ended: u64) {
-        // The sender is a field of `self`, so that waiting cannot fail.
-        let _ = self.ended.subscribe().wait_for(|now| *now != ended).await;
+        // Waiting cannot fail, because the sender is a field of `self`.
+        let _ = self.ended_batches.subscribe().wait_for(|now| *now != ended).await;
     }
 
     fn keys(&self) -> MutexGuard<'_, HashSet<Key>> {
@@ -64,7 +67,7 @@ impl CheckedKeys {
     }
 }
 
-/// Checks the entries of one read by the time after they were read, and collects the expired ones.
+/// Checks the deadlines of the entries of one read, and collects the keys of the expired entries.
 #[derive(Debug)]
 pub(crate) struct Liveness<'c> {
     clock: &'c dyn Clock,
@@ -76,7 +79,7 @@ impl<'c> Liveness<'c> {
         Self { clock, expired: Vec::new() }
     }
 
-    /// The keys that were found expired.
+    /// Returns the keys of the expired entries.
     pub(crate) fn expired(&self) -> &[Key] {
         &self.expired
     }

@@ -1,4 +1,6 @@
-//! Opening: connects to the database and starts the writer, the sweeper and the poller.
+//! Opening a store.
+//!
+//! Opening connects to the database, and starts the writer, the sweeper and the poller.
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -13,9 +15,9 @@ use crate::config::SqliteConfig;
 use crate::connection::{DatabaseFile, open_in_memory};
 use crate::error::NAME;
 use crate::liveness::CheckedKeys;
-use crate::message::MessageHub;
+use crate::message_hub::MessageHub;
 use crate::open_files::OpenFiles;
-use crate::pool::{Pool, Readers, SharedConnection};
+use crate::readers::{Pool, Readers, SharedConnection};
 use crate::runtime::{StoreRuntime, Timer};
 use crate::state::State;
 use crate::statement::{Statements, Table};
@@ -25,23 +27,24 @@ use crate::writer::queue::Queue;
 use crate::writer::worker::Writer;
 use crate::{poller, sweep};
 
-/// The location of the database.
+/// The location of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Location {
     File(PathBuf),
     Memory,
 }
 
-/// The parts of a connected database that the handles need.
+/// The parts of an open database that the handles use.
 #[derive(Debug)]
 struct Connected {
     readers: Arc<Readers>,
     messages: Arc<MessageHub>,
-    /// The file; `None` in memory.
+    /// The database file; `None` in memory.
     database: Option<DatabaseFile>,
 }
 
-/// Opens the store. The writer's thread makes the connection, so that a disk that does not answer blocks no caller.
+/// Opens the store. The writer's thread opens the database, so that a caller still gets an error at its timeout if the
+/// disk does not respond.
 pub(crate) async fn open(
     location: Location,
     table: Table,
@@ -57,7 +60,7 @@ pub(crate) async fn open(
     let timer = runtime.timer().clone();
     let (queue, jobs) = Queue::new(timer.clone(), config.operation_timeout);
     let sql = Arc::new(Statements::new(table));
-    let watchers = Watchers::new(random_handle(), location != Location::Memory);
+    let watchers = Watchers::new(random_handle_id(), location != Location::Memory);
     let checked = Arc::new(CheckedKeys::new());
     let is_closed = Arc::new(AtomicBool::new(false));
     let (ended_sender, ended) = watch::channel(false);
@@ -71,7 +74,7 @@ pub(crate) async fn open(
         let (checked, is_closed) = (Arc::clone(&checked), Arc::clone(&is_closed));
         move || {
             let (connection, connected, files) =
-                match connect(&location, &sql.table, &config, runtime.timer(), watchers.handle) {
+                match connect(&location, &sql.table, &config, runtime.timer(), watchers.handle_id) {
                     Ok(connected) => connected,
                     Err(error) => {
                         let _ = reply.send(Err(error));
@@ -98,7 +101,7 @@ pub(crate) async fn open(
                 last_batch: 0,
                 ended: ended_sender,
             };
-            // Sending fails if the caller has timed out or was dropped.
+            // Sending fails if the caller of `open` has given up. Then the store has no handle, and the writer ends.
             if reply.send(Ok(connected)).is_ok() {
                 writer.run();
             }
@@ -123,7 +126,7 @@ pub(crate) async fn open(
         Arc::clone(&sql),
     ));
     if let Some(database) = database {
-        timer.spawn(poller::run(watchers.clone(), database, queue.downgrade(), Arc::clone(&sql)));
+        timer.spawn(poller::run_poller(watchers.clone(), database, queue.downgrade(), Arc::clone(&sql)));
     }
     Ok(SqliteStore::from_state(State {
         info,
@@ -140,33 +143,35 @@ pub(crate) async fn open(
     }))
 }
 
+/// Opens the database on the writer's thread. Returns the writer's connection, the parts for the handles and, for a
+/// database in a file, its files.
 fn connect(
     location: &Location,
     table: &Table,
     config: &SqliteConfig,
     timer: &Timer,
-    handle: i64,
+    handle_id: i64,
 ) -> Result<(SharedConnection, Connected, Option<OpenFiles>)> {
     match location {
         Location::File(path) => {
             let (database, connection, files) = DatabaseFile::open_writer(path, table, config, timer)?;
             let pool = Pool::new(database.clone(), config.readers, config.operation_timeout);
             let table_path = (database.canonical(), table.as_str().to_owned());
-            let messages = Arc::new(MessageHub::new(handle, Some(table_path)));
+            let messages = Arc::new(MessageHub::new(handle_id, Some(table_path)));
             let connected = Connected { readers: Arc::new(Readers::Pool(pool)), messages, database: Some(database) };
             Ok((Arc::new(Mutex::new(connection)), connected, Some(files)))
         }
         Location::Memory => {
             let connection = Arc::new(Mutex::new(open_in_memory(table)?));
-            let messages = Arc::new(MessageHub::new(handle, None));
+            let messages = Arc::new(MessageHub::new(handle_id, None));
             let readers = Arc::new(Readers::Shared(Arc::clone(&connection)));
             Ok((connection, Connected { readers, messages, database: None }, None))
         }
     }
 }
 
-/// A random number, which identifies a handle among all handles on the file.
-fn random_handle() -> i64 {
+/// Returns a random number, which identifies a handle among all handles on the file.
+fn random_handle_id() -> i64 {
     let version = Version::random();
     version.as_bytes().first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
 }

@@ -1,7 +1,8 @@
-//! The files of an open database as they must still be: in place, and not truncated.
+//! Checks that the files of an open database are still in place and not truncated.
 //!
-//! SQLite continues to write to a file that was removed, replaced or truncated, and acknowledged writes would be lost.
-//! Only `stat` is used: closing any descriptor of a file drops all POSIX locks that the process holds on it.
+//! SQLite continues to write to a file that was removed, replaced or truncated, and then acknowledged writes would be
+//! lost. The checks use `stat` and do not open the files, because closing any descriptor of a file drops all POSIX
+//! locks that the process holds on that file.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -9,13 +10,16 @@ use std::path::{Path, PathBuf};
 use kv_core::{Error, Result};
 use rusqlite::Connection;
 
-use crate::error;
+use crate::error::read_error;
 
-/// The size of the header of the write-ahead log, and of the header of each of its frames.
+/// The number of bytes of the header of the write-ahead log.
 const LOG_HEADER: u64 = 32;
+
+/// The number of bytes of the header of each frame of the write-ahead log.
 const FRAME_HEADER: u64 = 24;
 
-/// The number of attempts to find the sizes consistent. Another process may change them between two system calls.
+/// The number of attempts of a check. One attempt may fail because another process changes the files between two system
+/// calls.
 const ATTEMPTS: u32 = 5;
 
 /// The database file and its write-ahead log, as the writer opened them.
@@ -26,40 +30,41 @@ pub(crate) struct OpenFiles {
     identity: Option<Identity>,
     log_identity: Option<Identity>,
     pub(crate) page_size: u64,
-    seen: Cell<Option<Seen>>,
-    is_log_held: Cell<bool>,
+    last_check: Cell<Option<LastCheck>>,
+    are_checkpoints_paused: Cell<bool>,
 }
 
-/// Device and inode of a file, which differ from those of another file at the same path. Off Unix: nothing.
+/// The device and the inode of a file, by which a replaced file is noticed. Zeros if the system is not Unix.
 type Identity = (u64, u64);
 
-/// The smallest length that the file may have while no other connection commits.
+/// The result of the last successful check.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct LastCheck {
     data_version: i64,
+    /// The smallest length in bytes that the file may have as long as the data version stays the same.
     min_length: u64,
 }
 
-/// The write-ahead log by the shared index of SQLite.
+/// The state of the write-ahead log according to SQLite's shared index.
 #[derive(Debug, Clone, Copy)]
 struct LogState {
     frames: u64,
-    /// True if the file has everything that the log has.
+    /// True if a checkpoint has copied all frames of the log into the file.
     is_copied: bool,
 }
 
 impl OpenFiles {
-    /// Records the files of this connection, which has read from both.
+    /// Records the database file of a connection and its write-ahead log.
     ///
     /// # Errors
     /// The errors of SQLite.
     pub(crate) fn of(path: &Path, connection: &Connection) -> rusqlite::Result<Self> {
         let log_path = log_path(path);
         let page_size: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-        // Reads the file, which opens the log.
+        // SQLite opens the log with the first read of the file.
         let _: i64 = connection.query_row("PRAGMA schema_version", [], |row| row.get(0))?;
-        let (identity, _) = state(path).unzip();
-        let (log_identity, _) = state(&log_path).unzip();
+        let (identity, _) = identity_and_length(path).unzip();
+        let (log_identity, _) = identity_and_length(&log_path).unzip();
         let page_size = u64::try_from(page_size).unwrap_or(4_096);
         Ok(Self {
             path: path.to_owned(),
@@ -67,31 +72,31 @@ impl OpenFiles {
             identity,
             log_identity,
             page_size,
-            seen: Cell::new(None),
-            is_log_held: Cell::new(false),
+            last_check: Cell::new(None),
+            are_checkpoints_paused: Cell::new(false),
         })
     }
 
-    /// The length of the database file in bytes.
+    /// Returns the length of the database file in bytes.
     pub(crate) fn length(&self) -> u64 {
-        state(&self.path).map_or(0, |(_, length)| length)
+        identity_and_length(&self.path).map_or(0, |(_, length)| length)
     }
 
-    /// The length of the write-ahead log in bytes.
+    /// Returns the length of the write-ahead log in bytes.
     pub(crate) fn log_length(&self) -> u64 {
-        state(&self.log_path).map_or(0, |(_, length)| length)
+        identity_and_length(&self.log_path).map_or(0, |(_, length)| length)
     }
 
-    /// The free space of the file system in bytes; `None` if it cannot be determined.
+    /// Returns the free space of the file system in bytes; `None` if it cannot be determined.
     pub(crate) fn free_space(&self) -> Option<u64> {
         fs4::available_space(self.path.parent()?).ok()
     }
 
-    /// Stops or restarts SQLite's own copying of the log into the file.
-    pub(crate) fn hold_log(&self, connection: &Connection, is_held: bool) {
-        if self.is_log_held.replace(is_held) != is_held {
-            // 1,000 pages is SQLite's default.
-            let pages = if is_held { 0 } else { 1_000 };
+    /// Pauses or continues SQLite's automatic checkpoints, which copy the log into the file.
+    pub(crate) fn pause_checkpoints(&self, connection: &Connection, is_paused: bool) {
+        if self.are_checkpoints_paused.replace(is_paused) != is_paused {
+            // 0 disables automatic checkpoints. 1,000 pages is SQLite's default.
+            let pages = if is_paused { 0 } else { 1_000 };
             let _ = connection.pragma_update_and_check(None, "wal_autocheckpoint", pages, |_| Ok(()));
         }
     }
@@ -99,10 +104,10 @@ impl OpenFiles {
     /// Checks that both files are in place.
     ///
     /// # Errors
-    /// `Unavailable` if the path does not lead to the open file any more, and `Corrupt` if the log was removed or
+    /// `Unavailable` if the path no longer leads to the open file, and `Corrupt` if the log was removed or
     /// replaced.
     pub(crate) fn check_in_place(&self) -> Result<()> {
-        self.check_identity(state(&self.path), state(&self.log_path)).map(|_| ())
+        self.check_identity(identity_and_length(&self.path), identity_and_length(&self.log_path)).map(|_| ())
     }
 
     /// Checks that both files are in place and not truncated. The connection must have no open transaction.
@@ -122,22 +127,25 @@ impl OpenFiles {
 
     fn try_check(&self, connection: &Connection) -> Result<()> {
         let number = |pragma: &str| -> Result<i64> {
-            let mut statement = connection.prepare_cached(pragma).map_err(error::read)?;
-            statement.query_row([], |row| row.get(0)).map_err(error::read)
+            let mut statement = connection.prepare_cached(pragma).map_err(read_error)?;
+            statement.query_row([], |row| row.get(0)).map_err(read_error)
         };
-        // Before the files: another process may restart the log and truncate it at any moment.
-        let log = log_state(connection).map_err(error::read)?;
-        let (length, log_length) = self.check_identity(state(&self.path), state(&self.log_path))?;
+        // The state of the log is read before its length. If another process truncates the log in between, this attempt
+        // fails and the next one succeeds.
+        let log = log_state(connection).map_err(read_error)?;
+        let (length, log_length) =
+            self.check_identity(identity_and_length(&self.path), identity_and_length(&self.log_path))?;
         let is_log_whole = log.is_none_or(|LogState { frames, .. }| {
             frames == 0 || log_length >= LOG_HEADER + frames * (FRAME_HEADER + self.page_size)
         });
         if !is_log_whole {
-            return Err(log_lost());
+            return Err(log_error());
         }
         let all_pages = u64::try_from(number("PRAGMA page_count")?).unwrap_or(0) * self.page_size;
         let data_version = number("PRAGMA data_version")?;
-        let mut min_length = match self.seen.get() {
-            Some(seen) if seen.data_version == data_version => seen.min_length.min(all_pages),
+        let mut min_length = match self.last_check.get() {
+            Some(last) if last.data_version == data_version => last.min_length.min(all_pages),
+            // This is the first check, or another connection has committed and may have shortened the file.
             _ => self.page_size,
         };
         if log.is_some_and(|log| log.is_copied) {
@@ -146,11 +154,11 @@ impl OpenFiles {
         if length < min_length {
             return Err(Error::corrupt("the database file was removed, replaced or truncated while it was open"));
         }
-        self.seen.set(Some(Seen { data_version, min_length: length.min(all_pages) }));
+        self.last_check.set(Some(LastCheck { data_version, min_length: length.min(all_pages) }));
         Ok(())
     }
 
-    /// Returns the lengths of both files.
+    /// Checks the identities of the database file and of the log, and returns the lengths of both in bytes.
     fn check_identity(&self, main: Option<(Identity, u64)>, log: Option<(Identity, u64)>) -> Result<(u64, u64)> {
         let (identity, length) = main.unzip();
         if identity != self.identity {
@@ -158,13 +166,13 @@ impl OpenFiles {
         }
         let (log_identity, log_length) = log.unzip();
         if log_identity != self.log_identity {
-            return Err(log_lost());
+            return Err(log_error());
         }
         Ok((length.unwrap_or(0), log_length.unwrap_or(0)))
     }
 }
 
-fn log_lost() -> Error {
+fn log_error() -> Error {
     Error::corrupt("the log of the database file was removed, replaced or truncated while it was open")
 }
 
@@ -174,8 +182,8 @@ fn log_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Identity and length of a file, or `None` if it is missing.
-fn state(path: &Path) -> Option<(Identity, u64)> {
+/// Returns the identity of a file and its length in bytes; `None` if the file is missing.
+fn identity_and_length(path: &Path) -> Option<(Identity, u64)> {
     let metadata = path.metadata().ok()?;
     #[cfg(unix)]
     let identity = {
@@ -187,7 +195,7 @@ fn state(path: &Path) -> Option<(Identity, u64)> {
     Some((identity, metadata.len()))
 }
 
-/// The state of the log; `None` if another connection is changing it.
+/// Returns the state of the log; `None` if another connection is changing the log.
 fn log_state(connection: &Connection) -> rusqlite::Result<Option<LogState>> {
     let (busy, frames, copied): (i64, i64, i64) = connection
         .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?

@@ -1,4 +1,4 @@
-//! The poller, which reads the changes of other processes from the change log and keeps the lease.
+//! The poller: a task that reads the changes of other handles from the change log, and renews the lease.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,29 +8,29 @@ use rusqlite::Connection;
 
 use crate::change_log::{self, LEASE};
 use crate::connection::DatabaseFile;
-use crate::error::Abort;
+use crate::error::Failure;
 use crate::statement::Statements;
 use crate::watchers::{Lease, Watchers};
 use crate::writer::job::Write;
 use crate::writer::queue::WeakQueue;
 use crate::writer::rows::Rows;
 
-/// The interval at which a handle with watchers checks for changes of other processes.
+/// The interval at which a handle with watchers checks for changes of other handles.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The time for which a lease outlives the last watcher, so that the next watcher can reuse it. Also the delay before a
-/// failed renewal is retried.
+/// The time for which the lease is kept after the last watcher has ended, so that the next watcher can use the same
+/// lease. Also the delay before a failed renewal is retried.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Renews the lease, or ends it if the handle has no watchers.
+/// Renews the lease of the handle, or ends it if the handle has no watchers.
 #[derive(Debug)]
 struct RenewLease(Watchers);
 
 #[derive(Debug)]
 enum Renewal {
     Renewed,
-    /// The row was missing, so that changes may be missing in the log. The new lease covers those after this sequence
-    /// number.
+    /// The row of the lease was missing, so changes may be missing in the log. The new lease covers the changes after
+    /// this sequence number.
     Restarted {
         after: i64,
     },
@@ -40,13 +40,14 @@ enum Renewal {
 impl Write for RenewLease {
     type Outcome = Renewal;
 
-    fn apply(&self, rows: &Rows<'_>) -> Result<Renewal, Abort> {
-        // Checked by the writer: every watcher passes through it after subscribing, so that none is overlooked.
+    fn apply(&self, rows: &Rows<'_>) -> Result<Renewal, Failure> {
+        // The writer checks this, because it also runs `StartWatch` of every new watcher. So a watcher that has just
+        // subscribed either counts here, or takes a new lease afterwards.
         if !self.0.hub.has_subscribers() {
-            change_log::end_lease(rows.connection, rows.sql, self.0.handle)?;
+            change_log::end_lease(rows.connection, rows.sql, self.0.handle_id)?;
             return Ok(Renewal::Ended);
         }
-        Ok(match change_log::take_lease(rows.connection, rows.sql, self.0.handle)? {
+        Ok(match change_log::take_lease(rows.connection, rows.sql, self.0.handle_id)? {
             None => Renewal::Renewed,
             Some(after) => Renewal::Restarted { after },
         })
@@ -66,8 +67,8 @@ impl Write for RenewLease {
     }
 }
 
-/// Notifies the hub of changes of other processes, until the store is dropped.
-pub(crate) async fn run(watchers: Watchers, database: DatabaseFile, queue: WeakQueue, sql: Arc<Statements>) {
+/// Notifies the hub of changes of other handles while there is a lease, until the store is dropped.
+pub(crate) async fn run_poller(watchers: Watchers, database: DatabaseFile, queue: WeakQueue, sql: Arc<Statements>) {
     let mut lease = watchers.lease.subscribe();
     loop {
         match lease.wait_for(Option::is_some).await.map(|lease| *lease) {
@@ -80,7 +81,7 @@ pub(crate) async fn run(watchers: Watchers, database: DatabaseFile, queue: WeakQ
     }
 }
 
-/// Polls until the lease ends.
+/// Polls the change log and renews the lease, until the lease ends.
 async fn poll(
     watchers: &Watchers,
     database: &DatabaseFile,
@@ -101,7 +102,7 @@ async fn poll(
             }
             Some(_) => {}
         }
-        // Not on the runtime's thread: a disk that does not answer must not stop the timers.
+        // The read runs on a separate thread, because a disk that does not respond must not stop the runtime's timers.
         let (shared, database, sql) = (watchers.clone(), database.clone(), Arc::clone(sql));
         let read = tokio::task::spawn_blocking(move || reader.notify_changes(&shared, &database, &sql));
         let Ok(returned) = read.await else { return };
@@ -112,29 +113,33 @@ async fn poll(
         }
         if now >= renew_at || is_beyond_lease(renew_at, now) {
             let Some(queue) = queue.upgrade() else { return };
-            // A failed renewal is retried soon. If the row is deleted before it succeeds, the watchers get a gap.
+            // A failed renewal is retried after `LINGER`. If the row expires before a retry succeeds, the watchers get
+            // a gap.
             let renewed = queue.call(RenewLease(watchers.clone())).await;
             renew_at = now + if renewed.is_ok() { LEASE / 3 } else { LINGER };
         }
     }
 }
 
-/// True if the system's clock was set back, so that waiting for the moment would outlast the lease.
+/// True if a moment is further away than the duration of a lease. Then the system's clock was set back, and a renewal
+/// at that moment would be too late.
 fn is_beyond_lease(moment: SystemTime, now: SystemTime) -> bool {
     moment.duration_since(now).is_ok_and(|left| left > LEASE)
 }
 
-/// Reads the log with a connection of its own: `PRAGMA data_version` changes when another connection has written since
-/// the same connection last asked for it.
+/// Reads the change log with a separate connection. It needs the same connection every time, because `PRAGMA
+/// data_version` of a connection changes when another connection has written.
 struct LogReader {
     connection: Option<Connection>,
+    /// The data version at the last read of the log; `None` if the log must be read in any case.
     data_version: Option<i64>,
+    /// The sequence number of the last change that was read.
     seen: i64,
 }
 
 impl LogReader {
-    /// Notifies the hub of new changes. After a failure the next round opens the file again; the changes are still in
-    /// the log then.
+    /// Notifies the hub of new changes. After a failure the next poll opens a new connection and reads the same
+    /// changes, which are still in the log.
     fn notify_changes(mut self, watchers: &Watchers, database: &DatabaseFile, sql: &Statements) -> Self {
         let connection = self.connection.take().map_or_else(
             || {
@@ -156,14 +161,14 @@ impl LogReader {
         Ok(connection)
     }
 
-    /// Notifies the hub of one page, and returns true if the log may have more.
+    /// Notifies the hub of one page of changes, and returns true if the log may have more changes.
     fn notify_page(
         &mut self,
         connection: &Connection,
         watchers: &Watchers,
         sql: &Statements,
     ) -> rusqlite::Result<bool> {
-        let page = change_log::read(connection, sql, watchers.handle, self.seen)?;
+        let page = change_log::read(connection, sql, watchers.handle_id, self.seen)?;
         if page.has_gap {
             watchers.hub.gap(GapReason::Lagged);
         }

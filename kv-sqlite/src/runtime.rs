@@ -1,7 +1,7 @@
-//! The store's own small runtime for timers, the sweeper and the poller of watchers.
+//! The store's own runtime, which runs the timers, the sweeper and the poller.
 //!
-//! It runs on a thread of its own. So the store works on any runtime of its callers, including one without timers, and
-//! continues after the runtime that opened it has ended.
+//! The runtime has its own thread. So the store works on any async runtime of its callers, including a runtime without
+//! timers, and continues to work after the runtime that opened the store has ended.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use kv_core::{Error, Result};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// A handle of the store's runtime that sets timeouts and spawns tasks.
+/// Sets timeouts and spawns tasks on the store's runtime.
 #[derive(Debug, Clone)]
 pub(crate) struct Timer(Handle);
 
@@ -17,24 +17,26 @@ impl Timer {
     /// Awaits the future; `None` if it is not ready within `limit`.
     pub(crate) async fn limit<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
         let timeout = {
-            // A tokio timer belongs to the runtime that is entered at its creation, not to the one that polls it.
+            // A tokio timer belongs to the runtime that is entered when the timer is created, not to the one that polls
+            // it.
             let _entered = self.0.enter();
             tokio::time::timeout(limit, future)
         };
         timeout.await.ok()
     }
 
-    /// As [`limit`](Self::limit), blocking a thread that belongs to no runtime.
+    /// Waits for the future; `None` if it is not ready within `limit`. Blocks the thread, which must belong to no
+    /// runtime.
     pub(crate) fn block_on<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
         self.0.block_on(async { tokio::time::timeout(limit, future).await.ok() })
     }
 
-    /// Sleeps on a thread that belongs to no runtime.
+    /// Sleeps. Blocks the thread, which must belong to no runtime.
     pub(crate) fn sleep(&self, duration: Duration) {
         let _ = self.block_on(duration, std::future::pending::<()>());
     }
 
-    /// Runs blocking work on a separate thread; `None` if the work panics or the runtime has ended.
+    /// Runs blocking work on a separate thread; `None` if the work panics or the store's runtime has ended.
     pub(crate) async fn spawn_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -47,10 +49,10 @@ impl Timer {
     }
 }
 
-/// The runtime and its thread. Dropping the last reference ends the thread and its tasks.
+/// The runtime and its thread. Dropping this ends the thread and the tasks of the runtime.
 ///
-/// The writer holds a reference too: it still needs timers for the writes that are queued when the last handle is
-/// dropped.
+/// The state and the writer share it. The writer needs timers longer than the handles, because it still commits the
+/// writes that are queued when the last handle is dropped.
 #[derive(Debug)]
 pub(crate) struct StoreRuntime {
     timer: Timer,

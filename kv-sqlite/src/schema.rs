@@ -1,73 +1,55 @@
-//! The layout of the file, with its reasons.
+//! The layout of the file, and the reasons for it.
 //!
-//! Layout 1 has these parts for each namespace:
-//! - A table of rows, clustered by the canonical text of the key; the byte order of the text is the order of the keys.
-//!   It is `WITHOUT ROWID`: a read descends one tree and not two, and a list reads neighbouring rows.
-//! - A table `beside` for large values, by number. The writer removes a value together with its row; the triggers that
-//!   do the same are for earlier versions of this crate, because this version runs no triggers. Large values are not in
-//!   the rows, because in a clustered tree a row of a kilobyte takes a page of its own: measured, values of 1,000
-//!   bytes took 4.6 times their size, and were read and written at a quarter of the rate. In a table of their own they
-//!   do not affect neighbouring rows, whatever their size.
-//! - An index of deadlines, of the rows that have one, for the sweeper.
-//! - The change log and the table of watcher leases, which `change_log.rs` describes.
+//! Layout 1 has these objects for each store, that is, for each table name:
+//! - A table of rows, ordered by the canonical text of the key, whose byte order is the order of the keys. The table is
+//!   `WITHOUT ROWID`, so that a read descends one tree instead of two, and a list reads neighbouring rows.
+//! - A table of large values, whose name ends in ` beside`. A row refers to its value by the column `beside`. Large
+//!   values are not in the rows, because SQLite would store few rows per page: in a measurement, values of 1,000 bytes
+//!   in the rows took 4.6 times their size, and were read and written at a quarter of the rate.
+//! - Two triggers that remove a large value together with its row. Only earlier versions of this crate run them. In
+//!   this version triggers are disabled, and the writer removes the values itself.
+//! - An index of deadlines for the sweeper. It contains the rows that have a deadline.
+//! - The change log and the table of leases. `change_log.rs` describes both.
 //!
-//! `application_id` marks the file as ours and `user_version` is the number of the layout. Both are written before the
-//! file is switched to a write-ahead log, so that the first page alone identifies the file.
+//! `application_id` marks the file as a file of this crate, and `user_version` is the number of the layout. Both are
+//! written before the file is switched to a write-ahead log, so that they are in the first page of the file and not
+//! only in the log.
 
 use kv_core::{Error, Result};
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::error::Failure;
 use crate::foreign;
 use crate::statement::Table;
 
-/// `akv1` in ASCII. It distinguishes a file of this crate from those of other programs.
+/// The application id of the files of this crate: `akv1` in ASCII.
 pub(crate) const APPLICATION_ID: i32 = 0x616b_7631;
 
 /// The layout that this version writes.
 const LAYOUT: i32 = 1;
 
-/// The reason for which a database could not be set up.
-#[derive(Debug)]
-pub(crate) enum SetupError {
-    /// SQLite failed.
-    Driver(rusqlite::Error),
-    /// The file or the table is not usable for this store.
-    Refused(Error),
-}
-
-impl From<rusqlite::Error> for SetupError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Driver(error)
-    }
-}
-
-impl From<Error> for SetupError {
-    fn from(error: Error) -> Self {
-        Self::Refused(error)
-    }
-}
-
-/// Creates layout and table if they are missing.
+/// Creates the layout of the file and the objects of the store if they are missing.
 ///
 /// # Errors
-/// `Corrupt` for a foreign file, a foreign object on the table or another layout, and `Invalid` for a table that differs from another one in case
-/// only.
-pub(crate) fn set_up(connection: &Connection, table: &Table) -> Result<(), SetupError> {
-    // A deferred transaction takes no write lock, so that a file that is set up already opens while another process
-    // writes.
+/// `Corrupt` for a foreign file, a foreign object on the table or another layout, and `Invalid` if the name of the
+/// table differs from the name of another table only in upper and lower case.
+pub(crate) fn set_up(connection: &Connection, table: &Table) -> Result<(), Failure> {
+    // This transaction only reads and takes no write lock, so a file that is already set up can be opened while another
+    // process writes.
     if transact(connection, || is_set_up(connection, table))? {
         return Ok(());
     }
     transact(connection, || {
-        // `auto_vacuum` allows free pages to be returned to the file system. It has an effect only before the first
-        // page is written, which `BEGIN IMMEDIATE` would do. The statement itself takes the write lock.
+        // `auto_vacuum` allows SQLite to return free pages to the file system. It must be set before the first page is
+        // written, so the transaction cannot begin with `BEGIN IMMEDIATE`, which writes that page. This statement takes
+        // the write lock instead.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-        // Checked again under the lock: another process may have set the file up since.
-        if is_set_up(connection, table)? { Ok(()) } else { create(connection, table).map_err(SetupError::from) }
+        // Checked again under the write lock, because another process may have set the file up in the meantime.
+        if is_set_up(connection, table)? { Ok(()) } else { create(connection, table).map_err(Failure::from) }
     })
 }
 
-fn transact<T>(connection: &Connection, work: impl FnOnce() -> Result<T, SetupError>) -> Result<T, SetupError> {
+fn transact<T>(connection: &Connection, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     connection.execute_batch("BEGIN")?;
     let outcome = work().and_then(|done| {
         connection.execute_batch("COMMIT")?;
@@ -79,7 +61,7 @@ fn transact<T>(connection: &Connection, work: impl FnOnce() -> Result<T, SetupEr
     outcome
 }
 
-fn is_set_up(connection: &Connection, table: &Table) -> Result<bool, SetupError> {
+fn is_set_up(connection: &Connection, table: &Table) -> Result<bool, Failure> {
     let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
     let (id, layout) = (pragma("application_id")?, pragma("user_version")?);
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -95,12 +77,12 @@ fn is_set_up(connection: &Connection, table: &Table) -> Result<bool, SetupError>
         ))
         .into());
     }
-    // SQLite compares table names without case. Two namespaces must not share one table.
+    // SQLite ignores case in table names, and two stores must not share one table.
     let mut statement =
         connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE")?;
     let name = statement.query_row([table.as_str()], |row| row.get::<_, String>(0)).optional()?;
     if name.as_ref().is_some_and(|name| name != table.as_str()) {
-        return Err(Error::invalid("the file has a table whose name differs in case only").into());
+        return Err(Error::invalid("the file has a table whose name differs only in upper and lower case").into());
     }
     if let Some(object) = foreign::find(connection, table)?.first() {
         return Err(object.to_error().into());
@@ -115,9 +97,10 @@ fn create(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
 }
 
 impl Table {
-    /// The definitions of the objects of a store. SQLite keeps their text, and [`foreign`] compares it.
+    /// Returns the definitions of the objects of a store. [`foreign`] compares them with the definitions in the file,
+    /// so their words must not change.
     pub(crate) fn definitions(&self) -> [String; 7] {
-        let (name, beside, index) = (self.as_str(), self.beside(), self.index());
+        let (name, beside, index) = (self.as_str(), self.large_values(), self.index());
         let (changes, watchers) = (self.changes(), self.watchers());
         [
             format!(

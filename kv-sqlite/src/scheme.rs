@@ -1,4 +1,4 @@
-//! From a path or a URL to an open store.
+//! The URL schemes, and opening a store by URL.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use kv_core::{Error, KvStore, Result, Scheme, StoreUrl};
 use crate::builder::SqliteBuilder;
 use crate::store::SqliteStore;
 
-/// The schemes `sqlite:PATH` and `sqlite::memory:`, for a [`Registry`](kv_core::Registry).
+/// The scheme of the URLs `sqlite:PATH` and `sqlite::memory:`, for a [`Registry`](kv_core::Registry).
 pub const SCHEME: Scheme = Scheme::new(
     "sqlite",
     "sqlite:PATH or sqlite::memory: with ?table=kv&sync=every-commit|loses-on-power-cut&busy_timeout=10s\
@@ -22,7 +22,7 @@ pub const SCHEME: Scheme = Scheme::new(
 )
 .with_verify(|url, take| {
     Box::pin(async move {
-        // Opening would create a missing file.
+        // Opening the store would create a missing file, and the check would report an empty store.
         if !std::fs::exists(url.path()?).unwrap_or(true) {
             return Err(Error::invalid("the file does not exist"));
         }
@@ -34,7 +34,7 @@ pub const SCHEME: Scheme = Scheme::new(
 });
 
 impl SqliteStore {
-    /// Opens the store in a file, with the settings of [`SqliteConfig::default`](crate::SqliteConfig).
+    /// Opens the store in a file, with the default settings of [`SqliteConfig`](crate::SqliteConfig).
     ///
     /// # Errors
     /// As [`SqliteBuilder::open`].

@@ -1,4 +1,4 @@
-//! The state that all clones of a handle share.
+//! The state that all clones of a store and its tasks share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,14 +7,14 @@ use kv_core::{Capabilities, Clock, Error, Result, StoreInfo};
 use tokio::sync::watch;
 
 use crate::liveness::CheckedKeys;
-use crate::message::MessageHub;
-use crate::pool::Readers;
+use crate::message_hub::MessageHub;
+use crate::readers::Readers;
 use crate::runtime::StoreRuntime;
 use crate::statement::Statements;
 use crate::watchers::Watchers;
 use crate::writer::queue::Queue;
 
-/// The state of an open store. The operations are methods of it, each in the file of its name.
+/// The state of an open store. Each operation is a method of this type, in the file that is named after the operation.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) info: StoreInfo,
@@ -32,10 +32,8 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Checks that the store is open.
-    ///
     /// # Errors
-    /// `Closed` after [`close`](Self::close).
+    /// `Closed` after the store was closed.
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.is_closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
     }
@@ -54,20 +52,29 @@ impl State {
         &self.info.capabilities
     }
 
-    /// Rejects new calls and waits until the queued writes are written.
+    /// Waits until all earlier acknowledged writes are synced.
     ///
     /// # Errors
-    /// `Unavailable` if the writer does not end within the timeout of a call. It continues with the queued writes.
+    /// As [`Queue::flush`].
+    pub(crate) async fn flush(&self) -> Result<()> {
+        self.queue()?.flush().await
+    }
+
+    /// Rejects new calls and waits until the queued writes are committed.
+    ///
+    /// # Errors
+    /// `Unavailable` if the writer does not end within the timeout of a call. The writer still commits the queued
+    /// writes.
     pub(crate) async fn close(&self) -> Result<()> {
         self.is_closed.store(true, Ordering::Release);
         self.queue.close();
         let mut ended = self.ended.clone();
-        // An error of `wait_for` means that the writer's thread is gone, which counts as ended.
+        // An error of `wait_for` means that the writer's thread has ended without setting the flag, by a panic.
         let waited = self.queue.limit(async { ended.wait_for(|ended| *ended).await.map(|_| ()) }).await;
         match waited {
             Some(_) => Ok(()),
             None => {
-                Err(Error::unavailable("the writer did not end within the timeout; it still writes the queued writes"))
+                Err(Error::unavailable("the writer did not end within the timeout; it still commits the queued writes"))
             }
         }
     }
@@ -75,7 +82,7 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        // Message streams do not hold the state. Without this they would wait forever.
+        // A message stream does not hold the state, so the stream would wait forever for a store that was dropped.
         self.messages.close();
     }
 }

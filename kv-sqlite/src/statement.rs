@@ -1,4 +1,6 @@
-//! The SQL statements of one table, built once when the store is opened. They contain validated names only.
+//! The SQL statements of one store.
+//!
+//! They are built once, when the store is opened. The validated table name is the only text of the caller in them.
 
 use std::ops::Bound;
 
@@ -32,41 +34,41 @@ impl Table {
         &self.0
     }
 
-    /// The table of the change log. The names of internal tables contain a space, so that no caller's table has the
-    /// same.
+    /// The name of the table of the change log. The names of internal tables contain a space, so that they cannot equal
+    /// the name of another store's table.
     pub(crate) fn changes(&self) -> String {
         format!("{} changes", self.0)
     }
 
-    /// The table of large values.
-    pub(crate) fn beside(&self) -> String {
+    /// The name of the table of large values.
+    pub(crate) fn large_values(&self) -> String {
         format!("{} beside", self.0)
     }
 
-    /// The table of watcher leases.
+    /// The name of the table of leases, which has a row for each handle with watchers.
     pub(crate) fn watchers(&self) -> String {
         format!("{} watchers", self.0)
     }
 
-    /// The index of deadlines.
+    /// The name of the index of deadlines.
     pub(crate) fn index(&self) -> String {
         format!("{} deadline", self.0)
     }
 
     /// The names of all tables of the store.
     pub(crate) fn tables(&self) -> [String; 4] {
-        [self.0.clone(), self.beside(), self.changes(), self.watchers()]
+        [self.0.clone(), self.large_values(), self.changes(), self.watchers()]
     }
 }
 
-/// The columns that a list reads beside the key.
+/// The columns that a list reads in addition to the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Columns {
     /// The columns of [`Stored::read`].
     Entry,
     /// The deadline and its checksum.
     Deadline,
-    /// The length of the value.
+    /// The length of the value in bytes.
     Length,
 }
 
@@ -77,21 +79,23 @@ pub(crate) struct ListShape {
     pub(crate) columns: Columns,
 }
 
-/// The length of a value, 0 if it is missing. SQLite knows it without reading the value.
+/// An expression for the length of a value in bytes, 0 if the value is missing. SQLite computes it without reading the
+/// value.
 const LENGTH: &str = "ifnull(length(row.value), ifnull(length(beside.value), 0))";
 
-/// The statements of one table.
+/// The statements of one store.
 #[derive(Debug)]
 pub(crate) struct Statements {
     pub(crate) table: Table,
+    /// The clause `FROM`, with the join of rows and large values.
     from: String,
     pub(crate) get: String,
     pub(crate) deadline: String,
-    pub(crate) insert_beside: String,
-    pub(crate) replace_beside: String,
-    pub(crate) delete_beside: String,
-    pub(crate) delete_beside_of: String,
-    pub(crate) update_keeping_beside: String,
+    pub(crate) insert_large_value: String,
+    pub(crate) replace_large_value: String,
+    pub(crate) delete_large_value: String,
+    pub(crate) delete_large_value_of_key: String,
+    pub(crate) update_keeping_large_value: String,
     pub(crate) upsert: String,
     pub(crate) move_deadline: String,
     pub(crate) delete: String,
@@ -113,7 +117,7 @@ pub(crate) struct Statements {
 
 impl Statements {
     pub(crate) fn new(table: Table) -> Self {
-        let (t, beside) = (table.as_str(), table.beside());
+        let (t, beside) = (table.as_str(), table.large_values());
         let (changes, watchers) = (table.changes(), table.watchers());
         let columns = Stored::COLUMNS;
         Self {
@@ -123,13 +127,15 @@ impl Statements {
                    WHERE row.key = ?1"#
             ),
             deadline: format!(r#"SELECT deadline, deadline_check FROM "{t}" WHERE key = ?1"#),
-            insert_beside: format!(r#"INSERT INTO "{beside}" (value) VALUES (?1)"#),
-            replace_beside: format!(
+            insert_large_value: format!(r#"INSERT INTO "{beside}" (value) VALUES (?1)"#),
+            replace_large_value: format!(
                 r#"UPDATE "{beside}" SET value = ?2 WHERE id = (SELECT beside FROM "{t}" WHERE key = ?1)"#
             ),
-            delete_beside: format!(r#"DELETE FROM "{beside}" WHERE id = ?1"#),
-            delete_beside_of: format!(r#"DELETE FROM "{beside}" WHERE id = (SELECT beside FROM "{t}" WHERE key = ?1)"#),
-            update_keeping_beside: format!(
+            delete_large_value: format!(r#"DELETE FROM "{beside}" WHERE id = ?1"#),
+            delete_large_value_of_key: format!(
+                r#"DELETE FROM "{beside}" WHERE id = (SELECT beside FROM "{t}" WHERE key = ?1)"#
+            ),
+            update_keeping_large_value: format!(
                 r#"UPDATE "{t}" SET deadline = ?2, deadline_check = ?3, version = ?4, checksum = ?5 WHERE key = ?1"#
             ),
             upsert: format!(
@@ -165,8 +171,8 @@ impl Statements {
         }
     }
 
-    /// The statement of a list. `?1` and `?2` are the bounds of the range, as [`bound_text`] gives them; `?3` is the
-    /// limit in rows.
+    /// Returns the statement of a list. Its parameters `?1` and `?2` are the [`bound_text`] of `start` and `end`, and
+    /// `?3` is the maximum number of rows.
     pub(crate) fn list<T>(&self, shape: ListShape, start: &Bound<T>, end: &Bound<T>) -> String {
         let ListShape { reverse, columns } = shape;
         let columns = match columns {
@@ -185,14 +191,14 @@ impl Statements {
             Bound::Unbounded => "",
         };
         let direction = if reverse { " DESC" } else { "" };
-        // A list without values needs no join with the table of large values.
+        // A list of deadlines reads no values and needs no join with the table of large values.
         let table = format!(r#"FROM "{}" AS row"#, self.table.as_str());
         let from = if shape.columns == Columns::Deadline { &table } else { &self.from };
         format!("SELECT row.key, {columns} {from} WHERE TRUE{start}{end} ORDER BY row.key{direction} LIMIT ?3")
     }
 }
 
-/// The text of a bound as a parameter; `None` for an unbounded end, which the statement does not mention.
+/// Returns the text of a bound as a parameter. It is `None` for an unbounded end, which is not in the statement.
 pub(crate) fn bound_text<T>(bound: &Bound<T>) -> Option<&T> {
     match bound {
         Bound::Included(text) | Bound::Excluded(text) => Some(text),
@@ -205,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_outside_the_allow_list_are_invalid() {
+    fn a_table_name_with_other_characters_or_a_reserved_prefix_is_invalid() {
         for name in ["a", "_", "A_9", &"x".repeat(63)] {
             assert!(Table::new(name).is_ok(), "{name}");
         }

@@ -1,4 +1,4 @@
-//! The handle, and the contract in the order of its trait.
+//! The store handle and its implementation of [`KvStore`](kv_core::KvStore).
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
     CommitOutcome, DeleteOptions, DeleteOutcome, Entry, IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery,
-    Message, MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome, StoreInfo, TakeEntry,
-    Transaction, WatchQuery, WatchStream,
+    MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome, StoreInfo, TakeEntry, Transaction,
+    WatchQuery, WatchStream,
 };
 
 use crate::error::CONTEXT;
@@ -16,8 +16,10 @@ use crate::verify::Verification;
 
 /// A store in an SQLite database: one table of a file, or of a database in memory.
 ///
-/// Clones are one handle. It is closed by [`close`](KvStore::close) on any clone, or when the last clone is dropped. It
-/// uses connections and threads of its own, and never a connection or a transaction of the caller.
+/// Clones share one store. [`close`](KvStore::close) on any clone closes it for all; dropping the last clone closes it,
+/// too. A watch stream holds a clone.
+///
+/// The store has its own connections and threads, and never uses a connection or a transaction of the caller.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     state: Arc<State>,
@@ -30,16 +32,18 @@ impl SqliteStore {
 
     /// Checks the whole file: its structure, and the checksums of every entry of this table.
     ///
-    /// It changes nothing, runs beside other calls, and takes as long as reading the file.
+    /// The check changes nothing, and takes as long as reading the whole file. If the store is in a file, other calls
+    /// can run at the same time.
     ///
     /// # Errors
-    /// `Unavailable` if the file cannot be read at all, and `Closed`. Damage is part of the result and not an error.
+    /// `Unavailable` if the file cannot be read at all, and `Closed`. Damage is reported in the result, not as an
+    /// error.
     pub async fn verify(&self) -> Result<Verification> {
         self.salvage(Box::new(|_, _| Ok(()))).await
     }
 
-    /// As [`SqliteStore::verify`], and passes each sound entry to `take`, including expired ones that are not swept
-    /// yet.
+    /// Checks the file as [`SqliteStore::verify`] does, and passes each sound entry to `take`, including expired
+    /// entries that are not swept yet.
     ///
     /// # Errors
     /// As [`SqliteStore::verify`], and the first error that `take` returns.
@@ -105,22 +109,15 @@ impl KvStore for SqliteStore {
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        let inbox = CONTEXT.operation(Operation::Watch, self.state.watch(query).await)?;
-        Ok(kv_core::follow(self.clone(), query.clone(), inbox))
+        CONTEXT.operation(Operation::Watch, self.state.watch(self.clone(), query).await)
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
-        let published = self.state.check_open().and_then(|()| {
-            self.state.info.limits.check_message(message.len())?;
-            self.state.messages.publish(&Message { channel: channel.clone(), payload: message });
-            Ok(())
-        });
-        CONTEXT.key(Operation::Publish, channel, published)
+        CONTEXT.key(Operation::Publish, channel, self.state.publish(channel, message))
     }
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
-        CONTEXT.operation(Operation::Subscribe, self.state.check_open())?;
-        Ok(self.state.messages.subscribe(channels))
+        CONTEXT.operation(Operation::Subscribe, self.state.subscribe(channels))
     }
 
     async fn ping(&self) -> Result<()> {
@@ -128,8 +125,7 @@ impl KvStore for SqliteStore {
     }
 
     async fn flush(&self) -> Result<()> {
-        let flush = async { self.state.queue()?.flush().await };
-        CONTEXT.operation(Operation::Flush, flush.await)
+        CONTEXT.operation(Operation::Flush, self.state.flush().await)
     }
 
     async fn sweep(&self) -> Result<u64> {

@@ -1,5 +1,6 @@
-//! The sweep of expired entries, and the background sweeper. A sweep is a series of bounded batches between other
-//! writes.
+//! Sweeping expired entries.
+//!
+//! A sweep runs as a series of bounded batches, so that other writes can run between them.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -8,22 +9,23 @@ use kv_core::{Clock, Deadline, ErrorKind, Result};
 use rusqlite::{OptionalExtension, params};
 
 use crate::codec::{RawText, deadline_check};
-use crate::error::{self, Abort};
+use crate::error::{Failure, read_error};
 use crate::free_pages;
-use crate::pool::Readers;
+use crate::readers::Readers;
 use crate::state::State;
 use crate::statement::Statements;
 use crate::writer::job::Write;
 use crate::writer::queue::{Queue, WeakQueue};
 use crate::writer::rows::Rows;
 
-/// The number of rows that one batch removes.
+/// The maximum number of rows that one batch removes.
 pub(crate) const MAX_ROWS: usize = 1_000;
 
-/// The number of bytes of values after which a batch ends: freeing a value visits all its pages.
+/// The number of bytes of removed values after which a batch ends. It bounds the time of a batch, because removing a
+/// value visits all pages of the value.
 pub(crate) const MAX_BYTES: i64 = 16 << 20;
 
-/// A position in the index of deadlines. The next batch continues after it.
+/// A position in the index of deadlines: a deadline in milliseconds and a key.
 type Position = (i64, RawText);
 
 impl State {
@@ -32,10 +34,11 @@ impl State {
     }
 }
 
-/// One batch of a sweep. It follows the index of deadlines, and skips an entry whose deadline does not match its
-/// checksum.
+/// One batch of a sweep. It removes due entries in the order of the index of deadlines, and skips an entry whose
+/// deadline does not match its checksum.
 #[derive(Debug)]
 struct SweepBatch {
+    /// The position after which the batch begins.
     after: Position,
     max_rows: usize,
 }
@@ -43,13 +46,14 @@ struct SweepBatch {
 #[derive(Debug)]
 struct Swept {
     removed: u64,
+    /// The position after which the next batch continues; `None` if the sweep is complete.
     next: Option<Position>,
 }
 
 impl Write for SweepBatch {
     type Outcome = Swept;
 
-    fn apply(&self, rows: &Rows<'_>) -> Result<Swept, Abort> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<Swept, Failure> {
         let due = self.due(rows)?;
         let (mut removed, mut bytes, mut next) = (0, 0, None);
         for (index, (key, deadline, check, length)) in due.into_iter().enumerate() {
@@ -73,7 +77,8 @@ impl Write for SweepBatch {
 }
 
 impl SweepBatch {
-    fn due(&self, rows: &Rows<'_>) -> Result<Vec<(RawText, i64, i64, i64)>, Abort> {
+    /// Returns the key, the deadline, the checksum of the deadline and the length of the value of each due row.
+    fn due(&self, rows: &Rows<'_>) -> Result<Vec<(RawText, i64, i64, i64)>, Failure> {
         let (deadline, key) = &self.after;
         let limit = i64::try_from(self.max_rows).unwrap_or(1);
         let mut statement = rows.connection.prepare_cached(&rows.sql.due)?;
@@ -89,13 +94,13 @@ fn now_column(now: SystemTime) -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Removes all entries that are due and returns their number.
+/// Removes all due entries and returns the number of removed entries.
 async fn sweep(queue: &Queue) -> Result<u64> {
     let (mut removed, mut next) = (0, Some((-1, RawText::default())));
     let mut max_rows = MAX_ROWS;
     while let Some(after) = next {
         let swept = match queue.call(SweepBatch { after: after.clone(), max_rows }).await {
-            // A smaller batch needs less room in the log.
+            // A smaller batch needs less free space for the log.
             Err(error) if error.kind() == ErrorKind::Capacity && max_rows > 1 => {
                 max_rows = max_rows.div_ceil(8);
                 next = Some(after);
@@ -112,7 +117,7 @@ async fn sweep(queue: &Queue) -> Result<u64> {
     Ok(removed)
 }
 
-/// Sweeps at every interval in which an entry is due, until the store is dropped.
+/// Sweeps at every interval if an entry is due, until the store is dropped.
 pub(crate) async fn run_sweeper(
     clock: Arc<dyn Clock>,
     interval: Duration,
@@ -124,14 +129,14 @@ pub(crate) async fn run_sweeper(
         clock.sleep(interval).await;
         let (Some(readers), Some(queue)) = (readers.upgrade(), queue.upgrade()) else { return };
         let now = now_column(clock.now());
-        // Checked with a reader first, so that a store without due entries takes no write lock at every interval.
+        // A reader checks first, so that a store without due entries does not take the write lock at every interval.
         let is_due = readers.with(|connection| {
-            let mut statement = connection.prepare_cached(&sql.is_due).map_err(error::read)?;
-            statement.query_row([now], |_| Ok(())).optional().map_err(error::read)
+            let mut statement = connection.prepare_cached(&sql.is_due).map_err(read_error)?;
+            statement.query_row([now], |_| Ok(())).optional().map_err(read_error)
         });
         drop(readers);
         if let Ok(Some(())) = is_due {
-            // After a failure the entries are due again at the next interval.
+            // After a failed sweep the remaining entries are still due at the next interval.
             let _ = sweep(&queue).await;
         }
     }

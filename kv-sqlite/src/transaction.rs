@@ -1,23 +1,24 @@
-//! The commit of a transaction.
+//! Committing a transaction.
 
 use kv_core::{CommitOutcome, Error, Mutation, Result, Transaction, Version};
 
-use crate::error::Abort;
+use crate::error::Failure;
 use crate::state::State;
 use crate::writer::job::Write;
 use crate::writer::rows::Rows;
 
 impl State {
     pub(crate) async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let queue = self.queue()?;
         transaction.validate(self.capabilities(), &self.info.limits)?;
-        self.queue()?.call(Commit::new(transaction.clone())).await
+        queue.call(Commit::new(transaction.clone())).await
     }
 }
 
 #[derive(Debug)]
 struct Commit {
     transaction: Transaction,
-    /// One version per mutation; those of deletes are not used.
+    /// One version per mutation. The version of a delete is not used.
     versions: Vec<Version>,
 }
 
@@ -31,7 +32,7 @@ impl Commit {
 impl Write for Commit {
     type Outcome = CommitOutcome;
 
-    fn apply(&self, rows: &Rows<'_>) -> Result<CommitOutcome, Abort> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<CommitOutcome, Failure> {
         for (index, check) in self.transaction.checks.iter().enumerate() {
             let current = rows.current(&check.key)?.map(|(entry, _)| entry);
             if !check.when.holds(current.as_ref()) {
@@ -50,15 +51,15 @@ impl Write for Commit {
                         rows.remove(key)?;
                         Ok(None)
                     }
-                    // The enum is non-exhaustive. An unknown mutation refuses the whole transaction.
+                    // `Mutation` is non-exhaustive. An unknown mutation fails the whole transaction.
                     _ => Err(Error::unsupported(kv_core::Capability::Transactions).into()),
                 })
-                .collect::<Result<Vec<_>, Abort>>()
+                .collect::<Result<Vec<_>, Failure>>()
         })?;
         Ok(CommitOutcome::Committed { versions })
     }
 
-    /// Returns the version of the last set whose key no later mutation changes.
+    /// Returns the version of the last set whose key no later mutation changes; `None` if there is no such set.
     fn version(&self) -> Option<Version> {
         let Transaction { mutations, .. } = &self.transaction;
         let mut later = Vec::new();
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_of_a_commit_is_one_that_no_later_mutation_overwrites() {
+    fn the_version_of_a_commit_is_of_a_set_that_no_later_mutation_overwrites() {
         let (a, b) = (Key::new(["a"]).unwrap(), Key::new(["b"]).unwrap());
         let never = Expiry::Never;
         let commit = Commit::new(Transaction::new().set(b.clone(), "1", never).set(a.clone(), "2", never).delete(a));

@@ -1,4 +1,6 @@
-//! The check of a whole file: the structure by SQLite, every row by its checksums.
+//! The check of a whole file.
+//!
+//! SQLite checks the structure of the file. This crate checks every row by its checksums, and finds foreign objects.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -7,16 +9,16 @@ use kv_core::{Error, ErrorKind, Key, Result, TakeEntry};
 use rusqlite::{Connection, params};
 
 use crate::codec::{RawText, Stored};
-use crate::error;
+use crate::error::read_error;
 use crate::foreign;
 use crate::state::State;
 use crate::statement::{Columns, ListShape, Statements, bound_text};
 
-/// The number of rows that are read in one statement. A read statement delays the checkpoint of the log, so that a
-/// check of a large file must not be a single one.
-const PAGE: i64 = 1_000;
+/// The maximum number of rows that one statement reads. A running read statement delays the checkpoint of the log, so
+/// the check of a large file must not be a single statement.
+const MAX_PAGE_ROWS: i64 = 1_000;
 
-/// The number of problems of the structure that are reported.
+/// The maximum number of problems of the structure that SQLite reports.
 const MAX_PROBLEMS: i64 = 100;
 
 /// The result of a check of the whole store.
@@ -27,18 +29,18 @@ pub struct Verification {
     pub entries: u64,
     /// The keys of damaged entries. Reading such an entry is `Corrupt`; deleting or overwriting it removes the damage.
     pub damaged: Vec<Key>,
-    /// The problems of the file's structure, in SQLite's words; entries may be unreachable. Also the kinds of objects on
-    /// the table, such as triggers, that this crate did not create.
+    /// The problems of the file's structure, in the words of SQLite; if there are any, entries may be unreachable. Also
+    /// the kinds of objects on the table, such as triggers, that this crate did not create.
     pub problems: Vec<String>,
 }
 
 impl Verification {
-    /// True if there is no damage.
+    /// True if there are no damaged entries and no problems.
     pub fn is_sound(&self) -> bool {
         self.damaged.is_empty() && self.problems.is_empty()
     }
 
-    /// Turns damage that ends a part of the check into a reported problem.
+    /// Reports damage that has ended a part of the check as a problem. Other errors are returned.
     fn report_damage(&mut self, checked: Result<()>) -> Result<()> {
         checked.or_else(|error| match error.kind() {
             ErrorKind::Corrupt => {
@@ -58,17 +60,19 @@ impl From<Verification> for kv_core::Verification {
 }
 
 impl State {
-    /// Runs the check on a separate thread.
+    /// Runs the check on a separate thread, because it reads the whole file.
     pub(crate) async fn salvage(&self, take: TakeEntry) -> Result<Verification> {
         let readers = Arc::clone(self.readers()?);
         let sql = Arc::clone(&self.sql);
         let timer = self.runtime.timer();
         let checked = timer.spawn_blocking(move || readers.with(|connection| verify(connection, &sql, take)));
-        checked.await.unwrap_or_else(|| Err(Error::unavailable("the check could not be run")))
+        checked
+            .await
+            .unwrap_or_else(|| Err(Error::unavailable("the thread of the check panicked or could not be started")))
     }
 }
 
-/// Checks everything, and passes each sound entry to `take`. It takes as long as reading the file.
+/// Checks the structure and all rows, and passes each sound entry to `take`.
 fn verify(connection: &Connection, sql: &Statements, take: TakeEntry) -> Result<Verification> {
     let mut found = Verification::default();
     let structure = check_structure(connection, sql, &mut found);
@@ -80,20 +84,22 @@ fn verify(connection: &Connection, sql: &Statements, take: TakeEntry) -> Result<
 
 fn check_structure(connection: &Connection, sql: &Statements, found: &mut Verification) -> Result<()> {
     let pragma = format!("PRAGMA integrity_check({MAX_PROBLEMS})");
-    let mut statement = connection.prepare(&pragma).map_err(error::read)?;
-    let mut lines = statement.query([]).map_err(error::read)?;
-    while let Some(line) = lines.next().map_err(error::read)? {
-        let line: String = line.get(0).map_err(error::read)?;
+    let mut statement = connection.prepare(&pragma).map_err(read_error)?;
+    let mut lines = statement.query([]).map_err(read_error)?;
+    while let Some(line) = lines.next().map_err(read_error)? {
+        let line: String = line.get(0).map_err(read_error)?;
         if line != "ok" {
             found.problems.push(line);
         }
     }
-    for object in foreign::find(connection, &sql.table).map_err(error::read)? {
+    for object in foreign::find(connection, &sql.table).map_err(read_error)? {
         found.problems.push(object.to_string());
     }
-    let orphans: i64 = connection.query_row(&sql.orphans, [], |row| row.get(0)).map_err(error::read)?;
+    let orphans: i64 = connection.query_row(&sql.orphans, [], |row| row.get(0)).map_err(read_error)?;
     if orphans != 0 {
-        found.problems.push(format!("the table of large values has {orphans} more values than entries refer to"));
+        found.problems.push(format!(
+            "the number of large values differs by {orphans} from the number of entries that refer to them"
+        ));
     }
     Ok(())
 }
@@ -102,12 +108,13 @@ fn check_rows(connection: &Connection, sql: &Statements, mut take: TakeEntry, fo
     let shape = ListShape { reverse: false, columns: Columns::Entry };
     let (mut after, end) = (Bound::<RawText>::Unbounded, Bound::Unbounded);
     loop {
-        let mut statement = connection.prepare_cached(&sql.list(shape, &after, &end)).map_err(error::read)?;
-        let mut rows = statement.query(params![bound_text(&after), bound_text(&end), PAGE]).map_err(error::read)?;
+        let mut statement = connection.prepare_cached(&sql.list(shape, &after, &end)).map_err(read_error)?;
+        let mut rows =
+            statement.query(params![bound_text(&after), bound_text(&end), MAX_PAGE_ROWS]).map_err(read_error)?;
         let mut count = 0;
-        while let Some(row) = rows.next().map_err(error::read)? {
+        while let Some(row) = rows.next().map_err(read_error)? {
             count += 1;
-            let text: RawText = row.get(0).map_err(error::read)?;
+            let text: RawText = row.get(0).map_err(read_error)?;
             match text.to_key() {
                 Some(key) => match Stored::read(&key, row, 1) {
                     Ok(stored) => {
@@ -123,7 +130,7 @@ fn check_rows(connection: &Connection, sql: &Statements, mut take: TakeEntry, fo
             }
             after = Bound::Excluded(text);
         }
-        if count < PAGE {
+        if count < MAX_PAGE_ROWS {
             return Ok(());
         }
     }

@@ -1,28 +1,32 @@
-//! Watching changes: those of this handle at once, those of other handles from the change log.
+//! Watching changes.
+//!
+//! The writer notifies the watchers of this handle after each commit. The poller notifies them of the changes of other
+//! handles, which it reads from the change log.
 
-use kv_core::hub::{Changes, Inbox};
-use kv_core::{Result, WatchQuery};
+use kv_core::{KvStore, Result, WatchQuery, WatchStream};
 
 use crate::change_log;
-use crate::error::Abort;
+use crate::error::Failure;
 use crate::state::State;
 use crate::watchers::Watchers;
 use crate::writer::job::Write;
 use crate::writer::rows::Rows;
 
-/// Takes the lease for a new watcher. It goes through the writer, so that the watcher is notified of every write that
-/// is acknowledged after it.
+/// Takes the lease for a new watcher. The writer runs this like a write, so that the watcher is notified of every write
+/// that is acknowledged afterwards.
 #[derive(Debug)]
 struct StartWatch(Watchers);
 
 impl Write for StartWatch {
+    /// The last sequence number that a new lease does not cover; `None` if the handle had a lease already or needs
+    /// none.
     type Outcome = Option<i64>;
 
-    fn apply(&self, rows: &Rows<'_>) -> Result<Option<i64>, Abort> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<Option<i64>, Failure> {
         if !self.0.is_shared {
             return Ok(None);
         }
-        Ok(change_log::take_lease(rows.connection, rows.sql, self.0.handle)?)
+        Ok(change_log::take_lease(rows.connection, rows.sql, self.0.handle_id)?)
     }
 
     fn committed(&self, outcome: &Option<i64>) {
@@ -33,12 +37,12 @@ impl Write for StartWatch {
 }
 
 impl State {
-    /// Subscribes to the keys of a query. The inbox is live when this returns.
-    pub(crate) async fn watch(&self, query: &WatchQuery) -> Result<Inbox<Changes>> {
-        query.check(self.capabilities())?;
+    /// Watches the keys of a query. The stream reads each changed key through `store`, a handle on this state.
+    pub(crate) async fn watch(&self, store: impl KvStore, query: &WatchQuery) -> Result<WatchStream> {
         let queue = self.queue()?;
+        query.check(self.capabilities())?;
         let inbox = self.watchers.hub.subscribe(query.target.prefix());
         queue.call(StartWatch(self.watchers.clone())).await?;
-        Ok(inbox)
+        Ok(kv_core::follow(store, query.clone(), inbox))
     }
 }

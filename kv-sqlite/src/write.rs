@@ -6,17 +6,18 @@ use kv_core::{
     When, counter,
 };
 
-use crate::error::Abort;
+use crate::error::Failure;
 use crate::state::State;
 use crate::writer::job::Write;
 use crate::writer::rows::Rows;
 
 impl State {
     pub(crate) async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
-        self.queue()?.call(self.to_set(key, value, options)?).await
+        let queue = self.queue()?;
+        queue.call(self.to_set(key, value, options)?).await
     }
 
-    /// Makes the write of a set, after the checks that need no access to the store.
+    /// Makes the write of a set, after the checks of its options and of its size.
     pub(crate) fn to_set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<Set> {
         options.check(self.capabilities())?;
         self.info.limits.check_value(value.len())?;
@@ -24,8 +25,9 @@ impl State {
     }
 
     pub(crate) async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        let queue = self.queue()?;
         options.check(self.capabilities())?;
-        self.queue()?.call(Delete { key: key.clone(), options: options.clone() }).await
+        queue.call(Delete { key: key.clone(), options: options.clone() }).await
     }
 
     pub(crate) async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
@@ -33,9 +35,10 @@ impl State {
     }
 
     pub(crate) async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        let queue = self.queue()?;
         options.check(self.capabilities())?;
         let (key, version) = (key.clone(), Version::random());
-        self.queue()?.call(Increment { key, by, expiry: options.expiry, version }).await
+        queue.call(Increment { key, by, expiry: options.expiry, version }).await
     }
 }
 
@@ -50,7 +53,7 @@ pub(crate) struct Set {
 impl Write for Set {
     type Outcome = SetOutcome;
 
-    fn apply(&self, rows: &Rows<'_>) -> Result<SetOutcome, Abort> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<SetOutcome, Failure> {
         let Self { key, value, options, version } = self;
         let mut previous = None;
         if options.when != When::Always || options.return_previous {
@@ -86,7 +89,7 @@ pub(crate) struct Delete {
 impl Write for Delete {
     type Outcome = DeleteOutcome;
 
-    fn apply(&self, rows: &Rows<'_>) -> Result<DeleteOutcome, Abort> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<DeleteOutcome, Failure> {
         let Self { key, options: DeleteOptions { when, return_previous, .. } } = self;
         if *when == When::Always && !return_previous {
             let was_live = rows.remove(key)?;
@@ -113,7 +116,7 @@ struct Touch {
 impl Write for Touch {
     type Outcome = bool;
 
-    fn apply(&self, rows: &Rows<'_>) -> Result<bool, Abort> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<bool, Failure> {
         let Self { key, expiry } = self;
         if rows.current_deadline(key)?.is_none() {
             return Ok(false);
@@ -138,7 +141,7 @@ struct Increment {
 impl Write for Increment {
     type Outcome = i64;
 
-    fn apply(&self, rows: &Rows<'_>) -> Result<i64, Abort> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<i64, Failure> {
         let Self { key, by, expiry, version } = self;
         let (sum, deadline) = match rows.current(key)? {
             Some((entry, deadline)) => (counter::add(&entry.value, *by)?, deadline),

@@ -1,8 +1,8 @@
-//! The lock that orders the writes of all handles of this process on one file, first come, first served.
+//! The fair lock for the writes of all handles of this process on one file: first come, first served.
 //!
-//! SQLite's own lock is not fair: a waiting connection polls it at growing intervals, and a handle that writes without
-//! a pause has usually taken it again by then. So the handles of a process queue here, and only the first one competes
-//! with other processes for SQLite's lock.
+//! SQLite's own lock is not fair: a waiting connection polls the lock at growing intervals, and a handle that writes
+//! without a pause has usually taken the lock again before the next poll. So the handles of a process wait for this
+//! lock first, and only the handle that holds it competes with other processes for SQLite's lock.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::runtime::Timer;
 use crate::weak_map::WeakMap;
 
-/// The locks of files, by canonical path.
+/// The lock of each file, by canonical path.
 static LOCKS: WeakMap<PathBuf, Mutex<()>> = WeakMap::new();
 
 /// The lock of one file.
 #[derive(Debug, Clone)]
 pub(crate) struct WriteLock(Arc<Mutex<()>>);
 
-/// The right to write; dropping it lets the next waiting handle write.
+/// Proof that this handle holds the lock. Dropping the guard passes the lock to the next waiting handle.
 #[derive(Debug)]
 #[must_use = "dropping the guard releases the lock"]
 pub(crate) struct WriteGuard {
@@ -28,7 +28,7 @@ pub(crate) struct WriteGuard {
 }
 
 impl WriteGuard {
-    /// The guard of a store in memory, which no other handle writes to.
+    /// The guard of a store in memory, which needs no lock because it has one handle only.
     pub(crate) const IN_MEMORY: Self = Self { _held: None };
 }
 
@@ -39,8 +39,8 @@ impl WriteLock {
 
     /// Takes the lock, blocking a thread that belongs to no runtime; `None` if it is not free within `limit`.
     pub(crate) fn take(&self, timer: &Timer, limit: Duration) -> Option<WriteGuard> {
-        // Fast path for a free lock. It does not overtake waiting handles: a released tokio mutex goes to the first of
-        // them.
+        // The fast path for a free lock. It does not overtake a waiting handle, because a released tokio mutex is
+        // passed to the first waiting handle and is not free in between.
         let held = match Arc::clone(&self.0).try_lock_owned() {
             Ok(held) => Some(held),
             Err(_) => timer.block_on(limit, Arc::clone(&self.0).lock_owned()),

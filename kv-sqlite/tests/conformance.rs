@@ -1,4 +1,4 @@
-//! The conformance suite on one file. Each store is a separate table.
+//! The conformance suite on one file. Each store of the suite is a separate table of this file.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 use conformance_tests::{Fresh, Suite};
 use kv_sqlite::{CAPABILITIES, SqliteStore};

@@ -1,5 +1,5 @@
-//! The conformance suite on files that two processes have open. Calls alternate between their handles; the clock is the
-//! system's.
+//! The conformance suite on files that two processes have open. The calls alternate between the handles of the
+//! processes. The stores use the system's clock.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;

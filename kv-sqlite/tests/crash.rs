@@ -1,4 +1,4 @@
-//! Kills of a writing process: every write that the child reported as acknowledged must be in the store afterwards.
+//! Kills of a writing child: every write that the child has reported as acknowledged must be in the store afterwards.
 //!
 //! `CRASH_ROUNDS` sets the number of kills, by default 30. All rounds use one file, so that each round opens
 //! the result of earlier recoveries.
@@ -18,14 +18,15 @@ use kv_sqlite::{SqliteStore, SyncMode};
 mod support;
 use support::{KillOnDrop, Random, block_on, child, test};
 
-/// The number of tasks of the child. Each owns its keys, so that the lines of a key are in the order of its changes.
+/// The number of tasks of the child. Only one task writes a key, so that the printed lines of the key are in the order
+/// of its changes.
 const TASKS: u64 = 8;
 
 fn main() {
     support::main(
         |name| block_on(run_child(mode(name))),
         vec![
-            test("acknowledged_writes_survive_kill_9_with_a_sync_each", || rounds("every-commit")),
+            test("acknowledged_writes_survive_kill_9_with_a_sync_per_commit", || rounds("every-commit")),
             test("acknowledged_writes_survive_kill_9_without_a_sync", || rounds("loses-on-power-cut")),
         ],
     );
@@ -35,7 +36,7 @@ fn mode(name: &str) -> SyncMode {
     if name == "every-commit" { SyncMode::EveryCommit } else { SyncMode::LosesOnPowerCut }
 }
 
-/// The child: prints each write before it runs it, and prints its acknowledgement.
+/// The child: prints each write before the call, and the acknowledgement after the call.
 async fn run_child(sync: SyncMode) {
     let store = SqliteStore::builder().path(support::path()).sync(sync).open().await.unwrap();
     print_line("ready");
@@ -45,7 +46,7 @@ async fn run_child(sync: SyncMode) {
     }
 }
 
-/// Prints a line in one system call, so that a kill tears no line.
+/// Prints a line in one system call, so that a kill leaves no partial line.
 fn print_line(line: &str) {
     std::io::stdout().lock().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
@@ -111,7 +112,7 @@ fn millis_of(moment: SystemTime) -> u64 {
     moment.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis().try_into().unwrap()
 }
 
-/// The known parts of an entry. The version is unknown until an acknowledgement or a check gives it.
+/// The known parts of an entry. The version is known from an acknowledgement or from the last check.
 #[derive(Debug, Clone, PartialEq)]
 struct Known {
     value: String,
@@ -121,7 +122,7 @@ struct Known {
 
 type Model = HashMap<String, Known>;
 
-/// Applies the write of a line to the model. `ack` is the acknowledged outcome, if there is one.
+/// Applies the write in a printed line to the model. `ack` is the outcome if the write was acknowledged.
 fn apply(model: &mut Model, tried: &str, ack: Option<&str>) {
     let words: Vec<&str> = tried.split(' ').collect();
     let version = || ack.filter(|ack| *ack != "-").map(str::to_owned);
@@ -184,11 +185,12 @@ fn rounds(mode: &str) {
     assert!(acknowledged > rounds as usize, "too few writes for a result");
 }
 
-/// Reads the acknowledged writes in the order of their acknowledgement, and the last unacknowledged write of each task.
+/// Reads the writes and outcomes of the acknowledged writes, in the order of their acknowledgement, and the
+/// unacknowledged write of each task.
 fn read(lines: BufReader<ChildStdout>) -> (Vec<(String, String)>, Vec<String>) {
     let (mut tried, mut done) = (HashMap::new(), Vec::new());
     for line in lines.lines() {
-        // No line is torn, because each is printed by one system call.
+        // Every line is complete, because each is printed in one system call.
         let line = line.unwrap();
         let (word, rest) = line.split_once(' ').unwrap();
         let (task, rest) = rest.split_once(' ').unwrap();
@@ -201,7 +203,7 @@ fn read(lines: BufReader<ChildStdout>) -> (Vec<(String, String)>, Vec<String>) {
     (done, tried.into_values().collect())
 }
 
-/// Checks every key: it has the state after the acknowledged writes, or after the unacknowledged one that follows them.
+/// Checks that every key has the state after the acknowledged writes, or after the unacknowledged write of its task.
 async fn check(path: &std::path::Path, model: &mut Model, pending: Vec<String>, round: u32) {
     let store = SqliteStore::open(path).await.unwrap();
     let verification = store.verify().await.unwrap();
@@ -230,7 +232,8 @@ async fn check(path: &std::path::Path, model: &mut Model, pending: Vec<String>, 
         let (known, entry) = (model.get(key), found.get(key));
         assert!(is_same(known, entry), "round {round}: {key} should be {known:?} but is {entry:?}");
     }
-    // The store gives the versions that are still unknown, which are those of unacknowledged writes.
+    // Takes the versions from the store that are unknown because the write was not acknowledged or has no version in
+    // its outcome.
     for (key, known) in model {
         known.version = found[key].version.map(|version| version.to_string());
     }

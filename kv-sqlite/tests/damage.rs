@@ -1,4 +1,4 @@
-//! Damaged files: every value that can be read is right, and every other one is reported as damaged.
+//! Damaged files: a read returns the right value or an error, and `verify` reports the damage if entries are missing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
@@ -21,7 +21,8 @@ async fn set(store: &SqliteStore, key: &Key, value: impl Into<kv_core::Bytes>) {
     assert!(store.set(key, value.into(), &SetOptions::default()).await.unwrap().is_stored());
 }
 
-/// Creates and closes a store of `count` entries, some with a deadline, some larger than a page. Returns the entries.
+/// Creates and closes a store of `count` entries. Some entries have a deadline, and some are larger than a page.
+/// Returns the entries.
 async fn create_store(path: &Path, count: usize) -> HashMap<Key, Vec<u8>> {
     let store = SqliteStore::open(path).await.unwrap();
     let mut random = Random::seeded(7);
@@ -57,7 +58,7 @@ fn a_damaged_value_is_corrupt_and_the_others_work() {
         assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(&key(2))));
         assert_eq!(store.get(&key(3)).await.unwrap().unwrap().value, "sound");
 
-        // A list reports the key of the damage and continues after it.
+        // A list reports the keys of damaged entries and continues after them.
         let (mut sound, mut damaged, mut query) = (Vec::new(), Vec::new(), ListQuery::default());
         loop {
             match store.list(&query).await {
@@ -79,7 +80,7 @@ fn a_damaged_value_is_corrupt_and_the_others_work() {
         assert_eq!((verification.entries, verification.damaged), (3, vec![key(0), key(2)]));
         assert_eq!(verification.problems, Vec::<String>::new());
 
-        // A conditional write of a damaged entry is an error; an unconditional one replaces the damage.
+        // A conditional write of a damaged entry is an error. An unconditional write replaces the damaged entry.
         let conditional = SetOptions::default().with_when(kv_core::When::Present);
         let error = store.set(&key(2), "new".into(), &conditional).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -112,9 +113,9 @@ fn a_damaged_deadline_is_corrupt_and_not_swept() {
     });
 }
 
-/// E-4 and L-4: rows that cannot be read end no list, and rows that are not ours are ignored.
+/// E-4 and L-4: a list continues after a row that cannot be read, and ignores foreign rows.
 #[test]
-fn a_list_goes_on_after_damaged_and_foreign_rows_and_keeps_its_bounds() {
+fn a_list_continues_after_damaged_and_foreign_rows_and_respects_its_limits() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     block_on(async {
@@ -148,13 +149,13 @@ fn a_list_goes_on_after_damaged_and_foreign_rows_and_keeps_its_bounds() {
             let mut query = ListQuery::default();
             (query.reverse, query.keys_only, query.limit, query.max_page_bytes) =
                 (reverse, keys_only, limit, max_page_bytes);
-            let what = format!("{query:?}");
+            let case = format!("{query:?}");
             let (mut found, mut damaged) = (Vec::new(), Vec::new());
             loop {
                 let page = store.list(&query).await.unwrap();
-                assert!(page.items.len() + page.damaged.len() <= limit.unwrap_or(usize::MAX), "{what}");
+                assert!(page.items.len() + page.damaged.len() <= limit.unwrap_or(usize::MAX), "{case}");
                 let bytes = page.items.iter().filter_map(|item| item.entry.as_ref()).map(|entry| entry.value.len());
-                assert!(bytes.sum::<usize>() <= max_page_bytes.saturating_add(1_000), "{what}");
+                assert!(bytes.sum::<usize>() <= max_page_bytes.saturating_add(1_000), "{case}");
                 for error in &page.damaged {
                     assert_eq!(error.kind(), ErrorKind::Corrupt);
                     damaged.push(error.key().unwrap().clone());
@@ -174,14 +175,14 @@ fn a_list_goes_on_after_damaged_and_foreign_rows_and_keeps_its_bounds() {
                 expected.reverse();
                 expected_damaged.reverse();
             }
-            assert_eq!((found, damaged), (expected, expected_damaged), "{what}");
+            assert_eq!((found, damaged), (expected, expected_damaged), "{case}");
         }
     });
 }
 
-/// E-4: a row that cannot be read ends no check, no export, no sweep and no clear.
+/// E-4: checks, sweeps and clears continue after a row that cannot be read.
 #[test]
-fn a_row_that_cannot_be_read_ends_no_check_sweep_or_clear() {
+fn checks_sweeps_and_clears_continue_after_a_row_that_cannot_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     let clock = ManualClock::new();
@@ -212,25 +213,26 @@ fn a_row_that_cannot_be_read_ends_no_check_sweep_or_clear() {
     });
 }
 
-/// The number of damaged stores by result.
+/// The number of damaged files by the result of the test.
 #[derive(Debug, Default)]
 struct Tally {
-    /// Opening is an error.
+    /// The file could not be opened.
     unopened: u32,
-    /// Every entry is readable.
+    /// Every entry could be read.
     whole: u32,
-    /// Some entries are errors and none is missing.
+    /// The reads of some entries returned errors, and no entry was missing.
     errors_only: u32,
-    /// Some entries are missing.
+    /// Some entries were missing.
     missing: u32,
 }
 
-/// Opens a damaged file and reads everything: each value is right or an error, and `verify` reports missing entries.
-async fn examine(path: &Path, expected: &HashMap<Key, Vec<u8>>, what: &str, tally: &mut Tally) {
-    let store = match tokio::time::timeout(Duration::from_secs(5), SqliteStore::open(path)).await.expect(what) {
+/// Opens a damaged file and reads every entry. Each read must return the right value or an error, and `verify` must
+/// report damage if entries are missing.
+async fn examine(path: &Path, expected: &HashMap<Key, Vec<u8>>, case: &str, tally: &mut Tally) {
+    let store = match tokio::time::timeout(Duration::from_secs(5), SqliteStore::open(path)).await.expect(case) {
         Ok(store) => store,
         Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error:?}");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{case}: {error:?}");
             tally.unopened += 1;
             return;
         }
@@ -238,21 +240,21 @@ async fn examine(path: &Path, expected: &HashMap<Key, Vec<u8>>, what: &str, tall
     let (mut errors, mut missing) = (0, 0);
     for (key, value) in expected {
         match store.get(key).await {
-            Ok(Some(entry)) => assert_eq!(entry.value, value, "{what}: a wrong value"),
+            Ok(Some(entry)) => assert_eq!(entry.value, value, "{case}: a wrong value"),
             Ok(None) => missing += 1,
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error:?}");
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{case}: {error:?}");
                 errors += 1;
             }
         }
     }
     let mut query = ListQuery::default();
-    // A list that reads a damaged page ends with an error without a key.
+    // If a list reads a damaged page of the file, the error has no key, and the list cannot continue.
     for _ in 0..=expected.len() {
         match store.list(&query).await {
             Ok(page) => {
                 for item in page.items {
-                    assert_eq!(item.entry.unwrap().value, expected[&item.key], "{what}: a wrong value in a list");
+                    assert_eq!(item.entry.unwrap().value, expected[&item.key], "{case}: a wrong value in a list");
                 }
                 let Some(next) = page.next else { break };
                 query = query.resume(next);
@@ -263,11 +265,11 @@ async fn examine(path: &Path, expected: &HashMap<Key, Vec<u8>>, what: &str, tall
             },
         }
     }
-    let verification = tokio::time::timeout(Duration::from_secs(5), store.verify()).await.expect(what).unwrap();
+    let verification = tokio::time::timeout(Duration::from_secs(5), store.verify()).await.expect(case).unwrap();
     let is_sound = verification.is_sound();
     assert!(
         !is_sound || (errors == 0 && missing == 0),
-        "{what}: {errors} errors and {missing} missing entries in a file that `verify` finds sound"
+        "{case}: {errors} errors and {missing} missing entries in a file that `verify` finds sound"
     );
     match (errors, missing) {
         (0, 0) => tally.whole += 1,
@@ -317,7 +319,7 @@ fn a_truncated_file_never_gives_a_wrong_value() {
     });
 }
 
-/// The damaged log of a killed process: the store has the state of an earlier commit.
+/// If the log of a killed process is damaged, the store has the state of an earlier commit.
 #[test]
 fn a_truncated_or_damaged_log_never_gives_a_wrong_value() {
     let folder = tempfile::tempdir().unwrap();
@@ -327,7 +329,7 @@ fn a_truncated_or_damaged_log_never_gives_a_wrong_value() {
         for number in 0..200 {
             set(&store, &key(number), vec![7; 500]).await;
         }
-        // Copies the files as they would be after a kill now.
+        // Copies the files as they would be if the process was killed now.
         let (main, log) =
             (std::fs::read(&path).unwrap(), std::fs::read(folder.path().join("store.sqlite-wal")).unwrap());
         store.close().await.unwrap();
@@ -345,7 +347,7 @@ fn a_truncated_or_damaged_log_never_gives_a_wrong_value() {
             std::fs::write(folder.path().join(format!("log-{index}.sqlite-wal")), damaged).unwrap();
             let store = SqliteStore::open(&copy).await.unwrap();
             assert!(store.verify().await.unwrap().is_sound(), "{index}");
-            // The store has the first writes, each one whole, and none of the others.
+            // The store must have the first writes completely, and none of the later writes.
             let mut has_ended = false;
             for number in 0..200 {
                 match store.get(&key(number)).await.unwrap() {

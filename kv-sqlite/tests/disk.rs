@@ -36,7 +36,7 @@ impl Disk {
         Self::mount(&["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"], tempfile::tempdir().unwrap())
     }
 
-    /// A file system in a file. As on a disk, it has a journal and delayed allocation of blocks.
+    /// A file system in a file. Like a disk, and unlike tmpfs, it has a journal and allocates blocks late.
     fn ext4(megabytes: u32) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image");
@@ -109,10 +109,10 @@ fn a_full_disk_is_capacity_and_loses_nothing() {
 }
 
 #[test]
-fn a_disk_without_room_for_a_store_is_capacity() {
+fn opening_a_store_on_a_full_disk_is_capacity() {
     let Some(disk) = Disk::ext4(4) else { return };
     let filler = disk.mounted.join("filler");
-    // The write fails when the disk is full, and leaves less than one free block.
+    // The write fails when the disk is full. Then less than one block is free.
     assert!(std::fs::write(&filler, vec![0; 8 << 20]).is_err());
     let path = disk.mounted.join("store.sqlite");
     assert_eq!(block_on(SqliteStore::open(&path)).unwrap_err().kind(), ErrorKind::Capacity);
@@ -134,7 +134,7 @@ async fn assert_stored(store: &SqliteStore, numbers: &[u32]) {
     }
 }
 
-/// Writes until the disk is full and continues, frees space, and continues with the same handle.
+/// Writes until other files and the store fill the disk, and further; then frees space and writes with the same handle.
 fn fill(disk: &Disk) {
     let path = disk.mounted.join("store.sqlite");
     let filler = disk.mounted.join("filler");
@@ -147,8 +147,8 @@ fn fill(disk: &Disk) {
             let started = SystemClock.now();
             match store.set(&key(number), value(number).into(), &SetOptions::default()).await {
                 Ok(_) => acknowledged.push(number),
-                // If the disk fills after the commit's last frame, recovery may still find the commit: it is
-                // indeterminate.
+                // If the disk becomes full after the last frame of a commit, recovery may still find the commit. Then
+                // the outcome is indeterminate.
                 Err(error) => {
                     assert!(error.kind() == ErrorKind::Capacity || error.maybe_applied(), "{error:?}");
                     refused += 1;
@@ -158,13 +158,13 @@ fn fill(disk: &Disk) {
         }
         assert!(refused > 0 && !acknowledged.is_empty(), "{refused} of 400 refused");
         assert_stored(&store, &acknowledged).await;
-        // One write of this batch does not fit. The others are stored, or fail because the disk is full too.
+        // The large write of this batch does not fit. The others are stored, or fail because the disk is full.
         let large = SetItem::new(key("large"), vec![0; 8 << 20]);
         let items = [SetItem::new(key("small"), "fits"), large, SetItem::new(key("last"), "fits")];
         let outcomes = store.set_many(&items).await;
         let error = outcomes[1].as_ref().unwrap_err();
         assert!(error.kind() == ErrorKind::Capacity || error.maybe_applied(), "{error:?}");
-        // After space is freed the same handle continues.
+        // The same handle can write again after space was freed.
         std::fs::remove_file(&filler).unwrap();
         set(&store, &key("again"), "x").await;
         assert_stored(&store, &acknowledged).await;
@@ -198,7 +198,7 @@ async fn delete(store: &SqliteStore, number: u32) {
     assert!(outcome.unwrap_or_else(|error| panic!("{number}: {error:?}")).is_deleted(), "{number}");
 }
 
-/// Fills the disk with the store itself: everything that frees space continues to work.
+/// Fills the disk with the store itself, and tests that every call that frees space still works.
 fn fill_with_the_store(disk: &Disk, min_free: u64) {
     let path = disk.mounted.join("store.sqlite");
     let clock = ManualClock::new();
@@ -211,7 +211,7 @@ fn fill_with_the_store(disk: &Disk, min_free: u64) {
         let store = open().await.unwrap();
         let stored = fill_to_capacity(&store).await;
         assert!(stored > 30, "only {stored} values of 100 kB fit");
-        // A deleted entry makes room for another one.
+        // After a delete a new entry fits.
         delete(&store, 0).await;
         set(&store, &key("instead"), vec![7; 90_000]).await;
         clock.advance(TTL);
@@ -239,7 +239,7 @@ fn fill_with_the_store(disk: &Disk, min_free: u64) {
 
 #[test]
 fn a_store_that_filled_its_tmpfs_deletes_sweeps_and_clears() {
-    // The default, and no reserve at all.
+    // The default reserve, and no reserve.
     for min_free in [1 << 20, 0] {
         if let Some(disk) = Disk::tmpfs(12) {
             fill_with_the_store(&disk, min_free);
@@ -263,7 +263,7 @@ fn a_disk_without_a_free_byte_still_allows_deletes() {
         for number in 0..60 {
             set(&store, &key(number), vec![7; 100_000]).await;
         }
-        // Another program takes the reserve too.
+        // Another program uses up the reserve.
         assert!(std::fs::write(disk.mounted.join("filler"), vec![0; 12 << 20]).is_err());
         let error = store.set(&key("new"), vec![7; 100_000].into(), &SetOptions::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Capacity);
@@ -275,8 +275,8 @@ fn a_disk_without_a_free_byte_still_allows_deletes() {
     });
 }
 
-/// The log has commits that do not fit into the file any more, as a version without a reserve left it. Much less room
-/// than these need is enough to remove entries.
+/// An earlier version of this crate kept no reserve, and may have left commits in the log that do not fit into the
+/// file. Entries can be removed after much less space was freed than these commits need.
 #[test]
 fn a_store_that_was_filled_without_a_reserve_can_be_cleared_after_a_little_space_is_freed() {
     let Some(disk) = Disk::tmpfs(12) else { return };
@@ -310,7 +310,7 @@ fn a_store_that_was_filled_without_a_reserve_can_be_cleared_after_a_little_space
     });
 }
 
-/// A file that is mounted read-only, in a directory that can be written.
+/// The file is mounted read-only, in a directory that can be written.
 #[test]
 fn a_read_only_database_file_is_denied() {
     let Some(disk) = Disk::tmpfs(4) else { return };

@@ -12,7 +12,7 @@ use kv_sqlite::SqliteStore;
 const HANDLES: usize = 8;
 const TEST_DURATION: Duration = Duration::from_secs(4);
 
-/// The number of writes of one writer, and the duration of the longest.
+/// The number of writes of one task, and the duration of its longest write.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
     writes: u64,
@@ -20,7 +20,7 @@ struct Tally {
 }
 
 async fn open(path: &Path, handle: usize) -> SqliteStore {
-    // Handles on the same table and on others compete for the same lock.
+    // Two handles share each table. All handles compete for the same lock, because the lock belongs to the file.
     SqliteStore::builder().path(path).table(format!("t{}", handle / 2)).open().await.unwrap()
 }
 
@@ -49,13 +49,13 @@ async fn busy_handles_on_one_file_write_equally_often() {
     let mut writers = Vec::new();
     for handle in 0..HANDLES {
         let store = open(&path, handle).await;
-        // Every other handle has 16 writers, which must not starve the handles with one.
+        // Every second handle has 16 tasks, which must not starve the handles with one task.
         for task in 0..[1, 16][handle % 2] {
             writers.push((handle, tokio::spawn(write(store.clone(), handle, task, Arc::clone(&stop)))));
         }
     }
     SystemClock.sleep(TEST_DURATION / 2).await;
-    // A handle that is opened meanwhile must not starve either.
+    // A handle that is opened while the others write must not starve either.
     let started = SystemClock.now();
     let late = SqliteStore::builder().path(&path).table("late").open().await.unwrap();
     let opening = SystemClock.now().duration_since(started).unwrap();
@@ -72,9 +72,9 @@ async fn busy_handles_on_one_file_write_equally_often() {
             single.push(tally.writes);
         }
     }
-    eprintln!("writes of the handles with one writer {single:?}, longest write {longest:?}, opening {opening:?}");
+    eprintln!("writes of the handles with one task {single:?}, longest write {longest:?}, opening {opening:?}");
     let (least, most) = (single.iter().min().unwrap(), single.iter().max().unwrap());
-    // With a fair lock each handle commits as often as any other.
+    // With a fair lock each handle commits about as often as any other handle.
     assert!(*least > 0 && *most <= least * 2, "{single:?}");
     assert!(longest < TEST_DURATION / 4, "a write took {longest:?}");
     assert!(opening < TEST_DURATION / 2, "opening took {opening:?}");

@@ -31,20 +31,17 @@ fn main() {
         test("tables_that_differ_in_case_only_are_invalid", tables_that_differ_in_case_only_are_invalid),
         test("tables_of_one_file_are_separate_stores", tables_of_one_file_are_separate_stores),
         test(
-            "missing_file_descriptors_are_an_error_and_lose_nothing",
-            missing_file_descriptors_are_an_error_and_lose_nothing,
+            "a_lack_of_file_descriptors_is_an_error_and_loses_nothing",
+            a_lack_of_file_descriptors_is_an_error_and_loses_nothing,
         ),
-        test("a_removed_file_takes_no_more_writes", a_removed_file_takes_no_more_writes),
+        test("writes_fail_after_the_file_was_removed", writes_fail_after_the_file_was_removed),
         test("a_file_that_is_replaced_or_truncated_while_open_is_an_error", || {
             files_changed_while_open_are_an_error("");
         }),
         test("a_log_that_is_removed_replaced_or_truncated_while_open_is_an_error", || {
             files_changed_while_open_are_an_error("-wal");
         }),
-        test(
-            "a_path_that_can_never_be_a_database_file_is_invalid",
-            a_path_that_can_never_be_a_database_file_is_invalid,
-        ),
+        test("a_path_to_anything_but_a_regular_file_is_invalid", a_path_to_anything_but_a_regular_file_is_invalid),
         test("a_transaction_of_the_caller_is_not_touched", a_transaction_of_the_caller_is_not_touched),
     ];
     support::main(|name| block_on(run_child(name)), tests);
@@ -74,7 +71,8 @@ fn a_foreign_database_is_corrupt_and_not_changed() {
     let theirs = Connection::open(&path).unwrap();
     theirs.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
     theirs.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (a); INSERT INTO t VALUES (1)").unwrap();
-    // Once while the other program has the file open, with a log beside it, and once after it has closed the file.
+    // The store is opened twice: while the other program has the file open, with a log, and after it has closed the
+    // file.
     let before = contents(folder.path());
     assert_eq!(open_error(&path).kind(), ErrorKind::Corrupt);
     assert!(contents(folder.path()) == before);
@@ -106,7 +104,7 @@ fn a_newer_layout_is_corrupt() {
     assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("layout 2"), "{error}");
 }
 
-/// The fixture was written by the first version of this crate. Every later version must read it.
+/// The first version of this crate has written the fixture. Every later version must be able to read it.
 fn a_file_of_the_first_layout_is_readable() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
@@ -190,7 +188,7 @@ fn tables_of_one_file_are_separate_stores() {
 async fn run_child(name: &str) {
     assert_eq!(name, "few files");
     let path = support::path();
-    // Depending on the limit, opening fails, reads or writes fail, or everything works.
+    // It depends on the limit of descriptors if opening fails, if reads or writes fail, or if everything works.
     match SqliteStore::builder().path(&path).operation_timeout(Duration::from_secs(3)).open().await {
         Ok(store) => {
             let mut held_files = Vec::new();
@@ -208,7 +206,7 @@ async fn run_child(name: &str) {
                 Ok(entry) => println!("read {}", entry.is_some()),
                 Err(error) => println!("unread {error}"),
             }
-            // With free descriptors the same handle works again, if the limit allows a store to work at all.
+            // The descriptors are free again, so the same handle works, unless the limit is too low for an open store.
             match store.set(&key("later"), "v".into(), &SetOptions::default()).await {
                 Ok(_) => println!("later {}", matches!(store.get(&key("later")).await, Ok(Some(_)))),
                 Err(error) => assert!(error.is_retryable(), "{error:?}"),
@@ -218,7 +216,7 @@ async fn run_child(name: &str) {
     }
 }
 
-fn missing_file_descriptors_are_an_error_and_lose_nothing() {
+fn a_lack_of_file_descriptors_is_an_error_and_loses_nothing() {
     let mut works = 0;
     for limit in 4..24 {
         let folder = tempfile::tempdir().unwrap();
@@ -230,7 +228,7 @@ fn missing_file_descriptors_are_an_error_and_lose_nothing() {
         let output = limited.output().unwrap();
         let printed = String::from_utf8(output.stdout).unwrap();
         if !output.status.success() && printed.is_empty() {
-            // The limit is too low to start the program.
+            // The limit is too low for the program to start.
             continue;
         }
         assert!(output.status.success(), "{limit}: {printed} {}", String::from_utf8_lossy(&output.stderr));
@@ -244,7 +242,7 @@ fn missing_file_descriptors_are_an_error_and_lose_nothing() {
     assert!((1..20).contains(&works), "{works} of 20 limits let the store work");
 }
 
-fn a_removed_file_takes_no_more_writes() {
+fn writes_fail_after_the_file_was_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data").join("store.sqlite");
     block_on(async {
@@ -257,7 +255,7 @@ fn a_removed_file_takes_no_more_writes() {
     });
 }
 
-/// Changes the file with this suffix by a command, while a store has it open.
+/// Runs commands that change the file with this suffix while a store has the file open.
 fn files_changed_while_open_are_an_error(suffix: &str) {
     for command in
         ["rm FILE", "truncate -s 0 FILE", "truncate -s 5000 FILE", "cp FILE copy; mv copy FILE", "rm FILE; touch FILE"]
@@ -281,7 +279,7 @@ fn files_changed_while_open_are_an_error(suffix: &str) {
     }
 }
 
-fn a_path_that_can_never_be_a_database_file_is_invalid() {
+fn a_path_to_anything_but_a_regular_file_is_invalid() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, path(name)).unwrap();

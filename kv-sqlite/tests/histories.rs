@@ -1,9 +1,9 @@
-//! Random histories over every kind of call, with kills, against a reference model.
+//! Random histories of calls of every kind, with kills, compared with a reference model.
 //!
-//! In each round a child runs a part of a history and is killed at a random moment. The outcomes of its calls and the
-//! state of the store afterwards must be those of the model. The store's clock advances by a minute per round, so that
-//! entries expire between rounds. `CRASH_ROUNDS` sets the number of rounds, by default 30. `CRASH_SEED` repeats a
-//! history, but not the moments of its kills.
+//! In each round a child runs a part of a history and is killed at a random moment. The outcomes of its calls, and the
+//! state of the store after the kill, must be possible according to the model. The store's clock advances by a minute
+//! per round, so that entries expire between rounds. `CRASH_ROUNDS` sets the number of rounds, by default 30.
+//! `CRASH_SEED` repeats a history, but not the moments of its kills.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::io::{BufRead, BufReader};
@@ -38,7 +38,8 @@ fn histories(sync: SyncMode) {
         let run = Run { seed, round, steps: 100_000, sync };
         let mut running = KillOnDrop(child(&run.to_name(), &path).spawn().unwrap());
         let mut lines = BufReader::new(running.0.stdout.take().unwrap());
-        // Every tenth child is not awaited, so that it may be killed while it opens the store.
+        // In every tenth round the test does not wait for `ready`, so that the child may be killed while it opens the
+        // store.
         if round % 10 != 9 {
             let mut ready = String::new();
             lines.read_line(&mut ready).unwrap();

@@ -1,4 +1,4 @@
-//! Files with objects that this crate did not create: they are refused and reported, and never run.
+//! Files with foreign objects, which this crate did not create. The objects are refused and reported, and never run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::path::Path;
@@ -11,6 +11,7 @@ use kv_sqlite::rusqlite::Connection;
 mod support;
 use support::block_on;
 
+/// A query that never ends.
 const ENDLESS: &str = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
 
 fn key(segment: &str) -> Key {
@@ -37,7 +38,7 @@ fn run(path: &Path, sql: &str) {
 }
 
 #[test]
-fn a_foreign_object_on_the_table_is_refused_and_its_kind_is_named() {
+fn a_foreign_object_on_the_table_is_refused_and_the_error_names_its_kind() {
     let deleting = "BEGIN DELETE FROM kv WHERE key <> 'sekret'; END";
     let endless = format!("BEGIN {ENDLESS}; END");
     let cases = [
@@ -84,7 +85,7 @@ fn a_foreign_object_on_the_table_is_refused_and_its_kind_is_named() {
 }
 
 #[test]
-fn objects_on_other_tables_of_the_file_are_no_obstacle() {
+fn objects_on_other_tables_of_the_file_are_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     block_on(async {
@@ -132,7 +133,7 @@ fn a_trigger_that_appears_while_the_file_is_open_does_not_run_and_is_reported() 
 }
 
 #[test]
-fn an_object_that_appears_while_the_file_is_open_and_would_run_stops_writes() {
+fn an_object_that_sqlite_would_run_stops_writes_when_it_appears_while_the_file_is_open() {
     for (sql, undo) in [
         ("CREATE INDEX sekret ON kv (hex(version))", "DROP INDEX sekret"),
         ("ALTER TABLE kv ADD COLUMN sekret INTEGER CHECK (sekret IS NULL)", "ALTER TABLE kv DROP COLUMN sekret"),

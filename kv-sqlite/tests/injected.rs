@@ -1,7 +1,8 @@
-//! Failing system calls: `strace` fails the n-th write, sync or truncation of a child, or all from the n-th on.
+//! Failing system calls: `strace` lets the n-th write, sync or truncation of a child fail, or all from the n-th on.
 //!
-//! Afterwards the store must have every write that was acknowledged and none that was reported as not applied. After a
-//! single failure the same handle must continue. `CRASH_FAULTS` sets the number of runs of each kind, by default 4.
+//! Afterwards the store must have every write that was acknowledged, and no write that was reported as not applied.
+//! After a single failure the same handle must continue to work. `CRASH_FAULTS` sets the number of runs with a single
+//! failure, and of runs in which all later calls fail, by default 4 each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::io::Read;
@@ -18,9 +19,9 @@ fn main() {
     support::main(
         |name| block_on(run_child(Run::from_name(name))),
         vec![
-            test("a_failing_sync_gives_true_outcomes", || faults("fsync,fdatasync", "EIO", 60)),
-            test("a_write_that_was_reported_as_not_applied_does_not_come_back", || {
-                // With this seed no other commit follows the failed one before the store is opened again.
+            test("a_failing_sync_gives_correct_outcomes", || faults("fsync,fdatasync", "EIO", 60)),
+            test("a_write_that_was_reported_as_not_applied_does_not_reappear", || {
+                // With this seed no commit follows the failed commit before the store is opened again.
                 let cases = (20..36).flat_map(|first| [(first, ""), (first, "+")]);
                 run_all(
                     "fsync,fdatasync",
@@ -28,9 +29,9 @@ fn main() {
                     cases.map(|(first, onwards)| (first, onwards, 5_021_741_940_341_045)),
                 );
             }),
-            test("a_failing_write_gives_true_outcomes", || faults("pwrite64", "EIO", 250)),
-            test("a_write_to_a_full_disk_gives_true_outcomes", || faults("pwrite64", "ENOSPC", 250)),
-            test("a_failing_truncation_gives_true_outcomes", || faults("ftruncate", "EIO", 3)),
+            test("a_failing_write_gives_correct_outcomes", || faults("pwrite64", "EIO", 250)),
+            test("a_write_to_a_full_disk_gives_correct_outcomes", || faults("pwrite64", "ENOSPC", 250)),
+            test("a_failing_truncation_gives_correct_outcomes", || faults("ftruncate", "EIO", 3)),
         ],
     );
 }
@@ -45,17 +46,17 @@ fn faults(calls: &str, error: &str, max_first: u64) {
     run_all(calls, error, cases);
 }
 
-/// Runs one child per case. A case is the number of the first failing call, `+` if all later calls fail too, and the
-/// seed.
+/// Runs one child per case. A case is the number of the first failing call, `+` if all later calls fail too or else an
+/// empty text, and the seed of the history.
 fn run_all<'a>(calls: &str, error: &str, cases: impl Iterator<Item = (u64, &'a str, u64)>) {
     let (mut runs, mut failed, mut acknowledged) = (0, 0, 0);
     for (first, onwards, seed) in cases {
         runs += 1;
-        let what = format!("{calls}:error={error}:when={first}{onwards}");
+        let fault = format!("{calls}:error={error}:when={first}{onwards}");
         let run = Run { seed, round: 0, steps: 40, sync: SyncMode::EveryCommit };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.sqlite");
-        let (trace, inject) = (format!("trace={calls}"), format!("inject={what}"));
+        let (trace, inject) = (format!("trace={calls}"), format!("inject={fault}"));
         let arguments = ["--seccomp-bpf", "-e", &trace, "-e", &inject];
         let Some(mut command) = traced(&run.to_name(), &path, &arguments, &folder.path().join("trace")) else {
             return;
@@ -63,28 +64,28 @@ fn run_all<'a>(calls: &str, error: &str, cases: impl Iterator<Item = (u64, &'a s
         let mut child = KillOnDrop(command.spawn().unwrap());
         let mut output = String::new();
         child.0.stdout.take().unwrap().read_to_string(&mut output).unwrap();
-        assert!(child.0.wait().unwrap().success(), "{what}, {run:?}");
+        assert!(child.0.wait().unwrap().success(), "{fault}, {run:?}");
 
         let mut expected = Expected::new();
         output.lines().for_each(|line| expected.apply_line(run, line));
         let is_injected = std::fs::read_to_string(folder.path().join("trace")).unwrap().contains("(INJECTED)");
         if is_injected && onwards.is_empty() && !output.contains("unopened") {
-            let answered = expected.acknowledged + expected.errors;
+            let finished = expected.acknowledged + expected.errors;
             assert_eq!(
-                answered,
+                finished,
                 TASKS * usize::try_from(run.steps).unwrap(),
-                "{what}, {run:?}: not every step has a result"
+                "{fault}, {run:?}: not every step has a result"
             );
         }
         failed += expected.errors + usize::from(output.contains("unopened"));
         acknowledged += expected.acknowledged;
         block_on(async {
-            let store = run.open(&path).await.unwrap_or_else(|error| panic!("{what}, {run:?}: {error:?}"));
+            let store = run.open(&path).await.unwrap_or_else(|error| panic!("{fault}, {run:?}: {error:?}"));
             expected.check(run, &store, false).await;
             store.close().await.unwrap();
         });
     }
-    eprintln!("{calls} {error}: {runs} runs, {failed} calls failed, {acknowledged} acknowledged, all outcomes true");
-    // A failing truncation fails no call.
+    eprintln!("{calls} {error}: {runs} runs, {failed} calls failed, {acknowledged} acknowledged, all outcomes correct");
+    // No call of the store fails because of a failed truncation.
     assert!(acknowledged > 0 && (failed > 0 || calls == "ftruncate"), "{failed} failed");
 }

@@ -1,4 +1,4 @@
-//! A loss of power, by a model of the medium.
+//! Losses of power, simulated with a model of the medium.
 //!
 //! `strace` records the file operations of a child. At many points of the recording, the test rebuilds the files as the
 //! medium may have them after a loss of power: without the unsynced changes, or with some sectors of them. The store
@@ -22,7 +22,7 @@ fn main() {
         |name| block_on(run_child(Run::from_name(name))),
         vec![
             test("a_loss_of_power_loses_nothing_acknowledged", || lose_power(SyncMode::EveryCommit)),
-            test("a_loss_of_power_loses_only_the_last_commits_without_a_sync_each", || {
+            test("without_a_sync_per_commit_a_loss_of_power_loses_only_the_last_commits", || {
                 lose_power(SyncMode::LosesOnPowerCut);
             }),
         ],
@@ -33,7 +33,7 @@ fn lose_power(sync: SyncMode) {
     let mut random = Random::new();
     let seed = std::env::var("CRASH_SEED").map_or_else(|_| random.below(u64::MAX), |seed| seed.parse().unwrap());
     eprintln!("CRASH_SEED={seed}");
-    // 500 steps are enough for a checkpoint and a restart of the log while the child writes.
+    // 500 steps per task are enough for a checkpoint and a restart of the log while the child writes.
     let run = Run { seed, round: 0, steps: 500, sync };
     let folder = tempfile::tempdir().unwrap();
     let (data, output) = (folder.path().join("data"), folder.path().join("trace"));
@@ -42,7 +42,7 @@ fn lose_power(sync: SyncMode) {
     assert!(command.output().unwrap().status.success());
     let events = events(&std::fs::read_to_string(&output).unwrap(), &data);
 
-    // The first 60 events create the file, and each of them is a point.
+    // Each of the first 60 events is a point, because they create the file.
     let mut points: BTreeSet<usize> = (0..60).collect();
     let count: usize = std::env::var("CRASH_IMAGES").map_or(120, |images| images.parse().unwrap());
     let syncs: Vec<usize> =
@@ -60,15 +60,16 @@ fn lose_power(sync: SyncMode) {
             for loss in [Loss::All, Loss::Nothing, Loss::Some, Loss::Some] {
                 let image = tempfile::tempdir().unwrap();
                 medium.lose(loss, &mut random, image.path());
-                let what = format!("event {at} of {}, lost of the unsynced changes: {loss:?}", events.len());
-                behind += u32::from(block_on(examine(run, expected.clone(), image.path(), &what)));
+                let case = format!("event {at} of {}, lost unsynced changes: {loss:?}", events.len());
+                behind += u32::from(block_on(examine(run, expected.clone(), image.path(), &case)));
                 images += 1;
             }
         }
     }
     assert!(expected.errors == 0 && expected.acknowledged > 1_000, "{} acknowledged", expected.acknowledged);
-    // Without a sync each the model must lose commits. Otherwise it would prove nothing about synced commits.
-    assert_eq!(behind > 0, sync == SyncMode::LosesOnPowerCut, "{behind} images behind");
+    // Without a sync per commit the model must lose commits. Otherwise the test would prove nothing about synced
+    // commits.
+    assert_eq!(behind > 0, sync == SyncMode::LosesOnPowerCut, "{behind} images with lost commits");
     eprintln!(
         "{sync:?}: {} acknowledged calls, {} syncs, {images} images of the medium, {behind} with \
          lost commits as promised",
@@ -77,9 +78,10 @@ fn lose_power(sync: SyncMode) {
     );
 }
 
-async fn examine(run: Run, mut expected: Expected, image: &Path, what: &str) -> bool {
+/// Checks that the store in an image has a possible state. Returns true if acknowledged commits are lost.
+async fn examine(run: Run, mut expected: Expected, image: &Path, case: &str) -> bool {
     let opened = run.open(&image.join("store.sqlite")).await;
-    let store = opened.unwrap_or_else(|error| panic!("CRASH_SEED={}, {what}: {error:?}", run.seed));
+    let store = opened.unwrap_or_else(|error| panic!("CRASH_SEED={}, {case}: {error:?}", run.seed));
     let is_behind = expected.check(run, &store, true).await;
     store.close().await.unwrap();
     is_behind

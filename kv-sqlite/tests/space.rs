@@ -1,4 +1,4 @@
-//! The size of the file on the disk.
+//! The size of the files on the disk.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
@@ -24,7 +24,7 @@ fn items(round: usize) -> Vec<SetItem> {
         .collect()
 }
 
-/// The size to which the log is truncated, plus the largest batch, in bytes.
+/// The maximum size of the log in bytes: the size to which it is truncated, and the size of the largest batch.
 const MAX_LOG: u64 = (16 << 20) + (16 << 20);
 
 fn size(path: &Path) -> u64 {
@@ -32,7 +32,7 @@ fn size(path: &Path) -> u64 {
 }
 
 #[tokio::test]
-async fn ten_rounds_of_fill_expire_and_sweep_keep_the_file_small() {
+async fn the_file_stays_small_when_entries_are_written_expire_and_are_swept_ten_times() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     let clock = ManualClock::new();
@@ -88,9 +88,9 @@ async fn entries_that_are_never_read_leave_all_tables_empty_after_expiry() {
     assert_eq!(tables(), [200_000, 200_000, 400]);
     clock.advance(TTL);
     let mut rounds = 0;
-    // The last step of a sweep returns the free pages.
+    // After the sweep has removed the entries, it returns the free pages.
     while tables() != [0, 0, 0] || count("PRAGMA page_count") > 512 {
-        // The sweeper's interval follows the store's clock.
+        // The sweeper waits for the store's clock, so each step of the clock starts a sweep.
         clock.advance(Duration::from_secs(1));
         SystemClock.sleep(Duration::from_millis(20)).await;
         rounds += 1;
@@ -137,7 +137,8 @@ async fn a_write_that_would_use_the_reserve_is_capacity_and_a_delete_is_not() {
     assert_eq!(store.clear(&KeyPrefix::ALL).await.unwrap(), 0);
 }
 
-/// A large value is replaced in place, and removed with its row, also in a file of the first version.
+/// A large value is replaced in place and removed together with its row, also in a file that the first version of this
+/// crate has written.
 #[tokio::test]
 async fn overwritten_large_values_leave_no_orphans() {
     let folder = tempfile::tempdir().unwrap();
@@ -155,7 +156,7 @@ async fn overwritten_large_values_leave_no_orphans() {
             connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
         };
         let key = Key::new(["k"]).unwrap();
-        // A large value as a new entry, over large values of other lengths, small over large, and large over small.
+        // A new large value, then large values over large ones, and then small and large values in turn.
         for (number, length) in [5_000, 5_000, 900, 20_000, 10, 700, 30, 1_000].into_iter().enumerate() {
             let value = vec![u8::try_from(number).unwrap(); length];
             let outcome = store.set(&key, value.clone().into(), &SetOptions::default()).await.unwrap();

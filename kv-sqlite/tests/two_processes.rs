@@ -109,7 +109,7 @@ async fn run_child(name: &str) {
     }
 }
 
-/// Runs every kind of write.
+/// Runs every kind of write, and then a set of the key `end`.
 async fn write(store: &SqliteStore) {
     let plain = SetOptions::default();
     for number in 0..100 {
@@ -133,7 +133,7 @@ fn wait_for_parent() {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-/// Starts children, lets them continue together when all are ready, and returns the output of each.
+/// Starts children, lets them continue at the same time when all are ready, and returns the output of each child.
 fn run_together(name: &str, count: usize, path: &std::path::Path) -> Vec<String> {
     let mut children: Vec<_> = (0..count)
         .map(|_| {
@@ -177,7 +177,8 @@ fn sixteen_processes_open_an_empty_file_at_once() {
     }
 }
 
-/// Collects the last event of each key until the event of `end`: true for a set, false for a removal.
+/// Collects the last event of each key until an event of the key `end`. The value is true for a set and false for a
+/// removal.
 async fn events_until(stream: &mut WatchStream, end: &Key) -> HashMap<Key, bool> {
     let mut events = HashMap::new();
     loop {
@@ -199,7 +200,7 @@ fn a_watcher_gets_the_changes_of_another_process() {
         let mut running = KillOnDrop(child("write", &path).spawn().unwrap());
         let receiving = async {
             let mut events = events_until(&mut stream, &key("end")).await;
-            // The short-lived entry expires, and the sweeper notifies of its removal.
+            // The entry `short` expires, and the sweeper notifies the watcher of its removal.
             while events.get(&key("short")) != Some(&false) {
                 match stream.next().await.unwrap().unwrap() {
                     WatchEvent::Removed { key } => drop(events.insert(key, false)),
@@ -237,7 +238,7 @@ fn the_lease_of_a_killed_watcher_expires() {
         let before = logged();
         let _ = store.set(&key("logged"), "x".into(), &SetOptions::default()).await.unwrap();
         assert_eq!(logged(), before + 1);
-        // Lets the lease expire. The next write deletes it and no longer logs changes.
+        // Lets the lease expire. The next write deletes the lease and does not log its change.
         let connection = rusqlite::Connection::open(&path).unwrap();
         connection.execute(r#"UPDATE "kv watchers" SET expires = 1"#, []).unwrap();
         let _ = store.set(&key("not logged"), "x".into(), &SetOptions::default()).await.unwrap();
@@ -245,9 +246,9 @@ fn the_lease_of_a_killed_watcher_expires() {
     });
 }
 
-fn count(path: &std::path::Path, what: &str) -> i64 {
+fn count(path: &std::path::Path, suffix: &str) -> i64 {
     let connection = rusqlite::Connection::open(path).unwrap();
-    connection.query_row(&format!(r#"SELECT count(*) FROM "kv {what}""#), [], |row| row.get(0)).unwrap()
+    connection.query_row(&format!(r#"SELECT count(*) FROM "kv {suffix}""#), [], |row| row.get(0)).unwrap()
 }
 
 fn a_watcher_that_lags_behind_another_process_gets_a_gap() {
@@ -258,7 +259,7 @@ fn a_watcher_that_lags_behind_another_process_gets_a_gap() {
         let mut stream = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
         let mut running = KillOnDrop(child("flood", &path).spawn().unwrap());
         assert!(running.0.wait().unwrap().success());
-        // 15,000 keys are more than the inbox and the change log hold.
+        // The 15,000 changed keys are more than the inbox or the change log can hold.
         let mut has_gap = false;
         while !has_gap {
             let event = tokio::time::timeout(Duration::from_secs(10), stream.next()).await.unwrap();
@@ -288,7 +289,7 @@ fn increments_of_four_processes_are_exact() {
     });
 }
 
-/// SQLite's lock between processes is not fair. This measures that each process still gets it often enough.
+/// SQLite's lock between processes is not fair. This tests that each process still gets the lock often enough.
 fn busy_processes_do_not_starve_each_other() {
     let folder = tempfile::tempdir().unwrap();
     let outputs = run_together("busy", 4, &folder.path().join("store.sqlite"));
@@ -317,10 +318,11 @@ fn a_lock_of_another_process_is_unavailable_after_the_timeout() {
         let mut running = KillOnDrop(child("lock", &path).spawn().unwrap());
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
-        // A reader needs no lock: meanwhile a handle without a time limit opens the existing table and reads it.
-        let patient = SqliteStore::builder().path(&path).busy_timeout(Duration::MAX);
-        let patient = patient.operation_timeout(Duration::MAX).open().await.unwrap();
-        assert_eq!(patient.get(&key("k")).await.unwrap().unwrap().value, "before");
+        // Opening an existing table and reading need no lock. So a handle whose timeouts never end can do both while
+        // the other process holds the lock.
+        let unlimited = SqliteStore::builder().path(&path).busy_timeout(Duration::MAX);
+        let unlimited = unlimited.operation_timeout(Duration::MAX).open().await.unwrap();
+        assert_eq!(unlimited.get(&key("k")).await.unwrap().unwrap().value, "before");
         let started = SystemClock.now();
         let error = store.set(&key("k"), "after".into(), &SetOptions::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");

@@ -1,4 +1,4 @@
-//! The logging of changed keys for the watchers of other processes.
+//! Logging changed keys for the watchers of other handles.
 
 use kv_core::Key;
 use rusqlite::Connection;
@@ -8,10 +8,12 @@ use crate::writer::commit::{RETRY_INTERVAL, roll_back, run};
 use crate::writer::worker::Writer;
 
 impl Writer {
-    /// Logs changes that were committed without a look at the lease of another process: it may have taken one between
-    /// the check and the commit. Its watcher must get every change that is acknowledged from now on.
+    /// Logs changes after their commit if another handle has a lease now.
+    ///
+    /// There was no lease at the check before the commit, but another handle may have taken one since. Its watchers
+    /// must get these changes, because the writes are acknowledged after the lease was taken.
     pub(super) fn log_late(&self, connection: &Connection, changed: &[Key]) {
-        // A failed check counts as a lease.
+        // If the check fails, there may be a lease.
         if !self.is_watched(connection, changed).unwrap_or(true) {
             return;
         }
@@ -19,15 +21,15 @@ impl Writer {
         self.log_unlogged(connection);
     }
 
-    /// Tries to log the changes that are missing in the log. If it fails, they are logged with the next batch or at the
-    /// next attempt, so that no watcher misses them.
+    /// Tries to log the changes in `unlogged`. If that fails, the next batch or the next attempt logs them, so that no
+    /// watcher misses them.
     fn log_unlogged(&self, connection: &Connection) {
         let mut unlogged = self.unlogged.borrow_mut();
         if unlogged.is_empty() {
             return;
         }
         let logged = run(connection, "BEGIN IMMEDIATE")
-            .and_then(|()| change_log::log(connection, &self.sql, self.watchers.handle, &unlogged))
+            .and_then(|()| change_log::log(connection, &self.sql, self.watchers.handle_id, &unlogged))
             .and_then(|()| run(connection, "COMMIT"));
         match logged {
             Ok(()) => unlogged.clear(),
@@ -35,7 +37,7 @@ impl Writer {
         }
     }
 
-    /// Repeats [`log_unlogged`](Self::log_unlogged) until it succeeds or there is a job.
+    /// Repeats [`log_unlogged`](Self::log_unlogged) until it succeeds, a job is queued or the store is closed.
     pub(super) fn log_unlogged_while_idle(&self) {
         while !self.unlogged.borrow().is_empty() && self.jobs.is_empty() && !self.jobs.is_closed() {
             self.log_unlogged(&self.connection());
@@ -43,21 +45,23 @@ impl Writer {
         }
     }
 
+    /// True if there are changed keys and another handle has a lease.
     fn is_watched(&self, connection: &Connection, changed: &[Key]) -> rusqlite::Result<bool> {
         if changed.is_empty() || !self.watchers.is_shared {
             return Ok(false);
         }
-        change_log::is_watched(connection, &self.sql, self.watchers.handle)
+        change_log::is_watched(connection, &self.sql, self.watchers.handle_id)
     }
 
+    /// Logs the changed keys, and those in `unlogged`, if another handle has a lease. Returns true if they were logged.
     pub(super) fn log_if_watched(&self, connection: &Connection, changed: &[Key]) -> rusqlite::Result<bool> {
         let is_watched = self.is_watched(connection, changed)?;
         if is_watched {
             let unlogged = self.unlogged.borrow();
             if !unlogged.is_empty() {
-                change_log::log(connection, &self.sql, self.watchers.handle, &unlogged)?;
+                change_log::log(connection, &self.sql, self.watchers.handle_id, &unlogged)?;
             }
-            change_log::log(connection, &self.sql, self.watchers.handle, changed)?;
+            change_log::log(connection, &self.sql, self.watchers.handle_id, changed)?;
         }
         Ok(is_watched)
     }
@@ -77,8 +81,8 @@ mod tests {
     use crate::config::SqliteConfig;
     use crate::connection::DatabaseFile;
     use crate::liveness::CheckedKeys;
-    use crate::message::MessageHub;
-    use crate::pool::{Pool, Readers};
+    use crate::message_hub::MessageHub;
+    use crate::readers::{Pool, Readers};
     use crate::runtime::StoreRuntime;
     use crate::statement::{Statements, Table};
     use crate::watchers::Watchers;
@@ -86,7 +90,7 @@ mod tests {
 
     const LEASE: &str = r#"INSERT INTO "kv watchers" (id, expires) VALUES (7, 9000000000000)"#;
 
-    /// A writer of a new file, and a connection of another process to it.
+    /// Opens a writer on a new file, and a connection to the file that takes the part of another process.
     fn writer(folder: &tempfile::TempDir) -> (Writer, Queue, Connection) {
         let path = folder.path().join("store.sqlite");
         let config = SqliteConfig { busy_timeout: Duration::from_millis(20), ..SqliteConfig::default() };
@@ -124,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_that_cannot_be_logged_because_of_a_lock_are_logged_after_it() {
+    fn changes_that_cannot_be_logged_because_of_a_lock_are_logged_after_its_release() {
         let folder = tempfile::tempdir().unwrap();
         let (writer, _queue, other) = writer(&folder);
         other.execute_batch(&format!("{LEASE}; BEGIN IMMEDIATE")).unwrap();
@@ -152,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_late_log_leaves_no_open_transaction() {
+    fn a_failed_attempt_to_log_changes_leaves_no_open_transaction() {
         let folder = tempfile::tempdir().unwrap();
         let (writer, _queue, other) = writer(&folder);
         other.execute_batch(&format!(r#"{LEASE}; DROP TABLE "kv changes""#)).unwrap();

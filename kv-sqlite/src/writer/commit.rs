@@ -1,4 +1,4 @@
-//! The commit of a batch.
+//! Applying and committing a batch.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::config::SyncMode;
-use crate::error::{Abort, classify, copy, is_busy, is_full, read};
+use crate::error::{Failure, copy, is_busy, is_full, read_error, to_error};
 use crate::foreign;
-use crate::room::{Room, Taken, empty_log};
+use crate::free_space::{FreeSpace, NeededSpace, empty_log};
 use crate::write_lock::WriteGuard;
-use crate::writer::gather::Batch;
+use crate::writer::batch::Batch;
 use crate::writer::job::PendingWrite;
 use crate::writer::rows::Rows;
 use crate::writer::worker::{LOCK_WAIT, Writer};
@@ -26,14 +26,14 @@ type Writes = Vec<Box<dyn PendingWrite>>;
 /// The stage at which a transaction failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Before the commit. The transaction is rolled back.
+    /// Before the commit. The transaction is rolled back, so nothing was applied.
     Before,
-    /// In the commit, which may have happened.
+    /// In the commit. The commit may have succeeded nevertheless.
     Commit,
 }
 
 impl Stage {
-    /// The effect that a write of this version may have had.
+    /// Returns the effect that a write of this version may have had.
     fn effect(self, version: Option<Version>) -> Effect {
         match self {
             Self::Before => Effect::Read,
@@ -42,26 +42,26 @@ impl Stage {
     }
 }
 
-/// The failure of a batch. `Abort::Call` refuses all of its writes.
-type Failure = (Abort, Stage);
+/// The failure of a whole batch, and its stage.
+type StagedFailure = (Failure, Stage);
 
 impl Writer {
-    /// Writes a batch when this handle has the locks.
+    /// Waits for the process-wide lock and for SQLite's lock, and then writes a batch.
     ///
-    /// Writes are claimed only once the locks are held, and those whose callers have given up are skipped. So a call
-    /// that times out before that is `Unavailable` and not applied.
+    /// The writes are claimed only when both locks are held. A write whose caller has given up before is skipped: the
+    /// caller got `Unavailable`, so the write must not be applied.
     pub(super) fn write(&mut self, batch: &mut Batch) {
         if batch.writes.is_empty() {
             return;
         }
         let Some(_guard) = self.take_write_lock(&mut batch.writes) else { return };
-        // The files are checked first, because measuring the room may empty the log.
-        let begun = self.check_files().map(|()| self.room(&batch.writes)).and_then(|room| {
+        // The files are checked first, because measuring the free space may empty the log.
+        let begun = self.check_files().map(|()| self.free_space(&batch.writes)).and_then(|free| {
             self.begin(&mut batch.writes)?;
-            Ok(room)
+            Ok(free)
         });
-        let room = match begun {
-            Ok(room) => room,
+        let free = match begun {
+            Ok(free) => free,
             Err(error) => {
                 batch.writes.retain(|write| write.claim());
                 return fail(std::mem::take(&mut batch.writes), &error, Stage::Before);
@@ -69,10 +69,10 @@ impl Writer {
         };
         batch.fill(&mut self.jobs);
         batch.writes.retain(|write| write.claim());
-        self.write_claimed(std::mem::take(&mut batch.writes), &room);
+        self.write_claimed(std::mem::take(&mut batch.writes), &free);
     }
 
-    /// Takes the process-wide write lock, waiting as long as a caller waits. A store in memory needs no lock.
+    /// Takes the process-wide write lock; `None` if all callers give up before. A store in memory needs no lock.
     fn take_write_lock(&self, writes: &mut Writes) -> Option<WriteGuard> {
         let Some(database) = &self.database else { return Some(WriteGuard::IN_MEMORY) };
         loop {
@@ -86,29 +86,29 @@ impl Writer {
         }
     }
 
-    /// Checks that the files of the database are in place and whole.
-    fn check_files(&self) -> Result<(), Abort> {
+    /// Checks that the files of the database are in place and not truncated.
+    fn check_files(&self) -> Result<(), Failure> {
         match &self.files {
             Some(files) => Ok(files.check(&self.connection())?),
             None => Ok(()),
         }
     }
 
-    /// The room on the disk for these writes.
-    fn room(&self, writes: &Writes) -> Room {
+    /// Measures the free space for these writes.
+    fn free_space(&self, writes: &Writes) -> FreeSpace {
         let growing: Vec<_> = writes.iter().filter(|write| write.grows()).map(|write| write.bytes()).collect();
         match &self.files {
-            // A batch without such a write may still be joined by one.
-            Some(files) => Room::measure(files, &self.connection(), self.min_free, &growing),
-            None => Room::UNLIMITED,
+            // Measured even if no write needs space, because writes that need space may still join the batch.
+            Some(files) => FreeSpace::measure(files, &self.connection(), self.min_free, &growing),
+            None => FreeSpace::UNLIMITED,
         }
     }
 
-    /// Begins a transaction.
+    /// Begins a transaction and checks the schema.
     ///
-    /// It polls SQLite's lock itself. SQLite's busy handler polls at intervals of up to 100 ms, and would seldom meet
-    /// the short time between two commits of a busy process.
-    fn begin(&self, writes: &mut Writes) -> Result<(), Abort> {
+    /// This polls SQLite's lock at short intervals. SQLite's busy handler polls at intervals of up to 100 ms, and would
+    /// often miss the short time between two transactions of a busy process.
+    fn begin(&self, writes: &mut Writes) -> Result<(), Failure> {
         let connection = self.connection();
         let Some(database) = &self.database else { return Ok(run(&connection, "BEGIN IMMEDIATE")?) };
         let until = Instant::now() + database.busy_timeout;
@@ -134,14 +134,15 @@ impl Writer {
         checked
     }
 
-    /// Checks the schema for foreign objects if it has changed. A foreign trigger is tolerated here, because it does
-    /// not run.
-    fn check_schema(&self, connection: &Connection) -> Result<(), Abort> {
+    /// Checks the schema for foreign objects that prevent writes, if the schema has changed since the last check.
+    fn check_schema(&self, connection: &Connection) -> Result<(), Failure> {
         let version = foreign::schema_version(connection)?;
         if self.checked_schema.get() == Some(version) {
             return Ok(());
         }
-        if let Some(object) = foreign::find(connection, &self.sql.table)?.into_iter().find(|object| object.is_run()) {
+        if let Some(object) =
+            foreign::find(connection, &self.sql.table)?.into_iter().find(|object| object.prevents_writes())
+        {
             return Err(object.to_error().into());
         }
         self.checked_schema.set(Some(version));
@@ -150,15 +151,15 @@ impl Writer {
 
     /// Applies and commits a batch whose transaction has begun.
     ///
-    /// If it fails before the commit, each write is tried alone, so that one bad write does not fail the others. If the
-    /// disk is full, the writes that free space are tried again with an emptied log.
-    fn write_claimed(&self, mut writes: Writes, room: &Room) {
-        match self.transact(&mut writes, room) {
+    /// If the batch fails before the commit, each write is tried alone, so that a failed write does not affect the
+    /// others. If the disk is full, the log is emptied and the writes that free space are tried again.
+    fn write_claimed(&self, mut writes: Writes, free: &FreeSpace) {
+        match self.transact(&mut writes, free) {
             Ok(()) => writes.into_iter().for_each(PendingWrite::committed),
-            Err((_, Stage::Before)) if writes.len() > 1 => self.write_each(writes, room),
-            Err((Abort::Driver(error), stage)) if is_full(&error) => {
+            Err((_, Stage::Before)) if writes.len() > 1 => self.write_each(writes, free),
+            Err((Failure::Driver(error), stage)) if is_full(&error) => {
                 let (growing, freeing): (Writes, Writes) = writes.into_iter().partition(|write| write.grows());
-                let error = Abort::Driver(error);
+                let error = Failure::Driver(error);
                 fail(growing, &error, stage);
                 if freeing.is_empty() {
                     return;
@@ -168,7 +169,7 @@ impl Writer {
                     return fail(freeing, &error, stage);
                 }
                 for write in freeing {
-                    self.write_alone(write, |mut single| match self.transact(&mut single, room) {
+                    self.write_alone(write, |mut single| match self.transact(&mut single, free) {
                         Ok(()) => single.into_iter().for_each(PendingWrite::committed),
                         Err((error, stage)) => fail(single, &error, stage),
                     });
@@ -178,13 +179,14 @@ impl Writer {
         }
     }
 
-    fn write_each(&self, writes: Writes, room: &Room) {
+    /// Writes each write in its own transaction.
+    fn write_each(&self, writes: Writes, free: &FreeSpace) {
         for write in writes {
-            self.write_alone(write, |single| self.write_claimed(single, room));
+            self.write_alone(write, |single| self.write_claimed(single, free));
         }
     }
 
-    /// Begins a transaction for one write, and continues with it.
+    /// Begins a transaction for one write, and continues with `next`.
     fn write_alone(&self, write: Box<dyn PendingWrite>, next: impl FnOnce(Writes)) {
         let mut single = vec![write];
         match self.check_files().and_then(|()| self.begin(&mut single)) {
@@ -193,13 +195,15 @@ impl Writer {
         }
     }
 
-    fn transact(&self, writes: &mut Writes, room: &Room) -> Result<(), Failure> {
+    /// Applies and commits writes whose transaction has begun, and notifies the watchers. If it fails, the transaction
+    /// has ended.
+    fn transact(&self, writes: &mut Writes, free: &FreeSpace) -> Result<(), StagedFailure> {
         let connection = self.connection();
-        let outcome = self.try_transact(&connection, writes, room);
+        let outcome = self.try_transact(&connection, writes, free);
         if outcome.is_err() {
             roll_back(&connection);
         }
-        if matches!(outcome, Err((Abort::Driver(_), Stage::Commit))) {
+        if matches!(outcome, Err((Failure::Driver(_), Stage::Commit))) {
             let _ = rewrite_page(&connection);
         }
         drop(connection);
@@ -208,19 +212,25 @@ impl Writer {
         for key in &changed {
             self.watchers.hub.notify(key);
         }
-        // The files may have been replaced since the check before the transaction. Then the commit is lost.
+        // If the files were replaced after the check before the transaction, the commit is lost.
         match &self.files {
             Some(files) => files.check_in_place().map_err(|error| (error.into(), Stage::Commit)),
             None => Ok(()),
         }
     }
 
-    fn try_transact(&self, connection: &Connection, writes: &mut Writes, room: &Room) -> Result<Vec<Key>, Failure> {
+    fn try_transact(
+        &self,
+        connection: &Connection,
+        writes: &mut Writes,
+        free: &FreeSpace,
+    ) -> Result<Vec<Key>, StagedFailure> {
         let before = |error: rusqlite::Error| (error.into(), Stage::Before);
         let rows = Rows::new(connection, &self.sql, &*self.clock, &self.checked);
-        let mut taken = Taken::default();
+        let mut needed = NeededSpace::default();
         for write in writes {
-            match if write.grows() { taken.add(write.bytes(), room) } else { Ok(()) } {
+            let fits = if write.grows() { needed.add(write.bytes(), free) } else { Ok(()) };
+            match fits {
                 Ok(()) => write.apply(&rows).map_err(before)?,
                 Err(error) => write.refuse(error),
             }
@@ -236,12 +246,13 @@ impl Writer {
         Ok(changed)
     }
 
-    /// Syncs the log, unless every commit does. A sync covers all earlier commits, if the files are still in place.
+    /// Syncs the log, unless each commit has synced it already. Checks the files first, because acknowledged commits
+    /// are lost if the files were removed or replaced.
     pub(super) fn flush(&self, flushes: Vec<oneshot::Sender<Result<()>>>) {
         if flushes.is_empty() {
             return;
         }
-        if let Err(Abort::Call(error)) = self.check_files() {
+        if let Err(Failure::Refused(error)) = self.check_files() {
             for reply in flushes {
                 let _ = reply.send(Err(error.clone()));
             }
@@ -260,7 +271,7 @@ impl Writer {
         let is_synced = failure.is_none();
         for reply in flushes {
             let _ = reply.send(match failure.take() {
-                Some(error) => Err(read(error)),
+                Some(error) => Err(read_error(error)),
                 None if is_synced => Ok(()),
                 None => Err(Error::unavailable("the sync failed")),
             });
@@ -269,30 +280,31 @@ impl Writer {
 }
 
 /// Sends an error to the callers of the writes.
-fn fail(writes: Writes, error: &Abort, stage: Stage) {
+fn fail(writes: Writes, error: &Failure, stage: Stage) {
     for write in writes {
         write.failed(&mut |version| match (error, stage) {
-            (Abort::Driver(error), _) => classify(copy(error), stage.effect(version)),
-            (Abort::Call(error), Stage::Before) => error.clone(),
-            (Abort::Call(error), Stage::Commit) => {
+            (Failure::Driver(error), _) => to_error(copy(error), stage.effect(version)),
+            (Failure::Refused(error), Stage::Before) => error.clone(),
+            (Failure::Refused(error), Stage::Commit) => {
                 Error::indeterminate(version, error.to_string()).with_source(error.clone())
             }
         });
     }
 }
 
-/// Ends a failed transaction. If the rollback fails, SQLite has rolled back already.
+/// Ends a failed transaction. A failure of the rollback is ignored, because SQLite has rolled back by itself then.
 pub(super) fn roll_back(connection: &Connection) {
     if !connection.is_autocommit() {
         let _ = connection.execute_batch("ROLLBACK");
     }
 }
 
+/// Runs a statement without parameters and without rows.
 pub(super) fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(|_| ())
 }
 
-/// Commits an unchanged page with a sync.
+/// Syncs the log in a mode that does not sync each commit, by a synced commit of an unchanged page.
 fn sync_log(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", SyncMode::EveryCommit.pragma())?;
     rewrite_page(connection)
@@ -300,9 +312,10 @@ fn sync_log(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Commits an unchanged page.
 ///
-/// After a failed sync SQLite rolls the commit back, but its frames stay in the file beyond the end of the log. If the
-/// log were recovered before the next commit, recovery would treat these frames as committed, although calls have seen
-/// that the write was not applied. This commit overwrites them, even if it cannot be synced.
+/// The writer calls this after a failed sync. Then SQLite has rolled the commit back, but the frames of the commit are
+/// still in the file of the log, beyond its end. If the log were recovered before the next commit, recovery would apply
+/// these frames, although reads have already seen that the writes were not applied. This commit overwrites the frames,
+/// even if it cannot be synced itself.
 fn rewrite_page(connection: &Connection) -> rusqlite::Result<()> {
     let layout: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     connection.pragma_update(None, "user_version", layout)

@@ -1,4 +1,4 @@
-//! The jobs of the writer.
+//! The jobs in the queue of the writer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,34 +6,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kv_core::{Error, Result, Version};
 use tokio::sync::oneshot;
 
-use crate::error::Abort;
+use crate::error::Failure;
 use crate::writer::rows::Rows;
 
-/// A call that changes the store. It is applied inside the writer's transaction, where no other connection writes.
+/// A call that changes the store. The writer applies it inside a write transaction, so no other connection writes in
+/// the meantime.
 pub(crate) trait Write: Send + 'static {
-    /// The result for the caller, sent after the commit.
+    /// The result for the caller, which the writer sends after the commit.
     type Outcome: Send + 'static;
 
-    /// Checks the conditions of the call and applies it. A refused call changes nothing. It may be applied again after
-    /// a rollback.
-    fn apply(&self, rows: &Rows<'_>) -> Result<Self::Outcome, Abort>;
+    /// Checks the conditions of the call and applies the call. If a condition does not hold, nothing is changed. The
+    /// writer may call this again after a rollback.
+    fn apply(&self, rows: &Rows<'_>) -> Result<Self::Outcome, Failure>;
 
-    /// Runs after the commit and before the caller gets the outcome.
+    /// The writer calls this after the commit and before the caller gets the outcome.
     fn committed(&self, outcome: &Self::Outcome) {
         let _ = outcome;
     }
 
-    /// The version that a `get` returns if the write was applied.
+    /// Returns the version that a `get` returns after this write; `None` if the write stores no version.
     fn version(&self) -> Option<Version> {
         None
     }
 
-    /// The size of the values that it adds to a batch, in bytes.
+    /// Returns the number of bytes of the values that the call stores.
     fn bytes(&self) -> usize {
         0
     }
 
-    /// True if it may make the database larger. It is refused if that would use the reserve of free space.
+    /// True if the call may make the database larger. Then it is refused if it would use the reserve of free space.
     fn grows(&self) -> bool {
         false
     }
@@ -44,44 +45,44 @@ pub(crate) enum Job {
     Write(Box<dyn PendingWrite>),
     /// Syncs the commits that were acknowledged without a sync.
     Flush(oneshot::Sender<Result<()>>),
-    /// Ends the writer, after all earlier jobs.
+    /// Ends the writer after all earlier jobs.
     Close,
 }
 
-/// A queued write of any outcome type.
+/// A queued write, independent of its type of outcome.
 pub(crate) trait PendingWrite: Send {
     /// True if the caller still waits.
     fn has_caller(&self) -> bool;
 
-    /// Claims the write for the writer; false if the caller has given up. A claimed write is never `Unavailable` by
-    /// timeout.
+    /// Claims the write for the writer; false if the caller has given up. If the caller of a claimed write times out,
+    /// the outcome is `Indeterminate` and not `Unavailable`.
     fn claim(&self) -> bool;
 
-    /// Applies the write and keeps its outcome, including a refusal.
+    /// Applies the write and keeps its outcome, which may be an error of the call. Returns the errors of SQLite.
     fn apply(&mut self, rows: &Rows<'_>) -> rusqlite::Result<()>;
 
-    /// Makes the error the outcome, instead of applying the write.
+    /// Keeps the error as the outcome, instead of applying the write.
     fn refuse(&mut self, error: Error);
 
     /// Sends the outcome to the caller, after the commit.
     fn committed(self: Box<Self>);
 
-    /// Sends an error to the caller. `error` makes it from the version that the write attempted.
+    /// Sends an error to the caller. `error` makes the error from the version of the write.
     fn failed(self: Box<Self>, error: &mut dyn FnMut(Option<Version>) -> Error);
 
-    /// The size of the values that it adds to a batch, in bytes.
+    /// As [`Write::bytes`].
     fn bytes(&self) -> usize;
 
     /// As [`Write::grows`].
     fn grows(&self) -> bool;
 }
 
-/// A write with the channel to its caller.
+/// A write, its outcome, and the channel to its caller.
 pub(crate) struct Call<W: Write> {
     write: W,
     outcome: Option<Result<W::Outcome>>,
     reply: oneshot::Sender<Result<W::Outcome>>,
-    /// Set by the writer when it claims the write, or by the caller when it gives up, whichever is first.
+    /// Set by the writer when it claims the write, or by the caller when it times out, whichever is first.
     is_claimed: Arc<AtomicBool>,
 }
 
@@ -103,8 +104,8 @@ impl<W: Write> PendingWrite for Call<W> {
     fn apply(&mut self, rows: &Rows<'_>) -> rusqlite::Result<()> {
         self.outcome = Some(match self.write.apply(rows) {
             Ok(outcome) => Ok(outcome),
-            Err(Abort::Call(error)) => Err(error),
-            Err(Abort::Driver(error)) => return Err(error),
+            Err(Failure::Refused(error)) => Err(error),
+            Err(Failure::Driver(error)) => return Err(error),
         });
         Ok(())
     }
@@ -115,8 +116,8 @@ impl<W: Write> PendingWrite for Call<W> {
 
     fn committed(self: Box<Self>) {
         let Self { write, outcome, reply, is_claimed: _ } = *self;
-        // Without an outcome the write was not applied, so that the commit contains nothing of it.
-        let outcome = outcome.unwrap_or_else(|| Err(Error::unavailable("the write was not tried")));
+        // If there is no outcome, the write was not applied in this transaction.
+        let outcome = outcome.unwrap_or_else(|| Err(Error::unavailable("the write was not applied")));
         if let Ok(outcome) = &outcome {
             write.committed(outcome);
         }

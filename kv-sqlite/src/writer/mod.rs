@@ -1,8 +1,10 @@
-//! The group-commit writer: one thread applies all queued writes in one transaction, so that one sync serves them all.
+//! The writer: one thread, which applies queued writes as batches.
+//!
+//! A batch is one transaction, so that one sync makes all its writes durable (group commit).
 
+mod batch;
 mod change_logging;
 mod commit;
-mod gather;
 pub(crate) mod job;
 pub(crate) mod queue;
 pub(crate) mod rows;

@@ -1,4 +1,4 @@
-//! The queue of the writer, and the replies within the timeout of a call.
+//! The queue of the writer, and the replies of the writer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::runtime::Timer;
 use crate::writer::job::{Call, Job, Write};
 
-/// The capacity of the queue, in jobs. Further calls wait for room within their timeouts.
+/// The maximum number of jobs in the queue. If the queue is full, a call waits within its timeout.
 const MAX_JOBS: usize = 4_096;
 
-/// The sending end of the queue. The writer runs as long as one exists.
+/// The sending end of the queue. The writer runs as long as there is one.
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
     jobs: mpsc::Sender<Job>,
@@ -22,7 +22,7 @@ pub(crate) struct Queue {
     timeout: Duration,
 }
 
-/// A queue that does not keep the writer alive.
+/// A sending end that does not keep the writer running.
 #[derive(Debug)]
 pub(crate) struct WeakQueue {
     jobs: mpsc::WeakSender<Job>,
@@ -59,7 +59,7 @@ impl Queue {
     /// Queues a write.
     ///
     /// # Errors
-    /// `Closed`, or `Unavailable` if the queue stays full for the timeout. The write was not applied.
+    /// `Closed`, or `Unavailable` if the queue stays full for the timeout. Then the write was not applied.
     pub(crate) async fn submit<W: Write>(&self, write: W) -> Result<Reply<W::Outcome>> {
         let (version, is_claimed) = (write.version(), Arc::new(AtomicBool::new(false)));
         let (reply, receiver) = oneshot::channel();
@@ -84,7 +84,8 @@ impl Queue {
     /// Waits until all earlier acknowledged writes are synced.
     ///
     /// # Errors
-    /// `Closed`, and `Unavailable` if the sync fails or does not end within the timeout.
+    /// `Closed`, `Unavailable` if the sync fails or does not end within the timeout, and the errors of the check that
+    /// the files are still in place.
     pub(crate) async fn flush(&self) -> Result<()> {
         let (reply, receiver) = oneshot::channel();
         self.send(Job::Flush(reply)).await?;
@@ -94,19 +95,19 @@ impl Queue {
         }
     }
 
-    /// Awaits the future; `None` if it is not ready within the timeout of a call.
+    /// Awaits a future; `None` if it is not ready within the timeout of a call.
     pub(crate) async fn limit<F: Future>(&self, future: F) -> Option<F::Output> {
         self.timer.limit(self.timeout, future).await
     }
 
-    /// Ends the writer after the pending jobs. A failure to send is ignored: a writer with a full queue checks by
-    /// itself whether the store is closed.
+    /// Ends the writer after the queued jobs. If the queue is full, this has no effect, because the writer checks after
+    /// each batch if the store was closed.
     pub(crate) fn close(&self) {
         let _ = self.jobs.try_send(Job::Close);
     }
 }
 
-/// The reply to a queued write.
+/// The pending reply to a queued write.
 #[derive(Debug)]
 pub(crate) struct Reply<T> {
     receiver: oneshot::Receiver<Result<T>>,
@@ -121,8 +122,8 @@ impl<T> Reply<T> {
     ///
     /// # Errors
     /// - The errors of the write.
-    /// - `Unavailable`: the writer did not claim the write within the timeout. It was not and will not be applied.
-    /// - `Indeterminate`: the writer claimed the write and did not reply within the timeout.
+    /// - `Unavailable`: the writer did not claim the write within the timeout. The write will never be applied.
+    /// - `Indeterminate`: the writer claimed the write, but did not reply within the timeout.
     pub(crate) async fn wait(self) -> Result<T> {
         let Self { receiver, is_claimed, version, timer, timeout } = self;
         let effect = Effect::Write(version);
@@ -131,12 +132,12 @@ impl<T> Reply<T> {
             Some(Err(_)) if is_claimed.load(Ordering::Acquire) => {
                 Err(effect.unanswered("the writer ended before it replied"))
             }
-            // The writer dropped a write that it had not claimed, so that it was not applied.
+            // The writer dropped the write without claiming it, so the write was not applied.
             Some(Err(_)) => Err(Error::closed()),
             None if is_claimed.swap(true, Ordering::AcqRel) => {
                 Err(effect.unanswered(format!("the writer did not reply within {timeout:?}")))
             }
-            None => Err(Error::unavailable(format!("the writer was busy for {timeout:?}"))),
+            None => Err(Error::unavailable(format!("the writer did not begin the write within {timeout:?}"))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The thread that runs the queue.
+//! The thread that runs the jobs of the queue.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,21 +13,22 @@ use tokio::sync::{mpsc, watch};
 use crate::change_log;
 use crate::config::SyncMode;
 use crate::connection::DatabaseFile;
+use crate::free_space::log_fits;
 use crate::liveness::CheckedKeys;
-use crate::message::MessageHub;
+use crate::message_hub::MessageHub;
 use crate::open_files::OpenFiles;
-use crate::pool::{Readers, SharedConnection};
-use crate::room::log_fits;
+use crate::readers::{Readers, SharedConnection};
 use crate::runtime::StoreRuntime;
 use crate::statement::Statements;
 use crate::watchers::Watchers;
-use crate::writer::gather::Batch;
+use crate::writer::batch::Batch;
 use crate::writer::job::Job;
 
-/// The longest single wait for the process-wide write lock. After it, the writer checks that a caller still waits.
+/// The longest single wait for the process-wide write lock. After each such wait the writer checks that a caller still
+/// waits.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(1);
 
-/// The writer, with the state that it shares with the handles.
+/// The writer, and the state that it shares with the handles.
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) connection: SharedConnection,
@@ -39,20 +40,21 @@ pub(crate) struct Writer {
     pub(crate) messages: Arc<MessageHub>,
     pub(crate) checked: Arc<CheckedKeys>,
     pub(crate) readers: Arc<Readers>,
-    /// The file; `None` in memory.
+    /// The database file with its write lock and timeout; `None` in memory.
     pub(crate) database: Option<DatabaseFile>,
-    /// The files of the database; `None` in memory.
+    /// The identities of the files, for checks; `None` in memory.
     pub(crate) files: Option<OpenFiles>,
-    /// The free space in bytes that is kept for deletes.
+    /// The number of free bytes that are reserved for deletes, clears and sweeps.
     pub(crate) min_free: u64,
-    /// The version of the schema that was checked for foreign objects.
+    /// The version of the schema in which no foreign object prevents writes; `None` before the first check.
     pub(crate) checked_schema: Cell<Option<i64>>,
-    /// Committed changes that are missing in the change log.
+    /// The keys of committed changes that must still be added to the change log.
     pub(crate) unlogged: RefCell<Vec<Key>>,
     pub(crate) sync: SyncMode,
     pub(crate) is_closed: Arc<AtomicBool>,
     /// The number of writes in the last batch.
     pub(crate) last_batch: usize,
+    /// Set to true when the writer ends.
     pub(crate) ended: watch::Sender<bool>,
 }
 
@@ -66,7 +68,7 @@ impl Writer {
             }
             self.log_unlogged_while_idle();
         }
-        // Closing rejects new jobs; the queued ones are still run.
+        // No new jobs can be queued from here on. The queued jobs are still run.
         self.jobs.close();
         while let Ok(job) = self.jobs.try_recv() {
             self.run_batch(job);
@@ -74,7 +76,7 @@ impl Writer {
         self.finish();
     }
 
-    /// Runs this job and those queued after it, and returns true if the store was closed.
+    /// Runs a job together with the jobs that are queued after it. Returns true if the store was closed.
     fn run_batch(&mut self, first: Job) -> bool {
         let mut batch = Batch::new(first);
         batch.fill(&mut self.jobs);
@@ -86,11 +88,12 @@ impl Writer {
     }
 
     pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
-        // A store in memory shares the lock with reads, and a panic in a read poisons it. The connection stays usable:
-        // a read rolls its transaction back when it unwinds.
+        // A store in memory shares the connection with reads, and a panic in a read poisons the lock. The connection is
+        // still usable, because the read has rolled its transaction back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends the watches, subscriptions and reads, and closes the database.
     fn finish(self) {
         let Self {
             connection,
@@ -119,12 +122,14 @@ impl Writer {
         let _guard = database.and_then(|database| database.write_lock.take(runtime.timer(), LOCK_WAIT));
         if let (true, Ok(connection)) = (watchers.is_shared, connection.lock()) {
             if had_lease {
-                let _ = change_log::end_lease(&connection, &sql, watchers.handle);
+                let _ = change_log::end_lease(&connection, &sql, watchers.handle_id);
             }
             if files.is_none_or(|files| log_fits(&files, &connection)) {
-                // Checkpoints as much of the log as readers in other processes allow.
+                // Copies the log into the file, as far as the readers of other processes allow.
                 let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             } else {
+                // A checkpoint would fail and use up the free space. The log stays and is recovered at the next
+                // opening.
                 let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
             }
         }

@@ -1,4 +1,4 @@
-//! A child that runs a part of a history and prints each step, and the check of its output against the model.
+//! A child that runs a part of a random history and prints each step, and the check of these lines against the model.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -10,13 +10,14 @@ use kv_sqlite::{SqliteStore, SyncMode};
 use super::model::{State, describe, is_same, moment, plan, read_states};
 use super::step::{Condition, Item, Step, perform};
 
-/// The number of tasks. Each task owns its keys, so that the lines of a key are in the order of its changes.
+/// The number of tasks of a child. Only one task uses a key, so that the printed lines of the key are in the order of
+/// its changes.
 pub const TASKS: usize = 4;
 
 /// The number of errors after which a task ends.
 const MAX_ERRORS: u32 = 3;
 
-/// One run of a child: a round of a history.
+/// The parameters of one run of a child, which is one round of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
     pub seed: u64,
@@ -34,13 +35,13 @@ impl Run {
 
     pub fn from_name(name: &str) -> Self {
         let words: Vec<&str> = name.split(' ').collect();
-        let number = |place: usize| words[place].parse().unwrap();
+        let number = |index: usize| words[index].parse().unwrap();
         let sync = if words[3] == "true" { SyncMode::EveryCommit } else { SyncMode::LosesOnPowerCut };
         Self { seed: number(0), round: number(1), steps: number(2), sync }
     }
 
-    /// The store's time in this round, in milliseconds. Rounds are a minute apart, so that a TTL of 30 s ends between
-    /// two.
+    /// Returns the store's time in this round, in milliseconds. The rounds are a minute apart, so that an entry with a
+    /// TTL of 30 s expires between two rounds.
     pub fn now(self) -> u64 {
         1_800_000_000_000 + self.round * 60_000
     }
@@ -55,12 +56,13 @@ impl Run {
     }
 }
 
-/// Prints a line in one system call, so that a kill tears no line.
+/// Prints a line in one system call, so that a kill leaves no partial line.
 fn print_line(line: &str) {
     std::io::stdout().lock().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
-/// The child: prints each step before it runs it and the result after. Halfway it closes the store and opens it again.
+/// The child: prints each step before the call and its result after the call. After half of the steps the child closes
+/// the store and opens it again.
 pub async fn run_child(run: Run) {
     let mut first = 0;
     for last in [run.steps / 2, run.steps] {
@@ -103,19 +105,19 @@ async fn run_task(store: SqliteStore, run: Run, task: usize, numbers: std::ops::
     }
 }
 
-/// The possible entries of one task.
+/// The possible states of one task.
 #[derive(Debug, Clone)]
 struct Task {
-    /// The states that the child's lines allow.
+    /// The states that are possible after the child's lines.
     possible: Vec<State>,
-    /// The earlier states to which a loss of power may return. Empty if each commit is synced.
+    /// The earlier states that are possible after a loss of power. Empty if each commit is synced.
     earlier: Vec<State>,
     /// The number of the step that has no result yet.
     pending: Option<u64>,
     last_line: String,
 }
 
-/// The possible states of the store, from the lines that a child printed.
+/// The possible states of the store, computed from the lines that the children printed.
 #[derive(Debug, Clone)]
 pub struct Expected {
     tasks: Vec<Task>,
@@ -131,7 +133,7 @@ impl Expected {
         Self { tasks: vec![task; TASKS], versions: HashSet::new(), acknowledged: 0, errors: 0 }
     }
 
-    /// Applies a line of the child. Panics if the outcome is not that of the model.
+    /// Applies a line of the child. Panics if the model does not have the outcome in the line.
     pub fn apply_line(&mut self, run: Run, line: &str) {
         let mut words = line.split(' ');
         let word = words.next().unwrap();
@@ -188,7 +190,7 @@ impl Expected {
                 task.pending = None;
                 self.errors += 1;
                 if matches!(step, Step::SetMany(_) | Step::DeleteMany(_) | Step::Clear(_)) {
-                    // The error is that of the first failed part; other parts may be applied.
+                    // The error is the error of the first failed part. Other parts may have been applied.
                     task.maybe_applied(&step, run.now());
                 }
             }
@@ -201,8 +203,8 @@ impl Expected {
         }
     }
 
-    /// Checks that the store has a possible state, and continues from it. Returns true if it has an earlier state,
-    /// which is allowed after a power cut without synced commits.
+    /// Checks that the store has a possible state, which is the only possible state from then on. Returns true if the
+    /// store has an earlier state, which is allowed after a loss of power if the commits are not synced.
     pub async fn check(&mut self, run: Run, store: &SqliteStore, is_power_cut: bool) -> bool {
         let mut has_lost = false;
         // Checks the structure of the file, the index of deadlines against the table, and every checksum.
@@ -230,8 +232,9 @@ impl Expected {
 }
 
 impl Task {
-    /// Adds the states after a step that may have been applied, and after each of its parts if it is not atomic. The
-    /// items of a multi-key write are independent: a lost item does not prevent later ones.
+    /// Adds the states that are possible if a step may have been applied. If the step is not atomic, these are the
+    /// states after any of its parts. The items of a multi-key write are independent: an item may be applied although
+    /// an earlier item is not.
     fn maybe_applied(&mut self, step: &Step, now: u64) {
         let parts: Vec<Step> = match step {
             Step::SetMany(items) => {

@@ -1,4 +1,4 @@
-//! Shared parts of the tests with several processes.
+//! Helpers that several test programs share.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this module")]
 
 use std::future::Future;
@@ -13,10 +13,10 @@ pub mod model;
 pub mod step;
 pub mod trace;
 
-/// The environment variable with the name of the child. A test program without it runs the tests.
+/// The environment variable with the name of a child. If it is not set, a test program runs its tests.
 const CHILD: &str = "KV_SQLITE_TEST_CHILD";
 
-/// Runs the child that the environment names, or else the tests.
+/// Runs the child that the environment variable names. If the variable is not set, runs the tests.
 pub fn main(child: impl FnOnce(&str), tests: Vec<Trial>) {
     match std::env::var(CHILD) {
         Ok(name) => child(&name),
@@ -24,7 +24,7 @@ pub fn main(child: impl FnOnce(&str), tests: Vec<Trial>) {
     }
 }
 
-/// A test that fails by a failed assertion.
+/// Makes a test that fails if `run` panics.
 pub fn test(name: &str, run: fn()) -> Trial {
     Trial::test(name, move || {
         run();
@@ -32,14 +32,14 @@ pub fn test(name: &str, run: fn()) -> Trial {
     })
 }
 
-/// The command that runs this program as the child of this name.
+/// Returns the command that runs this program as the child of this name.
 pub fn child(name: &str, path: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env(CHILD, name).env("KV_SQLITE_TEST_PATH", path).stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
 
-/// The path of the database, which the parent passes to the child.
+/// Returns the path of the database, which the parent has passed to this child.
 pub fn path() -> PathBuf {
     std::env::var_os("KV_SQLITE_TEST_PATH").unwrap().into()
 }

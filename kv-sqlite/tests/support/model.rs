@@ -9,7 +9,7 @@ use kv_sqlite::SqliteStore;
 
 use super::step::{Condition, Item, ItemExpiry, Step, digest};
 
-/// The known parts of an entry. The version is unknown if its write was not acknowledged.
+/// The known parts of an entry. The version is unknown if the write was not acknowledged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Known {
     pub value: Bytes,
@@ -20,18 +20,18 @@ pub struct Known {
 /// The entries of a task, including expired ones.
 pub type State = BTreeMap<Key, Known>;
 
-/// The effects of a step.
+/// The effects of a step according to the model.
 #[derive(Debug)]
 pub struct Plan {
     pub outcome: String,
-    /// The state after each part of the step that can be applied without the next part. The last one is the final
-    /// state.
+    /// The state after each part of the step. A part may be applied without the next part. The last state is the state
+    /// after the whole step.
     pub after: Vec<State>,
-    /// The keys of the writes that give versions, in order.
+    /// The keys of the writes whose outcomes have versions, in the order of the writes.
     pub written: Vec<Key>,
 }
 
-/// The model of one task at one time.
+/// The state of one task while a step is applied, at one time of the clock.
 #[derive(Debug)]
 struct Model {
     state: State,
@@ -152,7 +152,7 @@ impl Model {
         "stored"
     }
 
-    /// Applies a call that is not atomic. Each prefix of its items may be applied without the rest.
+    /// Applies a call that is not atomic: its first items may be applied without the remaining items.
     fn each<T>(&mut self, items: &[T], mut apply: impl FnMut(&mut Self, &T) -> &'static str) -> String {
         let mut words = Vec::new();
         for item in items {
@@ -202,7 +202,7 @@ fn known(entry: Entry) -> Known {
     Known { value: entry.value, deadline, version: entry.version.map(|version| version.to_string()) }
 }
 
-/// True if the found entries are the live entries of this state.
+/// True if the entries in `found` are the live entries of this state.
 pub fn is_same(state: &State, found: &State, now: u64) -> bool {
     let live = || state.iter().filter(|(_, known)| is_live(known, now));
     live().count() == found.len()

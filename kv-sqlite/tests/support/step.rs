@@ -1,5 +1,5 @@
-//! The steps of a random history. A step follows from a seed and a number, so that parent and child compute the same
-//! one.
+//! The steps of a random history. A step is computed from a seed and a number, so that parent and child compute the
+//! same steps.
 
 use bytes::Bytes;
 use kv_core::{
@@ -44,7 +44,7 @@ pub enum ItemExpiry {
     Keep,
 }
 
-/// A condition of a write. The version or value for it is read from the store when the step is run.
+/// A condition of a write. If the condition needs a version or a value, it is read from the store when the step is run.
 #[derive(Debug, Clone, Copy)]
 pub enum Condition {
     Always,
@@ -66,7 +66,7 @@ pub struct StepResult {
 }
 
 impl Step {
-    /// The step with this number of a task, at this time in milliseconds.
+    /// Returns the step with this number of a task. `now` is the store's time in milliseconds.
     pub fn of(seed: u64, task: usize, number: u64, now: u64) -> Self {
         let mixed = seed ^ (number * 1_000 + task as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut random = Random::seeded(mixed);
@@ -89,7 +89,7 @@ impl Generator {
             28..36 => Step::Delete { key: self.key("k"), when: self.condition() },
             36..43 => Step::Touch { key: self.key("k"), deadline: self.deadline() },
             43..53 => {
-                // Some increments meet a value that is not a number, and some exceed the range.
+                // Some increments are of an entry that is not a counter, and some exceed the range of a counter.
                 let key = if self.random.below(5) == 0 { self.key("k") } else { self.key("count") };
                 let by = if self.random.below(20) == 0 {
                     i64::MAX
@@ -127,7 +127,7 @@ impl Generator {
         Key::new([&format!("t{}", self.task), name]).unwrap().into()
     }
 
-    /// Never, in the past, before the next round, before the round after it, or later.
+    /// Returns a random deadline: none, in the past, before the next round, before the round after the next, or later.
     fn deadline(&mut self) -> Option<u64> {
         [
             None,
@@ -191,7 +191,7 @@ impl Condition {
     }
 }
 
-/// Runs a step on the store and returns its result, in the words of [`Model`](super::model::Model).
+/// Runs a step on the store and returns its result, with the same texts for outcomes as [`plan`](super::model::plan).
 pub async fn perform(store: &SqliteStore, step: &Step) -> Result<StepResult> {
     let mut result = StepResult::default();
     result.outcome = match step {
@@ -230,7 +230,7 @@ pub async fn perform(store: &SqliteStore, step: &Step) -> Result<StepResult> {
         Step::SetMany(items) => {
             let mut sets = Vec::new();
             for item in items {
-                // Conditions that depend on earlier items of the batch are not tested here.
+                // The items have no conditions, because the model does not support conditions on earlier items.
                 sets.push(Item { when: Condition::Always, ..item.clone() }.to_set(store).await?);
             }
             let mut words = Vec::new();
@@ -256,7 +256,7 @@ pub async fn perform(store: &SqliteStore, step: &Step) -> Result<StepResult> {
             let page = store.list(&query).await?;
             page.items.iter().map(|item| item.key.to_string()).collect::<Vec<_>>().join(",")
         }
-        // The number of removed entries depends on other tasks.
+        // The number of removed entries is not part of the outcome, because it depends on the other tasks.
         Step::Sweep => store.sweep().await.map(|_| "swept".into())?,
         Step::Flush => store.flush().await.map(|()| "flushed".into())?,
     };
@@ -276,7 +276,7 @@ fn deleted(outcome: &DeleteOutcome) -> &'static str {
     }
 }
 
-/// Length and checksum of a value as one word.
+/// Returns the length and the checksum of a value as one word.
 pub fn digest(value: Option<Bytes>) -> String {
     value.map_or_else(|| "none".into(), |value| format!("{}:{:08x}", value.len(), crc32c::crc32c(&value)))
 }

@@ -6,14 +6,15 @@ use std::process::{Command, Stdio};
 
 use super::{Random, child};
 
-/// The number of bytes that a medium writes atomically.
+/// The number of bytes that the medium writes atomically.
 const SECTOR: usize = 512;
 
-/// The command that runs `strace` over a child of this name; `None`, with a message, if `strace` cannot be run.
+/// Returns the command that runs a child under `strace`. If `strace` cannot be run, prints a message and returns
+/// `None`.
 pub fn traced(name: &str, path: &Path, arguments: &[&str], output: &Path) -> Option<Command> {
     let probe = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
     if !probe.is_ok_and(|status| status.success()) {
-        eprintln!("NOT RUN: `strace` is not installed or may not trace");
+        eprintln!("NOT RUN: `strace` is not installed or has no permission to trace");
         return None;
     }
     let child = child(name, path);
@@ -24,7 +25,7 @@ pub fn traced(name: &str, path: &Path, arguments: &[&str], output: &Path) -> Opt
     Some(command)
 }
 
-/// Arguments that record the system calls that change files, with all bytes.
+/// The arguments with which `strace` records the system calls that change files, including all written bytes.
 pub const FILE_CALLS: [&str; 6] =
     ["-yy", "-xx", "-s", "1000000", "-e", "trace=openat,write,pwrite64,fsync,fdatasync,ftruncate,unlink,rename"];
 
@@ -46,7 +47,8 @@ pub enum Event {
     Printed(String),
 }
 
-/// The events of a trace for files in this directory, in the order in which they began. A sync counts from its end.
+/// Returns the events of a trace for the files in a directory. They are in the order in which the calls began, except
+/// that a sync is an event only when its call has ended.
 pub fn events(trace: &str, folder: &Path) -> Vec<Event> {
     let (mut events, mut waiting) = (Vec::new(), BTreeMap::new());
     for line in trace.lines() {
@@ -77,9 +79,9 @@ fn event(call: &str, folder: &Path) -> Option<Event> {
     };
     let file = || inside(unescaped(between(arguments, '<', '>')?));
     let text = || Some(unescaped(between(arguments, '"', '"')?));
-    let number = |place: usize| {
+    let number = |index_from_end: usize| {
         let tail = arguments.split(')').next()?;
-        tail.rsplit(", ").nth(place)?.trim().parse().ok()
+        tail.rsplit(", ").nth(index_from_end)?.trim().parse().ok()
     };
     match name {
         "write" if arguments.starts_with("1<") => {
@@ -90,7 +92,7 @@ fn event(call: &str, folder: &Path) -> Option<Event> {
         "ftruncate" => Some(Event::Truncated { file: file()?, length: number(0)? }),
         "unlink" => inside(text()?).map(Event::Removed),
         "fsync" | "fdatasync" => file().map(Event::Synced),
-        // The model does not support these calls, so that a trace with one fails the test.
+        // The model does not support these calls. If the child makes one of them, the test fails.
         "write" => {
             file().map(|file| panic!("{} is written by `write`, which the model does not support", file.display()))
         }
@@ -111,14 +113,14 @@ fn unescaped(text: &str) -> Vec<u8> {
     text.split("\\x").skip(1).map(|pair| u8::from_str_radix(&pair[..2], 16).unwrap()).collect()
 }
 
-/// The unsynced changes that a loss of power loses.
+/// The part of the unsynced changes that a loss of power loses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
     /// All of them.
     All,
-    /// None of them, as when only the process is killed.
+    /// None of them, as if only the process was killed.
     Nothing,
-    /// Each sector with a probability of one half, in no order.
+    /// Each sector with a probability of one half, independent of the order of the changes.
     Some,
 }
 
@@ -150,7 +152,8 @@ impl Medium {
             Event::Created(path) => {
                 let file = self.files.entry(path.clone()).or_default();
                 if file.is_removed {
-                    // Simplification: after a loss the name may still lead to the old file, which this model forgets.
+                    // A simplification: after a loss of power the name may still lead to the old file, but this model
+                    // forgets the old file.
                     *file = File::default();
                 }
             }
@@ -177,7 +180,7 @@ impl Medium {
         self.files.entry(path.to_owned()).or_default().unsynced.push(change);
     }
 
-    /// Writes the files as a loss of power would leave them now into a directory.
+    /// Writes the files into a directory, as they may be after a loss of power now.
     pub fn lose(&self, loss: Loss, random: &mut Random, folder: &Path) {
         for (path, file) in &self.files {
             let mut survives = |_: usize| match loss {
@@ -185,7 +188,7 @@ impl Medium {
                 Loss::Nothing => true,
                 Loss::Some => random.below(2) == 0,
             };
-            // A file that was created or removed after the last sync of the directory may exist or not.
+            // If a file was created or removed after the last sync of its directory, both states are possible.
             let exists = match (file.is_removed, file.is_name_synced) {
                 (true, _) => !survives(0),
                 (false, is_name_synced) => is_name_synced || survives(0),

@@ -1,5 +1,6 @@
-//! The connections that read. A read runs on the caller's thread, because moving it to another thread costs more than
-//! the read itself.
+//! The connections for reads.
+//!
+//! A read runs on the caller's thread, because moving a read to another thread costs more than the read itself.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,33 +9,35 @@ use kv_core::{Error, Result};
 use rusqlite::Connection;
 
 use crate::connection::DatabaseFile;
-use crate::error;
+use crate::error::read_error;
 
-/// The one connection of a store in memory, which writer and readers share.
+/// A connection behind a lock. A store in memory has only one connection, which the writer and the readers share.
 pub(crate) type SharedConnection = Arc<Mutex<Connection>>;
 
 /// The source of connections for reads.
 #[derive(Debug)]
 pub(crate) enum Readers {
-    /// Connections of their own, for a file.
+    /// Separate connections, for a store in a file.
     Pool(Pool),
     /// The writer's connection, for a store in memory.
     Shared(SharedConnection),
 }
 
 impl Readers {
-    /// Reads with a free connection. If all are in use, blocks the thread until a read of another thread ends; a read
-    /// lasts no longer than one page of a list.
+    /// Runs `read` with a free connection.
+    ///
+    /// If all connections are in use, this blocks the thread until another read ends or the timeout passes.
     ///
     /// # Errors
-    /// `Closed` after [`close`](Self::close), `Unavailable` if no connection is free in time, and the errors of `read`.
+    /// `Closed` after [`close`](Self::close), `Unavailable` if no connection is free within the timeout, and the errors
+    /// of `read`.
     pub(crate) fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         match self {
             Self::Pool(pool) => {
                 let mut borrowed = pool.borrow()?;
                 let Some(connection) = &borrowed.connection else { return Err(Error::closed()) };
                 let outcome = read(connection);
-                // A failed read may leave the connection in any state, so that it is replaced.
+                // A failed read may leave the connection in any state, so this connection is not used again.
                 borrowed.is_sound = outcome.is_ok();
                 outcome
             }
@@ -42,7 +45,7 @@ impl Readers {
         }
     }
 
-    /// Closes the free connections now, and the others when they are returned.
+    /// Closes the free connections now, and each borrowed connection when it is returned.
     pub(crate) fn close(&self) {
         if let Self::Pool(pool) = self {
             let mut state = pool.state();
@@ -53,7 +56,7 @@ impl Readers {
     }
 }
 
-/// A pool of reading connections, which are opened on demand.
+/// A pool of connections for reads, which are opened on demand.
 #[derive(Debug)]
 pub(crate) struct Pool {
     database: DatabaseFile,
@@ -66,7 +69,7 @@ pub(crate) struct Pool {
 #[derive(Debug, Default)]
 struct PoolState {
     free: Vec<Connection>,
-    /// The number of connections, free or borrowed.
+    /// The number of open connections, free or borrowed.
     open: usize,
     is_closed: bool,
 }
@@ -93,7 +96,7 @@ impl Pool {
                 state.open += 1;
                 drop(state);
                 let mut borrowed = Borrowed { pool: self, connection: None, is_sound: false };
-                borrowed.connection = Some(self.database.open_reader().map_err(error::read)?);
+                borrowed.connection = Some(self.database.open_reader().map_err(read_error)?);
                 return Ok(borrowed);
             }
             let (next, waited) =
@@ -106,10 +109,11 @@ impl Pool {
     }
 }
 
-/// A borrowed connection. Dropping it returns the connection, also after a panic or when a future is dropped.
+/// A borrowed connection. Dropping this returns the connection to the pool, also after a panic.
 struct Borrowed<'p> {
     pool: &'p Pool,
     connection: Option<Connection>,
+    /// True if the connection may be used again.
     is_sound: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The jobs of one batch.
+//! A batch: the jobs that the writer takes from the queue together.
 
 use kv_core::Result;
 use tokio::sync::{mpsc, oneshot};
@@ -8,19 +8,20 @@ use crate::writer::job::{Job, PendingWrite};
 /// The number of writes at which a batch is full.
 const MAX_WRITES: usize = 1_024;
 
-/// The number of bytes of values at which a batch is full.
+/// The number of bytes of values from which on a batch is full.
 const MAX_BYTES: usize = 8 << 20;
 
-/// The number of times that the writer yields to other threads, so that more writes join a batch.
+/// The maximum number of times that the writer yields to other threads so that more writes join a batch.
 const MAX_YIELDS: u32 = 64;
 
-/// The jobs that the writer has taken from the queue together.
+/// Jobs that the writer runs together: writes in one transaction, and flushes after it.
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) writes: Vec<Box<dyn PendingWrite>>,
     pub(crate) flushes: Vec<oneshot::Sender<Result<()>>>,
+    /// The number of bytes of all values in `writes`.
     bytes: usize,
-    /// True if the batch ends with the closing of the store.
+    /// True if the store was closed, so that this is the last batch before the writer ends.
     pub(crate) is_last: bool,
 }
 
@@ -50,9 +51,10 @@ impl Batch {
         }
     }
 
-    /// Yields so that the callers of the last batch can join this one, until it has as many writes as that.
+    /// Yields to other threads until this batch has as many writes as the last batch, `last_batch`.
     ///
-    /// Without it a batch has only the writes of the first callers to wake up, and there are twice as many syncs.
+    /// The callers of the last batch have just got their replies and often write again. Without the wait, a batch has
+    /// only the writes of the callers that wake up first, and there are twice as many syncs.
     pub(crate) fn wait_for_callers(&mut self, jobs: &mut mpsc::Receiver<Job>, last_batch: usize) {
         for _ in 0..MAX_YIELDS {
             if self.is_last || self.writes.len() >= last_batch {
