@@ -24,7 +24,7 @@ pub(crate) async fn release(queue: &Queue) -> Result<()> {
     loop {
         match queue.call(ReleasePages { max_pages }).await {
             Ok(true) => {}
-            Err(error) if error.kind() == ErrorKind::Capacity && max_pages > 1 => max_pages /= 8,
+            Err(error) if error.kind() == ErrorKind::Capacity && max_pages > 1 => max_pages = (max_pages / 8).max(1),
             Err(error) if error.kind() == ErrorKind::Capacity => return Ok(()),
             outcome => return outcome.map(|_| ()),
         }
