@@ -1,6 +1,7 @@
-//! Measures the time of operations by the size of the store, and of raw maps for comparison.
+//! Measures the times of operations in stores of different sizes, and in raw maps for comparison.
 //!
-//! `cargo bench -p anykv-memory` runs all benchmarks; an argument filters by name: `get/`, `/1000000`, `two_threads`.
+//! `cargo bench -p anykv-memory` runs all benchmarks. An argument selects those whose names contain it: `get/`,
+//! `/1000000`, `two_threads`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark fails by panicking")]
 
 use std::cell::LazyCell;
@@ -16,8 +17,9 @@ use futures_util::FutureExt;
 use kv_core::{DeleteOptions, Expiry, Key, KeyPrefix, KvStore, ListQuery, SetOptions};
 use kv_memory::MemoryStore;
 
+/// The numbers of entries in a store.
 const SIZES: [usize; 2] = [1_000, 1_000_000];
-/// Keys under one prefix.
+/// The number of keys under one prefix.
 const GROUP: usize = 100;
 const VALUE_BYTES: usize = 100;
 
@@ -42,7 +44,8 @@ impl Target for Arc<dyn KvStore> {
     }
 }
 
-/// A value and its deadline, which a raw map would have to check, too.
+/// A value and its deadline. The deadline makes the map comparable, because a map with expiry would have to check it,
+/// too.
 type Raw = (Bytes, Option<SystemTime>);
 
 impl Target for Mutex<HashMap<Key, Raw>> {
@@ -73,7 +76,7 @@ impl Target for moka::future::Cache<Key, Bytes> {
     }
 }
 
-/// Runs a future to its end. It is pending only if two threads contend for one key of a cache.
+/// Polls a future until it is ready. The future is pending only if two threads use the same key of a cache.
 fn now<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     loop {
@@ -155,7 +158,7 @@ fn timed(threads: usize, iterations: u64, keys: &[Key], operation: impl Fn(&Key)
 fn single_keys(criterion: &mut Criterion) {
     for size in SIZES {
         for (name, target) in targets() {
-            // Filled lazily, because an argument may select benchmarks of other stores.
+            // Fill the store lazily, because an argument may select only benchmarks of other stores.
             let keys = LazyCell::new(|| filled(&*target, size));
             for (threads, group) in [(1, ""), (2, "_by_two_threads")] {
                 let id = |operation: &str| format!("{operation}{group}/{name}/{size}");
@@ -173,15 +176,15 @@ fn single_keys(criterion: &mut Criterion) {
                     });
                 });
                 criterion.bench_function(&id("insert"), |bencher| {
-                    // New keys between the existing ones; each round removes them again.
-                    let some = (size / 10).max(1_000);
-                    let fresh: Vec<_> = keys.iter().take(some).map(|key| key.child("new").unwrap()).collect();
+                    // Insert new keys between the existing keys. Each round removes them again.
+                    let count = (size / 10).max(1_000);
+                    let new_keys: Vec<_> = keys.iter().take(count).map(|key| key.child("new").unwrap()).collect();
                     bencher.iter_custom(|iterations| {
                         let (mut remaining, mut time) = (iterations, Duration::ZERO);
                         while remaining > 0 {
-                            let round = remaining.min((fresh.len() / threads) as u64);
-                            time += timed(threads, round, &fresh, |key| target.set(key, Bytes::from_static(b"x")));
-                            timed(threads, round, &fresh, |key| target.remove(key));
+                            let round = remaining.min((new_keys.len() / threads) as u64);
+                            time += timed(threads, round, &new_keys, |key| target.set(key, Bytes::from_static(b"x")));
+                            timed(threads, round, &new_keys, |key| target.remove(key));
                             remaining -= round;
                         }
                         time

@@ -4,20 +4,20 @@ use kv_core::{Error, Key, Limits, Namespace, Result};
 
 use crate::slot::Slot;
 
-/// Bytes of bookkeeping for one entry, in addition to the text of its key and its value.
+/// The number of bytes that one entry takes in addition to the text of its key and its value.
 pub(crate) const ENTRY_OVERHEAD: u64 = 512;
 
-/// Weights are rounded up to a multiple of this, in bytes: a value of about the same length then has the same weight,
-/// and the engine replaces it in place, which is faster.
+/// Weights are rounded up to a multiple of this number of bytes. A new value of about the same length then has the same
+/// weight as the old value, and the engine can replace the old value in place, which is faster.
 const STEP: u64 = 64;
 
-/// The largest weight of an entry without its value, in bytes.
+/// The maximum weight of an entry without its value, in bytes.
 const MAX_REST_BYTES: u64 = ENTRY_OVERHEAD + Namespace::MAX_KEY_BYTES as u64 + STEP;
 
-/// The smallest `max_bytes`: every store accepts values of 8 MiB (clause V-3).
+/// The minimum of `max_bytes`. It fits one value of 8 MiB, which every store must accept (clause V-3).
 pub(crate) const MIN_BYTES: u64 = Limits::MIN_VALUE_BYTES as u64 + MAX_REST_BYTES;
 
-/// The bounds of a store as one capacity and a weight per entry.
+/// The bounds of a store, converted into one capacity for the sum of all weights, and a weight of each entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) capacity: u64,
@@ -27,9 +27,9 @@ pub(crate) struct Bounds {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weight {
-    /// Each entry weighs one.
+    /// Each entry has the weight 1.
     One,
-    /// Each entry weighs its bytes, and at least `min`.
+    /// The weight of an entry is its number of bytes, and at least `min`.
     Bytes { min: u32 },
 }
 
@@ -45,16 +45,17 @@ impl Bounds {
                 )));
             }
             Some(bytes) => {
-                let room = usize::try_from(bytes - MAX_REST_BYTES).unwrap_or(usize::MAX);
-                Limits::DEFAULT.with_max_value_bytes(room.min(Limits::DEFAULT.max_value_bytes))
+                let max_value_bytes = usize::try_from(bytes - MAX_REST_BYTES).unwrap_or(usize::MAX);
+                Limits::DEFAULT.with_max_value_bytes(max_value_bytes.min(Limits::DEFAULT.max_value_bytes))
             }
             None => Limits::DEFAULT,
         };
         let max_weight = limits.max_value_bytes as u64 + MAX_REST_BYTES;
         let (capacity, weight) = match (max_bytes, max_entries) {
             (Some(bytes), None) => (bytes, Weight::Bytes { min: 0 }),
-            // With a weight of at least `max_bytes / max_entries` per entry, one capacity keeps both bounds. If no
-            // entry can weigh that much, `max_bytes` never takes effect, and the capacity counts entries.
+            // If each entry has a weight of at least `max_bytes / max_entries`, a capacity of `max_bytes` keeps both
+            // bounds. If no entry can have that many bytes, `max_entries` entries never reach `max_bytes`, so the
+            // capacity counts entries.
             (Some(bytes), Some(entries)) => match u32::try_from(bytes.div_ceil(entries)) {
                 Ok(min) if u64::from(min) <= max_weight => (bytes, Weight::Bytes { min }),
                 _ => (entries, Weight::One),
@@ -69,7 +70,7 @@ impl Bounds {
             Weight::One => 1,
             Weight::Bytes { min } => {
                 let bytes = ENTRY_OVERHEAD + (key.as_str().len() + slot.value.len()) as u64;
-                // `limits` keep every weight far below `u32::MAX`.
+                // Cannot fail, because `limits` keeps every weight far below `u32::MAX`.
                 u32::try_from(bytes.next_multiple_of(STEP)).unwrap_or(u32::MAX).max(min)
             }
         }
@@ -97,11 +98,11 @@ mod tests {
     }
 
     #[test]
-    fn both_bounds_hold_together() {
+    fn one_capacity_keeps_both_bounds() {
         let bounds = Bounds::new(Some(100 << 20), Some(1_000)).unwrap();
         assert!(weight(&bounds, 0) * 1_000 >= bounds.capacity);
         assert!(weight(&bounds, 1 << 20) > 1 << 20);
-        // Ten entries cannot fill 1 TiB, so the number of entries is the capacity.
+        // Ten entries cannot fill 1 TiB, so the capacity is the number of entries.
         let bounds = Bounds::new(Some(1 << 40), Some(10)).unwrap();
         assert_eq!((bounds.capacity, weight(&bounds, 1 << 20)), (10, 1));
     }

@@ -9,7 +9,7 @@ use crate::config::{EvictionPolicy, MemoryConfig};
 use crate::open;
 use crate::store::MemoryStore;
 
-/// Configures a [`MemoryStore`]. Without a bound the store is unbounded.
+/// Configures a [`MemoryStore`]. The store is unbounded unless `max_bytes` or `max_entries` is set.
 #[derive(Debug, Clone)]
 #[must_use = "`build` creates the store"]
 pub struct MemoryBuilder {
@@ -18,13 +18,13 @@ pub struct MemoryBuilder {
 }
 
 impl MemoryBuilder {
-    /// Replaces all settings except the clock by those of a configuration.
+    /// Replaces all settings, except the clock, by those of a configuration.
     pub fn config(mut self, config: MemoryConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// Sets the clock, for tests that move the time. The default is the system clock.
+    /// Sets the clock, for tests that set the time. The default is the system clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
@@ -57,8 +57,8 @@ impl MemoryBuilder {
     /// Creates the store.
     ///
     /// # Errors
-    /// `Invalid` for a bound of zero entries or fewer bytes than [`MemoryConfig::MIN_BYTES`], an eviction policy
-    /// without a bound, and a sweep interval of zero.
+    /// `Invalid` if `max_entries` is zero, if `max_bytes` is less than [`MemoryConfig::MIN_BYTES`], if there is an
+    /// eviction policy but no bound, or if the sweep interval is zero.
     pub fn build(self) -> Result<MemoryStore> {
         open::open(&self.config, self.clock)
     }
@@ -71,7 +71,7 @@ impl Default for MemoryBuilder {
 }
 
 impl MemoryStore {
-    /// Creates an unbounded store on the system clock, with the capabilities [`CAPABILITIES`](crate::CAPABILITIES).
+    /// Creates an unbounded store with the system clock. It has the capabilities [`CAPABILITIES`](crate::CAPABILITIES).
     pub fn new() -> Self {
         let MemoryBuilder { config, clock } = MemoryBuilder::default();
         open::open_unbounded(config.sweep_interval, clock)

@@ -16,9 +16,9 @@ impl State {
         let (mut count, mut after) = (0, None::<Key>);
         loop {
             let start = after.as_ref().map_or(Bound::Included(first), |after| Bound::Excluded(after.as_str()));
-            // Each batch starts after the last key seen, so that concurrent writers cannot keep the loop running for
-            // ever.
-            let keys = self.engine.order().page((start, end), false, BATCH);
+            // Each batch starts after the last key of the previous batch. So the loop ends even if concurrent writers
+            // keep inserting keys that it has already passed.
+            let keys = self.engine.order().keys_in((start, end), false, BATCH);
             for key in &keys {
                 count += u64::from(self.engine.update(key, update::clear).await);
             }

@@ -1,4 +1,4 @@
-//! The index by deadline.
+//! The index of entries by deadline.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,23 @@ use kv_core::{Deadline, Key};
 
 use crate::slot::{Now, Slot};
 
-/// Keys in the order of their deadlines. A sweep reads it, so that its cost grows with the number of due entries only
-/// (clause T-6).
+/// The keys of all entries with a deadline, in the order of the deadlines. A sweep reads only the due entries from this
+/// index, so the cost of a sweep depends only on their number (clause T-6).
 ///
-/// A position is the deadline of a slot and a part of its version. Versions never repeat, so removing the position of
-/// an old slot cannot remove that of a later one with the same key and deadline. `touch` is the exception, because it
-/// keeps the version: remove the position of the replaced slot before you insert the new one, as both may be equal.
+/// The position of a slot is its deadline and a part of its version. Versions never repeat, so removing the position of
+/// an old slot does not remove the position of a later slot with the same deadline. `touch` is an exception, because it
+/// keeps the version, and the positions of the old and the new slot may be equal. So remove the position of the old
+/// slot before you insert that of the new slot.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     keys: BTreeMap<Position, Key>,
 }
 
+/// The deadline of a slot, and the first 8 bytes of its version.
 type Position = (Deadline, u64);
 
 impl Deadlines {
-    /// Inserts a slot, unless it never expires.
+    /// Inserts the position of a slot. Does nothing if the slot never expires.
     #[inline]
     pub(crate) fn insert(&mut self, slot: &Slot, key: &Key) {
         if slot.has_deadline() {
@@ -35,14 +37,14 @@ impl Deadlines {
         }
     }
 
-    /// Removes and returns the first key whose deadline has passed.
+    /// Removes the earliest deadline and returns its key, if the deadline has passed.
     pub(crate) fn pop_due(&mut self, now: &Now<'_>) -> Option<Key> {
         let first = self.keys.first_entry()?;
         let (deadline, _) = first.key();
         deadline.has_passed(now.get()).then(|| first.remove())
     }
 
-    /// Returns the first `max` items whose deadline has passed, without removing them.
+    /// Returns up to `max` items whose deadlines have passed, the earliest first. Does not remove them.
     pub(crate) fn due(&self, now: &Now<'_>, max: usize) -> Vec<Due> {
         let due = self.keys.iter().take_while(|((deadline, _), _)| deadline.has_passed(now.get()));
         due.take(max).map(|(position, key)| Due { position: *position, key: key.clone() }).collect()
@@ -52,7 +54,7 @@ impl Deadlines {
         self.keys.remove(&due.position);
     }
 
-    /// True if a deadline has passed.
+    /// True if at least one deadline has passed.
     pub(crate) fn is_due(&self, now: &Now<'_>) -> bool {
         self.keys.first_key_value().is_some_and(|((deadline, _), _)| deadline.has_passed(now.get()))
     }
@@ -70,7 +72,7 @@ pub(crate) struct Due {
 }
 
 impl Due {
-    /// True if the item belongs to this slot.
+    /// True if this is the item of the slot, and the slot was not replaced since.
     pub(crate) fn is_of(&self, slot: &Slot) -> bool {
         self.position == position(slot)
     }

@@ -1,4 +1,4 @@
-//! Both engines behind one type.
+//! The engine of a store: unbounded or bounded.
 
 use kv_core::{Entry, Key};
 
@@ -11,10 +11,10 @@ use crate::unbounded::Unbounded;
 use crate::update::Update;
 use crate::yielding::charge;
 
-/// The storage of entries. The caller checks keys and options, once for both engines.
+/// The storage of entries. [`State`](crate::state::State) checks options and sizes before it calls an engine.
 ///
-/// The futures of the bounded engine are boxed because they are large: otherwise each future over the unbounded engine
-/// would be as large.
+/// The futures of the bounded engine are large. They are boxed, because otherwise each future of a method here would be
+/// as large, also for the unbounded engine.
 #[derive(Debug)]
 pub(crate) enum Engine {
     Unbounded(Unbounded),
@@ -45,7 +45,7 @@ impl Engine {
         }
     }
 
-    /// Reads the live entries of several keys. Not a snapshot.
+    /// Reads the live entries of several keys. The reads are not one snapshot.
     pub(crate) async fn get_many(&self, keys: &[Key]) -> Vec<Option<Entry>> {
         match self {
             Self::Unbounded(engine) => engine.get_many(keys).await,
@@ -60,7 +60,7 @@ impl Engine {
         }
     }
 
-    /// Returns for each key if it has a live entry. Not a snapshot.
+    /// Returns for each key true if it has a live entry. The reads are not one snapshot.
     pub(crate) async fn contains_many(&self, keys: &[Key]) -> Vec<bool> {
         match self {
             Self::Unbounded(engine) => engine.contains_many(keys).await,
@@ -68,8 +68,8 @@ impl Engine {
         }
     }
 
-    /// Computes an update from the slot of a key and applies it, as one atomic step. Then notifies the watchers and the
-    /// sweeper.
+    /// Computes an update from the slot of a key and applies it, as one atomic step. After a change, notifies the
+    /// watchers and wakes the sweeper if the new slot has a deadline.
     pub(crate) async fn update<T: Send>(
         &self,
         key: &Key,
@@ -81,7 +81,8 @@ impl Engine {
         }
     }
 
-    /// The ordered index: every key that has an entry. The bounded engine's may also hold keys without an entry.
+    /// The ordered index of the keys. It has every key that has an entry. In the bounded engine, it may also have keys
+    /// without an entry.
     pub(crate) fn order(&self) -> &Order {
         match self {
             Self::Unbounded(engine) => engine.order(),
@@ -97,7 +98,7 @@ impl Engine {
         }
     }
 
-    /// True if the sweeping task can end.
+    /// True if the sweeper has nothing to do, so that its task can end.
     pub(crate) fn is_swept(&self) -> bool {
         match self {
             Self::Unbounded(engine) => engine.is_swept(),

@@ -1,4 +1,4 @@
-//! Reads of one key.
+//! Reads of a single key.
 
 use std::future::poll_fn;
 use std::task::{Poll, ready};
@@ -12,8 +12,8 @@ use crate::state::State;
 use crate::yielding::{charge, poll_charge};
 
 impl State {
-    // The hot path calls the engine without a layer in between, and `poll_fn` returns the entry where it was built: an
-    // `async` block would move it once more, field by field.
+    // `get` is called most often, so its future avoids an `async` block around the unbounded engine: an `async` block
+    // would move the entry once more, field by field, and `poll_fn` returns it directly.
     #[inline]
     pub(crate) fn get<'call>(&'call self, key: &'call Key) -> BoxFuture<'call, Result<Option<Entry>>> {
         match &self.engine {

@@ -7,13 +7,12 @@ use kv_core::{Entry, Key, ListItem, ListPage, ListQuery, Result};
 use crate::state::State;
 use crate::yielding::BATCH;
 
-/// Keys that one page reads at most. A page also ends there with fewer items than its limit, so that a call stays short
-/// among expired entries.
+/// The maximum number of keys that are read for one page. The page ends then, even if it has fewer items than its
+/// limit, so that a call over many expired entries stays short.
 const MAX_KEYS_READ: usize = 64 * BATCH;
 
 impl State {
-    /// Takes keys from the ordered index, a batch at a time, and reads their entries. Holds no lock between two
-    /// batches.
+    /// Takes keys from the ordered index in batches and reads their entries. Holds no lock between two batches.
     pub(crate) async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         self.admit(1).await?;
         query.check(&self.info.capabilities)?;
@@ -22,11 +21,11 @@ impl State {
         let Some((mut start, mut end)) = query.range() else { return Ok(page) };
         let (mut bytes, mut keys_read) = (0, 0);
         loop {
-            // One key more than the page needs shows that another page follows.
-            let wanted = BATCH.min((limit - page.items.len()).saturating_add(1));
+            // Request one key more than the page needs: if there is such a key, another page follows.
+            let batch_size = BATCH.min((limit - page.items.len()).saturating_add(1));
             let range = (start.as_ref().map(String::as_str), end.as_ref().map(String::as_str));
-            let keys = self.engine.order().page(range, query.reverse, wanted);
-            let may_have_more = keys.len() == wanted;
+            let keys = self.engine.order().keys_in(range, query.reverse, batch_size);
+            let may_have_more = keys.len() == batch_size;
             let entries = self.read(&keys, query.keys_only).await;
             let mut found = keys.into_iter().zip(entries);
             let mut last = None;
@@ -52,7 +51,8 @@ impl State {
         }
     }
 
-    /// Returns for each key `None` if it has no live entry, otherwise the entry, which `keys_only` leaves out.
+    /// Returns one item for each key: `None` if the key has no live entry, `Some(None)` if `keys_only`, otherwise the
+    /// entry.
     async fn read(&self, keys: &[Key], keys_only: bool) -> Vec<Option<Option<Entry>>> {
         if keys_only {
             let are_live = self.engine.contains_many(keys).await;

@@ -1,4 +1,6 @@
-//! Creating a store.
+//! Opening a store.
+//!
+//! Each opening creates a new, empty store.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,7 +20,7 @@ use crate::store::MemoryStore;
 use crate::sweeper::Sweeper;
 use crate::unbounded::Unbounded;
 
-/// Checks the configuration and creates a store: bounded if the configuration has a bound.
+/// Checks the configuration and creates a store. The store is bounded if the configuration has a bound.
 pub(crate) fn open(config: &MemoryConfig, clock: Arc<dyn Clock>) -> Result<MemoryStore> {
     let MemoryConfig { max_bytes, max_entries, eviction_policy, sweep_interval } = config;
     if sweep_interval.is_zero() {

@@ -1,4 +1,4 @@
-//! The ordered index of the keys, for `list`.
+//! The ordered index of the keys, for `list` and `clear`.
 
 mod leaf;
 
@@ -14,11 +14,11 @@ use self::leaf::Leaf;
 
 /// An ordered set of keys that several threads may change concurrently.
 ///
-/// It is a tree of two levels: each leaf holds the keys from its fence key up to the next fence key. Nearly every
-/// change takes the outer lock for reading and the lock of one leaf. Only splitting a full leaf and joining sparse
-/// leaves take the outer lock for writing. The lowest fence always exists.
+/// It is a tree of two levels: each leaf has a fence key, and holds the keys from its own fence key up to the next
+/// fence key. Nearly every change takes the outer lock for reading and the lock of one leaf. Only splitting a full leaf
+/// and joining sparse leaves take the outer lock for writing. The lowest fence always exists.
 ///
-/// Lock order: the outer lock, then a leaf. No other lock is taken while one of them is held.
+/// Lock order: the outer lock, then the lock of a leaf. A thread that holds one of them takes no further lock.
 #[derive(Debug)]
 pub(crate) struct Order {
     leaves: RwLock<Leaves>,
@@ -26,9 +26,9 @@ pub(crate) struct Order {
 
 type Leaves = BTreeMap<Fence, Mutex<Leaf>>;
 
-/// The lower bound of a leaf: the key at which the leaf was split off, or a bound below all keys.
+/// The lower bound of a leaf: the first key of the leaf when it was created, or `None` for a bound below all keys.
 ///
-/// Holds a `Key` and not its text, because a short key is compared without following a pointer.
+/// It is a `Key` and not a `String`, because a short `Key` is compared without following a pointer.
 #[derive(Debug, Clone)]
 struct Fence(Option<Key>);
 
@@ -66,11 +66,11 @@ impl Ord for Fence {
     }
 }
 
-/// Keys that a leaf holds at most. Measured from 32 to 512: with a million keys, 256 and 512 are fastest for inserts
-/// and lists; with a thousand keys, 512 is slowest for inserts.
+/// The maximum number of keys in a leaf. Sizes from 32 to 512 were measured: with a million keys, 256 and 512 are
+/// fastest for inserts and lists; with a thousand keys, 512 is slowest for inserts.
 const LEAF_KEYS: usize = 256;
 
-/// A leaf with at most this many keys tries to join a neighbour.
+/// The maximum number of keys in a sparse leaf. A sparse leaf is joined with a neighbour if they are small enough.
 const SPARSE_KEYS: usize = LEAF_KEYS / 8;
 
 impl Order {
@@ -101,7 +101,8 @@ impl Order {
             if !leaf.remove(key) {
                 return;
             }
-            // Tries to join only at some lengths, because it may fail: both neighbours of a sparse leaf may be full.
+            // A join may fail, because both neighbours of a sparse leaf may be full. So try it only at some lengths and
+            // not at each removal.
             leaf.len() == 0 || (leaf.len() <= SPARSE_KEYS && leaf.len().is_power_of_two())
         };
         if is_sparse {
@@ -109,18 +110,18 @@ impl Order {
         }
     }
 
-    /// Returns the first `max` keys of a range, or in reverse the last `max`.
-    pub(crate) fn page(&self, range: (Bound<&str>, Bound<&str>), reverse: bool, max: usize) -> Vec<Key> {
+    /// Returns the first `max` keys in a range. If `reverse`, returns the last `max` keys, the last key first.
+    pub(crate) fn keys_in(&self, range: (Bound<&str>, Bound<&str>), reverse: bool, max: usize) -> Vec<Key> {
         let (start, end) = range;
         let leaves = self.leaves.read();
-        let mut page = Vec::new();
+        let mut found = Vec::new();
         if reverse {
             let last = text_of(end).map_or(Bound::Unbounded, Bound::Included);
             for (_, leaf) in leaves.range::<str, _>((Bound::Unbounded, last)).rev() {
                 let mut leaf = leaf.lock();
                 let keys = leaf.keys();
                 let end = keys.partition_point(|key| is_before_end(key, end));
-                if take(keys.iter().take(end).rev(), |key| is_after_start(key, start), max, &mut page) {
+                if collect(keys.iter().take(end).rev(), |key| is_after_start(key, start), max, &mut found) {
                     break;
                 }
             }
@@ -132,15 +133,15 @@ impl Order {
                 let mut leaf = leaf.lock();
                 let keys = leaf.keys();
                 let start = keys.partition_point(|key| !is_after_start(key, start));
-                if take(keys.iter().skip(start), |key| is_before_end(key, end), max, &mut page) {
+                if collect(keys.iter().skip(start), |key| is_before_end(key, end), max, &mut found) {
                     break;
                 }
             }
         }
-        page
+        found
     }
 
-    /// The number of keys. Visits all leaves.
+    /// The number of keys. Takes the lock of each leaf in turn.
     pub(crate) fn len(&self) -> usize {
         self.leaves.read().values().map(|leaf| leaf.lock().keys().len()).sum()
     }
@@ -154,7 +155,7 @@ fn empty_leaves() -> Leaves {
     BTreeMap::from([(Fence::LOWEST, Mutex::default())])
 }
 
-/// The range of fences up to a key. The last fence in it is that of the key's leaf.
+/// The range of fences up to a key. The last fence in this range belongs to the leaf of the key.
 fn up_to(key: &Key) -> (Bound<&str>, Bound<&str>) {
     (Bound::Unbounded, Bound::Included(key.as_str()))
 }
@@ -182,21 +183,22 @@ fn is_before_end(key: &Key, end: Bound<&str>) -> bool {
     }
 }
 
-/// Adds keys to the page while they are inside the range. Returns true if the page is complete. Checks each key instead
-/// of searching the leaf for the end of the range, because a short page ends earlier.
-fn take<'a>(
+/// Adds keys of a leaf to `found`, as long as they are inside the range and `found` has fewer than `max` keys. Returns
+/// true if no key of a further leaf can be added. Checks each key instead of searching for the end of the range by
+/// bisection, because `max` often ends the loop before.
+fn collect<'a>(
     keys: impl Iterator<Item = &'a Key>,
     is_inside: impl Fn(&Key) -> bool,
     max: usize,
-    page: &mut Vec<Key>,
+    found: &mut Vec<Key>,
 ) -> bool {
     for key in keys {
-        if page.len() == max || !is_inside(key) {
+        if found.len() == max || !is_inside(key) {
             return true;
         }
-        page.push(key.clone());
+        found.push(key.clone());
     }
-    page.len() == max
+    found.len() == max
 }
 
 fn insert_and_split(leaves: &mut Leaves, key: Key) {
@@ -204,7 +206,8 @@ fn insert_and_split(leaves: &mut Leaves, key: Key) {
     let leaf = leaf.get_mut();
     match leaf.keys() {
         keys if keys.len() < LEAF_KEYS => leaf.insert(key),
-        // Keys inserted in ascending order start a new leaf, so that the earlier leaves stay full.
+        // Do not split the leaf if the key comes after all its keys. So if keys are inserted in ascending order, the
+        // earlier leaves stay full.
         [.., last] if *last < key => {
             let mut upper = Leaf::default();
             upper.insert(key.clone());
@@ -220,8 +223,8 @@ fn insert_and_split(leaves: &mut Leaves, key: Key) {
     }
 }
 
-/// Joins the leaf of a key with a neighbour if both together fill at most half a leaf, so that the next insert does not
-/// split them again. An empty leaf always joins.
+/// Joins the leaf of a key with a neighbour if both together have at most half of the maximum number of keys, so that
+/// the next inserts do not split the joined leaf again. An empty leaf is always joined.
 fn join(leaves: &mut Leaves, key: &Key) {
     let Some((fence, _)) = leaves.range::<str, _>(up_to(key)).next_back() else { return };
     let fence = fence.clone();
@@ -238,6 +241,7 @@ fn join(leaves: &mut Leaves, key: &Key) {
     }
 }
 
+/// Joins two adjacent leaves, given by their fences, unless they have too many keys. Returns true if they were joined.
 fn join_pair(leaves: &mut Leaves, lower: &str, upper: &str) -> bool {
     let mut length_of = |fence: &str| leaves.get_mut(fence).map_or(0, |leaf| leaf.get_mut().len());
     let (lower_length, upper_length) = (length_of(lower), length_of(upper));

@@ -8,6 +8,7 @@ use kv_core::{Clock, Key};
 use crate::slot::Now;
 use crate::sweeper::Sweeper;
 
+/// The parts of a store that both engines use.
 #[derive(Debug)]
 pub(crate) struct Services {
     pub(crate) clock: Arc<dyn Clock>,
@@ -20,9 +21,9 @@ impl Services {
         Now::new(&*self.clock)
     }
 
-    /// Notifies the watchers of a change and, if the new slot has a deadline, wakes the sweeper. Every write must call
-    /// it after it has released the lock of the shard or slot, and before the next `.await`, where its future may be
-    /// dropped.
+    /// Notifies the watchers of a change, and wakes the sweeper if the new slot has a deadline. Every write that
+    /// changes a slot must call this method after it has released the lock of the shard or slot. It must do so before
+    /// the next `.await`, because a caller may drop the future there.
     pub(crate) fn notify(&self, key: &Key, has_deadline: bool) {
         self.changes.notify(key);
         if has_deadline {

@@ -1,4 +1,4 @@
-//! A stored entry, and the moment at which an operation reads the clock.
+//! A stored entry, and the time at which an operation sees it.
 
 use std::cell::Cell;
 use std::time::SystemTime;
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use kv_core::{Clock, Deadline, Entry, Version};
 
-/// A stored entry, live or due.
+/// A stored entry. It may have expired.
 #[derive(Debug, Clone)]
 pub(crate) struct Slot {
     pub(crate) value: Bytes,
@@ -30,23 +30,22 @@ impl Slot {
         !self.has_deadline() || !self.deadline.has_passed(now.get())
     }
 
-    /// The first 8 bytes of the version, which is random: tells slots with equal deadlines apart.
+    /// The first 8 bytes of the version. They are random, so they distinguish slots with equal deadlines.
     pub(crate) fn version_prefix(&self) -> u64 {
         self.version.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
-    /// The entry as callers get it. Shares the value.
+    /// Converts the slot into an entry for a caller. The entry shares the bytes of the value.
     #[inline]
     pub(crate) fn entry(&self) -> Entry {
         Entry::new(self.value.clone()).with_version(self.version).with_expires(self.deadline)
     }
 }
 
-/// The moment of one operation: reads the clock at the first call of [`Now::get`] and returns the same time from then
-/// on.
+/// The time of one operation. The first call of [`Now::get`] reads the clock, and later calls return the same time.
 ///
-/// An operation calls [`Now::get`] only while it holds its lock, so that it never uses a time from before the lock was
-/// taken.
+/// A read or write calls [`Now::get`] only while it holds the lock of the slot or key, so that the time is never from
+/// before the lock was taken.
 #[derive(Debug)]
 pub(crate) struct Now<'a> {
     clock: &'a dyn Clock,

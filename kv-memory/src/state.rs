@@ -1,4 +1,4 @@
-//! The state that all handles of a store share with its sweeping task.
+//! The state that all clones of a store and its tasks share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,21 +22,26 @@ impl State {
         Self { info, engine, messages: Hub::new(), is_closed: AtomicBool::new(false) }
     }
 
-    /// Charges the budget of the current task for a call over `keys` keys, then checks that the store is open. Every
-    /// operation begins with it; `get` and `set` have its parts inline.
+    /// Charges the budget of the current task for a call over `keys` keys, and then checks that the store is open.
+    /// Every operation begins with this call, except `close`, and except `get`, `set`, `set_many` and `publish`, which
+    /// do both steps themselves.
+    ///
+    /// # Errors
+    /// `Closed` after the store was closed.
     #[inline]
     pub(crate) async fn admit(&self, keys: usize) -> Result<()> {
         charge(keys.saturating_mul(self.engine.cost())).await;
         self.check_open()
     }
 
-    /// Returns the error `Closed` once the store is closed.
+    /// # Errors
+    /// `Closed` after the store was closed.
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.is_closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
     }
 
-    /// Ends all streams, stops the sweeper and removes the entries. A concurrent write that has already passed
-    /// [`State::check_open`] may still insert an entry, which no call can read.
+    /// Ends all streams, stops the sweeper and removes the entries. A concurrent write that has passed
+    /// [`State::check_open`] before may still insert an entry. No call can read that entry.
     pub(crate) async fn close(&self) {
         if self.is_closed.swap(true, Ordering::AcqRel) {
             return;

@@ -1,13 +1,16 @@
-//! The size of a store in numbers.
+//! The numbers of entries and index items of a store.
 
-/// The size of a store, including expired entries that are not swept yet. The numbers are not one snapshot.
+/// The numbers of entries and index items of a store, including expired entries that are not swept yet. The numbers are
+/// not one snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct MemoryStats {
-    /// Entries. The bounded engine counts them during maintenance, of which `sweep` is one.
+    /// The number of entries. In a bounded store, it is the number at the last maintenance; `sweep` runs the
+    /// maintenance.
     pub entries: usize,
-    /// Items of the index by deadline: one for each entry that has a deadline.
+    /// The number of items in the index by deadline: one for each entry that has a deadline.
     pub deadlines: usize,
-    /// Keys in the ordered index: one for each entry, and those of evicted entries until maintenance removes them.
+    /// The number of keys in the ordered index: one for each entry. In a bounded store, keys of evicted entries also
+    /// count until maintenance removes them.
     pub ordered_keys: usize,
 }

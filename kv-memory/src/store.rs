@@ -1,4 +1,4 @@
-//! The handle of a store and its implementation of `KvStore`.
+//! The store handle and its implementation of [`KvStore`](kv_core::KvStore).
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,10 @@ use crate::error::CONTEXT;
 use crate::state::State;
 use crate::stats::MemoryStats;
 
-/// A key–value store in the memory of this process. Clones share one store.
+/// A key–value store in the memory of this process.
+///
+/// Clones share one store. `close` on any clone closes it for all; dropping the last clone frees its entries, too. An
+/// open watch stream holds a clone.
 ///
 /// # Examples
 /// ```
@@ -32,13 +35,13 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// Returns the numbers of entries and index items, including expired entries that are not swept yet.
+    /// Returns the numbers of entries and index items of the store.
     pub fn stats(&self) -> MemoryStats {
         self.state.engine.stats()
     }
 }
 
-/// Shows no keys and no values, because they may be secret.
+/// Prints no keys and no values, because they may be secret.
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore").field("info", &self.state.info).finish_non_exhaustive()
@@ -52,8 +55,8 @@ impl KvStore for MemoryStore {
         &self.state.info
     }
 
-    // `get`, `set` and `publish` return the boxed future of the state directly: an `async` block around it would cost some
-    // nanoseconds a call.
+    // `get`, `set` and `publish` return the boxed future of the state directly, because an `async` block around that
+    // future would cost some nanoseconds per call.
     fn get<'store, 'key, 'call>(&'store self, key: &'key Key) -> BoxFuture<'call, Result<Option<Entry>>>
     where
         'store: 'call,

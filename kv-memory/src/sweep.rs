@@ -1,4 +1,6 @@
-//! Sweeping on request and by the background task.
+//! Sweeping expired entries.
+//!
+//! A caller or the background task starts a sweep.
 
 use std::sync::Arc;
 

@@ -10,22 +10,24 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-/// The methods of a store that the sweeping task calls.
+/// The methods of a store that the background task calls.
 pub(crate) trait Sweepable: Debug + Send + Sync {
     fn clock(&self) -> Arc<dyn Clock>;
 
     /// Removes the expired entries and returns their number.
     fn sweep_expired(&self) -> BoxFuture<'_, u64>;
 
-    /// True if no entry has a deadline, so that the task can end.
+    /// True if the sweeper has nothing to do, so that the task can end.
     fn is_swept(&self) -> bool;
 }
 
-/// Starts the sweeping task when an entry has a deadline, and stops it with the store.
+/// Starts the background task when a store has something to sweep, and stops the task when the store is closed or
+/// dropped. Something to sweep is an entry with a deadline, or a stale key in the indexes of the bounded engine.
 ///
-/// The task holds the store weakly and ends when no entry has a deadline. The next write with a deadline starts it
-/// again, also if the runtime of the earlier task has ended. Without a tokio runtime there is no task; `sweep`,
-/// overwriting and deleting then free expired entries. Reads never depend on the task, because they check the deadline.
+/// The task has only a weak reference to the store, and ends when there is nothing to sweep. The next write with a
+/// deadline starts a new task, also if the runtime of the earlier task has ended. A write outside of a tokio runtime
+/// starts no task; without a task, only `sweep`, overwriting and deleting free expired entries. Reads never depend on
+/// the task, because they check the deadline.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
     store: Weak<dyn Sweepable>,
@@ -39,10 +41,10 @@ impl Sweeper {
         Self { store, interval, is_running: Arc::default(), task: Mutex::default() }
     }
 
-    /// Starts the task unless it runs.
+    /// Starts the task if it is not running.
     ///
-    /// The caller must have inserted the deadline and released its lock before. Then either the last check of a running
-    /// task finds the deadline, or this call finds that the task has ended.
+    /// The caller must have inserted the deadline and released the lock of the shard or slot. Then either a running
+    /// task finds the deadline in its last check, or this call finds that the task has ended.
     pub(crate) fn wake(&self) {
         if !self.is_running.load(Ordering::Acquire) {
             self.start();
@@ -65,7 +67,7 @@ impl Sweeper {
         let running = RunningFlag { flag: Arc::clone(&self.is_running), is_set: true };
         let Some(clock) = self.store.upgrade().map(|store| store.clock()) else { return };
         let since = clock.now();
-        let task = runtime.spawn(run(Weak::clone(&self.store), clock, self.interval, since, running));
+        let task = runtime.spawn(run_sweeper(Weak::clone(&self.store), clock, self.interval, since, running));
         *self.task.lock() = Some(task.abort_handle());
     }
 }
@@ -76,9 +78,11 @@ impl Drop for Sweeper {
     }
 }
 
-/// Sweeps once per interval. An interval is measured from the start of the previous sweep, so that the task catches up
-/// at once with a clock that moved while the task was not sleeping on it, as a test clock may.
-async fn run(
+/// Sweeps once per interval, until there is nothing to sweep.
+///
+/// An interval begins with the start of the previous sweep. A test may move its clock while this task is not sleeping
+/// on that clock. If the interval has passed then, the task sweeps at once.
+async fn run_sweeper(
     store: Weak<dyn Sweepable>,
     clock: Arc<dyn Clock>,
     interval: Duration,
@@ -98,8 +102,8 @@ async fn run(
     }
 }
 
-/// The flag of [`Sweeper::is_running`], held by the task. Dropping it clears the flag, also if the runtime drops the
-/// task.
+/// Sets `Sweeper::is_running` for as long as the task runs. Dropping this guard clears the flag, also if the runtime
+/// drops the task.
 #[derive(Debug)]
 struct RunningFlag {
     flag: Arc<AtomicBool>,
@@ -114,7 +118,7 @@ impl RunningFlag {
         }
     }
 
-    /// Sets the flag again. Returns false if a write has started another task in the meantime.
+    /// Sets the flag again. Returns false if a write has started a new task in the meantime.
     fn set(&mut self) -> bool {
         self.is_set = !self.flag.swap(true, Ordering::AcqRel);
         self.is_set
@@ -123,8 +127,8 @@ impl RunningFlag {
 
 impl Drop for RunningFlag {
     fn drop(&mut self) {
-        // A clock that panics, as tokio's does on a runtime without a timer, would otherwise panic again in the task of
-        // every later write with a deadline.
+        // If the task panics, leave the flag set, so that no later write starts a new task. On a tokio runtime without
+        // a timer, for example, the clock panics in every task.
         if !std::thread::panicking() {
             self.clear();
         }

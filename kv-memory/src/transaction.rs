@@ -1,4 +1,4 @@
-//! Transactions.
+//! Committing a transaction.
 
 use kv_core::{Capability, CommitOutcome, Error, Result, Transaction};
 
@@ -11,7 +11,7 @@ impl State {
         transaction.validate(&self.info.capabilities, &self.info.limits)?;
         match &self.engine {
             Engine::Unbounded(engine) => engine.commit(transaction),
-            // Unreachable: the bounded engine does not declare transactions, so `validate` has returned an error.
+            // Unreachable: a bounded store does not declare transactions, so `validate` has returned an error.
             Engine::Bounded(_) => Err(Error::unsupported(Capability::Transactions)),
         }
     }

@@ -1,4 +1,4 @@
-//! The semantics of each write for both engines: from the current slot to the new one, without locks or maps.
+//! The semantics of each write, for both engines: functions that compute the new slot of a key from its current slot.
 
 use bytes::Bytes;
 use kv_core::{
@@ -9,12 +9,14 @@ use kv_core::{
 use crate::deadlines::Due;
 use crate::slot::{Now, Slot};
 
-/// The change of a slot.
+/// The change of the slot of a key.
 #[derive(Debug)]
 pub(crate) enum Change {
+    /// Changes nothing.
     Keep,
-    /// Inserts the slot or replaces the current one.
+    /// Inserts this slot, or replaces the current slot by it.
     Put(Slot),
+    /// Removes the current slot, if there is one.
     Remove,
 }
 
@@ -31,26 +33,27 @@ impl<T> Update<T> {
     }
 }
 
-/// The slot if it is live. An expired slot counts as absent in every write.
+/// Returns the slot if it is live, because an expired slot counts as absent in every write.
 #[inline]
 fn live<'a>(current: Option<&'a Slot>, now: &Now<'_>) -> Option<&'a Slot> {
     current.filter(|slot| slot.is_live(now))
 }
 
-/// True if a condition holds for a live slot, or for an absent one.
+/// True if a condition holds. `live` is the live slot of the key, `None` if the key is absent.
 #[inline]
 pub(crate) fn holds(when: &When, live: Option<&Slot>) -> bool {
     match (when, live) {
-        // The cases that need no `Entry`.
+        // Decide the most frequent cases without making an `Entry`.
         (When::Always, _) | (When::Absent, None) => true,
         _ => when.holds(live.map(Slot::entry).as_ref()),
     }
 }
 
-/// The change by a write: none remains if its deadline has already passed (clause T-3).
+/// Returns the change that a write makes. If the deadline of the new entry has already passed, the change removes the
+/// key (clause T-3).
 #[inline]
 fn write(live: Option<&Slot>, value: Bytes, version: Version, expiry: Expiry, now: &Now<'_>) -> Change {
-    // A write that never expires does not read the clock.
+    // Do not read the clock for an entry that never expires.
     let deadline = match expiry {
         Expiry::Never => Deadline::NEVER,
         _ => Deadline::resolve(expiry, now.get(), live.map(|slot| slot.deadline)),
@@ -76,12 +79,12 @@ pub(crate) fn set(
     Update::new(SetOutcome::Stored { version: Some(version), previous }, change)
 }
 
-/// Sets without a condition, in a transaction.
+/// A set in a transaction, which has no condition.
 pub(crate) fn put(current: Option<&Slot>, value: Bytes, version: Version, expiry: Expiry, now: &Now<'_>) -> Update<()> {
     Update::new((), write(live(current, now), value, version, expiry, now))
 }
 
-/// Deletes without a condition, in a transaction.
+/// A delete in a transaction, which has no condition.
 pub(crate) fn remove() -> Update<()> {
     Update::new((), Change::Remove)
 }
@@ -98,13 +101,13 @@ pub(crate) fn delete(current: Option<&Slot>, options: &DeleteOptions, now: &Now<
     Update::new(outcome, Change::Remove)
 }
 
-/// Removes the slot. The outcome is true if it was live.
+/// Removes the slot. The outcome is true if the slot was live.
 pub(crate) fn clear(current: Option<&Slot>, now: &Now<'_>) -> Update<bool> {
     Update::new(live(current, now).is_some(), Change::Remove)
 }
 
-/// Removes the slot to which a due item of the deadline index belongs. The outcome is false if another slot has
-/// replaced it.
+/// Removes the slot to which a due item of the deadline index belongs. The outcome is false if that slot was replaced
+/// or removed.
 pub(crate) fn sweep(current: Option<&Slot>, due: &Due) -> Update<bool> {
     match current {
         Some(slot) if due.is_of(slot) => Update::new(true, Change::Remove),

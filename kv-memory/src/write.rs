@@ -1,4 +1,4 @@
-//! Writes of one key.
+//! Writes of a single key.
 
 use std::future::poll_fn;
 use std::task::{Poll, ready};
@@ -17,7 +17,7 @@ use crate::update;
 use crate::yielding::{charge, poll_charge};
 
 impl State {
-    // Calls the engine without a layer in between, as `get` does.
+    // Avoids an `async` block around the engine, for the reason given at `get`.
     #[inline]
     pub(crate) fn set<'call>(
         &'call self,
@@ -44,7 +44,7 @@ impl State {
         }
     }
 
-    /// Checks that the store is open and that it supports the options and the length of the value.
+    /// Checks that the store is open, that it supports the options, and that the value is not too long.
     pub(crate) fn check_set(&self, value: &Bytes, options: &SetOptions) -> Result<()> {
         self.check_open()?;
         options.check(&self.info.capabilities)?;

@@ -1,4 +1,5 @@
-//! Yielding to other tasks: in loops of calls that are always ready, and in long loops over entries.
+//! Yielding to other tasks. Calls of this store are nearly always ready, so a loop of calls, or a long loop over
+//! entries, would otherwise block the other tasks of its thread.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -6,24 +7,24 @@ use std::task::{Context, Poll, ready};
 
 use tokio::task::coop;
 
-/// Entries that a loop handles under one lock and between two yields.
+/// The maximum number of entries that a loop processes under one lock, and between two yields.
 pub(crate) const BATCH: usize = 256;
 
-/// Keys that cost one unit of tokio's cooperative budget. A task gets 128 units each time it is polled, so it yields
-/// about every 2,048 keys, which take some tenths of a millisecond.
+/// The number of keys that cost one unit of tokio's cooperative budget. A task gets 128 units each time it is polled,
+/// so it yields about every 2,048 keys, which take some tenths of a millisecond.
 const KEYS_PER_UNIT: usize = 16;
 
 thread_local! {
-    /// Keys that calls on this thread have used since the last unit. Spending a unit costs more than a tenth of a `get`,
-    /// counting here costs a few instructions. The tasks of a thread share the number: each call counts for the task
-    /// that reaches a whole unit, and a task in a tight loop reaches most of them.
+    /// The number of keys on this thread since a unit was last spent. Spending a unit takes more than a tenth of the
+    /// time of a `get`, and counting here takes a few instructions. All tasks of a thread share the number: the task
+    /// whose call completes a unit pays for the whole unit. A task in a tight loop completes most units.
     static KEYS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Charges the current tokio task for a call over `keys` keys, or as costly as one. Returns `Pending`, and wakes the task, if its budget is
-/// spent. Always ready outside of tokio.
+/// Charges the current tokio task for a call that costs as much as `keys` calls of `get`. If the budget of the task is
+/// spent, wakes the task and returns `Pending`. Outside of tokio, always returns `Ready`.
 ///
-/// A caller that polls again after `Pending` is charged again. The task has a new budget by then.
+/// A future that is polled again after `Pending` is charged again, but its task has a new budget then.
 #[inline]
 pub(crate) fn poll_charge(keys: usize, context: &mut Context<'_>) -> Poll<()> {
     let keys = KEYS.get().saturating_add(keys);
@@ -34,6 +35,7 @@ pub(crate) fn poll_charge(keys: usize, context: &mut Context<'_>) -> Poll<()> {
     poll_spend(keys, context)
 }
 
+/// Spends the whole units in a number of keys, and keeps the rest in `KEYS`.
 #[cold]
 #[inline(never)]
 fn poll_spend(keys: usize, context: &mut Context<'_>) -> Poll<()> {
@@ -44,7 +46,7 @@ fn poll_spend(keys: usize, context: &mut Context<'_>) -> Poll<()> {
     Poll::Ready(())
 }
 
-/// Charges the current tokio task for a call over `keys` keys, and yields at most once if its budget is spent.
+/// Charges the current tokio task as [`poll_charge`] does. Yields at most once, if the budget of the task is spent.
 #[inline]
 pub(crate) async fn charge(keys: usize) {
     let mut has_yielded = false;
@@ -58,7 +60,7 @@ pub(crate) async fn charge(keys: usize) {
     .await;
 }
 
-/// Yields to other tasks. Works on any executor.
+/// Yields once to other tasks. Works on every executor.
 pub(crate) async fn yield_now() {
     let mut has_yielded = false;
     poll_fn(|context| {

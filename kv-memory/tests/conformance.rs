@@ -1,4 +1,4 @@
-//! Runs the conformance suite on an unbounded store.
+//! The conformance suite with an unbounded store.
 
 use conformance_tests::Suite;
 use kv_memory::{CAPABILITIES, MemoryStore};

@@ -1,4 +1,4 @@
-//! Runs the conformance suite on a bounded store.
+//! The conformance suite with a bounded store.
 
 use conformance_tests::Suite;
 use kv_memory::{BOUNDED_CAPABILITIES, MemoryStore};

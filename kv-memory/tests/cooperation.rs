@@ -1,4 +1,4 @@
-//! Calls that are always ready take part in the cooperative budget of tokio.
+//! Calls take part in the cooperative budget of tokio, so that a loop of ready calls does not block other tasks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod common;
@@ -17,10 +17,11 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::common::put;
 
-/// The timer and the sweeper need some hundredths of a second. Without yields they never run.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit for the timer and the sweeper. They need some hundredths of a second, and without yields they never
+/// run.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// Entries under the prefix `items`.
+/// The number of entries under the prefix `items`.
 const ENTRIES: usize = 100;
 
 fn key(text: &str) -> Key {
@@ -36,8 +37,8 @@ fn engines() -> [MemoryStore; 2] {
         .map(|builder| builder.sweep_interval(Duration::from_millis(20)).build().unwrap())
 }
 
-/// Runs `tasks` tight loops over `get` and `set`. Meanwhile a timer must fire ten times and the sweeper must free an
-/// expired entry.
+/// Runs tight loops over `get` and `set` in `tasks` tasks. Asserts that in the meantime a timer fires ten times and the
+/// sweeper frees an expired entry.
 fn run_loops(runtime: &Runtime, store: &MemoryStore, tasks: usize) {
     let (stop, (fired, has_fired)) = (Arc::new(AtomicBool::new(false)), std::sync::mpsc::channel());
     let on_runtime = {
@@ -60,30 +61,30 @@ fn run_loops(runtime: &Runtime, store: &MemoryStore, tasks: usize) {
             while store.stats().deadlines > 0 {
                 SystemClock.sleep(Duration::from_millis(10)).await;
             }
-            // The watchdog is gone if this took too long.
+            // Sending fails if this has taken too long, because the watchdog has ended then.
             let _ = fired.send(());
         }
     };
     let (ended, stopper) = (has_fired, Arc::clone(&stop));
     let watchdog = std::thread::spawn(move || {
-        let outcome = ended.recv_timeout(PATIENCE);
+        let outcome = ended.recv_timeout(TIME_LIMIT);
         stopper.store(true, Ordering::Relaxed);
         outcome
     });
-    // The calling thread of `block_on` is not a worker, so everything runs in a task.
+    // The thread that calls `block_on` is not a worker, so run everything in a task.
     runtime.block_on(async { tokio::spawn(on_runtime).await }).unwrap();
     watchdog.join().unwrap().expect("the timer and the sweeper run beside the loops");
 }
 
 #[test]
-fn eight_tight_loops_leave_two_workers_to_timers_and_the_sweeper() {
+fn timers_and_the_sweeper_run_beside_eight_tight_loops_on_two_workers() {
     for store in engines() {
         run_loops(&Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap(), &store, 8);
     }
 }
 
 #[test]
-fn two_tight_loops_leave_a_single_thread_to_timers_and_the_sweeper() {
+fn timers_and_the_sweeper_run_beside_two_tight_loops_on_one_thread() {
     for store in engines() {
         run_loops(&Builder::new_current_thread().enable_time().build().unwrap(), &store, 2);
     }
@@ -116,7 +117,7 @@ const CALLS: &[Call] = &[
     ("increment", |store| {
         Box::pin(async { assert!(store.increment(&key("n"), 1, &IncrementOptions::default()).await.is_ok()) })
     }),
-    // The bounded engine refuses it.
+    // The bounded engine refuses a commit, so ignore the result.
     ("commit", |store| Box::pin(async { drop(store.commit(&Transaction::new().delete(key("absent"))).await) })),
     ("publish", |store| Box::pin(async { store.publish(&key("channel"), "x".into()).await.unwrap() })),
     ("ping", |store| Box::pin(async { store.ping().await.unwrap() })),
@@ -164,7 +165,7 @@ fn one_call_over_many_keys_yields() {
 }
 
 #[test]
-fn the_first_thousand_calls_of_a_task_never_yield() {
+fn the_first_thousand_calls_of_a_task_do_not_yield() {
     let store = MemoryStore::new();
     let runtime = Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {

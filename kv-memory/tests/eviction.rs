@@ -22,7 +22,7 @@ async fn put(store: &MemoryStore, number: usize, value: impl Into<Bytes>) {
     common::put(store, &key(number), value, &SetOptions::default()).await;
 }
 
-/// Lists everything, page by page.
+/// Returns all items, listed page by page.
 async fn items(store: &MemoryStore) -> Vec<ListItem> {
     let (mut items, mut query) = (Vec::new(), ListQuery::default());
     loop {
@@ -35,7 +35,8 @@ async fn items(store: &MemoryStore) -> Vec<ListItem> {
     }
 }
 
-/// Lists all keys, and asserts that `get` returns the listed entry of each. The store must have no pending maintenance.
+/// Returns all keys, listed page by page. Asserts that `get` returns the listed entry of each key, so the caller must
+/// have run the maintenance of the store.
 async fn list(store: &MemoryStore) -> Vec<Key> {
     let mut keys = Vec::new();
     for item in items(store).await {
@@ -50,14 +51,14 @@ async fn list(store: &MemoryStore) -> Vec<Key> {
 }
 
 #[tokio::test]
-async fn a_store_keeps_max_entries_and_evicts_the_least_recently_used() {
+async fn a_store_keeps_max_entries_and_evicts_the_least_recently_used_entry() {
     let store = MemoryStore::builder().max_entries(1_000).build().unwrap();
     for number in 0..1_000 {
         put(&store, number, "x").await;
     }
     store.sweep().await.unwrap();
     assert_eq!(store.stats().entries, 1_000);
-    // These reads are uses, so other entries are evicted.
+    // A read is a use, so the store evicts other entries.
     for number in 0..100 {
         assert!(store.get(&key(number)).await.unwrap().is_some());
     }
@@ -77,15 +78,15 @@ async fn an_lru_store_keeps_the_entry_that_was_just_written() {
     for number in 0..5_000 {
         put(&store, number, "x").await;
         assert!(store.get(&key(number)).await.unwrap().is_some());
-        // Makes the earlier entries the frequently used ones.
-        for back in 1..10_usize.min(number) {
-            store.get(&key(number - back)).await.unwrap();
+        // Read the earlier entries more often than the entry that was just written.
+        for distance in 1..10_usize.min(number) {
+            store.get(&key(number - distance)).await.unwrap();
         }
     }
 }
 
 #[tokio::test]
-async fn a_store_keeps_max_bytes_with_small_and_with_large_values() {
+async fn a_store_keeps_max_bytes_with_small_and_large_values() {
     const MAX: usize = 32 << 20;
     let store = MemoryStore::builder().max_bytes(MAX as u64).build().unwrap();
     let stored_bytes = async |largest: usize| {
@@ -94,7 +95,7 @@ async fn a_store_keeps_max_bytes_with_small_and_with_large_values() {
         assert!(bytes <= MAX + MAX / 8 + largest, "{bytes}");
         bytes
     };
-    // Calls no `sweep` in between, because the bound must also hold without it.
+    // Do not call `sweep` between the writes, because the bound must also hold without it.
     for number in 0..40 {
         put(&store, number, vec![1; 8 << 20]).await;
         stored_bytes(8 << 20).await;
@@ -109,7 +110,7 @@ async fn a_store_keeps_max_bytes_with_small_and_with_large_values() {
 }
 
 #[tokio::test]
-async fn evicted_keys_leave_every_index_without_a_sweep() {
+async fn evicted_keys_are_removed_from_every_index_without_a_sweep() {
     let store = MemoryStore::builder().max_entries(1_000).build().unwrap();
     for number in 0..50_000 {
         common::put(&store, &key(number), "x", &ttl(3_600)).await;
@@ -123,7 +124,7 @@ async fn evicted_keys_leave_every_index_without_a_sweep() {
 }
 
 #[tokio::test]
-async fn deleted_keys_leave_the_ordered_index() {
+async fn deleted_keys_are_removed_from_the_ordered_index() {
     let store = MemoryStore::builder().max_entries(10_000).build().unwrap();
     for number in 0..5_000 {
         put(&store, number, "x").await;
@@ -153,7 +154,7 @@ async fn watchers_are_notified_of_evictions() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_key_that_is_set_again_during_its_eviction_stays_listed() {
+async fn a_key_that_is_set_again_during_its_eviction_is_listed() {
     let store = MemoryStore::builder().max_entries(64).build().unwrap();
     let writers = (0..4).map(|seed| {
         let store = store.clone();
@@ -183,10 +184,10 @@ async fn a_key_that_is_set_again_during_its_eviction_stays_listed() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_dropped_half_way_leaves_no_key_in_the_ordered_index() {
+async fn a_write_whose_future_is_dropped_at_an_await_leaves_no_key_in_the_ordered_index() {
     let store = MemoryStore::builder().max_entries(100).build().unwrap();
     for number in 0..10_000 {
-        // Each future is polled once: some complete, others are dropped at an `.await`.
+        // Poll each future once: some futures complete, and the others are dropped at an `.await`.
         let _ = store.set(&key(number), "x".into(), &SetOptions::default()).now_or_never();
     }
     store.sweep().await.unwrap();
@@ -196,7 +197,7 @@ async fn a_write_that_is_dropped_half_way_leaves_no_key_in_the_ordered_index() {
 }
 
 #[tokio::test]
-async fn a_value_over_the_bound_is_invalid_and_the_old_value_stays() {
+async fn a_value_over_max_bytes_is_invalid_and_does_not_replace_the_old_value() {
     let store = MemoryStore::builder().max_bytes(MemoryConfig::MIN_BYTES).build().unwrap();
     assert_eq!(store.info().limits.max_value_bytes, Limits::MIN_VALUE_BYTES);
     put(&store, 1, vec![7; 8 << 20]).await;

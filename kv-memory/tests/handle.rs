@@ -1,4 +1,4 @@
-//! The handle: clones, executors, URLs, closing.
+//! The store handle: clones, executors, URLs, errors and closing.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -23,7 +23,7 @@ fn engines() -> [MemoryStore; 2] {
 }
 
 #[test]
-fn reads_copy_no_value() {
+fn reads_do_not_copy_values() {
     for store in engines() {
         let written = Bytes::from(vec![7; 1 << 20]);
         block_on(put(&store, &key("k"), written.clone(), &SetOptions::default()));
@@ -62,7 +62,7 @@ fn every_operation_works_without_a_tokio_runtime() {
 }
 
 #[test]
-fn a_tokio_runtime_without_a_timer_breaks_no_call() {
+fn every_call_works_on_a_tokio_runtime_without_a_timer() {
     for store in engines() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
@@ -87,7 +87,7 @@ async fn clones_share_one_store() {
 }
 
 #[tokio::test]
-async fn closing_ends_open_streams_and_drops_the_entries() {
+async fn closing_ends_open_streams_and_removes_the_entries() {
     for store in engines() {
         put(&store, &key("a"), "1", &ttl(60)).await;
         let watch = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
@@ -103,7 +103,7 @@ async fn closing_ends_open_streams_and_drops_the_entries() {
 }
 
 #[tokio::test]
-async fn after_closing_every_operation_returns_closed_with_its_name() {
+async fn after_closing_every_operation_fails_as_closed_with_its_name_in_the_error() {
     for store in engines() {
         store.close().await.unwrap();
         let (key, is_closed) = (key("a"), |error: Error, operation: Operation| {
@@ -177,12 +177,12 @@ async fn the_scheme_creates_a_new_store_each_time() {
     assert!(!other.contains(&key("a")).await.unwrap());
     let error = registry.open_store("memory:?max_bytes=1KiB".parse().unwrap()).await.unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::Invalid, Some(Operation::Open)));
-    // The example in the help text is a valid URL.
+    // The usage text of the scheme is a valid URL.
     registry.open_store(SCHEME.usage.parse().unwrap()).await.unwrap();
 }
 
 #[tokio::test]
-async fn debug_shows_no_value() {
+async fn debug_output_contains_no_value() {
     for store in engines() {
         put(&store, &key("name"), "canary", &SetOptions::default()).await;
         assert!(!format!("{store:#?}").contains("canary"));

@@ -1,4 +1,4 @@
-//! Expired entries are freed, by `sweep` and by the background task.
+//! `sweep` and the background task free expired entries.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -20,7 +20,8 @@ fn key(number: usize) -> Key {
     Key::new(["k", &number.to_string()]).unwrap()
 }
 
-/// Both engines on a clock that the test moves. The bounded engine is large enough to evict nothing.
+/// Returns a store of each engine with a clock that the test sets. The bounded store is so large that it evicts
+/// nothing.
 fn engines() -> [(MemoryStore, ManualClock); 2] {
     [MemoryStore::builder(), MemoryStore::builder().max_bytes(1 << 30)].map(on_a_manual_clock)
 }
@@ -35,7 +36,7 @@ fn sizes(store: &MemoryStore) -> (usize, usize, usize) {
     (stats.entries, stats.deadlines, stats.ordered_keys)
 }
 
-/// Waits in real time until a condition holds, at most 60 seconds.
+/// Waits until a condition holds, but not longer than 60 seconds of real time.
 async fn until(condition: impl Fn() -> bool + Send + Sync) {
     let wait = async {
         while !condition() {
@@ -53,8 +54,8 @@ async fn settle() {
 }
 
 #[tokio::test]
-async fn expired_entries_leave_all_indexes_without_being_read() {
-    // The bounded engine is slower for each entry, and more entries would test nothing else.
+async fn expired_entries_are_removed_from_all_indexes_without_being_read() {
+    // The bounded engine is slower, so it gets fewer entries.
     for ((store, clock), many) in engines().into_iter().zip([200_000, 20_000]) {
         for number in 0..many {
             put(&store, &key(number), "x", &ttl(1)).await;
@@ -78,7 +79,7 @@ async fn the_task_catches_up_with_a_clock_that_moved_before_it_slept() {
 
 #[tokio::test]
 async fn sweep_frees_expired_entries_at_once_and_counts_them() {
-    // The interval keeps the background task out of the test.
+    // With this interval, the background task does not sweep during the test.
     let (hour, clock) = (Duration::from_secs(3_600), ManualClock::new());
     for builder in [MemoryStore::builder(), MemoryStore::builder().max_bytes(1 << 30)] {
         let store = builder.sweep_interval(hour).clock(Arc::new(clock.clone())).build().unwrap();
@@ -95,7 +96,7 @@ async fn sweep_frees_expired_entries_at_once_and_counts_them() {
 }
 
 #[tokio::test]
-async fn a_moved_deadline_leaves_nothing_in_the_index() {
+async fn changing_a_deadline_leaves_no_old_deadline_in_the_index() {
     for (store, clock) in engines() {
         for _ in 0..3 {
             for number in 0..100 {
@@ -210,12 +211,12 @@ async fn watchers_are_notified_of_expired_entries() {
     }
 }
 
-/// A clock that panics when it has to sleep.
+/// A clock that panics when a task sleeps on it.
 #[derive(Debug)]
-struct Sleepless(ManualClock);
+struct ClockWithoutTimer(ManualClock);
 
 #[async_trait::async_trait]
-impl kv_core::Clock for Sleepless {
+impl kv_core::Clock for ClockWithoutTimer {
     fn now(&self) -> std::time::SystemTime {
         self.0.now()
     }
@@ -226,9 +227,9 @@ impl kv_core::Clock for Sleepless {
 }
 
 #[tokio::test]
-async fn a_clock_that_cannot_sleep_ends_the_task_and_breaks_no_call() {
+async fn a_clock_without_a_timer_ends_the_task_and_every_call_works() {
     let clock = ManualClock::new();
-    let store = MemoryStore::builder().clock(Arc::new(Sleepless(clock.clone()))).build().unwrap();
+    let store = MemoryStore::builder().clock(Arc::new(ClockWithoutTimer(clock.clone()))).build().unwrap();
     let idle = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     for number in 0..100 {
         put(&store, &key(number), "x", &ttl(1)).await;

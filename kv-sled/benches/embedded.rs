@@ -1,7 +1,8 @@
-//! The store compared with raw sled, as ratios of rates in one run, in alternating rounds: `cargo bench -p anykv-sled`.
+//! Compares the store with raw sled: `cargo bench -p anykv-sled`. The results are ratios of rates, from alternating
+//! rounds of one run.
 //!
-//! An argument filters by name: `get`, `list`, `set`, `power`, `space`. Both sides have the same keys, values and
-//! settings of sled. A raw record is a key and a value; the store adds a header to each value, and the tree checksum to
+//! An argument selects a part: `get`, `list`, `set`, `power` or `space`. Both sides have the same keys, values and
+//! settings of sled. A raw record is a key and a value. The store adds a header to each value, and the tree checksum to
 //! each batch.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures with the system's clock")]
@@ -19,39 +20,41 @@ use kv_core::{Key, KvStore, ListQuery, SetItem, SetOptions, Version};
 use kv_sled::{SledDurability, SledStore};
 use tokio::runtime::Runtime;
 
+/// The number of measured rounds of each side.
 const ROUNDS: usize = 7;
+/// The duration of a round.
 const ROUND: Duration = Duration::from_millis(500);
 const VALUE_BYTES: usize = 100;
 
 fn main() {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
-    let wants = |name: &str| name.contains(&filter);
+    let is_selected = |name: &str| name.contains(&filter);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for entries in [10_000, 1_000_000] {
-        if ["get", "list", "set"].into_iter().any(wants) {
+        if ["get", "list", "set"].into_iter().any(is_selected) {
             let folder = tempfile::tempdir().unwrap();
             let pair = Pair::new(&runtime, folder.path(), entries, SledDurability::Process);
-            if wants("get") {
-                let raw = vec![pair.raw_get(), pair.store_get(&runtime)];
-                compare(&format!("get, one thread, {entries} entries"), raw);
+            if is_selected("get") {
+                let sides = vec![pair.raw_get(), pair.store_get(&runtime)];
+                compare(&format!("get, one thread, {entries} entries"), sides);
             }
-            if wants("list") {
-                let raw = vec![pair.raw_list(), pair.store_list(&runtime)];
-                compare(&format!("list of 100, {entries} entries"), raw);
+            if is_selected("list") {
+                let sides = vec![pair.raw_list(), pair.store_list(&runtime)];
+                compare(&format!("list of 100, {entries} entries"), sides);
             }
-            if wants("set") {
+            if is_selected("set") {
                 let sides = pair.raw_sets(false);
                 pair.compare_sets(&format!("set that survives kill -9, {entries} entries"), sides, &runtime);
             }
         }
     }
-    if wants("power") {
+    if is_selected("power") {
         let folder = tempfile::tempdir().unwrap();
         let pair = Pair::new(&runtime, folder.path(), 10_000, SledDurability::Power);
         let sides = pair.raw_sets(true);
         pair.compare_sets("set with an fsync, 10000 entries", sides, &runtime);
     }
-    if wants("space") {
+    if is_selected("space") {
         runtime.block_on(space());
     }
 }
@@ -63,12 +66,12 @@ type Side<'s> = (String, Box<dyn FnMut() -> usize + 's>);
 fn compare(title: &str, mut sides: Vec<Side<'_>>) {
     let mut rates = vec![Vec::new(); sides.len()];
     for round in 0..=ROUNDS {
-        for (place, (_, side)) in sides.iter_mut().enumerate() {
+        for (position, (_, side)) in sides.iter_mut().enumerate() {
             let started = Instant::now();
             let count = side();
             // The first round warms up.
             if round > 0 {
-                rates[place].push(count as f64 / started.elapsed().as_secs_f64());
+                rates[position].push(count as f64 / started.elapsed().as_secs_f64());
             }
         }
     }
@@ -87,6 +90,7 @@ fn median(rates: &[f64]) -> f64 {
     rates[rates.len() / 2]
 }
 
+/// The store and raw sled, filled with the same number of entries.
 struct Pair {
     keys: Arc<Vec<Key>>,
     store: SledStore,
@@ -116,7 +120,7 @@ impl Pair {
         Self { keys: Arc::new(keys), store, raw, raw_log }
     }
 
-    /// Compares sets by raw sled and by the store, and prints the flushes and fsyncs of a write.
+    /// Compares sets by raw sled and by the store. Then prints the number of flushes and fsyncs per write.
     fn compare_sets<'s>(&'s self, title: &str, mut sides: Vec<Side<'s>>, runtime: &'s Runtime) {
         sides.extend([1, 16, 64].map(|tasks| self.store_set(runtime, tasks)));
         compare(title, sides);
@@ -125,11 +129,11 @@ impl Pair {
             self.store_set(runtime, tasks).1();
             let after = self.store.stats();
             let writes = (after.writes - before.writes) as f64;
-            let each = |count: u64| count as f64 / writes;
+            let per_write = |count: u64| count as f64 / writes;
             println!(
-                "  {tasks} tasks: {:.3} flushes and {:.3} fsyncs a write",
-                each(after.flushes - before.flushes),
-                each(after.syncs - before.syncs)
+                "  {tasks} tasks: {:.3} flushes and {:.3} fsyncs per write",
+                per_write(after.flushes - before.flushes),
+                per_write(after.syncs - before.syncs)
             );
         }
     }
@@ -249,8 +253,8 @@ impl Pair {
                         tokio::spawn(async move {
                             let mut count = 0;
                             while started.elapsed() < ROUND {
-                                let place = next.fetch_add(7_919, Ordering::Relaxed) % keys.len();
-                                let outcome = store.set(&keys[place], value(), &SetOptions::default()).await;
+                                let index = next.fetch_add(7_919, Ordering::Relaxed) % keys.len();
+                                let outcome = store.set(&keys[index], value(), &SetOptions::default()).await;
                                 assert!(outcome.unwrap().is_stored());
                                 count += 1;
                             }
@@ -269,7 +273,7 @@ impl Pair {
     }
 }
 
-/// Measures the size of folders, and the time to open them.
+/// Measures the sizes of folders, and the times to load, open, close and verify them.
 async fn space() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("churn");

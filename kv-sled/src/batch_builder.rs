@@ -1,4 +1,4 @@
-//! A batch under construction: a view of the tree with the pending changes over it.
+//! A batch under construction: the tree with pending changes laid over it.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,22 +12,22 @@ use crate::error::{from_sled, is_fatal};
 use crate::health::Poison;
 use crate::pending::{PendingChanges, PendingRecord};
 
-/// Reads the tree through pending changes, and adds to them. The owner excludes other writers, so the tree does not
-/// change meanwhile.
+/// Reads keys from the pending changes first and from the tree otherwise, and adds changes. The owner excludes other
+/// writers, so the tree does not change while a builder exists.
 pub(crate) struct BatchBuilder<'t> {
     tree: &'t Tree,
     now: SystemTime,
     changes: PendingChanges,
-    /// Changes that are being written: above the tree and below `changes`.
+    /// Changes that the worker is writing to the tree. They are newer than the tree and older than `changes`.
     flushing: Option<Arc<PendingChanges>>,
-    /// The keys that this builder has changed, in order, for watchers.
+    /// The keys that this builder has changed, in the order of their first change. Watchers are notified of them.
     changed_keys: Vec<Key>,
     /// The first error after which sled must not be used any more.
     poison: Option<Poison>,
 }
 
 impl<'t> BatchBuilder<'t> {
-    /// Continues the given changes.
+    /// Returns a builder that adds to existing changes.
     pub(crate) fn new(
         tree: &'t Tree,
         now: SystemTime,
@@ -38,18 +38,19 @@ impl<'t> BatchBuilder<'t> {
         Self { tree, now, changes, flushing, changed_keys: Vec::new(), poison: None }
     }
 
-    /// Returns all changes, including those that it continued, and the keys that it changed itself.
+    /// Returns all changes, including those that were passed to [`BatchBuilder::new`], and the keys that this builder
+    /// changed.
     pub(crate) fn finish(self) -> (PendingChanges, Vec<Key>) {
         (self.changes, self.changed_keys)
     }
 
-    /// Takes the error after which neither this batch nor another may be applied.
+    /// Returns the error, if there was one, after which neither this batch nor a later one may be applied.
     pub(crate) fn take_poison(&mut self) -> Option<Poison> {
         self.poison.take()
     }
 
-    /// Sets the time for the writes that follow. A write may join a batch that was begun before its call. If it were
-    /// evaluated at the batch's earlier time, its entry would expire too soon (clause T-2).
+    /// Sets the time at which the next writes are evaluated. A batch may be older than the call of a write that joins
+    /// it. If the write were evaluated at the time of the batch, its entry would expire too soon (clause T-2).
     pub(crate) fn set_now(&mut self, now: SystemTime) {
         self.now = now;
     }
@@ -67,7 +68,7 @@ impl<'t> BatchBuilder<'t> {
         &self.changes
     }
 
-    /// The stored bytes of a key, with the batch so far.
+    /// The stored bytes that a key has after the changes so far.
     pub(crate) fn stored(&mut self, key: &Key) -> Result<Option<IVec>> {
         Ok(self.record(key)?.after.clone())
     }
@@ -95,27 +96,28 @@ impl<'t> BatchBuilder<'t> {
         let record = self.record(key)?;
         let after = stored.map(IVec::from);
         let bytes = |stored: Option<&IVec>| stored.map_or(0, |stored| stored.len());
-        let (less, more) = (bytes(record.after.as_ref()), bytes(after.as_ref()));
+        let (old_bytes, new_bytes) = (bytes(record.after.as_ref()), bytes(after.as_ref()));
         record.after = after;
         if record.changed.replace(generation) != Some(generation) {
             self.changed_keys.push(key.clone());
         }
-        self.changes.bytes = (self.changes.bytes + more).saturating_sub(less);
+        self.changes.bytes = (self.changes.bytes + new_bytes).saturating_sub(old_bytes);
         Ok(())
     }
 
-    /// Removes an index entry that agrees with no record.
+    /// Removes an index entry whose deadline no entry has.
     pub(crate) fn remove_index_key(&mut self, physical: IVec) {
         self.changes.stray_index_keys.insert(physical);
     }
 
-    /// The deadline that the index in the tree should have for a key.
+    /// The deadline of the key's record in the tree, without the changes of this builder. The index in the tree should
+    /// hold it.
     pub(crate) fn deadline_in_tree(&mut self, key: &Key) -> Result<Option<Deadline>> {
         let record = self.record(key)?;
         Ok(record.before.as_ref().and_then(|stored| stored::deadline(key, stored).ok()))
     }
 
-    /// Converts an error of reading the tree, and keeps it if it is fatal.
+    /// Converts an error of reading the tree. Keeps a fatal error for [`BatchBuilder::take_poison`].
     pub(crate) fn tree_error(&mut self, error: sled::Error) -> Error {
         convert(&mut self.poison, error)
     }

@@ -16,6 +16,17 @@ impl SledStore {
     pub fn builder() -> SledBuilder {
         SledBuilder::default()
     }
+
+    /// Opens the store in this folder with the default settings. Creates the store if it does not exist.
+    ///
+    /// # Errors
+    /// Those of [`SledBuilder::open`].
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the store is closed as soon as opening has finished.
+    pub async fn open(path: impl AsRef<Path> + Send) -> Result<Self> {
+        Self::builder().open(path).await
+    }
 }
 
 /// Sets the options of a [`SledStore`] and opens it.
@@ -33,7 +44,7 @@ impl SledBuilder {
         self
     }
 
-    /// Sets the clock for deadlines and the sweeper; tests move it. The default is the system's clock.
+    /// Sets the clock of deadlines and of the sweeper, for tests that set the time. The default is the system's clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
@@ -81,21 +92,21 @@ impl SledBuilder {
         self
     }
 
-    /// Opens the store in this folder. Creates the folder and the store if they do not exist; on Unix, only the owner can
-    /// enter a folder and read files that are created.
+    /// Opens the store in this folder. Creates the folder and the store if they do not exist. On Unix, only the owner
+    /// can enter a folder that was created, and read files that were created.
     ///
-    /// Opening reads all stored data once and compares it with the tree checksum, unless [`SledBuilder::check`] is set
-    /// otherwise. So it takes time in proportion to the stored data. The store runs on threads of its own and does not
-    /// depend on the runtime that opened it.
+    /// Opening reads all stored data once and compares it with the tree checksum, so it takes time in proportion to the
+    /// stored data. [`SledCheck::Nothing`] skips this check. The store runs on threads of its own and does not depend
+    /// on the runtime that opened it.
     ///
     /// # Errors
-    /// `Unavailable` if another store, in this process or another, keeps the folder open for longer than a second;
-    /// `Corrupt` for damaged files, for a newer layout, and for a sled database that is no store; `Invalid` for a path
-    /// that is no folder, for a folder of something else, and for an invalid configuration; `Denied` and `Capacity` for
-    /// errors of the file system. `Unavailable` also while the system's clock is before the year 1970.
+    /// `Unavailable` if another store, in this process or another, keeps the folder open for longer than a second, and
+    /// while the system's clock is before the year 1970; `Corrupt` for damaged files, for a newer layout, and for a
+    /// sled database that this crate did not write; `Invalid` for a path that is not a folder, for a folder with
+    /// foreign files, and for an invalid configuration; `Denied`, `Capacity` and others for errors of the file system.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the store is closed as soon as it is open.
+    /// If the future is dropped, the store is closed as soon as opening has finished.
     pub async fn open(self, path: impl AsRef<Path> + Send) -> Result<SledStore> {
         let Self { config, clock } = self;
         let path = path.as_ref().to_owned();

@@ -4,7 +4,8 @@ use kv_core::{Capabilities, Durability, List, Reach, Survives, Transactions};
 
 use crate::config::SledDurability;
 
-/// The capabilities with the default durability. Watching and messages reach this process only.
+/// The capabilities of a store with the default durability. Watchers and subscribers get only the changes and messages
+/// of the same process.
 pub const CAPABILITIES: Capabilities = Capabilities::CORE
     .with_versions()
     .with_deadlines()

@@ -1,8 +1,10 @@
-//! The clean-shutdown marker: the tree checksum at closing, in a file beside sled's.
+//! The clean-shutdown marker: a file beside sled's files that holds the tree checksum at closing.
 //!
-//! sled truncates its log at the first part that it cannot read, because that is what a crash leaves. So it takes
-//! damage to the last writes, and a log that has lost its end, for a crash. The marker tells the two apart. It exists
-//! from closing to the next write: it is synced after the data that it describes, and removed before they change.
+//! A crash leaves an unreadable end of the log, so sled truncates its log at the first part that it cannot read. sled
+//! does the same if the last writes are damaged or the end of the log is missing, and these are not a crash. The marker
+//! distinguishes the two: a store with a marker was closed, and must still have the records that it had at closing. The
+//! marker exists from closing to the next write: it is synced after the data that it describes, and removed before that
+//! data changes.
 //!
 //! | bytes | content |
 //! |---|---|
@@ -18,7 +20,7 @@ use crate::tree_checksum::TreeChecksum;
 
 pub(crate) const FILE_NAME: &str = "sealed";
 
-/// Writes the marker. The files that it describes must be synced before.
+/// Writes the marker. The caller must have synced the store's files.
 pub(crate) fn write(folder: &Path, checksum: TreeChecksum) -> io::Result<()> {
     let (new, checksum) = (folder.join("sealed.new"), checksum.encode());
     let mut file = permissions::create_file(&new)?;
@@ -29,14 +31,14 @@ pub(crate) fn write(folder: &Path, checksum: TreeChecksum) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Reads the marker. `None` if there is none, or if it is damaged.
+/// Reads the marker. `None` if the marker is missing or damaged.
 pub(crate) fn read(folder: &Path) -> Option<TreeChecksum> {
     let bytes = fs::read(folder.join(FILE_NAME)).ok()?;
     let (checksum, crc) = bytes.split_last_chunk()?;
     (crc32fast::hash(checksum) == u32::from_le_bytes(*crc)).then(|| TreeChecksum::decode(checksum).ok())?
 }
 
-/// Removes the marker, before the first write.
+/// Removes the marker. Called before the first write, which makes the marker wrong.
 pub(crate) fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_file(folder.join(FILE_NAME)) {
         Ok(()) => File::open(folder)?.sync_all(),
@@ -50,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_marker_reads_back_until_it_is_removed_and_a_damaged_one_is_ignored() {
+    fn a_marker_is_read_until_it_is_removed_and_a_damaged_marker_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let mut checksum = TreeChecksum::default();
         checksum.add(b"da", b"1");
@@ -59,13 +61,13 @@ mod tests {
         assert_eq!(read(folder.path()), Some(checksum));
         let file = folder.path().join(FILE_NAME);
         let intact = fs::read(&file).unwrap();
-        for place in 0..intact.len() {
+        for offset in 0..intact.len() {
             let mut damaged = intact.clone();
-            damaged[place] ^= 1;
+            damaged[offset] ^= 1;
             fs::write(&file, damaged).unwrap();
-            assert_eq!(read(folder.path()), None, "{place}");
-            fs::write(&file, &intact[..place]).unwrap();
-            assert_eq!(read(folder.path()), None, "{place}");
+            assert_eq!(read(folder.path()), None, "{offset}");
+            fs::write(&file, &intact[..offset]).unwrap();
+            assert_eq!(read(folder.path()), None, "{offset}");
         }
         remove(folder.path()).unwrap();
         remove(folder.path()).unwrap();

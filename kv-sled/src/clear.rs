@@ -1,4 +1,6 @@
-//! Clearing a prefix, in batches of limited size.
+//! Clearing a prefix.
+//!
+//! It takes several batches of limited size, so that other writes are delayed only briefly.
 
 use std::ops::{Bound, RangeBounds};
 
@@ -12,9 +14,9 @@ use crate::pending::PendingRecord;
 use crate::queue::Queue;
 use crate::request::WriteInfo;
 
-/// Records that one batch removes at most.
+/// The maximum number of records that one batch removes.
 const MAX_RECORDS: usize = 1_000;
-/// A batch ends with the record that brings the removed values over this many bytes.
+/// The number of removed bytes, in values and their headers, at which a batch ends.
 pub(crate) const MAX_BYTES: usize = 8 << 20;
 
 impl Queue {
@@ -34,15 +36,15 @@ impl Queue {
     }
 }
 
-/// The canonical texts that a prefix covers.
+/// The range of the canonical texts of all keys that a prefix covers.
 fn text_range(prefix: &KeyPrefix) -> (Bound<String>, Bound<String>) {
     let (start, end) = prefix.range();
     (Bound::Included(start.to_owned()), end.map_or(Bound::Unbounded, Bound::Excluded))
 }
 
 impl BatchBuilder<'_> {
-    /// Removes the entries in a range, within the two limits. Returns the number of removed live entries, and the
-    /// physical key after which to continue, or `None` at the end of the range.
+    /// Removes the entries in a range until one of the two limits is reached. Returns the number of removed entries
+    /// that were live or damaged, and the physical key after which to continue, or `None` at the end of the range.
     fn clear(
         &mut self,
         range: &(Bound<Vec<u8>>, Bound<Vec<u8>>),
@@ -64,7 +66,7 @@ impl BatchBuilder<'_> {
         Ok((removed, None))
     }
 
-    /// Removes entries of a range that exist only in this batch, because the scan of the tree does not find them.
+    /// Removes the entries of a range that are new in this batch. The scan of the tree does not find them.
     fn clear_pending(&mut self, range: &(Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Result<u64> {
         let is_new = |record: &PendingRecord| record.before.is_none() && record.after.is_some();
         let records = self.changes().records.iter();
@@ -88,7 +90,7 @@ mod tests {
     use crate::pending::PendingChanges;
 
     #[test]
-    fn a_clear_removes_entries_that_were_written_earlier_in_its_batch() {
+    fn a_clear_removes_entries_that_were_written_earlier_in_the_same_batch() {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let mut batch = BatchBuilder::new(&db, SystemTime::UNIX_EPOCH, PendingChanges::default(), None);
         let (inside, outside) = (Key::new(["k", "1"]).unwrap(), Key::new(["l"]).unwrap());

@@ -1,11 +1,13 @@
-//! Physical keys of the tree, and stored bytes as entries.
+//! Entries as stored bytes, and back.
+//!
+//! A record is a physical key and its value in sled's tree. The first byte of the physical key says what the record is:
 //!
 //! | first byte | rest of the key | value |
 //! |---|---|---|
 //! | `d` | the key's canonical text | header and value, as in [`kv_core::stored`] |
 //! | `e` | deadline, milliseconds since the Unix epoch, big-endian, then the key's canonical text | empty |
 //! | `m` | empty | the [tree checksum](crate::tree_checksum) |
-//! | `p` | empty | [padding](crate::reclaim) for a moment |
+//! | `p` | empty | [padding](crate::reclaim), removed again at once |
 
 use std::ops::Bound;
 
@@ -19,11 +21,11 @@ const INDEX: u8 = b'e';
 /// The physical key of the tree checksum.
 pub(crate) const CHECKSUM_KEY: &[u8] = b"m";
 
-/// The physical key of the padding that completes segments of the log.
+/// The physical key of the padding that fills up segments of the log.
 pub(crate) const PADDING_KEY: &[u8] = b"p";
 
-/// Bytes from which on a value that was read shares sled's memory. Smaller values are copied, because a shared value
-/// costs an allocation of its own.
+/// The minimum number of bytes at which a value that was read shares sled's memory. A smaller value is copied, because
+/// sharing costs an allocation per value.
 const MIN_SHARED_BYTES: usize = 4 << 10;
 
 /// A decoded physical key.
@@ -72,7 +74,7 @@ fn data_text(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The physical key of an entry in the deadline index. `None` if it never expires.
+/// The physical key of an entry in the deadline index. `None` if the entry never expires.
 pub(crate) fn index_key(deadline: Deadline, key: &Key) -> Option<Vec<u8>> {
     let millis = deadline.as_millis()?;
     let mut bytes = Vec::with_capacity(9 + key.as_str().len());
@@ -82,7 +84,7 @@ pub(crate) fn index_key(deadline: Deadline, key: &Key) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The physical keys of the entries in a range of canonical texts.
+/// The range of the physical keys of all entries in a range of canonical texts.
 pub(crate) fn data_range((start, end): (Bound<String>, Bound<String>)) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     let start = match start {
         Bound::Included(text) => Bound::Included(data_text(&text)),
@@ -97,7 +99,8 @@ pub(crate) fn data_range((start, end): (Bound<String>, Bound<String>)) -> (Bound
     (start, end)
 }
 
-/// The physical keys of the deadline index up to and including a deadline, in milliseconds.
+/// The range of the physical keys in the deadline index up to and including a deadline, in milliseconds since the Unix
+/// epoch.
 pub(crate) fn index_range(up_to_millis: u64) -> std::ops::Range<Vec<u8>> {
     let mut end = vec![INDEX];
     match up_to_millis.checked_add(1) {
@@ -107,12 +110,12 @@ pub(crate) fn index_range(up_to_millis: u64) -> std::ops::Range<Vec<u8>> {
     vec![INDEX]..end
 }
 
-/// The stored bytes as a caller may keep them.
+/// Converts stored bytes into bytes that a caller can keep. See [`MIN_SHARED_BYTES`].
 fn share(stored: IVec) -> Bytes {
     if stored.len() < MIN_SHARED_BYTES { Bytes::copy_from_slice(&stored) } else { Bytes::from_owner(stored) }
 }
 
-/// The entry and its deadline, live or expired.
+/// Decodes an entry and its deadline. The entry may have expired.
 pub(crate) fn entry(key: &Key, stored: IVec) -> Result<(Entry, Deadline)> {
     stored::decode(key, share(stored))
 }

@@ -1,4 +1,4 @@
-//! The store's configuration as serde data.
+//! The settings of a store as serde data.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use kv_core::{Error, Result, StoreUrl};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The settings of a store, from a configuration file or a URL.
+/// The settings of a store. They can come from a configuration file or from a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -18,20 +18,21 @@ pub struct SledConfig {
     /// The size of sled's page cache in bytes, as a number or as text such as `256MiB`. The default is 256 MiB.
     #[serde(rename = "cache", deserialize_with = "bytes")]
     pub cache_bytes: u64,
-    /// Free space in bytes below which writes are refused as `Capacity`, as a number or as text. The default is 64 MiB.
-    /// sled does not recover from a full disk, so this reserve keeps it from meeting one.
+    /// The free-space reserve in bytes, as a number or as text. Writes are refused as `Capacity` while the file system
+    /// has less free space. The default is 64 MiB. sled does not recover from a full disk, so writes must stop before
+    /// the disk is full.
     #[serde(rename = "min_free", deserialize_with = "bytes")]
     pub min_free_bytes: u64,
-    /// Interval of the background sweeper, and so about the longest time that an expired entry takes space, as
-    /// humantime text. The default is 500 ms.
+    /// The interval of the background sweeper, as humantime text. An expired entry takes space for about this time at
+    /// most. The default is 500 ms.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
-    /// Longest time that a call may spend inside sled, as humantime text. The default is 10 s. After it, the watchdog
-    /// poisons the store.
+    /// The longest time that a call may spend inside sled, as humantime text. If a call takes longer, the watchdog
+    /// poisons the store. The default is 10 s.
     #[serde(with = "humantime_serde")]
     pub operation_timeout: Duration,
-    /// Longest time that opening may hang before the files count as damaged, as humantime text. The default is 4 s.
-    /// Each 64 MiB of sled's log add one second.
+    /// The longest time without progress while the store opens, as humantime text. After that time, the files count as
+    /// damaged. The default is 4 s. One second is added for each 64 MiB of sled's log.
     #[serde(with = "humantime_serde")]
     pub open_timeout: Duration,
     /// The check of the stored data on opening. The default is `everything`.
@@ -39,10 +40,10 @@ pub struct SledConfig {
 }
 
 impl SledConfig {
-    /// The options of a `sled:` URL.
+    /// Returns the options of a `sled:` URL.
     ///
     /// # Errors
-    /// `Invalid` for an unknown option.
+    /// `Invalid` for an unknown option or an invalid value.
     pub fn from_url(url: &StoreUrl) -> Result<Self> {
         url.options()
     }
@@ -94,11 +95,11 @@ impl Default for SledConfig {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SledCheck {
-    /// Reads all records and compares them with the tree checksum. Takes time in proportion to the stored data.
+    /// Reads all records and compares them with the tree checksum. This takes time in proportion to the stored data.
     #[default]
     Everything,
-    /// Checks nothing. **Damage is found later or never**: a read may fail, hang or return a value that was
-    /// overwritten.
+    /// Reads no records. **Damage is found later or never**: a read may fail, hang, or return an old value that was
+    /// overwritten long ago.
     Nothing,
 }
 
@@ -107,15 +108,15 @@ pub enum SledCheck {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum SledDurability {
-    /// The sudden end of this process. A write is flushed to the operating system before it is acknowledged. Concurrent
-    /// writes share a flush.
+    /// An acknowledged write survives the sudden end of this process. It is flushed to the operating system before it
+    /// is acknowledged. Concurrent writes share a flush.
     #[default]
     Process,
-    /// Write-behind: **the sudden end of this process can lose the writes of the last interval of this length**.
-    /// Pending writes are in memory, where they can be read and overwritten.
+    /// Write-behind: **the sudden end of this process can lose the writes that were acknowledged within this interval
+    /// before it**. Pending writes are in memory, where they can be read and overwritten.
     Interval(Duration),
-    /// Loss of power, as far as an fsync of every changed file can ensure it on top of sled. The crate's documentation
-    /// says which writes sled does not order.
+    /// An acknowledged write survives loss of power, as far as an fsync of every changed file can ensure it. sled moves
+    /// pages between two fsyncs in an order that this crate cannot control: see the crate's documentation.
     Power,
 }
 
@@ -124,7 +125,9 @@ impl FromStr for SledDurability {
 
     fn from_str(text: &str) -> Result<Self> {
         let unknown = || {
-            Error::invalid(format!("`{text}` is no durability: use `process`, `power` or one like `interval:100ms`"))
+            Error::invalid(format!(
+                "`{text}` is not a durability: use `process`, `power` or an interval such as `interval:100ms`"
+            ))
         };
         match text {
             "process" => Ok(Self::Process),
@@ -168,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_sets_options_and_refuses_unknown_ones() {
+    fn a_url_sets_options_and_an_unknown_or_invalid_option_is_refused() {
         let url: StoreUrl = "sled:./data?durability=interval:1s 500ms&cache=1MiB&min_free=0".parse().unwrap();
         let config = SledConfig::from_url(&url).unwrap();
         assert_eq!(config.durability, SledDurability::Interval(Duration::from_millis(1_500)));
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn durability_round_trips_as_text() {
+    fn a_durability_is_the_same_after_formatting_and_parsing() {
         for durability in
             [SledDurability::Process, SledDurability::Power, SledDurability::Interval(Duration::from_millis(20))]
         {

@@ -1,4 +1,4 @@
-//! sled's database as the worker uses it: applies batches with their tree checksum, and makes them durable.
+//! The worker's access to sled: it applies batches together with the tree checksum, and makes them durable.
 
 use std::io;
 use std::mem;
@@ -31,13 +31,13 @@ pub(crate) struct Database {
     presence: Presence,
     state: Arc<State>,
     durability: SledDurability,
-    /// Bytes of large values that were written or replaced since their space was last reclaimed.
+    /// The number of bytes of large values that were written or replaced since space was last reclaimed.
     large_bytes: u64,
     /// True if a batch was applied since the last flush.
     is_dirty: bool,
     /// True if a batch was applied since opening.
     has_written: bool,
-    /// True if sled has failed in a way after which it must not be called any more.
+    /// True if sled has failed so badly that it must not be called any more.
     is_broken: bool,
 }
 
@@ -79,7 +79,7 @@ impl Database {
         self.large_bytes = 0;
     }
 
-    /// True if acknowledged writes are not flushed.
+    /// True if some acknowledged writes are not flushed yet.
     pub(crate) fn needs_flush(&self) -> bool {
         self.is_dirty || self.state.write_behind.as_ref().is_some_and(WriteBehind::has_pending)
     }
@@ -88,14 +88,14 @@ impl Database {
         !self.is_broken
     }
 
-    /// Evaluates writes, and applies them together with the write-behind buffer. Returns the keys that the writes
-    /// changed.
+    /// Evaluates writes and applies their changes together with the write-behind buffer. Returns the result of
+    /// `evaluate`, and the keys that it changed.
     pub(crate) fn change<T>(
         &mut self,
         evaluate: impl FnOnce(&State, &mut BatchBuilder<'_>) -> Result<T, Stop>,
     ) -> Result<(T, Vec<Key>), Stop> {
-        // Write most of the buffer before it is locked, so that its readers wait only for the few writes that come
-        // meanwhile.
+        // Apply the buffer before it is locked. The locked part then holds only the few writes that came during this
+        // first step, so callers that use the buffer wait only briefly.
         self.apply_pending()?;
         let state = Arc::clone(&self.state);
         let mut layers = state.write_behind.as_ref().map(WriteBehind::lock);
@@ -143,7 +143,7 @@ impl Database {
         Ok(())
     }
 
-    /// Fails if the store's files are no longer in their place.
+    /// Fails if the store's files were removed, replaced or emptied.
     fn check_presence(&mut self, is_applied: bool) -> Result<(), Stop> {
         match self.presence.problem() {
             Some(problem) => Err(Stop::Misplaced { poison: Poison::misplaced(problem), is_applied }),
@@ -151,13 +151,14 @@ impl Database {
         }
     }
 
-    /// The result of a batch that was not applied. With write-behind, `Unknown`: the batch may hold acknowledged
-    /// writes, and their loss must poison the store.
+    /// The failure of a batch that was not applied. With write-behind it is `Unknown`, because the batch may hold
+    /// acknowledged writes, and their loss must poison the store.
     fn not_applied(&self, error: Error) -> Stop {
         if self.state.write_behind.is_some() { Stop::Unknown(error) } else { Stop::NotStarted(error) }
     }
 
-    /// Syncs the files and writes the clean-shutdown marker, after everything was flushed.
+    /// Syncs the files and writes the clean-shutdown marker. Does nothing if the store is poisoned, or if the marker is
+    /// still right. The caller must have flushed all writes.
     pub(crate) fn mark_clean(&mut self) -> io::Result<()> {
         let folder = self.storage.folder().to_owned();
         if self.is_broken || !self.state.health.is_open() || clean_marker::read(&folder) == Some(self.checksum) {
@@ -167,7 +168,7 @@ impl Database {
         clean_marker::write(&folder, self.checksum)
     }
 
-    /// Makes applied batches as durable as the configuration asks for.
+    /// Makes the applied batches as durable as the configuration demands.
     pub(crate) fn make_durable(&mut self) -> Result<(), Stop> {
         match self.durability {
             SledDurability::Process => self.flush(),
@@ -192,13 +193,13 @@ impl Database {
         self.check_presence(true)
     }
 
-    /// Runs an operation over sled. A failed one poisons the store, unless it was not started.
+    /// Runs an operation that calls sled. A panic and every failure except [`Stop::NotStarted`] poison the store.
     pub(crate) fn run<T>(&mut self, operation: impl FnOnce(&mut Self) -> Result<T, Stop>) -> Result<T, WriteFailure> {
         let state = Arc::clone(&self.state);
         let done = catch_unwind(AssertUnwindSafe(|| operation(self)));
         self.is_broken |= !matches!(done, Ok(Ok(_) | Err(Stop::NotStarted(_) | Stop::Misplaced { .. })));
         match done {
-            // The watchdog has poisoned the store meanwhile, and all callers got an error.
+            // The store was poisoned while the operation ran, and all waiting callers already got an error.
             Ok(Ok(_)) if !state.health.is_open() => Err(WriteFailure::Unknown(state.health.poison_text())),
             Ok(Ok(done)) => Ok(done),
             Ok(Err(Stop::NotStarted(error))) => Err(not_started(&error)),
@@ -224,19 +225,19 @@ impl Database {
         }
     }
 
-    /// Syncs all files, with any durability.
+    /// Syncs all files, whatever the configured durability is.
     pub(crate) fn sync_all(&mut self) -> Result<(), Stop> {
         count(&self.state.counters.syncs, 1);
         self.storage.sync_all().map_err(|error| Stop::Unknown(from_io(error, "the files cannot be synced")))
     }
 
-    /// Releases the files. Returns false if they stay locked.
+    /// Closes the database and releases its files. Returns false if the files may stay locked.
     pub(crate) fn close(self) -> bool {
         let has_sled_failed = self.state.has_sled_failed();
         let Self { db, storage, is_broken, .. } = self;
         if is_broken && !has_sled_failed {
-            // Dropping a database flushes it, unless sled knows of an error. That flush would hang, and hold the lock
-            // of the whole process. So the database leaks, and only this folder stays locked.
+            // Dropping a database flushes it, unless one of sled's threads has reported an error. Here the flush would
+            // hang while it holds the process-wide lock. So leak the database: only this folder stays locked.
             mem::forget(db);
             return false;
         }
@@ -244,7 +245,7 @@ impl Database {
     }
 }
 
-/// The failure of an operation, by its progress.
+/// The failure of an operation, by the progress that it had made.
 pub(crate) enum Stop {
     /// Nothing was applied.
     NotStarted(Error),
@@ -252,7 +253,7 @@ pub(crate) enum Stop {
     Poisoned(Poison),
     /// The batch may have been applied.
     Unknown(Error),
-    /// The store's files are not in their place. sled itself works, and can still be closed.
+    /// The store's files were removed, replaced or emptied. sled itself works, and can still be closed.
     Misplaced { poison: Poison, is_applied: bool },
 }
 
@@ -266,7 +267,7 @@ pub(crate) fn not_started(error: &Error) -> WriteFailure {
     WriteFailure::NotStarted(constructor(error), error.message().to_owned())
 }
 
-/// The constructor of an error's kind. Errors cannot be cloned, and each caller gets one of its own.
+/// The constructor for errors of the same kind. Errors cannot be cloned, and each waiting caller needs its own.
 fn constructor(error: &Error) -> fn(String) -> Error {
     match error.kind() {
         ErrorKind::Capacity => |text| Error::capacity(text),

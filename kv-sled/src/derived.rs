@@ -1,13 +1,14 @@
-//! Derived files: sled's snapshots and its configuration, which can be made again.
+//! Derived files: sled's snapshots and its configuration. sled can write both again.
 //!
-//! When sled opens, it writes a snapshot of its page table, and removes the one before. It takes every file whose name
-//! begins with `snap.` for a snapshot, half-written ones included, and does not open if the last of them by name is
-//! damaged. Without a snapshot, sled reads the whole log. No record is only in a snapshot: sled frees a part of the log
-//! once all of its pages are written again in a later part. So a damaged snapshot is renamed, and the comparison with the
-//! tree checksum tells if the log alone was enough.
+//! When sled opens, it writes a snapshot of its page table and removes the previous snapshot. sled takes every file
+//! whose name begins with `snap.` for a snapshot, including a half-written one, and fails to open if the last of them
+//! by name is damaged. Without a snapshot, sled reads the whole log. No record is only in a snapshot, because sled
+//! frees a part of the log only after all pages of that part were written again in a later part. So this module renames
+//! a damaged snapshot, and the comparison with the tree checksum then proves that the log alone was enough.
 //!
-//! The configuration has the same content in every store of this crate. A damaged one is renamed, and sled writes it
-//! again, if the log proves that it has this crate's format: it is read whole, and matches the tree checksum.
+//! The configuration has the same content in every store of this crate. This module renames a damaged configuration if
+//! the log can be read completely and matches the tree checksum, because then the log is one of this crate. sled writes
+//! the configuration again.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,23 +19,25 @@ use kv_core::{ErrorKind, Result};
 use crate::error::from_io;
 use crate::verify::verify;
 
-/// The name that a damaged snapshot gets. It replaces an earlier one, so that they take bounded space.
+/// The new name of a damaged snapshot. A later damaged snapshot replaces the file, so that these files take bounded
+/// space.
 const SNAPSHOT_ASIDE: &str = "damaged.snap";
-/// The name that a damaged configuration gets.
+/// The new name of a damaged configuration.
 const CONFIG_ASIDE: &str = "damaged.conf";
 
 /// The result of looking for damaged derived files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DerivedFiles {
-    /// None was damaged.
+    /// No file was damaged.
     Sound,
-    /// The damaged ones were renamed.
+    /// The damaged files were renamed.
     SetAside,
-    /// Another process has the store open, and may be writing them.
+    /// Another store has the folder open and may be writing these files.
     Locked,
 }
 
-/// Renames damaged derived files, so that sled makes them again. Not to be called while this process has the store open.
+/// Renames damaged derived files, so that sled writes them again. Must not be called while this process has the store
+/// open.
 ///
 /// # Errors
 /// Those of the file system.
@@ -49,7 +52,7 @@ pub(crate) fn set_aside(folder: &Path) -> Result<DerivedFiles> {
         Err(fs::TryLockError::WouldBlock) => return Ok(DerivedFiles::Locked),
         Err(fs::TryLockError::Error(error)) => return Err(unreadable(error)),
     }
-    // Once more, because another process may have finished them meanwhile.
+    // Check again under the lock, because another process may have finished these files since the first check.
     let rename = || -> io::Result<()> {
         for damaged in damaged_snapshots(folder)? {
             fs::rename(damaged, folder.join(SNAPSHOT_ASIDE))?;
@@ -59,12 +62,12 @@ pub(crate) fn set_aside(folder: &Path) -> Result<DerivedFiles> {
         }
         Ok(())
     };
-    rename().map_err(|error| from_io(error, "a damaged snapshot of the store cannot be renamed"))?;
+    rename().map_err(|error| from_io(error, "a damaged snapshot or configuration of the store cannot be renamed"))?;
     Ok(DerivedFiles::SetAside)
 }
 
 fn unreadable(error: io::Error) -> kv_core::Error {
-    from_io(error, "the snapshots of the store cannot be read")
+    from_io(error, "the snapshots or the configuration of the store cannot be read")
 }
 
 /// The files that sled takes for snapshots and cannot read.
@@ -73,7 +76,7 @@ fn damaged_snapshots(folder: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        // sled compares bytes, so a name that is no text counts too.
+        // sled compares bytes, so a name that is not valid UTF-8 counts, too.
         if name.as_encoded_bytes().starts_with(b"snap.")
             && !name.as_encoded_bytes().ends_with(b".in___motion")
             && !(is_snapshot_name(name.as_encoded_bytes()) && is_sound_snapshot(&entry.path())?)
@@ -84,13 +87,14 @@ fn damaged_snapshots(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(damaged)
 }
 
-/// True for `snap.` and a log position in 16 hexadecimal digits. While sled writes a snapshot, its name has one more part.
+/// True for the name of a finished snapshot: `snap.` and a log position in 16 hexadecimal digits. While sled writes a
+/// snapshot, `.generating` follows.
 fn is_snapshot_name(name: &[u8]) -> bool {
     name.strip_prefix(b"snap.")
         .is_some_and(|position| position.len() == 16 && position.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// True if the content matches its checksum: the CRC-32 in the last four bytes, after the length.
+/// True if the content of a snapshot matches its CRC-32. The CRC-32 is in the last four bytes, after the length.
 fn is_sound_snapshot(path: &Path) -> io::Result<bool> {
     if !fs::metadata(path)?.is_file() {
         return Ok(false);
@@ -101,7 +105,7 @@ fn is_sound_snapshot(path: &Path) -> io::Result<bool> {
     Ok(!content.is_empty() && crc32fast::hash(content) == u32::from_le_bytes(crc))
 }
 
-/// True if sled would misread the configuration. A missing or empty one is written again by sled.
+/// True if sled would misread the configuration. A missing or empty configuration is not damaged: sled writes it again.
 fn is_config_damaged(folder: &Path) -> io::Result<bool> {
     let bytes = match fs::read(folder.join("conf")) {
         Ok(bytes) if bytes.len() > MAX_EMPTY_CONFIG_BYTES => bytes,
@@ -113,11 +117,11 @@ fn is_config_damaged(folder: &Path) -> io::Result<bool> {
     Ok(crc32fast::hash(content) != u32::from_le_bytes(crc))
 }
 
-/// sled takes a configuration of no more bytes than this for an empty one.
+/// The maximum number of bytes of a configuration that sled takes for an empty one.
 const MAX_EMPTY_CONFIG_BYTES: usize = 8;
 
-/// True if the log is one of this crate's stores and complete. A store that is open elsewhere counts as complete: its
-/// lock is met next.
+/// True if the log is complete and of a store of this crate. The log of a store that is open elsewhere counts as
+/// complete, because the caller tries to lock it next and then finds that it is locked.
 fn is_log_whole(folder: &Path) -> bool {
     match verify(folder) {
         Ok(found) => found.is_whole,
@@ -137,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn only_damaged_snapshots_are_set_aside() {
+    fn only_a_damaged_snapshot_is_set_aside() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::write(at("db"), "").unwrap();

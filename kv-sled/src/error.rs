@@ -1,4 +1,6 @@
-//! sled's and the file system's errors as errors of the contract.
+//! The driver's errors as kinds of the contract.
+//!
+//! The driver is sled; errors of the file system are converted here, too.
 
 use std::io;
 
@@ -8,16 +10,16 @@ use kv_core::{Error, ErrorKind};
 /// The backend's name in errors and in [`StoreInfo`](kv_core::StoreInfo).
 pub(crate) const NAME: &str = "sled";
 
-/// The context of all errors of this store.
+/// Adds the backend, the operation and the key to errors.
 pub(crate) const CONTEXT: ErrorContext = ErrorContext::new(NAME);
 
-/// The kind of an error of sled before anything was written.
+/// The kind of an error of sled, if nothing was written.
 ///
-/// sled keeps the first error of its background threads and returns copies of it from every later call. A copy of an
-/// I/O error has the kind and a text, but no longer the error number of the operating system.
+/// sled keeps the first error of its background threads and returns a copy of that error from every later call. A copy
+/// of an I/O error has the same kind and a text, but not the error number of the operating system.
 pub(crate) fn kind(error: &sled::Error) -> ErrorKind {
     match error {
-        // The tree was dropped, the files have another format of sled, or sled has found damage.
+        // The tree was dropped, the files have the format of another version of sled, or sled has found damage.
         sled::Error::CollectionNotFound(_) | sled::Error::Unsupported(_) | sled::Error::Corruption { .. } => {
             ErrorKind::Corrupt
         }
@@ -45,16 +47,16 @@ pub(crate) fn io_kind(error: &io::Error) -> ErrorKind {
         | io::ErrorKind::ResourceBusy
         | io::ErrorKind::Interrupted
         | io::ErrorKind::TimedOut => ErrorKind::Unavailable,
-        // Stable Rust has no kind for these: check the error number, or in a copy the text made from it.
+        // Stable Rust has no kind for these two. Check the error number, or the number in the text of a copy.
         _ if has_number(error, &OUT_OF_DESCRIPTORS) => ErrorKind::Capacity,
         _ if has_number(error, &LOOP_OF_LINKS) => ErrorKind::Invalid,
         _ => ErrorKind::Unavailable,
     }
 }
 
-/// `ENFILE` and `EMFILE`.
+/// The error numbers `ENFILE` and `EMFILE`.
 const OUT_OF_DESCRIPTORS: [i32; 2] = [23, 24];
-/// `ELOOP` on Linux.
+/// The error number `ELOOP` on Linux.
 const LOOP_OF_LINKS: [i32; 1] = [40];
 
 fn has_number(error: &io::Error, numbers: &[i32]) -> bool {
@@ -72,9 +74,9 @@ pub(crate) fn is_locked(error: &sled::Error) -> bool {
 
 /// True if sled must not be used any more after the error.
 ///
-/// If sled fails to write a large value to its own file, it leaves a hole in the log. The next flush waits for that
-/// hole for ever, and holds sled's process-wide lock meanwhile (`reserve_inner` in `logger.rs`). Reads can cause this
-/// too, because they split pages.
+/// If sled fails to write a large value to a file of its own, sled leaves a gap in the log. The next flush waits for
+/// ever until that gap is filled, and holds sled's process-wide lock meanwhile (`reserve_inner` in `logger.rs`). A read
+/// can cause such a failure, too, because it may split pages.
 pub(crate) fn is_fatal(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<sled::Error>());
     match source {
@@ -83,17 +85,17 @@ pub(crate) fn is_fatal(error: &Error) -> bool {
     }
 }
 
-/// Converts an error of sled before anything was written.
+/// Converts an error of sled, if nothing was written.
 pub(crate) fn from_sled(error: sled::Error) -> Error {
     Error::new(kind(&error), describe(&error)).with_source(error)
 }
 
-/// Converts an error of the file system; the text begins with `message`.
+/// Converts an error of the file system. The text of the result begins with `message`.
 pub(crate) fn from_io(error: io::Error, message: &'static str) -> Error {
     Error::new(io_kind(&error), format!("{message}: {error}")).with_source(error)
 }
 
-/// The error's text, without the stored bytes that sled puts into some texts.
+/// The text of an error, without the stored keys and values that sled puts into some of its texts.
 fn describe(error: &sled::Error) -> String {
     match error {
         sled::Error::CollectionNotFound(_) => "sled no longer finds its tree".to_owned(),
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_of_sled_has_a_kind_and_a_copy_has_the_same() {
+    fn every_error_of_sled_has_a_kind_and_its_copy_has_the_same_kind() {
         let number = |number| sled::Error::Io(io::Error::from_raw_os_error(number));
         let table = [
             (sled::Error::CollectionNotFound(sled::IVec::default()), ErrorKind::Corrupt),
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_do_not_show_stored_bytes() {
+    fn errors_do_not_contain_stored_bytes() {
         let error = from_sled(sled::Error::CollectionNotFound(b"canary".into()));
         assert!(!format!("{error} {error:?}").contains("canary"));
     }

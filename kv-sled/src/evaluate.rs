@@ -1,4 +1,5 @@
-//! Evaluation of single-key writes: checks the condition against the batch so far, and puts the change into the batch.
+//! Evaluating a write of a single key: the condition is checked against the tree with the changes of the batch, and the
+//! change is added to the batch.
 
 use bytes::Bytes;
 use kv_core::{
@@ -70,7 +71,7 @@ pub(crate) fn increment(
     Ok(sum)
 }
 
-/// Removes an entry, damaged or not. Returns true if it was live, or damaged.
+/// Removes an entry, which may be damaged. Returns true if the entry was live or damaged.
 pub(crate) fn remove(batch: &mut BatchBuilder<'_>, key: &Key) -> Result<bool> {
     let Some(stored) = batch.stored(key)? else { return Ok(false) };
     let has_passed = stored::deadline(key, &stored).is_ok_and(|deadline| deadline.has_passed(batch.now()));
@@ -78,7 +79,8 @@ pub(crate) fn remove(batch: &mut BatchBuilder<'_>, key: &Key) -> Result<bool> {
     Ok(!has_passed)
 }
 
-/// Writes an entry without a condition. It may replace a damaged entry, unless that entry's deadline is to be kept.
+/// Writes an entry without a condition. Replaces a damaged entry, unless the new entry keeps the deadline of the old
+/// entry.
 pub(crate) fn put(
     batch: &mut BatchBuilder<'_>,
     key: &Key,
@@ -89,7 +91,7 @@ pub(crate) fn put(
     let current = if expiry == Expiry::Keep { batch.live_deadline(key)? } else { None };
     let deadline = Deadline::resolve(expiry, batch.now(), current);
     if deadline.has_passed(batch.now()) {
-        // The new entry is expired already: the key becomes absent.
+        // The new entry has already expired, so the key becomes absent.
         return if batch.stored(key)?.is_some() { batch.put(key, None) } else { Ok(()) };
     }
     batch.put(key, Some(stored::encode(key, &version, deadline, value)))

@@ -1,4 +1,4 @@
-//! The store's folder: checked before sled opens it, and awaited after sled closes it.
+//! The store's folder: checks before sled opens it, and waiting until sled has released it.
 
 use std::fs;
 use std::io;
@@ -11,29 +11,31 @@ use crate::clean_marker;
 use crate::error::from_io;
 use crate::permissions;
 
-/// Creates the folder if it does not exist. Refuses a folder that sled would overwrite or silently initialise again.
+/// Creates the folder if it does not exist. Refuses a folder in which sled would overwrite files or silently begin a
+/// new database.
 ///
 /// # Errors
-/// `Invalid` for a path that is no folder or a folder of something else, `Corrupt` for a store that lost files,
-/// `Denied` and `Capacity` for errors of the file system.
+/// `Invalid` for a path that is not a folder and for a folder with foreign files, `Corrupt` for a store that has lost
+/// files, `Denied`, `Capacity` and others for errors of the file system.
 pub(crate) fn prepare(folder: &Path) -> Result<()> {
     match kind(folder)? {
         Kind::Folder => {}
         Kind::Missing => {
             return permissions::create_folder(folder).map_err(|error| from_io(error, "the folder cannot be created"));
         }
-        Kind::Other(other) => return Err(no_folder(other)),
+        Kind::Other(other) => return Err(not_a_folder(other)),
     }
     let Contents { has_log, has_config, rest } = Contents::of(folder)?;
     match (has_log, has_config) {
         (true, false) => Err(Error::corrupt(
-            "the folder has a file `db` without sled's configuration `conf`: it is damaged, or no store",
+            "the folder has a file `db` without sled's configuration `conf`: the store is damaged, or `db` is not sled's log",
         )),
         (false, _) if rest == Rest::Store => Err(log_is_missing()),
         (false, false) if rest == Rest::Foreign => {
-            Err(Error::invalid("the folder holds files of something else; a store needs a folder of its own"))
+            Err(Error::invalid("the folder holds foreign files; a store needs a folder of its own"))
         }
-        // sled writes its configuration first: without a log, an earlier opening was interrupted.
+        // A configuration without a log is normal: sled writes the configuration first, and an earlier opening was
+        // interrupted.
         (true | false, true) | (false, false) => Ok(()),
     }
 }
@@ -41,12 +43,13 @@ pub(crate) fn prepare(folder: &Path) -> Result<()> {
 /// Refuses a path at which there is no store to read.
 ///
 /// # Errors
-/// `Invalid` for a path that is missing, no folder, or a folder without a store; `Corrupt` for a store without its log.
+/// `Invalid` if the path does not exist, is not a folder, or is a folder without a store; `Corrupt` for a store that
+/// has lost its log.
 pub(crate) fn check_exists(folder: &Path) -> Result<()> {
     match kind(folder)? {
         Kind::Folder => {}
         Kind::Missing => return Err(Error::invalid("there is no store: the path does not exist")),
-        Kind::Other(other) => return Err(no_folder(other)),
+        Kind::Other(other) => return Err(not_a_folder(other)),
     }
     match Contents::of(folder)? {
         Contents { has_log: true, .. } => Ok(()),
@@ -55,7 +58,7 @@ pub(crate) fn check_exists(folder: &Path) -> Result<()> {
     }
 }
 
-/// The files in a folder that tell if it is a store's.
+/// The files in a folder, by which a store is recognised.
 #[derive(Debug, Default)]
 struct Contents {
     has_log: bool,
@@ -63,14 +66,14 @@ struct Contents {
     rest: Rest,
 }
 
-/// The other files in a folder.
+/// The kind of the files in a folder beside sled's log, its configuration and its large values.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rest {
     #[default]
     Nothing,
-    /// Files of something else.
+    /// Files that are not sled's.
     Foreign,
-    /// Files that only a store with a log has.
+    /// Snapshots or a clean-shutdown marker, which only a store with a log has.
     Store,
 }
 
@@ -89,7 +92,7 @@ impl Contents {
                 _ => contents.rest = contents.rest.max(Rest::Foreign),
             }
         }
-        // sled would wait for a pipe, or create a file elsewhere.
+        // sled would wait for ever on a pipe, and through a link it would create a file elsewhere.
         for (name, is_there) in [("db", contents.has_log), ("conf", contents.has_config)] {
             match kind(&folder.join(name))? {
                 Kind::Other("a file") => {}
@@ -105,11 +108,11 @@ impl Contents {
     }
 }
 
-/// The kind of a path, after following links.
+/// The kind of file at a path. Links are followed.
 enum Kind {
     Missing,
     Folder,
-    /// The kind in words.
+    /// Another kind, in words for an error text.
     Other(&'static str),
 }
 
@@ -139,10 +142,10 @@ fn in_words(kind: fs::FileType) -> &'static str {
             return "a device";
         }
     }
-    if kind.is_file() { "a file" } else { "no file and no folder" }
+    if kind.is_file() { "a file" } else { "neither a file nor a folder" }
 }
 
-fn no_folder(kind: &str) -> Error {
+fn not_a_folder(kind: &str) -> Error {
     Error::invalid(format!("the path is {kind}; a store needs a folder of its own"))
 }
 
@@ -150,22 +153,24 @@ fn log_is_missing() -> Error {
     Error::corrupt("the folder has files of a store, but sled's log `db` is missing")
 }
 
-/// Waits until sled has released its lock on the files, for at most a second.
+/// Waits until sled has released its lock on the files, but not longer than a second.
 ///
-/// sled's threads still hold references when a database is dropped, so the lock outlives it for a moment. Another
-/// opener would be refused in that moment.
+/// sled's threads still hold references when a database is dropped, so the files stay locked for a moment. Without this
+/// wait, a caller that opens the store again at once would be refused.
 pub(crate) async fn wait_until_released(folder: &Path) {
     for _ in 0..RELEASE_STEPS {
         let Ok(log) = fs::File::open(folder.join("db")) else { return };
         match log.try_lock() {
             Err(fs::TryLockError::WouldBlock) => SystemClock.sleep(RELEASE_STEP).await,
-            // Closing the file releases the lock that was just taken.
+            // Dropping `log` releases the lock that this function has just taken.
             Ok(()) | Err(fs::TryLockError::Error(_)) => return,
         }
     }
 }
 
+/// The maximum number of tries to lock the files.
 const RELEASE_STEPS: u32 = 500;
+/// The time between two tries to lock the files.
 const RELEASE_STEP: Duration = Duration::from_millis(2);
 
 fn unreadable(error: io::Error) -> Error {
@@ -179,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_empty_folder_or_one_of_a_store_is_accepted() {
+    fn a_folder_with_foreign_files_or_with_missing_files_of_a_store_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let kind = |name: &str| prepare(&at(name)).map_err(|error| error.kind());

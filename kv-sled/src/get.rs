@@ -1,4 +1,4 @@
-//! Reads of one key.
+//! Reads of a single key.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ impl State {
         self.read_key(key, |state, key, stored| {
             let Some(stored) = stored else { return Ok(None) };
             let (entry, deadline) = entry(key, stored)?;
-            // An entry that never expires needs no reading of the clock.
+            // Do not read the clock for an entry that never expires.
             let is_live = deadline.as_millis().is_none() || !deadline.has_passed(state.clock.now());
             Ok(is_live.then_some(entry))
         })

@@ -1,4 +1,4 @@
-//! Group commit: the queued writes that share one batch, and so one flush.
+//! Group commit: queued writes share one batch, and so one flush.
 
 use std::thread;
 
@@ -6,30 +6,30 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::request::{QueuedWrite, Request, WriteFailure};
 
-/// Writes that a batch may hold.
+/// The maximum number of writes in a batch.
 const MAX_WRITES: usize = 1_024;
-/// A batch ends with the write that brings it over this many bytes.
+/// The number of bytes at which a batch ends.
 const MAX_BYTES: usize = 4 << 20;
 
-/// Takes writes from the queue one by one, and answers all of them together.
+/// Takes writes from the queue one by one, and sends all their responses together.
 pub(crate) struct GroupCommit<'q> {
     requests: &'q mut Receiver<Request>,
     first: Option<Request>,
-    /// The number of writes that are likely to come.
+    /// The expected number of writes: the number in the last batch.
     expected: usize,
     writes: Vec<Box<dyn QueuedWrite>>,
     bytes: usize,
-    /// A request other than a write; it ends the group.
+    /// The request that ended the group, because it is not a write.
     next_request: Option<Request>,
 }
 
 impl<'q> GroupCommit<'q> {
-    /// Begins with a request. Takes the writes behind it, and waits a moment while there are fewer than `expected`.
+    /// Begins a group with a request. While the group has fewer than `expected` writes, it waits briefly for more.
     pub(crate) fn new(first: Request, expected: usize, requests: &'q mut Receiver<Request>) -> Self {
         Self { requests, first: Some(first), expected, writes: Vec::new(), bytes: 0, next_request: None }
     }
 
-    /// Takes the next write. `None` if the group is complete.
+    /// Takes the next write from the queue. `None` if the group is complete.
     pub(crate) fn next(&mut self) -> Option<&mut dyn QueuedWrite> {
         if self.next_request.is_some() || self.writes.len() >= MAX_WRITES || self.bytes >= MAX_BYTES {
             return None;
@@ -51,9 +51,10 @@ impl<'q> GroupCommit<'q> {
         }
     }
 
-    /// Receives the next request. Callers that were answered together send their next writes one by one, while the
-    /// worker evaluates the first of them. A write that misses the batch waits for one more flush, and a small batch
-    /// costs as much as a large one. So this yields a few times before it gives up.
+    /// Receives the next request. Callers that got their responses together send their next writes one by one, while
+    /// the worker already evaluates the first of these writes. A write that misses the batch waits for one more flush,
+    /// and a small batch costs as much as a large one. So if the queue is empty, this yields a few times before it
+    /// gives up.
     fn receive(&mut self) -> Option<Request> {
         for _ in 0..MAX_YIELDS {
             if let Ok(request) = self.requests.try_recv() {
@@ -72,7 +73,7 @@ impl<'q> GroupCommit<'q> {
         self.writes.len()
     }
 
-    /// Answers all writes. Returns the request that ended the group.
+    /// Sends the responses of all writes, or the failure to each. Returns the request that ended the group.
     pub(crate) fn finish(self, failure: Option<&WriteFailure>) -> Option<Request> {
         for write in self.writes {
             match failure {
@@ -84,5 +85,5 @@ impl<'q> GroupCommit<'q> {
     }
 }
 
-/// Yields in a row without a request. A yield takes less than a microsecond on an idle machine.
+/// The maximum number of yields while the queue is empty. A yield takes less than a microsecond on an idle machine.
 const MAX_YIELDS: usize = 32;

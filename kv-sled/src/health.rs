@@ -1,4 +1,4 @@
-//! Health of a store: open, poisoned or closed.
+//! The health of a store: open, poisoned or closed.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,20 +10,20 @@ const OPEN: u8 = 0;
 const POISONED: u8 = 1;
 const CLOSED: u8 = 2;
 
-/// Signal to callers that wait for the worker.
+/// The signal to callers that wait for the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Signal {
     Healthy,
-    /// The store is poisoned, and its worker still answers.
+    /// The store is poisoned, and its worker still runs.
     Poisoned,
-    /// The worker hangs inside sled and does not answer.
+    /// The worker hangs inside sled and sends no responses.
     Hung,
 }
 
-/// The cause of a poisoned store. The store stays poisoned until it is opened again.
+/// The reason why a store is poisoned. It stays poisoned until it is opened again.
 #[derive(Debug, Clone)]
 pub(crate) struct Poison {
-    /// The error kind for a caller that has no write in flight.
+    /// The kind of the error that has poisoned the store.
     kind: ErrorKind,
     text: String,
 }
@@ -46,7 +46,7 @@ impl Poison {
     }
 }
 
-/// The health of one store, shared by its handles and threads.
+/// The health of one store. All clones of the store and its threads share it.
 #[derive(Debug)]
 pub(crate) struct Health {
     state: AtomicU8,
@@ -60,7 +60,10 @@ impl Health {
         Self { state: AtomicU8::new(OPEN), poison: OnceLock::new(), signal: watch::Sender::new(Signal::Healthy) }
     }
 
-    /// Refuses a call on a store that is closed or poisoned. Costs one atomic load on a healthy store.
+    /// Checks that a store is neither closed nor poisoned. On a healthy store this costs one atomic load.
+    ///
+    /// # Errors
+    /// `Closed` after the store was closed, `Unavailable` while the store is poisoned.
     pub(crate) fn check(&self) -> Result<()> {
         match self.state.load(Ordering::SeqCst) {
             OPEN => Ok(()),
@@ -69,7 +72,8 @@ impl Health {
         }
     }
 
-    /// Like [`Health::check`], for a write that was not started: a store poisoned by a full disk is `Capacity`.
+    /// As [`Health::check`], for a write that was not started. If a full disk has poisoned the store, the error is
+    /// `Capacity`.
     pub(crate) fn check_write(&self) -> Result<()> {
         self.check().map_err(|error| match (error.kind(), self.poison.get()) {
             (ErrorKind::Unavailable, Some(Poison { kind: ErrorKind::Capacity, text: _ })) => {
@@ -79,7 +83,7 @@ impl Health {
         })
     }
 
-    /// Poisons the store and wakes all waiting callers. Later causes are ignored.
+    /// Poisons the store and wakes all waiting callers. If the store is already poisoned, the first cause is kept.
     pub(crate) fn poison(&self, poison: Poison) {
         let _ = self.poison.set(poison);
         let _ = self.state.compare_exchange(OPEN, POISONED, Ordering::SeqCst, Ordering::SeqCst);
@@ -100,7 +104,7 @@ impl Health {
         });
     }
 
-    /// Closes the store, also a poisoned one.
+    /// Closes the store. A poisoned store can be closed, too.
     pub(crate) fn close(&self) {
         self.state.store(CLOSED, Ordering::SeqCst);
     }
@@ -124,7 +128,7 @@ impl Health {
         self.signalled(Signal::Poisoned).await;
     }
 
-    /// Waits until the worker is known to hang.
+    /// Waits until the watchdog has found that the worker hangs.
     pub(crate) async fn hung(&self) {
         self.signalled(Signal::Hung).await;
     }
@@ -141,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_cause_stays_until_the_store_is_closed() {
+    fn the_first_cause_of_a_poisoned_store_is_kept_until_the_store_is_closed() {
         let health = Health::new();
         health.check().unwrap();
         health.poison(Poison::failed(&Error::capacity("full")));

@@ -1,4 +1,4 @@
-//! Writes that are evaluated on the caller's thread and left in the write-behind buffer.
+//! Inline writes: the caller's thread evaluates the write and adds the change to the write-behind buffer.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,12 +13,13 @@ use crate::request::WriteInfo;
 use crate::state::State;
 use crate::stats::count;
 
-/// A write of more bytes is queued, because copying it would hold up the caller's thread.
+/// The maximum number of bytes of an inline write. A larger write is queued, because copying it would block the
+/// caller's thread for too long.
 const MAX_INLINE_BYTES: usize = 64 << 10;
 
 impl State {
-    /// Evaluates a write on the caller's thread and leaves its change in the buffer. Returns the evaluation as `Err` if
-    /// the write has to be queued instead.
+    /// Evaluates a write on the caller's thread and adds its change to the buffer. If the write has to be queued
+    /// instead, returns `evaluate` in `Err`.
     pub(crate) fn write_inline<T, E>(&self, info: &WriteInfo<'_>, evaluate: E) -> Result<Result<T>, E>
     where
         E: FnOnce(&mut BatchBuilder<'_>) -> Result<T>,
@@ -27,7 +28,7 @@ impl State {
             return Err(evaluate);
         };
         let Some(mut layers) = write_behind.try_lock(INLINE_WAIT) else { return Err(evaluate) };
-        if !write_behind.has_room(&layers, info.bytes) || self.check_open().is_err() {
+        if !write_behind.has_capacity(&layers, info.bytes) || self.check_open().is_err() {
             return Err(evaluate);
         }
         let Some(tree) = self.tree.try_read() else { return Err(evaluate) };
@@ -41,10 +42,10 @@ impl State {
         let evaluated = catch_unwind(AssertUnwindSafe(|| {
             let (changes, flushing) = (mem::take(&mut layers.changes), layers.flushing.clone());
             let mut batch = BatchBuilder::new(tree, self.clock.now(), changes, flushing);
-            let answer = evaluate(&mut batch);
-            (answer, batch.take_poison(), batch.finish())
+            let response = evaluate(&mut batch);
+            (response, batch.take_poison(), batch.finish())
         }));
-        let Ok((answer, poison, (changes, keys))) = evaluated else {
+        let Ok((response, poison, (changes, keys))) = evaluated else {
             self.health.poison(Poison::panicked("a write"));
             return Ok(Err(Error::unavailable(self.health.poison_text())));
         };
@@ -59,7 +60,7 @@ impl State {
         if was_empty || layers.is_due() {
             write_behind.notify();
         }
-        Ok(answer)
+        Ok(response)
     }
 }
 
@@ -80,7 +81,7 @@ mod tests {
     use crate::tree_checksum::TreeChecksum;
     use crate::write_behind::Lookup;
 
-    /// Runs these tests one at a time, because they share the lock of the process.
+    /// Held by each test of this module while it runs, because the tests share the process-wide lock.
     static SERIAL: Mutex<()> = Mutex::new(());
 
     fn state() -> (sled::Db, State, MutexGuard<'static, ()>) {
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_during_a_flush_is_evaluated_and_counted_over_the_flushed_changes() {
+    fn a_write_during_a_flush_is_evaluated_after_the_flushed_changes_and_counts_its_record_once() {
         let (_db, state, _serial) = state();
         let (write_behind, key) = (state.write_behind.as_ref().unwrap(), Key::new(["k"]).unwrap());
         assert_eq!(pending(&state, &key), None);
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn replaced_bytes_are_not_counted() {
+    fn replaced_values_do_not_count_as_buffered_bytes() {
         let (_db, state, _serial) = state();
         let (write_behind, key) = (state.write_behind.as_ref().unwrap(), Key::new(["k"]).unwrap());
         for _ in 0..100 {
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_cannot_be_buffered_is_returned() {
+    fn a_write_that_cannot_be_buffered_is_returned_to_be_queued() {
         let (_db, state, _serial) = state();
         let (write_behind, key) = (state.write_behind.as_ref().unwrap(), Key::new(["k"]).unwrap());
         let long = WriteInfo::key(&key, None, MAX_INLINE_BYTES);
@@ -147,7 +148,7 @@ mod tests {
         assert_eq!(increment(&state, &key), None);
         drop(guard);
         assert_eq!(increment(&state, &key), Some(1));
-        // A pending record needs no read of the tree, and so no lock.
+        // The key has a pending record now, so the write does not read the tree and needs no process-wide lock.
         let guard = process_lock::exclusive(Duration::ZERO).unwrap();
         assert_eq!(increment(&state, &key), Some(2));
         drop(guard);

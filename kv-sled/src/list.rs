@@ -1,4 +1,4 @@
-//! Pages of a list, in key order.
+//! Pages of a list.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -12,17 +12,18 @@ use crate::codec::{Physical, data_key, data_range, entry};
 use crate::error::{NAME, from_sled};
 use crate::state::State;
 
-/// Records that are read under one lock. Writers wait meanwhile.
+/// The maximum number of records that are read under one lock. Writers wait for this lock.
 const CHUNK_RECORDS: usize = 256;
 
-/// Records that one page reads, live or not. A page also ends there with fewer items than its limit, so that a call
-/// stays short among expired entries.
+/// The maximum number of records that are read for one page, live or not. The page ends then, even if it has fewer
+/// items than its limit, so that a call over many expired entries stays short.
 const MAX_RECORDS: usize = 64 * CHUNK_RECORDS;
 
 type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 impl State {
     pub(crate) async fn list(self: &Arc<Self>, query: &ListQuery) -> Result<ListPage> {
+        self.check_open()?;
         query.check(&self.info.capabilities)?;
         let Some(range) = query.range() else { return Ok(ListPage::default()) };
         let mut overlay = Overlay { records: self.pending_records(&range).await?, reverse: query.reverse };
@@ -31,9 +32,9 @@ impl State {
         let (mut page, mut rows, mut bytes, mut records) = (ListPage::default(), 0, 0, 0);
         loop {
             let remaining = scan.clone();
-            let room = limit - rows;
+            let max_rows = limit - rows;
             let clock = Arc::clone(&self.clock);
-            let chunk = self.read(move |tree| remaining.read(tree, &*clock, room)).await?;
+            let chunk = self.read(move |tree| remaining.read(tree, &*clock, max_rows)).await?;
             records += chunk.records;
             for row in scan.merge(chunk.last.as_deref(), chunk.rows, &mut overlay, self.clock.now()) {
                 rows += 1;
@@ -46,7 +47,7 @@ impl State {
                 }
             }
             let Some(last) = chunk.last else { return Ok(page) };
-            // A foreign record is no place to continue from.
+            // A page can end only at a key. If the last record is foreign, it has no key, so read one more chunk.
             if records >= MAX_RECORDS
                 && let Physical::Data(key) = Physical::decode(&last)
             {
@@ -54,12 +55,12 @@ impl State {
                 return Ok(page);
             }
             scan.resume(&last);
-            // A caller with a timeout gets its turn.
+            // Let the runtime check a timeout of the caller between two chunks.
             tokio::task::yield_now().await;
         }
     }
 
-    /// The records of a range in the write-behind buffer.
+    /// The records in the write-behind buffer whose keys are in a range.
     async fn pending_records(
         self: &Arc<Self>,
         range: &(Bound<String>, Bound<String>),
@@ -73,7 +74,7 @@ impl State {
     }
 }
 
-/// Pending records, which replace those of the tree.
+/// Pending records. They replace the records of the tree with the same keys.
 #[derive(Debug)]
 struct Overlay {
     records: BTreeMap<Key, Option<IVec>>,
@@ -81,7 +82,8 @@ struct Overlay {
 }
 
 impl Overlay {
-    /// Takes the next record that does not come after this physical key.
+    /// Takes the next record in list order, if it does not come after this physical key. `None` as the physical key
+    /// means no limit.
     fn pop_up_to(&mut self, last: Option<&[u8]>) -> Option<(Key, Option<IVec>)> {
         let entry = if self.reverse { self.records.last_entry() } else { self.records.first_entry() }?;
         let is_next = last.is_none_or(|last| {
@@ -92,7 +94,7 @@ impl Overlay {
     }
 }
 
-/// The rest of the tree's range that a list has to read.
+/// The range of the tree that a list has not read yet.
 #[derive(Debug, Clone)]
 struct Scan {
     range: Range,
@@ -100,13 +102,13 @@ struct Scan {
     keys_only: bool,
 }
 
-/// A live or damaged entry.
+/// A live or damaged entry of a page.
 #[derive(Debug)]
 struct Row {
     key: Key,
-    /// The entry, `None` in a list of keys only, or its damage.
+    /// The entry, `None` in a list of keys only, or the error of a damaged entry.
     found: Result<Option<Entry>>,
-    /// Bytes that the row adds to a page.
+    /// The number of bytes that count towards the size of a page: those of the value, or zero in a list of keys only.
     bytes: usize,
 }
 
@@ -120,18 +122,19 @@ impl Row {
     }
 }
 
-/// Some rows, and the physical key after which the scan continues; `None` at its end.
+/// The result of reading a part of a scan.
 #[derive(Debug, Default)]
 struct Chunk {
     rows: Vec<Row>,
+    /// The physical key after which the scan continues; `None` at the end of the range.
     last: Option<IVec>,
     /// The number of records that were read, live or not.
     records: usize,
 }
 
 impl Scan {
-    /// Reads one chunk with at most `room` rows.
-    fn read(&self, tree: &Tree, clock: &dyn kv_core::Clock, room: usize) -> Result<Chunk> {
+    /// Reads one chunk with at most `max_rows` rows.
+    fn read(&self, tree: &Tree, clock: &dyn kv_core::Clock, max_rows: usize) -> Result<Chunk> {
         let now = clock.now();
         let mut chunk = Chunk::default();
         let mut bytes = 0;
@@ -147,7 +150,8 @@ impl Scan {
                 bytes += row.bytes;
                 chunk.rows.push(row);
             }
-            if chunk.rows.len() >= room || chunk.records >= CHUNK_RECORDS || bytes >= ListQuery::DEFAULT_PAGE_BYTES {
+            if chunk.rows.len() >= max_rows || chunk.records >= CHUNK_RECORDS || bytes >= ListQuery::DEFAULT_PAGE_BYTES
+            {
                 chunk.last = Some(physical);
                 break;
             }
@@ -155,7 +159,7 @@ impl Scan {
         Ok(chunk)
     }
 
-    /// Decodes a record. `None` if it is expired.
+    /// Decodes a record. `None` if the entry has expired.
     fn row(&self, key: Key, value: IVec, now: SystemTime) -> Option<Row> {
         let bytes = if self.keys_only { 0 } else { value.len().saturating_sub(stored::HEADER_BYTES) };
         let found = match stored::deadline(&key, &value) {
@@ -167,7 +171,7 @@ impl Scan {
         Some(Row { key, found, bytes })
     }
 
-    /// Merges rows of the tree, up to a physical key, with pending records.
+    /// Merges the rows of a chunk with the pending records up to `last`, the chunk's last physical key.
     fn merge(&self, last: Option<&[u8]>, rows: Vec<Row>, overlay: &mut Overlay, now: SystemTime) -> Vec<Row> {
         if overlay.records.is_empty() {
             return rows;
@@ -189,6 +193,7 @@ impl Scan {
         merged
     }
 
+    /// Makes the range begin after this physical key, in list order.
     fn resume(&mut self, last: &IVec) {
         let last = Bound::Excluded(last.to_vec());
         if self.reverse {

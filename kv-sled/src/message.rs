@@ -1,4 +1,6 @@
-//! Publishing and subscribing to messages, inside this process.
+//! Publishing and subscribing.
+//!
+//! Messages reach only the subscribers of this store in this process.
 
 use bytes::Bytes;
 use kv_core::{Key, KeyPrefix, Message, MessageStream, Result, deliver};
@@ -7,8 +9,8 @@ use crate::state::State;
 
 impl State {
     pub(crate) fn publish(&self, channel: &Key, payload: Bytes) -> Result<()> {
-        self.info.limits.check_message(payload.len())?;
         self.check_open()?;
+        self.info.limits.check_message(payload.len())?;
         self.messages.notify(&Message { channel: channel.clone(), payload });
         Ok(())
     }

@@ -1,4 +1,7 @@
-//! Opening a store, on the thread that becomes its worker and under its watchdog.
+//! Opening a store.
+//!
+//! A thread opens the files and then becomes the store's worker. The watchdog watches it from the beginning, because
+//! sled may hang on damaged files.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,36 +33,37 @@ use crate::tree_checksum::TreeChecksum;
 use crate::watchdog::{self, Heartbeat};
 use crate::worker::Worker;
 
-/// Capacity of the worker's queue. Further callers wait.
+/// The maximum number of requests in the worker's queue. Further callers wait until there is space.
 const QUEUE_CAPACITY: usize = 1_024;
 
-/// Time to wait for another handle that is closing.
+/// The time to wait for another store that is closing the same folder.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time between two tries to open a locked folder.
 const LOCK_STEP: Duration = Duration::from_millis(25);
 
-/// The slowest expected rate of opening, in bytes of sled's log.
+/// The slowest expected rate of opening, in bytes of sled's log per second.
 const BYTES_PER_SECOND: u64 = 64 << 20;
 
-/// The interval of sled's background flush, in milliseconds. sled cleans up its log in it.
+/// The interval of sled's background flush, in milliseconds. sled also cleans up its log during this flush.
 const SLED_FLUSH_MILLIS: u64 = 500;
 
-/// The smallest page cache with which sled works well.
+/// The smallest page cache, in bytes, with which sled works well. A smaller configured size is raised to it.
 const MIN_CACHE_BYTES: u64 = 1 << 20;
 
-/// Starts the threads of a store and waits until it is open.
+/// Starts the threads of a store and waits until the store is open.
 pub(crate) async fn open(config: SledConfig, clock: Arc<dyn Clock>, path: PathBuf) -> Result<SledStore> {
     let info = StoreInfo::new(NAME, capabilities::with(config.durability));
     let state = Arc::new(State::new(info, clock, config.operation_timeout, config.durability));
     let heartbeat = Arc::new(Heartbeat::default());
     let (end, ended) = std::sync::mpsc::channel();
     let (requests, receiver) = mpsc::channel(QUEUE_CAPACITY);
-    let (reply, opened) = oneshot::channel();
+    let (responder, opened) = oneshot::channel();
 
     let (watched, watched_heartbeat) = (Arc::clone(&state), Arc::clone(&heartbeat));
     spawn("kv-sled-watchdog", move || watchdog::watch(&watched, &watched_heartbeat, &ended))?;
     let worker_state = Arc::clone(&state);
     spawn("kv-sled-worker", move || {
-        run_worker(config, &path, worker_state, heartbeat, receiver, reply);
+        run_worker(config, &path, worker_state, heartbeat, receiver, responder);
         drop(end);
     })?;
 
@@ -90,12 +94,12 @@ fn run_worker(
     state: Arc<State>,
     heartbeat: Arc<Heartbeat>,
     requests: mpsc::Receiver<Request>,
-    reply: oneshot::Sender<Result<()>>,
+    responder: oneshot::Sender<Result<()>>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let _ = reply.send(Err(from_io(error, "the runtime of the store's thread cannot be created")));
+            let _ = responder.send(Err(from_io(error, "the runtime of the worker's thread cannot be created")));
             return;
         }
     };
@@ -109,12 +113,13 @@ fn run_worker(
         });
         match worker {
             Ok(worker) => {
-                // If the caller has dropped its future, there is no sender, and the worker closes the store at once.
-                let _ = reply.send(Ok(()));
+                // If the caller has dropped its future, this response is lost. The queue has no sender then, and the
+                // worker closes the store at once.
+                let _ = responder.send(Ok(()));
                 worker.run(requests).await;
             }
             Err(error) => {
-                let _ = reply.send(Err(error));
+                let _ = responder.send(Err(error));
             }
         }
     });
@@ -122,7 +127,7 @@ fn run_worker(
 
 type Opened = (Db, sled::Config, TreeChecksum, (Storage, Presence));
 
-/// Opens the files. Tries again for a while if another store has locked them.
+/// Opens the files. If another store has locked them, tries again until [`LOCK_TIMEOUT`] has passed.
 async fn open_with_retries(config: &SledConfig, path: &Path, heartbeat: &Heartbeat) -> Result<Opened> {
     check_system_clock(SystemClock.now())?;
     folder::prepare(path)?;
@@ -165,7 +170,8 @@ fn open_files(config: &SledConfig, path: &Path, heartbeat: &Heartbeat, is_new: b
     let check = match derived {
         DerivedFiles::Locked => return Err(OpenError::Locked),
         DerivedFiles::Sound => config.check,
-        // Only the comparison proves that sled has made them again as they were.
+        // The log must have been enough to write these files again. Only the comparison with the tree checksum proves
+        // it.
         DerivedFiles::SetAside => SledCheck::Everything,
     };
     let sled_config = sled::Config::new()
@@ -188,7 +194,7 @@ fn open_files(config: &SledConfig, path: &Path, heartbeat: &Heartbeat, is_new: b
     let checksum = checksum.map_err(OpenError::Failed)?;
     if clean_marker::read(path).is_some_and(|at_closing| at_closing != checksum) {
         return Err(OpenError::Failed(Error::corrupt(
-            "the files are damaged: their content differs from that at closing",
+            "the files are damaged: their content differs from the content at closing",
         )));
     }
     let mut storage = Storage::open(path).map_err(sync_failed)?;
@@ -200,10 +206,12 @@ fn open_files(config: &SledConfig, path: &Path, heartbeat: &Heartbeat, is_new: b
     Ok((db, sled_config, checksum, (storage, presence)))
 }
 
-/// Refuses a system clock before 1970, because sled panics with one.
+/// Refuses a system clock before 1970, because sled panics with such a clock.
 fn check_system_clock(now: SystemTime) -> Result<()> {
     if now < SystemTime::UNIX_EPOCH {
-        return Err(Error::unavailable("the system's clock is before the year 1970, and sled does not start with it"));
+        return Err(Error::unavailable(
+            "the system's clock is before the year 1970, and sled does not start with such a clock",
+        ));
     }
     Ok(())
 }
@@ -212,13 +220,13 @@ fn sync_failed(error: std::io::Error) -> OpenError {
     OpenError::Failed(from_io(error, "the store's files cannot be synced"))
 }
 
-/// The stored tree checksum. `None` in a new store.
+/// Reads the stored tree checksum. `None` in a new store.
 fn stored_checksum(db: &Db) -> Result<Option<TreeChecksum>> {
-    db.get(CHECKSUM_KEY).map_err(read_failed)?.map(|stored| TreeChecksum::decode(&stored)).transpose()
+    db.get(CHECKSUM_KEY).map_err(read_error)?.map(|stored| TreeChecksum::decode(&stored)).transpose()
 }
 
-/// Converts an error of reading existing data.
-fn read_failed(error: sled::Error) -> Error {
+/// Converts an error of a read of stored data. A missing file is the file of a large value, and damage.
+fn read_error(error: sled::Error) -> Error {
     match &error {
         sled::Error::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {
             Error::corrupt("the file of a large value is missing").with_source(error)
@@ -227,11 +235,11 @@ fn read_failed(error: sled::Error) -> Error {
     }
 }
 
-/// Reads all records and compares them with the stored tree checksum. Writes the checksum of a new store.
+/// Reads all records and compares them with the stored tree checksum. In a new store, writes the first tree checksum.
 fn check_records(db: &Db, heartbeat: &Heartbeat) -> Result<TreeChecksum> {
     let (mut actual, mut stored) = (TreeChecksum::default(), None);
     for (number, item) in db.iter().enumerate() {
-        let (key, value) = item.map_err(read_failed)?;
+        let (key, value) = item.map_err(read_error)?;
         if key == CHECKSUM_KEY {
             stored = Some(TreeChecksum::decode(&value)?);
         } else {
@@ -264,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_system_clock_before_1970_is_no_damage() {
+    fn a_system_clock_before_1970_is_unavailable_and_not_corrupt() {
         let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
         let error = check_system_clock(before).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);

@@ -1,4 +1,4 @@
-//! Pending changes: evaluated, and not in the tree yet.
+//! Pending changes: writes were evaluated, and their changes are not in the tree yet.
 
 use std::collections::BTreeSet;
 
@@ -9,24 +9,26 @@ use sled::{Batch, IVec};
 use crate::codec::{CHECKSUM_KEY, data_key, index_key};
 use crate::tree_checksum::TreeChecksum;
 
-/// The records that writes have read or changed, as they are in the tree and as they are to become.
+/// The records that writes have read or changed: before and after the writes.
 #[derive(Debug, Default)]
 pub(crate) struct PendingChanges {
     pub(crate) records: HashMap<Key, PendingRecord>,
-    /// Index entries to be removed, because no record has their deadline.
+    /// Index entries to be removed, because no entry has their deadline.
     pub(crate) stray_index_keys: BTreeSet<IVec>,
-    /// The number of batch builders that these changes went through.
+    /// The number of batch builders that have added to these changes.
     pub(crate) generation: u64,
-    /// Approximate bytes of keys and values, without replaced values.
+    /// The approximate number of bytes of the keys, and of the values after the batch.
     pub(crate) bytes: usize,
 }
 
-/// The stored bytes of one key.
+/// The stored bytes of one key; `None` means that the key has no record.
 #[derive(Debug)]
 pub(crate) struct PendingRecord {
+    /// The bytes in the tree when the batch is applied.
     pub(crate) before: Option<IVec>,
+    /// The bytes after the batch.
     pub(crate) after: Option<IVec>,
-    /// The generation of the last change.
+    /// The generation of [`PendingChanges`] at the last change; `None` if the record was only read.
     pub(crate) changed: Option<u64>,
 }
 
@@ -38,7 +40,7 @@ pub(crate) struct TreeBatch {
 }
 
 impl PendingChanges {
-    /// The batch over a tree with this checksum. `None` if nothing changes.
+    /// Converts the changes into a batch for a tree with this checksum. `None` if nothing changes.
     pub(crate) fn to_batch(&self, mut checksum: TreeChecksum) -> Option<TreeBatch> {
         let Self { records, stray_index_keys, generation: _, bytes: _ } = self;
         let mut batch = Batch::default();
@@ -80,7 +82,8 @@ impl PendingChanges {
     }
 }
 
-/// The index key of a stored record. `None` if it never expires.
+/// The physical key in the deadline index for an entry with these stored bytes. `None` if the entry never expires, does
+/// not exist or is damaged.
 fn index_key_of(key: &Key, stored: Option<&IVec>) -> Option<Vec<u8>> {
     index_key(stored::deadline(key, stored?).ok()?, key)
 }

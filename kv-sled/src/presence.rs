@@ -1,7 +1,7 @@
-//! Detects that a store's files were removed, replaced or emptied while it is open.
+//! Detecting that a store's files were removed, replaced or emptied while the store is open.
 //!
-//! sled goes on writing to the files that it has open, wherever they are, and so acknowledges writes that nobody finds
-//! again.
+//! sled continues to write to its open files even if they were removed or moved. Without this check, the store would
+//! acknowledge writes that are missing after the next opening.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,11 +15,13 @@ pub(crate) struct Presence {
     log_id: FileId,
     blobs_path: PathBuf,
     blobs_id: FileId,
-    /// True if the first segment of the log is in use. sled never clears its header again while the store is open.
+    /// True if the header of the log's first segment was seen to be in use. sled does not clear that header again while
+    /// the store is open.
     has_first_segment: bool,
 }
 
-/// Device and inode. On other systems than Unix, every existing file has the same.
+/// The device and the inode of a file. On other systems than Unix, all files have the same number, so only a missing
+/// file is detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileId(u64, u64);
 
@@ -36,7 +38,7 @@ impl FileId {
     }
 }
 
-/// Bytes of a segment's header.
+/// The number of bytes of a segment's header.
 const HEADER_BYTES: usize = 20;
 
 impl Presence {
@@ -48,7 +50,7 @@ impl Presence {
         Ok(Self { log, log_path, log_id, blobs_path, blobs_id, has_first_segment: false })
     }
 
-    /// The first problem with the files, as the text of an error. Costs three short system calls.
+    /// Returns an error text if the files were removed, replaced or emptied. Costs a few short system calls.
     pub(crate) fn problem(&mut self) -> Option<&'static str> {
         let is_at = |path: &Path, id| fs::metadata(path).is_ok_and(|metadata| FileId::of(&metadata) == id);
         if !is_at(&self.log_path, self.log_id) {
@@ -64,7 +66,7 @@ impl Presence {
         is_emptied.then_some("the log `db` of the store was truncated while the store was open")
     }
 
-    /// The first bytes of the log, as many as there are.
+    /// Reads the header of the log's first segment. Returns fewer bytes if the log is shorter.
     fn first_header(&self) -> io::Result<Vec<u8>> {
         use std::io::{Read, Seek};
         let mut log = &self.log;

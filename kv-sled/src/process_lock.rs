@@ -1,14 +1,16 @@
-//! A process-wide lock in front of sled's own.
+//! A process-wide lock that a thread takes before it calls sled.
 //!
-//! Inside sled, a batch excludes reads and flushes by a lock that has no timeout and that **every database of the
-//! process shares** (`concurrency_control.rs`). A thread that enters sled while another hangs in there hangs too, and
-//! cannot be interrupted. So every thread takes this lock first, with a timeout.
+//! sled has a lock that excludes reads and flushes while a batch is applied. sled's lock has no timeout, and **all
+//! databases of the process share it** (`concurrency_control.rs`). If one thread hangs while it holds sled's lock,
+//! every other thread that calls sled hangs, too, and cannot be interrupted. So every thread takes the lock of this
+//! module first, with a timeout.
 
 use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Longest wait for a lock on a caller's thread, which may be a thread of the caller's async runtime.
+/// The longest time that a caller's thread waits for a lock. It is short, because the thread may run other tasks of the
+/// caller's runtime.
 pub(crate) const INLINE_WAIT: Duration = Duration::from_millis(2);
 
 static LOCK: RwLock<()> = RwLock::new(());

@@ -1,4 +1,4 @@
-//! The callers' end of the worker's queue.
+//! The sending end of the worker's queue.
 
 use std::sync::Arc;
 
@@ -8,52 +8,54 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
 use crate::batch_builder::BatchBuilder;
-use crate::request::{Request, WriteInfo, WriteReply, queued};
+use crate::request::{PendingResponse, Request, WriteInfo, queued};
 use crate::state::State;
 
-/// Sends requests to the worker. The worker ends when the last clone of the store's handle drops this.
+/// Sends requests to the worker. All clones of a store share one `Queue`; when it is dropped, the worker ends.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) state: Arc<State>,
     pub(crate) requests: Sender<Request>,
 }
 
-/// The ways that a write may take.
+/// The ways in which a write can be executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// Evaluated inline if the durability allows it, queued otherwise.
+    /// Inline if possible, otherwise by the worker. See [`State::write_inline`].
     Any,
-    /// Queued.
+    /// By the worker.
     Queued,
 }
 
 impl Route {
-    /// The route of a write that follows others of the same call. It is queued behind a queued one, to keep their
-    /// order.
+    /// The route of a write that follows other writes of the same call. If the write before it was queued, it is
+    /// queued, too, so that the writes keep their order.
     pub(crate) fn after<T>(sent: &[Result<Sent<T>>]) -> Self {
         let last = sent.iter().rev().find_map(|sent| sent.as_ref().ok());
         if matches!(last, Some(Sent::Queued(_))) { Self::Queued } else { Self::Any }
     }
 }
 
-/// A write that was sent.
+/// The state of a write after [`Queue::send`].
 pub(crate) enum Sent<T> {
-    Answered(Result<T>),
-    Queued(WriteReply<T>),
+    /// The write was evaluated inline, with this response.
+    Done(Result<T>),
+    /// The worker will send the response.
+    Queued(PendingResponse<T>),
 }
 
 impl Queue {
-    /// Sends a write and waits for its answer.
+    /// Sends a write and waits for its response.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         info: WriteInfo<'_>,
         evaluate: impl FnOnce(&mut BatchBuilder<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let sent = self.send(info, Route::Any, evaluate).await?;
-        self.answer(sent).await
+        self.response(sent).await
     }
 
-    /// Evaluates a write inline if write-behind allows it, and queues it for the worker otherwise.
+    /// Evaluates a write inline if the route and write-behind allow it. Otherwise queues the write for the worker.
     pub(crate) async fn send<T: Send + 'static>(
         &self,
         info: WriteInfo<'_>,
@@ -63,50 +65,50 @@ impl Queue {
         self.state.health.check_write()?;
         let evaluate = match route {
             Route::Any => match self.state.write_inline(&info, evaluate) {
-                Ok(answer) => return Ok(Sent::Answered(answer)),
+                Ok(response) => return Ok(Sent::Done(response)),
                 Err(evaluate) => evaluate,
             },
             Route::Queued => evaluate,
         };
-        let (write, reply) = queued(info.version, info.bytes, evaluate);
-        self.post(Request::Write(write)).await?;
-        Ok(Sent::Queued(reply))
+        let (write, pending) = queued(info.version, info.bytes, evaluate);
+        self.enqueue(Request::Write(write)).await?;
+        Ok(Sent::Queued(pending))
     }
 
-    /// Waits for the answer of a write.
-    pub(crate) async fn answer<T>(&self, sent: Sent<T>) -> Result<T> {
-        let mut reply = match sent {
-            Sent::Answered(answer) => return answer,
-            Sent::Queued(reply) => reply,
+    /// Waits for the response to a write.
+    pub(crate) async fn response<T>(&self, sent: Sent<T>) -> Result<T> {
+        let mut pending = match sent {
+            Sent::Done(response) => return response,
+            Sent::Queued(pending) => pending,
         };
-        let answer = tokio::select! {
+        let response = tokio::select! {
             biased;
-            answer = &mut reply.answer => answer.ok(),
+            response = &mut pending.response => response.ok(),
             () = self.state.health.poisoned() => None,
         };
-        answer.unwrap_or_else(|| Err(reply.unanswered(self.no_answer())))
+        response.unwrap_or_else(|| Err(pending.unanswered(self.no_response())))
     }
 
-    /// Waits for the answers of several writes, in their order.
-    pub(crate) async fn answers<T: Send>(&self, sent: Vec<Result<Sent<T>>>) -> Vec<Result<T>> {
-        let mut answers = Vec::with_capacity(sent.len());
+    /// Waits for the responses to several writes. Returns them in the order of the writes.
+    pub(crate) async fn responses<T: Send>(&self, sent: Vec<Result<Sent<T>>>) -> Vec<Result<T>> {
+        let mut responses = Vec::with_capacity(sent.len());
         for sent in sent {
-            answers.push(match sent {
-                Ok(sent) => self.answer(sent).await,
+            responses.push(match sent {
+                Ok(sent) => self.response(sent).await,
                 Err(error) => Err(error),
             });
         }
-        answers
+        responses
     }
 
     pub(crate) async fn flush(&self) -> Result<()> {
         self.state.health.check_write()?;
-        let (reply, answer) = oneshot::channel();
-        self.post(Request::Flush(reply)).await?;
+        let (responder, response) = oneshot::channel();
+        self.enqueue(Request::Flush(responder)).await?;
         tokio::select! {
             biased;
-            answer = answer => answer.unwrap_or_else(|_| Err(self.no_answer())),
-            () = self.state.health.poisoned() => Err(self.no_answer()),
+            response = response => response.unwrap_or_else(|_| Err(self.no_response())),
+            () = self.state.health.poisoned() => Err(self.no_response()),
         }
     }
 
@@ -114,11 +116,11 @@ impl Queue {
         if self.state.health.is_closed() {
             return Ok(());
         }
-        let (reply, answer) = oneshot::channel();
-        // A poisoned store releases its files too, as long as its worker does not hang.
+        let (responder, response) = oneshot::channel();
+        // The worker of a poisoned store closes the files, too, unless it hangs.
         let closed = async {
-            match self.requests.send(Request::Close(reply)).await {
-                Ok(()) => answer.await.unwrap_or(Ok(())),
+            match self.requests.send(Request::Close(responder)).await {
+                Ok(()) => response.await.unwrap_or(Ok(())),
                 Err(_) => Ok(()),
             }
         };
@@ -132,25 +134,26 @@ impl Queue {
         }
     }
 
-    async fn post(&self, request: Request) -> Result<()> {
-        // The common case: there is room, and no need to watch the store's health.
+    /// Queues a request for the worker, and waits while the queue is full.
+    async fn enqueue(&self, request: Request) -> Result<()> {
+        // Try without waiting first: usually the queue has space, and watching the store's health costs time.
         let request = match self.requests.try_send(request) {
             Ok(()) => return Ok(()),
             Err(TrySendError::Full(request)) => request,
-            Err(TrySendError::Closed(_)) => return Err(self.no_answer()),
+            Err(TrySendError::Closed(_)) => return Err(self.no_response()),
         };
         tokio::select! {
             biased;
-            sent = self.requests.send(request) => sent.map_err(|_| self.no_answer()),
-            () = self.state.health.poisoned() => Err(self.no_answer()),
+            sent = self.requests.send(request) => sent.map_err(|_| self.no_response()),
+            () = self.state.health.poisoned() => Err(self.no_response()),
         }
     }
 
-    /// The error if the worker does not answer.
-    fn no_answer(&self) -> Error {
+    /// The error of a request that gets no response from the worker.
+    fn no_response(&self) -> Error {
         match self.state.health.check_write() {
             Err(error) => error,
-            Ok(()) => Error::unavailable("the store's thread has ended"),
+            Ok(()) => Error::unavailable("the worker's thread has ended"),
         }
     }
 }
@@ -161,10 +164,10 @@ mod tests {
 
     #[test]
     fn a_write_is_queued_behind_a_queued_write_of_the_same_call() {
-        let (_write, reply) = queued(None, 0, |_: &mut BatchBuilder<'_>| Ok(()));
-        let mut sent = vec![Ok(Sent::Answered(Ok(())))];
+        let (_write, pending) = queued(None, 0, |_: &mut BatchBuilder<'_>| Ok(()));
+        let mut sent = vec![Ok(Sent::Done(Ok(())))];
         assert_eq!(Route::after(&sent), Route::Any);
-        sent.push(Ok(Sent::Queued(reply)));
+        sent.push(Ok(Sent::Queued(pending)));
         sent.push(Err(Error::invalid("no options")));
         assert_eq!(Route::after(&sent), Route::Queued);
     }

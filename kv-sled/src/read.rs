@@ -1,4 +1,4 @@
-//! Reads of the tree, on the caller's thread where possible.
+//! Reads of the tree, on the caller's thread if possible.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::state::State;
 use crate::write_behind::Lookup;
 
 impl State {
-    /// Reads the tree on the caller's thread. If a batch holds the lock for long, a thread that may block waits for it.
+    /// Reads the tree on the caller's thread. If the locks are not available soon, reads it on a thread that may block.
     pub(crate) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl Fn(&Tree) -> Result<T> + Send + 'static,
@@ -24,7 +24,8 @@ impl State {
         self.inline_or_blocking(move |state, timeout| state.try_read(timeout, &read)).await
     }
 
-    /// Reads the stored bytes of a key; a pending write hides the bytes in the tree.
+    /// Passes the stored bytes of a key to `read`: those of a pending write if there is one, otherwise those in the
+    /// tree.
     pub(crate) async fn read_key<T: Send + 'static>(
         self: &Arc<Self>,
         key: &Key,
@@ -42,13 +43,14 @@ impl State {
         .await
     }
 
-    /// Makes an attempt on the caller's thread with a short timeout, and then one on a thread that may block.
+    /// Runs `attempt` on the caller's thread with a short timeout. If it returns `None`, runs it again with the
+    /// operation timeout, on a thread that may block.
     pub(crate) async fn inline_or_blocking<T: Send + 'static>(
         self: &Arc<Self>,
         attempt: impl Fn(&Self, Duration) -> Option<Result<T>> + Send + 'static,
     ) -> Result<T> {
-        if let Some(answer) = attempt(self, INLINE_WAIT) {
-            return answer;
+        if let Some(result) = attempt(self, INLINE_WAIT) {
+            return result;
         }
         let state = Arc::clone(self);
         let blocking = move || {
@@ -57,7 +59,7 @@ impl State {
         };
         match Handle::try_current() {
             Ok(runtime) => match runtime.spawn_blocking(blocking).await {
-                Ok(answer) => answer,
+                Ok(result) => result,
                 Err(_) => Err(Error::unavailable("the runtime has ended")),
             },
             Err(_) => blocking(),
@@ -80,7 +82,7 @@ impl State {
                 self.health.poison(Poison::failed(&error));
                 Err(error)
             }
-            Ok(answer) => answer,
+            Ok(result) => result,
             Err(_panic) => {
                 self.health.poison(Poison::panicked("a read"));
                 Err(Error::unavailable(self.health.poison_text()))

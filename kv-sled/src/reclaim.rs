@@ -1,10 +1,13 @@
 //! Reclaiming the space of large values.
 //!
-//! sled writes a page that holds a large value to a file of its own, and a pointer to it into the log. It removes the
-//! file of a replaced page only when the segment of the log with the next pointer is complete. Pointers are short, so
-//! without other writes that takes gigabytes of large values; and a file that is still there when the store is closed is
-//! never removed. So the worker completes segments itself: it writes padding, one record outside of entries and index,
-//! and removes it again. The tree checksum counts the padding like every record, so a crash between the two does no harm.
+//! sled writes a page with a large value to a file of its own, and a pointer to that file into the log. When the page
+//! is replaced, sled removes the old file only after the log segment with the new pointer is full. Pointers are short,
+//! so without other writes it takes gigabytes of large values to fill a segment. If the store is closed before, the old
+//! file is never removed.
+//!
+//! So the worker fills segments itself: it writes padding, which is one record that is neither an entry nor in the
+//! index, and removes the padding again. The tree checksum counts the padding like every other record, so a crash while
+//! the padding is there does no harm.
 
 use std::sync::Arc;
 
@@ -17,20 +20,21 @@ use crate::pending::{PendingChanges, TreeBatch};
 use crate::salvage::SEGMENT_BYTES;
 use crate::worker::Worker;
 
-/// A value counts as large from this many bytes on. sled writes pages over 128 KiB to files of their own, and a page may
-/// hold several values.
+/// The minimum number of bytes of a large value. It is below 128 KiB, above which sled writes a page to a file of its
+/// own, because a page may hold several values.
 const LARGE_BYTES: usize = 64 << 10;
 
-/// Bytes of large values, written or replaced, after which the worker reclaims at once.
+/// The number of bytes of large values, written or replaced, at which the worker reclaims after the current batch.
 pub(crate) const DUE_BYTES: u64 = 8 << 20;
 
-/// Bytes of large values, written or replaced, after which the worker reclaims when it sweeps.
+/// The number of bytes of large values, written or replaced, at which the worker reclaims after its next sweep.
 pub(crate) const IDLE_BYTES: u64 = 1 << 20;
 
-/// Bytes of the padding record. It stays in the log, where it takes space in a segment.
+/// The number of bytes of the padding record. They are too few for a file of their own, so they fill the log.
 const PADDING_BYTES: usize = 64 << 10;
 
-/// Writes of the padding. sled frees a segment once the one after it is complete too.
+/// The number of times that the padding is written. It fills two and a half segments, because sled frees a segment only
+/// after the next segment is full, too.
 const PADDING_WRITES: usize = 5 * SEGMENT_BYTES / PADDING_BYTES / 2;
 
 impl Worker {
@@ -47,14 +51,16 @@ impl Worker {
 }
 
 impl Database {
+    /// Writes padding until the current segment of the log and the next one are full.
     fn complete_segments(&mut self) -> Result<(), Stop> {
         for number in 0..PADDING_WRITES {
-            // sled writes nothing for a value that is there already, so each is different.
+            // Each value differs, because sled writes nothing if the key already has the same value.
             let mut padding = number.to_be_bytes().to_vec();
             padding.resize(PADDING_BYTES, 0);
             self.set_padding(Some(padding.into()))?;
-            // sled's threads for files are few. If all of them wait for a lock while its holder waits for one of them
-            // to truncate the log, sled hangs for ever (`bump_tip` in `segment.rs`). So no writes pile up.
+            // Flush after each write, so that no writes pile up in sled. sled has few I/O threads. If all of them wait
+            // for a lock while the holder of that lock waits for one of them to truncate the log, sled hangs for ever
+            // (`bump_tip` in `segment.rs`).
             self.flush()?;
         }
         self.set_padding(None)?;
@@ -63,6 +69,7 @@ impl Database {
         Ok(())
     }
 
+    /// Writes or removes the padding record, together with the tree checksum.
     fn set_padding(&mut self, padding: Option<IVec>) -> Result<(), Stop> {
         let (mut batch, mut checksum) = (Batch::default(), self.checksum());
         if let Some(before) = self.tree().get(PADDING_KEY).map_err(|error| Stop::Unknown(from_sled(error)))? {
@@ -81,7 +88,7 @@ impl Database {
 }
 
 impl PendingChanges {
-    /// Bytes of the large values that the changes write or replace.
+    /// The number of bytes of the large values that these changes write, replace or remove.
     pub(crate) fn large_bytes(&self) -> u64 {
         let changed = self.records.values().filter(|record| record.changed.is_some());
         let values = changed.flat_map(|record| [&record.before, &record.after]).flatten().map(|value| value.len());

@@ -1,4 +1,4 @@
-//! Requests to the worker, and the replies to writes.
+//! Requests to the worker, and the responses to writes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use crate::batch_builder::BatchBuilder;
 
 /// A request to the worker.
 pub(crate) enum Request {
-    /// Evaluates a write, applies it together with others, makes it durable and acknowledges it.
+    /// Evaluates a write, applies it in a batch with other writes, makes the batch durable and acknowledges the write.
     Write(Box<dyn QueuedWrite>),
     /// Flushes and syncs all acknowledged writes.
     Flush(oneshot::Sender<Result<()>>),
@@ -18,63 +18,66 @@ pub(crate) enum Request {
     Close(oneshot::Sender<Result<()>>),
 }
 
-/// A queued write. The trait hides the type of its answer.
+/// A queued write. This is a trait, because the types of the responses differ.
 pub(crate) trait QueuedWrite: Send {
-    /// Approximate bytes that the write adds to a batch.
+    /// The approximate number of bytes that the write adds to a batch.
     fn bytes(&self) -> usize;
 
-    /// Marks the write as started: from now on it may be applied.
+    /// Marks the write as started: it may be applied from now on.
     fn start(&self);
 
-    /// Evaluates the write over the batch so far and keeps the answer.
+    /// Evaluates the write after the changes of the batch, and keeps the response.
     fn evaluate(&mut self, batch: &mut BatchBuilder<'_>);
 
-    /// Replies with the kept answer.
+    /// Sends the kept response.
     fn acknowledge(self: Box<Self>);
 
-    /// Replies with an error instead of the kept answer.
+    /// Sends an error instead of the kept response.
     fn fail(self: Box<Self>, failure: &WriteFailure);
 }
 
-/// The reason why a write has no answer of its own.
+/// The failure of a batch, which all its writes get instead of their responses.
 #[derive(Debug)]
 pub(crate) enum WriteFailure {
-    /// The write was not applied. Holds the error's constructor and text, as each caller gets an error of its own.
+    /// The batch was not applied. Holds the constructor and the text of the error, because each caller needs its own
+    /// error.
     NotStarted(fn(String) -> Error, String),
-    /// The write may have been applied.
+    /// The batch may have been applied.
     Unknown(String),
 }
 
 /// The properties of a write that are known before it is evaluated.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WriteInfo<'k> {
-    /// The key, if the write concerns only one.
+    /// The key, if the write concerns a single key.
     pub(crate) key: Option<&'k Key>,
     pub(crate) version: Option<Version>,
-    /// Approximate bytes that the write adds to a batch.
+    /// The approximate number of bytes that the write adds to a batch.
     pub(crate) bytes: usize,
 }
 
 impl<'k> WriteInfo<'k> {
+    /// Returns the properties of a write of a single key.
     pub(crate) fn key(key: &'k Key, version: Option<Version>, value_bytes: usize) -> Self {
         Self { key: Some(key), version, bytes: key.as_str().len() + value_bytes }
     }
 
-    /// A write that scans the tree.
+    /// Returns the properties of a write that scans the tree and adds about `bytes` bytes to a batch.
     pub(crate) fn scan(bytes: usize) -> Self {
         Self { key: None, version: None, bytes }
     }
 }
 
-/// The caller's end of a queued write.
-pub(crate) struct WriteReply<T> {
-    pub(crate) answer: oneshot::Receiver<Result<T>>,
+/// The response to a queued write, which the caller waits for.
+pub(crate) struct PendingResponse<T> {
+    pub(crate) response: oneshot::Receiver<Result<T>>,
     is_started: Arc<AtomicBool>,
     version: Option<Version>,
 }
 
-impl<T> WriteReply<T> {
-    /// The error of a write that gets no answer: `Indeterminate` once it was started, `not_started` before.
+impl<T> PendingResponse<T> {
+    /// The error of a write that gets no response: `Indeterminate` if the worker has started the write, otherwise
+    /// `not_started`.
     pub(crate) fn unanswered(&self, not_started: Error) -> Error {
         if self.is_started.load(Ordering::SeqCst) {
             Error::indeterminate(self.version, not_started.message().to_owned())
@@ -86,24 +89,28 @@ impl<T> WriteReply<T> {
 
 struct Write<T, E> {
     evaluate: Option<E>,
-    answer: Option<Result<T>>,
-    reply: oneshot::Sender<Result<T>>,
+    response: Option<Result<T>>,
+    responder: oneshot::Sender<Result<T>>,
     is_started: Arc<AtomicBool>,
     version: Option<Version>,
     bytes: usize,
 }
 
-/// Makes a queued write from its evaluation.
-pub(crate) fn queued<T, E>(version: Option<Version>, bytes: usize, evaluate: E) -> (Box<dyn QueuedWrite>, WriteReply<T>)
+/// Returns a queued write that calls `evaluate`, and its pending response.
+pub(crate) fn queued<T, E>(
+    version: Option<Version>,
+    bytes: usize,
+    evaluate: E,
+) -> (Box<dyn QueuedWrite>, PendingResponse<T>)
 where
     T: Send + 'static,
     E: FnOnce(&mut BatchBuilder<'_>) -> Result<T> + Send + 'static,
 {
-    let (reply, answer) = oneshot::channel();
+    let (responder, response) = oneshot::channel();
     let is_started = Arc::new(AtomicBool::new(false));
-    let receiver = WriteReply { answer, is_started: Arc::clone(&is_started), version };
+    let pending = PendingResponse { response, is_started: Arc::clone(&is_started), version };
     let evaluate = Some(evaluate);
-    (Box::new(Write { evaluate, answer: None, reply, is_started, version, bytes }), receiver)
+    (Box::new(Write { evaluate, response: None, responder, is_started, version, bytes }), pending)
 }
 
 impl<T, E> QueuedWrite for Write<T, E>
@@ -116,31 +123,32 @@ where
     }
 
     fn start(&self) {
-        // Sequentially consistent with the store's health, for worker and caller alike: see `Worker::write`.
+        // `SeqCst`, because the worker and a waiting caller must see this flag and the store's health in one order: see
+        // `Worker::write`.
         self.is_started.store(true, Ordering::SeqCst);
     }
 
     fn evaluate(&mut self, batch: &mut BatchBuilder<'_>) {
-        self.answer = self.evaluate.take().map(|evaluate| evaluate(batch));
+        self.response = self.evaluate.take().map(|evaluate| evaluate(batch));
     }
 
     fn acknowledge(self: Box<Self>) {
-        if let Some(answer) = self.answer {
-            // Fails if the caller has dropped its future.
-            let _ = self.reply.send(answer);
+        if let Some(response) = self.response {
+            // Sending fails if the caller has dropped its future.
+            let _ = self.responder.send(response);
         }
     }
 
     fn fail(self: Box<Self>, failure: &WriteFailure) {
         let error = match failure {
             WriteFailure::NotStarted(constructor, text) => constructor(text.clone()),
-            WriteFailure::Unknown(text) => match self.answer {
-                // The evaluation failed, so this write put nothing into the batch.
+            WriteFailure::Unknown(text) => match self.response {
+                // The evaluation of this write failed, so it added nothing to the batch.
                 Some(Err(error)) => error,
                 _ => Error::indeterminate(self.version, text.clone()),
             },
         };
-        let _ = self.reply.send(Err(error));
+        let _ = self.responder.send(Err(error));
     }
 }
 
@@ -159,12 +167,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unanswered_write_is_indeterminate_once_it_was_started() {
+    fn an_unanswered_write_is_indeterminate_after_it_was_started() {
         let version = Version::random();
-        let (write, reply) = queued(Some(version), 0, |_: &mut BatchBuilder<'_>| Ok(()));
-        assert_eq!(reply.unanswered(Error::unavailable("gone")).kind(), ErrorKind::Unavailable);
+        let (write, pending) = queued(Some(version), 0, |_: &mut BatchBuilder<'_>| Ok(()));
+        assert_eq!(pending.unanswered(Error::unavailable("gone")).kind(), ErrorKind::Unavailable);
         write.start();
-        let error = reply.unanswered(Error::unavailable("gone"));
+        let error = pending.unanswered(Error::unavailable("gone"));
         assert_eq!(error.attempted_version(), Some(version));
         assert!(error.maybe_applied());
     }

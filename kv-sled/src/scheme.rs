@@ -1,16 +1,14 @@
-//! The URL scheme `sled:PATH`, and opening by path.
+//! The URL schemes, and opening a store by URL.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use kv_core::{Error, KvStore, Result, Scheme};
+use kv_core::{Error, KvStore, Scheme};
 
 use crate::builder::SledBuilder;
 use crate::config::SledConfig;
-use crate::store::SledStore;
 use crate::verify;
 
-/// The scheme `sled:PATH`.
+/// The URL scheme `sled:PATH`.
 pub const SCHEME: Scheme = Scheme::new(
     "sled",
     "sled:PATH?durability=process&cache=256MiB&min_free=64MiB&sweep_interval=500ms&operation_timeout=10s&check=everything",
@@ -28,16 +26,3 @@ pub const SCHEME: Scheme = Scheme::new(
         read.await.map_or_else(|_| Err(Error::unavailable("the check could not be run")), |found| found.map(Into::into))
     })
 });
-
-impl SledStore {
-    /// Opens the store in this folder with the default settings. Creates it if it does not exist.
-    ///
-    /// # Errors
-    /// Those of [`SledBuilder::open`].
-    ///
-    /// # Cancel safety
-    /// If the future is dropped, the store is closed as soon as it is open.
-    pub async fn open(path: impl AsRef<Path> + Send) -> Result<Self> {
-        Self::builder().open(path).await
-    }
-}

@@ -1,4 +1,6 @@
-//! The state that a store's handles, worker and watchdog share.
+//! The state that all clones of a store and its tasks share.
+//!
+//! The tasks are two threads: the worker and the watchdog.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -13,20 +15,20 @@ use crate::health::Health;
 use crate::stats::Counters;
 use crate::write_behind::WriteBehind;
 
-/// The state that handles and threads share.
+/// The state of one store.
 pub(crate) struct State {
     pub(crate) info: StoreInfo,
     pub(crate) health: Health,
-    /// The tree that callers read; `None` before opening has finished and after closing.
+    /// The tree that callers read; `None` until opening has finished and after closing.
     pub(crate) tree: RwLock<Option<sled::Tree>>,
-    /// sled's configuration, which also reports errors of sled's background threads.
+    /// sled's configuration. It also holds the first error of sled's background threads.
     pub(crate) sled_config: OnceLock<sled::Config>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) operation_timeout: Duration,
     pub(crate) changes: Hub<Changes>,
     pub(crate) messages: Hub<Messages>,
     pub(crate) counters: Counters,
-    /// The write-behind buffer, with the durability `Interval` only.
+    /// The write-behind buffer; `Some` only with the durability `Interval`.
     pub(crate) write_behind: Option<WriteBehind>,
 }
 
@@ -52,7 +54,8 @@ impl State {
         }
     }
 
-    /// Refuses a call on a store that is closed or poisoned.
+    /// # Errors
+    /// `Closed` after the store was closed, `Unavailable` while the store is poisoned.
     pub(crate) fn check_open(&self) -> Result<()> {
         self.health.check()
     }
@@ -63,7 +66,7 @@ impl State {
     }
 }
 
-/// Leaves out the tree, whose `Debug` prints all stored data.
+/// Omits the tree, because its `Debug` implementation prints all stored data.
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

@@ -1,20 +1,20 @@
-//! Counters of a store's work since it was opened.
+//! Counters of a store's operations since it was opened.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters of a store's work since it was opened, for logs and for checking how well group commit works.
+/// Counters of a store's operations since it was opened, for logs and for measuring group commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SledStats {
-    /// Writes that were evaluated, refused ones included.
+    /// The number of evaluated writes, including writes whose condition did not hold.
     pub writes: u64,
-    /// Batches that were applied.
+    /// The number of applied batches.
     pub batches: u64,
-    /// Flushes of sled's log to the operating system.
+    /// The number of flushes of sled's log to the operating system.
     pub flushes: u64,
-    /// Fsyncs of the store's files.
+    /// The number of times that the store's files were synced.
     pub syncs: u64,
-    /// Expired entries that the background sweeper removed.
+    /// The number of expired entries that the background sweeper has removed.
     pub swept: u64,
 }
 
@@ -42,7 +42,7 @@ impl Counters {
     }
 }
 
-/// Adds to a counter. Relaxed, because no other memory is ordered by a counter.
-pub(crate) fn count(counter: &AtomicU64, more: u64) {
-    counter.fetch_add(more, Ordering::Relaxed);
+/// Adds to a counter. `Relaxed`, because no other memory depends on a counter.
+pub(crate) fn count(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
 }

@@ -1,8 +1,8 @@
-//! Fsync of a store's files.
+//! Syncing a store's files.
 //!
-//! sled writes its log to the file `db` and passes it to the operating system with `sync_file_range`. That is no fsync:
-//! it covers neither the length of the file nor the cache of the disk. sled writes values that do not fit into a
-//! segment of the log to files of their own in `blobs`, and does not sync these at all.
+//! sled writes its log to the file `db` and flushes it with `sync_file_range`. That is not an fsync: it covers neither
+//! the length of the file nor the cache of the disk. sled writes large values to files of their own in the folder
+//! `blobs`, and does not sync these files at all.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,7 +15,7 @@ pub(crate) struct Storage {
     folder: PathBuf,
     db: File,
     blobs: PathBuf,
-    /// As of the last sync: the modification time of the folder `blobs`, and the greatest file number in it.
+    /// The modification time of the folder `blobs` and the greatest file number in it, both at the last sync.
     synced: Option<(SystemTime, u64)>,
 }
 
@@ -54,11 +54,11 @@ impl Storage {
 
     /// Syncs the changes since the last sync: the log, and new files of large values.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        // Large values first, because the log refers to them.
+        // Sync the large values first, because the log refers to them.
         let modified = fs::metadata(&self.blobs)?.modified()?;
         let last = match self.synced {
-            // A time within the clock's resolution may cover files that came later.
-            Some((then, last)) if then == modified && !is_recent(modified) => last,
+            // The folder is unchanged. If its time is recent, it may be that of a later change, too.
+            Some((synced, last)) if synced == modified && !is_recent(modified) => last,
             Some((_, last)) => self.sync_blobs(Some(last))?,
             None => self.sync_blobs(None)?,
         };
@@ -66,13 +66,13 @@ impl Storage {
         self.db.sync_data()
     }
 
-    /// Syncs the blob files whose number is at least `from`, and their folder. Returns the greatest number.
+    /// Syncs the files in `blobs` whose number is at least `from`, and then the folder. Returns the greatest number.
     fn sync_blobs(&self, from: Option<u64>) -> io::Result<u64> {
         let mut greatest = from.unwrap_or(0);
         let mut has_synced = false;
         for entry in fs::read_dir(&self.blobs)? {
             let path = entry?.path();
-            // sled names a blob by its position in the log, which only grows.
+            // sled names a file in `blobs` by its log position, which only grows, so new files have greater numbers.
             let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
             let Some(number) = number else { continue };
             if from.is_some_and(|from| number < from) {
@@ -94,7 +94,7 @@ impl Storage {
     }
 }
 
-/// True if a file time is so recent that a later change may get the same time.
+/// True if a modification time is so recent that a later change may get the same time, because file systems round it.
 #[expect(
     clippy::disallowed_methods,
     reason = "the file system stamps files with the system's clock, so no other clock compares with it"

@@ -1,4 +1,4 @@
-//! The store's handle, and the contract.
+//! The store handle and its implementation of [`KvStore`](kv_core::KvStore).
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kv_core::{
     CommitOutcome, DeleteOptions, DeleteOutcome, Entry, IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery,
     MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery,
-    WatchStream, follow,
+    WatchStream,
 };
 
 use crate::error::CONTEXT;
@@ -15,7 +15,10 @@ use crate::queue::Queue;
 use crate::state::State;
 use crate::stats::SledStats;
 
-/// A store in a folder, by sled. Clones are handles on the same store.
+/// A store in a folder, in a database of sled.
+///
+/// Clones share one store. `close` on any clone closes it for all; dropping the last clone closes it, too. An open
+/// watch stream holds a clone.
 ///
 /// # Examples
 /// ```
@@ -44,7 +47,7 @@ impl SledStore {
         Self { queue: Arc::new(queue) }
     }
 
-    /// Returns counters of the store's work since it was opened.
+    /// Returns the counters of the store's operations since it was opened.
     pub fn stats(&self) -> SledStats {
         self.state().counters.read()
     }
@@ -111,8 +114,7 @@ impl KvStore for SledStore {
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        let inbox = CONTEXT.operation(Operation::Watch, self.state().watch(query))?;
-        Ok(follow(self.clone(), query.clone(), inbox))
+        CONTEXT.operation(Operation::Watch, self.state().watch(self.clone(), query))
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {

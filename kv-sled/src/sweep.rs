@@ -1,4 +1,6 @@
-//! Removal of expired entries: by a call, and by the worker in the background.
+//! Sweeping expired entries.
+//!
+//! The worker sweeps in the background, and a call can sweep at any time.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,7 +15,7 @@ use crate::request::WriteInfo;
 use crate::stats::count;
 use crate::worker::Worker;
 
-/// Index entries that one batch looks at, at most.
+/// The maximum number of index entries that one batch reads.
 const MAX_ENTRIES: usize = 1_000;
 
 impl Queue {
@@ -31,14 +33,14 @@ impl Queue {
 }
 
 impl Worker {
-    /// Removes one batch of expired entries. Returns true if there is no more to remove now.
+    /// Removes one batch of expired entries. Returns false if there may be more expired entries.
     pub(crate) fn sweep(&mut self) -> bool {
         if self.check_writable().is_err() {
             return true;
         }
         let heartbeat = Arc::clone(&self.heartbeat);
         let _busy = heartbeat.begin(self.config.operation_timeout);
-        // Not flushed: the sweeper removes again what a crash brings back.
+        // Do not flush: if a crash restores the removed entries, a later sweep removes them again.
         let done = self.database.run(|database| database.change(|_, batch| Ok(batch.sweep(MAX_ENTRIES))));
         if let Ok((Ok((seen, _)), changed)) = done {
             count(&self.state.counters.swept, changed.len() as u64);
@@ -50,8 +52,8 @@ impl Worker {
 }
 
 impl BatchBuilder<'_> {
-    /// Removes expired entries, the oldest first, after looking at no more than `limit` index entries. Returns the
-    /// numbers of index entries seen and of entries removed.
+    /// Reads at most `limit` index entries with the earliest deadlines and removes their expired entries. Returns the
+    /// number of index entries that were read, and the number of entries that were removed.
     fn sweep(&mut self, limit: usize) -> Result<(usize, u64)> {
         let Ok(since) = self.now().duration_since(SystemTime::UNIX_EPOCH) else { return Ok((0, 0)) };
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
@@ -63,7 +65,7 @@ impl BatchBuilder<'_> {
                 self.remove_index_key(physical);
                 continue;
             };
-            // The index is derived from the records. If they disagree, the record is right.
+            // The index is derived from the entries, so if they disagree, the entry is right.
             let actual = self.stored(&key)?.and_then(|stored| stored::deadline(&key, &stored).ok());
             if actual == Some(deadline) {
                 self.put(&key, None)?;

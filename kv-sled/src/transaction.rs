@@ -1,4 +1,6 @@
-//! Committing a transaction, as one write of the batch.
+//! Committing a transaction.
+//!
+//! A transaction is evaluated as one write, so its changes are in the same batch.
 
 use kv_core::{Check, CommitOutcome, Error, Expiry, Mutation, Result, Transaction, Version, When};
 
@@ -9,6 +11,7 @@ use crate::request::WriteInfo;
 
 impl Queue {
     pub(crate) async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        self.state.health.check_write()?;
         transaction.validate(&self.state.info.capabilities, &self.state.info.limits)?;
         let transaction = transaction.clone();
         let versions: Vec<_> = transaction.mutations.iter().map(|_| Version::random()).collect();
@@ -18,7 +21,7 @@ impl Queue {
     }
 }
 
-/// Checks and applies a transaction. `versions` has one version for each mutation.
+/// Evaluates the checks of a transaction and adds its mutations to the batch. `versions` has one version per mutation.
 fn evaluate(batch: &mut BatchBuilder<'_>, transaction: &Transaction, versions: &[Version]) -> Result<CommitOutcome> {
     let Transaction { checks, mutations, .. } = transaction;
     for (position, Check { key, when, .. }) in checks.iter().enumerate() {
@@ -29,7 +32,8 @@ fn evaluate(batch: &mut BatchBuilder<'_>, transaction: &Transaction, versions: &
             }
         }
     }
-    // All reads that can fail come before the first change; the batch caches them. So a failed commit changes nothing.
+    // Make all reads that can fail before the first change, so that a failed commit changes nothing. The batch keeps
+    // the records that were read.
     for mutation in mutations {
         match mutation {
             Mutation::Set { key, expiry: Expiry::Keep, .. } => drop(batch.live_deadline(key)?),
@@ -53,7 +57,7 @@ fn evaluate(batch: &mut BatchBuilder<'_>, transaction: &Transaction, versions: &
     Ok(CommitOutcome::Committed { versions: assigned })
 }
 
-/// Approximate bytes that a mutation adds to a batch.
+/// The approximate number of bytes that a mutation adds to a batch.
 fn mutation_bytes(mutation: &Mutation) -> usize {
     match mutation {
         Mutation::Set { key, value, .. } => key.as_str().len() + value.len(),

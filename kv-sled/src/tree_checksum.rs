@@ -1,19 +1,22 @@
-//! The tree checksum: the number of records in the tree, and a sum over all of them.
+//! The tree checksum: the number of records in the tree, and the sum of their digests.
 //!
-//! sled skips damaged parts of its log silently, and then returns values that were overwritten long ago. The checksum
-//! of such a value is right, so only a checksum over the whole tree can detect it. Every batch rewrites the tree
-//! checksum, one record, together with its other changes. Opening compares it with the records that are there.
+//! sled silently skips damaged parts of its log, and may then return values that were overwritten long ago. The
+//! checksum of such an old value is right, so only a checksum over the whole tree can detect the damage. The tree
+//! checksum is one record, which every batch writes together with its other changes. Opening compares it with the
+//! records in the tree.
 //!
 //! | bytes | content |
 //! |---|---|
 //! | 0–4 | `anykv` |
 //! | 5 | layout, `1` |
-//! | 6–13 | number of records, without this one, big-endian |
+//! | 6–13 | number of records, without the tree checksum, big-endian |
 //! | 14–21 | sum of the records' digests, modulo 2⁶⁴, big-endian |
 
 use kv_core::{Error, Result, stored};
 
+/// The first bytes of a stored tree checksum. They distinguish a store of this crate from other sled databases.
 const MAGIC: &[u8; 5] = b"anykv";
+/// The version of the stored format.
 const LAYOUT: u8 = 1;
 
 /// The number of records and the sum of their digests.
@@ -69,14 +72,15 @@ impl TreeChecksum {
     }
 }
 
-/// The 64-bit digest of a record. It covers only the header of the value, which holds a random version and the checksum
-/// of the rest.
+/// The 64-bit digest of a record. It covers the key and the header of the value. That is enough, because the header
+/// holds a random version and the checksum of the rest.
 fn digest(key: &[u8], value: &[u8]) -> u64 {
     let header = value.get(..stored::HEADER_BYTES).unwrap_or(value);
     let hash = fold(fold(0x9E37_79B9_7F4A_7C15 ^ key.len() as u64, key), header);
     (hash ^ (hash >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
 }
 
+/// Mixes bytes into a hash.
 fn fold(hash: u64, bytes: &[u8]) -> u64 {
     bytes.chunks(8).fold(hash, |hash, chunk| {
         let word = chunk.iter().fold(0, |word: u64, &byte| (word << 8) | u64::from(byte));
@@ -104,11 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_separates_keys_from_values() {
+    fn records_with_the_same_joined_bytes_have_different_digests() {
         let digests =
             [digest(b"d", b"ab"), digest(b"da", b"b"), digest(b"dab", b""), digest(b"d\0", b""), digest(b"d", b"")];
-        for (place, one) in digests.iter().enumerate() {
-            assert!(!digests[..place].contains(one), "{place}");
+        for (position, digest) in digests.iter().enumerate() {
+            assert!(!digests[..position].contains(digest), "{position}");
         }
     }
 

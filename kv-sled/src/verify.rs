@@ -1,4 +1,4 @@
-//! Verification and export of a folder that may be damaged.
+//! Verification and export of a store whose files may be damaged.
 
 use std::path::Path;
 
@@ -14,25 +14,28 @@ use crate::tree_checksum::TreeChecksum;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verification {
-    /// Readable entries, including expired ones that were not swept yet.
+    /// The number of readable entries, including expired entries that are not swept yet.
     pub entries: u64,
-    /// Entries that do not match their checksum.
+    /// The number of entries that do not match their checksum.
     pub damaged_entries: u64,
-    /// The number of records, entries and deadline index together, that the store should have; `None` if it is unknown.
+    /// The number of records that the store should have, deadline index included; `None` if the number is unknown.
     pub expected_records: Option<u64>,
-    /// Records found, entries and deadline index together.
+    /// The number of records that were found, deadline index included.
     pub records: u64,
-    /// Unreadable parts of the log.
+    /// The number of unreadable parts of the log.
     pub damaged_log_parts: u64,
-    /// Unreadable pages of the tree, or changes to them.
+    /// The number of unreadable pages of the tree and of unreadable changes of pages.
     pub damaged_pages: u64,
-    /// True if no entry is damaged and the records match the tree checksum: the stored one, and after closing also the
-    /// one of the clean-shutdown marker.
+    /// True if no entry is damaged and the records match the stored tree checksum, and also the tree checksum in the
+    /// clean-shutdown marker if there is a marker.
     ///
-    /// If the store was closed, they are then the records at closing. If it crashed, they are a state that the store
-    /// has had. With no damaged parts of the log, it is the state after the last acknowledged write, unless the end of
-    /// the log was cut off or its last batch was damaged: both look like a crash. With damaged parts, it may be an
-    /// earlier state, or the damage may be in parts that are no longer in use.
+    /// If true, and the store was closed, the records are those at closing. If true, and the store crashed, the records
+    /// are a state that the store once had:
+    ///
+    /// - Without damaged parts of the log, it is the state after the last acknowledged write. There is one exception:
+    ///   if the end of the log was cut off, or its last batch is damaged, the files look as after an earlier crash.
+    /// - With damaged parts of the log, it may be an earlier state, or the damage may be in parts that are no longer in
+    ///   use.
     pub is_whole: bool,
 }
 
@@ -70,25 +73,25 @@ impl From<Verification> for kv_core::Verification {
     }
 }
 
-/// Verifies the files of a store without opening it. Writes nothing and does not use sled.
+/// Verifies the files of a store without opening the store. Writes nothing and does not use sled.
 ///
-/// Compares every part with its checksum, and all records with the tree checksum. Reads the log once and every page
-/// twice. Takes a few words of memory a page. It blocks: call it from a thread that may block.
+/// Compares every part with its checksum, and all records with the tree checksum. Reads the log once, and then every
+/// page twice. Keeps only the position and the bounds of each page in memory. Blocks: call it from a thread that may
+/// block.
 ///
 /// # Errors
-/// `Invalid` if there is no store: the path is missing, is no folder, or is a folder without a log; `Unavailable` if a
-/// store has the folder open; `Corrupt` if the folder holds no part of a store; `Denied` and others for errors of the
-/// file system. Damage is no error.
+/// `Invalid` if the path does not exist, is not a folder, or is a folder without a store; `Unavailable` if a store has
+/// the folder open; `Corrupt` if the log is missing or has no part of a store; `Denied` and others for errors of the
+/// file system. Other damage is part of the result and not an error.
 pub fn verify(path: impl AsRef<Path>) -> Result<Verification> {
     export(path, |_, _| Ok(()))
 }
 
-/// Passes every readable entry of a folder to `take`, and returns the result of [`verify`]. It rescues the data of a
-/// store that no longer opens.
+/// As [`verify`], and passes every readable entry to `take`. Use it to save the data of a store that no longer opens.
 ///
-/// Entries come in key order, unless damage has disturbed it. Expired entries are included. If
-/// [`Verification::is_whole`] is false, entries may be missing, or may be old ones that were overwritten or deleted
-/// later.
+/// The entries are in key order, unless the files are damaged. Expired entries that are not swept yet are included. If
+/// [`Verification::is_whole`] is false, entries may be missing, and there may be old entries that were later
+/// overwritten or deleted.
 ///
 /// # Examples
 /// ```
@@ -143,9 +146,9 @@ fn read(path: &Path, mut take: impl FnMut(Key, Entry) -> Result<()>) -> Result<V
     })?;
     let Damage { log_parts: damaged_log_parts, pages: damaged_pages } = damage;
     let expected = at_closing.or(stored_checksum);
-    let has_nothing = expected.is_none() && entries == 0 && damaged_log_parts == 0 && damaged_pages == 0;
-    // A log that was cut may have lost all entries.
-    if has_nothing && (has_foreign || files.segments()? == 0) {
+    let has_found_nothing = expected.is_none() && entries == 0 && damaged_log_parts == 0 && damaged_pages == 0;
+    // Without foreign records, the log may be that of a store, truncated so that all entries are lost.
+    if has_found_nothing && (has_foreign || files.segments()? == 0) {
         return Err(Error::corrupt("the folder holds no part of a store of anykv"));
     }
     Ok(Verification {

@@ -1,15 +1,15 @@
 //! Watching changes.
 
-use kv_core::hub::{Changes, Inbox};
-use kv_core::{Result, WatchQuery};
+use kv_core::{KvStore, Result, WatchQuery, WatchStream, follow};
 
 use crate::state::State;
 
 impl State {
-    /// Subscribes a watcher to the changes of a query.
-    pub(crate) fn watch(&self, query: &WatchQuery) -> Result<Inbox<Changes>> {
-        query.check(&self.info.capabilities)?;
+    /// Subscribes to the changes of a query. The stream reads each changed key through `store`, a handle of this state.
+    pub(crate) fn watch(&self, store: impl KvStore, query: &WatchQuery) -> Result<WatchStream> {
         self.check_open()?;
-        Ok(self.changes.subscribe(query.target.prefix()))
+        query.check(&self.info.capabilities)?;
+        let inbox = self.changes.subscribe(query.target.prefix());
+        Ok(follow(store, query.clone(), inbox))
     }
 }

@@ -1,4 +1,4 @@
-//! The watchdog: a thread that detects a worker which hangs inside sled.
+//! The watchdog: a thread that detects that the worker hangs inside sled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::state::State;
 
-/// The worker's heartbeat. The counter is odd while the worker is inside a call that may hang.
+/// The heartbeat of the worker. Its counter is odd while the worker is inside a call that may hang.
 #[derive(Debug, Default)]
 pub(crate) struct Heartbeat {
     counter: AtomicU64,
@@ -16,28 +16,29 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Begins a call that may hang. It ends when the guard is dropped, and must beat or end within the timeout.
+    /// Begins a call that may hang. The call ends when the guard is dropped. Until then, the worker must call
+    /// [`Heartbeat::beat`] at intervals shorter than the timeout.
     pub(crate) fn begin(&self, timeout: Duration) -> Busy<'_> {
         self.timeout_millis.store(millis(timeout), Ordering::Release);
         self.counter.fetch_add(1, Ordering::AcqRel);
         Busy { heartbeat: self }
     }
 
-    /// Reports progress inside a call.
+    /// Proves progress inside a call.
     pub(crate) fn beat(&self) {
         self.counter.fetch_add(2, Ordering::AcqRel);
     }
 
-    /// The interval between two looks of the watchdog: a fraction of the current timeout.
+    /// The interval at which the watchdog reads the counter: a fraction of the current timeout.
     fn interval(&self) -> Duration {
-        Duration::from_millis((self.timeout_millis.load(Ordering::Acquire) / LOOKS).clamp(1, 250))
+        Duration::from_millis((self.timeout_millis.load(Ordering::Acquire) / CHECKS_PER_TIMEOUT).clamp(1, 250))
     }
 }
 
-/// Looks of the watchdog within one timeout, at least.
-const LOOKS: u64 = 16;
+/// The minimum number of times that the watchdog reads the counter within one timeout.
+const CHECKS_PER_TIMEOUT: u64 = 16;
 
-/// Marks the worker as inside a call that may hang, until it is dropped.
+/// Marks the worker as inside a call that may hang, until this guard is dropped.
 #[derive(Debug)]
 pub(crate) struct Busy<'h> {
     heartbeat: &'h Heartbeat,
@@ -49,7 +50,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// Watches the worker until it ends and drops the sender of `ended`.
+/// Watches the worker until the worker has ended, which drops the sender of `ended`.
 pub(crate) fn watch(state: &Arc<State>, heartbeat: &Heartbeat, ended: &Receiver<()>) {
     let (mut last, mut unchanged) = (0, Duration::ZERO);
     loop {
@@ -75,20 +76,21 @@ pub(crate) fn watch(state: &Arc<State>, heartbeat: &Heartbeat, ended: &Receiver<
 
 /// Wakes a flush that waits for a failed write.
 ///
-/// sled's log thread keeps its error, but does not wake the flush that waits for it (`exit_reservation` in
-/// `logger.rs`). So a flush on a full disk would wait for ever. Every later write wakes it, and then fails with the
-/// same error without writing anything. This write runs on a thread of its own, because it may hang too.
+/// If a write of sled's log thread fails, sled keeps the error, but does not wake the flush that waits for that write
+/// (`exit_reservation` in `logger.rs`). So a flush on a full disk would wait for ever. Every later write wakes the
+/// flush, and then fails with the same error and writes nothing. So this function makes such a write, on a thread of
+/// its own, because the write may hang, too.
 fn wake_flush(state: &Arc<State>) {
     let Some(tree) = state.tree.try_read().and_then(|tree| tree.clone()) else { return };
     let thread = thread::Builder::new().name("kv-sled-wake".to_owned()).spawn(move || {
-        // Always fails, because sled keeps its error.
+        // This always fails, because sled has kept an error.
         let _ = tree.insert(NEVER_WRITTEN, NEVER_WRITTEN);
     });
-    // If no thread can be started, the watchdog tries again at its next look.
+    // If no thread can be started, the watchdog tries again after its next interval.
     drop(thread);
 }
 
-/// Key and value of the write that wakes a flush. sled refuses every write at that time.
+/// The key and the value of the write that wakes a flush. sled refuses every write then, so they are never stored.
 const NEVER_WRITTEN: &[u8] = b"";
 
 fn millis(duration: Duration) -> u64 {
@@ -105,7 +107,7 @@ mod tests {
     use crate::error::NAME;
 
     #[tokio::test]
-    async fn a_call_without_a_heartbeat_poisons_the_store_and_one_with_it_does_not() {
+    async fn a_call_without_a_heartbeat_poisons_the_store_and_a_call_with_a_heartbeat_does_not() {
         let info = StoreInfo::new(NAME, CAPABILITIES);
         let clock = Arc::new(ManualClock::new());
         let state = Arc::new(State::new(info, clock, Duration::from_secs(1), SledDurability::Process));

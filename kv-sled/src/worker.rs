@@ -1,7 +1,7 @@
 //! The worker: the only thread that writes to sled.
 //!
-//! It takes queued writes, evaluates them in order, applies them as one batch, makes the batch durable and acknowledges
-//! them.
+//! It takes queued writes, evaluates them in order, applies their changes as one batch, makes the batch durable and
+//! acknowledges the writes.
 
 use std::io;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use crate::stats::count;
 use crate::watchdog::Heartbeat;
 use crate::write_behind::WriteBehind;
 
-/// The owner of the database.
+/// The worker, which owns the database.
 pub(crate) struct Worker {
     pub(crate) config: SledConfig,
     path: PathBuf,
@@ -47,19 +47,19 @@ impl Worker {
         Self { config, path, state, heartbeat, database, last_writes: 0 }
     }
 
-    /// Runs until the store is closed or its last handle is dropped.
+    /// Runs until the store is closed or its last clone is dropped.
     pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let clock = Arc::clone(&self.state.clock);
         let mut sweep = clock.sleep(self.config.sweep_interval);
         let mut flush: Option<BoxFuture<'static, ()>> = None;
         let state = Arc::clone(&self.state);
-        // Sets the limit of the write-behind buffer.
+        // This sets the maximum size of the write-behind buffer.
         let _ = self.check_writable();
         let closing = loop {
             if let (SledDurability::Interval(interval), true, true) =
                 (self.config.durability, self.database.needs_flush(), flush.is_none())
             {
-                // The other half of the interval is for the flush itself.
+                // Leave the other half of the interval for the flush itself.
                 flush = Some(Box::pin(async move { SystemClock.sleep(interval / 2).await }));
             }
             tokio::select! {
@@ -72,7 +72,7 @@ impl Worker {
                     let is_done = self.sweep();
                     self.reclaim(reclaim::IDLE_BYTES);
                     sweep = clock.sleep(if is_done { self.config.sweep_interval } else { Duration::ZERO });
-                    // Queued requests come between two batches of a long sweep.
+                    // Handle queued requests between two batches of a long sweep.
                     if !is_done
                         && let Ok(request) = requests.try_recv()
                         && let Some(closing) = self.handle(request, &mut requests)
@@ -98,23 +98,24 @@ impl Worker {
         self.shut_down(closing, requests).await;
     }
 
-    /// Handles a request and the writes queued behind it. Returns the reply of a request to close the store.
+    /// Handles a request and the writes that are queued behind it. If one of the requests is to close the store,
+    /// returns its responder.
     fn handle(
         &mut self,
         first: Request,
         requests: &mut mpsc::Receiver<Request>,
     ) -> Option<oneshot::Sender<Result<()>>> {
         match self.write(first, requests)? {
-            Request::Close(reply) => return Some(reply),
-            Request::Flush(reply) => drop(reply.send(self.flush(true))),
-            // Unreachable: a group ends only with a request other than a write.
-            Request::Write(write) => write.fail(&not_started(&Error::unavailable("the write came out of order"))),
+            Request::Close(responder) => return Some(responder),
+            Request::Flush(responder) => drop(responder.send(self.flush(true))),
+            // Unreachable, because a write never ends a group.
+            Request::Write(write) => write.fail(&not_started(&Error::unavailable("the write came out of its order"))),
         }
         None
     }
 
-    /// Evaluates queued writes, applies them as one batch, makes it durable and acknowledges them. Returns the request
-    /// that ended the group.
+    /// Evaluates queued writes, applies their changes as one batch, makes the batch durable and acknowledges the
+    /// writes. Returns the request that ended the group.
     fn write(&mut self, first: Request, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
         let mut group = GroupCommit::new(first, self.last_writes, requests);
         if let Err(failure) = self.check_writable() {
@@ -128,9 +129,9 @@ impl Worker {
                 let ((), changed) = database.change(|state, batch| {
                     while let Some(write) = group.next() {
                         write.start();
-                        // A caller that saw the store poisoned before `start` has got an error that says "not applied".
-                        // So check after `start`: either the caller sees the write started, or this sees the store
-                        // poisoned.
+                        // If a caller sees that the store is poisoned and its write was not started, the caller returns
+                        // an error that means "not applied". So check the health after `start`: either the caller sees
+                        // that the write was started, or this thread sees that the store is poisoned.
                         state.health.check_write()?;
                         batch.set_now(state.clock.now());
                         write.evaluate(batch);
@@ -158,6 +159,8 @@ impl Worker {
 
     /// Writes the write-behind buffer to sled.
     fn apply_pending(&mut self) {
+        // This updates the maximum size of the buffer. A full file system does not prevent writing acknowledged
+        // changes.
         let _ = self.check_writable();
         let heartbeat = Arc::clone(&self.heartbeat);
         let _busy = heartbeat.begin(self.config.operation_timeout);
@@ -165,9 +168,10 @@ impl Worker {
         let _ = self.database.run(Database::apply_pending);
     }
 
-    /// Flushes to the operating system, and with `is_synced` to the disk.
+    /// Flushes all acknowledged writes to the operating system. If `is_synced`, also syncs the files to the disk.
     fn flush(&mut self, is_synced: bool) -> Result<()> {
         self.state.health.check_write()?;
+        // This updates the maximum size of the write-behind buffer. A flush is allowed below the free-space reserve.
         let _ = self.check_writable();
         let heartbeat = Arc::clone(&self.heartbeat);
         let _busy = heartbeat.begin(self.config.operation_timeout);
@@ -179,17 +183,19 @@ impl Worker {
         done.map_err(|failure| Error::unavailable(failure.text().to_owned()))
     }
 
-    /// Fails if the store is poisoned or the file system is full. Sets the limit of the write-behind buffer.
+    /// Fails if the store is poisoned or the free space is below the reserve. Also sets the maximum size of the
+    /// write-behind buffer.
     pub(crate) fn check_writable(&self) -> Result<(), WriteFailure> {
         let free = self.free_bytes();
         if let Some(write_behind) = &self.state.write_behind {
-            // A quarter, because sled writes pending records as whole pages, and some pages several times.
+            // A quarter of the free space, because sled writes whole pages for pending records, and some pages several
+            // times.
             write_behind.set_max_bytes(free.as_ref().map_or(0, |bytes| bytes / 4));
         }
         free.map(drop)
     }
 
-    /// Free bytes above the `min_free` reserve.
+    /// The number of free bytes above the `min_free` reserve.
     fn free_bytes(&self) -> Result<u64, WriteFailure> {
         if let Some(Err(error)) = self.state.sled_config.get().map(sled::Config::global_error) {
             // One of sled's background threads has failed.
@@ -218,7 +224,7 @@ impl Worker {
         }
     }
 
-    /// Flushes, writes the clean-shutdown marker, releases the files and answers all waiting callers.
+    /// Flushes, writes the clean-shutdown marker, closes the files and sends a response to every waiting caller.
     async fn shut_down(mut self, closing: Option<oneshot::Sender<Result<()>>>, mut requests: mpsc::Receiver<Request>) {
         if self.database.is_usable() {
             let heartbeat = Arc::clone(&self.heartbeat);
@@ -226,42 +232,42 @@ impl Worker {
             if let Some(write_behind) = &self.state.write_behind {
                 write_behind.set_max_bytes(0);
             }
-            // Also if the store was poisoned because it hung: it is not hanging any more.
+            // Flush even if the watchdog has poisoned the store, because the worker no longer hangs.
             let _ = self.database.run(|database| {
                 database.apply_pending()?;
                 database.flush()
             });
         }
         self.reclaim(1);
-        // Without a timeout, because a sync may take long. If it fails, the files are as after a crash.
+        // Do not watch this call, because a sync may take long. If it fails, the files are as after a crash.
         let _ = self.database.mark_clean();
         self.state.health.close();
         requests.close();
         while let Ok(request) = requests.try_recv() {
             match request {
                 Request::Write(write) => write.fail(&WriteFailure::NotStarted(|_| Error::closed(), String::new())),
-                Request::Flush(reply) => drop(reply.send(Err(Error::closed()))),
-                Request::Close(reply) => drop(reply.send(Ok(()))),
+                Request::Flush(responder) => drop(responder.send(Err(Error::closed()))),
+                Request::Close(responder) => drop(responder.send(Ok(()))),
             }
         }
         self.state.changes.close();
         self.state.messages.close();
         let Self { config, path, state, heartbeat, database, last_writes: _ } = self;
         let _busy = heartbeat.begin(config.operation_timeout);
-        // Taking this lock waits for current readers.
+        // Taking this lock waits for current readers, which use the tree.
         drop(state.tree.write().take());
         let is_closed = database.close();
         if is_closed {
             folder::wait_until_released(&path).await;
         }
-        if let Some(reply) = closing {
+        if let Some(responder) = closing {
             let locked = "sled has failed and cannot close its files: they stay locked until this process ends";
-            let _ = reply.send(if is_closed { Ok(()) } else { Err(Error::unavailable(locked)) });
+            let _ = responder.send(if is_closed { Ok(()) } else { Err(Error::unavailable(locked)) });
         }
     }
 }
 
-/// Waits for a notification of the write-behind buffer, for ever if there is none.
+/// Waits for a notification of the write-behind buffer. Without a buffer, waits for ever.
 async fn write_behind_notified(state: &State) {
     match &state.write_behind {
         Some(write_behind) => write_behind.notified().await,
@@ -269,7 +275,7 @@ async fn write_behind_notified(state: &State) {
     }
 }
 
-/// Waits for a timer, for ever if it is not set.
+/// Waits until a timer ends. Without a timer, waits for ever.
 async fn until(timer: &mut Option<BoxFuture<'static, ()>>) {
     match timer {
         Some(timer) => Pin::new(timer).await,

@@ -1,10 +1,10 @@
 //! The write-behind buffer: acknowledged writes that sled does not have yet.
 //!
-//! A round trip to the worker costs a caller more than the write itself, and a batch of one write costs sled nearly as
-//! much as a batch of hundreds. So with the durability `Interval`, a caller evaluates its write itself, over the tree
-//! and this buffer, and leaves the change here. The worker writes the buffer as one batch: when it is large, and at the
-//! latest after half of the interval. A key that was overwritten meanwhile is written once. Reads look into the buffer
-//! first.
+//! Waiting for the worker costs a caller more than the write itself, and a batch of one write costs sled nearly as much
+//! as a batch of hundreds. So with the durability `Interval`, the caller's thread evaluates a write, reads this buffer
+//! and the tree for it, and adds the change to this buffer. The worker writes the buffer to sled as one batch: when the
+//! buffer is large, and at the latest after half of the interval. A key that was overwritten in the meantime is written
+//! once. Reads look up keys in the buffer first.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -20,33 +20,37 @@ use tokio::sync::Notify;
 
 use crate::pending::{PendingChanges, PendingRecord};
 
-/// Records from which on the buffer is due to be written.
+/// The number of records at which the buffer is due to be written.
 const DUE_RECORDS: usize = 4_096;
-/// Bytes from which on the buffer is due to be written.
+/// The number of bytes at which the buffer is due to be written.
 const DUE_BYTES: usize = 4 << 20;
 
-/// The buffer is full at this multiple of `DUE_RECORDS` or `DUE_BYTES`. Callers then queue for the worker.
+/// The buffer is full at this multiple of [`DUE_RECORDS`] or [`DUE_BYTES`]. While it is full, writes are queued for the
+/// worker.
 const FULL_FACTOR: usize = 4;
 
-/// The buffer. Its lock comes before those of the tree and the process.
+/// The buffer. A thread that needs several locks takes the lock of the buffer first, then that of the tree, then the
+/// process-wide lock.
 #[derive(Debug)]
 pub(crate) struct WriteBehind {
     layers: RwLock<Layers>,
-    /// Bytes that the buffer may hold. Zero if the file system has no room, and while the store closes.
+    /// The maximum number of bytes in the buffer. It is zero if the file system has no free space above the reserve,
+    /// and while the store closes.
     max_bytes: AtomicU64,
     wake: Notify,
 }
 
-/// The two layers of the buffer. Writes to the upper one were evaluated over the lower one.
+/// The two layers of the buffer. Writes of the upper layer were evaluated after the changes of the lower layer.
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
+    /// The upper layer: changes that the worker has not begun to write.
     pub(crate) changes: PendingChanges,
     /// The lower layer: changes that the worker is writing.
     pub(crate) flushing: Option<Arc<PendingChanges>>,
 }
 
 impl Layers {
-    /// The pending record of a key.
+    /// The newest pending record of a key.
     pub(crate) fn record(&self, key: &Key) -> Option<&PendingRecord> {
         let flushing = || self.flushing.as_ref().and_then(|flushing| flushing.records.get(key));
         self.changes.records.get(key).or_else(flushing)
@@ -71,7 +75,7 @@ impl WriteBehind {
         Self { layers: RwLock::default(), max_bytes: AtomicU64::new(0), wake: Notify::new() }
     }
 
-    /// Sets the bytes that the buffer may hold. A write that holds the lock already is not affected.
+    /// Sets the maximum number of bytes in the buffer. A write that already holds the lock may still exceed it.
     pub(crate) fn set_max_bytes(&self, bytes: u64) {
         self.max_bytes.store(bytes, Ordering::SeqCst);
     }
@@ -85,8 +89,8 @@ impl WriteBehind {
         self.wake.notify_one();
     }
 
-    /// True if writes are pending. Does not wait: a locked buffer counts as not empty, because the holder is about to
-    /// write.
+    /// True if writes are pending. Does not wait: a locked buffer counts as not empty, because the holder of the lock
+    /// may be adding a write.
     pub(crate) fn has_pending(&self) -> bool {
         self.layers.try_read().is_none_or(|layers| !layers.changes.records.is_empty())
     }
@@ -96,7 +100,8 @@ impl WriteBehind {
         self.layers.try_read().is_none_or(|layers| layers.is_due())
     }
 
-    /// Locks the buffer, for the worker to apply it together with queued writes. Excludes readers and callers.
+    /// Locks the buffer for the worker, which applies the buffer together with queued writes. Reads and inline writes
+    /// wait for this lock.
     pub(crate) fn lock(&self) -> RwLockWriteGuard<'_, Layers> {
         self.layers.write()
     }
@@ -106,13 +111,14 @@ impl WriteBehind {
         self.layers.try_write_for(timeout)
     }
 
-    /// True if the buffer takes that many more bytes.
-    pub(crate) fn has_room(&self, layers: &Layers, bytes: usize) -> bool {
+    /// True if the buffer can take a write of this many bytes.
+    pub(crate) fn has_capacity(&self, layers: &Layers, bytes: usize) -> bool {
         let is_within_limit = ((layers.bytes() + bytes) as u64) < self.max_bytes.load(Ordering::SeqCst);
         is_within_limit && !layers.is_over(FULL_FACTOR)
     }
 
-    /// Moves the upper layer down and returns it to be written. It stays readable until [`WriteBehind::end_flush`].
+    /// Makes the upper layer the lower layer and returns it, for the worker to write it. The lower layer can be read
+    /// until [`WriteBehind::end_flush`].
     pub(crate) fn begin_flush(&self) -> Arc<PendingChanges> {
         let mut layers = self.layers.write();
         let flushing = Arc::new(mem::take(&mut layers.changes));
@@ -120,7 +126,7 @@ impl WriteBehind {
         flushing
     }
 
-    /// Drops the lower layer, once it is in the tree.
+    /// Drops the lower layer. The worker must have written it to the tree.
     pub(crate) fn end_flush(&self) {
         self.layers.write().flushing = None;
     }
@@ -131,7 +137,7 @@ impl WriteBehind {
         Some(layers.record(key).map_or(Lookup::Absent, |record| Lookup::Pending(record.after.clone())))
     }
 
-    /// The pending records of a range in key order; `None` if the lock was not available within the timeout.
+    /// Returns the pending records in a range, in key order; `None` if the lock was not available within the timeout.
     pub(crate) fn range(
         &self,
         (start, end): &(Bound<String>, Bound<String>),
@@ -148,8 +154,8 @@ impl WriteBehind {
 
 /// The result of looking up a key in the buffer.
 pub(crate) enum Lookup {
-    /// The buffer has no record: the tree is up to date.
+    /// The buffer has no record of the key, so the tree is up to date.
     Absent,
-    /// The stored bytes that the key will have; `None` for a removed entry.
+    /// The buffer has the newest stored bytes of the key; `None` if the entry was removed.
     Pending(Option<IVec>),
 }

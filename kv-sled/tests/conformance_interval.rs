@@ -8,7 +8,7 @@ use conformance_tests::Suite;
 use kv_core::Durability;
 use kv_sled::{CAPABILITIES, SledDurability, SledStore};
 
-/// Short enough that buffers are flushed while a case runs, and long enough that cases meet pending writes.
+/// Short enough that the buffer is flushed while a case runs, and long enough that cases read pending writes.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 fn main() {

@@ -1,4 +1,4 @@
-//! Pages of a list: damaged entries are reported, and a page reads a bounded number of records.
+//! Lists report damaged entries, and read a bounded number of records for a page.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -24,23 +24,23 @@ async fn fill(store: &SledStore, numbers: std::ops::Range<u32>, options: &SetOpt
     }
 }
 
-/// Changes stored bytes of a closed store.
+/// Changes the tree of a closed store.
 fn edit(path: &Path, edit: impl FnOnce(&sled::Db)) {
     let db = sled::open(path).unwrap();
     edit(&db);
     db.flush().unwrap();
 }
 
-/// Flips a bit in an entry: of its deadline, or of its value.
+/// Flips a bit of an entry: in the deadline if `is_deadline`, otherwise in the value.
 fn damage(db: &sled::Db, key: &Key, is_deadline: bool) {
     let physical = format!("d{}", key.as_str());
     let mut stored = db.get(&physical).unwrap().unwrap().to_vec();
-    let place = if is_deadline { 3 } else { stored.len() - 1 };
-    stored[place] ^= 1;
+    let offset = if is_deadline { 3 } else { stored.len() - 1 };
+    stored[offset] ^= 1;
     db.insert(physical, stored).unwrap();
 }
 
-fn numbers(page: &ListPage) -> Vec<Key> {
+fn keys(page: &ListPage) -> Vec<Key> {
     page.items.iter().map(|item| item.key.clone()).collect()
 }
 
@@ -54,7 +54,7 @@ async fn a_list_reports_each_damaged_entry_and_goes_on() {
     edit(&path, |db| {
         damage(db, &key(2), false);
         damage(db, &key(3), true);
-        // Foreign: its key is no canonical text.
+        // A foreign record: its key is not a canonical text.
         db.insert(b"d\xff", "theirs").unwrap();
     });
     std::fs::remove_file(path.join("sealed")).unwrap();
@@ -67,17 +67,17 @@ async fn a_list_reports_each_damaged_entry_and_goes_on() {
             live.reverse();
             damaged.reverse();
         }
-        assert_eq!(numbers(&page), live);
+        assert_eq!(keys(&page), live);
         assert_eq!(page.damaged.iter().map(|error| error.key().unwrap().clone()).collect::<Vec<_>>(), damaged);
         for error in &page.damaged {
             assert_eq!((error.kind(), error.operation()), (ErrorKind::Corrupt, Some(Operation::List)));
             assert_eq!(error.backend(), Some("sled"));
         }
     }
-    // A list of keys reads no values, and so notices only the damaged deadline.
+    // A list of keys does not check the values, so it detects only the damaged deadline.
     let page = store.list(&query.clone().with_keys_only()).await.unwrap();
     assert_eq!((page.items.len(), page.damaged.len()), (5, 1));
-    // A damaged entry takes a row and bytes of the page.
+    // A damaged entry counts towards the limit and the bytes of a page.
     let page = store.list(&query.clone().with_limit(3)).await.unwrap();
     assert_eq!((page.items.len(), page.damaged.len(), page.next), (2, 1, Some(key(2))));
     let page = store.list(&query.with_after(key(1)).with_max_page_bytes(6)).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_list_reports_each_damaged_entry_and_goes_on() {
 }
 
 #[tokio::test]
-async fn a_page_among_expired_entries_is_short_and_yields() {
+async fn a_page_over_many_expired_entries_ends_early_and_yields() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new());
     let builder = SledStore::builder().clock(Arc::clone(&clock) as Arc<dyn Clock>);
@@ -104,7 +104,7 @@ async fn a_page_among_expired_entries_is_short_and_yields() {
             pages += 1;
             let Some(next) = page.next.clone() else { panic!("the live entry was not found") };
             if !page.items.is_empty() {
-                assert_eq!(numbers(&page), [key(40_000)]);
+                assert_eq!(keys(&page), [key(40_000)]);
                 break;
             }
             query = query.resume(next);

@@ -1,4 +1,4 @@
-//! Disk space after entries were written, have expired and were swept.
+//! The disk space of a store after entries were swept, overwritten or deleted.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -46,7 +46,7 @@ async fn the_background_sweeper_removes_expired_entries_that_are_never_read() {
     let entries = 200_000;
     fill(&store, "expiring", entries).await;
     clock.advance(Duration::from_secs(61));
-    // Writes go on while the sweeper works.
+    // Write while the sweeper runs.
     for round in 0.. {
         if store.stats().swept == u64::from(entries) {
             break;
@@ -61,7 +61,8 @@ async fn the_background_sweeper_removes_expired_entries_that_are_never_read() {
     assert!(is_empty(&path));
 }
 
-/// 20,000 entries of 208 bytes, with their keys, headers and deadline index, are 7 MB of records.
+/// Each round writes 20,000 entries of 208 bytes. With their keys, headers and deadline index these are 7 MB of
+/// records.
 #[tokio::test]
 async fn the_folder_stays_small_over_ten_rounds_of_filling_and_sweeping() {
     let folder = tempfile::tempdir().unwrap();
@@ -71,7 +72,7 @@ async fn the_folder_stays_small_over_ten_rounds_of_filling_and_sweeping() {
     for round in 0..10 {
         fill(&store, &format!("round {round}"), 20_000).await;
         clock.advance(Duration::from_secs(61));
-        // The background sweeper may remove some of them first.
+        // The background sweeper may remove some of these entries first.
         store.sweep().await.unwrap();
         sizes.push(size(&path) >> 20);
     }
@@ -82,6 +83,7 @@ async fn the_folder_stays_small_over_ten_rounds_of_filling_and_sweeping() {
     assert!(*max < MAX_MEGABYTES, "the folder has grown to {max} MB: {sizes:?}");
 }
 
+/// The maximum size of the folder.
 const MAX_MEGABYTES: u64 = 64;
 
 async fn set_large(store: &SledStore, number: u32, bytes: usize) {
@@ -94,9 +96,9 @@ fn large(number: u32) -> Key {
     Key::new(["large", &number.to_string()]).unwrap()
 }
 
-/// 20 keys of 300 kB, overwritten 20 times: 6 MB of values, and 120 MB of writes.
+/// 20 keys with values of 300 kB are overwritten 20 times: 6 MB of live values, and 120 MB of writes.
 #[tokio::test]
-async fn overwriting_only_large_values_takes_bounded_space() {
+async fn a_store_of_only_large_values_takes_bounded_space_when_they_are_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let store = SledStore::open(&path).await.unwrap();
@@ -114,7 +116,7 @@ async fn overwriting_only_large_values_takes_bounded_space() {
     assert!(*max < MAX_MEGABYTES, "the folder has grown to {max} MB: {sizes:?}");
 }
 
-/// 30 keys of 700 kB are 21 MB.
+/// 30 keys with values of 700 kB take 21 MB.
 #[tokio::test]
 async fn deleted_large_values_take_no_space_after_closing() {
     let folder = tempfile::tempdir().unwrap();

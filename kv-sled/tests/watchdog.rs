@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use kv_core::{Clock, ErrorKind, Key, KvStore, SetOptions, SystemClock};
 use kv_sled::SledStore;
 
-/// A clock that blocks its readers while it is held. The worker reads it before it evaluates a batch.
+/// A clock whose readers block while a test holds its lock. The worker reads the clock before it evaluates a batch.
 #[derive(Debug, Default)]
 struct HeldClock(Mutex<()>);
 
@@ -27,7 +27,7 @@ impl Clock for HeldClock {
     }
 
     async fn sleep(&self, duration: Duration) {
-        // So long that no sweep runs in the test.
+        // Sleep so long that no sweep runs during the test.
         SystemClock.sleep(duration * 1_000).await;
     }
 }
@@ -67,12 +67,12 @@ async fn every_call_of_a_store_with_a_hung_worker_ends() {
     assert_eq!(closed.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(store.get(&key("before")).await.unwrap_err().kind(), ErrorKind::Closed);
 
-    // The worker continues, and must not apply the writes that have failed.
+    // The worker continues now. It must not apply the writes, because they were reported as not applied.
     drop(held);
     drop(store);
     let again = SledStore::open(folder.path().join("store")).await.unwrap();
     assert!(again.contains(&key("before")).await.unwrap());
     for name in ["one", "two", "three", "later"] {
-        assert!(!again.contains(&key(name)).await.unwrap(), "{name} was written");
+        assert!(!again.contains(&key(name)).await.unwrap(), "{name} was applied");
     }
 }

@@ -1,12 +1,14 @@
-//! A slot in the cache.
+//! A slot in the cache of the bounded engine.
 
 use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::slot::Slot;
 
-/// A slot that can be replaced in place by one of the same weight: the cache reads the weight only on insertion.
+/// A slot that can be replaced in place by a slot of the same weight. The weight cannot change in place, because the
+/// cache reads it only on insertion.
 ///
-/// Do not call the cache while holding the lock: its eviction listener may be waiting for the lock of this slot.
+/// Do not call the cache while you hold the lock, because the eviction listener of the cache may be waiting for this
+/// lock.
 #[derive(Debug)]
 pub(crate) struct CachedSlot {
     slot: RwLock<Slot>,

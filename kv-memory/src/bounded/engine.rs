@@ -1,4 +1,4 @@
-//! The bounded engine.
+//! The bounded engine: it evicts entries to keep its bounds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,12 +22,12 @@ use crate::yielding::{BATCH, yield_now};
 
 /// A cache of slots, with indexes by key and by deadline.
 ///
-/// Every write takes the key lock before it reads the current slot. The cache has a lock per key, too, in
-/// `and_compute_with`. But that lock costs more than the write, and plain inserts do not take it, so a compare-and-set
-/// by `and_compute_with` and a concurrent insert are not linearizable. Here all writes take the same lock.
+/// Every write takes the key lock before it reads the current slot. The cache also has a lock per key, in
+/// `and_compute_with`. This engine does not use it: taking it costs more than the write, and plain inserts do not take
+/// it, so a compare-and-set by `and_compute_with` and a concurrent insert are not linearizable.
 ///
-/// Deadlines are kept in the slots instead of the cache's `Expiry`. So the time comes from the store's clock, which a
-/// test can move, and deadlines are rounded as in every other store.
+/// Deadlines are stored in the slots, and the `Expiry` of the cache is not used. So the time comes from the store's
+/// clock, which a test can set, and deadlines are rounded as in every other store.
 #[derive(Debug)]
 pub(crate) struct Bounded {
     pub(crate) services: Arc<Services>,
@@ -35,15 +35,16 @@ pub(crate) struct Bounded {
     key_locks: KeyLocks,
     indexes: Arc<Indexes>,
     bounds: Bounds,
-    /// The weight written since the last requested maintenance of the cache.
+    /// The sum of the weights that were written since a write last ran the maintenance of the cache.
     written_weight: AtomicU64,
 }
 
-/// Requests maintenance of the cache each time that `capacity / MAINTENANCE_DIVISOR` was written. The cache itself runs
-/// it about every 64 writes, which is too late if a few values fill the cache.
+/// A write runs the maintenance of the cache after a weight of `capacity / MAINTENANCE_DIVISOR` was written. The cache
+/// itself runs its maintenance about every 64 writes, which is too late if a few values fill the cache.
 const MAINTENANCE_DIVISOR: u64 = 8;
 
-/// Stale keys that one write checks: more than one write adds on average, so that the queue does not grow.
+/// The maximum number of stale keys that one write checks. It is greater than the average number of stale keys that a
+/// write adds, so that the queue of stale keys does not grow.
 const STALE_KEYS_PER_WRITE: usize = 2;
 
 impl Bounded {
@@ -62,7 +63,7 @@ impl Bounded {
             })
             .eviction_listener(move |key: Arc<Key>, cached: Arc<CachedSlot>, cause| {
                 cached.read(|slot| listener_indexes.remove_deadline(slot));
-                // For other causes the caller of the cache keeps the order up to date.
+                // For the other causes, the engine itself keeps the order up to date.
                 if cause == RemovalCause::Size {
                     // Do not remove the key from the order here: a concurrent write may have inserted it again.
                     listener_indexes.push_stale(Key::clone(&key));
@@ -97,8 +98,8 @@ impl Bounded {
         outcome
     }
 
-    /// Removes the expired entries and returns their number. Runs the maintenance of the cache and checks all stale
-    /// keys.
+    /// Removes the expired entries and returns their number. Also runs the maintenance of the cache and checks all
+    /// stale keys.
     pub(crate) async fn sweep(&self) -> u64 {
         self.cache.run_pending_tasks().await;
         let mut count = 0;
@@ -108,7 +109,8 @@ impl Bounded {
                 for due in &due {
                     let (was_removed, _) = self.apply(&due.key, |current, _| update::sweep(current, due)).await;
                     count += u64::from(was_removed);
-                    // The item was removed with its slot, unless a dropped write left it without one.
+                    // Usually the item was removed together with its slot. But a write whose future was dropped may
+                    // have left an item without a slot.
                     stripe.lock().remove_due(due);
                 }
                 if due.len() < BATCH {
@@ -135,19 +137,20 @@ impl Bounded {
         self.indexes.clear();
     }
 
-    /// The number of entries at the last maintenance, live or due, and the number of deadlines.
+    /// The number of entries at the last maintenance, including expired entries, and the number of items in the index
+    /// by deadline.
     pub(crate) fn count(&self) -> (usize, usize) {
         (usize::try_from(self.cache.entry_count()).unwrap_or(usize::MAX), self.indexes.deadline_count())
     }
 
-    /// Applies an update under the key lock. Returns its outcome and the written weight.
+    /// Computes an update and applies it under the key lock. Returns the outcome, and the weight that was written.
     async fn apply<T: Send>(
         &self,
         key: &Key,
         update: impl FnOnce(Option<&Slot>, &Now<'_>) -> Update<T> + Send,
     ) -> (T, u64) {
         let _guard = self.key_locks.lock(key).await;
-        // `get` records each miss for the eviction policy, which costs more than `contains_key`.
+        // Call `contains_key` first, because `get` records each miss for the eviction policy, which costs more.
         let cached = if self.cache.contains_key(key) { self.cache.get(key).await } else { None };
         let mut follow_up = FollowUp { engine: self, key, has_changed: false, has_deadline: false, is_stale: false };
         let (outcome, action) = self.prepare(key, cached.as_deref(), update);
@@ -177,10 +180,11 @@ impl Bounded {
         (outcome, weight)
     }
 
-    /// Computes the update. Replaces the slot in place if the new one has the same weight; otherwise returns the action
-    /// for the caller. Inserts into the indexes before the slot enters the cache.
+    /// Computes the update. If the new slot has the same weight as the current slot, replaces the slot in place.
+    /// Otherwise returns the action that the caller must carry out in the cache. Inserts the new slot into the indexes,
+    /// because it must be there before it is in the cache.
     ///
-    /// The cache may evict `cached` at any moment. A slot that is replaced in it then is evicted with it.
+    /// The cache may evict `cached` at any moment. Then a new slot that was put in place is evicted, too.
     fn prepare<T>(
         &self,
         key: &Key,
@@ -210,7 +214,7 @@ impl Bounded {
         (outcome, CacheAction::Insert { slot: Arc::new(CachedSlot::new(slot, weight)), has_deadline })
     }
 
-    /// Runs the maintenance that follows a write. If the future is dropped, later writes run the rest.
+    /// Runs the maintenance that follows a write. If the future is dropped, later writes continue the maintenance.
     async fn maintain(&self, weight: u64) {
         let written = self.written_weight.fetch_add(weight, Ordering::Relaxed) + weight;
         if written > self.bounds.capacity / MAINTENANCE_DIVISOR {
@@ -222,8 +226,8 @@ impl Bounded {
         }
     }
 
-    /// Checks up to `max` stale keys and removes those that are not in the cache from the order. Returns true if stale
-    /// keys remain.
+    /// Checks up to `max` stale keys, and removes them from the order if they are not in the cache. Returns true if
+    /// stale keys remain.
     async fn check_stale(&self, max: usize) -> bool {
         for _ in 0..max {
             let Some(stale) = self.indexes.next_stale() else { return false };
@@ -237,10 +241,11 @@ impl Bounded {
     }
 }
 
-/// The call of the cache that an update still needs.
+/// The action that an update still has to carry out in the cache.
 enum CacheAction {
+    /// No action: nothing changes.
     None,
-    /// None: the slot was replaced in place.
+    /// No action: the slot was already replaced in place.
     Replaced {
         has_deadline: bool,
     },
@@ -251,14 +256,14 @@ enum CacheAction {
     Remove,
 }
 
-/// Notifies of a change and queues a stale key when it is dropped, so also if the future of the write is dropped
-/// half-way.
+/// Queues a stale key and notifies of a change when it is dropped. So both also happen if a caller drops the future of
+/// the write at an `.await`.
 struct FollowUp<'a> {
     engine: &'a Bounded,
     key: &'a Key,
     has_changed: bool,
     has_deadline: bool,
-    /// True while the key is in the order and may not be in the cache.
+    /// True while the key is in the order and possibly not in the cache.
     is_stale: bool,
 }
 

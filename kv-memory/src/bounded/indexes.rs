@@ -1,4 +1,4 @@
-//! The indexes beside the cache.
+//! The indexes of the bounded engine, which the cache does not have.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,22 +13,23 @@ use crate::slot::Slot;
 /// The indexes of the cache by key and by deadline.
 ///
 /// Invariants:
-/// - Every key in the cache is in `order`: a writer inserts it under the key lock before it inserts into the cache. A
-///   key may stay in `order` after it left the cache, until a task that holds the key lock finds it absent and removes
-///   it.
-/// - Every cached slot with a deadline is in `deadlines`: it is inserted before the slot enters the cache and removed
-///   after the slot left it. If a write is dropped in between, the item stays until its deadline.
+/// - Every key in the cache is in `order`, because a write inserts the key into `order` under the key lock before it
+///   inserts the key into the cache. A key that has left the cache may stay in `order`, until a task that holds the key
+///   lock finds that the key is not in the cache, and removes it.
+/// - Every slot in the cache that has a deadline is in `deadlines`, because it is inserted into `deadlines` before it
+///   enters the cache, and removed after it has left the cache. If the future of a write is dropped in between, the
+///   item stays until its deadline has passed.
 #[derive(Debug)]
 pub(crate) struct Indexes {
     pub(crate) order: Order,
     deadlines: [Mutex<Deadlines>; STRIPES],
-    /// Keys in `order` that may no longer be in the cache.
+    /// The queue of stale keys: keys in `order` that are possibly not in the cache.
     stale_keys: Mutex<VecDeque<Key>>,
-    /// The length of `stale_keys`, so that a write takes no lock when it is empty.
+    /// The length of `stale_keys`, so that a write takes no lock if the queue is empty.
     stale_count: AtomicUsize,
 }
 
-/// A power of two. Slots spread over the stripes by the random prefix of their version.
+/// The number of stripes, which is a power of two. The random prefix of a slot's version determines its stripe.
 const STRIPES: usize = 16;
 
 impl Indexes {
@@ -41,7 +42,7 @@ impl Indexes {
         }
     }
 
-    /// Inserts the deadline of a slot, unless it never expires.
+    /// Inserts the deadline of a slot. Does nothing if the slot never expires.
     pub(crate) fn insert_deadline(&self, key: &Key, slot: &Slot) {
         if slot.has_deadline() {
             self.stripe(slot).lock().insert(slot, key);
@@ -61,7 +62,8 @@ impl Indexes {
         self.stale_count.store(stale_keys.len(), Ordering::Release);
     }
 
-    /// Takes the next stale key. The key returns to the queue if the guard is dropped before [`StaleKey::finish`].
+    /// Takes the next stale key. If the returned guard is dropped without [`StaleKey::finish`], the key returns to the
+    /// queue.
     pub(crate) fn next_stale(&self) -> Option<StaleKey<'_>> {
         if !self.has_stale() {
             return None;
@@ -80,7 +82,7 @@ impl Indexes {
         self.deadlines.iter()
     }
 
-    /// The number of deadlines.
+    /// The number of items in the index by deadline.
     pub(crate) fn deadline_count(&self) -> usize {
         self.stripes().map(|stripe| stripe.lock().len()).sum()
     }

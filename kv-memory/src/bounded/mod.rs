@@ -1,4 +1,4 @@
-//! The engine that evicts entries when it is full.
+//! The bounded engine: it evicts entries to keep its bounds.
 
 mod cached_slot;
 mod engine;

@@ -2,21 +2,21 @@
 
 use kv_core::Key;
 
-/// Sorted keys, and a buffer of new keys, which are sorted in at the next read.
+/// Sorted keys, and a buffer of new keys that the next read merges into the sorted keys.
 ///
-/// Inserting one key into a sorted leaf moves half of the leaf, most of which is not in the processor's cache. Sorting
-/// in many keys at once costs as much as one.
+/// Inserting one key into the sorted keys moves half of them on average, and most of that memory is not in the
+/// processor's cache. Merging many keys at once costs as much as inserting one.
 #[derive(Debug, Default)]
 pub(super) struct Leaf {
     sorted: Vec<Key>,
     unsorted: Vec<Key>,
 }
 
-/// Keys that the buffer holds at most.
+/// The maximum number of keys in the buffer.
 const MAX_UNSORTED: usize = 64;
 
 impl Leaf {
-    /// The number of keys. A key that is inserted again while it is in the buffer counts twice.
+    /// The number of keys. A key that was inserted again counts twice until the next read.
     pub(super) fn len(&self) -> usize {
         self.sorted.len() + self.unsorted.len()
     }
@@ -41,19 +41,19 @@ impl Leaf {
         self.len() < before
     }
 
-    /// Returns the keys in order, each once.
+    /// Merges the buffer, and returns each key once, in order.
     pub(super) fn keys(&mut self) -> &[Key] {
         self.sort();
         &self.sorted
     }
 
-    /// Removes the upper half and returns it as a leaf.
+    /// Removes the upper half of the keys and returns it as a new leaf.
     pub(super) fn split_off(&mut self) -> Self {
         self.sort();
         Self { sorted: self.sorted.split_off(self.sorted.len() / 2), unsorted: Vec::new() }
     }
 
-    /// Appends all keys of the next leaf.
+    /// Appends all keys of the next leaf, which are greater than those of this leaf.
     pub(super) fn append(&mut self, mut upper: Self) {
         self.sort();
         upper.sort();
@@ -65,7 +65,7 @@ impl Leaf {
             return;
         }
         self.sorted.append(&mut self.unsorted);
-        // The stable sort detects the sorted run at the start.
+        // The stable sort detects that the first keys are already sorted.
         self.sorted.sort();
         self.sorted.dedup();
     }

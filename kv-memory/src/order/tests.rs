@@ -1,4 +1,4 @@
-//! Compares the index with a `BTreeSet`, and changes it from several threads.
+//! Compares the ordered index with a `BTreeSet`, and changes the index from several threads.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,11 @@ fn key(text: &str) -> Key {
 }
 
 fn all(order: &Order) -> Vec<Key> {
-    order.page((Bound::Unbounded, Bound::Unbounded), false, usize::MAX)
+    order.keys_in((Bound::Unbounded, Bound::Unbounded), false, usize::MAX)
 }
 
-/// Asserts that each leaf is sorted, between its fences and within its size, and that only the first may be empty.
+/// Asserts that the keys of each leaf are sorted, are between its fence and the next fence, and do not exceed the
+/// maximum number, and that only the first leaf may be empty.
 fn assert_invariants(order: &Order) {
     let leaves = order.leaves.read();
     assert_eq!(leaves.first_key_value().map(|(fence, _)| fence.as_str()), Some(""));
@@ -39,7 +40,7 @@ enum Step {
     /// Inserts many keys, so that leaves split, empty and join.
     InsertRun(u16, u16),
     RemoveRun(u16, u16),
-    Page {
+    KeysIn {
         start: Bound<u16>,
         end: Bound<u16>,
         reverse: bool,
@@ -57,7 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
         any::<u16>().prop_map(Step::Remove),
         (any::<u16>(), 0..2_000_u16).prop_map(|(from, count)| Step::InsertRun(from, count)),
         (any::<u16>(), 0..4_000_u16).prop_map(|(from, count)| Step::RemoveRun(from, count)),
-        (bound(), bound(), any::<bool>(), 1..600_usize).prop_map(|(start, end, reverse, max)| Step::Page {
+        (bound(), bound(), any::<bool>(), 1..600_usize).prop_map(|(start, end, reverse, max)| Step::KeysIn {
             start,
             end,
             reverse,
@@ -93,7 +94,7 @@ proptest! {
                     order.remove(&key);
                     model.remove(&key);
                 }),
-                Step::Page { start, end, reverse, max } => {
+                Step::KeysIn { start, end, reverse, max } => {
                     let (start, end) = (start.map(numbered), end.map(numbered));
                     let inside = |key: &&Key| {
                         (match &start {
@@ -112,7 +113,7 @@ proptest! {
                         model.iter().filter(inside).take(max).cloned().collect()
                     };
                     let range = (start.as_ref().map(Key::as_str), end.as_ref().map(Key::as_str));
-                    prop_assert_eq!(order.page(range, reverse, max), expected);
+                    prop_assert_eq!(order.keys_in(range, reverse, max), expected);
                 }
             }
             assert_invariants(&order);
@@ -133,21 +134,21 @@ fn a_key_of_one_empty_segment_is_indexed() {
 }
 
 #[test]
-fn an_emptied_index_keeps_no_leaves() {
+fn an_emptied_index_has_only_its_first_leaf() {
     let order = Order::new();
     let keys: Vec<_> = (0..60_000).map(numbered).collect();
     keys.iter().cloned().for_each(|key| order.insert(key));
     assert!(order.leaves.read().len() >= 60_000 / LEAF_KEYS);
-    // The order of removals visits every leaf many times.
+    // Remove the keys in such an order that every leaf is changed many times.
     (0..60_000).for_each(|at| order.remove(&keys[at * 7_919 % 60_000]));
     assert_eq!((order.len(), order.leaves.read().len()), (0, 1));
 }
 
 #[test]
-fn concurrent_inserts_removes_and_pages_lose_no_key() {
+fn concurrent_inserts_removals_and_reads_lose_no_key() {
     const EACH: u16 = 20_000;
     let order = Order::new();
-    // These keys stay during the whole test, between keys that are inserted and removed.
+    // These keys are between the keys that are inserted and removed, and are present during the whole test.
     let lasting: Vec<_> = (0..EACH).step_by(50).map(|number| key(&format!("{number:05}x"))).collect();
     lasting.iter().cloned().for_each(|key| order.insert(key));
     std::thread::scope(|scope| {
@@ -167,7 +168,7 @@ fn concurrent_inserts_removes_and_pages_lose_no_key() {
                 let (mut seen, mut after) = (Vec::new(), None::<Key>);
                 loop {
                     let start = after.as_ref().map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_str()));
-                    let page = order.page((start, Bound::Unbounded), false, 100);
+                    let page = order.keys_in((start, Bound::Unbounded), false, 100);
                     let Some(last) = page.last() else { break };
                     after = Some(last.clone());
                     seen.extend(page);

@@ -1,4 +1,4 @@
-//! The unbounded engine.
+//! The unbounded engine: it keeps every entry until its deadline.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use crate::slot::{Now, Slot};
 use crate::update::{self, Update};
 use crate::yielding::{BATCH, charge, yield_now};
 
-/// Shards by hash for reads and writes, and one ordered index of all keys for `list`.
+/// The shards, and one ordered index of all keys for `list` and `clear`. The hash of a key determines its shard.
 ///
-/// Lock order: shards in ascending position, then the index. No task awaits while it holds one of these locks.
+/// Lock order: shards in ascending position, then the ordered index. No task awaits while it holds one of these locks.
 #[derive(Debug)]
 pub(crate) struct Unbounded {
     pub(crate) services: Arc<Services>,
@@ -23,8 +23,8 @@ pub(crate) struct Unbounded {
     pub(super) index: KeyIndex,
 }
 
-/// A power of two, so that a position is a few bits of the hash. And the bits of a word, so that a set of positions is
-/// one word.
+/// The number of shards. It is a power of two, so that a position is a few bits of the hash. It is the number of bits
+/// of a `u64`, so that a set of positions fits into a `u64`.
 const SHARDS: usize = u64::BITS as usize;
 
 impl Unbounded {
@@ -33,8 +33,8 @@ impl Unbounded {
         Self { services, shards: Box::new(std::array::from_fn(|_| RwLock::default())), index }
     }
 
-    // Out of line, as `set` is, so that the compiler builds the large result in the memory of the caller. Moving the
-    // result costs as much as finding it.
+    // `get` and `set` are not inlined, so that the compiler builds their large results in the memory of the caller.
+    // Moving the result would cost as much as finding it.
     #[inline(never)]
     pub(crate) fn get(&self, key: &Key) -> Option<Entry> {
         let hash = self.index.hash(key);
@@ -102,8 +102,8 @@ impl Unbounded {
 
     pub(crate) fn clear(&self) {
         for shard in self.shards.iter() {
-            // Map and order change under the same lock, so that they keep the same keys. The values are dropped after
-            // it.
+            // Change the shard and the ordered index under the same lock, so that both have the same keys. Drop the
+            // values after the lock was released, because freeing them may take long.
             let removed = {
                 let mut shard = shard.write();
                 shard.keys().for_each(|key| self.index.order.remove(key));
@@ -113,7 +113,7 @@ impl Unbounded {
         }
     }
 
-    /// The number of entries, live or due, and the number of those that have a deadline.
+    /// The number of entries, including expired entries, and the number of entries with a deadline.
     pub(crate) fn count(&self) -> (usize, usize) {
         self.shards
             .iter()
@@ -121,28 +121,29 @@ impl Unbounded {
             .fold((0, 0), |(entries, deadlines), shard| (entries + shard.len(), deadlines + shard.deadlines()))
     }
 
-    /// For each batch of keys takes the lock of each shard once, in ascending position, and then finds all slots before it reads any. Without
-    /// atomic operations between the lookups, the processor waits for the memory of several slots at a time. With a
-    /// million entries this makes a page twice as fast.
+    /// Reads the live slots of several keys, in batches. For each batch, it takes the lock of each shard once, in
+    /// ascending position. Then it finds all slots before it reads the first. Without atomic operations between the
+    /// lookups, the processor waits for the memory of several slots at a time. With a million entries this makes a page
+    /// twice as fast.
     async fn read_many<T: Send>(&self, keys: &[Key], read: impl Fn(&Slot) -> T + Send + Sync) -> Vec<Option<T>> {
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(BATCH) {
             charge(keys.len()).await;
             let hashes: Vec<_> = keys.iter().map(|key| self.index.hash(key)).collect();
-            let wanted = hashes.iter().fold(0_u64, |wanted, hash| wanted | 1 << position(*hash));
+            let positions = hashes.iter().fold(0_u64, |positions, hash| positions | 1 << position(*hash));
             let shards: Vec<_> = self
                 .shards
                 .iter()
                 .enumerate()
-                .map(|(position, shard)| (wanted >> position & 1 == 1).then(|| shard.read()))
+                .map(|(position, shard)| (positions >> position & 1 == 1).then(|| shard.read()))
                 .collect();
             let find = |(hash, key): (&u64, &Key)| {
                 let shard = shards.get(position(*hash)).and_then(Option::as_ref);
                 shard.and_then(|shard| shard.find(*hash, key))
             };
             let slots: Vec<_> = hashes.iter().zip(keys).map(find).collect();
-            // Cloning a value is such an atomic operation, on memory that is not cached either. `is_unique` only reads
-            // that memory, so the processor fetches several at a time.
+            // Cloning a value is an atomic operation on memory that is probably not in the processor's cache.
+            // `is_unique` only reads that memory, so the processor fetches the memory of several values at a time.
             slots.iter().flatten().for_each(|slot| _ = slot.value.is_unique());
             let now = self.services.now();
             found.extend(slots.into_iter().map(|slot| slot.filter(|slot| slot.is_live(&now)).map(&read)));
@@ -152,7 +153,8 @@ impl Unbounded {
 
     fn sweep_batch(&self, shard: &RwLock<Shard>) -> usize {
         let now = self.services.now();
-        // Most shards have no due entry, and the check must not block their readers.
+        // Check for a due entry under the read lock first. Most shards have none, and the write lock would block their
+        // readers.
         if !shard.read().is_due(&now) {
             return 0;
         }
@@ -174,8 +176,8 @@ impl Unbounded {
     }
 }
 
-/// The position of the shard for a hash. Uses bits in the middle, because the map in the shard uses the lowest and the
-/// highest.
+/// The position of the shard for a hash. It uses the middle bits of the hash, because the hash table in the shard uses
+/// the lowest and the highest bits.
 #[inline]
 pub(super) fn position(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS

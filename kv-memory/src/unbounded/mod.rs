@@ -1,4 +1,4 @@
-//! The engine that keeps every entry until its deadline.
+//! The unbounded engine: it keeps every entry until its deadline.
 
 mod engine;
 mod shard;

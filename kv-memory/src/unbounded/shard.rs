@@ -1,4 +1,4 @@
-//! One shard of the entries.
+//! One shard of the unbounded engine.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -11,7 +11,7 @@ use crate::order::Order;
 use crate::slot::{Now, Slot};
 use crate::update::{Change, Update};
 
-/// Slots by key, with their index by deadline. One lock guards both.
+/// The slots of some keys, and the index of these slots by deadline. One lock guards both.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
     records: HashTable<Record>,
@@ -26,7 +26,7 @@ struct Record {
 
 /// The hasher and the ordered index, which all shards share.
 ///
-/// A key is in the order exactly while it is in the map of its shard, because both change under the lock of the shard.
+/// A key is in `order` exactly while it has a slot in its shard, because both change under the lock of the shard.
 #[derive(Debug)]
 pub(crate) struct KeyIndex {
     pub(crate) hasher: DefaultHashBuilder,
@@ -42,7 +42,7 @@ impl KeyIndex {
     }
 }
 
-/// The effect of an update on a shard.
+/// The effect that an update had on a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     pub(crate) has_changed: bool,
@@ -54,11 +54,11 @@ pub(crate) struct Applied {
     pub(crate) old: Option<Slot>,
 }
 
-/// Maps up to this capacity are not shrunk.
+/// The maximum capacity of a hash table that is never shrunk.
 const MIN_SHRINK_CAPACITY: usize = 64;
 
 impl Shard {
-    /// Returns the slot of a key, live or expired.
+    /// Returns the slot of a key. The entry may have expired.
     #[inline]
     pub(crate) fn find(&self, hash: u64, key: &Key) -> Option<&Slot> {
         self.records.find(hash, |record| record.key == *key).map(|record| &record.slot)
@@ -113,7 +113,7 @@ impl Shard {
         let mut swept = Vec::new();
         while swept.len() < max {
             let Some(key) = self.deadlines.pop_due(now) else { break };
-            // Deadlines and map change under one lock, so the record exists and has this deadline.
+            // `deadlines` and `records` change under one lock, so the record exists and has this deadline.
             if let Ok(record) = self.records.find_entry(index.hash(&key), |record| record.key == key) {
                 record.remove();
                 index.order.remove(&key);
@@ -124,7 +124,7 @@ impl Shard {
         swept
     }
 
-    /// True if an entry is due.
+    /// True if at least one entry is due.
     pub(crate) fn is_due(&self, now: &Now<'_>) -> bool {
         self.deadlines.is_due(now)
     }
@@ -141,8 +141,8 @@ impl Shard {
         self.deadlines.len()
     }
 
-    /// Frees memory when less than an eighth of the map is used. The entries may then double before the map grows, so
-    /// the amortised cost per removal is constant.
+    /// Shrinks the hash table if less than an eighth of its capacity is used. It keeps space for twice the number of
+    /// entries, so that the amortised cost of shrinking and growing is constant per operation.
     fn shrink(&mut self, index: &KeyIndex) {
         let (used, capacity) = (self.records.len(), self.records.capacity());
         if capacity > MIN_SHRINK_CAPACITY && used < capacity / 8 {

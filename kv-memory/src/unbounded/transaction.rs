@@ -1,4 +1,4 @@
-//! The commit of a transaction.
+//! Committing a transaction in the unbounded engine.
 
 use kv_core::{Capability, CommitOutcome, Error, Mutation, Result, Transaction, Version};
 use parking_lot::RwLockWriteGuard;
@@ -9,8 +9,8 @@ use crate::slot::Slot;
 use crate::update;
 
 impl Unbounded {
-    /// Evaluates all checks and applies all mutations while it holds the locks of all their shards (clause X-1). A
-    /// reader that sees one effect therefore sees all others: it waits for the locks of their shards.
+    /// Evaluates all checks and applies all mutations while it holds the locks of all their shards (clause X-1). So a
+    /// reader that sees one effect of the transaction also sees all its other effects.
     pub(crate) fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         let is_supported = |mutation: &Mutation| matches!(mutation, Mutation::Set { .. } | Mutation::Delete { .. });
         if !transaction.mutations.iter().all(is_supported) {
@@ -32,7 +32,7 @@ impl Unbounded {
                 let hash = self.index.hash(key);
                 let update = |current: Option<&Slot>| match mutation {
                     Mutation::Set { value, expiry, .. } => update::put(current, value.clone(), version, *expiry, &now),
-                    // `is_supported` has left only `Mutation::Delete`.
+                    // This is `Mutation::Delete`, because `is_supported` has refused all other mutations.
                     _ => update::remove(),
                 };
                 let ((), effect) = locked.shard(hash).update(&self.index, hash, key, update);
@@ -51,7 +51,7 @@ impl Unbounded {
 
     fn lock<'a>(&'a self, transaction: &Transaction) -> LockedShards<'a> {
         let mut positions: Vec<_> = transaction.keys().map(|key| position(self.index.hash(key))).collect();
-        // All transactions lock in ascending position, each shard once, so that they cannot deadlock.
+        // Lock each shard once and in ascending position. All transactions do so, so they cannot deadlock.
         positions.sort_unstable();
         positions.dedup();
         let guards = positions.into_iter().map(|position| (position, self.shard_at(position).write())).collect();

@@ -1,4 +1,4 @@
-//! Helpers of several tests.
+//! Functions that several test programs use.
 #![allow(dead_code, reason = "each test uses some of the helpers")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -21,7 +21,7 @@ pub(crate) async fn put(store: &MemoryStore, key: &Key, value: impl Into<Bytes>,
     assert!(store.set(key, value.into(), options).await.unwrap().is_stored());
 }
 
-/// An executor other than tokio.
+/// Runs a future on an executor other than tokio.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(Thread);
 

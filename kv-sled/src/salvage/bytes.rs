@@ -1,6 +1,6 @@
-//! Decodes numbers and strings in sled's format.
+//! Decoding numbers and strings in sled's format.
 
-/// The bytes that remain to be decoded. Every method returns `None` if they are too few, and none panics.
+/// The bytes that remain to be decoded. Every method returns `None` if too few bytes remain.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bytes<'b>(&'b [u8]);
 
@@ -32,7 +32,7 @@ impl<'b> Bytes<'b> {
         Some(slice)
     }
 
-    /// A number of variable length, one to nine bytes.
+    /// Decodes a number of variable length, one to nine bytes.
     pub(crate) fn number(&mut self) -> Option<u64> {
         let first = self.byte()?;
         Some(match first {
@@ -49,7 +49,7 @@ impl<'b> Bytes<'b> {
         })
     }
 
-    /// A string with its length in front.
+    /// Decodes a string, which has its length in front.
     pub(crate) fn string(&mut self) -> Option<&'b [u8]> {
         let length = usize::try_from(self.number()?).ok()?;
         self.slice(length)

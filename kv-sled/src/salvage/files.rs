@@ -9,10 +9,10 @@ use kv_core::{Error, Result};
 use crate::error::from_io;
 use crate::folder;
 
-/// Bytes of a segment of the log: sled's default, which this crate never changes.
+/// The number of bytes of a segment of the log: sled's default, which this crate never changes.
 pub(crate) const SEGMENT_BYTES: usize = 512 << 10;
 
-/// The files, under a shared lock: other readers are allowed, a store is not.
+/// The files of a store under a shared lock. Others can read them too, but no store can be opened.
 #[derive(Debug)]
 pub(crate) struct Files {
     log: File,
@@ -23,7 +23,8 @@ impl Files {
     /// Opens and locks the files.
     ///
     /// # Errors
-    /// `Invalid` if there is no store, `Unavailable` if a store has the folder open, and errors of the file system.
+    /// `Invalid` if there is no store, `Corrupt` if the log is missing, `Unavailable` if a store has the folder open,
+    /// and errors of the file system.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         folder::check_exists(folder)?;
         let log =
@@ -37,13 +38,13 @@ impl Files {
         }
     }
 
-    /// The number of segments. The last one may be incomplete.
+    /// The number of segments of the log. The last segment may be incomplete.
     pub(crate) fn segments(&self) -> Result<u64> {
         let length = self.log.metadata().map_err(unreadable)?.len();
         Ok(length.div_ceil(SEGMENT_BYTES as u64))
     }
 
-    /// The bytes of a segment.
+    /// Reads a segment. Returns fewer bytes if the log ends in it.
     pub(crate) fn segment(&self, number: u64) -> Result<Vec<u8>> {
         let mut bytes = vec![0; SEGMENT_BYTES];
         let read = self.read_at(&mut bytes, number * SEGMENT_BYTES as u64).map_err(unreadable)?;
@@ -51,14 +52,14 @@ impl Files {
         Ok(bytes)
     }
 
-    /// Bytes of the log at an offset; `None` if it is too short.
+    /// Reads `length` bytes of the log at an offset; `None` if the log is too short.
     pub(crate) fn log(&self, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
         let mut bytes = vec![0; length];
         let read = self.read_at(&mut bytes, offset).map_err(unreadable)?;
         Ok((read == length).then_some(bytes))
     }
 
-    /// The content of a large value's file without its checksum; `None` if it is missing or damaged.
+    /// Reads the file of a large value, without the checksum in front; `None` if the file is missing or damaged.
     pub(crate) fn blob(&self, number: u64) -> Result<Option<Vec<u8>>> {
         let mut bytes = match fs::read(self.blobs.join(number.to_string())) {
             Ok(bytes) => bytes,
@@ -80,7 +81,7 @@ impl Files {
         while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
             match log.read(rest) {
                 Ok(0) => break,
-                Ok(more) => read += more,
+                Ok(bytes) => read += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

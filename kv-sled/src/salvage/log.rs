@@ -1,4 +1,4 @@
-//! Reads the log: its messages, and the newest version of each page.
+//! Reading the log: its messages, and the newest version of each page.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,16 +10,16 @@ use super::files::{Files, SEGMENT_BYTES};
 /// The location of a message's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Location {
-    /// In the log: offset in the file and length.
+    /// In the log: the offset in the file, and the number of bytes.
     Log(u64, usize),
-    /// In a file of its own, with this number as its name.
+    /// In a file of its own, whose name is this number.
     Blob(u64),
 }
 
-/// The pieces of a page: its last full version, and the changes after it, in order.
+/// The pieces of a page: its last full version, and the later changes in their order.
 #[derive(Debug)]
 pub(crate) struct Pieces {
-    /// The log position of the last piece. If two pages hold the same key, the later page is right.
+    /// The log position of the last piece. If two pages hold the same key, the page with the greater position is right.
     pub(crate) last: u64,
     pub(crate) base: Location,
     pub(crate) changes: Vec<Location>,
@@ -32,8 +32,9 @@ pub(crate) struct Log {
     pub(crate) damaged_parts: u64,
 }
 
+/// The number of bytes of a segment's header.
 const SEGMENT_HEADER_BYTES: usize = 20;
-/// sled begins no message if fewer bytes than this remain in a segment.
+/// The maximum number of bytes of a message's header. sled begins no message if fewer bytes remain in a segment.
 const MAX_MESSAGE_HEADER_BYTES: usize = 32;
 
 #[derive(Clone, Copy)]
@@ -42,9 +43,9 @@ enum Message {
     Base(u64, Location),
     /// A change of a page.
     Change(u64, Location),
-    /// A page is freed.
+    /// The page was freed.
     Free(u64),
-    /// The messages up to this log position form one batch.
+    /// The messages from here to this log position form one batch.
     Batch(u64),
     /// A message without effect on pages.
     Ignored,
@@ -52,18 +53,19 @@ enum Message {
     Padding,
 }
 
-/// The end of a segment's messages.
+/// The reason why a segment has no further messages.
 enum Tail {
-    /// The segment or the file ends.
+    /// The segment is full, or the file ends.
     Full,
-    /// Zeros follow, with which sled fills unwritten parts, from this offset in the segment.
+    /// Only zeros follow from this offset in the segment. sled fills unwritten parts with zeros.
     Blank(usize),
-    /// Other bytes than a message follow, from this offset in the segment.
+    /// The bytes at this offset in the segment are not an intact message of this segment.
     Damaged(usize),
 }
 
 impl Tail {
-    /// True if intact messages follow after the end. sled writes without gaps, so damage has hidden them.
+    /// True if intact messages follow after this end. sled writes messages without gaps, so the bytes between are
+    /// damaged.
     fn has_lost_messages(&self, segment: &[u8], start: u64) -> bool {
         let (Self::Blank(offset) | Self::Damaged(offset)) = *self else { return false };
         has_message(segment, offset + 1, |number| number == segment_number(start))
@@ -71,7 +73,7 @@ impl Tail {
 }
 
 impl Log {
-    /// Reads every segment.
+    /// Reads all segments of the log.
     pub(crate) fn read(files: &Files) -> Result<Self> {
         let mut log = Self::default();
         let (mut order, mut without_header) = (BTreeMap::new(), Vec::new());
@@ -88,13 +90,13 @@ impl Log {
         let Some((&last_start, &last)) = order.last_key_value() else { return Ok(log) };
         let (end, has_lost_messages) = end_of_log(&files.segment(last)?, last_start);
         log.damaged_parts += u64::from(has_lost_messages);
-        // Most segments without a header were never used, or were freed. One with messages later than the last segment
-        // has lost its header.
+        // Most segments without a header were never used, or were freed. But if a segment has messages that are later
+        // than the last segment, its header is damaged.
         for number in without_header {
             let is_later = has_message(&files.segment(number)?, 0, |number| number > segment_number(last_start));
             log.damaged_parts += u64::from(is_later);
         }
-        // A batch that ends beyond the log is incomplete, and the log counts only up to it.
+        // A batch that ends after the end of the log is incomplete. Ignore it and all later messages.
         let mut is_incomplete = false;
         for (start, number) in order {
             let segment = files.segment(number)?;
@@ -127,8 +129,8 @@ impl Log {
     }
 }
 
-/// The log position at which a segment begins; `None` if its header is damaged. Positions only grow: a segment that is
-/// used again begins at a later one.
+/// The log position at which a segment begins; `None` if the segment's header is damaged. Log positions only grow: when
+/// sled uses a segment again, the segment begins at a greater log position.
 fn segment_start(header: &[u8]) -> Option<u64> {
     let mut bytes = Bytes::new(header);
     let crc = u32::from_le_bytes(bytes.array()?);
@@ -137,15 +139,15 @@ fn segment_start(header: &[u8]) -> Option<u64> {
     (crc32fast::hash(rest) ^ u32::MAX == crc && start % SEGMENT_BYTES as u64 == 0).then_some(start)
 }
 
-/// The log position of the last message, and whether intact messages of this use of the segment follow after it. If so,
-/// damage has cut them off. Messages of an earlier use, and half-written ones after a crash, are normal there.
+/// Returns the log position of the last readable message, and true if intact messages of the same use of the segment
+/// follow after damaged bytes. Messages of an earlier use, and half-written messages after a crash, are no damage.
 fn end_of_log(last_segment: &[u8], start: u64) -> (u64, bool) {
     let mut end = start;
     let tail = messages(last_segment, start, 0, |position, _| end = position);
     (end, tail.has_lost_messages(last_segment, start))
 }
 
-/// Passes each message of a segment to `each`, with the log position of its end.
+/// Passes each message of a segment to `each`, with the log position of the message's last byte.
 fn messages(segment: &[u8], start: u64, number: u64, mut each: impl FnMut(u64, Message)) -> Tail {
     let mut offset = SEGMENT_HEADER_BYTES;
     while offset + MAX_MESSAGE_HEADER_BYTES <= SEGMENT_BYTES {
@@ -164,26 +166,28 @@ fn messages(segment: &[u8], start: u64, number: u64, mut each: impl FnMut(u64, M
     Tail::Full
 }
 
-/// True if an intact message with an expected segment number begins at or after an offset of a segment.
+/// True if an intact message with an expected segment number begins at or after offset `from` of a segment.
 fn has_message(segment: &[u8], from: usize, is_expected: impl Fn(u64) -> bool) -> bool {
     let mut rests = (from..segment.len()).filter_map(|offset| segment.get(offset..));
     rests.any(|rest| message(rest, &is_expected, 0).is_some())
 }
 
-/// The number in the messages of a segment that begins at this log position. Each use of a segment has its own number.
+/// The segment number that is stored in each message of a segment that begins at this log position. Each use of a
+/// segment has its own number.
 fn segment_number(start: u64) -> u64 {
     start / SEGMENT_BYTES as u64
 }
 
-/// Decodes a message at an offset of the file. Returns it and its length; `None` if it is damaged or not expected.
+/// Decodes the message at the beginning of `bytes`, which are at this offset of the file. Returns the message and its
+/// number of bytes; `None` if it is damaged or its segment number is not expected.
 fn message(bytes: &[u8], is_expected: impl Fn(u64) -> bool, offset: u64) -> Option<(Message, usize)> {
     let mut header = Bytes::new(bytes);
     let crc = u32::from_le_bytes(header.array()?);
     let kind = header.byte()?;
     let length = usize::try_from(header.number()?).ok()?;
     let (segment, page) = (header.number()?, header.number()?);
-    // Remains of an earlier use of the segment have another number. This check comes first, because it is cheaper than
-    // the CRC.
+    // Messages that remain from an earlier use of the segment have another number. This check comes first, because it
+    // is cheaper than the CRC.
     if !is_expected(segment) || !(1..=11).contains(&kind) {
         return None;
     }
@@ -205,7 +209,7 @@ fn message(bytes: &[u8], is_expected: impl Fn(u64) -> bool, offset: u64) -> Opti
         9 => Message::Base(page, blob()?),
         10 => Message::Change(page, inline),
         11 => Message::Change(page, blob()?),
-        // A cancelled message, a counter, and the names of trees.
+        // A cancelled message, a counter, or the names of trees.
         1 | 5 | 6 | 7 => Message::Ignored,
         _ => return None,
     };

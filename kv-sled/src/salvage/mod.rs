@@ -1,9 +1,8 @@
-//! Reads the files of a store without sled, which may fail to open damaged files, and changes them if it does open
-//! them.
+//! Reading the files of a store without sled. sled may fail to open damaged files, and changes them if it opens them.
 //!
-//! sled's log is a file of segments. A segment has a header and messages; a message replaces a page of the tree, or
-//! adds to it. Every part has a checksum. This module reads the format of sled 0.34 (`pagecache/logger.rs`,
-//! `serialization.rs`, `node.rs`). It writes nothing; it skips damaged parts and counts them.
+//! sled's log is a file of segments. A segment has a header and messages. A message holds a full version of a page of
+//! the tree, or a change of a page. Headers and messages have checksums. This module reads the format of sled 0.34
+//! (`pagecache/logger.rs`, `serialization.rs`, `node.rs`). It writes nothing. It skips damaged parts and counts them.
 
 mod bytes;
 mod files;

@@ -1,4 +1,4 @@
-//! Decodes pages of the tree.
+//! Decoding pages of the tree.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,15 @@ use super::log::{Location, Pieces};
 /// A leaf page: the records between two keys.
 #[derive(Debug, Default)]
 pub(crate) struct Leaf {
+    /// The inclusive lower bound of the keys.
     pub(crate) low: Vec<u8>,
-    /// The exclusive upper bound; empty means none.
+    /// The exclusive upper bound of the keys. If empty, there is no upper bound.
     pub(crate) high: Vec<u8>,
     pub(crate) records: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Leaf {
-    /// True if the key is within the bounds of the page.
+    /// True if a key is within the bounds of the page.
     pub(crate) fn covers(&self, key: &[u8]) -> bool {
         self.low.as_slice() <= key && (self.high.is_empty() || key < self.high.as_slice())
     }
@@ -28,13 +29,14 @@ impl Leaf {
 #[derive(Debug)]
 pub(crate) enum Page {
     Leaf(Leaf),
-    /// An inner page, which only refers to other pages.
+    /// An inner page. It has no records and only refers to other pages.
     Inner,
+    /// The last full version of the page is damaged or missing.
     Unreadable,
 }
 
 impl Page {
-    /// Reads a page from its pieces. Returns it with the number of unreadable pieces.
+    /// Reads a page from its pieces. Returns the page, and the number of its unreadable pieces.
     pub(crate) fn read(files: &Files, pieces: &Pieces) -> Result<(Self, u64)> {
         let Pieces { last: _, base, changes } = pieces;
         let Some(bytes) = body(files, *base)? else { return Ok((Self::Unreadable, 1)) };
@@ -51,6 +53,7 @@ impl Page {
     }
 }
 
+/// Reads the body of a message. `None` if the body is missing or damaged.
 fn body(files: &Files, location: Location) -> Result<Option<Vec<u8>>> {
     match location {
         Location::Log(offset, length) => files.log(offset, length),
@@ -58,9 +61,9 @@ fn body(files: &Files, location: Location) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Decodes a leaf and the prefix that its keys share and omit. `Some(None)` for an inner page, `None` for damaged
-/// bytes.
-#[expect(clippy::option_option, reason = "an inner page and damaged bytes are different answers")]
+/// Decodes a leaf, and the common prefix that is not repeated in its keys. `Some(None)` for an inner page, `None` for
+/// damaged bytes.
+#[expect(clippy::option_option, reason = "an inner page and damaged bytes are different results")]
 fn node(bytes: &[u8]) -> Option<Option<(Leaf, Vec<u8>)>> {
     let mut bytes = Bytes::new(bytes);
     let (_next, _merging_child, _is_merging) = (bytes.number()?, bytes.number()?, bytes.byte()?);
@@ -82,7 +85,7 @@ fn node(bytes: &[u8]) -> Option<Option<(Leaf, Vec<u8>)>> {
     Some(Some((leaf, prefix)))
 }
 
-/// Applies one change to a leaf; `None` if it is damaged.
+/// Applies one change to a leaf; `None` if the change is damaged.
 fn apply(leaf: &mut Leaf, prefix: &[u8], bytes: &[u8]) -> Option<()> {
     let mut bytes = Bytes::new(bytes);
     match bytes.byte()? {
@@ -91,7 +94,8 @@ fn apply(leaf: &mut Leaf, prefix: &[u8], bytes: &[u8]) -> Option<()> {
             leaf.records.insert(key, bytes.string()?.to_vec());
         }
         1 => drop(leaf.records.remove(&[prefix, bytes.string()?].concat())),
-        // Steps of merging pages. sled writes the result as full versions of pages.
+        // Steps of merging two pages change no records: sled writes the result of the merge as a full version of a
+        // page.
         2..=4 => {}
         _ => return None,
     }

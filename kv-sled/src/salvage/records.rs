@@ -1,4 +1,4 @@
-//! The records of all pages, each key once.
+//! The records of all pages, without older versions of the same keys.
 
 use kv_core::Result;
 
@@ -6,23 +6,26 @@ use super::files::Files;
 use super::log::Log;
 use super::page::{Leaf, Page};
 
-/// Counts of unreadable parts.
+/// The numbers of unreadable parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Damage {
-    /// Parts of the log: segments, or the rest of a segment after a damaged message.
+    /// The number of unreadable parts of the log: whole segments, or the rest of a segment after a damaged message.
     pub(crate) log_parts: u64,
-    /// Pages of the tree, or changes to them.
+    /// The number of unreadable pages of the tree and of unreadable changes of pages.
     pub(crate) pages: u64,
 }
 
-/// A leaf's bounds and age, without its records.
+/// The bounds and the age of a leaf.
 struct Span {
+    /// The leaf without its records, which would take too much memory.
     leaf: Leaf,
+    /// The log position of the leaf's last piece.
     last: u64,
+    /// The number of the page.
     page: u64,
 }
 
-/// Passes every readable record to `each`, in key order unless damage has disturbed the order of pages.
+/// Passes every readable record to `each`. The records are in key order, unless damage makes leaves overlap.
 pub(crate) fn for_each_record(files: &Files, mut each: impl FnMut(&[u8], Vec<u8>) -> Result<()>) -> Result<Damage> {
     let log = Log::read(files)?;
     let mut damage = Damage { log_parts: log.damaged_parts, pages: 0 };
@@ -38,11 +41,12 @@ pub(crate) fn for_each_record(files: &Files, mut each: impl FnMut(&[u8], Vec<u8>
         }
     }
     spans.sort_by(|one, other| one.leaf.low.cmp(&other.leaf.low));
-    // If no earlier leaf overlaps this one, only later leaves are compared with it.
-    let mut reach = Reach::To(&[]);
+    // The greatest upper bound of the earlier leaves. If it does not exceed the lower bound of a leaf, no earlier leaf
+    // overlaps that leaf, and only the later leaves have to be compared.
+    let mut greatest = UpperBound::Key(&[]);
     for (position, Span { leaf: Leaf { low, high, records: _ }, last, page }) in spans.iter().enumerate() {
-        let is_overlapped = reach.is_beyond(low);
-        reach.extend(high);
+        let is_overlapped = greatest.exceeds(low);
+        greatest.raise_to(high);
         let Some(pieces) = log.pages.get(page) else { continue };
         let (Page::Leaf(leaf), _) = Page::read(files, pieces)? else { continue };
         let newer = newer_overlapping(&spans, if is_overlapped { 0 } else { position }, position, &leaf, *last);
@@ -55,31 +59,32 @@ pub(crate) fn for_each_record(files: &Files, mut each: impl FnMut(&[u8], Vec<u8>
     Ok(damage)
 }
 
-/// The greatest upper bound of the leaves so far.
-enum Reach<'s> {
-    To(&'s [u8]),
-    Everything,
+/// An exclusive upper bound of keys.
+enum UpperBound<'s> {
+    Key(&'s [u8]),
+    Unbounded,
 }
 
-impl<'s> Reach<'s> {
-    fn is_beyond(&self, low: &[u8]) -> bool {
+impl<'s> UpperBound<'s> {
+    fn exceeds(&self, low: &[u8]) -> bool {
         match self {
-            Self::To(high) => *high > low,
-            Self::Everything => true,
+            Self::Key(high) => *high > low,
+            Self::Unbounded => true,
         }
     }
 
-    fn extend(&mut self, high: &'s [u8]) {
+    fn raise_to(&mut self, high: &'s [u8]) {
         match self {
-            _ if high.is_empty() => *self = Self::Everything,
-            Self::To(reach) if *reach < high => *self = Self::To(high),
-            Self::To(_) | Self::Everything => {}
+            _ if high.is_empty() => *self = Self::Unbounded,
+            Self::Key(greatest) if *greatest < high => *self = Self::Key(high),
+            Self::Key(_) | Self::Unbounded => {}
         }
     }
 }
 
-/// The leaves from `first` on that overlap this leaf and were written later. An intact file has none. But if damage has
-/// hidden the newest version of a leaf, an old version may overlap many others.
+/// The leaves that overlap the leaf at `position` and were written later. Leaves before `first` are known not to
+/// overlap it. An intact log has no such leaves. But if the newest version of a leaf is damaged, an older version with
+/// wider bounds may overlap many newer leaves.
 fn newer_overlapping<'s>(spans: &'s [Span], first: usize, position: usize, leaf: &Leaf, last: u64) -> Vec<&'s Span> {
     let is_near = |span: &&Span| leaf.high.is_empty() || span.leaf.low < leaf.high;
     let overlaps = |span: &&Span| span.last > last && (span.leaf.high.is_empty() || span.leaf.high > leaf.low);

@@ -1,4 +1,5 @@
-//! The child process that writes. It prints each step before it tries it, and again when it is acknowledged.
+//! The child process that writes. It prints each step before it runs the step, and again when the store has
+//! acknowledged the step.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -19,13 +20,13 @@ const FOLDER: &str = "KV_SLED_CRASH_FOLDER";
 const DURABILITY: &str = "KV_SLED_CRASH_DURABILITY";
 const ROUND: &str = "KV_SLED_CRASH_ROUND";
 const SEED: &str = "KV_SLED_CRASH_SEED";
-/// The number of steps of a task. Without it, a task runs until it is killed.
+/// The variable with the number of steps of each task. If it is not set, the tasks run until the child is killed.
 pub(crate) const STEPS: &str = "KV_SLED_CRASH_STEPS";
 
-/// The number of writing tasks. Each has keys of its own.
+/// The number of writing tasks. Each task has its own keys.
 pub(crate) const TASKS: usize = 8;
 
-/// A printed line of a child. The lines of each task are in order.
+/// A line that a child has printed. The lines of each task are in order.
 #[derive(Debug, Clone)]
 pub(crate) struct Report {
     pub(crate) task: usize,
@@ -43,19 +44,19 @@ pub(crate) struct Child {
     is_open: Receiver<()>,
 }
 
-/// The end of a killed child.
+/// The circumstances in which a child was killed.
 pub(crate) struct Killed {
     pub(crate) at: SystemTime,
-    /// The longest time for which the machine did not run the child. The interval cannot be kept more exactly than
-    /// this.
+    /// The longest time for which the machine did not run the child. A child can exceed the interval by this time,
+    /// because it cannot flush then.
     pub(crate) stalled: Duration,
 }
 
 impl Child {
     pub(crate) fn start(path: &Path, durability: SledDurability, seed: u64, round: usize) -> Self {
         let child = Self::spawn(Command::new(std::env::current_exe().unwrap()), path, durability, seed, round);
-        // The time until the kill begins when the store is open. In every tenth round the child is killed while it
-        // opens.
+        // Wait until the store is open, so that the caller kills the child while it writes. In every tenth round, do
+        // not wait, so that the child may be killed while it opens the store.
         if !round.is_multiple_of(10) {
             child.is_open.recv_timeout(Duration::from_secs(20)).expect("the child does not open the store");
         }
@@ -118,8 +119,8 @@ impl Child {
     }
 }
 
-/// Parses `<task> <step> try;` or `<task> <step> ack <millis> <version or ->;`. The semicolon shows that a line is
-/// complete.
+/// Parses `><task> <step> try;` or `><task> <step> ack <millis> <version or ->;`. A line without the semicolon is
+/// incomplete and ignored.
 fn parse(line: &str) -> Option<Report> {
     let mut words = line.strip_prefix('>')?.strip_suffix(';')?.split(' ');
     let (task, step) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
@@ -129,7 +130,7 @@ fn parse(line: &str) -> Option<Report> {
     Some(Report { task, step, is_acknowledged, at_millis, version })
 }
 
-/// Parses `tick <millis>;`.
+/// Parses `>tick <millis>;`.
 fn parse_tick(line: &str) -> Option<SystemTime> {
     let millis = line.strip_prefix(">tick ")?.strip_suffix(';')?.parse().ok()?;
     Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
@@ -165,7 +166,7 @@ pub(crate) fn main() {
     });
 }
 
-/// A step of a history. Child and checker derive the same steps from the seed.
+/// A step of a history. The child and the model derive the same steps from the seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     Set {
@@ -187,7 +188,7 @@ pub(crate) enum Step {
         key: Key,
         deadline_millis: u64,
     },
-    /// Sets the same value under each key, and deletes another.
+    /// Sets the same value under each of the keys, and deletes another key.
     Commit {
         keys: [Key; 3],
         value: Bytes,
@@ -198,15 +199,16 @@ pub(crate) enum Step {
     },
 }
 
-/// Deadlines after the end of the test, so that entries stay and the checker can compare the deadlines.
+/// The base of all deadlines, in milliseconds since the Unix epoch. It is in the far future, so that no entry expires
+/// and the model can compare the deadlines.
 const FAR_MILLIS: u64 = 4_000_000_000_000;
 
 impl Step {
-    /// The step of a task with this number, at random by the seed. Numbers continue from round to round.
+    /// Returns the step of a task with this number. The seed determines the random steps.
     pub(crate) fn of(seed: u64, task: usize, number: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed ^ (task as u64) << 56 ^ number);
-        let (kind, place): (u32, u32) = (random.random_range(0..20), random.random_range(0..7));
-        let key = |name: &str| Key::new([&format!("t{task}"), name, &format!("{place}")]).unwrap();
+        let (kind, index): (u32, u32) = (random.random_range(0..20), random.random_range(0..7));
+        let key = |name: &str| Key::new([&format!("t{task}"), name, &format!("{index}")]).unwrap();
         let value = Bytes::from(format!("{task}.{number}."));
         let deadline = FAR_MILLIS + number;
         match kind {
@@ -217,17 +219,17 @@ impl Step {
             10..13 => Self::Commit { keys: ["a", "b", "c"].map(key), value, deleted: key("expiring") },
             13 | 14 => Self::Increment { key: key("counter") },
             15 | 16 => Self::SetIfAbsent { key: key("plain"), value },
-            // Now and then a value that sled writes to a file of its own, and a clear of many keys.
-            17 if place == 0 => {
+            // Rare steps: a value that sled writes to a file of its own, and a clear of many keys.
+            17 if index == 0 => {
                 Self::Set { key: key("large"), value: value.repeat(40_000).into(), deadline_millis: None }
             }
-            18 if place == 1 => Self::Clear { prefix: Key::new([&format!("t{task}"), "plain"]).unwrap() },
+            18 if index == 1 => Self::Clear { prefix: Key::new([&format!("t{task}"), "plain"]).unwrap() },
             _ => Self::Set { key: key("plain"), value: value.repeat(200).into(), deadline_millis: Some(deadline) },
         }
     }
 }
 
-/// The number of the first step of a round. Rounds share no steps.
+/// The number of the first step of a round. No two rounds have a step number in common.
 pub(crate) fn first_step(round: u64) -> u64 {
     round * 1_000_000
 }

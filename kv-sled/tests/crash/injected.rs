@@ -1,5 +1,5 @@
-//! System calls that fail under the store, once or from some call on, injected by `strace`: no acknowledged write is
-//! lost.
+//! Failed system calls: `strace` makes one call of the store fail, or this call and all later calls. No acknowledged
+//! write is lost.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use kv_sled::{SledDurability, SledStore};
 
 use crate::child::{Child, STEPS};
 use crate::model::Model;
-use crate::{index_agrees_with_data, random, rounds};
+use crate::{assert_index_agrees_with_data, random, rounds};
 
 #[tokio::test]
 async fn no_acknowledged_write_is_lost_if_fsync_fails() {
@@ -26,8 +26,8 @@ async fn no_acknowledged_write_is_lost_if_the_disk_is_full() {
     fail("pwrite64", "ENOSPC", 50).await;
 }
 
-/// Makes one of the first `max_call` calls fail, in every second round also all later ones, in a child that runs a
-/// random history.
+/// Runs a random history in a child and makes one of its first `max_call` calls fail. In every second round, all later
+/// calls fail, too.
 async fn fail(calls: &str, error: &str, max_call: u64) {
     if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
         eprintln!("NOT RUN: `strace` is not installed, or has no permission to trace");
@@ -54,7 +54,7 @@ async fn fail(calls: &str, error: &str, max_call: u64) {
         let store = SledStore::open(&path).await.unwrap_or_else(|error| panic!("{context}: {error:?}"));
         Model::new(seed).check(&store, &reports, killed.at, Duration::ZERO, round).await;
         store.close().await.unwrap();
-        index_agrees_with_data(&path);
+        assert_index_agrees_with_data(&path);
     }
     println!(
         "{calls} {error}: {injected} of {rounds} runs had a failed call, {acknowledged} acknowledged writes, none lost"

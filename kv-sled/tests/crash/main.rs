@@ -1,5 +1,5 @@
-//! A child process that runs random histories is killed at random moments, many times on the same files. After each
-//! kill the store is compared with a model of the acknowledged steps.
+//! Crashes: a child process runs random histories and is killed at random moments, many times on the same files. After
+//! each kill, the store is compared with a model of the acknowledged steps.
 //!
 //! `CRASH_ROUNDS` sets the number of kills, 30 by default. `CRASH_SEED` repeats a history.
 
@@ -18,7 +18,8 @@ use kv_sled::{SledDurability, SledStore};
 use crate::child::Child;
 use crate::model::Model;
 
-/// Writes until it is killed, as a child process of another test. Without the environment variables it does nothing.
+/// The main function of the child process of the other tests. Does nothing without the environment variables of a
+/// child.
 #[test]
 fn child_that_writes() {
     child::main();
@@ -67,14 +68,14 @@ async fn kill_repeatedly(durability: SledDurability, rounds: usize) {
         };
         lost += model.check(&store, &reports, killed.at, interval, round).await;
         store.close().await.unwrap();
-        index_agrees_with_data(&path);
+        assert_index_agrees_with_data(&path);
     }
     println!("{durability}: {rounds} kills, {acknowledged} acknowledged writes, {lost} lost within the interval");
     assert!(acknowledged > rounds, "the children did not write: {acknowledged}");
 }
 
-/// Reads the tree: the deadline index has exactly the deadlines of the entries.
-fn index_agrees_with_data(path: &std::path::Path) {
+/// Asserts that the deadline index has exactly the deadlines of the entries. Reads the tree with sled.
+fn assert_index_agrees_with_data(path: &std::path::Path) {
     let db = sled::Config::new().path(path).flush_every_ms(None).open().unwrap();
     let (mut from_data, mut from_index) = (HashSet::new(), HashSet::new());
     for item in db.iter() {
@@ -103,7 +104,7 @@ fn random() -> u64 {
     u64::from_be_bytes(*version.as_bytes().first_chunk().unwrap())
 }
 
-/// All entries of the store.
+/// Returns all entries of the store.
 async fn all_entries(store: &SledStore) -> Vec<(kv_core::Key, kv_core::Entry)> {
     let (mut query, mut all) = (ListQuery::default(), Vec::new());
     loop {

@@ -1,4 +1,4 @@
-//! The model: the states that are allowed after a crash, from the reports before it.
+//! The model: the states that are allowed after a crash, according to the child's reports before the crash.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use kv_sled::SledStore;
 use crate::child::{Report, Step, TASKS};
 use crate::{all_entries, deadline_of};
 
-/// One task's entries: value and deadline.
+/// The entries of one task: the value and the deadline of each key.
 type State = BTreeMap<Key, (Bytes, Deadline)>;
 
 /// The entries of each task at the last check.
@@ -25,11 +25,12 @@ impl Model {
         Self { seed, tasks: Default::default() }
     }
 
-    /// Compares the store with the allowed states, and continues from the state that it has. Returns the number of
-    /// acknowledged steps that were lost within the interval.
+    /// Compares the store with the allowed states, and keeps the state of the store for the next check. Returns the
+    /// number of lost steps among the steps that were acknowledged within the interval.
     ///
-    /// For each task, the state after its last acknowledged step is allowed, and the one after the step that it tried
-    /// next. With an interval, the state after any step that was acknowledged within it is allowed too.
+    /// For each task, two states are allowed: the state after its last acknowledged step, and the state after the step
+    /// that it tried next. With an interval, the state after any step that was acknowledged within the interval before
+    /// the kill is allowed, too.
     pub(crate) async fn check(
         &mut self,
         store: &SledStore,
@@ -50,7 +51,7 @@ impl Model {
             let of_task = || reports.iter().filter(|report| report.task == task);
             let acknowledged: Vec<_> = of_task().filter(|report| report.is_acknowledged).collect();
             let tried = of_task().filter(|report| !report.is_acknowledged).map(|report| report.step).max();
-            // The state after at least this many steps is allowed.
+            // All states after at least `min_steps` steps are allowed.
             let safe = acknowledged.iter().filter(|report| u128::from(report.at_millis) < safe_until).count();
             let min_steps = if interval.is_zero() { acknowledged.len() } else { safe };
 
@@ -67,7 +68,7 @@ impl Model {
             let Some(matching) = matching else {
                 let (known, end) = (acknowledged.last(), steps.last());
                 panic!(
-                    "round {round}, task {task}: no state from step {min_steps} of {} on was found; last acknowledged \
+                    "round {round}, task {task}: no allowed state after {min_steps} or more of {} steps was found; last acknowledged \
                      {known:?}, tried {end:?}\nexpected at the end: {}\nfound: {}",
                     steps.len(),
                     format_state(&state),

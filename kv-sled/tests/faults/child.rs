@@ -1,4 +1,4 @@
-//! The child process that opens a store which may be damaged.
+//! The child process that opens a store. A test can kill it if it hangs on damaged files.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -13,14 +13,14 @@ use kv_sled::SledStore;
 const FOLDER: &str = "KV_SLED_FAULT_FOLDER";
 const TASK: &str = "KV_SLED_FAULT_TASK";
 
-/// Runs a child with a task and returns its answer; `None` after the time limit.
+/// Runs a child with a task and returns the child's response; `None` after the time limit.
 pub(crate) fn run(path: &Path, task: &str, limit: Duration) -> Option<String> {
-    let (answer, process) = start(path, task, "exec \"$0\" \"$@\"", limit);
+    let (response, process) = start(path, task, "exec \"$0\" \"$@\"", limit);
     drop(process);
-    answer
+    response
 }
 
-/// Starts a child by a shell command. Returns its first answer, and the child, which is killed when it is dropped.
+/// Starts a child by a shell command. Returns the first response of the child, and the child.
 pub(crate) fn start(path: &Path, task: &str, shell: &str, limit: Duration) -> (Option<String>, Running) {
     let mut process = Command::new("sh")
         .args(["-c", shell])
@@ -35,23 +35,23 @@ pub(crate) fn start(path: &Path, task: &str, shell: &str, limit: Duration) -> (O
         .spawn()
         .unwrap();
     let output = BufReader::new(process.stdout.take().unwrap());
-    let (sender, answers) = channel();
+    let (sender, responses) = channel();
     std::thread::spawn(move || {
         for line in output.lines().map_while(Result::ok) {
-            if let Some(answer) = line.strip_prefix('>') {
-                let _ = sender.send(answer.to_owned());
+            if let Some(response) = line.strip_prefix('>') {
+                let _ = sender.send(response.to_owned());
             }
         }
     });
-    let answer = match answers.recv_timeout(limit) {
-        Ok(answer) => Some(answer),
+    let response = match responses.recv_timeout(limit) {
+        Ok(response) => Some(response),
         Err(RecvTimeoutError::Timeout) => None,
-        Err(RecvTimeoutError::Disconnected) => Some("ended without an answer".to_owned()),
+        Err(RecvTimeoutError::Disconnected) => Some("ended without a response".to_owned()),
     };
-    (answer, Running { process })
+    (response, Running { process })
 }
 
-/// A child process, killed when it is dropped.
+/// A child process. It is killed when this value is dropped.
 pub(crate) struct Running {
     process: std::process::Child,
 }
@@ -66,7 +66,7 @@ impl Drop for Running {
 /// The number of keys that a history writes to.
 pub(crate) const KEYS: u64 = 1_200;
 
-/// The key and the value of a step of a history.
+/// Returns the key and the value that a step of a history writes.
 pub(crate) fn step(number: u64) -> (Key, Bytes) {
     let key = Key::new(["history", &format!("{:04}", number % KEYS)]).unwrap();
     let length = if number.is_multiple_of(97) { 200_000 } else { 100 + usize::try_from(number % 400).unwrap() };
@@ -78,7 +78,7 @@ pub(crate) fn step(number: u64) -> (Key, Bytes) {
 pub(crate) fn main() {
     let Ok(path) = std::env::var(FOLDER) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let answer = runtime.block_on(async {
+    let response = runtime.block_on(async {
         match std::env::var(TASK).unwrap().as_str() {
             "history" => history(&path).await,
             "hold" => hold(&path).await,
@@ -86,12 +86,13 @@ pub(crate) fn main() {
             other => panic!("no task {other}"),
         }
     });
-    println!("\n>{answer}");
-    // Does not wait for threads that hang inside sled.
+    println!("\n>{response}");
+    // Exit without waiting for threads that hang inside sled.
     std::process::exit(0);
 }
 
-/// Opens the store. Answers the length of the prefix of the history that it holds, or that its content is no prefix.
+/// Opens the store and compares its entries with the history. Returns the length of the prefix of the history that the
+/// store has, or that its entries are not those after any prefix.
 async fn history(path: &str) -> String {
     let opening = SledStore::builder().open_timeout(Duration::from_millis(1_500)).open(path);
     let store = match opening.await {
@@ -120,7 +121,7 @@ async fn history(path: &str) -> String {
     if found == expected { format!("prefix {}", last + 1) } else { "wrong values".to_owned() }
 }
 
-/// The check that found the damage, by the error text.
+/// Returns, from the error text, the check that has found the damage.
 fn found_by(error: &kv_core::Error) -> &'static str {
     match error.message() {
         text if text.contains("tree checksum") => " by the tree checksum",
@@ -130,7 +131,7 @@ fn found_by(error: &kv_core::Error) -> &'static str {
     }
 }
 
-/// Opens the store and keeps it open until it is killed.
+/// Opens the store and keeps it open until the child is killed.
 async fn hold(path: &str) -> String {
     let store = SledStore::open(path).await.unwrap();
     println!("\n>holding");
@@ -150,14 +151,14 @@ async fn descriptors(path: &str) -> String {
     while let Ok(file) = std::fs::File::open("/dev/null") {
         files.push(file);
     }
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for size in [10, 300_000, 10] {
         let key = Key::new([size.to_string()]).unwrap();
         let stored = store.set(&key, vec![7; size].into(), &SetOptions::default()).await;
-        answers.push(match stored {
+        responses.push(match stored {
             Ok(_) => "stored".to_owned(),
             Err(error) => format!("{:?}", error.kind()).split(' ').next().unwrap().to_owned(),
         });
     }
-    format!("opened {}", answers.join(" "))
+    format!("opened {}", responses.join(" "))
 }

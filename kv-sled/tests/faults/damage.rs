@@ -1,6 +1,6 @@
-//! Flipped bits, truncations and zeros at every 1/64 of the files. A closed store opens with all its entries or with an
-//! error, a crashed one also with a prefix of its history. There is no wrong value, no hang and no panic that reaches
-//! the caller.
+//! Damaged files: flipped bits, truncations and zeros in each 1/64 of a file. A closed store opens with all its
+//! entries, or opening fails with an error. A crashed store may also open with a prefix of its history. No value is
+//! wrong, no call hangs, and no panic reaches the caller.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,19 +13,21 @@ use kv_sled::SledStore;
 
 use crate::child::{self, step};
 
-/// Time limit of a child, including its start on a busy machine.
+/// The time limit of a child, including its start on a busy machine.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// The number of parts of a file. A test damages each of them in turn.
 pub(crate) const PARTS: u64 = 64;
 
-/// Writes a history and returns its folder: closed, or as a crash would leave it.
+/// Writes a history and returns the folder of the store: closed, or as after a crash.
 pub(crate) async fn history(folder: &Path, steps: u64, is_closed: bool) -> PathBuf {
     let path = folder.join("store");
     let store = SledStore::open(&path).await.unwrap();
     for number in 0..steps {
         let (key, value) = step(number);
         let _ = store.set(&key, value, &SetOptions::default()).await.unwrap();
-        // Opening again makes sled write a snapshot. sled reads the log before it by other code than the log after it.
+        // Open the store again in the middle, so that sled writes a snapshot. sled has different code for the log
+        // before the snapshot and after it.
         if number == steps / 2 {
             store.close().await.unwrap();
             return continue_history(folder, number + 1..steps, is_closed).await;
@@ -45,7 +47,7 @@ async fn continue_history(folder: &Path, steps: std::ops::Range<u64>, is_closed:
         store.close().await.unwrap();
         return path;
     }
-    // sled's threads may write during the copy, but only after the acknowledged writes in the log.
+    // sled's threads may write during this copy, but only to the log after the acknowledged writes.
     let crashed = folder.join("crashed");
     copy(&path, &crashed);
     store.close().await.unwrap();
@@ -65,7 +67,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The files of a store, blobs included.
+/// Returns the files of a store, including those of large values.
 pub(crate) fn files(path: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path).unwrap() {
@@ -93,7 +95,7 @@ impl Damage {
         let length = bytes.len();
         let start = |part: u64| length * usize::try_from(part).unwrap() / usize::try_from(PARTS).unwrap();
         match self {
-            // A varying position in the part, because its beginning may be a boundary of the format.
+            // Vary the position in the part, because the beginning of a part may be a boundary of the file format.
             Self::Flip(part) => {
                 let width = (length as u64 / PARTS).max(1);
                 let position = start(part) + usize::try_from(part.wrapping_mul(7_919) % width).unwrap();
@@ -113,7 +115,7 @@ impl Damage {
     }
 }
 
-/// Damages a copy in each way, opens it in a child process and counts the outcomes.
+/// Damages copies of a store, one for each damage, opens each copy in a child process and counts the outcomes.
 fn outcomes(original: &Path, file: &Path, damages: Vec<Damage>, steps: u64) -> BTreeMap<String, usize> {
     let everything = format!("prefix {steps}");
     let work = Mutex::new(damages.into_iter());
@@ -127,8 +129,8 @@ fn outcomes(original: &Path, file: &Path, damages: Vec<Damage>, steps: u64) -> B
                     let path = folder.path().join("store");
                     copy(original, &path);
                     damage.at(&path.join(file));
-                    let answer = child::run(&path, "history", LIMIT).unwrap_or_else(|| "a hang".to_owned());
-                    let outcome = match answer.as_str() {
+                    let response = child::run(&path, "history", LIMIT).unwrap_or_else(|| "a hang".to_owned());
+                    let outcome = match response.as_str() {
                         error if error.starts_with("error Corrupt") => error.to_owned(),
                         all if all == everything => "everything".to_owned(),
                         prefix if prefix.starts_with("prefix ") => "a prefix".to_owned(),
@@ -142,26 +144,27 @@ fn outcomes(original: &Path, file: &Path, damages: Vec<Damage>, steps: u64) -> B
     counts.into_inner().unwrap()
 }
 
-fn check(what: &str, original: &Path, file: &Path, damages: Vec<Damage>, steps: u64, is_closed: bool) {
+/// Asserts that each copy opens as the module documentation says.
+fn check(name: &str, original: &Path, file: &Path, damages: Vec<Damage>, steps: u64, is_closed: bool) {
     let counts = outcomes(original, file, damages, steps);
-    println!("{what} of {}: {counts:?}", file.display());
+    println!("{name} of {}: {counts:?}", file.display());
     let is_good = |outcome: &str| match outcome {
         "everything" => true,
         "a prefix" => !is_closed,
         other => other.starts_with("error Corrupt"),
     };
     let bad: Vec<_> = counts.keys().filter(|outcome| !is_good(outcome)).collect();
-    assert!(bad.is_empty(), "{what}: {bad:?}");
+    assert!(bad.is_empty(), "{name}: {bad:?}");
 }
 
-/// Enough for several segments of sled's log.
+/// The number of steps of a history. They fill several segments of sled's log.
 pub(crate) const STEPS: u64 = 3_000;
 
-async fn damaged_log(what: &str, damage: fn(u64) -> Damage, is_closed: bool) {
+async fn damaged_log(name: &str, damage: fn(u64) -> Damage, is_closed: bool) {
     let folder = tempfile::tempdir().unwrap();
     let original = history(folder.path(), STEPS, is_closed).await;
     assert_eq!(child::run(&original, "history", LIMIT).as_deref(), Some(format!("prefix {STEPS}").as_str()));
-    check(what, &original, Path::new("db"), (0..PARTS).map(damage).collect(), STEPS, is_closed);
+    check(name, &original, Path::new("db"), (0..PARTS).map(damage).collect(), STEPS, is_closed);
 }
 
 #[tokio::test]

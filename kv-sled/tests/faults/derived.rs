@@ -1,4 +1,4 @@
-//! Damaged files that sled derives from its log: a store opens from the log with all its entries.
+//! Damaged derived files: the store opens from the log with all its entries.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,17 @@ use kv_sled::verify;
 use crate::child;
 use crate::damage::{Damage, copy, history};
 
+/// The time limit of a child, including its start on a busy machine.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The snapshot of a store.
+/// Returns the path of the snapshot of a store.
 fn snapshot(path: &Path) -> PathBuf {
     let mut names = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
     names.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("snap.")).expect("a snapshot")
 }
 
-/// Damages the derived files of a copy, and opens it twice.
-fn opens_with_everything(original: &Path, steps: u64, damages: &[Case]) {
+/// Damages the derived files of a copy of a store, and asserts that the copy opens twice with all entries.
+fn assert_opens_with_all_entries(original: &Path, steps: u64, damages: &[Case]) {
     for (name, damage) in damages {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
@@ -26,13 +27,13 @@ fn opens_with_everything(original: &Path, steps: u64, damages: &[Case]) {
         damage(&path);
         assert!(verify(&path).unwrap().is_whole, "{name}");
         for opening in 1..=2 {
-            let answer = child::run(&path, "history", LIMIT);
-            assert_eq!(answer, Some(format!("prefix {steps}")), "{name}, opening {opening}");
+            let response = child::run(&path, "history", LIMIT);
+            assert_eq!(response, Some(format!("prefix {steps}")), "{name}, opening {opening}");
         }
     }
 }
 
-/// A name, and the damage to the folder of a store.
+/// A name of the damage, and a function that damages the folder of a store.
 type Case = (&'static str, fn(&Path));
 
 const DAMAGES: &[Case] = &[
@@ -55,13 +56,13 @@ const DAMAGES: &[Case] = &[
 async fn a_closed_store_with_damaged_derived_files_opens_with_all_its_entries() {
     let folder = tempfile::tempdir().unwrap();
     let original = history(folder.path(), 500, true).await;
-    opens_with_everything(&original, 500, DAMAGES);
+    assert_opens_with_all_entries(&original, 500, DAMAGES);
 }
 
-/// The log has segments that were used again, which the snapshot does not know.
+/// The log is so long that sled has used segments again since it wrote the snapshot.
 #[tokio::test]
 async fn a_crashed_store_with_a_damaged_snapshot_opens_with_all_its_entries() {
     let folder = tempfile::tempdir().unwrap();
     let original = history(folder.path(), 5_000, false).await;
-    opens_with_everything(&original, 5_000, &DAMAGES[..3]);
+    assert_opens_with_all_entries(&original, 5_000, &DAMAGES[..3]);
 }

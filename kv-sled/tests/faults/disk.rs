@@ -1,4 +1,5 @@
-//! Full disks: small file systems in memory and in a file. Skipped without permission to mount.
+//! Full disks. The tests mount small file systems, in memory and in a file. They are skipped without permission to
+//! mount.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,12 +15,13 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// Mounts one in memory; `None` without permission.
+    /// Mounts a file system in memory; `None` without permission to mount.
     pub(crate) fn tmpfs(size: &str) -> Option<Self> {
         Self::with(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], tempfile::tempdir().unwrap())
     }
 
-    /// Mounts one in a file. Like on a disk, it has a journal and allocates blocks late.
+    /// Mounts a file system in a file. As on a disk, it has a journal and allocates blocks late. `None` without
+    /// `mkfs.ext4` or without permission to mount.
     pub(crate) fn ext4(megabytes: u64) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image");
@@ -55,7 +57,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazy, because threads that hang inside sled keep files open.
+        // Unmount lazily, because threads that hang inside sled keep files open.
         let _ = Command::new("umount").arg("-l").arg(&self.mounted).status();
     }
 }
@@ -111,9 +113,10 @@ async fn fill_up_to_reserve(mount: Mount, durability: SledDurability) {
     store.close().await.unwrap();
 }
 
-/// Returns the folder, or a copy of it if sled keeps the folder locked until this process ends.
-fn unlocked(path: PathBuf, mount: &Mount, is_free: bool) -> PathBuf {
-    if is_free {
+/// Returns the folder of a closed store. If sled keeps the folder locked until this process ends, returns a copy of the
+/// folder.
+fn unlocked(path: PathBuf, mount: &Mount, is_unlocked: bool) -> PathBuf {
+    if is_unlocked {
         return path;
     }
     let copy = mount.path().join("copy");
@@ -121,8 +124,8 @@ fn unlocked(path: PathBuf, mount: &Mount, is_free: bool) -> PathBuf {
     copy
 }
 
-/// Fills a disk without a reserve by values of this size. The size decides which write of sled fails: one to its log,
-/// or one to a file of a large value. Returns true if sled released its files.
+/// Fills a disk with values of `size` bytes in a store without a reserve. The size decides which write of sled fails: a
+/// write to its log, or a write to the file of a large value. Returns true if sled released its files.
 async fn fill_up(size: usize) -> bool {
     let Some(mount) = Mount::tmpfs("8m") else { return true };
     let path = mount.path().join("store");
@@ -165,7 +168,7 @@ async fn fill_up(size: usize) -> bool {
     closed.is_ok()
 }
 
-/// ext4 allocates blocks after sled's write has succeeded, and then the flush fails or hangs.
+/// ext4 allocates blocks only after sled's write has succeeded. If there are none, the flush fails or hangs.
 #[tokio::test]
 async fn without_a_reserve_a_full_ext4_poisons_the_store_and_loses_nothing() {
     let Some(mount) = Mount::ext4(24) else { return };
@@ -196,7 +199,7 @@ async fn without_a_reserve_a_full_disk_poisons_the_store_until_it_is_opened_agai
 }
 
 #[tokio::test]
-async fn without_a_reserve_large_values_on_a_full_disk_poison_the_store_and_no_other() {
+async fn without_a_reserve_large_values_on_a_full_disk_poison_only_their_own_store() {
     fill_up(60_000).await;
     let folder = tempfile::tempdir().unwrap();
     let other = SledStore::open(folder.path().join("other")).await.unwrap();

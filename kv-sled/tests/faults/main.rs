@@ -1,4 +1,5 @@
-//! Faults around a store: full disks, damaged files, a second opener, missing permissions, no file descriptors.
+//! Faults in the environment of a store: full disks, damaged files, a second opener, missing permissions, and too few
+//! file descriptors.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -11,7 +12,8 @@ mod openers;
 mod permissions;
 mod salvage;
 
-/// Runs the task in the environment variables, as a child process of another test. Without them it does nothing.
+/// The main function of the child process of the other tests. Does nothing without the environment variables of a
+/// child.
 #[test]
 fn child_that_opens() {
     child::main();

@@ -1,4 +1,4 @@
-//! Files that are removed, replaced or emptied while a store has them open.
+//! Files that are removed, moved, replaced or emptied while a store has them open.
 
 use std::fs;
 use std::path::Path;
@@ -11,13 +11,13 @@ fn key(name: &str) -> Key {
     Key::new([name]).unwrap()
 }
 
-/// Replaces a file by a copy.
+/// Replaces a file by a copy of itself.
 fn replace(path: &Path) {
     fs::copy(path, path.with_extension("copy")).unwrap();
     fs::rename(path.with_extension("copy"), path).unwrap();
 }
 
-/// A name, and the damage to the folder of a store.
+/// A word of the expected error text, and the damage to the folder of a store.
 type Case = (&'static str, fn(&Path));
 
 const DAMAGES: &[Case] = &[
@@ -30,7 +30,7 @@ const DAMAGES: &[Case] = &[
 ];
 
 #[tokio::test]
-async fn a_write_after_the_files_were_taken_away_is_refused_and_poisons_the_store() {
+async fn a_write_after_the_files_were_removed_is_refused_and_poisons_the_store() {
     for (cause, damage) in DAMAGES {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
@@ -48,7 +48,7 @@ async fn a_write_after_the_files_were_taken_away_is_refused_and_poisons_the_stor
 }
 
 #[tokio::test]
-async fn a_flush_after_the_files_were_taken_away_fails_with_write_behind() {
+async fn with_write_behind_a_flush_after_the_files_were_removed_fails() {
     for (cause, damage) in DAMAGES {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
@@ -57,7 +57,7 @@ async fn a_flush_after_the_files_were_taken_away_fails_with_write_behind() {
         let _ = store.set(&key("before"), "v".into(), &SetOptions::default()).await.unwrap();
         store.flush().await.unwrap();
         damage(&path);
-        // Acknowledged at its level, in memory, unless the sweeper has noticed the loss before.
+        // With write-behind, this write is acknowledged in memory, unless the worker has already detected the damage.
         let _ = store.set(&key("next"), "v".into(), &SetOptions::default()).await;
         let error = store.flush().await.unwrap_err();
         assert!(error.message().contains(cause), "{cause}: {error}");

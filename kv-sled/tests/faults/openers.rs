@@ -1,4 +1,4 @@
-//! Opening: locked folders, foreign files, later layouts, missing permissions and file descriptors.
+//! Opening a store: locked folders, foreign files, later layouts, missing permissions, and too few file descriptors.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,6 +10,7 @@ use kv_sled::{SledCheck, SledStore};
 use crate::child;
 use crate::disk::Mount;
 
+/// The time limit of a child, including its start on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn key() -> Key {
@@ -33,8 +34,8 @@ async fn a_second_opener_in_this_process_is_refused_and_the_first_is_not_affecte
 async fn a_second_opener_in_another_process_is_refused_until_the_first_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
-    let (answer, holder) = child::start(&path, "hold", "exec \"$0\" \"$@\"", LIMIT);
-    assert_eq!(answer.as_deref(), Some("holding"));
+    let (response, holder) = child::start(&path, "hold", "exec \"$0\" \"$@\"", LIMIT);
+    assert_eq!(response.as_deref(), Some("holding"));
     let error = SledStore::open(&path).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.message().contains("open already"), "{error}");
@@ -51,7 +52,7 @@ async fn a_store_that_was_just_closed_or_dropped_opens_again() {
         let _ = store.set(&key(), round.to_string().into(), &SetOptions::default()).await.unwrap();
         if round.is_multiple_of(2) {
             store.close().await.unwrap();
-            // After closing, the files are unlocked also for an opener without retries.
+            // After closing, an opener without retries can lock the files, too.
             drop(sled::open(&path).unwrap());
         }
     }
@@ -61,7 +62,7 @@ async fn a_store_that_was_just_closed_or_dropped_opens_again() {
 async fn a_store_that_opens_unchecked_has_all_its_entries() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
-    // In the first round there is no stored tree checksum.
+    // In the first round, no tree checksum is stored yet.
     for round in 0_u32..3 {
         let store = SledStore::builder().check(SledCheck::Nothing).open(&path).await.unwrap();
         let entry = store.get(&key()).await.unwrap();
@@ -69,7 +70,7 @@ async fn a_store_that_opens_unchecked_has_all_its_entries() {
         let _ = store.set(&key(), round.to_string().into(), &SetOptions::default()).await.unwrap();
         store.close().await.unwrap();
     }
-    // The tree checksum was continued correctly without a check.
+    // The rounds without a check have kept the tree checksum right, or this opening would fail.
     SledStore::open(&path).await.unwrap().close().await.unwrap();
 }
 
@@ -125,7 +126,7 @@ async fn a_later_layout_is_refused_and_not_changed() {
 async fn a_folder_without_write_permission_is_denied() {
     let folder = tempfile::tempdir().unwrap();
     let Some(mount) = Mount::tmpfs("16m") else {
-        // Without permission to mount, this is not root, so the permissions of the folder apply.
+        // Without permission to mount, the user is not root, so the permissions of the folder apply.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
         let error = SledStore::open(folder.path().join("store")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
@@ -146,43 +147,44 @@ async fn a_folder_without_write_permission_is_denied() {
 }
 
 #[test]
-fn without_file_descriptors_nothing_hangs() {
+fn with_too_few_file_descriptors_no_call_hangs() {
     let (mut opened, mut refused) = (0, 0);
     for limit in 4..24 {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let shell = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
-        let (answer, child) = child::start(&path, "descriptors", &shell, LIMIT);
+        let (response, child) = child::start(&path, "descriptors", &shell, LIMIT);
         drop(child);
-        let answer = answer.unwrap_or_else(|| panic!("the store hangs with {limit} file descriptors"));
-        match answer.as_str() {
-            // Too few for the test program itself.
-            "ended without an answer" if opened == 0 => {}
-            // Too few for the store; or enough, because sled closed a file after the rest were used up.
+        let response = response.unwrap_or_else(|| panic!("the store hangs with {limit} file descriptors"));
+        match response.as_str() {
+            // Too few descriptors for the test program itself.
+            "ended without a response" if opened == 0 => {}
+            // Too few descriptors to open the store; or enough for all writes, because sled has closed a file after the
+            // child had used up the other descriptors.
             "error Capacity" | "opened stored stored stored" => {}
-            // The file of a large value needs a descriptor. Its failed write is `Indeterminate`.
+            // The write of the large value needs a descriptor for a file of its own. It fails as `Indeterminate`.
             "opened stored Indeterminate Unavailable" | "opened stored Indeterminate Capacity" => refused += 1,
             other => panic!("with {limit} file descriptors: {other}"),
         }
-        // The folder opens, and the acknowledged writes are there.
-        if answer.starts_with("opened") {
+        // The store opens again and has the acknowledged writes.
+        if response.starts_with("opened") {
             opened += 1;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             runtime.block_on(async {
                 let store = SledStore::open(&path).await.unwrap();
                 assert!(store.contains(&Key::new(["10"]).unwrap()).await.unwrap());
-                if answer.ends_with("stored stored") {
+                if response.ends_with("stored stored") {
                     assert!(store.contains(&Key::new(["300000"]).unwrap()).await.unwrap());
                 }
             });
         }
     }
-    assert!(opened > 0, "no limit was high enough to open the store");
-    assert!(refused > 0, "no write failed for lack of a file descriptor");
+    assert!(opened > 0, "the store opened with none of the limits");
+    assert!(refused > 0, "no write failed because of too few file descriptors");
 }
 
 #[tokio::test]
-async fn a_path_that_can_never_be_a_store_is_invalid_and_names_its_kind() {
+async fn a_path_that_is_not_a_folder_is_invalid_and_the_error_names_its_kind() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::write(at("file"), "").unwrap();

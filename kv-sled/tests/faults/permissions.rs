@@ -1,4 +1,4 @@
-//! Permissions of the files of new and of older stores.
+//! The permissions of the files of new and older stores.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +25,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[tokio::test]
-async fn only_the_owner_reaches_the_files_of_a_new_store() {
+async fn only_the_owner_can_read_the_files_of_a_new_store() {
     let folder = tempfile::tempdir().unwrap();
     let (missing, existing) = (folder.path().join("parent/missing"), folder.path().join("existing"));
     fs::create_dir(&existing).unwrap();

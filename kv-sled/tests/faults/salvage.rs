@@ -1,4 +1,4 @@
-//! Verification and export of intact and of damaged files.
+//! Verification and export of intact and damaged files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,13 +25,13 @@ fn expected() -> HashMap<Key, Bytes> {
     after(STEPS)
 }
 
-/// The entries after this many steps of the history.
+/// Returns the entries after this number of steps of the history.
 fn after(steps: u64) -> HashMap<Key, Bytes> {
     (0..steps).map(step).collect()
 }
 
 #[tokio::test]
-async fn everything_is_exported_from_a_closed_and_from_a_crashed_store() {
+async fn an_export_of_a_closed_or_crashed_store_has_all_entries() {
     for is_closed in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let path = history(folder.path(), STEPS, is_closed).await;
@@ -39,13 +39,13 @@ async fn everything_is_exported_from_a_closed_and_from_a_crashed_store() {
         assert!(found.is_whole, "{found:?}");
         assert_eq!((found.expected_records, found.damaged_entries), (Some(found.records), 0));
         assert!(entries == expected());
-        // Export has changed nothing: the store opens and passes its check.
+        // The export has changed no file, so the store opens with its check of everything.
         SledStore::open(&path).await.unwrap().close().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn an_open_store_is_not_verified() {
+async fn verifying_an_open_store_is_unavailable() {
     let folder = tempfile::tempdir().unwrap();
     let store = SledStore::open(folder.path().join("store")).await.unwrap();
     assert_eq!(verify(folder.path().join("store")).unwrap_err().kind(), ErrorKind::Unavailable);
@@ -54,7 +54,7 @@ async fn an_open_store_is_not_verified() {
 }
 
 #[test]
-fn a_folder_without_a_store_is_an_error_or_damaged() {
+fn verifying_an_empty_log_is_corrupt_and_a_foreign_log_is_damaged() {
     let folder = tempfile::tempdir().unwrap();
     assert!(verify(folder.path().join("missing")).is_err());
     std::fs::write(folder.path().join("db"), "").unwrap();
@@ -64,7 +64,7 @@ fn a_folder_without_a_store_is_an_error_or_damaged() {
     assert!(!found.is_whole && found.entries == 0 && found.damaged_log_parts > 0, "{found:?}");
 }
 
-/// True if these are the entries after some step of the history.
+/// True if these are the entries after some prefix of the history.
 fn is_prefix(entries: &HashMap<Key, Bytes>) -> bool {
     let number = |value: &Bytes| {
         let digits = value.split(|&byte| byte == b'.').next().unwrap();
@@ -74,13 +74,13 @@ fn is_prefix(entries: &HashMap<Key, Bytes>) -> bool {
     last.is_none_or(|last| *entries == after(last + 1))
 }
 
-/// Every exported value was once written under its key, and only the state at closing counts as whole.
+/// Every exported value was once written under its key. An export that is reported as whole has the state at closing.
 #[tokio::test]
 async fn an_export_of_damaged_files_has_only_values_that_were_written() {
     salvage(true).await;
 }
 
-/// After a crash, any state that the store has had counts as whole.
+/// After a crash, an export that is reported as whole may have any state that the store once had.
 #[tokio::test]
 async fn an_export_of_damaged_files_of_a_crashed_store_has_only_values_that_were_written() {
     salvage(false).await;
@@ -103,7 +103,7 @@ async fn salvage(is_closed: bool) {
             copy(&original, &path);
             damage(part).at(&path.join("db"));
             let (mut entries, mut is_whole) = (HashMap::new(), false);
-            // An empty log is an error.
+            // Skip the empty log: its export is an error.
             if part > 0 || !matches!(damage(part), Damage::Truncate(_)) {
                 let (found_entries, found) = exported(&path);
                 (entries, is_whole) = (found_entries, found.is_whole);
@@ -125,9 +125,9 @@ async fn salvage(is_closed: bool) {
     }
 }
 
-/// Damage to the last write of a closed store does not look like a crash, and neither does a truncated log.
+/// The clean-shutdown marker distinguishes damage to the last write, or a truncated log, from a crash.
 #[tokio::test]
-async fn a_flipped_bit_or_a_cut_that_loses_a_write_of_a_closed_store_is_detected() {
+async fn a_flipped_bit_or_a_truncation_that_loses_a_write_of_a_closed_store_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let store = SledStore::open(&path).await.unwrap();
@@ -138,13 +138,18 @@ async fn a_flipped_bit_or_a_cut_that_loses_a_write_of_a_closed_store_is_detected
     store.close().await.unwrap();
     let (expected, _) = exported(&path);
     let log = std::fs::read(path.join("db")).unwrap();
-    for place in 0..log.len() {
+    for offset in 0..log.len() {
         let mut flipped = log.clone();
-        flipped[place] ^= 1 << (place % 8);
-        for damaged in [&flipped, &log[..place]] {
+        flipped[offset] ^= 1 << (offset % 8);
+        for damaged in [&flipped, &log[..offset]] {
             std::fs::write(path.join("db"), damaged).unwrap();
             let (entries, found) = exported(&path);
-            assert!(!found.is_whole || entries == expected, "{place} of {}, {} left", log.len(), damaged.len());
+            assert!(
+                !found.is_whole || entries == expected,
+                "offset {offset}, {} of {} bytes left",
+                damaged.len(),
+                log.len()
+            );
         }
     }
 }

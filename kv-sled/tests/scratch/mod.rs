@@ -1,4 +1,5 @@
-//! Folders for the stores of a test program that exits without returning, and so cannot remove them at its end.
+//! The folder for the stores of a test program. The program exits without running destructors, so it cannot remove the
+//! folder at its end.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -6,13 +7,14 @@ use std::time::Duration;
 
 use kv_core::{Clock, SystemClock};
 
-/// The folder for stores. The first call removes the stores of earlier runs.
+/// Returns the folder for stores. The first call removes the stores of earlier runs.
 pub(crate) fn folder() -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| clean(Path::new(env!("CARGO_TARGET_TMPDIR")))).clone()
 }
 
-/// Keeps recent folders, which may belong to test processes that run at the same time.
+/// Removes the stores of earlier runs. Keeps recent folders, because they may belong to test processes that run at the
+/// same time.
 fn clean(root: &Path) -> PathBuf {
     let folder = root.join("kv-sled");
     for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
