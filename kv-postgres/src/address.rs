@@ -16,7 +16,7 @@ use crate::url_options::UrlOptions;
 /// The URL schemes of this adapter.
 pub(crate) const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
 
-/// A server, and the settings to connect to it. `Debug` shows no secret.
+/// A server, and the settings to connect to it. The `Debug` output contains no secret.
 #[derive(Clone)]
 pub(crate) struct Address {
     pub(crate) config: tokio_postgres::Config,
@@ -30,16 +30,16 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    /// Parses a URL into the address and the settings among its options.
+    /// Parses a URL into the address of the server and the settings of the store.
     ///
     /// # Errors
-    /// `Invalid`. The text never contains the URL.
+    /// `Invalid`. The error text never contains the URL.
     pub(crate) fn parse(url: &StoreUrl) -> Result<(Self, PostgresConfig)> {
         if !SCHEMES.contains(&url.scheme()) {
             return Err(Error::invalid("the URL scheme must be `postgres:` or `postgresql:`"));
         }
         let mut options = UrlOptions::new(url.options()?);
-        // libpq's `connect_timeout` is a number of seconds.
+        // libpq writes `connect_timeout` as a number of seconds without a unit.
         if let Some(seconds) = options.store.get("connect_timeout").and_then(|text| text.parse::<u32>().ok()) {
             options.store.insert("connect_timeout".into(), format!("{seconds}s"));
         }
@@ -56,7 +56,7 @@ impl Address {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             config.host("localhost");
         }
-        // If there is a `hostaddr`, the driver connects to it, and `host` is only the name to verify.
+        // If there is a `hostaddr`, the driver connects to it, and uses `host` only to verify the certificate.
         let addresses: Vec<_> = config.get_hostaddrs().iter().map(|address| Host::Tcp(address.to_string())).collect();
         if config.get_hosts().is_empty() {
             for address in config.get_hostaddrs().to_vec() {
@@ -74,10 +74,10 @@ impl Address {
         Ok((Self { config, tls }, settings))
     }
 
-    /// Parses the URL of the server itself, for the connection that listens.
+    /// Parses `listen_url`, the URL of the server itself, to which the listener connects.
     ///
     /// # Errors
-    /// As [`Address::parse`], and `Invalid` for a setting of the store, which belongs into the URL of the store.
+    /// As [`Address::parse`], and `Invalid` if the URL has a setting of the store, which belongs into the store's URL.
     pub(crate) fn parse_listen_url(url: &str) -> Result<Self> {
         let url: StoreUrl = url.parse()?;
         if UrlOptions::new(url.options()?).store.is_empty() {
@@ -86,20 +86,21 @@ impl Address {
         Err(Error::invalid("`listen_url` has an option that only the URL of the store may have"))
     }
 
-    /// Adds the settings that every connection of the store needs to those of the URL.
+    /// Completes the settings of the URL with those that every connection of the store needs.
     pub(crate) fn apply(&mut self, settings: &PostgresConfig) {
         let config = &mut self.config;
         config.connect_timeout(settings.connect_timeout);
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(settings.operation_timeout);
         }
+        // Two hours is the driver's default, which is too long to notice a lost connection.
         if config.get_keepalives_idle() == Duration::from_secs(2 * 60 * 60) {
             config.keepalives_idle(Duration::from_secs(30));
         }
         if config.get_application_name().is_none() {
             config.application_name("anykv");
         }
-        // A pooler refuses session options, and other applications share its sessions.
+        // A pooler refuses session options, and several applications share its sessions.
         if !settings.pooled {
             let options = format!("{} {}", config.get_options().unwrap_or_default(), settings.session_options());
             config.options(options.trim());
@@ -107,6 +108,7 @@ impl Address {
     }
 }
 
+/// Formats options as the query of a URL.
 fn query(options: &BTreeMap<String, String>) -> String {
     let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let pairs: Vec<_> = options.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_leaves_the_machine_only_on_request() {
+    fn only_an_explicit_sslmode_allows_plain_text_to_another_machine() {
         use tokio_postgres::config::SslMode::{Disable, Prefer, Require};
         assert_eq!(driver_mode("postgres://localhost/db"), Disable);
         assert_eq!(driver_mode("postgres://[::1]/db"), Disable);
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn no_error_and_no_debug_output_shows_a_secret() {
+    fn no_error_and_no_debug_output_contains_a_secret() {
         for url in [
             "postgres://ada:c4n4ry@host:bad/db",
             "postgres://ada:c4n4ry@host/db?sslmode=x",
@@ -211,8 +213,8 @@ mod tests {
             "postgres://localhost/db?password=c4n4ry&operation_timeout=c4n4ry7",
         ] {
             let error = parse(url).unwrap_err();
-            let shown = format!("{error} {error:?}");
-            assert!(!shown.contains("c4n4ry"), "{shown}");
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains("c4n4ry"), "{text}");
         }
         let (address, settings) =
             parse("postgres://ada:c4n4ry@localhost/db?listen_url=postgres://a:c4n4ry@h/db").unwrap();
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn no_setting_allows_an_endless_wait() {
+    fn a_setting_that_would_allow_an_endless_wait_is_refused() {
         for option in [
             "connect_timeout=0",
             "connect_timeout=0s",

@@ -1,4 +1,6 @@
-//! Calls over several keys, split into statements of a bounded size.
+//! Calls over several keys.
+//!
+//! Each call is split into statements of a bounded size.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,18 +13,18 @@ use crate::write::{SingleSet, plain_lifetime};
 
 /// The maximum number of keys in one statement.
 const MAX_KEYS: usize = 1_000;
-/// The maximum bytes of keys and values in one statement. A single write may exceed it.
+/// The maximum total size of the keys and values in one statement, in bytes. A larger write is sent alone.
 const MAX_BYTES: usize = 4 << 20;
 
 /// Reads several keys.
 pub(crate) async fn get_many(state: &State, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
-    let mut answers = Vec::with_capacity(keys.len());
-    while let Some(rest) = keys.get(answers.len()..).filter(|rest| !rest.is_empty()) {
-        let max_keys = (ValueLength::MAX_ANSWER_BYTES / state.value_length.expected()).clamp(1, MAX_KEYS);
+    let mut results = Vec::with_capacity(keys.len());
+    while let Some(rest) = keys.get(results.len()..).filter(|rest| !rest.is_empty()) {
+        let max_keys = (ValueLength::MAX_RESPONSE_BYTES / state.value_length.expected()).clamp(1, MAX_KEYS);
         let chunk: Vec<_> = rest.iter().take(max_keys).collect();
-        answers.extend(multi_key::get_many(state, &chunk).await);
+        results.extend(multi_key::get_many(state, &chunk).await);
     }
-    answers
+    results
 }
 
 /// Removes several keys.
@@ -35,21 +37,20 @@ pub(crate) async fn delete_many(state: &State, keys: &[Key]) -> Vec<Result<Delet
     outcomes
 }
 
-/// A write of a `set_many`, by the way it is sent.
+/// A write of a `set_many`, by the kind of its statement.
 enum Write {
+    /// Not sent, because the check of its options or its value failed.
     Refused(Error),
-    /// In a statement with others. All of them have absolute deadlines, or none has.
-    Shared {
-        set: PlainSet,
-        is_absolute: bool,
-    },
-    /// In a statement of its own.
+    /// Sent in one statement with other writes. Either all writes of a statement have absolute deadlines, or none has.
+    Shared { set: PlainSet, is_absolute: bool },
+    /// Sent in a statement of its own.
     Single(SingleSet),
 }
 
-/// Writes several keys. `checked` has the result of the check of each item.
+/// Writes several keys. `checked` contains, for each item, the result of the check of its options and its value.
 ///
-/// Writes of one key keep their order: if they need different kinds of statements, each of them is sent on its own.
+/// Writes of the same key keep their order. If they need different kinds of statements, each of them is sent in a
+/// statement of its own.
 pub(crate) async fn set_many(state: &State, items: Vec<SetItem>, checked: Vec<Result<()>>) -> Vec<Result<SetOutcome>> {
     let mut kinds: HashMap<Key, bool> = HashMap::new();
     let mut mixed: HashSet<Key> = HashSet::new();
@@ -83,24 +84,24 @@ pub(crate) async fn set_many(state: &State, items: Vec<SetItem>, checked: Vec<Re
         });
         for chunk in chunks(shared) {
             let (indexes, sets): (Vec<_>, Vec<_>) = chunk.into_iter().unzip();
-            let done = multi_key::set_many(state, &sets).await;
-            for (index, outcome) in indexes.into_iter().zip(done) {
-                if let Some(place) = outcomes.get_mut(index) {
-                    *place = Some(outcome);
+            let sent = multi_key::set_many(state, &sets).await;
+            for (index, outcome) in indexes.into_iter().zip(sent) {
+                if let Some(slot) = outcomes.get_mut(index) {
+                    *slot = Some(outcome);
                 }
             }
         }
     }
-    let mut answers = Vec::with_capacity(writes.len());
+    let mut results = Vec::with_capacity(writes.len());
     for (write, outcome) in writes.into_iter().zip(outcomes) {
-        answers.push(match (write, outcome) {
+        results.push(match (write, outcome) {
             (_, Some(outcome)) => outcome,
             (Write::Single(set), None) => set.send(state).await,
             (Write::Refused(error), None) => Err(error),
             (Write::Shared { .. }, None) => Err(Error::unavailable("the write was not sent")),
         });
     }
-    answers
+    results
 }
 
 /// Splits writes into chunks within the limits of one statement.

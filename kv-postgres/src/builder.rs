@@ -1,4 +1,4 @@
-//! The builder: the server or a pool, and the settings.
+//! The builder of a store.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::open::{self, Origin};
 use crate::store::PostgresStore;
 
 impl PostgresStore {
-    /// Returns a builder with the default settings, which needs a server or a pool.
+    /// Returns a builder with the default settings. It needs a URL or a pool before [`PostgresBuilder::open`].
     pub fn builder() -> PostgresBuilder {
         PostgresBuilder::new()
     }
 }
 
-/// Builds a [`PostgresStore`]. `Debug` shows no secret.
+/// Builds a [`PostgresStore`]. The `Debug` output contains no secret.
 ///
 /// # Examples
 /// ```no_run
@@ -35,7 +35,7 @@ impl PostgresStore {
 /// # }
 /// ```
 #[derive(Clone)]
-#[must_use = "nothing is opened before `open`"]
+#[must_use = "a builder opens nothing before `open`"]
 pub struct PostgresBuilder {
     origin: Option<Origin>,
     config: PostgresConfig,
@@ -57,7 +57,7 @@ impl PostgresBuilder {
         Ok(Self { origin: Some(Origin::Address(Box::new(address))), config })
     }
 
-    /// Sets the address and all settings from a URL. A setting that is not among its options gets its default.
+    /// Sets the address and all settings from a URL. Each setting that the URL does not contain gets its default.
     ///
     /// # Errors
     /// `Invalid` for a URL that PostgreSQL does not accept, or for an unknown option.
@@ -65,8 +65,8 @@ impl PostgresBuilder {
         CONTEXT.operation(Operation::Open, url.parse().and_then(|url| Self::from_url(&url)))
     }
 
-    /// Uses an existing pool, and leaves it open when the store is closed. Its sessions keep the settings of the
-    /// application. To watch and to subscribe, the store needs [`PostgresBuilder::listen_url`].
+    /// Uses an existing pool. Closing the store leaves the pool open, and the sessions of the pool keep the settings of
+    /// the application. With a pool, watch and messages need [`PostgresBuilder::listen_url`].
     pub fn pool(mut self, pool: Pool) -> Self {
         self.origin = Some(Origin::Pool(pool));
         self
@@ -144,13 +144,14 @@ impl PostgresBuilder {
         self
     }
 
-    /// Opens the store on the current tokio runtime, which runs its work from then on.
+    /// Opens the store on the current tokio runtime, which runs the store's tasks from then on.
     ///
     /// # Errors
-    /// - `Invalid`: a setting is out of range, the database does not use UTF-8, or there is a pooler that was not declared.
+    /// - `Invalid`: a setting is out of range, the database does not use UTF-8, or there is a pooler and `pooled` is
+    ///   not set.
     /// - `Denied`: the server refuses the credentials, or the role may not create the table.
     /// - `Unavailable`, `Capacity`: the server cannot be reached, is starting, or accepts no more connections.
-    /// - `Corrupt`: the table exists and has another layout or is foreign. It is not changed.
+    /// - `Corrupt`: the existing table has another layout or is foreign. The table is not changed.
     pub async fn open(self) -> Result<PostgresStore> {
         let opened = async {
             let Self { origin, config } = self;

@@ -1,4 +1,6 @@
-//! The capabilities of a store, and the checks of the server that narrow them.
+//! The capabilities of a store.
+//!
+//! The durability depends on the settings of the server.
 
 use std::time::Duration;
 
@@ -8,7 +10,8 @@ use tokio_postgres::types::Type;
 use crate::state::{State, column};
 use crate::statement::Sql;
 
-/// The capabilities of a store that receives no notifications: behind a pooler and without a `listen_url`.
+/// The capabilities of a store that receives no notifications, because it is behind a pooler or uses the application's
+/// pool, and has no `listen_url`.
 pub const POOLED_CAPABILITIES: Capabilities = Capabilities::CORE
     .with_versions()
     .with_deadlines()
@@ -21,11 +24,12 @@ pub const POOLED_CAPABILITIES: Capabilities = Capabilities::CORE
     .with_shared()
     .with_durability(Durability::surviving(Survives::Power));
 
-/// The capabilities of a store on a server with its default durability.
+/// The capabilities of a store that receives notifications, on a server with PostgreSQL's default durability.
 pub const CAPABILITIES: Capabilities =
     POOLED_CAPABILITIES.with_watch(Reach::Shared).with_watch_expiry().with_messages(Reach::Shared);
 
-/// The durability of an acknowledged write, from the settings of the store's sessions and the kind of the table.
+/// Returns the durability of an acknowledged write, from the settings of the store's sessions and the kind of the
+/// table.
 pub(crate) async fn durability(state: &State) -> Result<Durability> {
     let sql = Sql::new(
         "SELECT current_setting('fsync')::bool AND current_setting('full_page_writes')::bool, \
@@ -45,7 +49,7 @@ pub(crate) async fn durability(state: &State) -> Result<Durability> {
     if is_synchronous {
         return Ok(Durability::surviving(survives));
     }
-    // PostgreSQL documents the window of loss as at most three times `wal_writer_delay`.
+    // PostgreSQL documents that a crash loses at most the commits within three times `wal_writer_delay`.
     let delay = Duration::from_millis(delay.unwrap_or(200).unsigned_abs());
     Ok(Durability::surviving(survives).with_interval(delay * 3))
 }

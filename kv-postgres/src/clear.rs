@@ -1,4 +1,6 @@
-//! Clearing: removes a range of the primary key, in parts of a bounded size.
+//! Clearing a prefix.
+//!
+//! A clear removes a range of the primary key, in statements of a bounded size.
 
 use kv_core::adapter::Effect;
 use kv_core::{Error, KeyPrefix, Result};
@@ -11,7 +13,7 @@ const MAX_ROWS: i64 = 2_000;
 /// Removes all keys under a prefix, and returns the number of live entries among them.
 ///
 /// # Errors
-/// `Indeterminate` if a later part fails with a retryable error, because earlier parts are removed already.
+/// `Indeterminate` if a statement fails with a retryable error after earlier statements have removed live entries.
 pub(crate) async fn clear(state: &State, prefix: &KeyPrefix) -> Result<u64> {
     let (start, end) = prefix.range();
     let mut start = start.to_owned();
@@ -26,7 +28,7 @@ pub(crate) async fn clear(state: &State, prefix: &KeyPrefix) -> Result<u64> {
         let (live, found, last): (i64, i64, Option<&str>) = (column(row, 0)?, column(row, 1)?, column(row, 2)?);
         cleared += live.unsigned_abs();
         match last {
-            // The least text after `last`: PostgreSQL stores no NUL in text.
+            // No stored text is between `last` and this start, because PostgreSQL stores no NUL in text.
             Some(last) if found == MAX_ROWS => start = format!("{last}\u{1}"),
             _ => return Ok(cleared),
         }

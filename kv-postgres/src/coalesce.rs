@@ -1,11 +1,11 @@
-//! Batches of concurrent single calls: one statement over many keys.
+//! Batches: concurrent calls over single keys that share one statement over many keys.
 //!
-//! A call that finds a free slot is sent at once and alone, by its own caller. Otherwise it is queued, and the next
-//! statement takes all queued calls. So no call is delayed to wait for others, no call joins a statement that is
-//! already running, and a busy store sends few large statements.
+//! Each running statement holds a slot. If a slot is free, a call takes it, and its caller sends the call at once and
+//! alone. Otherwise the call is queued, and the next statement sends all queued calls. So no call waits for others to
+//! arrive, and a busy store sends few large statements.
 //!
-//! A slow statement frees room for another one. It may wait for a row that another session has locked, or its caller
-//! may be a future that is not polled. Neither stops the queued calls.
+//! While a statement is slow, another one may start. A slow statement may wait for a row that another session has
+//! locked, or its caller may have stopped polling. Neither stops the queued calls.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,41 +17,44 @@ use kv_core::{Clock, Result, SystemClock};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::error::{Cause, Fault};
+use crate::error::{Cause, Failure};
 use crate::runtime::runtime_ended;
 use crate::state::State;
 
 /// The maximum number of running statements of one kind, slow ones included.
 const MAX_STATEMENTS: usize = 4;
-/// The age from which a statement counts as slow: longer than a write to a good disk takes. With a slower disk or a
-/// distant server, more statements run at once.
+/// The duration after which a running statement counts as slow. A write to a fast disk takes less time. With a slower
+/// disk or a distant server, statements become slow, so more of them run at once.
 const SLOW_AFTER: Duration = Duration::from_millis(3);
-/// The queue length from which a second statement pays: so many calls load the server's processors more than its disk.
+/// The queue length from which a second statement may run. A statement with so many calls uses the server's processors
+/// more than its disk, so two statements in parallel are faster.
 const LONG_QUEUE: usize = 64;
-/// Yields after a batch was answered, so that its callers can queue their next calls for the next batch.
+/// The maximum number of yields after a batch. They let the callers of the batch queue their next calls for the next
+/// batch.
 const MAX_YIELDS: usize = 4;
 /// The maximum number of calls in one statement.
 const MAX_CALLS: usize = 1_000;
-/// The least length at which the queue is searched for dropped calls.
-const MIN_PURGE: usize = 1_024;
-/// The maximum bytes of the calls in one statement. A single call may exceed it.
+/// The minimum length of the queue at which dropped calls are removed from it.
+const MIN_PURGE_LEN: usize = 1_024;
+/// The maximum total size of the calls in one statement, in bytes. A larger call is sent alone.
 const MAX_BYTES: usize = 4 << 20;
 
 /// A call that can share a statement with others of its kind.
 pub(crate) trait BatchedCall: Send + Sized + 'static {
-    type Answer: Send + 'static;
-    /// Statements of this kind that run at once, slow ones not counted. At least one; a long queue allows two.
-    const STATEMENTS: usize;
+    type Response: Send + 'static;
+    /// The maximum number of statements of this kind that run at once, not counting slow ones. It is at least one; a
+    /// long queue raises it to at least two.
+    const MAX_FAST_STATEMENTS: usize;
 
-    /// The approximate bytes that the call adds to a statement or its answer.
+    /// The approximate number of bytes that the call adds to a statement or to its response.
     fn bytes(&self) -> usize;
 
-    /// The effect of the call if the server ran it and no answer came.
+    /// The effect of the call if the server ran it.
     fn effect(&self) -> Effect;
 
-    /// Sends the calls in one statement; a single call uses the statement for one key. Returns one answer a call, in
-    /// order.
-    fn send(state: Arc<State>, calls: Vec<Self>) -> BoxFuture<'static, Vec<Result<Self::Answer>>>;
+    /// Sends the calls in one statement, or a single call in the statement for one key. Returns one response for each
+    /// call, in the order of the calls.
+    fn send(state: Arc<State>, calls: Vec<Self>) -> BoxFuture<'static, Vec<Result<Self::Response>>>;
 }
 
 /// The queue and the running statements of one kind of call.
@@ -61,11 +64,11 @@ pub(crate) struct Batcher<C: BatchedCall> {
 }
 
 struct Queue<C: BatchedCall> {
-    /// The start of the statement in each slot; `None` for a free slot.
+    /// For each slot, the start time of its statement, or `None` if the slot is free.
     slots: [Option<Instant>; MAX_STATEMENTS],
     /// Calls that found no free slot.
     calls: VecDeque<QueuedCall<C>>,
-    /// The length at which dropped calls are removed: twice the calls that the last search left.
+    /// The length of the queue at which dropped calls are removed: twice the length that the last removal left.
     purge_at: usize,
     /// True while the task of [`Batcher::poll_queue`] runs.
     is_polled: bool,
@@ -73,36 +76,36 @@ struct Queue<C: BatchedCall> {
 
 struct QueuedCall<C: BatchedCall> {
     call: C,
-    reply: oneshot::Sender<Result<C::Answer>>,
-    since: Instant,
+    responder: oneshot::Sender<Result<C::Response>>,
+    queued_at: Instant,
 }
 
 impl<C: BatchedCall> QueuedCall<C> {
     /// True if the caller has dropped the call.
     fn is_dropped(&self) -> bool {
-        self.reply.is_closed()
+        self.responder.is_closed()
     }
 }
 
-/// The index of a taken slot, and the calls to send.
+/// The index of a taken slot, and the calls that its statement sends.
 type Batch<C> = (usize, Vec<QueuedCall<C>>);
 
 impl<C: BatchedCall> Queue<C> {
     fn new() -> Self {
-        Self { slots: [None; MAX_STATEMENTS], calls: VecDeque::new(), purge_at: MIN_PURGE, is_polled: false }
+        Self { slots: [None; MAX_STATEMENTS], calls: VecDeque::new(), purge_at: MIN_PURGE_LEN, is_polled: false }
     }
 
     /// True if a running statement is slow.
     fn has_slow_statement(&self) -> bool {
-        self.slots.iter().flatten().any(|since| since.elapsed() >= SLOW_AFTER)
+        self.slots.iter().flatten().any(|started| started.elapsed() >= SLOW_AFTER)
     }
 
-    /// Takes a slot for another statement, if one may run now.
+    /// Takes a free slot if another statement may run now. Returns the index of the slot.
     fn take_slot(&mut self) -> Option<usize> {
         let now = Instant::now();
-        let fast = self.slots.iter().flatten().filter(|since| now.duration_since(**since) < SLOW_AFTER).count();
+        let fast = self.slots.iter().flatten().filter(|started| now.duration_since(**started) < SLOW_AFTER).count();
         let is_long = self.calls.len() >= LONG_QUEUE;
-        if fast >= C::STATEMENTS.max(1 + usize::from(is_long)) {
+        if fast >= C::MAX_FAST_STATEMENTS.max(1 + usize::from(is_long)) {
             return None;
         }
         let (index, slot) = self.slots.iter_mut().enumerate().find(|(_, slot)| slot.is_none())?;
@@ -116,22 +119,22 @@ impl<C: BatchedCall> Queue<C> {
         }
     }
 
-    /// Queues a call. Now and then removes the calls that their callers have dropped.
+    /// Queues a call. If the queue is long, first removes the calls that their callers have dropped.
     fn push(&mut self, queued: QueuedCall<C>) {
         if self.calls.len() >= self.purge_at {
             self.calls.retain(|queued| !queued.is_dropped());
-            self.purge_at = self.calls.len().saturating_mul(2).max(MIN_PURGE);
+            self.purge_at = self.calls.len().saturating_mul(2).max(MIN_PURGE_LEN);
         }
         self.calls.push_back(queued);
     }
 
-    /// Takes the calls of the next statement, if any are queued and a slot is free. A call that was queued for longer
-    /// than `timeout` is answered with an error and not sent. A dropped call is not sent either.
+    /// Takes the calls of the next statement and a slot for it, if any calls are queued and a slot is free. Does not
+    /// send a call that was queued for longer than `timeout`, which gets an error, or a call that was dropped.
     fn next_batch(&mut self, timeout: Duration) -> Option<Batch<C>> {
-        let is_over = |queued: &QueuedCall<C>| queued.is_dropped() || queued.since.elapsed() > timeout;
-        while self.calls.front().is_some_and(is_over) {
-            let Some(QueuedCall { call, reply, .. }) = self.calls.pop_front() else { break };
-            let _ = reply.send(Err(Fault::Before(Cause::Timeout).into_error(call.effect())));
+        let is_obsolete = |queued: &QueuedCall<C>| queued.is_dropped() || queued.queued_at.elapsed() > timeout;
+        while self.calls.front().is_some_and(is_obsolete) {
+            let Some(QueuedCall { call, responder, .. }) = self.calls.pop_front() else { break };
+            let _ = responder.send(Err(Failure::NotSent(Cause::Timeout).into_error(call.effect())));
         }
         if self.calls.is_empty() {
             return None;
@@ -159,40 +162,41 @@ impl<C: BatchedCall> Batcher<C> {
         Arc::new(Self { state: Arc::clone(state), queue: Mutex::new(Queue::new()) })
     }
 
-    /// Makes a call, alone or in a batch.
-    pub(crate) async fn call(self: &Arc<Self>, call: C) -> Result<C::Answer> {
+    /// Sends a call, alone or in a batch, and returns its response.
+    pub(crate) async fn call(self: &Arc<Self>, call: C) -> Result<C::Response> {
         let effect = call.effect();
-        let answer = match self.admit(call) {
+        let response = match self.admit(call) {
             Admission::Now(call, slot) => {
-                let answer = C::send(Arc::clone(&self.state), vec![call]).await.pop();
+                let response = C::send(Arc::clone(&self.state), vec![call]).await.pop();
                 drop(slot);
-                answer
+                response
             }
-            Admission::Queued(answer) => answer.await.ok(),
+            Admission::Queued(response) => response.await.ok(),
         };
-        answer.unwrap_or_else(|| Err(runtime_ended(effect)))
+        response.unwrap_or_else(|| Err(runtime_ended(effect)))
     }
 
+    /// Takes a slot for the call, or queues the call.
     fn admit(self: &Arc<Self>, call: C) -> Admission<C> {
         let mut queue = self.queue();
-        // Beside a slow statement, tasks send the calls: a caller that does not poll its call keeps a slot and a
-        // connection, and several such callers would keep all of them.
+        // The caller of a slow statement may have stopped polling, and keeps a slot and a connection. Several such
+        // callers would keep all of them. So while a statement is slow, tasks send further calls.
         if !queue.has_slow_statement()
             && let Some(slot) = queue.take_slot()
         {
             return Admission::Now(call, SlotGuard::new(self, slot));
         }
-        let (reply, answer) = oneshot::channel();
-        queue.push(QueuedCall { call, reply, since: Instant::now() });
+        let (responder, response) = oneshot::channel();
+        queue.push(QueuedCall { call, responder, queued_at: Instant::now() });
         SlotGuard::spawn(self, queue.next_batch(self.state.connections.timeout));
         if !std::mem::replace(&mut queue.is_polled, true) {
             self.state.runtime.spawn(Self::poll_queue(Arc::clone(self)));
         }
-        Admission::Queued(answer)
+        Admission::Queued(response)
     }
 
-    /// Starts statements beside slow ones as long as calls are queued. The holders of the slots cannot do it: the
-    /// caller of a slow statement may have stopped polling.
+    /// Starts further statements beside slow ones while calls are queued. The holders of the slots cannot start them,
+    /// because the caller of a slow statement may have stopped polling.
     async fn poll_queue(self: Arc<Self>) {
         let mut is_polled = true;
         while is_polled {
@@ -224,14 +228,14 @@ impl<C: BatchedCall> std::fmt::Debug for Batcher<C> {
 enum Admission<C: BatchedCall> {
     /// The caller sends the call itself.
     Now(C, SlotGuard<C>),
-    /// A task sends the call in a batch and answers here.
-    Queued(oneshot::Receiver<Result<C::Answer>>),
+    /// A task sends the call in a batch. The receiver gets the response.
+    Queued(oneshot::Receiver<Result<C::Response>>),
 }
 
-/// A taken slot. When it is dropped, the slot goes to the queued calls.
+/// A taken slot. Dropping the guard frees the slot, and starts the next statement if calls are queued.
 struct SlotGuard<C: BatchedCall> {
     batcher: Arc<Batcher<C>>,
-    /// The index of the slot; `None` once it was freed.
+    /// The index of the slot, or `None` once the slot is free.
     slot: Option<usize>,
 }
 
@@ -240,7 +244,7 @@ impl<C: BatchedCall> SlotGuard<C> {
         Self { batcher: Arc::clone(batcher), slot: Some(slot) }
     }
 
-    /// Frees the slot, and takes one again if calls are queued.
+    /// Frees the slot. If calls are queued, takes a slot again and returns the calls to send.
     fn next_batch(&mut self) -> Option<Vec<QueuedCall<C>>> {
         let mut queue = self.batcher.queue();
         queue.free_slot(self.slot.take()?);
@@ -249,21 +253,21 @@ impl<C: BatchedCall> SlotGuard<C> {
         Some(batch)
     }
 
-    /// Sends a batch, and further ones while calls are queued.
+    /// Sends a batch, and then further batches while calls are queued.
     async fn run(mut self, batch: Vec<QueuedCall<C>>) {
         let mut next = Some(batch);
         while let Some(batch) = next {
-            let (calls, replies): (Vec<_>, Vec<_>) =
-                batch.into_iter().map(|queued| (queued.call, queued.reply)).unzip();
-            let answered = calls.len();
-            let answers = C::send(Arc::clone(&self.batcher.state), calls).await;
-            for (reply, answer) in replies.into_iter().zip(answers) {
-                // A caller that dropped its call needs no answer.
-                let _ = reply.send(answer);
+            let (calls, responders): (Vec<_>, Vec<_>) =
+                batch.into_iter().map(|queued| (queued.call, queued.responder)).unzip();
+            let sent = calls.len();
+            let responses = C::send(Arc::clone(&self.batcher.state), calls).await;
+            for (responder, response) in responders.into_iter().zip(responses) {
+                // If the caller has dropped its call, nothing needs the response.
+                let _ = responder.send(response);
             }
             for _ in 0..MAX_YIELDS {
                 tokio::task::yield_now().await;
-                if self.batcher.queue().calls.len() >= answered {
+                if self.batcher.queue().calls.len() >= sent {
                     break;
                 }
             }
@@ -294,8 +298,8 @@ mod tests {
     struct Fake(usize);
 
     impl BatchedCall for Fake {
-        type Answer = ();
-        const STATEMENTS: usize = 1;
+        type Response = ();
+        const MAX_FAST_STATEMENTS: usize = 1;
 
         fn bytes(&self) -> usize {
             self.0
@@ -313,9 +317,9 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(10);
 
     fn enqueue(queue: &mut Queue<Fake>, bytes: usize) -> oneshot::Receiver<Result<()>> {
-        let (reply, answer) = oneshot::channel();
-        queue.push(QueuedCall { call: Fake(bytes), reply, since: Instant::now() });
-        answer
+        let (responder, response) = oneshot::channel();
+        queue.push(QueuedCall { call: Fake(bytes), responder, queued_at: Instant::now() });
+        response
     }
 
     /// The number of calls in the next batch.
@@ -324,15 +328,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_statement_runs_at_a_time_and_a_slow_one_makes_room_for_another() {
+    async fn one_statement_runs_at_a_time_and_another_one_may_start_beside_a_slow_one() {
         let mut queue = Queue::new();
         let first = queue.take_slot().unwrap();
-        let _answers = [enqueue(&mut queue, 1), enqueue(&mut queue, 1)];
+        let _response = [enqueue(&mut queue, 1), enqueue(&mut queue, 1)];
         assert_eq!(next_len(&mut queue), None);
         queue.free_slot(first);
         assert_eq!(next_len(&mut queue), Some(2));
         for running in 1..MAX_STATEMENTS {
-            let _answer = enqueue(&mut queue, 1);
+            let _response = enqueue(&mut queue, 1);
             assert_eq!(next_len(&mut queue), None, "{running}");
             tokio::time::advance(SLOW_AFTER).await;
             assert!(queue.has_slow_statement());
@@ -340,7 +344,7 @@ mod tests {
         }
         // Slow statements hold all slots.
         tokio::time::advance(SLOW_AFTER).await;
-        let _answer = enqueue(&mut queue, 1);
+        let _response = enqueue(&mut queue, 1);
         assert_eq!(next_len(&mut queue), None);
         queue.free_slot(2);
         assert_eq!(next_len(&mut queue), Some(1));
@@ -350,16 +354,16 @@ mod tests {
     async fn a_long_queue_allows_a_second_statement() {
         let mut queue = Queue::new();
         queue.take_slot().unwrap();
-        let mut answers: Vec<_> = (1..LONG_QUEUE).map(|_| enqueue(&mut queue, 1)).collect();
+        let mut responses: Vec<_> = (1..LONG_QUEUE).map(|_| enqueue(&mut queue, 1)).collect();
         assert_eq!(next_len(&mut queue), None);
-        answers.push(enqueue(&mut queue, 1));
+        responses.push(enqueue(&mut queue, 1));
         assert_eq!(next_len(&mut queue), Some(LONG_QUEUE));
-        answers.extend((0..LONG_QUEUE).map(|_| enqueue(&mut queue, 1)));
+        responses.extend((0..LONG_QUEUE).map(|_| enqueue(&mut queue, 1)));
         assert_eq!(next_len(&mut queue), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_batch_is_bounded_and_a_call_that_is_too_large_goes_alone() {
+    async fn a_batch_is_bounded_and_a_call_that_is_too_large_is_sent_alone() {
         let mut queue = Queue::new();
         let sizes = [2 * MAX_BYTES, 1, MAX_BYTES - 1, 1];
         let _large: Vec<_> = sizes.into_iter().map(|bytes| enqueue(&mut queue, bytes)).collect();
@@ -386,10 +390,10 @@ mod tests {
     async fn a_dropped_call_is_not_sent_and_leaves_the_queue() {
         let mut queue = Queue::new();
         let slot = queue.take_slot().unwrap();
-        for _ in 0..100 * MIN_PURGE {
+        for _ in 0..100 * MIN_PURGE_LEN {
             drop(enqueue(&mut queue, 1));
         }
-        assert!(queue.calls.len() <= MIN_PURGE + 1);
+        assert!(queue.calls.len() <= MIN_PURGE_LEN + 1);
         let _kept = [enqueue(&mut queue, 1), enqueue(&mut queue, 1)];
         queue.free_slot(slot);
         assert_eq!(next_len(&mut queue), Some(2));

@@ -1,4 +1,4 @@
-//! The conversion of rows to entries, and of times to live to parameters of the server.
+//! Entries as stored rows, and back.
 
 use std::time::{Duration, SystemTime};
 
@@ -29,19 +29,19 @@ fn deadline(moment: SystemTime) -> Deadline {
     Deadline::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The CRC-32C of key, version and value. It covers the key, so that a row under a wrong key counts as damaged. It does
-/// not cover the deadline, which the server computes.
+/// Returns the CRC-32C of key, version and value. The checksum covers the key, so that a row under a wrong key counts
+/// as damaged. It does not cover the deadline, because the server computes the deadline.
 pub(crate) fn checksum_of(key: &Key, version: &[u8], value: &[u8]) -> i32 {
     crc32c::crc32c_append(checksum_before(key, version), value).cast_signed()
 }
 
-/// The CRC-32C of key and version, which the server continues over the value.
+/// Returns the CRC-32C of key and version, which the server extends by the bytes of a counter's new value.
 pub(crate) fn checksum_before(key: &Key, version: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(key.as_str().as_bytes()), version)
 }
 
-/// The parameters of a deadline: a moment, or milliseconds from the server's now. Without both, the entry never
-/// expires.
+/// A deadline as parameters of a statement: the moment `at`, or the server's current time plus `millis` milliseconds.
+/// If both are `None`, the entry never expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lifetime {
     pub(crate) at: Option<SystemTime>,
@@ -54,7 +54,7 @@ impl Lifetime {
     /// A deadline in the past: the entry is expired when it is written.
     pub(crate) const EXPIRED: Self = Self { at: None, millis: Some(-1) };
 
-    /// The parameters of an expiry; `None` for `Keep`.
+    /// Converts an expiry. Returns `None` for `Keep`.
     pub(crate) fn new(expiry: Expiry) -> Option<Self> {
         Some(match expiry {
             Expiry::Keep => return None,
@@ -67,11 +67,12 @@ impl Lifetime {
 
     fn after(duration: Duration) -> Self {
         let millis = i64::try_from(duration.as_nanos().div_ceil(1_000_000)).ok();
-        // On every backend, a deadline after the year 9999 means never.
+        // A longer duration ends after the year 9999. On every backend, such a deadline means never.
         Self { at: None, millis: millis.filter(|millis| *millis < 253_402_300_800_000) }
     }
 
-    /// A moment rounded up to the microsecond. The server rounds a future moment up to the millisecond.
+    /// Converts a moment, rounded up to the microsecond, which is the server's precision. The statement rounds a future
+    /// moment up to the millisecond.
     fn until(moment: SystemTime) -> Self {
         if Deadline::resolve(Expiry::At(moment), SystemTime::UNIX_EPOCH, None) == Deadline::NEVER {
             return Self::NEVER;
@@ -86,9 +87,9 @@ impl Lifetime {
 mod tests {
     use super::*;
 
-    /// With another checksum, every stored entry would count as damaged.
+    /// If the checksum changed, every stored entry would count as damaged.
     #[test]
-    fn the_checksum_is_that_of_the_first_layout() {
+    fn the_checksum_of_layout_1_does_not_change() {
         let key = Key::new(["a", "b"]).unwrap();
         assert_eq!(checksum_of(&key, b"0123456789abcdef", b"ada"), -1_091_191_051);
     }

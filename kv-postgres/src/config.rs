@@ -1,4 +1,4 @@
-//! The settings as data, from a URL or a configuration file.
+//! The settings of a store as serde data.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,19 +7,19 @@ use bytesize::ByteSize;
 use kv_core::{Error, Limits, Result};
 use serde::{Deserialize, Serialize};
 
-/// The durability of an acknowledged write, named by the loss it allows. The server's own settings may lower it; the
-/// store declares the durability that it finds.
+/// The durability of an acknowledged write. Each name says what a crash may lose. The server's own settings may lower
+/// the durability further; the store declares the durability that it detects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SyncMode {
-    /// No loss: each commit is flushed to the medium before it is acknowledged.
+    /// A crash loses nothing: each commit is flushed to the disk before it is acknowledged.
     #[default]
     EveryCommit,
-    /// A crash of the server loses the last moments, as a suffix of whole commits (`synchronous_commit = off`).
+    /// A crash of the server may lose the most recent commits, each as a whole (`synchronous_commit = off`).
     LosesLastMoments,
-    /// A crash of the server, or of any of its processes, loses everything (`UNLOGGED`). Takes effect when the table is
-    /// created.
+    /// A crash of the server, or of any of its processes, loses all entries (`UNLOGGED`). This mode has an effect only
+    /// if the store creates the table.
     LosesAllOnCrash,
 }
 
@@ -30,36 +30,38 @@ pub enum SyncMode {
 pub struct PostgresConfig {
     /// The schema of the table: `[A-Za-z_][A-Za-z0-9_]*`, at most 54 bytes. Created if it is missing.
     pub schema: String,
-    /// The table, which is a store of its own: `[A-Za-z_][A-Za-z0-9_]*`, at most 54 bytes. Created if it is missing.
+    /// The table. Each table is a store of its own: `[A-Za-z_][A-Za-z0-9_]*`, at most 54 bytes. Created if it is
+    /// missing.
     pub table: String,
     /// The durability of an acknowledged write.
     pub sync: SyncMode,
-    /// The maximum number of connections. One more listens while there is a watcher or a subscriber.
+    /// The maximum number of connections for calls. One more connection listens while there is a watcher or a
+    /// subscriber.
     pub connections: usize,
-    /// True if a transaction pooler such as pgbouncer is in between. The store then uses no prepared statements and no
-    /// session settings.
+    /// True if a transaction pooler such as pgbouncer is between the store and the server. The store then uses no
+    /// prepared statements and no session settings.
     pub pooled: bool,
-    /// The URL of the server itself, past a pooler, for watch and messages.
+    /// The URL of the server itself, not of a pooler. The connection for watch and messages uses it.
     #[serde(skip_serializing)]
     pub listen_url: Option<String>,
-    /// The longest duration of connecting.
+    /// The timeout of making a connection.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// The longest duration of a round trip. After it, the call fails as `Unavailable` or `Indeterminate`.
+    /// The timeout of a round trip. A call that exceeds it fails as `Unavailable` or `Indeterminate`.
     #[serde(with = "humantime_serde")]
     pub operation_timeout: Duration,
-    /// The longest wait for a row that another session has locked. Has no effect behind a pooler.
+    /// The timeout of the wait for a row that another session has locked. Has no effect behind a pooler.
     #[serde(with = "humantime_serde")]
     pub lock_timeout: Duration,
     /// The interval at which the sweeper frees the space of expired entries.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
-    /// The largest value that a write accepts: at least 8 MiB, and at most 512 MiB.
+    /// The maximum size of a value in a write, from 8 MiB to 512 MiB.
     pub max_value: ByteSize,
 }
 
 impl PostgresConfig {
-    /// The limits that follow from the settings.
+    /// Checks the settings, and returns the limits of the store.
     ///
     /// # Errors
     /// `Invalid` for a setting that is out of range.
@@ -86,8 +88,8 @@ impl PostgresConfig {
 
     /// The options with which each session of the store starts.
     ///
-    /// They make plans independent of the table's size when a statement was prepared. They end a statement that its
-    /// client has given up, and release the locks of a client that has gone.
+    /// They keep a plan from depending on the size that the table had when the statement was prepared. They end a
+    /// statement whose client no longer waits for it, and release the locks of a client that is gone.
     pub(crate) fn session_options(&self) -> String {
         let commit = if self.sync == SyncMode::LosesLastMoments { "off" } else { "on" };
         let (statement, lock) = (self.operation_timeout.as_millis(), self.lock_timeout.as_millis());
@@ -118,7 +120,7 @@ impl Default for PostgresConfig {
     }
 }
 
-/// Hides the URL, which contains credentials.
+/// Hides `listen_url`, because a URL may contain credentials.
 impl fmt::Debug for PostgresConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn values_up_to_the_guaranteed_size_are_always_accepted() {
+    fn max_value_must_be_within_its_range() {
         let config = |max_value| PostgresConfig { max_value, ..PostgresConfig::default() };
         assert!(config(ByteSize::mib(7)).limits().is_err());
         assert!(config(ByteSize::gib(1)).limits().is_err());

@@ -11,27 +11,28 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::error::{Cause, Fault};
+use crate::error::{Cause, Failure};
 use crate::permits::Permits;
 use crate::runtime::mark_sent;
 use crate::statement::Sql;
 
-/// Retries of a statement that the server rolled back because of a conflict with another transaction.
+/// The maximum number of retries of a statement that the server rolled back because of a conflict with another
+/// transaction.
 const MAX_CONFLICT_RETRIES: usize = 10;
 
-/// Retries of a statement that lost its connection, where a retry is safe.
+/// The maximum number of retries of a statement whose connection was lost, if a retry is safe.
 const MAX_CONNECTION_RETRIES: usize = 2;
 
-/// The pool and its settings.
+/// The pool, and the settings for calls on its connections.
 pub(crate) struct Connections {
     pub(crate) pool: Pool,
     /// One permit for each connection that a call uses.
     pub(crate) permits: Permits,
-    /// True if the configuration of the sessions lets them never write.
+    /// True if the configuration makes all sessions of the store read-only.
     pub(crate) is_read_only: AtomicBool,
-    /// True if statements are sent without being prepared, as a transaction pooler requires it.
+    /// True if statements are sent unprepared, because there is a transaction pooler.
     pub(crate) pooled: bool,
-    /// The longest duration of a round trip.
+    /// The timeout of a round trip.
     pub(crate) timeout: Duration,
     /// The TLS settings for cancel requests. `None` for a pool that the application passed in.
     pub(crate) canceller: Option<MakeRustlsConnect>,
@@ -41,9 +42,9 @@ pub(crate) struct Connections {
 pub(crate) type Params<'p> = &'p [&'p (dyn ToSql + Sync)];
 
 impl Connections {
-    /// Takes a connection from the pool, or opens one. If the server accepts no more connections, waits for one of those
-    /// that exist.
-    pub(crate) async fn get(&self) -> Result<Connection<'_>, Fault> {
+    /// Takes a connection from the pool, or opens one. If the server accepts no more connections, waits for an existing
+    /// connection.
+    pub(crate) async fn get(&self) -> Result<Connection<'_>, Failure> {
         let deadline = Instant::now() + self.timeout;
         loop {
             let permit = self.permits.acquire(deadline).await?;
@@ -57,64 +58,67 @@ impl Connections {
                         _permit: permit,
                     });
                 }
-                Err(fault) if !fault.is_connection_limit() => return Err(fault),
-                Err(fault) => {
+                Err(failure) if !failure.is_connection_limit() => return Err(failure),
+                Err(failure) => {
                     if !self.permits.withhold(permit, self.pool.status().size) {
-                        return Err(fault);
+                        return Err(failure);
                     }
                 }
             }
         }
     }
 
-    async fn object(&self) -> Result<Object, Fault> {
-        let got = if self.canceller.is_some() {
-            // An idle connection is the usual case, and a zero timeout needs no timer.
+    async fn object(&self) -> Result<Object, Failure> {
+        let result = if self.canceller.is_some() {
+            // A wait for the pool is rare, and a timeout of zero needs no timer. So first try without a wait.
             let at_once = Timeouts { wait: Some(Duration::ZERO), ..self.pool.timeouts() };
             match self.pool.timeout_get(&at_once).await {
                 Err(PoolError::Timeout(TimeoutType::Wait)) => self.pool.get().await,
-                got => got,
+                result => result,
             }
         } else {
-            // A pool of the application may have no timeouts.
-            let got = tokio::time::timeout(self.timeout, self.pool.get()).await;
-            got.unwrap_or_else(|_| Err(self.timeout_error()))
+            // The application's pool may have no timeouts.
+            let result = tokio::time::timeout(self.timeout, self.pool.get()).await;
+            result.unwrap_or_else(|_| Err(self.timeout_error()))
         };
-        got.map_err(Fault::pool)
+        result.map_err(Failure::from_pool)
     }
 
-    /// The cause of a pool timeout: all connections are in use, or the pool could not open one.
+    /// Returns the error of a pool timeout. Its kind says if all connections are in use, or if the pool did not open
+    /// one in time.
     pub(crate) fn timeout_error(&self) -> PoolError {
         let status = self.pool.status();
         let is_full = status.size >= status.max_size;
         PoolError::Timeout(if is_full { TimeoutType::Wait } else { TimeoutType::Create })
     }
 
-    /// Runs one statement in a transaction of its own. Retries it if the server rolled it back because of a conflict.
-    pub(crate) async fn write(&self, sql: &Sql, params: Params<'_>) -> Result<Vec<Row>, Fault> {
+    /// Runs a statement in a transaction of its own. Retries the statement if the server rolled it back because of a
+    /// conflict.
+    pub(crate) async fn write(&self, sql: &Sql, params: Params<'_>) -> Result<Vec<Row>, Failure> {
         self.send(sql, params, Effect::Write(None)).await
     }
 
-    /// Runs a statement without effect. Retries it on a lost connection as well.
-    pub(crate) async fn read(&self, sql: &Sql, params: Params<'_>) -> Result<Vec<Row>, Fault> {
+    /// Runs a statement that changes nothing. Retries the statement after a conflict and after the loss of its
+    /// connection.
+    pub(crate) async fn read(&self, sql: &Sql, params: Params<'_>) -> Result<Vec<Row>, Failure> {
         self.send(sql, params, Effect::Read).await
     }
 
-    async fn send(&self, sql: &Sql, params: Params<'_>, effect: Effect) -> Result<Vec<Row>, Fault> {
+    async fn send(&self, sql: &Sql, params: Params<'_>, effect: Effect) -> Result<Vec<Row>, Failure> {
         let (mut conflict_retries, mut connection_retries) = (0, 0);
         loop {
             let mut connection = self.get().await?;
-            let fault = match connection.query(sql, params).await {
+            let failure = match connection.query(sql, params).await {
                 Ok(rows) => return Ok(rows),
-                Err(fault) => fault,
+                Err(failure) => failure,
             };
             drop(connection);
-            if conflict_retries < MAX_CONFLICT_RETRIES && (fault.is_conflict() || fault.is_stale_statement()) {
+            if conflict_retries < MAX_CONFLICT_RETRIES && (failure.is_conflict() || failure.is_stale_statement()) {
                 conflict_retries += 1;
-            } else if connection_retries < MAX_CONNECTION_RETRIES && fault.is_retryable_connection_loss(effect) {
+            } else if connection_retries < MAX_CONNECTION_RETRIES && failure.is_retryable_connection_loss(effect) {
                 connection_retries += 1;
             } else {
-                return Err(fault);
+                return Err(failure);
             }
         }
     }
@@ -122,7 +126,7 @@ impl Connections {
 
 impl std::fmt::Debug for Connections {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The pool's own `Debug` shows its configuration, which contains the password.
+        // The `Debug` output of the pool contains the password.
         f.debug_struct("Connections")
             .field("pooled", &self.pooled)
             .field("timeout", &self.timeout)
@@ -130,20 +134,22 @@ impl std::fmt::Debug for Connections {
     }
 }
 
-/// A connection for one call. It goes back to the pool only if the server has answered every request.
+/// A connection for one call. It goes back to the pool only if the server has answered every request, and no
+/// transaction is open.
 pub(crate) struct Connection<'c> {
     connections: &'c Connections,
     object: Option<Object>,
+    /// True while a request is unanswered, and after a failure that makes the connection unusable.
     is_busy: bool,
     is_in_transaction: bool,
-    /// Dropped after the connection has gone back to the pool.
+    /// Declared last, so that the permit is released after `object` has gone back to the pool.
     _permit: SemaphorePermit<'c>,
 }
 
 impl Connection<'_> {
     /// Sends a statement and waits for its rows.
-    pub(crate) async fn query(&mut self, sql: &Sql, params: Params<'_>) -> Result<Vec<Row>, Fault> {
-        let Some(object) = &self.object else { return Err(Fault::Before(Cause::Closed)) };
+    pub(crate) async fn query(&mut self, sql: &Sql, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+        let Some(object) = &self.object else { return Err(Failure::NotSent(Cause::Closed)) };
         self.is_busy = true;
         mark_sent();
         let mut is_sent = false;
@@ -151,33 +157,33 @@ impl Connection<'_> {
             if self.connections.pooled {
                 is_sent = true;
                 let typed: Vec<_> = params.iter().copied().zip(sql.types.iter().cloned()).collect();
-                return object.query_typed(&sql.text, &typed).await.map_err(Fault::sent);
+                return object.query_typed(&sql.text, &typed).await.map_err(Failure::from_statement);
             }
-            let statement = object.prepare_typed_cached(&sql.text, &sql.types).await.map_err(Fault::preparing)?;
+            let statement = object.prepare_typed_cached(&sql.text, &sql.types).await.map_err(Failure::from_prepare)?;
             is_sent = true;
-            object.query(&statement, params).await.map_err(Fault::sent)
+            object.query(&statement, params).await.map_err(Failure::from_statement)
         };
         let done = match tokio::time::timeout(self.connections.timeout, round_trip).await {
             Ok(done) => done,
-            Err(_) if is_sent => Err(Fault::Unanswered(Cause::Timeout)),
-            Err(_) => Err(Fault::Before(Cause::Timeout)),
+            Err(_) if is_sent => Err(Failure::Unanswered(Cause::Timeout)),
+            Err(_) => Err(Failure::NotSent(Cause::Timeout)),
         };
         self.settle(done)
     }
 
     /// Runs SQL without parameters, in one round trip.
-    pub(crate) async fn execute(&mut self, sql: &str) -> Result<(), Fault> {
-        let Some(object) = &self.object else { return Err(Fault::Before(Cause::Closed)) };
+    pub(crate) async fn execute(&mut self, sql: &str) -> Result<(), Failure> {
+        let Some(object) = &self.object else { return Err(Failure::NotSent(Cause::Closed)) };
         self.is_busy = true;
         mark_sent();
         let done = match tokio::time::timeout(self.connections.timeout, object.batch_execute(sql)).await {
-            Ok(done) => done.map_err(Fault::sent),
-            Err(_) => Err(Fault::Unanswered(Cause::Timeout)),
+            Ok(done) => done.map_err(Failure::from_statement),
+            Err(_) => Err(Failure::Unanswered(Cause::Timeout)),
         };
         self.settle(done)
     }
 
-    /// Marks the connection as inside a transaction. It does not go back to the pool before
+    /// Marks the connection as inside a transaction. The connection does not go back to the pool before
     /// [`Self::leave_transaction`].
     pub(crate) fn enter_transaction(&mut self) {
         self.is_in_transaction = true;
@@ -188,12 +194,14 @@ impl Connection<'_> {
         self.is_in_transaction = false;
     }
 
-    fn settle<T>(&mut self, done: Result<T, Fault>) -> Result<T, Fault> {
+    /// Updates the connection after the result of a request.
+    fn settle<T>(&mut self, done: Result<T, Failure>) -> Result<T, Failure> {
         let is_read_only = self.connections.is_read_only.load(Ordering::Relaxed);
-        let done = done.map_err(|fault| if is_read_only && fault.is_read_only() { Fault::ReadOnly } else { fault });
-        self.is_busy = done.as_ref().is_err_and(|fault| !fault.keeps_connection());
-        if matches!(done, Err(Fault::Unanswered(Cause::Timeout) | Fault::Before(Cause::Timeout))) {
-            // The cause of this timeout probably affects the idle connections as well, so drop them.
+        let done =
+            done.map_err(|failure| if is_read_only && failure.is_read_only() { Failure::ReadOnly } else { failure });
+        self.is_busy = done.as_ref().is_err_and(|failure| !failure.keeps_connection());
+        if matches!(done, Err(Failure::Unanswered(Cause::Timeout) | Failure::NotSent(Cause::Timeout))) {
+            // The cause of this timeout probably affects the idle connections of the pool as well, so drop them.
             self.connections.pool.retain(|_, _| false);
         }
         done
@@ -207,7 +215,7 @@ impl Drop for Connection<'_> {
         }
         let Some(object) = self.object.take() else { return };
         let client = Object::take(object);
-        // Without a cancel request the server would continue a statement whose result nobody reads.
+        // Without a cancel request, the server would continue a statement whose result no caller reads.
         if let (false, Some(tls), Ok(runtime)) =
             (client.is_closed(), self.connections.canceller.clone(), tokio::runtime::Handle::try_current())
         {

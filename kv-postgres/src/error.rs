@@ -1,4 +1,6 @@
-//! The driver's and the server's errors as the kinds of the contract.
+//! The driver's errors as kinds of the contract.
+//!
+//! An error of the server has the kind of its SQLSTATE.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -11,94 +13,99 @@ use tokio_postgres::error::SqlState;
 
 use crate::rejection::Rejection;
 
-/// The name of the backend in reports and errors.
+/// The name of the backend in the store's info and in errors.
 pub(crate) const NAME: &str = "postgres";
 
-/// Adds the context to errors.
+/// Adds the backend, the operation and the key to errors.
 pub(crate) const CONTEXT: ErrorContext = ErrorContext::new(NAME);
 
-/// The failure of a round trip. The members of a batch share one.
+/// The failure of a round trip. It can be cloned, because all calls of a batch share its failure.
 #[derive(Debug, Clone)]
-pub(crate) enum Fault {
-    /// Nothing was sent.
-    Before(Cause),
-    /// The server answered with an error, and so rolled the statement back.
-    Answered(SqlState, Arc<tokio_postgres::Error>),
-    /// The server refused the connection or failed to prepare the statement. It ran nothing, and the other members of a
+pub(crate) enum Failure {
+    /// The statement was not sent.
+    NotSent(Cause),
+    /// The server responded with an error, and so rolled the statement back.
+    ServerError(SqlState, Arc<tokio_postgres::Error>),
+    /// The server refused the connection or failed to prepare the statement. It ran nothing, and another call of the
     /// batch would fail in the same way.
     Refused(SqlState, Arc<tokio_postgres::Error>),
-    /// The server or this side rejected the connection itself, for a reason that a retry does not change.
+    /// The server or the client rejected the connection, for a reason that a retry does not change.
     Rejected(Rejection),
-    /// The server rolled a write back because the sessions of the store can never write.
+    /// The server rolled a write back because the configuration makes the sessions of the store read-only.
     ReadOnly,
-    /// A request was sent, and no answer came.
+    /// The statement was sent, and no response came.
     Unanswered(Cause),
-    /// The answer does not have the expected columns.
-    Shape,
+    /// The rows of the response do not have the expected columns.
+    UnexpectedShape,
 }
 
-/// The cause of a failure without an answer.
+/// The cause of a failure without a response.
 #[derive(Debug, Clone)]
 pub(crate) enum Cause {
+    /// The connection failed.
     Driver(Arc<tokio_postgres::Error>),
+    /// All connections of the pool were in use until the timeout.
     NoConnection,
+    /// The timeout passed.
     Timeout,
+    /// The pool was closed.
     Closed,
 }
 
-impl Fault {
-    /// The fault of an error while getting a connection from the pool.
-    pub(crate) fn pool(error: PoolError) -> Self {
+impl Failure {
+    /// Converts an error of getting a connection from the pool.
+    pub(crate) fn from_pool(error: PoolError) -> Self {
         match error {
-            PoolError::Timeout(TimeoutType::Wait) => Self::Before(Cause::NoConnection),
-            PoolError::Backend(error) => Self::connecting(error),
-            PoolError::Timeout(_) | PoolError::NoRuntimeSpecified => Self::Before(Cause::Timeout),
-            PoolError::Closed | PoolError::PostCreateHook(_) => Self::Before(Cause::Closed),
+            PoolError::Timeout(TimeoutType::Wait) => Self::NotSent(Cause::NoConnection),
+            PoolError::Backend(error) => Self::from_connect(error),
+            PoolError::Timeout(_) | PoolError::NoRuntimeSpecified => Self::NotSent(Cause::Timeout),
+            PoolError::Closed | PoolError::PostCreateHook(_) => Self::NotSent(Cause::Closed),
         }
     }
 
-    /// The fault of an error while connecting.
-    pub(crate) fn connecting(error: tokio_postgres::Error) -> Self {
+    /// Converts an error of connecting.
+    pub(crate) fn from_connect(error: tokio_postgres::Error) -> Self {
         match Rejection::find(&error) {
             Some(rejection) => Self::Rejected(rejection),
-            None => Self::preparing(error),
+            None => Self::from_prepare(error),
         }
     }
 
-    /// The fault of an error while preparing. The server ran no statement.
-    pub(crate) fn preparing(error: tokio_postgres::Error) -> Self {
+    /// Converts an error of preparing a statement. The server did not run the statement.
+    pub(crate) fn from_prepare(error: tokio_postgres::Error) -> Self {
         match error.code() {
             Some(code) if !ends_connection(code) || *code == SqlState::PROTOCOL_VIOLATION => {
                 Self::Refused(code.clone(), Arc::new(error))
             }
-            _ => Self::Before(Cause::Driver(Arc::new(error))),
+            _ => Self::NotSent(Cause::Driver(Arc::new(error))),
         }
     }
 
-    /// The fault of an error after the statement may have been sent.
-    pub(crate) fn sent(error: tokio_postgres::Error) -> Self {
+    /// Converts an error of a statement that may have been sent.
+    pub(crate) fn from_statement(error: tokio_postgres::Error) -> Self {
         match error.code() {
-            // The server announces the end of the connection, which does not tell the outcome of the statement.
+            // This code only announces the end of the connection. The server may have committed the statement before.
             Some(code) if ends_connection(code) => Self::Unanswered(Cause::Driver(Arc::new(error))),
-            Some(code) => Self::Answered(code.clone(), Arc::new(error)),
+            Some(code) => Self::ServerError(code.clone(), Arc::new(error)),
             None => Self::Unanswered(Cause::Driver(Arc::new(error))),
         }
     }
 
-    /// True if the server rolled the statement back because of a conflict, so that it may be retried at once.
+    /// True if the server rolled the statement back because of a conflict, so that the statement may be retried at
+    /// once.
     pub(crate) fn is_conflict(&self) -> bool {
         match self {
-            Self::Answered(code, _) => {
+            Self::ServerError(code, _) => {
                 *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED
             }
             _ => false,
         }
     }
 
-    /// True if a prepared statement of the connection is no longer valid, so that the call needs another connection.
+    /// True if a prepared statement of the connection is no longer valid, so that the call must use another connection.
     pub(crate) fn is_stale_statement(&self) -> bool {
         match self {
-            Self::Answered(code, _) | Self::Refused(code, _) => {
+            Self::ServerError(code, _) | Self::Refused(code, _) => {
                 *code == SqlState::INVALID_SQL_STATEMENT_NAME || *code == SqlState::FEATURE_NOT_SUPPORTED
             }
             _ => false,
@@ -107,54 +114,59 @@ impl Fault {
 
     /// True if the connection can be used again.
     pub(crate) fn keeps_connection(&self) -> bool {
-        let answered = match self {
-            Self::Answered(code, _) | Self::Refused(code, _) => !ends_connection(code),
+        let is_open = match self {
+            Self::ServerError(code, _) | Self::Refused(code, _) => !ends_connection(code),
             Self::ReadOnly => true,
             _ => false,
         };
-        answered && !self.is_stale_statement()
+        is_open && !self.is_stale_statement()
     }
 
-    /// True if the server has confirmed that it changed nothing.
-    pub(crate) fn is_answered(&self) -> bool {
-        matches!(self, Self::Answered(..) | Self::ReadOnly)
+    /// True if the server ran the statement and rolled it back.
+    pub(crate) fn is_rolled_back(&self) -> bool {
+        matches!(self, Self::ServerError(..) | Self::ReadOnly)
     }
 
-    /// True if the server accepts no more connections of this role, to this database or at all.
+    /// True if the server accepts no more connections: from this role, to this database, or in total.
     pub(crate) fn is_connection_limit(&self) -> bool {
         matches!(self, Self::Refused(code, _) if *code == SqlState::TOO_MANY_CONNECTIONS)
     }
 
-    /// True if the connection was lost and a call with this effect may be retried on another one. A call that was sent
-    /// may be retried only if it has no effect.
+    /// True if the connection was lost and a call with this effect may be retried on another connection. A call that
+    /// was sent may be retried only if it changes nothing.
     pub(crate) fn is_retryable_connection_loss(&self, effect: Effect) -> bool {
         match self {
             Self::Unanswered(Cause::Driver(_)) => effect == Effect::Read,
-            Self::Before(Cause::Driver(error)) => error.is_closed() || error.code().is_some_and(ends_connection),
+            Self::NotSent(Cause::Driver(error)) => error.is_closed() || error.code().is_some_and(ends_connection),
             _ => false,
         }
     }
 
-    /// The error for the caller of an operation with this effect.
+    /// Converts into the error of an operation with this effect.
     pub(crate) fn into_error(self, effect: Effect) -> Error {
         match self {
-            // Nothing was sent, so there is no effect.
-            Self::Before(cause) => cause.into_error(Effect::Read),
+            // The statement was not sent, so it changed nothing.
+            Self::NotSent(cause) => cause.into_error(Effect::Read),
             Self::Unanswered(cause) => cause.into_error(effect),
-            Self::Answered(code, error) | Self::Refused(code, error) => {
+            Self::ServerError(code, error) | Self::Refused(code, error) => {
                 let (kind, message) = kind_of(&code);
                 Error::new(kind, message).with_source(source(&code, error))
             }
             Self::Rejected(rejection) => rejection.into_error(),
             Self::ReadOnly => Error::new(ErrorKind::Denied, "the sessions of the store are read-only by configuration"),
-            Self::Shape => Error::corrupt("the table does not have the expected shape"),
+            Self::UnexpectedShape => Error::corrupt("the table does not have the expected shape"),
         }
     }
 
     /// True if the server rolled the statement back because the session is read-only.
     pub(crate) fn is_read_only(&self) -> bool {
-        matches!(self, Self::Answered(code, _) | Self::Refused(code, _) if *code == SqlState::READ_ONLY_SQL_TRANSACTION)
+        matches!(self, Self::ServerError(code, _) | Self::Refused(code, _) if *code == SqlState::READ_ONLY_SQL_TRANSACTION)
     }
+}
+
+/// Returns the error of a statement that changes nothing.
+pub(crate) fn read_error(failure: Failure) -> Error {
+    failure.into_error(Effect::Read)
 }
 
 impl Cause {
@@ -170,28 +182,29 @@ impl Cause {
     }
 }
 
-/// The SQLSTATE without the server's message, which may quote stored data or the URL.
+/// The SQLSTATE of an error, without the server's message, which may quote stored data or the URL.
 #[derive(Debug)]
 pub(crate) struct Code(pub(crate) String);
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server answered with SQLSTATE {}", self.0)
+        write!(f, "the server responded with SQLSTATE {}", self.0)
     }
 }
 
 impl StdError for Code {}
 
-/// The driver's error as a source, reduced to its SQLSTATE if its message may quote data.
+/// Returns the driver's error as a source. If its message may quote stored data, returns only its SQLSTATE.
 fn source(code: &SqlState, error: Arc<tokio_postgres::Error>) -> Box<dyn StdError + Send + Sync> {
-    let quotes = error.as_db_error().is_some_and(|error| error.detail().is_some() || error.where_().is_some());
-    if quotes || matches!(code.code().get(..2), Some("22" | "23" | "P0")) {
+    let may_quote = error.as_db_error().is_some_and(|error| error.detail().is_some() || error.where_().is_some());
+    if may_quote || matches!(code.code().get(..2), Some("22" | "23" | "P0")) {
         return Box::new(Code(code.code().to_owned()));
     }
     driver_source(error)
 }
 
-/// The error itself if it is not shared, so that it downcasts.
+/// Returns the driver's error as a source. If no other call shares the error, unwraps the `Arc`, so that the source
+/// downcasts to the driver's type.
 fn driver_source(error: Arc<tokio_postgres::Error>) -> Box<dyn StdError + Send + Sync> {
     match Arc::try_unwrap(error) {
         Ok(error) => Box::new(error),
@@ -199,12 +212,12 @@ fn driver_source(error: Arc<tokio_postgres::Error>) -> Box<dyn StdError + Send +
     }
 }
 
-/// True if the server ends the connection with this code.
+/// True if the server ends the connection after an error with this code.
 pub(crate) fn ends_connection(code: &SqlState) -> bool {
     matches!(code.code(), "57P01" | "57P02" | "57P04" | "57P05" | "25P03") || code.code().starts_with("08")
 }
 
-/// The kind and text of an error that the server answered, by its SQLSTATE.
+/// Returns the kind and the text of an error of the server, by its SQLSTATE.
 pub(crate) fn kind_of(code: &SqlState) -> (ErrorKind, &'static str) {
     use ErrorKind::{Capacity, Corrupt, Denied, Invalid, Unavailable};
     match code.code() {
@@ -212,13 +225,16 @@ pub(crate) fn kind_of(code: &SqlState) -> (ErrorKind, &'static str) {
         "40002" | "40003" => return (Unavailable, "the server rolled the statement back"),
         "55P03" => return (Unavailable, "another session holds the lock of the row"),
         "57014" => return (Unavailable, "the server cancelled the statement"),
-        "08P01" => return (Invalid, "the session settings are refused, as by a pooler: set `pooled`"),
+        "08P01" => return (Invalid, "the server refuses the session settings, as a pooler does: set `pooled`"),
         "25006" => return (Unavailable, "the server is read-only"),
         "25P02" => {
             return (Unavailable, "a statement was sent in an aborted transaction, which is a defect of this crate");
         }
         "26000" => {
-            return (Unavailable, "the server does not know the prepared statement, as behind a transaction pooler");
+            return (
+                Unavailable,
+                "the server does not know the prepared statement, as behind a transaction pooler: set `pooled`",
+            );
         }
         "0A000" => return (Unavailable, "the table was altered while it was in use"),
         "3D000" => return (Denied, "the database does not exist"),
@@ -237,11 +253,11 @@ pub(crate) fn kind_of(code: &SqlState) -> (ErrorKind, &'static str) {
         "55" => (Unavailable, "the table is not in a usable state"),
         "57" => (Unavailable, "the server is starting or stopping"),
         "58" => (Unavailable, "the server failed to access its files"),
-        // The table, a function or a constraint is foreign.
+        // The columns of the table, a function or a constraint are foreign.
         "23" | "42" | "P0" | "0B" | "21" | "2F" | "38" | "39" => {
             (Corrupt, "the table does not have the expected shape")
         }
-        "25" | "2D" | "3B" => (Unavailable, "the connection is in a foreign transaction"),
+        "25" | "2D" | "3B" => (Unavailable, "the connection is inside a transaction of other code"),
         _ => (Unavailable, "the server failed with an unknown SQLSTATE"),
     }
 }
@@ -308,12 +324,12 @@ mod tests {
     #[test]
     fn only_an_unanswered_write_is_indeterminate() {
         let version = Some(Version::random());
-        let fault = Fault::Unanswered(Cause::Timeout);
-        assert_eq!(fault.clone().into_error(Effect::Read).kind(), ErrorKind::Unavailable);
-        assert_eq!(fault.into_error(Effect::Write(version)).attempted_version(), version);
-        let before = Fault::Before(Cause::Timeout).into_error(Effect::Write(version));
+        let failure = Failure::Unanswered(Cause::Timeout);
+        assert_eq!(failure.clone().into_error(Effect::Read).kind(), ErrorKind::Unavailable);
+        assert_eq!(failure.into_error(Effect::Write(version)).attempted_version(), version);
+        let before = Failure::NotSent(Cause::Timeout).into_error(Effect::Write(version));
         assert_eq!(before.kind(), ErrorKind::Unavailable);
-        assert_eq!(Fault::Before(Cause::NoConnection).into_error(Effect::Read).kind(), ErrorKind::Capacity);
-        assert_eq!(Fault::Shape.into_error(Effect::Read).kind(), ErrorKind::Corrupt);
+        assert_eq!(Failure::NotSent(Cause::NoConnection).into_error(Effect::Read).kind(), ErrorKind::Capacity);
+        assert_eq!(Failure::UnexpectedShape.into_error(Effect::Read).kind(), ErrorKind::Corrupt);
     }
 }

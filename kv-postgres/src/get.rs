@@ -1,4 +1,4 @@
-//! Reads of one key.
+//! Reads of a single key.
 
 use std::sync::Arc;
 
@@ -10,27 +10,27 @@ use crate::coalesce::BatchedCall;
 use crate::state::State;
 use crate::{codec, multi_key};
 
-/// A read of one key that can share a statement with others.
+/// A read of one key that can share a statement with other reads.
 #[derive(Debug)]
 pub(crate) struct Get {
     key: Key,
-    /// The expected length of the value in bytes.
-    expected: usize,
+    /// The expected length of the value, in bytes.
+    expected_length: usize,
 }
 
 impl Get {
     pub(crate) fn new(key: Key, state: &State) -> Self {
-        Self { key, expected: state.value_length.expected() }
+        Self { key, expected_length: state.value_length.expected() }
     }
 }
 
 impl BatchedCall for Get {
-    type Answer = Option<Entry>;
-    // Two processes of the server read in parallel.
-    const STATEMENTS: usize = 2;
+    type Response = Option<Entry>;
+    // Two, because two processes of the server read in parallel.
+    const MAX_FAST_STATEMENTS: usize = 2;
 
     fn bytes(&self) -> usize {
-        self.key.as_str().len() + self.expected
+        self.key.as_str().len() + self.expected_length
     }
 
     fn effect(&self) -> Effect {

@@ -1,4 +1,6 @@
-//! Pages of a list, along a range of the primary key.
+//! Pages of a list.
+//!
+//! A page reads a range of the primary key, in one or more scans of a bounded number of rows.
 
 use std::ops::Bound;
 
@@ -10,31 +12,32 @@ use crate::codec;
 use crate::state::{State, column};
 use crate::statement::{Sql, end_of_range};
 
-/// The maximum number of rows that one statement scans, and of items in a page without a limit.
+/// The maximum number of rows in one scan, and of items in a page whose query has no limit.
 const MAX_ROWS: usize = 2_000;
-/// As [`MAX_ROWS`], for a list of keys only.
+/// As [`MAX_ROWS`], for a list without values.
 const MAX_KEYS: usize = 10_000;
-/// The number of rows that a page may scan in vain, because they are expired, before it ends early.
-const MAX_VAIN_ROWS: usize = 10_000;
+/// The number of skipped rows, which are expired or foreign, after which a page ends early.
+const MAX_SKIPPED_ROWS: usize = 10_000;
 
-/// Reads one page of a list. It ends at the limit or at the byte bound, and reports damaged rows beside the items.
+/// Reads one page of a list. The page ends at the query's limit or at its maximum of bytes, and reports damaged rows
+/// separately from the items.
 ///
 /// # Errors
-/// As [`State::read`]. A damaged row is no error of the page.
+/// As [`State::read`]. A damaged row is not an error of the call.
 pub(crate) async fn page(state: &State, query: &ListQuery) -> Result<ListPage> {
     let Some((mut start, mut end)) = query.range() else { return Ok(ListPage::default()) };
     let max_rows = if query.keys_only { MAX_KEYS } else { MAX_ROWS };
     let mut page = PageBuilder::new(query, max_rows);
     loop {
         let limit = page.rows_to_scan(max_rows);
-        let rows_limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let sql_limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let bytes = i64::try_from(page.free_bytes()).unwrap_or(i64::MAX);
         let sql = statement(&state.table.qualified(), query, &start, &end);
-        let (from, to) = (text(&start), text(&end));
+        let (from, to) = (key_text(&start), key_text(&end));
         let rows = if query.keys_only {
-            state.read(&sql, &[&from, &to, &rows_limit]).await?
+            state.read(&sql, &[&from, &to, &sql_limit]).await?
         } else {
-            state.read(&sql, &[&from, &to, &rows_limit, &bytes]).await?
+            state.read(&sql, &[&from, &to, &sql_limit, &bytes]).await?
         };
         let Some(last) = page.add(&rows, limit)? else { return Ok(page.page) };
         let after = Bound::Excluded(last);
@@ -46,20 +49,20 @@ pub(crate) async fn page(state: &State, query: &ListQuery) -> Result<ListPage> {
     }
 }
 
-/// A page while it is filled, by one scan after another.
+/// A page to which each scan adds its rows.
 struct PageBuilder {
     page: ListPage,
     keys_only: bool,
-    /// The number of entries at which the page ends, damaged ones included.
+    /// The maximum number of entries in the page, damaged ones included.
     limit: usize,
-    /// The bytes of values at which the page ends.
+    /// The total size of the values at which the page ends, in bytes.
     max_bytes: usize,
-    /// The bytes of the values so far, damaged ones included.
+    /// The total size of the values in the page, damaged ones included, in bytes.
     bytes: usize,
-    /// The last key that was scanned, expired ones included.
+    /// The key of the last scanned row. Its entry may be expired. Foreign rows have no key.
     last: Option<Key>,
-    /// The number of scanned rows that are neither items nor damaged.
-    vain_rows: usize,
+    /// The number of scanned rows that are expired or foreign.
+    skipped_rows: usize,
 }
 
 impl PageBuilder {
@@ -71,11 +74,11 @@ impl PageBuilder {
             max_bytes: query.max_page_bytes.max(1),
             bytes: 0,
             last: None,
-            vain_rows: 0,
+            skipped_rows: 0,
         }
     }
 
-    /// The number of entries, damaged ones included.
+    /// Returns the number of entries in the page, damaged ones included.
     fn len(&self) -> usize {
         self.page.items.len() + self.page.damaged.len()
     }
@@ -84,21 +87,22 @@ impl PageBuilder {
         self.len() >= self.limit || self.bytes >= self.max_bytes
     }
 
-    /// The number of rows of the next scan. One more than the page takes shows if there is a next page. Scans grow
-    /// while they find nothing, so that a page with a small limit needs few of them.
+    /// Returns the maximum number of rows in the next scan. It is one more than the page can take, because the
+    /// additional row proves that there is a next page. It grows with the number of skipped rows, so that a page with a
+    /// small limit needs few scans.
     fn rows_to_scan(&self, max_rows: usize) -> usize {
-        (self.limit - self.len()).max(self.vain_rows).min(max_rows).saturating_add(1)
+        (self.limit - self.len()).max(self.skipped_rows).min(max_rows).saturating_add(1)
     }
 
     fn free_bytes(&self) -> usize {
         self.max_bytes - self.bytes
     }
 
-    /// Adds the rows of a scan of at most `limit` rows. Returns the text after which the next scan starts, or `None` at
-    /// the end of the page.
+    /// Adds the rows of a scan that read at most `limit` rows. Returns the key text after which the next scan starts,
+    /// or `None` if the page is complete.
     fn add(&mut self, rows: &[Row], limit: usize) -> Result<Option<String>> {
         let Some(first) = rows.first() else { return Ok(None) };
-        let found: i64 = column(first, 2)?;
+        let scanned: i64 = column(first, 2)?;
         for row in rows {
             if self.is_full() {
                 self.page.next = self.last.take();
@@ -106,24 +110,24 @@ impl PageBuilder {
             }
             self.add_row(row)?;
         }
-        let found = usize::try_from(found).unwrap_or(usize::MAX);
-        if found <= rows.len() && found < limit {
+        let scanned = usize::try_from(scanned).unwrap_or(usize::MAX);
+        if scanned <= rows.len() && scanned < limit {
             return Ok(None);
         }
-        let has_next = self.last.is_some();
-        if has_next && (self.is_full() || self.vain_rows >= MAX_VAIN_ROWS) {
+        let has_key = self.last.is_some();
+        if has_key && (self.is_full() || self.skipped_rows >= MAX_SKIPPED_ROWS) {
             self.page.next = self.last.take();
             return Ok(None);
         }
-        // A page cannot end at a foreign row, which has no key.
+        // A page without any key so far cannot end here, because the next page starts after a key.
         rows.last().map(|row| column(row, 0)).transpose()
     }
 
     fn add_row(&mut self, row: &Row) -> Result<()> {
-        // A foreign row is not an error.
+        // A row whose text is not a key is foreign, and is skipped.
         let key = Key::parse_stored(column(row, 0)?).ok();
         let (Some(key), true) = (&key, column(row, 1)?) else {
-            self.vain_rows += 1;
+            self.skipped_rows += 1;
             self.last = key.or(self.last.take());
             return Ok(());
         };
@@ -141,23 +145,24 @@ impl PageBuilder {
     }
 }
 
-fn text(bound: &Bound<String>) -> Option<&str> {
+/// Returns the key text of a bound.
+fn key_text(bound: &Bound<String>) -> Option<&str> {
     match bound {
         Bound::Included(text) | Bound::Excluded(text) => Some(text),
         Bound::Unbounded => None,
     }
 }
 
-/// The statement of one scan. It reads a limited number of rows, expired ones included, so that a scan is bounded even
-/// if few rows are live. Values beyond the page's bytes stay on the server.
-fn statement(t: &str, query: &ListQuery, start: &Bound<String>, end: &Bound<String>) -> Sql {
-    let end = end_of_range(text(end).is_some());
+/// Returns the statement of one scan. Its limit counts expired rows as well, so that a scan is bounded even if few rows
+/// are live. It returns no values beyond the maximum of bytes of the page.
+fn statement(table: &str, query: &ListQuery, start: &Bound<String>, end: &Bound<String>) -> Sql {
+    let end = end_of_range(key_text(end).is_some());
     let from = if matches!(start, Bound::Excluded(_)) { ">" } else { ">=" };
     let direction = if query.reverse { "DESC" } else { "ASC" };
     let live = "(e.expires_at IS NULL OR e.expires_at > clock_timestamp()) AS live";
     let fields = if query.keys_only { "" } else { ", e.value, e.version, e.checksum, e.expires_at" };
     let rows = format!(
-        "SELECT e.key, {live}{fields} FROM {t} e WHERE e.key {from} $1 AND {end} \
+        "SELECT e.key, {live}{fields} FROM {table} e WHERE e.key {from} $1 AND {end} \
          ORDER BY e.key {direction} LIMIT $3"
     );
     if query.keys_only {
@@ -167,8 +172,8 @@ fn statement(t: &str, query: &ListQuery, start: &Bound<String>, end: &Bound<Stri
         );
     }
     let text = format!(
-        "SELECT s.key, s.live, s.found, CASE WHEN s.live THEN s.value END, s.version, s.checksum, s.expires_at FROM \
-         (SELECT p.*, count(*) OVER () AS found, sum(CASE WHEN p.live THEN octet_length(p.value) ELSE 0 END) \
+        "SELECT s.key, s.live, s.scanned, CASE WHEN s.live THEN s.value END, s.version, s.checksum, s.expires_at FROM \
+         (SELECT p.*, count(*) OVER () AS scanned, sum(CASE WHEN p.live THEN octet_length(p.value) ELSE 0 END) \
          OVER (ORDER BY p.key {direction} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM ({rows}) p) s \
          WHERE coalesce(s.before, 0) < $4 ORDER BY s.key {direction}"
     );

@@ -4,14 +4,13 @@ use std::future::{Future, poll_fn};
 use std::time::Duration;
 
 use kv_core::Result;
-use kv_core::adapter::Effect;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Connection};
 
 use crate::address::Address;
-use crate::error::{Cause, Fault};
+use crate::error::{Cause, Failure, read_error};
 
 /// Connects, and passes the payload of each notification to `notify`. The returned task ends with the connection.
 pub(crate) async fn open(
@@ -21,8 +20,8 @@ pub(crate) async fn open(
 ) -> Result<(Client, JoinHandle<()>)> {
     let connecting = tokio::time::timeout(timeout, address.config.connect(address.tls.clone()));
     let (client, connection) = match connecting.await {
-        Ok(connected) => connected.map_err(|error| Fault::connecting(error).into_error(Effect::Read))?,
-        Err(_) => return Err(Fault::Before(Cause::Timeout).into_error(Effect::Read)),
+        Ok(connected) => connected.map_err(|error| read_error(Failure::from_connect(error)))?,
+        Err(_) => return Err(read_error(Failure::NotSent(Cause::Timeout))),
     };
     Ok((client, tokio::spawn(drive(connection, notify))))
 }
@@ -39,24 +38,24 @@ where
     }
 }
 
-/// Waits for a round trip within `timeout`.
+/// Waits for a round trip, at most for `timeout`.
 ///
 /// # Errors
-/// As [`Fault::into_error`] for a statement without effect.
+/// As [`read_error`].
 pub(crate) async fn round_trip<T>(
     timeout: Duration,
     trip: impl Future<Output = Result<T, tokio_postgres::Error>> + Send,
 ) -> Result<T> {
     match tokio::time::timeout(timeout, trip).await {
-        Ok(done) => done.map_err(|error| Fault::sent(error).into_error(Effect::Read)),
-        Err(_) => Err(Fault::Unanswered(Cause::Timeout).into_error(Effect::Read)),
+        Ok(done) => done.map_err(|error| read_error(Failure::from_statement(error))),
+        Err(_) => Err(read_error(Failure::Unanswered(Cause::Timeout))),
     }
 }
 
 /// Listens to a channel. The receiver gets a value when a notification with exactly this payload arrives.
 ///
-/// Through a transaction pooler it never arrives: the pooler accepts `LISTEN` and forwards no notification.
-pub(crate) async fn expect(
+/// Through a transaction pooler no notification arrives, although the pooler accepts `LISTEN`.
+pub(crate) async fn listen_for(
     channel: &str,
     payload: String,
     address: &Address,
@@ -64,12 +63,12 @@ pub(crate) async fn expect(
 ) -> Result<(Client, oneshot::Receiver<()>)> {
     let (sender, arrived) = oneshot::channel();
     let mut sender = Some(sender);
-    // The connection ends with its client, so its task needs no handle.
+    // The connection ends when its client is dropped, so nothing has to abort its task.
     let (client, _) = open(address, timeout, move |received| {
         if received == payload
             && let Some(sender) = sender.take()
         {
-            // A late notification finds no receiver.
+            // If the notification arrives late, the receiver is gone.
             let _ = sender.send(());
         }
     })

@@ -1,14 +1,15 @@
 //! The listener: one task that keeps the connection for notifications, and reconnects when it is lost.
 //!
-//! It connects for the first watcher or subscriber, and disconnects a while after the last one has gone. While it is
-//! connected, it always reads notifications, so that the server queues none; they go to bounded hubs. After a
-//! reconnect, all watchers and subscribers get a gap. The gap comes when the new connection already listens, so a read
-//! after it misses no later change.
+//! The task connects for the first watcher or subscriber, and disconnects about half a minute after the last one is
+//! gone. While it is connected, it reads every notification at once, so that no notifications pile up on the server,
+//! and passes them to the hubs, whose queues are bounded. After a reconnect, all watchers and subscribers get a gap.
+//! The gap is sent after the new connection listens, so an entry that is read after the gap misses no later change.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kv_core::{Clock, Error, GapReason, Key, Message, Result, SystemClock};
+use kv_core::adapter::Effect;
+use kv_core::{Capability, Clock, Error, GapReason, Key, Message, Result, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
@@ -22,29 +23,31 @@ use crate::watch;
 
 /// The interval at which the listener pings the server and looks for subscribers.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
-/// Heartbeats without a subscriber until the listener disconnects.
+/// The number of heartbeats without any subscriber after which the listener disconnects. After the same number without
+/// a watcher, it releases the watchers' lock.
 const MAX_IDLE_HEARTBEATS: u32 = 6;
-/// Messages that may wait while a stored message before them is fetched.
+/// The maximum number of messages that are queued while a stored message before them is fetched.
 const MAX_PENDING_MESSAGES: usize = 10_000;
-/// The delay before a reconnect: at first, and at most.
+/// The delay before the first attempt to reconnect.
 const MIN_RECONNECT_DELAY: Duration = Duration::from_millis(50);
+/// The maximum delay before an attempt to reconnect. The delay doubles after each failure.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
 
 /// A request to the listener task.
 #[derive(Debug)]
 struct Request {
-    /// True for notifications of changes and messages, false for messages alone.
-    changes: bool,
-    reply: oneshot::Sender<Result<()>>,
+    /// True for notifications of changes and messages, false for notifications of messages alone.
+    needs_changes: bool,
+    responder: oneshot::Sender<Result<()>>,
 }
 
-/// A handle of the listener task.
+/// The sender of requests to the listener task.
 #[derive(Debug, Clone)]
 pub(crate) struct Listener {
     requests: mpsc::Sender<Request>,
 }
 
-/// The requests that the listener task receives.
+/// The receiver of requests in the listener task.
 #[derive(Debug)]
 pub(crate) struct Requests(mpsc::Receiver<Request>);
 
@@ -54,12 +57,11 @@ impl Listener {
         (Self { requests: sender }, Requests(receiver))
     }
 
-    /// Waits until notifications are received: of messages, and of changes if `changes`.
-    pub(crate) async fn listen(&self, changes: bool, timeout: Duration) -> Result<()> {
-        let (reply, answer) = oneshot::channel();
+    async fn listen(&self, needs_changes: bool, timeout: Duration) -> Result<()> {
+        let (responder, response) = oneshot::channel();
         let request = async {
-            self.requests.send(Request { changes, reply }).await.ok()?;
-            answer.await.ok()
+            self.requests.send(Request { needs_changes, responder }).await.ok()?;
+            response.await.ok()
         };
         match tokio::time::timeout(timeout, request).await {
             Ok(Some(listening)) => listening,
@@ -69,11 +71,23 @@ impl Listener {
     }
 }
 
-/// A connection that listens.
+/// Waits until the listener receives notifications of messages and, if `needs_changes`, of changes.
+///
+/// # Errors
+/// `Unsupported` if the store receives no notifications, `Closed`, and the errors of the connection.
+pub(crate) async fn listen(state: &State, needs_changes: bool) -> Result<()> {
+    let capability = if needs_changes { Capability::Watch } else { Capability::Messages };
+    let listener = state.listener.clone().ok_or_else(|| Error::unsupported(capability))?;
+    // Connecting and the request to listen may take a timeout each.
+    let timeout = state.connections.timeout.saturating_mul(2);
+    state.runtime.run(Effect::Read, async move { listener.listen(needs_changes, timeout).await }).await
+}
+
+/// A connection that listens, and the tasks that process its notifications.
 #[derive(Debug)]
 struct Session {
     client: Client,
-    /// Ends with the connection.
+    /// Reads the connection. The task ends when the connection ends.
     connection_task: JoinHandle<()>,
     delivery_task: JoinHandle<()>,
     deliveries: mpsc::Sender<Delivery>,
@@ -81,11 +95,11 @@ struct Session {
     reports_changes: bool,
 }
 
-/// An item for the task that delivers messages in order.
+/// An item in the queue of the task that delivers messages.
 #[derive(Debug)]
 enum Delivery {
     Published(Published),
-    /// Answers when everything before it is delivered.
+    /// Sends a response once all items before it are delivered.
     Barrier(oneshot::Sender<Result<()>>),
 }
 
@@ -97,7 +111,7 @@ impl Drop for Session {
 }
 
 /// Runs the listener until the store is closed or dropped.
-pub(crate) async fn keep_listening(state: Arc<State>, address: Address, requests: Requests) {
+pub(crate) async fn run_listener(state: Arc<State>, address: Address, requests: Requests) {
     let stopped = until_stopped(state.runtime.stopped());
     let task = ListenerTask {
         state: Arc::clone(&state),
@@ -117,11 +131,11 @@ struct ListenerTask {
     state: Arc<State>,
     address: Address,
     session: Option<Session>,
-    /// True if a connection was lost and its subscribers have not got a gap yet.
+    /// True if the connection was lost, and its watchers and subscribers have not got a gap yet.
     is_lost: bool,
-    /// Consecutive heartbeats without a subscriber of any kind.
+    /// The number of consecutive heartbeats without a watcher and without a subscriber.
     idle_heartbeats: u32,
-    /// Consecutive heartbeats without a watcher.
+    /// The number of consecutive heartbeats without a watcher.
     unwatched_heartbeats: u32,
 }
 
@@ -150,27 +164,28 @@ impl ListenerTask {
         }
     }
 
-    /// Answers a request. The requester may have given up meanwhile.
-    async fn serve(&mut self, Request { changes, reply }: Request) {
+    /// Processes a request and sends the response. The caller may no longer wait for the response.
+    async fn serve(&mut self, Request { needs_changes, responder }: Request) {
         self.idle_heartbeats = 0;
         self.unwatched_heartbeats = 0;
         let listening = async {
             self.connect().await?;
-            if changes { self.enable_changes().await } else { self.ping().await }
+            if needs_changes { self.enable_changes().await } else { self.ping().await }
         };
         match (listening.await, &self.session) {
-            (Ok(()), Some(session)) if !changes => {
-                // The barrier lets the subscriber begin after all messages that were published before.
-                let sent = session.deliveries.send(Delivery::Barrier(reply)).await;
-                if let Err(mpsc::error::SendError(Delivery::Barrier(reply))) = sent {
-                    let _ = reply.send(Err(connection_lost()));
+            (Ok(()), Some(session)) if !needs_changes => {
+                // The response comes after the delivery of all earlier messages, so that the subscriber gets none of
+                // them.
+                let sent = session.deliveries.send(Delivery::Barrier(responder)).await;
+                if let Err(mpsc::error::SendError(Delivery::Barrier(responder))) = sent {
+                    let _ = responder.send(Err(connection_lost()));
                 }
             }
-            (done, _) => drop(reply.send(done)),
+            (done, _) => drop(responder.send(done)),
         }
     }
 
-    /// Waits for a round trip. The server sends all earlier notifications before its answer.
+    /// Waits for a round trip. When the response arrives, all earlier notifications have arrived.
     async fn ping(&mut self) -> Result<()> {
         let Some(session) = &self.session else { return Err(connection_lost()) };
         round_trip(self.state.connections.timeout, session.client.batch_execute("")).await
@@ -184,11 +199,11 @@ impl ListenerTask {
         let session = connect(Arc::clone(&self.state), &self.address).await?;
         self.session = Some(session);
         if self.is_lost {
-            // The request may be a subscriber's, but watchers of the lost connection still need changes.
+            // Even if this request is from a subscriber, the watchers of the lost connection still need changes.
             if self.state.changes.has_subscribers() {
                 let enabled = self.enable_changes().await;
                 if enabled.is_err() {
-                    // A session without changes must not pass for a complete one.
+                    // Without the triggers, this session would silently miss changes, so drop it.
                     self.lose();
                 }
                 enabled?;
@@ -200,6 +215,7 @@ impl ListenerTask {
         Ok(())
     }
 
+    /// Enables the triggers, unless this session already reports changes.
     async fn enable_changes(&mut self) -> Result<()> {
         let Some(session) = &mut self.session else { return Err(connection_lost()) };
         if session.reports_changes {
@@ -222,18 +238,20 @@ impl ListenerTask {
         self.connect().await
     }
 
-    /// Pings the server, and releases what no subscriber needs any more.
+    /// Pings the server. Disconnects if there are no subscribers, and releases the watchers' lock if there are no
+    /// watchers.
     async fn heartbeat(&mut self) {
         let Some(session) = &self.session else { return };
         self.idle_heartbeats = if self.has_subscribers() { 0 } else { self.idle_heartbeats + 1 };
         if self.idle_heartbeats >= MAX_IDLE_HEARTBEATS {
-            // The end of the session releases the watchers' lock as well.
+            // The end of the connection also releases the watchers' lock.
             self.session = None;
             return;
         }
         let is_watched = self.state.changes.has_subscribers();
         self.unwatched_heartbeats = if is_watched { 0 } else { self.unwatched_heartbeats + 1 };
-        // Writers pay for the triggers while the watchers' lock is held. It is the only lock of this session.
+        // While a session holds the watchers' lock, the triggers stay enabled and slow down all writers. The unlock
+        // below releases only this lock, because the session holds no other one.
         let is_unused = session.reports_changes && self.unwatched_heartbeats >= MAX_IDLE_HEARTBEATS;
         let sql = if is_unused { "SELECT pg_advisory_unlock_all()" } else { "" };
         if round_trip(self.state.connections.timeout, session.client.batch_execute(sql)).await.is_err() {
@@ -257,7 +275,7 @@ fn connection_lost() -> Error {
     Error::unavailable("the connection for notifications was lost")
 }
 
-/// Waits for the end of the connection. Waits forever without one.
+/// Waits for the end of the connection. Waits forever if there is no session.
 async fn ended(session: Option<&mut Session>) {
     match session {
         Some(session) => drop((&mut session.connection_task).await),
@@ -285,15 +303,17 @@ async fn connect(state: Arc<State>, address: &Address) -> Result<Session> {
     Ok(session)
 }
 
-/// Passes a notification to the hubs. Never waits, so that the connection is always read.
+/// Passes a notification to the hubs. Never waits, so that the connection is read without a pause.
 fn dispatch(state: &State, payload: &str, deliveries: &mpsc::Sender<Delivery>) {
     let (kind, rest) = payload.split_once(' ').unwrap_or((payload, ""));
     match kind.as_bytes() {
+        // A set or a removal.
         [b's', ..] | b"d" => {
             if let Ok(key) = Key::parse_stored(rest) {
                 state.changes.notify(&key);
             }
         }
+        // The table was truncated.
         b"f" => state.changes.gap(GapReason::Flushed),
         _ => {
             let Some(published) = Published::parse(kind, rest) else { return };
@@ -305,13 +325,13 @@ fn dispatch(state: &State, payload: &str, deliveries: &mpsc::Sender<Delivery>) {
     }
 }
 
-/// Delivers messages in their order, and fetches the stored ones.
+/// Delivers messages in their order, and fetches the payloads of stored ones.
 async fn deliver(state: Arc<State>, mut pending: mpsc::Receiver<Delivery>) {
     while let Some(delivery) = pending.recv().await {
         let published = match delivery {
             Delivery::Published(published) => published,
-            Delivery::Barrier(reply) => {
-                let _ = reply.send(Ok(()));
+            Delivery::Barrier(responder) => {
+                let _ = responder.send(Ok(()));
                 continue;
             }
         };

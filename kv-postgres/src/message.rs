@@ -1,30 +1,32 @@
-//! Messages: notifications of the server, and a table for messages that are too large for one.
+//! Publishing and subscribing.
 //!
-//! A notification is `t KEY TEXT` for a message that is UTF-8 text without NUL, `x KEY HEX` for a small message of
-//! other bytes, and `l KEY ID` for a message that is stored in the table.
+//! A message is published as a notification of the server. If it is too large for a notification, a table stores its
+//! payload. A notification is `t KEY TEXT` for a message that is UTF-8 text without NUL, `x KEY HEX` for a small
+//! message of other bytes, and `l KEY ID` for a message whose payload the table stores.
 
 use bytes::Bytes;
 use kv_core::adapter::Effect;
-use kv_core::{Key, Message, Result, Version};
+use kv_core::{Capability, Key, KeyPrefix, Message, MessageStream, Result, Version};
 use tokio_postgres::types::Type;
 
+use crate::listener;
 use crate::state::{State, column};
 use crate::statement::Sql;
 
-/// The maximum bytes of a notification's payload, set by the server.
+/// The maximum size of a notification's payload in bytes, which the server sets.
 const MAX_BYTES: usize = 7_999;
 
-/// A published message, as a notification carries it.
+/// A published message, as parsed from its notification.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Published {
-    /// The notification has the message.
+    /// The notification contains the message.
     Inline(Message),
-    /// The table has the payload, under this id.
+    /// The table stores the payload under this id.
     Stored { channel: Key, id: Version },
 }
 
 impl Published {
-    /// Parses the rest of a notification by its kind. `None` for a foreign notification.
+    /// Parses a notification, which is its kind and the rest of its payload. Returns `None` for a foreign notification.
     pub(crate) fn parse(kind: &str, rest: &str) -> Option<Self> {
         let (key, rest) = rest.split_once(' ')?;
         let channel = Key::parse_stored(key).ok()?;
@@ -48,15 +50,17 @@ fn from_hex(text: &str) -> Option<Bytes> {
         .collect()
 }
 
-/// Publishes a message, in a notification if it fits.
+/// Publishes a message: in a notification if it fits, otherwise in the table.
 pub(crate) async fn publish(state: &State, channel: &Key, payload: &Bytes) -> Result<()> {
-    let room = MAX_BYTES.saturating_sub(channel.as_str().len() + 3);
+    state.info.capabilities.require(Capability::Messages)?;
+    state.info.limits.check_message(payload.len())?;
+    let max_payload = MAX_BYTES.saturating_sub(channel.as_str().len() + 3);
     let notify_channel = state.table.channel();
-    let text = std::str::from_utf8(payload).ok().filter(|text| text.len() <= room && !text.contains('\0'));
+    let text = std::str::from_utf8(payload).ok().filter(|text| text.len() <= max_payload && !text.contains('\0'));
     if let Some(text) = text {
         return notify(state, &notify_channel, &format!("t {channel} {text}")).await;
     }
-    if payload.len() <= room / 2 {
+    if payload.len() <= max_payload / 2 {
         let hex: String = payload
             .iter()
             .flat_map(|byte| [byte >> 4, byte & 15])
@@ -67,7 +71,7 @@ pub(crate) async fn publish(state: &State, channel: &Key, payload: &Bytes) -> Re
     let id = Version::random();
     let sql = Sql::new(
         format!(
-            "WITH kept AS (INSERT INTO {} (id, payload) VALUES ($1, $2)) SELECT pg_notify($3, $4)",
+            "WITH inserted AS (INSERT INTO {} (id, payload) VALUES ($1, $2)) SELECT pg_notify($3, $4)",
             state.table.messages_table()
         ),
         &[Type::BYTEA, Type::BYTEA, Type::TEXT, Type::TEXT],
@@ -79,20 +83,33 @@ pub(crate) async fn publish(state: &State, channel: &Key, payload: &Bytes) -> Re
         .map(drop)
 }
 
+/// Subscribes to messages.
+pub(crate) async fn subscribe(state: &State, channels: &KeyPrefix) -> Result<MessageStream> {
+    state.check_open()?;
+    state.info.capabilities.require(Capability::Messages)?;
+    // The first inbox makes the listener stay connected. The stream reads from a second inbox, which is created after
+    // the listener has delivered all earlier messages, so that it contains none of them.
+    let first = state.messages.subscribe(channels.clone());
+    listener::listen(state, false).await?;
+    let inbox = state.messages.subscribe(channels.clone());
+    drop(first);
+    Ok(kv_core::deliver(inbox))
+}
+
 /// Sends a notification.
 pub(crate) async fn notify(state: &State, channel: &str, payload: &str) -> Result<()> {
     let sql = Sql::new("SELECT pg_notify($1, $2)", &[Type::TEXT, Type::TEXT]);
     state.write(&sql, &[&channel, &payload], Effect::Write(None)).await.map(drop)
 }
 
-/// Fetches the payload of a stored message. `None` if it was deleted already.
+/// Fetches the payload of a stored message. Returns `None` if it was already deleted.
 pub(crate) async fn fetch(state: &State, id: &Version) -> Result<Option<Bytes>> {
     let sql = Sql::new(format!("SELECT payload FROM {} WHERE id = $1", state.table.messages_table()), &[Type::BYTEA]);
     let rows = state.read(&sql, &[&id.as_bytes()]).await?;
     rows.first().map(|row| column(row, 0).map(Bytes::copy_from_slice)).transpose()
 }
 
-/// Deletes stored messages that are older than a minute: every subscriber had the time to fetch them.
+/// Deletes stored messages that are older than a minute. By then, every subscriber has had time to fetch them.
 pub(crate) async fn delete_old(state: &State) -> Result<()> {
     let sql = Sql::new(
         format!(

@@ -1,4 +1,4 @@
-//! Statements over several keys: the batches of single calls, and the chunks of calls over several keys.
+//! Statements over several keys. Batches of single calls and calls over several keys use them.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -12,10 +12,10 @@ use kv_core::{DeleteOutcome, Entry, Key, Result, SetOutcome, Version};
 use tokio_postgres::types::ToSql;
 
 use crate::codec::{self, Lifetime};
-use crate::error::Fault;
+use crate::error::{Failure, read_error};
 use crate::state::{State, column};
 
-/// Concurrent statements when the members of a failed statement are sent one by one.
+/// The maximum number of concurrent statements when the calls of a failed statement are sent one by one.
 const MAX_SINGLE_STATEMENTS: usize = 4;
 
 /// Reads the live entries of several keys in one statement.
@@ -23,9 +23,9 @@ pub(crate) async fn get_many(state: &State, keys: &[&Key]) -> Vec<Result<Option<
     let texts: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
     let rows = match state.connections.read(&state.sql.get_many, &[&texts]).await {
         Ok(rows) => rows,
-        Err(fault) => {
+        Err(failure) => {
             state.value_length.record(None);
-            return keys.iter().map(|_| Err(fault.clone().into_error(Effect::Read))).collect();
+            return keys.iter().map(|_| Err(read_error(failure.clone()))).collect();
         }
     };
     let lengths = rows.iter().map(|row| row.try_get::<_, &[u8]>(1).map_or(0, <[u8]>::len));
@@ -52,45 +52,46 @@ impl PlainSet {
         codec::checksum_of(&self.key, self.version.as_bytes(), &self.value)
     }
 
-    async fn send_alone(&self, state: &State) -> Result<(), Fault> {
+    /// Writes the key in a statement of its own.
+    async fn send_alone(&self, state: &State) -> Result<(), Failure> {
         let Self { key, value, version, lifetime: Lifetime { at, millis } } = self;
         let (value, checksum) = (value.as_ref(), self.checksum());
         let params: [&(dyn ToSql + Sync); 6] = [&key.as_str(), &value, &version.as_bytes(), &checksum, at, millis];
         state.connections.write(&state.sql.set, &params).await.map(drop)
     }
 
-    fn outcome(&self, done: Result<(), Fault>) -> Result<SetOutcome> {
+    fn outcome(&self, done: Result<(), Failure>) -> Result<SetOutcome> {
         match done {
             Ok(()) => Ok(SetOutcome::Stored { version: Some(self.version), previous: None }),
-            Err(fault) => Err(fault.into_error(self.effect())),
+            Err(failure) => Err(failure.into_error(self.effect())),
         }
     }
 }
 
 /// Writes several keys unconditionally. The lifetimes must be either all absolute or all relative.
 ///
-/// Of several writes of one key only the last is sent. The earlier ones count as overwritten at once, and each returns
-/// its own version.
+/// If a key occurs several times, only its last write is sent. The earlier writes count as overwritten at once: they
+/// have the same result as the last write, each with its own version.
 pub(crate) async fn set_many(state: &State, sets: &[&PlainSet]) -> Vec<Result<SetOutcome>> {
     let mut last: HashMap<&Key, usize> = HashMap::with_capacity(sets.len());
     for (index, set) in sets.iter().enumerate() {
         last.insert(&set.key, index);
     }
-    let kept: Vec<&PlainSet> =
+    let last_sets: Vec<&PlainSet> =
         sets.iter().enumerate().filter(|(index, set)| last.get(&set.key) == Some(index)).map(|(_, set)| *set).collect();
-    let outcomes: HashMap<&Key, Result<(), Fault>> = match send_sets(state, &kept).await {
-        // One member may have made the server roll back all of them, so send each on its own.
-        Err(fault) if fault.is_answered() && kept.len() > 1 => {
+    let outcomes: HashMap<&Key, Result<(), Failure>> = match send_sets(state, &last_sets).await {
+        // A single write may have made the server roll back all of them, so send each in a statement of its own.
+        Err(failure) if failure.is_rolled_back() && last_sets.len() > 1 => {
             let single: Vec<BoxFuture<'_, _>> =
-                kept.iter().map(|set| with_key(&set.key, set.send_alone(state))).collect();
+                last_sets.iter().map(|set| with_key(&set.key, set.send_alone(state))).collect();
             stream::iter(single).buffer_unordered(MAX_SINGLE_STATEMENTS).collect().await
         }
-        done => kept.iter().map(|set| (&set.key, done.clone())).collect(),
+        done => last_sets.iter().map(|set| (&set.key, done.clone())).collect(),
     };
     sets.iter().map(|set| set.outcome(outcomes.get(&set.key).cloned().unwrap_or(Ok(())))).collect()
 }
 
-async fn send_sets(state: &State, sets: &[&PlainSet]) -> Result<(), Fault> {
+async fn send_sets(state: &State, sets: &[&PlainSet]) -> Result<(), Failure> {
     if let [set] = sets {
         return set.send_alone(state).await;
     }
@@ -108,16 +109,16 @@ async fn send_sets(state: &State, sets: &[&PlainSet]) -> Result<(), Fault> {
     state.connections.write(&state.sql.set_relative, &params).await.map(drop)
 }
 
-/// Removes several keys unconditionally. Of several deletes of one key the first removes it.
+/// Removes several keys unconditionally. If a key occurs several times, its first delete removes the entry.
 pub(crate) async fn delete_many(state: &State, keys: &[&Key]) -> Vec<Result<DeleteOutcome>> {
     let mut outcomes = match send_deletes(state, keys).await {
-        Err(fault) if fault.is_answered() && keys.len() > 1 => {
+        Err(failure) if failure.is_rolled_back() && keys.len() > 1 => {
             let distinct: HashSet<&Key> = keys.iter().copied().collect();
             let single: Vec<BoxFuture<'_, _>> =
                 distinct.into_iter().map(|key| with_key(key, send_delete(state, key))).collect();
             stream::iter(single).buffer_unordered(MAX_SINGLE_STATEMENTS).collect().await
         }
-        Err(fault) => keys.iter().map(|key| (*key, Err(fault.clone()))).collect(),
+        Err(failure) => keys.iter().map(|key| (*key, Err(failure.clone()))).collect(),
         Ok(outcomes) => outcomes,
     };
     keys.iter()
@@ -127,16 +128,16 @@ pub(crate) async fn delete_many(state: &State, keys: &[&Key]) -> Vec<Result<Dele
             } else {
                 DeleteOutcome::Missing
             }),
-            Some(Err(fault)) => Err(fault.clone().into_error(Effect::Write(None))),
+            Some(Err(failure)) => Err(failure.clone().into_error(Effect::Write(None))),
             None => Ok(DeleteOutcome::Missing),
         })
         .collect()
 }
 
-/// For each removed key, true if its entry was live.
-type Deleted<'k> = HashMap<&'k Key, Result<bool, Fault>>;
+/// The results of deletes by key: true if a live entry was removed.
+type Deleted<'k> = HashMap<&'k Key, Result<bool, Failure>>;
 
-async fn send_deletes<'k>(state: &State, keys: &[&'k Key]) -> Result<Deleted<'k>, Fault> {
+async fn send_deletes<'k>(state: &State, keys: &[&'k Key]) -> Result<Deleted<'k>, Failure> {
     if let [key] = keys {
         return Ok(HashMap::from([(*key, Ok(send_delete(state, key).await?))]));
     }
@@ -146,7 +147,7 @@ async fn send_deletes<'k>(state: &State, keys: &[&'k Key]) -> Result<Deleted<'k>
     let mut outcomes = HashMap::with_capacity(rows.len());
     for row in &rows {
         let (Ok(text), Ok(was_live)) = (row.try_get::<_, &str>(0), row.try_get::<_, bool>(1)) else {
-            return Err(Fault::Shape);
+            return Err(Failure::UnexpectedShape);
         };
         if let Some(key) = by_text.get(text) {
             outcomes.insert(*key, Ok(was_live));
@@ -155,15 +156,15 @@ async fn send_deletes<'k>(state: &State, keys: &[&'k Key]) -> Result<Deleted<'k>
     Ok(outcomes)
 }
 
-async fn send_delete(state: &State, key: &Key) -> Result<bool, Fault> {
+async fn send_delete(state: &State, key: &Key) -> Result<bool, Failure> {
     let rows = state.connections.write(&state.sql.delete, &[&key.as_str(), &false]).await?;
-    rows.first().map_or(Ok(false), |row| column(row, 0).map_err(|_| Fault::Shape))
+    rows.first().map_or(Ok(false), |row| column(row, 0).map_err(|_| Failure::UnexpectedShape))
 }
 
-/// Adds the key of a call to its result.
+/// Runs a call, and returns its key and its result.
 fn with_key<'f, T>(
     key: &'f Key,
-    call: impl Future<Output = Result<T, Fault>> + Send + 'f,
-) -> BoxFuture<'f, (&'f Key, Result<T, Fault>)> {
+    call: impl Future<Output = Result<T, Failure>> + Send + 'f,
+) -> BoxFuture<'f, (&'f Key, Result<T, Failure>)> {
     Box::pin(async move { (key, call.await) })
 }

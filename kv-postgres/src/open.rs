@@ -1,10 +1,11 @@
-//! Opening: creates the pool and the table, checks the server, and starts the tasks.
+//! Opening a store.
+//!
+//! Opening creates the pool and the table, checks the server, and starts the store's tasks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use kv_core::adapter::Effect;
 use kv_core::hub::Hub;
 use kv_core::{Error, Result, StoreInfo, Version};
 
@@ -12,10 +13,10 @@ use crate::address::Address;
 use crate::capabilities::{CAPABILITIES, POOLED_CAPABILITIES, durability};
 use crate::config::PostgresConfig;
 use crate::connection::Connections;
-use crate::error::{Cause, Fault, NAME};
+use crate::error::{Cause, Failure, NAME, read_error};
 use crate::estimate::ValueLength;
 use crate::listen_connection::{self, round_trip};
-use crate::listener::{Listener, keep_listening};
+use crate::listener::{Listener, run_listener};
 use crate::permits::Permits;
 use crate::runtime::StoreRuntime;
 use crate::schema::{self, Table};
@@ -44,9 +45,9 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
         Some(url) => Some(Address::parse_listen_url(url)?),
         None => None,
     };
-    let is_configured = listen_address.is_some();
+    let has_listen_url = listen_address.is_some();
     let address = listen_address.or(own_address).map(|mut address| {
-        // The connection of the listener runs no statement that needs the settings of a session.
+        // The listener's connection runs no statement that depends on session settings, so it needs none.
         address.apply(&PostgresConfig { pooled: true, ..config.clone() });
         address
     });
@@ -59,11 +60,12 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
         value_length: ValueLength::new(),
         changes: Hub::new(),
         messages: Hub::new(),
+        listener: None,
         sweep_interval: config.sweep_interval,
     };
     let address = match address {
         Some(address) if notifications_arrive(&state, &address).await? => Some(address),
-        Some(_) if is_configured || !config.pooled => {
+        Some(_) if has_listen_url || !config.pooled => {
             return Err(Error::invalid(
                 "the server's notifications do not arrive, as behind a transaction pooler: set `pooled`, and \
                  `listen_url` to an address of the server itself",
@@ -73,26 +75,26 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
     };
     let capabilities = if address.is_some() { CAPABILITIES } else { POOLED_CAPABILITIES };
     state.info.capabilities = capabilities.with_durability(durability(&state).await?);
+    let (listener, requests) = Listener::new();
+    state.listener = address.is_some().then_some(listener);
     let state = Arc::new(state);
-    state.runtime.spawn(sweep::keep_sweeping(Arc::clone(&state)));
-    let listener = address.map(|address| {
-        let (listener, requests) = Listener::new();
-        state.runtime.spawn(keep_listening(Arc::clone(&state), address, requests));
-        listener
-    });
-    Ok(PostgresStore::new(state, listener))
+    state.runtime.spawn(sweep::run_sweeper(Arc::clone(&state)));
+    if let Some(address) = address {
+        state.runtime.spawn(run_listener(Arc::clone(&state), address, requests));
+    }
+    Ok(PostgresStore::new(state))
 }
 
-/// Builds the pool. Returns the address as well, unless the application passed the pool in.
+/// Builds the pool, or takes the application's pool. Returns the address as well, unless the pool is the application's.
 fn connections(origin: Origin, config: &PostgresConfig) -> Result<(Connections, Option<Address>)> {
     let (pool, canceller, address) = match origin {
         Origin::Pool(pool) => (pool, None, None),
         Origin::Address(address) => {
-            let own = (*address).clone();
+            let original = (*address).clone();
             let mut address = *address;
             address.apply(config);
             let tls = address.tls.clone();
-            // A connection goes back to the pool only if every request was answered, so it needs no cleaning.
+            // A connection goes back to the pool only after every request was answered, so it needs no reset.
             let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
             let manager = Manager::from_config(address.config, address.tls, recycling);
             let pool = Pool::builder(manager)
@@ -102,7 +104,7 @@ fn connections(origin: Origin, config: &PostgresConfig) -> Result<(Connections, 
                 .runtime(Runtime::Tokio1)
                 .build()
                 .map_err(|error| Error::invalid("the connection pool cannot be built").with_source(error))?;
-            (pool, Some(tls), Some(own))
+            (pool, Some(tls), Some(original))
         }
     };
     let permits = Permits::new(pool.status().max_size);
@@ -117,13 +119,13 @@ fn connections(origin: Origin, config: &PostgresConfig) -> Result<(Connections, 
     Ok((connections, address))
 }
 
-/// Creates the table if it is missing, on one connection and within one timeout.
+/// Checks the server, and creates the table if it is missing. Uses one connection and one timeout for all of it.
 async fn prepare(connections: &Connections, table: &Table, config: &PostgresConfig) -> Result<()> {
     let timeout = config.connect_timeout.saturating_add(config.operation_timeout);
-    // A pool of the application may have no timeouts.
-    let got = tokio::time::timeout(timeout, connections.pool.get()).await;
-    let got = got.unwrap_or_else(|_| Err(connections.timeout_error()));
-    let object = got.map_err(|error| Fault::pool(error).into_error(Effect::Read))?;
+    // The application's pool may have no timeouts.
+    let result = tokio::time::timeout(timeout, connections.pool.get()).await;
+    let result = result.unwrap_or_else(|_| Err(connections.timeout_error()));
+    let object = result.map_err(|error| read_error(Failure::from_pool(error)))?;
     let prepared = async {
         let is_read_only = schema::is_read_only(&object).await?;
         connections.is_read_only.store(is_read_only, Ordering::Relaxed);
@@ -134,17 +136,17 @@ async fn prepare(connections: &Connections, table: &Table, config: &PostgresConf
     }
     // The connection may be inside a statement or a transaction, so it must not go back to the pool.
     drop(deadpool_postgres::Object::take(object));
-    Err(Fault::Before(Cause::Timeout).into_error(Effect::Read))
+    Err(read_error(Failure::NotSent(Cause::Timeout)))
 }
 
 /// Returns true if a notification that is sent through the pool arrives on a connection to `address`.
 async fn notifications_arrive(state: &State, address: &Address) -> Result<bool> {
     let timeout = state.connections.timeout;
     let (channel, payload) = (state.table.channel(), format!("? {}", Version::random()));
-    let (client, mut arrived) = listen_connection::expect(&channel, payload.clone(), address, timeout).await?;
+    let (client, mut arrived) = listen_connection::listen_for(&channel, payload.clone(), address, timeout).await?;
     message::notify(state, &channel, &payload).await?;
-    // The server sends pending notifications to a session before its next answer. So after this round trip, a
-    // notification that has not arrived never will, however slow the server is.
+    // The server sends pending notifications to a session before its next response. So a notification that has not
+    // arrived after this round trip never arrives, however slow the server is.
     round_trip(timeout, client.batch_execute("")).await?;
     Ok(arrived.try_recv().is_ok())
 }

@@ -1,8 +1,8 @@
-//! The tokio runtime that opened the store and runs its work.
+//! The tokio runtime that opened the store and runs its calls and tasks.
 //!
-//! A caller on this runtime polls its own call, which costs no task. If it drops the call half-way, a task finishes it,
-//! so that a connection never goes back to the pool in the middle of a statement. A caller on another runtime waits for
-//! a task. A call that is dropped before it sent anything is not sent, and leaves nothing.
+//! A caller on this runtime polls its own call, so that the call needs no task. If the caller drops the call after it
+//! has sent something, a task finishes the call, so that the caller cannot interrupt a statement. A caller on another
+//! runtime waits for a task. A call that is dropped before it has sent anything is not sent, and leaves no task.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 const MAX_CALLS: u32 = 1 << 20;
 
 tokio::task_local! {
-    /// True once the call that is being polled has sent something to the server.
+    /// True once the current call has sent something to the server.
     static IS_SENT: Arc<AtomicBool>;
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct StoreRuntime {
 }
 
 impl StoreRuntime {
-    /// Takes the runtime of the caller.
+    /// Uses the runtime of the caller.
     ///
     /// # Errors
     /// `Unavailable` outside of a runtime.
@@ -52,7 +52,7 @@ impl StoreRuntime {
             .map_err(|error| Error::unavailable("the store must be opened on a tokio runtime").with_source(error))?;
         let is_alive = Arc::new(AtomicBool::new(true));
         let (stop, stopped) = watch::channel(false);
-        // A runtime that shuts down drops its tasks, and with this one the guard.
+        // A runtime that shuts down drops its tasks. Dropping this task drops the guard, which clears `is_alive`.
         let guard = AliveGuard(Arc::clone(&is_alive));
         handle.spawn(async move {
             let _guard = guard;
@@ -62,7 +62,8 @@ impl StoreRuntime {
         Ok(Self { handle, is_alive, is_closed: AtomicBool::new(false), calls, stop })
     }
 
-    /// Returns an error if the store is closed or the runtime has ended.
+    /// # Errors
+    /// `Closed` after the store was closed, `Unavailable` after its runtime has ended.
     pub(crate) fn check(&self) -> Result<()> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Error::closed());
@@ -82,12 +83,12 @@ impl StoreRuntime {
         self.check()?;
         let permit = Arc::clone(&self.calls).try_acquire_owned();
         let permit = permit.map_err(|_| Error::capacity("too many running calls"))?;
-        // A concurrent `close` either waits for the permit or is seen by this second check.
+        // A concurrent `close` is seen by this second check, or it waits for the permit of this call.
         self.check()?;
         let is_sent = Arc::new(AtomicBool::new(false));
         let work = Box::pin(IS_SENT.scope(Arc::clone(&is_sent), work));
         if Handle::try_current().is_ok_and(|current| current.id() == self.handle.id()) {
-            return Detached { handle: self.handle.clone(), work: Some(work), permit: Some(permit), is_sent }.await;
+            return DetachOnDrop { handle: self.handle.clone(), work: Some(work), permit: Some(permit), is_sent }.await;
         }
         let task = self.handle.spawn(async move {
             let done = work.await;
@@ -103,7 +104,7 @@ impl StoreRuntime {
         self.handle.spawn(task);
     }
 
-    /// The signal that stops the store's background tasks.
+    /// Returns a receiver of the signal that stops the store's background tasks.
     pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
     }
@@ -128,14 +129,14 @@ impl StoreRuntime {
     }
 }
 
-/// The error of a call whose task was dropped with the runtime.
+/// Returns the error of a call whose task was dropped when the runtime ended.
 pub(crate) fn runtime_ended(effect: Effect) -> Error {
     effect.unanswered("the runtime that opened the store has ended")
 }
 
 /// Waits until the store is closed or dropped.
 pub(crate) async fn until_stopped(mut stopped: watch::Receiver<bool>) {
-    // An error means that the sender was dropped, which stops the tasks as well.
+    // An error means that the sender was dropped, which ends the tasks as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
@@ -148,7 +149,7 @@ impl Drop for AliveGuard {
     }
 }
 
-/// Aborts the task of a call when it is dropped, unless the call has sent something.
+/// Aborts the task of a call when the guard is dropped, unless the call has sent something.
 struct UnsentGuard {
     task: AbortHandle,
     is_sent: Arc<AtomicBool>,
@@ -162,15 +163,15 @@ impl Drop for UnsentGuard {
     }
 }
 
-/// Work that its caller polls. If it is dropped after it has sent something, a task finishes it.
-struct Detached<T: Send + 'static> {
+/// A call that its caller polls. If the caller drops the call after it has sent something, a task finishes the call.
+struct DetachOnDrop<T: Send + 'static> {
     handle: Handle,
     work: Option<BoxFuture<'static, Result<T>>>,
     permit: Option<OwnedSemaphorePermit>,
     is_sent: Arc<AtomicBool>,
 }
 
-impl<T: Send + 'static> Future for Detached<T> {
+impl<T: Send + 'static> Future for DetachOnDrop<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
@@ -182,12 +183,12 @@ impl<T: Send + 'static> Future for Detached<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Detached<T> {
+impl<T: Send + 'static> Drop for DetachOnDrop<T> {
     fn drop(&mut self) {
         if let (true, Some(work)) = (self.is_sent.load(Ordering::Acquire), self.work.take()) {
             let permit = self.permit.take();
             self.handle.spawn(async move {
-                // The caller is gone, so nothing receives the result.
+                // The caller has dropped the call, so nothing receives the result.
                 let _ = work.await;
                 drop(permit);
             });

@@ -1,33 +1,34 @@
 //! The layout of the table, and its creation by the first process that opens it.
 //!
-//! Layout 1 has one table for each store. Its primary key is the canonical text of the key under `COLLATE "C"`, whose
-//! order is that of keys. The table comes with an index for the sweeper, a function that continues a checksum, triggers
-//! for watchers, which are created disabled, and a table for messages that are too large for a notification. The
-//! comment of the table marks it as a store and has the number of the layout.
+//! Layout 1 has one table for each store. The primary key is the canonical text of the key with `COLLATE "C"`, which
+//! sorts like the keys. Further objects belong to the table: an index for the sweeper, a function that extends a
+//! checksum by further bytes, triggers for watchers, which are disabled at first, and a table for messages that are too
+//! large for a notification. The comment of the table marks the table as a store, and contains the number of the
+//! layout.
 //!
-//! The sweeper's index is on a separate column, `sweep_after`: the moment when the sweeper checks the row, never later
-//! than its deadline. An overwrite moves it only to an earlier moment, so most overwrites change no indexed column and
-//! stay within their page. The sweeper moves it to a later moment after a check.
+//! The sweeper's index is on a separate column, `sweep_after`: the moment at which the sweeper checks the row, which is
+//! never later than the row's deadline. An overwrite moves `sweep_after` only to an earlier moment. So most overwrites
+//! change no indexed column, and the new version of the row stays in the same page. After a check, the sweeper moves
+//! `sweep_after` to a later moment.
 
 use std::fmt::Write as _;
 
-use kv_core::adapter::Effect;
 use kv_core::{Error, Result};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use crate::config::SyncMode;
-use crate::error::Fault;
+use crate::error::{Failure, read_error};
 
-/// The start of the comment that marks a table. The number of the layout follows.
+/// The start of the comment that marks a table as a store. The number of the layout follows it.
 const MARK: &str = "anykv layout ";
 
-/// The layout that this version reads and writes.
+/// The number of the layout that this version reads and writes.
 const LAYOUT: &str = "1";
 
-/// The class of the advisory lock for changes of a schema: `akv1` in ASCII.
+/// The first key of the advisory lock under which processes create tables: `akv1` in ASCII.
 const SCHEMA_LOCK: i32 = 0x616b_7631;
-/// The class of the advisory lock of watchers: `akv2` in ASCII.
+/// The first key of the watchers' advisory lock of a table: `akv2` in ASCII.
 pub(crate) const WATCH_LOCK: i32 = 0x616b_7632;
 
 /// The validated names of a table and its schema: `[A-Za-z_][A-Za-z0-9_]*`.
@@ -38,7 +39,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// The server truncates names silently at 63 bytes, and the suffixes of dependent objects have up to nine.
+    /// The maximum length of a name, in bytes. The server silently truncates names to 63 bytes, which leaves nine
+    /// bytes for the suffixes of dependent objects.
     const MAX_BYTES: usize = 54;
 
     pub(crate) fn new(schema: &str, name: &str) -> Result<Self> {
@@ -61,27 +63,30 @@ impl Table {
         Ok(Self { schema: schema.to_owned(), name: name.to_owned() })
     }
 
-    /// The quoted name with its schema.
+    /// Returns the quoted name with its schema.
     pub(crate) fn qualified(&self) -> String {
         self.dependent("")
     }
 
-    /// The table of messages that are too large for a notification.
+    /// Returns the quoted name of the table for messages that are too large for a notification.
     pub(crate) fn messages_table(&self) -> String {
         self.dependent(" letters")
     }
 
-    /// The function that continues a checksum.
+    /// Returns the quoted name of the function that extends a checksum by further bytes.
     pub(crate) fn checksum_function(&self) -> String {
         self.dependent(" crc")
     }
 
+    /// Returns the quoted name of the trigger function that sends notifications.
     fn notify_function(&self) -> String {
         self.dependent(" tell")
     }
 
-    /// The quoted name of an object that belongs to the table. Its suffix has a space, so it cannot be the name of a
-    /// store's table.
+    /// Returns the quoted name of an object that belongs to the table. The suffix contains a space, so the name cannot
+    /// be that of another store's table.
+    ///
+    /// The suffixes belong to layout 1 and never change, because existing databases contain these names.
     fn dependent(&self, suffix: &str) -> String {
         let Self { schema, name } = self;
         format!("\"{schema}\".\"{name}{suffix}\"")
@@ -90,12 +95,13 @@ impl Table {
     /// The quoted names of the triggers for watchers.
     pub(crate) const TRIGGERS: [&'static str; 2] = ["\"anykv tell\"", "\"anykv tell truncate\""];
 
-    /// The number of the table in advisory locks.
+    /// Returns the second key of the table's advisory locks: a hash of its name.
     pub(crate) fn number(&self) -> i32 {
         crc32c::crc32c(self.qualified().as_bytes()).cast_signed()
     }
 
-    /// The channel of the table's notifications. It is a hash, because the server limits the length of a name.
+    /// Returns the channel of the table's notifications. The channel is a hash of the table's name, because the server
+    /// limits the length of a channel's name.
     pub(crate) fn channel(&self) -> String {
         let name = self.qualified();
         let hash = name
@@ -117,21 +123,21 @@ pub(crate) async fn prepare(client: &Client, table: &Table, sync: SyncMode, is_r
         return Ok(());
     }
     if is_read_only {
-        return Err(Fault::ReadOnly.into_error(Effect::Read));
+        return Err(read_error(Failure::ReadOnly));
     }
-    // The lock makes processes create the table one after another. Otherwise, if two sessions create a name at once,
-    // one of them fails, even with `IF NOT EXISTS`. The wait for this lock is bounded by the timeout of opening, not by
-    // `lock_timeout`.
+    // The lock makes processes create tables one after another. Otherwise, if two sessions create the same name at
+    // once, one of them fails, even with `IF NOT EXISTS`. The timeout of opening bounds the wait for this lock, so
+    // `lock_timeout` is disabled.
     let locked = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 0; \
          SELECT pg_advisory_xact_lock({SCHEMA_LOCK}, 0)"
     );
     let created = async {
-        client.batch_execute(&locked).await.map_err(to_error)?;
+        client.batch_execute(&locked).await.map_err(driver_error)?;
         if !is_created(client, table).await? {
-            client.batch_execute(&creation(table, sync)).await.map_err(to_error)?;
+            client.batch_execute(&creation(table, sync)).await.map_err(driver_error)?;
         }
-        client.batch_execute("COMMIT").await.map_err(to_error)
+        client.batch_execute("COMMIT").await.map_err(driver_error)
     };
     let created = created.await;
     if created.is_err() {
@@ -141,23 +147,23 @@ pub(crate) async fn prepare(client: &Client, table: &Table, sync: SyncMode, is_r
     created
 }
 
-fn to_error(error: tokio_postgres::Error) -> Error {
-    Fault::sent(error).into_error(Effect::Read)
+fn driver_error(error: tokio_postgres::Error) -> Error {
+    read_error(Failure::from_statement(error))
 }
 
-/// True if a primary server's sessions are read-only because of the role, the database or the client. The server's own
-/// configuration and a standby may change while the store is open.
+/// Returns true if the role, the database or the client makes the sessions of a primary server read-only. Ignores the
+/// server's configuration and standby servers, because both may change while the store is open.
 pub(crate) async fn is_read_only(client: &Client) -> Result<bool> {
     let sql = "SELECT NOT pg_catalog.pg_is_in_recovery() AND setting = 'on' \
                AND source IN ('database', 'user', 'database user', 'client') \
                FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only'";
-    let row = client.query_typed_opt(sql, &[]).await.map_err(to_error)?;
+    let row = client.query_typed_opt(sql, &[]).await.map_err(driver_error)?;
     Ok(row.is_some_and(|row| row.get(0)))
 }
 
 async fn check_server(client: &Client) -> Result<()> {
     let sql = "SELECT current_setting('server_encoding'), current_setting('server_version_num')::int4";
-    let row = client.query_typed_one(sql, &[]).await.map_err(to_error)?;
+    let row = client.query_typed_one(sql, &[]).await.map_err(driver_error)?;
     let (encoding, version): (String, i32) = (row.get(0), row.get(1));
     if encoding != "UTF8" {
         return Err(Error::invalid(format!("the database has the encoding {encoding} instead of UTF8")));
@@ -170,7 +176,7 @@ async fn check_server(client: &Client) -> Result<()> {
 
 async fn is_created(client: &Client, table: &Table) -> Result<bool> {
     let sql = "SELECT obj_description(c.oid, 'pg_class') FROM pg_catalog.pg_class c WHERE c.oid = to_regclass($1)";
-    let found = client.query_typed_opt(sql, &[(&table.qualified(), Type::TEXT)]).await.map_err(to_error)?;
+    let found = client.query_typed_opt(sql, &[(&table.qualified(), Type::TEXT)]).await.map_err(driver_error)?;
     let Some(row) = found else { return Ok(false) };
     let comment: Option<String> = row.get(0);
     match comment.as_deref().and_then(|comment| comment.strip_prefix(MARK)) {
@@ -183,16 +189,17 @@ async fn is_created(client: &Client, table: &Table) -> Result<bool> {
     }
 }
 
-fn creation(table: &Table, sync: SyncMode) -> String {
-    let (t, schema) = (table.qualified(), &table.schema);
-    let (messages, crc, notify) = (table.messages_table(), table.checksum_function(), table.notify_function());
-    let sweep = format!("\"{} sweep\"", table.name);
-    let sent = format!("\"{} sent\"", table.name);
+/// Returns the statements that create the table and the objects that belong to it.
+fn creation(names: &Table, sync: SyncMode) -> String {
+    let (table, schema) = (names.qualified(), &names.schema);
+    let (messages, crc, notify) = (names.messages_table(), names.checksum_function(), names.notify_function());
+    let sweep = format!("\"{} sweep\"", names.name);
+    let sent = format!("\"{} sent\"", names.name);
     let unlogged = if sync == SyncMode::LosesAllOnCrash { "UNLOGGED " } else { "" };
-    let channel = table.channel();
+    let channel = names.channel();
     let [trigger, truncated] = Table::TRIGGERS;
     let mut sql = String::new();
-    // `IF NOT EXISTS` requires the privilege to create even if the schema exists.
+    // `CREATE SCHEMA IF NOT EXISTS` needs the privilege to create even if the schema exists, so check first.
     if schema != "public" {
         let _ = write!(
             sql,
@@ -203,8 +210,8 @@ fn creation(table: &Table, sync: SyncMode) -> String {
     let _ = write!(
         sql,
         r#"
-        -- Room in each page for the next version of a row, so that an overwrite needs no new entry in an index.
-        CREATE {unlogged}TABLE {t} (
+        -- A fifth of each page stays free for the next versions of its rows, so that an overwrite changes no index.
+        CREATE {unlogged}TABLE {table} (
             key text COLLATE "C" PRIMARY KEY,
             value bytea NOT NULL,
             version bytea NOT NULL,
@@ -212,8 +219,8 @@ fn creation(table: &Table, sync: SyncMode) -> String {
             expires_at timestamptz,
             sweep_after timestamptz
         ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1);
-        CREATE INDEX {sweep} ON {t} (sweep_after) WHERE sweep_after IS NOT NULL;
-        COMMENT ON TABLE {t} IS '{MARK}{LAYOUT}';
+        CREATE INDEX {sweep} ON {table} (sweep_after) WHERE sweep_after IS NOT NULL;
+        COMMENT ON TABLE {table} IS '{MARK}{LAYOUT}';
 
         CREATE UNLOGGED TABLE IF NOT EXISTS {messages} (
             id bytea PRIMARY KEY,
@@ -235,6 +242,8 @@ fn creation(table: &Table, sync: SyncMode) -> String {
             RETURN CASE WHEN crc > 2147483647 THEN crc - 4294967296 ELSE crc END;
         END $body$;
 
+        -- Payloads: f if the table was truncated, d KEY if an entry was removed, sVERSION KEY if an entry was set.
+        -- A row with an empty version is a placeholder of a transaction and no entry.
         CREATE OR REPLACE FUNCTION {notify}() RETURNS trigger LANGUAGE plpgsql AS $body$
         BEGIN
             IF TG_OP = 'TRUNCATE' THEN
@@ -252,10 +261,10 @@ fn creation(table: &Table, sync: SyncMode) -> String {
             END IF;
             RETURN NULL;
         END $body$;
-        CREATE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {t} FOR EACH ROW EXECUTE FUNCTION {notify}();
-        CREATE TRIGGER {truncated} AFTER TRUNCATE ON {t} FOR EACH STATEMENT EXECUTE FUNCTION {notify}();
-        ALTER TABLE {t} DISABLE TRIGGER {trigger};
-        ALTER TABLE {t} DISABLE TRIGGER {truncated};
+        CREATE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION {notify}();
+        CREATE TRIGGER {truncated} AFTER TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {notify}();
+        ALTER TABLE {table} DISABLE TRIGGER {trigger};
+        ALTER TABLE {table} DISABLE TRIGGER {truncated};
         "#
     );
     sql

@@ -1,4 +1,4 @@
-//! The URL schemes, and opening a store from a URL.
+//! The URL schemes, and opening a store by URL.
 
 use std::sync::Arc;
 
@@ -7,15 +7,16 @@ use kv_core::{KvStore, Opening, Result, Scheme, StoreUrl};
 use crate::builder::PostgresBuilder;
 use crate::store::PostgresStore;
 
+/// The form of a URL, with the defaults of its options.
 const USAGE: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE with \
     ?table=kv&schema=public&sync=every-commit|loses-last-moments|loses-all-on-crash&connections=8&pooled=false\
     &listen_url=URL&connect_timeout=5s&operation_timeout=10s&lock_timeout=2s&sweep_interval=1s&max_value=16MiB\
     &sslmode=verify-full&sslrootcert=PATH";
 
-/// `postgres://…`, for a [`Registry`](kv_core::Registry).
+/// The scheme `postgres://…`, for a [`Registry`](kv_core::Registry).
 pub const SCHEME: Scheme = Scheme::new("postgres", USAGE, open);
 
-/// `postgresql://…`, the other scheme that PostgreSQL's own programs accept.
+/// The scheme `postgresql://…`, which PostgreSQL's own programs accept as well.
 pub const SCHEME_LONG: Scheme = Scheme::new("postgresql", USAGE, open);
 
 fn open(url: StoreUrl) -> Opening {

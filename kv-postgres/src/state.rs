@@ -1,4 +1,4 @@
-//! The state that all handles and tasks of a store share.
+//! The state that all clones of a store and its tasks share.
 
 use std::time::Duration;
 
@@ -9,12 +9,14 @@ use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
 use crate::connection::{Connections, Params};
-use crate::error::Fault;
+use crate::error::{Failure, read_error};
 use crate::estimate::ValueLength;
+use crate::listener::Listener;
 use crate::runtime::StoreRuntime;
 use crate::schema::Table;
 use crate::statement::{Sql, Statements};
 
+/// The state of an open store.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) info: StoreInfo,
@@ -25,21 +27,25 @@ pub(crate) struct State {
     pub(crate) value_length: ValueLength,
     pub(crate) changes: Hub<Changes>,
     pub(crate) messages: Hub<Messages>,
+    /// `None` if the store receives no notifications.
+    pub(crate) listener: Option<Listener>,
     pub(crate) sweep_interval: Duration,
 }
 
 impl State {
-    /// Runs a statement that changes nothing, and retries it on a lost connection.
+    /// Runs a statement that changes nothing. Retries the statement after a conflict and after the loss of its
+    /// connection.
     pub(crate) async fn read(&self, sql: &Sql, params: Params<'_>) -> Result<Vec<Row>> {
-        self.connections.read(sql, params).await.map_err(|fault| fault.into_error(Effect::Read))
+        self.connections.read(sql, params).await.map_err(read_error)
     }
 
-    /// Runs a statement that changes something. `effect` decides the error of an unanswered statement.
+    /// Runs a statement that changes something. `effect` decides the kind of the error if no response comes.
     pub(crate) async fn write(&self, sql: &Sql, params: Params<'_>, effect: Effect) -> Result<Vec<Row>> {
-        self.connections.write(sql, params).await.map_err(|fault| fault.into_error(effect))
+        self.connections.write(sql, params).await.map_err(|failure| failure.into_error(effect))
     }
 
-    /// Returns an error if the store is closed or its runtime has ended.
+    /// # Errors
+    /// `Closed` after the store was closed, `Unavailable` after its runtime has ended.
     pub(crate) fn check_open(&self) -> Result<()> {
         self.runtime.check()
     }
@@ -51,7 +57,7 @@ impl State {
     pub(crate) async fn close(&self) -> Result<()> {
         let is_drained = self.runtime.close(self.connections.timeout).await;
         self.close_hubs();
-        // A pool that the application passed in belongs to the application.
+        // Only the store's own pool has a canceller. The application's pool stays open.
         if self.connections.canceller.is_some() {
             self.connections.pool.close();
         }
@@ -65,7 +71,7 @@ impl State {
     /// Stops the tasks of the store without waiting for them.
     pub(crate) fn stop(&self) {
         self.runtime.stop();
-        // The streams of subscribers do not keep the store alive. Without this they would wait forever.
+        // Closing the hubs ends the streams of subscribers, which would otherwise wait forever.
         self.close_hubs();
     }
 
@@ -80,5 +86,5 @@ impl State {
 /// # Errors
 /// `Corrupt` if the column is missing or has another type.
 pub(crate) fn column<'r, T: FromSql<'r>>(row: &'r Row, index: usize) -> Result<T, Error> {
-    row.try_get(index).map_err(|_| Fault::Shape.into_error(Effect::Read))
+    row.try_get(index).map_err(|_| read_error(Failure::UnexpectedShape))
 }

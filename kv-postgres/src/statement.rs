@@ -1,14 +1,15 @@
-//! The SQL statements of one table, built once when the store is opened. Only validated names are inserted into the
-//! text.
+//! The SQL statements of one table. They are built once, when the store is opened, and contain only validated names.
 //!
-//! Names are qualified, and no statement depends on a session setting. In every condition an expired entry counts as
-//! absent. Conditions use `clock_timestamp()`, which advances while a statement waits for a row lock.
+//! Names are qualified with their schema, and no statement depends on a session setting. In every condition an expired
+//! entry counts as absent. Conditions use `clock_timestamp()`, because it advances while a statement waits for a row
+//! lock.
 
 use tokio_postgres::types::Type;
 
 use crate::schema::Table;
 
-/// A statement and the types of its parameters. With the types, an unprepared statement needs only one round trip.
+/// A statement and the types of its parameters. Because the types are known, an unprepared statement needs only one
+/// round trip.
 #[derive(Debug)]
 pub(crate) struct Sql {
     pub(crate) text: String,
@@ -21,7 +22,7 @@ impl Sql {
     }
 }
 
-/// The condition of a statement on the live entry.
+/// The condition of a conditional write on the live entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Condition {
     Present,
@@ -54,96 +55,98 @@ pub(crate) struct Statements {
     pub(crate) remove: Sql,
 }
 
-/// The columns of an entry, in the order of `codec::entry`.
+/// The columns of an entry, in the order that `codec::entry` expects.
 const COLUMNS: &str = "e.value, e.version, e.checksum, e.expires_at";
-/// The condition of a live entry.
+/// The condition that an entry is live.
 const LIVE: &str = "(e.expires_at IS NULL OR e.expires_at > clock_timestamp())";
-/// The columns of an inserted row.
+/// The columns of an `INSERT`.
 const FIELDS: &str = "(key, value, version, checksum, expires_at, sweep_after)";
 
-/// The expression of a moment, rounded up to the millisecond.
+/// Returns the expression of a moment, rounded up to the millisecond.
 fn rounded(moment: &str) -> String {
     format!("date_trunc('milliseconds', {moment} + interval '999 microseconds')")
 }
 
-/// The deadline from two parameters: a moment, or milliseconds from now.
+/// Returns the expression of a deadline from two parameters: the moment `at`, or `millis` milliseconds from now.
 fn deadline(at: &str, millis: &str) -> String {
     let after = rounded(&format!("clock_timestamp() + {millis}::float8 * interval '1 millisecond'"));
     format!("coalesce({}, {after})", moment(&format!("{at}::timestamptz")))
 }
 
-/// A moment as a deadline: rounded up if it is in the future.
+/// Returns the expression of a deadline at the moment `at`. Only a future moment is rounded up, because a past moment
+/// must stay in the past.
 fn moment(at: &str) -> String {
     format!("CASE WHEN {at} > clock_timestamp() THEN {} ELSE {at} END", rounded(at))
 }
 
 impl Statements {
-    pub(crate) fn new(table: &Table) -> Self {
-        let t = table.qualified();
+    pub(crate) fn new(names: &Table) -> Self {
+        let table = names.qualified();
         let new_deadline = deadline("$5", "$6");
         let write = format!(
-            "INSERT INTO {t} AS e {FIELDS} VALUES ($1, $2, $3, $4, {new_deadline}, {new_deadline}) \
+            "INSERT INTO {table} AS e {FIELDS} VALUES ($1, $2, $3, $4, {new_deadline}, {new_deadline}) \
              ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, \
              checksum = excluded.checksum, expires_at = {new_deadline}, \
              sweep_after = least(e.sweep_after, {new_deadline})"
         );
         let entry = [Type::TEXT, Type::BYTEA, Type::BYTEA, Type::INT4, Type::TIMESTAMPTZ, Type::INT8];
         let set_keep = format!(
-            "INSERT INTO {t} AS e {FIELDS} VALUES ($1, $2, $3, $4, NULL, NULL) \
+            "INSERT INTO {table} AS e {FIELDS} VALUES ($1, $2, $3, $4, NULL, NULL) \
              ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, \
              checksum = excluded.checksum, \
              expires_at = CASE WHEN e.expires_at <= clock_timestamp() THEN NULL ELSE e.expires_at END"
         );
         Self {
-            get: Sql::new(format!("SELECT {COLUMNS} FROM {t} e WHERE e.key = $1 AND {LIVE}"), &[Type::TEXT]),
+            get: Sql::new(format!("SELECT {COLUMNS} FROM {table} e WHERE e.key = $1 AND {LIVE}"), &[Type::TEXT]),
             get_many: Sql::new(
-                format!("SELECT e.key, {COLUMNS} FROM {t} e WHERE e.key = any($1) AND {LIVE}"),
+                format!("SELECT e.key, {COLUMNS} FROM {table} e WHERE e.key = any($1) AND {LIVE}"),
                 &[Type::TEXT_ARRAY],
             ),
-            contains: Sql::new(format!("SELECT FROM {t} e WHERE e.key = $1 AND {LIVE}"), &[Type::TEXT]),
+            contains: Sql::new(format!("SELECT FROM {table} e WHERE e.key = $1 AND {LIVE}"), &[Type::TEXT]),
             set_absent: Sql::new(
-                with_current(&t, &format!("{write} WHERE e.expires_at <= clock_timestamp() RETURNING true")),
+                with_current(&table, &format!("{write} WHERE e.expires_at <= clock_timestamp() RETURNING true")),
                 &entry,
             ),
             set: Sql::new(write, &entry),
             set_keep: Sql::new(set_keep, &entry[..4]),
             set_if: [Condition::Present, Condition::Version, Condition::Value]
-                .map(|condition| [false, true].map(|keep| set_if(&t, condition, keep))),
-            set_relative: set_many(&t, true),
-            set_absolute: set_many(&t, false),
+                .map(|condition| [false, true].map(|keep| set_if(&table, condition, keep))),
+            set_relative: set_many(&table, true),
+            set_absolute: set_many(&table, false),
             delete: Sql::new(
                 format!(
-                    "DELETE FROM {t} AS e WHERE e.key = $1 RETURNING {LIVE}, \
+                    "DELETE FROM {table} AS e WHERE e.key = $1 RETURNING {LIVE}, \
                      CASE WHEN $2 THEN e.value END, e.version, e.checksum, e.expires_at"
                 ),
                 &[Type::TEXT, Type::BOOL],
             ),
             delete_if: [Condition::Present, Condition::Version, Condition::Value]
-                .map(|condition| delete_if(&t, condition)),
+                .map(|condition| delete_if(&table, condition)),
             delete_many: Sql::new(
-                // Every statement over several rows locks them in the order of keys, which prevents deadlocks.
+                // Every statement over several rows locks the rows in the order of their keys, which prevents
+                // deadlocks.
                 format!(
-                    "WITH found AS MATERIALIZED (SELECT e.key FROM {t} e WHERE e.key = any($1) ORDER BY e.key FOR UPDATE) \
-                     DELETE FROM {t} AS e USING found WHERE e.key = found.key RETURNING e.key, {LIVE}"
+                    "WITH found AS MATERIALIZED (SELECT e.key FROM {table} e WHERE e.key = any($1) ORDER BY e.key FOR UPDATE) \
+                     DELETE FROM {table} AS e USING found WHERE e.key = found.key RETURNING e.key, {LIVE}"
                 ),
                 &[Type::TEXT_ARRAY],
             ),
             touch: Sql::new(
                 format!(
-                    "UPDATE {t} AS e SET expires_at = {0}, sweep_after = least(e.sweep_after, {0}) \
+                    "UPDATE {table} AS e SET expires_at = {0}, sweep_after = least(e.sweep_after, {0}) \
                      WHERE e.key = $1 AND {LIVE} RETURNING true",
                     deadline("$2", "$3")
                 ),
                 &[Type::TEXT, Type::TIMESTAMPTZ, Type::INT8],
             ),
-            increment: increment(table),
-            clear: [false, true].map(|has_end| clear(&t, has_end)),
-            sweep: sweep(&t),
+            increment: increment(names),
+            clear: [false, true].map(|has_end| clear(&table, has_end)),
+            sweep: sweep(&table),
             lock: Sql::new(
-                // Inserts an expired row for each absent key, so that it can be locked. `DO UPDATE … WHERE false` locks
-                // an existing row without changing it.
+                // Inserts a placeholder, which is an expired row, for each absent key, so that the key can be locked.
+                // `DO UPDATE … WHERE false` locks an existing row without changing it.
                 format!(
-                    "INSERT INTO {t} AS e {FIELDS} SELECT k, '', '', 0, '-infinity', '-infinity' FROM unnest($1::text[]) AS k \
+                    "INSERT INTO {table} AS e {FIELDS} SELECT k, '', '', 0, '-infinity', '-infinity' FROM unnest($1::text[]) AS k \
                      ORDER BY k COLLATE \"C\" ON CONFLICT (key) DO UPDATE SET version = e.version WHERE false"
                 ),
                 &[Type::TEXT_ARRAY],
@@ -152,14 +155,14 @@ impl Statements {
                 format!(
                     "WITH n AS MATERIALIZED (SELECT clock_timestamp() AS now) \
                      SELECT n.now, e.key, e.version, CASE WHEN e.key = any($2) THEN e.value END FROM n \
-                     LEFT JOIN {t} e ON e.key = any($1) AND (e.expires_at IS NULL OR e.expires_at > n.now)"
+                     LEFT JOIN {table} e ON e.key = any($1) AND (e.expires_at IS NULL OR e.expires_at > n.now)"
                 ),
                 &[Type::TEXT_ARRAY, Type::TEXT_ARRAY],
             ),
-            apply: apply(&t),
+            apply: apply(&table),
             remove: Sql::new(
                 format!(
-                    "DELETE FROM {t} AS e WHERE e.key = any($1) \
+                    "DELETE FROM {table} AS e WHERE e.key = any($1) \
                      AND (NOT e.key = any($2) OR (e.expires_at = '-infinity' AND e.version = ''))"
                 ),
                 &[Type::TEXT_ARRAY, Type::TEXT_ARRAY],
@@ -167,7 +170,7 @@ impl Statements {
         }
     }
 
-    /// A set on a condition; with `keep`, the entry keeps its deadline.
+    /// Returns the statement of a conditional set. If `keep`, the entry keeps its deadline.
     pub(crate) fn set_if(&self, condition: Condition, keep: bool) -> &Sql {
         let [present, version, value] = &self.set_if;
         let [new_deadline, kept_deadline] = match condition {
@@ -178,13 +181,13 @@ impl Statements {
         if keep { kept_deadline } else { new_deadline }
     }
 
-    /// One part of a clear, of a range with or without an end.
+    /// Returns the statement of a clear for a range with or without an end.
     pub(crate) fn clear(&self, has_end: bool) -> &Sql {
         let [open, bounded] = &self.clear;
         if has_end { bounded } else { open }
     }
 
-    /// A delete on a condition.
+    /// Returns the statement of a conditional delete.
     pub(crate) fn delete_if(&self, condition: Condition) -> &Sql {
         let [present, version, value] = &self.delete_if;
         match condition {
@@ -195,35 +198,36 @@ impl Statements {
     }
 }
 
-/// A statement that runs `write` and returns true if it wrote a row. Otherwise it returns false and the live entry, as
-/// of the start of the statement.
-fn with_current(t: &str, write: &str) -> String {
+/// Returns a statement that runs `write`, and returns true if `write` wrote a row. Otherwise the statement returns
+/// false and the live entry that it found at its start.
+fn with_current(table: &str, write: &str) -> String {
     format!(
         "WITH done AS ({write}) SELECT EXISTS (SELECT FROM done), c.* FROM (SELECT) one LEFT JOIN LATERAL \
-         (SELECT {COLUMNS} FROM {t} e WHERE e.key = $1 AND {LIVE} AND NOT EXISTS (SELECT FROM done)) c ON true"
+         (SELECT {COLUMNS} FROM {table} e WHERE e.key = $1 AND {LIVE} AND NOT EXISTS (SELECT FROM done)) c ON true"
     )
 }
 
-/// The condition of the end of a key range.
+/// Returns the condition that a key is before the end of a range.
 ///
-/// There are two texts because an index can use each of them. A single text with `OR` would be a filter on every row,
-/// to the end of the table.
+/// There are two texts, because an index scan can stop at the end of the range only with a text of its own. A single
+/// text with `OR` would be a filter on every row up to the end of the table.
 pub(crate) const fn end_of_range(has_end: bool) -> &'static str {
     if has_end { "e.key < $2" } else { "$2::text IS NULL" }
 }
 
-fn clear(t: &str, has_end: bool) -> Sql {
+fn clear(table: &str, has_end: bool) -> Sql {
     let end = end_of_range(has_end);
     let text = format!(
-        "WITH found AS MATERIALIZED (SELECT e.key, {LIVE} AS live FROM {t} e \
+        "WITH found AS MATERIALIZED (SELECT e.key, {LIVE} AS live FROM {table} e \
          WHERE e.key >= $1 AND {end} ORDER BY e.key LIMIT $3 FOR UPDATE), \
-         removed AS (DELETE FROM {t} AS e USING found WHERE e.key = found.key RETURNING found.live) \
+         removed AS (DELETE FROM {table} AS e USING found WHERE e.key = found.key RETURNING found.live) \
          SELECT count(*) FILTER (WHERE live), (SELECT count(*) FROM found), \
          (SELECT max(key) FROM found) FROM removed"
     );
     Sql::new(text, &[Type::TEXT, Type::TEXT, Type::INT8])
 }
 
+/// Returns the text that adds a condition to a `WHERE` clause.
 fn condition_sql(condition: Condition, parameter: &str) -> String {
     match condition {
         Condition::Present => String::new(),
@@ -232,7 +236,7 @@ fn condition_sql(condition: Condition, parameter: &str) -> String {
     }
 }
 
-fn set_if(t: &str, condition: Condition, keep: bool) -> Sql {
+fn set_if(table: &str, condition: Condition, keep: bool) -> Sql {
     let mut types = vec![Type::TEXT, Type::BYTEA, Type::BYTEA, Type::INT4];
     let expiry = if keep {
         String::new()
@@ -245,39 +249,39 @@ fn set_if(t: &str, condition: Condition, keep: bool) -> Sql {
         types.push(Type::BYTEA);
     }
     let write = format!(
-        "UPDATE {t} AS e SET value = $2, version = $3, checksum = $4{expiry} \
+        "UPDATE {table} AS e SET value = $2, version = $3, checksum = $4{expiry} \
          WHERE e.key = $1 AND {LIVE}{only_if} RETURNING true"
     );
-    Sql { text: with_current(t, &write), types }
+    Sql { text: with_current(table, &write), types }
 }
 
-fn delete_if(t: &str, condition: Condition) -> Sql {
+fn delete_if(table: &str, condition: Condition) -> Sql {
     let only_if = condition_sql(condition, "$3");
     let mut types = vec![Type::TEXT, Type::BOOL];
     if condition != Condition::Present {
         types.push(Type::BYTEA);
     }
     let text = format!(
-        "WITH done AS (DELETE FROM {t} AS e WHERE e.key = $1 AND {LIVE}{only_if} RETURNING {COLUMNS}) \
+        "WITH done AS (DELETE FROM {table} AS e WHERE e.key = $1 AND {LIVE}{only_if} RETURNING {COLUMNS}) \
          SELECT true, CASE WHEN $2 THEN e.value END, e.version, e.checksum, e.expires_at FROM done e UNION ALL \
-         SELECT false, {COLUMNS} FROM {t} e WHERE e.key = $1 AND {LIVE} AND NOT EXISTS (SELECT FROM done)"
+         SELECT false, {COLUMNS} FROM {table} e WHERE e.key = $1 AND {LIVE} AND NOT EXISTS (SELECT FROM done)"
     );
     Sql { text, types }
 }
 
-/// Unconditional writes of several keys. A relative deadline counts from the moment when the statement got the row's
-/// lock.
-fn set_many(t: &str, is_relative: bool) -> Sql {
+/// Returns the statement of unconditional writes of several keys. A relative deadline counts from the moment at which
+/// the statement got the lock of the row.
+fn set_many(table: &str, is_relative: bool) -> Sql {
     let (at, at_conflict, column) = if is_relative {
         let now = "statement_timestamp() + b.expiry::float8 * interval '1 millisecond'";
-        // Adds whole milliseconds, because `excluded.expires_at` is rounded already.
+        // Adds whole milliseconds, because `excluded.expires_at` is already rounded.
         let waited = "date_trunc('milliseconds', clock_timestamp() - statement_timestamp())";
         (rounded(now), format!("excluded.expires_at + {waited}"), "int8")
     } else {
         (moment("b.expiry"), "excluded.expires_at".to_owned(), "timestamptz")
     };
     let text = format!(
-        "INSERT INTO {t} AS e {FIELDS} SELECT b.key, b.value, b.version, b.checksum, {at}, {at} \
+        "INSERT INTO {table} AS e {FIELDS} SELECT b.key, b.value, b.version, b.checksum, {at}, {at} \
          FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::int4[], $5::{column}[]) \
          AS b(key, value, version, checksum, expiry) ORDER BY b.key COLLATE \"C\" \
          ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, \
@@ -287,12 +291,12 @@ fn set_many(t: &str, is_relative: bool) -> Sql {
     Sql::new(text, &[Type::TEXT_ARRAY, Type::BYTEA_ARRAY, Type::BYTEA_ARRAY, Type::INT4_ARRAY, expiry_type])
 }
 
-/// The writes of a transaction, over rows that it has locked. `$8` is the moment of the checks, if there are any: an
-/// entry that was live for the checks keeps its deadline.
-fn apply(t: &str) -> Sql {
+/// Returns the statement of the writes of a transaction, whose rows are locked. `$8` is the moment of the checks, or
+/// null if there are none. An entry that was live at that moment counts as live, so a write can keep its deadline.
+fn apply(table: &str) -> Sql {
     let (new_deadline, kept_moment) = (deadline("b.at", "b.millis"), moment("b.at"));
     let text = format!(
-        "UPDATE {t} AS e SET value = b.value, version = b.version, checksum = b.checksum, \
+        "UPDATE {table} AS e SET value = b.value, version = b.version, checksum = b.checksum, \
          expires_at = CASE WHEN NOT b.keep THEN {new_deadline} \
          WHEN coalesce(b.at, e.expires_at) <= coalesce($8, clock_timestamp()) THEN NULL ELSE coalesce({kept_moment}, e.expires_at) END, \
          sweep_after = CASE WHEN b.keep AND b.at IS NULL THEN e.sweep_after ELSE least(e.sweep_after, {new_deadline}) END \
@@ -312,18 +316,19 @@ fn apply(t: &str) -> Sql {
     Sql::new(text, &types)
 }
 
-/// Adds to the decimal text of a counter in exact arithmetic. If the value is no counter or the sum does not fit into
-/// an `i64`, the statement writes nothing and returns no row. It reads the clock once for all columns that it writes.
-/// `$4` is the checksum of key and version, which the server continues over the new text.
-fn increment(table: &Table) -> Sql {
-    let (t, crc) = (table.qualified(), table.checksum_function());
+/// Returns the statement that adds to the decimal text of a counter, in exact arithmetic. If the value is not a counter
+/// or the sum does not fit into an `i64`, the statement writes nothing and returns no row. The statement reads the
+/// clock once for all columns, so that they agree about the expiry. `$4` is the checksum of key and version, which the
+/// server extends by the bytes of the new text.
+fn increment(names: &Table) -> Sql {
+    let (table, crc) = (names.qualified(), names.checksum_function());
     let text = "encode(e.value, 'escape')";
     let by = "$2::int8::text";
     let bytes = |number: &str| format!("convert_to({number}, 'UTF8')");
     let new_deadline = deadline("$5", "$6");
     let is_expired = "e.expires_at <= clock_timestamp()";
     let statement = format!(
-        "INSERT INTO {t} AS e {FIELDS} VALUES ($1, {by_bytes}, $3, {crc}($4, {by_bytes}), {new_deadline}, {new_deadline}) \
+        "INSERT INTO {table} AS e {FIELDS} VALUES ($1, {by_bytes}, $3, {crc}($4, {by_bytes}), {new_deadline}, {new_deadline}) \
          ON CONFLICT (key) DO UPDATE SET (value, version, checksum, expires_at, sweep_after) = \
          (SELECT {sum_bytes}, excluded.version, {crc}($4, {sum_bytes}), \
          CASE WHEN s.is_expired THEN {new_deadline} ELSE e.expires_at END, \
@@ -341,16 +346,17 @@ fn increment(table: &Table) -> Sql {
     Sql::new(statement, &[Type::TEXT, Type::INT8, Type::BYTEA, Type::INT8, Type::TIMESTAMPTZ, Type::INT8])
 }
 
-/// Checks a bounded number of due rows: removes the expired ones, and moves `sweep_after` of the others to their
-/// deadline. Rows that another session has locked wait for the next round.
-fn sweep(t: &str) -> Sql {
+/// Returns the statement that checks a bounded number of due rows. It removes expired rows, moves `sweep_after` of the
+/// others to their deadline, and skips rows that another session has locked. It returns the number of removed rows and
+/// the number of due rows.
+fn sweep(table: &str) -> Sql {
     let text = format!(
-        "WITH due AS MATERIALIZED (SELECT e.ctid AS place, e.expires_at, e.expires_at <= clock_timestamp() AS is_expired \
-         FROM {t} e WHERE e.sweep_after <= (SELECT clock_timestamp()) ORDER BY e.sweep_after LIMIT $1 \
+        "WITH due AS MATERIALIZED (SELECT e.ctid AS row_id, e.expires_at, e.expires_at <= clock_timestamp() AS is_expired \
+         FROM {table} e WHERE e.sweep_after <= (SELECT clock_timestamp()) ORDER BY e.sweep_after LIMIT $1 \
          FOR UPDATE SKIP LOCKED), \
-         removed AS (DELETE FROM {t} AS e WHERE e.ctid = any(array(SELECT place FROM due WHERE is_expired)) RETURNING true), \
-         moved AS (UPDATE {t} AS e SET sweep_after = e.expires_at \
-         WHERE e.ctid = any(array(SELECT place FROM due WHERE is_expired IS NOT TRUE)) RETURNING true) \
+         removed AS (DELETE FROM {table} AS e WHERE e.ctid = any(array(SELECT row_id FROM due WHERE is_expired)) RETURNING true), \
+         moved AS (UPDATE {table} AS e SET sweep_after = e.expires_at \
+         WHERE e.ctid = any(array(SELECT row_id FROM due WHERE is_expired IS NOT TRUE)) RETURNING true) \
          SELECT (SELECT count(*) FROM removed), (SELECT count(*) FROM due)"
     );
     Sql::new(text, &[Type::INT8])

@@ -1,33 +1,33 @@
-//! The handle of a store and its implementation of [`KvStore`].
+//! The store handle and its implementation of [`KvStore`](kv_core::KvStore).
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::adapter::Effect;
 use kv_core::{
-    Capabilities, Capability, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, IncrementOptions, Key,
-    KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions,
-    SetOutcome, StoreInfo, Transaction, Version, WatchQuery, WatchStream,
+    Capabilities, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, IncrementOptions, Key, KeyPrefix, KvStore,
+    ListPage, ListQuery, MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome, StoreInfo,
+    Transaction, Version, WatchQuery, WatchStream,
 };
 
 use crate::coalesce::Batcher;
 use crate::error::{CONTEXT, NAME};
 use crate::get::{self, Get};
-use crate::listener::Listener;
 use crate::multi_key::PlainSet;
 use crate::state::State;
 use crate::statement::Sql;
 use crate::transaction::Commit;
 use crate::write::{self, Delete, SingleSet};
-use crate::{batch, clear, list, message, sweep};
+use crate::{batch, clear, list, message, sweep, watch};
 
 /// A store in a table of a PostgreSQL database.
 ///
-/// A clone is the same handle. The store ends when its last clone is dropped; closing any clone closes it for all of
-/// them. Its work runs on the tokio runtime that opened it.
+/// Clones share one store. [`close`](KvStore::close) on any clone closes it for all; dropping the last clone closes it,
+/// too. A watch stream holds a clone.
+///
+/// The calls and tasks of the store run on the tokio runtime that opened it.
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     shared: Arc<Shared>,
@@ -40,8 +40,6 @@ struct Shared {
     gets: Arc<Batcher<Get>>,
     sets: Arc<Batcher<PlainSet>>,
     deletes: Arc<Batcher<Delete>>,
-    /// `None` if the store receives no notifications.
-    listener: Option<Listener>,
 }
 
 impl Drop for Shared {
@@ -51,9 +49,9 @@ impl Drop for Shared {
 }
 
 impl PostgresStore {
-    pub(crate) fn new(state: Arc<State>, listener: Option<Listener>) -> Self {
+    pub(crate) fn new(state: Arc<State>) -> Self {
         let (gets, sets, deletes) = (Batcher::new(&state), Batcher::new(&state), Batcher::new(&state));
-        Self { shared: Arc::new(Shared { state, gets, sets, deletes, listener }) }
+        Self { shared: Arc::new(Shared { state, gets, sets, deletes }) }
     }
 
     fn state(&self) -> &Arc<State> {
@@ -64,7 +62,8 @@ impl PostgresStore {
         &self.state().info.capabilities
     }
 
-    /// Runs `work` to its end on the store's runtime, and adds the context to its error.
+    /// Runs `work` on the store's runtime, and adds the context to its error. If the store is not open, returns an
+    /// error and does not run `work`.
     async fn run<T, F>(&self, operation: Operation, effect: Effect, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -90,26 +89,17 @@ impl PostgresStore {
     {
         let results = self.state().runtime.run(effect, async move { Ok(work.await) }).await;
         let results = results.unwrap_or_else(|error| {
-            let copy = || Error::new(error.kind(), error.message().to_owned());
-            keys.iter().map(|_| Err(copy())).collect()
+            let clone = || Error::new(error.kind(), error.message().to_owned());
+            keys.iter().map(|_| Err(clone())).collect()
         });
         CONTEXT.keys(operation, &keys, results)
     }
 
-    /// Checks what can be checked before a set is sent.
+    /// Checks first that the store is open, then the options, and then the size of the value.
     fn check_set(&self, value: &Bytes, options: &SetOptions) -> Result<()> {
+        self.state().check_open()?;
         options.check(self.capabilities())?;
         self.state().info.limits.check_value(value.len())
-    }
-
-    fn listener(&self, capability: Capability) -> Result<Listener> {
-        self.state().check_open()?;
-        self.shared.listener.clone().ok_or_else(|| Error::unsupported(capability))
-    }
-
-    /// The longest time until the listener receives notifications.
-    fn listen_timeout(&self) -> Duration {
-        self.state().connections.timeout.saturating_mul(2)
     }
 }
 
@@ -121,8 +111,8 @@ impl KvStore for PostgresStore {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        let (state, gets, own) = (Arc::clone(self.state()), Arc::clone(&self.shared.gets), key.clone());
-        let work = async move { gets.call(Get::new(own, &state)).await };
+        let (state, gets, owned_key) = (Arc::clone(self.state()), Arc::clone(&self.shared.gets), key.clone());
+        let work = async move { gets.call(Get::new(owned_key, &state)).await };
         self.run_key(Operation::Get, key, Effect::Read, work).await
     }
 
@@ -135,41 +125,43 @@ impl KvStore for PostgresStore {
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
-        CONTEXT.key(Operation::Delete, key, options.check(self.capabilities()))?;
+        let checked = self.state().check_open().and_then(|()| options.check(self.capabilities()));
+        CONTEXT.key(Operation::Delete, key, checked)?;
         let (state, deletes) = (Arc::clone(self.state()), Arc::clone(&self.shared.deletes));
-        let (own, options) = (key.clone(), options.clone());
-        let work = async move { write::delete(&state, &deletes, own, &options).await };
+        let (owned_key, options) = (key.clone(), options.clone());
+        let work = async move { write::delete(&state, &deletes, owned_key, &options).await };
         self.run_key(Operation::Delete, key, Effect::Write(None), work).await
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
-        let (state, own) = (Arc::clone(self.state()), key.clone());
-        let work = async move { get::contains(&state, &own).await };
+        let (state, owned_key) = (Arc::clone(self.state()), key.clone());
+        let work = async move { get::contains(&state, &owned_key).await };
         self.run_key(Operation::Contains, key, Effect::Read, work).await
     }
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
-        let (state, own) = (Arc::clone(self.state()), keys.to_vec());
-        let work = async move { batch::get_many(&state, &own).await };
+        let (state, owned_keys) = (Arc::clone(self.state()), keys.to_vec());
+        let work = async move { batch::get_many(&state, &owned_keys).await };
         self.run_keys(Operation::GetMany, keys.to_vec(), Effect::Read, work).await
     }
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
         let keys = items.iter().map(|item| item.key.clone()).collect();
         let checked: Vec<_> = items.iter().map(|item| self.check_set(&item.value, &item.options)).collect();
-        let (state, own) = (Arc::clone(self.state()), items.to_vec());
-        let work = async move { batch::set_many(&state, own, checked).await };
+        let (state, owned_items) = (Arc::clone(self.state()), items.to_vec());
+        let work = async move { batch::set_many(&state, owned_items, checked).await };
         self.run_keys(Operation::SetMany, keys, Effect::Write(None), work).await
     }
 
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
-        let (state, own) = (Arc::clone(self.state()), keys.to_vec());
-        let work = async move { batch::delete_many(&state, &own).await };
+        let (state, owned_keys) = (Arc::clone(self.state()), keys.to_vec());
+        let work = async move { batch::delete_many(&state, &owned_keys).await };
         self.run_keys(Operation::DeleteMany, keys.to_vec(), Effect::Write(None), work).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
-        CONTEXT.operation(Operation::List, query.check(self.capabilities()))?;
+        let checked = self.state().check_open().and_then(|()| query.check(self.capabilities()));
+        CONTEXT.operation(Operation::List, checked)?;
         let (state, query) = (Arc::clone(self.state()), query.clone());
         let page = self.run(Operation::List, Effect::Read, async move { list::page(&state, &query).await });
         let mut page = page.await?;
@@ -185,57 +177,41 @@ impl KvStore for PostgresStore {
     }
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        let (state, own) = (Arc::clone(self.state()), key.clone());
-        let work = async move { write::touch(&state, &own, expiry).await };
+        let (state, owned_key) = (Arc::clone(self.state()), key.clone());
+        let work = async move { write::touch(&state, &owned_key, expiry).await };
         self.run_key(Operation::Touch, key, Effect::Write(None), work).await
     }
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
-        CONTEXT.key(Operation::Increment, key, options.check(self.capabilities()))?;
-        let (state, own, options) = (Arc::clone(self.state()), key.clone(), options.clone());
+        let checked = self.state().check_open().and_then(|()| options.check(self.capabilities()));
+        CONTEXT.key(Operation::Increment, key, checked)?;
+        let (state, owned_key, options) = (Arc::clone(self.state()), key.clone(), options.clone());
         let version = Version::random();
-        let work = async move { write::increment(&state, &own, by, &options, version).await };
+        let work = async move { write::increment(&state, &owned_key, by, &options, version).await };
         self.run_key(Operation::Increment, key, Effect::Write(Some(version)), work).await
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
-        let valid = transaction.validate(self.capabilities(), &self.state().info.limits);
-        CONTEXT.operation(Operation::Commit, valid)?;
+        let (capabilities, limits) = (self.capabilities(), &self.state().info.limits);
+        let checked = self.state().check_open().and_then(|()| transaction.validate(capabilities, limits));
+        CONTEXT.operation(Operation::Commit, checked)?;
         let (state, commit) = (Arc::clone(self.state()), Commit::new(transaction.clone()));
         let effect = commit.effect();
         self.run(Operation::Commit, effect, async move { commit.send(&state).await }).await
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        let listener = query.check(self.capabilities()).and_then(|()| self.listener(Capability::Watch));
-        let listener = CONTEXT.operation(Operation::Watch, listener)?;
-        let inbox = self.state().changes.subscribe(query.target.prefix());
-        let timeout = self.listen_timeout();
-        let work = async move { listener.listen(true, timeout).await };
-        self.run(Operation::Watch, Effect::Read, work).await?;
-        Ok(kv_core::follow(self.clone(), query.clone(), inbox))
+        CONTEXT.operation(Operation::Watch, watch::watch(self.state(), self.clone(), query).await)
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
-        let checked = self.listener(Capability::Messages).map(drop);
-        let checked = checked.and_then(|()| self.state().info.limits.check_message(message.len()));
-        CONTEXT.key(Operation::Publish, channel, checked)?;
-        let (state, own) = (Arc::clone(self.state()), channel.clone());
-        let work = async move { message::publish(&state, &own, &message).await };
+        let (state, owned_channel) = (Arc::clone(self.state()), channel.clone());
+        let work = async move { message::publish(&state, &owned_channel, &message).await };
         self.run_key(Operation::Publish, channel, Effect::Write(None), work).await
     }
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
-        let listener = CONTEXT.operation(Operation::Subscribe, self.listener(Capability::Messages))?;
-        // This inbox keeps the listener connected meanwhile. It also receives earlier messages, so it is not the
-        // caller's.
-        let early = self.state().messages.subscribe(channels.clone());
-        let timeout = self.listen_timeout();
-        let work = async move { listener.listen(false, timeout).await };
-        self.run(Operation::Subscribe, Effect::Read, work).await?;
-        let inbox = self.state().messages.subscribe(channels.clone());
-        drop(early);
-        Ok(kv_core::deliver(inbox))
+        CONTEXT.operation(Operation::Subscribe, message::subscribe(self.state(), channels).await)
     }
 
     async fn ping(&self) -> Result<()> {
@@ -244,7 +220,7 @@ impl KvStore for PostgresStore {
         self.run(Operation::Ping, Effect::Read, work).await
     }
 
-    /// Returns at once: an acknowledged write already has the declared durability.
+    /// Returns at once, because an acknowledged write already has the declared durability.
     async fn flush(&self) -> Result<()> {
         CONTEXT.operation(Operation::Flush, self.state().check_open())
     }

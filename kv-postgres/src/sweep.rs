@@ -1,4 +1,6 @@
-//! The sweeper: frees the space of expired entries, and does the housekeeping of the table.
+//! Sweeping expired entries.
+//!
+//! The sweeper also does the housekeeping: it deletes old stored messages, and disables triggers that no watcher needs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +12,13 @@ use crate::runtime::until_stopped;
 use crate::state::{State, column};
 use crate::{message, watch};
 
-/// The maximum number of rows that one statement removes or reschedules.
+/// The maximum number of due rows that one statement checks.
 const MAX_ROWS: i64 = 1_000;
 
-/// The interval of the housekeeping.
+/// The interval between two rounds of housekeeping.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Removes expired entries, and returns their number.
+/// Removes expired entries, and returns the number of removed entries.
 pub(crate) async fn sweep(state: &State) -> Result<u64> {
     let mut swept = 0;
     loop {
@@ -24,27 +26,28 @@ pub(crate) async fn sweep(state: &State) -> Result<u64> {
         let Some(row) = rows.first() else { return Ok(swept) };
         let (removed, due): (i64, i64) = (column(row, 0)?, column(row, 1)?);
         swept += removed.unsigned_abs();
-        // The end is decided by the due rows: a concurrent write may keep one from being removed or rescheduled.
+        // Counts due rows, not removed ones, to find the end: a concurrent write can prevent the removal of a due row.
         if due < MAX_ROWS {
             return Ok(swept);
         }
     }
 }
 
-/// Removes old stored messages, and disables the triggers if no process watches. A failure waits for the next round.
+/// Deletes old stored messages, and disables the triggers if no process watches. A failed step is repeated in the next
+/// round.
 pub(crate) async fn housekeep(state: &State) {
     let _ = message::delete_old(state).await;
     let _ = watch::disable_unused(state).await;
 }
 
-/// Sweeps periodically until the store is closed or dropped.
-pub(crate) async fn keep_sweeping(state: Arc<State>) {
+/// Runs the sweeper until the store is closed or dropped.
+pub(crate) async fn run_sweeper(state: Arc<State>) {
     let stopped = until_stopped(state.runtime.stopped());
     let sweeping = async {
         let mut since_housekeeping = Duration::ZERO;
         loop {
             SystemClock.sleep(state.sweep_interval).await;
-            // A failure waits for the next round.
+            // A failed sweep is repeated in the next round.
             let _ = sweep(&state).await;
             since_housekeeping = since_housekeeping.saturating_add(state.sweep_interval);
             if since_housekeeping >= HOUSEKEEPING_INTERVAL {

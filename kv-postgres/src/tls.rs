@@ -1,4 +1,4 @@
-//! TLS: the encryption of a connection, and the verification of the server's certificate.
+//! TLS: the encryption of connections, and the verification of the server's certificate.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use tokio_postgres::config::Host;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// The value of `sslmode`. tokio-postgres knows only the first three, and defaults to `prefer`.
+/// The value of `sslmode`. tokio-postgres supports only the first three values, and defaults to `prefer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SslMode {
     /// Plain text.
     Disable,
-    /// Encrypted if the server offers it, and not verified.
+    /// Encrypted if the server offers TLS; the certificate is not verified.
     Prefer,
-    /// Encrypted, and verified only if a root certificate is configured.
+    /// Encrypted; the certificate is verified only if a root certificate is configured.
     Require,
     /// Encrypted; the certificate must come from a known authority.
     VerifyCa,
@@ -44,7 +44,7 @@ impl SslMode {
         })
     }
 
-    /// The default without `sslmode`: plain text within the machine, full verification beyond it.
+    /// Returns the default mode: plain text if all hosts are this machine, otherwise encryption and full verification.
     pub(crate) fn default_for(hosts: &[Host]) -> Self {
         let is_local = |host: &Host| match host {
             Host::Unix(_) => true,
@@ -72,10 +72,10 @@ pub(crate) struct Files {
     pub(crate) key: Option<String>,
 }
 
-/// Builds the connector.
+/// Builds the TLS connector of a store.
 ///
 /// # Errors
-/// `Invalid` for a file that cannot be read or has no usable content.
+/// `Invalid` for a file that cannot be read or contains nothing usable.
 pub(crate) fn connector(mode: SslMode, files: &Files) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = verifier(mode, files, &provider)?;
@@ -119,12 +119,14 @@ fn verifier(mode: SslMode, files: &Files, provider: &Arc<CryptoProvider>) -> Res
             }
         }
         None => {
-            // System stores may contain certificates that do not parse.
+            // The system's store may contain certificates that cannot be parsed. They are ignored.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
     if roots.is_empty() {
-        return Err(Error::invalid("the system has no root certificate: set `sslrootcert` to a file of them"));
+        return Err(Error::invalid(
+            "the system has no root certificates: set `sslrootcert` to a file with root certificates",
+        ));
     }
     let strict = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
@@ -148,9 +150,8 @@ fn unreadable(option: &str, error: rustls::pki_types::pem::Error) -> Error {
     Error::invalid(format!("the file of `{option}` cannot be read as PEM")).with_source(error)
 }
 
-/// Accepts any certificate of a known authority, whatever host it names. Without an authority it accepts any
-/// certificate. Connections use it only with an
-/// explicit `sslmode`.
+/// A verifier that does not check the name of the host. It accepts any certificate of a known authority, or any
+/// certificate at all if there is no authority. Only an explicit `sslmode` makes a connection use this verifier.
 #[derive(Debug)]
 struct Lenient {
     authority: Option<Arc<WebPkiServerVerifier>>,
@@ -167,7 +168,7 @@ impl ServerCertVerifier for Lenient {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
-        // The verifier checks the name last, so after this error everything else holds.
+        // The verifier checks the name last. So if it returns this error, everything else is valid.
         match authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

@@ -1,8 +1,9 @@
-//! Transactions over several keys.
+//! Committing a transaction.
 //!
-//! A transaction first locks all its keys, in their order. For an absent key it inserts an expired row and locks that;
-//! no other session ever sees the row. So a key that a check found absent stays absent until the commit, and two
-//! transactions never deadlock with each other.
+//! A transaction first locks all its keys, in their order, so that two transactions never deadlock with each other. For
+//! an absent key it inserts a placeholder, which is an expired row, and locks it. So a key that a check found absent
+//! stays absent until the commit. No other session ever sees a placeholder, because it is removed or overwritten before
+//! the commit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::SystemTime;
@@ -13,10 +14,10 @@ use tokio_postgres::types::ToSql;
 
 use crate::codec::{self, Lifetime};
 use crate::connection::Connection;
-use crate::error::Fault;
+use crate::error::{Failure, read_error};
 use crate::state::State;
 
-/// Attempts of a transaction that conflicts with others.
+/// The maximum number of attempts of a transaction that conflicts with others.
 const MAX_ATTEMPTS: usize = 10;
 
 /// A transaction and the new versions of its writes.
@@ -29,8 +30,8 @@ pub(crate) struct Commit {
 /// The final state of one key after a transaction.
 #[derive(Debug, Clone, Copy)]
 enum Final<'t> {
-    /// With `keeps_deadline`, the deadline is the moment of `lifetime` if that is in the future. Without such a moment,
-    /// it is the deadline of the stored row.
+    /// The key has an entry. If `keeps_deadline`, the entry has the deadline `lifetime.at`, or the deadline of the
+    /// stored row if `lifetime.at` is `None`; a deadline that has passed counts as none.
     Entry {
         value: &'t [u8],
         version: Version,
@@ -48,34 +49,36 @@ impl Commit {
         Self { transaction, versions }
     }
 
-    /// The effect of the commit. The version is that of the last write, which proves all of them.
+    /// Returns the effect of the commit, with the version of the last write. If an entry has this version, all writes
+    /// of the transaction were applied.
     pub(crate) fn effect(&self) -> Effect {
         Effect::Write(self.versions.iter().rev().find_map(|version| *version))
     }
 
+    /// Sends the transaction, and retries it after a conflict.
     pub(crate) async fn send(&self, state: &State) -> Result<CommitOutcome> {
         if self.transaction.keys().next().is_none() {
             return Ok(CommitOutcome::Committed { versions: Vec::new() });
         }
         let mut attempts = 0;
         loop {
-            let mut connection = state.connections.get().await.map_err(|fault| fault.into_error(Effect::Read))?;
+            let mut connection = state.connections.get().await.map_err(read_error)?;
             let refused = match self.prepare(state, &mut connection).await {
                 Ok(refused) => refused,
-                Err(fault) => {
-                    if fault.keeps_connection() && connection.execute("ROLLBACK").await.is_ok() {
+                Err(failure) => {
+                    if failure.keeps_connection() && connection.execute("ROLLBACK").await.is_ok() {
                         connection.leave_transaction();
                     }
                     attempts += 1;
-                    if attempts < MAX_ATTEMPTS && (fault.is_conflict() || fault.is_stale_statement()) {
+                    if attempts < MAX_ATTEMPTS && (failure.is_conflict() || failure.is_stale_statement()) {
                         continue;
                     }
                     // Nothing was committed.
-                    return Err(fault.into_error(Effect::Read));
+                    return Err(read_error(failure));
                 }
             };
             if let Some(check) = refused {
-                // If the rollback fails, the connection is dropped, which ends the transaction as well.
+                // If the rollback fails, the connection is closed, which ends the transaction as well.
                 if connection.execute("ROLLBACK").await.is_ok() {
                     connection.leave_transaction();
                 }
@@ -86,17 +89,17 @@ impl Commit {
                     connection.leave_transaction();
                     return Ok(CommitOutcome::Committed { versions: self.versions.clone() });
                 }
-                Err(fault) if fault.is_conflict() && attempts < MAX_ATTEMPTS => {
+                Err(failure) if failure.is_conflict() && attempts < MAX_ATTEMPTS => {
                     connection.leave_transaction();
                     attempts += 1;
                 }
-                Err(fault) => return Err(fault.into_error(self.effect())),
+                Err(failure) => return Err(failure.into_error(self.effect())),
             }
         }
     }
 
-    /// Does everything but the commit. Returns the index of the first check that does not hold.
-    async fn prepare(&self, state: &State, connection: &mut Connection<'_>) -> Result<Option<usize>, Fault> {
+    /// Runs the transaction up to the commit. If a check does not hold, returns the index of the first such check.
+    async fn prepare(&self, state: &State, connection: &mut Connection<'_>) -> Result<Option<usize>, Failure> {
         connection.enter_transaction();
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
         let keys: BTreeSet<&str> = self.transaction.keys().map(Key::as_str).collect();
@@ -109,7 +112,7 @@ impl Commit {
         let finals = self.finals();
         self.apply(state, connection, &finals, checked_at).await?;
         let removed = finals.iter().filter(|(_, last)| matches!(last, Final::Absent)).map(|(key, _)| key.as_str());
-        // The keys of checks without mutation. Only the rows that were inserted for their locks are removed.
+        // Keys that are checked and not mutated. Of their rows, only placeholders are removed.
         let checked: Vec<_> = self
             .transaction
             .checks
@@ -124,12 +127,12 @@ impl Commit {
         Ok(None)
     }
 
-    /// Returns the index of the first check that does not hold, and the moment of the checks if there are any.
+    /// Returns the index of the first check that does not hold, and the moment of the checks if there are checks.
     async fn check(
         &self,
         state: &State,
         connection: &mut Connection<'_>,
-    ) -> Result<(Option<usize>, Option<SystemTime>), Fault> {
+    ) -> Result<(Option<usize>, Option<SystemTime>), Failure> {
         let checks = &self.transaction.checks;
         if checks.is_empty() {
             return Ok((None, None));
@@ -144,12 +147,12 @@ impl Commit {
         let mut found: HashMap<&str, (&[u8], Option<&[u8]>)> = HashMap::with_capacity(rows.len());
         let mut checked_at = None;
         for row in &rows {
-            checked_at = Some(row.try_get(0).map_err(|_| Fault::Shape)?);
+            checked_at = Some(row.try_get(0).map_err(|_| Failure::UnexpectedShape)?);
             match (row.try_get(1), row.try_get(2), row.try_get(3)) {
                 (Ok(Some(key)), Ok(Some(version)), Ok(value)) => drop(found.insert(key, (version, value))),
-                // All keys are absent.
+                // The single row of a result in which all keys are absent.
                 (Ok(None), _, _) => {}
-                _ => return Err(Fault::Shape),
+                _ => return Err(Failure::UnexpectedShape),
             }
         }
         let refused = checks.iter().position(|check| {
@@ -164,7 +167,7 @@ impl Commit {
         Ok((refused, checked_at))
     }
 
-    /// The final state of each mutated key, after all mutations in their order.
+    /// Returns the final state of each mutated key, after all mutations in their order.
     fn finals(&self) -> BTreeMap<&Key, Final<'_>> {
         let mut finals: BTreeMap<&Key, Final<'_>> = BTreeMap::new();
         for (mutation, version) in self.transaction.mutations.iter().zip(&self.versions) {
@@ -190,13 +193,14 @@ impl Commit {
         finals
     }
 
+    /// Writes the final entries.
     async fn apply(
         &self,
         state: &State,
         connection: &mut Connection<'_>,
         finals: &BTreeMap<&Key, Final<'_>>,
         checked_at: Option<SystemTime>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Failure> {
         let (mut keys, mut values, mut versions, mut checksums) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut moments, mut millis, mut keeps) = (Vec::new(), Vec::new(), Vec::new());
         for (key, last) in finals {

@@ -1,4 +1,4 @@
-//! The options of a URL: the reader of each, and the condition under which it has an effect.
+//! The options of a URL. Each option has a reader, and a condition under which it has an effect.
 
 use std::collections::BTreeMap;
 
@@ -17,19 +17,19 @@ enum Reader {
     Store,
 }
 
-/// The condition under which an option has an effect. Without an effect it is refused.
+/// The condition under which an option has an effect. An option without an effect is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Condition {
     Always,
-    /// `sslmode` encrypts.
+    /// If `sslmode` encrypts.
     Encrypted,
-    /// `sslmode` verifies the server's certificate.
+    /// If `sslmode` verifies the server's certificate, provided that there is a root certificate.
     Verified,
-    /// The store has sessions of its own, without `pooled`.
+    /// If the store has sessions of its own, because `pooled` is not set.
     OwnSessions,
 }
 
-/// All options but those that [`crate::config::PostgresConfig`] reads under any condition.
+/// All options, except the settings of [`crate::config::PostgresConfig`] that always have an effect.
 const OPTIONS: [(&str, Reader, Condition); 22] = [
     ("application_name", Reader::Driver, Condition::Always),
     ("channel_binding", Reader::Driver, Condition::Always),
@@ -80,12 +80,12 @@ impl UrlOptions {
         sorted
     }
 
-    /// The value of `sslmode`.
+    /// Returns the value of `sslmode`.
     pub(crate) fn ssl_mode(&self) -> Result<Option<SslMode>> {
         self.tls.get("sslmode").map(|text| SslMode::parse(text)).transpose()
     }
 
-    /// The files of the options for TLS.
+    /// Returns the paths of the files for TLS.
     pub(crate) fn files(&self) -> Files {
         let file = |name| self.tls.get(name).cloned();
         Files { root: file("sslrootcert"), certificate: file("sslcert"), key: file("sslkey") }
@@ -94,7 +94,7 @@ impl UrlOptions {
     /// Checks that each given option has an effect.
     ///
     /// # Errors
-    /// `Invalid`, with the name of the option.
+    /// `Invalid` for an option without an effect. The error text contains its name.
     pub(crate) fn check(&self, mode: SslMode, pooled: bool) -> Result<()> {
         for (name, condition) in &self.conditions {
             let (has_effect, needs) = match condition {

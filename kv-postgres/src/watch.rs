@@ -1,23 +1,35 @@
-//! The triggers that report changes. They are disabled while no process watches, so that writers pay nothing then.
+//! Watching changes.
 //!
-//! A connection with watchers holds a shared advisory lock and enables the triggers. Enabling waits for
-//! running writes, so every write that is acknowledged later is reported. The housekeeping of any process disables the
-//! triggers if it gets the lock exclusively, and holds that lock meanwhile.
+//! Triggers report changes. While no process watches, the triggers are disabled, so that they do not slow down writers.
+//! A connection with watchers holds the watchers' advisory lock, which is shared, and enables the triggers. Enabling
+//! them waits for running writes, so every write that is acknowledged later is reported. The housekeeping of any
+//! process disables the triggers if it gets the lock exclusively, and holds the lock until they are disabled.
 
-use kv_core::Result;
-use kv_core::adapter::Effect;
+use kv_core::{KvStore, Result, WatchQuery, WatchStream};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
+use crate::error::read_error;
 use crate::listen_connection::round_trip;
+use crate::listener;
 use crate::schema::{Table, WATCH_LOCK};
 use crate::state::{State, column};
 use crate::statement::Sql;
 
-/// Retries of enabling the triggers while other sessions hold locks of the table.
+/// The maximum number of retries of enabling the triggers while other sessions hold locks of the table.
 const MAX_RETRIES: usize = 5;
 
-/// Makes the triggers report every later write. Takes the watchers' lock on the connection of `client`.
+/// Watches changes. The returned stream reads entries from `store`.
+pub(crate) async fn watch(state: &State, store: impl KvStore, query: &WatchQuery) -> Result<WatchStream> {
+    state.check_open()?;
+    query.check(&state.info.capabilities)?;
+    let inbox = state.changes.subscribe(query.target.prefix());
+    listener::listen(state, true).await?;
+    Ok(kv_core::follow(store, query.clone(), inbox))
+}
+
+/// Takes the watchers' lock on the connection of `client`, and enables the triggers, so that they report every later
+/// write.
 pub(crate) async fn enable(client: &Client, state: &State) -> Result<()> {
     let timeout = state.connections.timeout;
     let lock = format!("SELECT pg_advisory_lock_shared({WATCH_LOCK}, {})", state.table.number());
@@ -38,15 +50,17 @@ pub(crate) async fn enable(client: &Client, state: &State) -> Result<()> {
     }
 }
 
+/// The query that returns true if the triggers of the table are enabled.
 const IS_ENABLED: &str = "SELECT coalesce(bool_and(tgenabled <> 'D'), false) FROM pg_catalog.pg_trigger \
                           WHERE tgrelid = to_regclass($1) AND tgname LIKE 'anykv tell%'";
 
-fn alter_triggers(table: &Table, action: &str) -> String {
-    let t = table.qualified();
-    Table::TRIGGERS.map(|trigger| format!("ALTER TABLE {t} {action} TRIGGER {trigger}")).join("; ")
+/// Returns the statements that enable or disable the triggers.
+fn alter_triggers(names: &Table, action: &str) -> String {
+    let table = names.qualified();
+    Table::TRIGGERS.map(|trigger| format!("ALTER TABLE {table} {action} TRIGGER {trigger}")).join("; ")
 }
 
-/// Disables the triggers if no process watches any more.
+/// Disables the triggers if no process watches.
 pub(crate) async fn disable_unused(state: &State) -> Result<()> {
     let sql = Sql::new(IS_ENABLED, &[Type::TEXT]);
     let rows = state.read(&sql, &[&state.table.qualified()]).await?;
@@ -60,6 +74,6 @@ pub(crate) async fn disable_unused(state: &State) -> Result<()> {
          IF pg_try_advisory_xact_lock({WATCH_LOCK}, {number}) THEN {}; END IF; END $disable$",
         alter_triggers(&state.table, "DISABLE")
     );
-    let mut connection = state.connections.get().await.map_err(|fault| fault.into_error(Effect::Read))?;
-    connection.execute(&sql).await.map_err(|fault| fault.into_error(Effect::Read))
+    let mut connection = state.connections.get().await.map_err(read_error)?;
+    connection.execute(&sql).await.map_err(read_error)
 }

@@ -1,4 +1,6 @@
-//! Writes of one key. A conditional write checks its condition and writes in one statement.
+//! Writes of a single key.
+//!
+//! A conditional write checks its condition and writes in one statement.
 
 use std::sync::Arc;
 
@@ -19,23 +21,23 @@ use crate::multi_key::{self, PlainSet};
 use crate::state::{State, column};
 use crate::statement::Condition;
 
-/// Attempts of a write that was refused because of an entry that has changed since.
+/// The maximum number of attempts of a write whose entry another writer changes during each attempt.
 const MAX_ATTEMPTS: usize = 200;
 
 type Parameters<'p> = Vec<&'p (dyn ToSql + Sync)>;
 
 /// The result of a conditional statement.
 enum Attempt {
-    /// It wrote. The entry is the removed one, if that was requested.
+    /// The statement wrote. The entry is the removed one, if the caller requested it.
     Done(Option<Entry>),
-    /// It did not write. The entry is the one that the statement found.
+    /// The statement did not write. The entry is the live one that it found.
     Refused(Option<Entry>),
 }
 
 impl BatchedCall for PlainSet {
-    type Answer = SetOutcome;
-    // A flush takes as long for many writes as for a few, so a second statement would only halve the batches.
-    const STATEMENTS: usize = 1;
+    type Response = SetOutcome;
+    // A flush takes as long for many writes as for a few, so a second statement would only make the batches smaller.
+    const MAX_FAST_STATEMENTS: usize = 1;
 
     fn bytes(&self) -> usize {
         self.key.as_str().len() + self.value.len()
@@ -53,14 +55,14 @@ impl BatchedCall for PlainSet {
     }
 }
 
-/// An unconditional delete of one key that can share a statement with others.
+/// An unconditional delete of one key that can share a statement with other deletes.
 #[derive(Debug)]
 pub(crate) struct Delete(Key);
 
 impl BatchedCall for Delete {
-    type Answer = DeleteOutcome;
-    // As for sets.
-    const STATEMENTS: usize = 1;
+    type Response = DeleteOutcome;
+    // For the same reason as for sets.
+    const MAX_FAST_STATEMENTS: usize = 1;
 
     fn bytes(&self) -> usize {
         self.0.as_str().len()
@@ -78,7 +80,7 @@ impl BatchedCall for Delete {
     }
 }
 
-/// A set with any options.
+/// A write of one key with any options.
 #[derive(Debug)]
 pub(crate) struct SingleSet {
     pub(crate) key: Key,
@@ -87,7 +89,7 @@ pub(crate) struct SingleSet {
     pub(crate) options: SetOptions,
 }
 
-/// Writes a key, in a batch if the options allow it.
+/// Writes a key, as a part of a batch if the options allow it.
 pub(crate) async fn set(state: &State, sets: &Arc<Batcher<PlainSet>>, set: SingleSet) -> Result<SetOutcome> {
     match plain_lifetime(&set.options) {
         Some(lifetime) if !matches!(set.options.expiry, Expiry::At(_)) => {
@@ -98,7 +100,7 @@ pub(crate) async fn set(state: &State, sets: &Arc<Batcher<PlainSet>>, set: Singl
     }
 }
 
-/// The lifetime of an unconditional write. `None` for a write that needs a statement of its own.
+/// Returns the lifetime of an unconditional write, or `None` if the write needs a statement of its own.
 pub(crate) fn plain_lifetime(options: &SetOptions) -> Option<Lifetime> {
     match (&options.when, options.return_previous) {
         (When::Always, false) => Lifetime::new(options.expiry),
@@ -112,8 +114,8 @@ impl SingleSet {
         let stored = |previous| SetOutcome::Stored { version: Some(self.version), previous };
         let SetOptions { when, return_previous, .. } = &self.options;
         for _ in 0..MAX_ATTEMPTS {
-            // Reads the entry, then writes on the condition that it is unchanged. So no other write comes between the
-            // two.
+            // Reads the entry, and then writes on the condition that the entry is unchanged. So no other write can come
+            // between the read and the write.
             if *return_previous {
                 let current = get(state, &self.key).await?;
                 if !when.holds(current.as_ref()) {
@@ -131,13 +133,15 @@ impl SingleSet {
                 Attempt::Refused(current) if !when.holds(current.as_ref()) => {
                     return Ok(SetOutcome::Refused { current });
                 }
-                // The entry that refused the write is gone, so try again.
+                // The condition holds for the entry that the statement returned, because the entry changed meanwhile.
+                // Try again.
                 Attempt::Refused(_) => {}
             }
         }
         Err(contended())
     }
 
+    /// Sends the statement once.
     async fn attempt(&self, state: &State, when: &When) -> Result<Attempt> {
         let Self { key, value, version, options } = self;
         let lifetime = Lifetime::new(options.expiry);
@@ -191,13 +195,13 @@ impl SingleSet {
     }
 }
 
-/// The entry in the row of a conditional statement, if there is one.
+/// Returns the entry in the row of a conditional statement, if there is a live entry.
 fn current(key: &Key, row: &Row) -> Result<Option<Entry>> {
     let version: Option<&[u8]> = column(row, 2)?;
     version.map(|_| codec::entry(key, row, 1)).transpose()
 }
 
-/// Removes a key, in a batch if the options allow it.
+/// Removes a key, as a part of a batch if the options allow it.
 pub(crate) async fn delete(
     state: &State,
     deletes: &Arc<Batcher<Delete>>,
@@ -211,7 +215,7 @@ pub(crate) async fn delete(
     let DeleteOptions { when, return_previous, .. } = options;
     for _ in 0..MAX_ATTEMPTS {
         let attempt = match when {
-            // If the condition holds, there is nothing to remove.
+            // If the condition holds, there is no entry to remove.
             When::Absent => match get(state, key).await? {
                 None => return Ok(DeleteOutcome::Missing),
                 current => return Ok(DeleteOutcome::Refused { current }),
@@ -241,7 +245,7 @@ pub(crate) async fn delete(
     Err(contended())
 }
 
-/// Removes an entry and returns it if `return_previous`. The outer `None` means that there was no live entry.
+/// Removes an entry, and returns the entry if `return_previous`. The outer `None` means that there was no live entry.
 async fn remove(state: &State, key: &Key, return_previous: bool) -> Result<Option<Option<Entry>>> {
     let rows = state.write(&state.sql.delete, &[&key.as_str(), &return_previous], Effect::Write(None)).await?;
     match rows.first() {
@@ -250,11 +254,13 @@ async fn remove(state: &State, key: &Key, return_previous: bool) -> Result<Optio
     }
 }
 
-/// The removed entry, if it was requested and is not damaged. An error here would hide that the entry was removed.
+/// Returns the removed entry, if the caller requested it and it is not damaged. A damaged entry is not an error here,
+/// because the error would hide that the entry was removed.
 fn previous(key: &Key, row: &Row, return_previous: bool) -> Option<Entry> {
     return_previous.then(|| codec::entry(key, row, 1).ok()).flatten()
 }
 
+/// Removes an entry if the condition holds.
 async fn remove_if(
     state: &State,
     key: &Key,
@@ -273,7 +279,7 @@ async fn remove_if(
     }
 }
 
-/// Sets the deadline of a live entry. Returns `false` if there is none.
+/// Sets the deadline of a live entry. Returns `false` if there is no live entry.
 pub(crate) async fn touch(state: &State, key: &Key, expiry: NewExpiry) -> Result<bool> {
     let Lifetime { at, millis } = Lifetime::new(Expiry::from(expiry)).unwrap_or(Lifetime::NEVER);
     let rows = state.write(&state.sql.touch, &[&key.as_str(), &at, &millis], Effect::Write(None)).await?;
@@ -298,8 +304,8 @@ pub(crate) async fn increment(
         if let Some(row) = rows.first() {
             return column(row, 0);
         }
-        // No row: the value is no counter or the sum overflows. `add` returns that error, unless the entry has changed
-        // since.
+        // No row means that the value is not a counter or the sum overflows. `add` returns this error. If it returns
+        // none, the entry has changed meanwhile, so try again.
         if let Some(entry) = get(state, key).await? {
             counter::add(&entry.value, by)?;
         }

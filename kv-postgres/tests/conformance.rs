@@ -1,4 +1,4 @@
-//! The conformance suite on one server. Each store is a table of its own.
+//! The conformance suite on one server. Each store has a table of its own.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};
@@ -7,7 +7,7 @@ use kv_postgres::{CAPABILITIES, PostgresStore};
 use test_servers::postgres::Postgres;
 
 fn main() {
-    // This server runs without `fsync`, and the store declares the lower durability.
+    // The server runs without `fsync`, so the store declares a lower durability.
     let declared = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
     let start = || {
         let server = Postgres::start().unwrap();

@@ -13,7 +13,7 @@ use test_servers::proxy::Proxy;
 /// The server behind all proxies. The kernel kills it at the end of this process.
 static SERVER: LazyLock<Postgres> = LazyLock::new(|| Postgres::start().unwrap());
 
-/// The servers run without `fsync`, and the store declares the lower durability.
+/// The servers run without `fsync`, so the store declares a lower durability.
 const DECLARED: Capabilities = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
 
 async fn open(url: String, fresh: Fresh) -> Result<PostgresStore> {
@@ -23,7 +23,7 @@ async fn open(url: String, fresh: Fresh) -> Result<PostgresStore> {
     builder.operation_timeout(short).connect_timeout(short).open().await
 }
 
-/// A suite with one proxy for each store.
+/// A suite with one proxy for each store. `cut` interrupts the connections through the proxy.
 fn proxied(name: &str, cut: impl Fn(&Proxy) + Send + Sync + 'static) -> Suite {
     let start = || Proxy::start(SERVER.address());
     let open = |proxy: &Proxy, fresh| {
@@ -41,7 +41,7 @@ fn proxied(name: &str, cut: impl Fn(&Proxy) + Send + Sync + 'static) -> Suite {
     Suite::over_links(name, DECLARED, start, open, cut, heal)
 }
 
-/// A suite with one server for each store, which is killed.
+/// A suite with one server for each store. The suite kills the server.
 fn killed() -> Suite {
     let open = |server: &Postgres, fresh| open(server.url(), fresh);
     let restart = |server: &mut Postgres| if server.psql("kv", "SELECT 1").is_ok() { Ok(()) } else { server.restart() };

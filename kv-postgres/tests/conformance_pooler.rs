@@ -1,4 +1,4 @@
-//! The conformance suite through a transaction pooler, with a `listen_url` of the server itself.
+//! The conformance suite through a transaction pooler. `listen_url` is the URL of the server itself.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};
@@ -8,7 +8,7 @@ use test_servers::pgbouncer::PgBouncer;
 use test_servers::postgres::Postgres;
 
 fn main() {
-    // This server runs without `fsync`, and the store declares the lower durability.
+    // The server runs without `fsync`, so the store declares a lower durability.
     let declared = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
     let start = || {
         let server = Postgres::start().unwrap();

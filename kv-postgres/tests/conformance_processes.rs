@@ -1,4 +1,4 @@
-//! The conformance suite with handles in two processes, which alternate.
+//! The conformance suite with store handles in two processes, which make calls in turn.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};
@@ -7,7 +7,7 @@ use kv_postgres::{CAPABILITIES, PostgresStore};
 use test_servers::postgres::Postgres;
 
 fn main() {
-    // This server runs without `fsync`, and the store declares the lower durability.
+    // The server runs without `fsync`, so the store declares a lower durability.
     let declared = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
     let start = || {
         let server = Postgres::start().unwrap();

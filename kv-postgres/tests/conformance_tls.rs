@@ -7,7 +7,7 @@ use kv_postgres::{CAPABILITIES, PostgresStore};
 use test_servers::postgres::Postgres;
 
 fn main() {
-    // This server runs without `fsync`, and the store declares the lower durability.
+    // The server runs without `fsync`, so the store declares a lower durability.
     let declared = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
     let start = || {
         let server = Postgres::builder().tls().start().unwrap();

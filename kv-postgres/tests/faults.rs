@@ -1,4 +1,4 @@
-//! Failures of real servers, disks and locks.
+//! Faults of real servers and disks, and locks of other sessions.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::HashMap;
@@ -20,14 +20,14 @@ fn main() {
         |_| unreachable!("there are no children"),
         vec![
             test("a_killed_server_loses_no_acknowledged_write", killed_under_load),
-            test("the_store_survives_one_killed_server_process", one_killed_process),
+            test("the_store_recovers_after_one_server_process_was_killed", one_killed_process),
             test("calls_to_a_paused_server_end_within_the_timeout", paused_server),
-            test("calls_that_are_queued_for_too_long_are_not_sent", waiting_calls_end),
-            test("a_full_disk_is_reported_and_survived", full_disk),
+            test("calls_that_are_queued_for_too_long_are_not_sent", queued_calls_end),
+            test("a_full_disk_is_capacity_and_the_store_recovers_when_space_is_free", full_disk),
             test("a_read_only_server_is_readable", read_only_server),
-            test("a_locked_row_delays_no_write_of_another_row", locked_row),
-            test("writes_continue_beside_one_that_waits_for_a_lock", beside_a_lock),
-            test("a_call_that_is_not_polled_delays_no_other", unpolled_calls),
+            test("a_write_of_a_locked_row_fails_and_other_writes_succeed", locked_row),
+            test("other_writes_continue_while_a_write_waits_for_a_lock", beside_a_lock),
+            test("a_call_that_is_not_polled_delays_no_other_call", unpolled_calls),
             test("an_unlogged_table_declares_its_durability", unlogged_table),
             test("concurrent_writes_of_the_same_keys_never_deadlock", no_deadlocks),
         ],
@@ -111,7 +111,7 @@ async fn paused_server() {
     assert_eq!(get(&store, "k").await.unwrap().as_deref(), Some("v"));
 }
 
-async fn waiting_calls_end() {
+async fn queued_calls_end() {
     let mut server = Postgres::start().unwrap();
     let store = impatient(&server).open().await.unwrap();
     set(&store, "k", "v").await.unwrap();
@@ -193,7 +193,7 @@ async fn beside_a_lock() {
     waiting.await.unwrap().unwrap();
 }
 
-/// Like a loop that awaits one call in a branch of `select!` and keeps another one without polling it.
+/// Keeps calls without polling them, as a loop does that awaits another call in a branch of `select!`.
 async fn unpolled_calls() {
     let server = Postgres::start().unwrap();
     let store = impatient(&server).open().await.unwrap();
@@ -211,8 +211,8 @@ async fn unpolled_calls() {
         set(&store, "k", "v").await.unwrap();
         get(&store, "k").await.unwrap().unwrap()
     };
-    let answer = tokio::time::timeout(Duration::from_secs(5), others).await.unwrap();
-    assert_eq!(answer, "v");
+    let value = tokio::time::timeout(Duration::from_secs(5), others).await.unwrap();
+    assert_eq!(value, "v");
     for kept in sets {
         let (done, name) = kept.await;
         done.unwrap();
@@ -224,15 +224,14 @@ async fn unpolled_calls() {
 }
 
 async fn full_disk() {
-    // The WAL is kept small, so that the table runs out of space first: without space for its WAL the server would
-    // stop.
+    // A small WAL makes the table run out of space first. Without space for its WAL, the server would stop.
     let server = Postgres::builder().data_on_tmpfs(256 << 20).setting("max_wal_size", "32MB");
     let server = server.setting("min_wal_size", "32MB").start().unwrap();
     let store = impatient(&server).operation_timeout(Duration::from_secs(10)).open().await.unwrap();
     set(&store, "kept", "v").await.unwrap();
     let ballast = "CREATE UNLOGGED TABLE ballast AS SELECT repeat('x', 1000) FROM generate_series(1, 20000)";
     server.psql("kv", ballast).unwrap();
-    // Random, because the server compresses values.
+    // The value is random, because the server compresses values.
     let large: Vec<u8> = (0..1 << 16).flat_map(|_| Version::random().as_bytes().to_vec()).collect();
     let mut stored = Vec::new();
     let error = loop {

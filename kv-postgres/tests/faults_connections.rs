@@ -1,4 +1,4 @@
-//! Failures of real connections: terminated, cut, exhausted, or dropped in the middle of a call.
+//! Faults of real connections, pools that are exhausted, and calls that are dropped.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::process::{Command, Stdio};
@@ -23,11 +23,11 @@ fn main() {
             test("a_terminated_connection_is_replaced", terminated_connections),
             test("watchers_and_subscribers_get_a_gap_after_their_connection_was_terminated", terminated_listener),
             test("a_watcher_gets_changes_after_a_reconnect_to_a_locked_table", locked_table),
-            test("a_write_whose_answer_was_cut_is_indeterminate", cut_answers),
-            test("a_commit_whose_answer_was_cut_is_indeterminate", cut_commit),
+            test("a_write_whose_response_was_cut_is_indeterminate", cut_responses),
+            test("a_commit_whose_response_was_cut_is_indeterminate", cut_commit),
             test("the_wait_for_a_full_pool_is_bounded", exhausted_pool),
             test("calls_wait_if_the_server_accepts_fewer_connections_than_the_pool_has", connection_limit),
-            test("dropped_calls_are_not_sent_and_leave_nothing", dropped_calls),
+            test("dropped_calls_are_not_sent_and_leave_no_tasks", dropped_calls),
             test("dropped_futures_leave_no_open_transaction", dropped_futures),
             test("a_serialization_conflict_is_retried_or_reported", serializable_sessions),
         ],
@@ -42,7 +42,7 @@ async fn terminated_connections() {
     for round in 0..20 {
         set(&store, round, "v").await.unwrap();
         server.psql("kv", TERMINATE).unwrap();
-        // The read either finds the connection closed or is retried on another one.
+        // The pool has noticed that the connection is closed, or the read is retried on another connection.
         assert_eq!(get(&store, round).await.unwrap().as_deref(), Some("v"));
     }
 }
@@ -70,7 +70,7 @@ async fn terminated_listener() {
     }
 }
 
-/// A store behind a proxy, with its connection open and its statements prepared.
+/// Opens a store behind a proxy. The connection of the store is open, and its statements are prepared.
 async fn behind_proxy(server: &Postgres) -> (Proxy, PostgresStore) {
     let proxy = Proxy::start(server.address()).unwrap();
     let url = server.url().replace(&server.port().to_string(), &proxy.port().to_string());
@@ -84,7 +84,7 @@ async fn behind_proxy(server: &Postgres) -> (Proxy, PostgresStore) {
     (proxy, store)
 }
 
-async fn cut_answers() {
+async fn cut_responses() {
     let server = Postgres::start().unwrap();
     let (proxy, store) = behind_proxy(&server).await;
     let (mut failed, mut indeterminate, mut applied) = (0, 0, 0);
@@ -101,7 +101,7 @@ async fn cut_answers() {
                     if error.maybe_applied() {
                         indeterminate += 1;
                         let version = error.attempted_version().unwrap();
-                        // A read proves the outcome once the server has seen the end of the connection.
+                        // A read shows the outcome after the server has noticed the end of the connection.
                         recovers(&store, Duration::from_secs(5)).await;
                         let entry = store.get(&key(&name)).await.unwrap().unwrap();
                         let is_new = entry.version == Some(version);
@@ -163,16 +163,16 @@ async fn locked_table() {
     let server = Postgres::start().unwrap();
     let store = impatient(&server).open().await.unwrap();
     let mut watch = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
-    // The triggers are disabled as if all watchers had gone, and for some seconds the lock prevents enabling them
-    // again.
+    // The triggers are disabled as if there were no watchers. A lock then prevents for some seconds that the listener
+    // enables them again.
     server.psql("kv", "ALTER TABLE kv DISABLE TRIGGER USER").unwrap();
-    let listener = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' \
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' \
                     AND pid <> pg_backend_pid()";
     let mut holder = Command::new("psql");
     holder
         .arg(server.url())
         .arg("-c")
-        .arg(format!("BEGIN; LOCK TABLE kv IN SHARE MODE; {listener}; SELECT pg_sleep(10)"));
+        .arg(format!("BEGIN; LOCK TABLE kv IN SHARE MODE; {terminate}; SELECT pg_sleep(10)"));
     let _holder = KillOnDrop(holder.stdout(Stdio::null()).spawn().unwrap());
     let gap = tokio::time::timeout(Duration::from_secs(40), watch.next()).await.unwrap().unwrap().unwrap();
     assert!(matches!(gap, WatchEvent::Gap { .. }), "{gap:?}");
@@ -185,13 +185,13 @@ async fn exhausted_pool() {
     let server = Postgres::start().unwrap();
     let store = impatient(&server).pool(pool(&server, 1)).open().await.unwrap();
     set(&store, "k", "v").await.unwrap();
-    // Calls that time out keep neither a connection nor a place in the queue of the pool.
+    // Calls that have timed out hold no connection and no longer wait for one, so the store recovers.
     for own in [true, false] {
-        let given = pool(&server, 1);
+        let application_pool = pool(&server, 1);
         let store = impatient(&server).connections(1);
-        let store = if own { store } else { store.pool(given.clone()) }.open().await.unwrap();
+        let store = if own { store } else { store.pool(application_pool.clone()) }.open().await.unwrap();
         let lock = if own { Some(lock_row(&server, "k").await) } else { None };
-        let held = if own { None } else { Some(given.get().await.unwrap()) };
+        let held = if own { None } else { Some(application_pool.get().await.unwrap()) };
         let calls: Vec<_> = (0..8)
             .map(|_| {
                 let store = store.clone();
@@ -305,7 +305,7 @@ async fn dropped_futures() {
         set(&store, "after", &number.to_string()).await.unwrap();
         assert_eq!(get(&store, "after").await.unwrap(), Some(number.to_string()));
     }
-    // The pool is still open, and none of its connections is inside a transaction.
+    // No connection of the store stays inside a transaction.
     let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'anykv' AND state LIKE 'idle in%'";
     let mut rounds = 0;
     while server.psql("kv", open).unwrap().trim() != "0" {
@@ -316,7 +316,7 @@ async fn dropped_futures() {
 }
 
 async fn serializable_sessions() {
-    // A pool of the application, because the store sets the isolation level of its own sessions.
+    // Uses the application's pool, because the store sets the isolation level of its own sessions.
     let server = Postgres::start().unwrap();
     server.psql("kv", "ALTER ROLE kv SET default_transaction_isolation = 'serializable'").unwrap();
     let store = PostgresStore::builder().pool(pool(&server, 8)).open().await.unwrap();

@@ -20,15 +20,15 @@ fn main() {
             test("a_foreign_table_is_refused_and_not_changed", foreign_table),
             test("a_newer_layout_is_refused", newer_layout),
             test("a_database_that_does_not_use_utf8_is_refused", latin1),
-            test("each_wrong_address_or_credential_has_its_error_kind_and_shows_no_secret", wrong_addresses),
+            test("the_error_of_a_wrong_address_or_credential_has_its_kind_and_contains_no_secret", wrong_addresses),
             test("a_role_without_privileges_is_denied", missing_privileges),
             test("a_server_with_an_unknown_certificate_is_refused", unknown_certificate),
             test("an_expired_certificate_is_refused", expired_certificate),
             test("a_server_without_tls_is_refused_if_tls_is_required", downgrade),
             test("an_undeclared_pooler_is_refused_and_a_declared_one_has_no_watch_or_messages", pooler),
             test("a_dropped_table_is_created_again", dropped_table),
-            test("every_form_of_url_opens", urls),
-            test("a_write_of_a_role_that_is_read_only_is_denied", read_only_role),
+            test("a_store_opens_by_every_form_of_url", urls),
+            test("a_write_in_a_session_that_is_read_only_by_configuration_is_denied", read_only_role),
         ],
     );
 }
@@ -69,7 +69,7 @@ async fn latin1() {
     assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("LATIN1"), "{error:?}");
 }
 
-/// The complete text of an error: both formats, and all sources.
+/// Returns the complete text of an error: `Display`, `Debug`, and all sources.
 fn full_text(error: &Error) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut source = error.source();
@@ -106,8 +106,8 @@ async fn wrong_addresses() {
             Err(error) => error,
         };
         assert_eq!(error.kind(), kind, "{error:?}");
-        let shown = full_text(&error);
-        assert!(!shown.contains("c4n4ry") && !shown.contains(server.password()), "{shown}");
+        let text = full_text(&error);
+        assert!(!text.contains("c4n4ry") && !text.contains(server.password()), "{text}");
     }
     let store = PostgresStore::open(&server.url()).await.unwrap();
     assert!(!format!("{store:?} {store:#?}").contains(server.password()));
@@ -118,7 +118,7 @@ async fn missing_privileges() {
     server.psql("kv", "CREATE ROLE guest LOGIN PASSWORD 'guest'").unwrap();
     let guest = server.url_of("guest", "guest", "kv");
     assert_eq!(PostgresStore::open(&guest).await.unwrap_err().kind(), ErrorKind::Denied);
-    // On an existing table, the privileges to read and write are enough.
+    // If the table exists, a role needs only the privileges to read and to write.
     let owner = PostgresStore::open(&server.url()).await.unwrap();
     set(&owner, "k", "v").await.unwrap();
     server.psql("kv", "GRANT SELECT ON kv TO guest").unwrap();
@@ -171,12 +171,12 @@ async fn pooler() {
     // The pooler refuses the session settings.
     let error = through().open().await.unwrap_err();
     assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("pooled"), "{error:?}");
-    let unheard = through().pooled(true).open().await.unwrap();
-    let durability = unheard.info().capabilities.durability;
-    assert_eq!(unheard.info().capabilities, POOLED_CAPABILITIES.with_durability(durability));
-    let watch = unheard.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.map(drop);
+    let without_listener = through().pooled(true).open().await.unwrap();
+    let durability = without_listener.info().capabilities.durability;
+    assert_eq!(without_listener.info().capabilities, POOLED_CAPABILITIES.with_durability(durability));
+    let watch = without_listener.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.map(drop);
     assert!(matches!(watch.unwrap_err().kind(), ErrorKind::Unsupported { .. }));
-    let published = unheard.publish(&key("c"), "m".into()).await;
+    let published = without_listener.publish(&key("c"), "m".into()).await;
     assert!(matches!(published.unwrap_err().kind(), ErrorKind::Unsupported { .. }));
     let error = through().pooled(true).listen_url(pooler.url("kv")).open().await.unwrap_err();
     assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("listen_url"), "{error:?}");

@@ -1,4 +1,4 @@
-//! The work of the server for a statement: rows that it reads, and pages that it changes.
+//! The work of the server for a statement: the rows that it reads, and the pages that it changes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::time::Duration;
@@ -30,7 +30,7 @@ async fn hot_updates() {
         let options = SetOptions::default().with_expiry(Expiry::After(Duration::from_secs(60 + number)));
         assert!(store.set(&key(number % 50), "v".into(), &options).await.unwrap().is_stored());
     }
-    // A session reports its counters some time after it became idle.
+    // A session reports its counters to the statistics only after it has been idle for a while.
     SystemClock.sleep(Duration::from_secs(2)).await;
     get(&store, "none").await.unwrap();
     SystemClock.sleep(Duration::from_secs(1)).await;
@@ -41,14 +41,14 @@ async fn hot_updates() {
     assert!(all >= 1_000 && within * 2 >= all, "only {within} of {all} stayed in their page");
 }
 
-/// Prepares the statements on an empty table, and uses them after it grew without `ANALYZE`.
+/// Prepares the statements on an empty table, and uses them after the table grew without `ANALYZE`.
 async fn plans() {
     const ROWS: u64 = 60_000;
     let server = Postgres::builder().setting("autovacuum", "off").start().unwrap();
     let store = impatient(&server).operation_timeout(Duration::from_secs(10)).connections(1).open().await.unwrap();
     for _ in 0..10 {
         get(&store, "none").await.unwrap();
-        store.get_many(&[key("none"), key("other")]).await.into_iter().for_each(|answer| drop(answer.unwrap()));
+        store.get_many(&[key("none"), key("other")]).await.into_iter().for_each(|result| drop(result.unwrap()));
         store.list(&ListQuery::default().with_limit(10)).await.unwrap();
         store.clear(&key("none").into()).await.unwrap();
         store.sweep().await.unwrap();
@@ -59,7 +59,7 @@ async fn plans() {
         let items: Vec<_> = (start..start + 5_000).map(|number| SetItem::new(key(Key::ordered(number)), "v")).collect();
         store.set_many(&items).await.into_iter().for_each(|outcome| drop(outcome.unwrap()));
     }
-    // A session reports its counters some time after it became idle.
+    // A session reports its counters to the statistics only after it has been idle for a while.
     SystemClock.sleep(Duration::from_secs(2)).await;
     get(&store, "none").await.unwrap();
     SystemClock.sleep(Duration::from_secs(1)).await;
@@ -77,7 +77,7 @@ async fn plans() {
         let (last, other) = (at(ROWS - 1 - number), at(ROWS - 1_000 - number));
         let both = [last.clone(), other.clone()];
         assert!(store.get(&last).await.unwrap().is_some());
-        assert!(store.get_many(&both).await.into_iter().all(|answer| answer.unwrap().is_some()));
+        assert!(store.get_many(&both).await.into_iter().all(|result| result.unwrap().is_some()));
         let page = store.list(&ListQuery::default().with_after(at(ROWS - 500)).with_limit(10)).await.unwrap();
         assert_eq!(page.items.len(), 10);
         let items = both.clone().map(|key| SetItem::new(key, "w"));

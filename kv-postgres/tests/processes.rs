@@ -26,11 +26,8 @@ fn main() {
             test("increments_of_four_processes_are_exact", increments),
             test("only_one_of_four_processes_creates_an_entry", creators),
             test("the_triggers_are_disabled_after_a_watching_process_was_killed", triggers_are_disabled),
-            test(
-                "the_triggers_are_disabled_after_a_watch_was_dropped_beside_a_subscription",
-                triggers_beside_a_subscription,
-            ),
-            test("opening_waits_for_other_processes_beyond_the_lock_timeout", opening_waits),
+            test("the_triggers_are_disabled_if_only_a_subscription_is_left", triggers_beside_a_subscription),
+            test("opening_waits_for_other_processes_longer_than_the_lock_timeout", opening_waits),
         ],
     );
 }
@@ -66,7 +63,7 @@ async fn run_child(name: String) {
     }
 }
 
-/// Does every kind of write.
+/// Makes every kind of write.
 async fn write(store: &PostgresStore) {
     let plain = SetOptions::default();
     for number in 0..100 {
@@ -90,7 +87,7 @@ fn wait_for_parent() {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-/// Starts children, lets them begin at the same time, and returns their output.
+/// Starts children, makes them begin at the same time, and returns their output.
 fn at_once(name: &str, count: usize, url: &str) -> Vec<String> {
     let mut children: Vec<_> = (0..count)
         .map(|_| {
@@ -185,8 +182,8 @@ async fn creators() {
     assert_eq!(won, (0..100).collect::<Vec<_>>());
 }
 
-/// A watching process that is killed leaves the triggers enabled. The housekeeping of another process disables them,
-/// but never while a process watches.
+/// After a watching process was killed, the triggers are still enabled. The housekeeping of another process disables
+/// them, but not while a process watches.
 async fn triggers_are_disabled() {
     let server = Postgres::start().unwrap();
     let store = PostgresStore::builder().url(&server.url()).unwrap().open().await.unwrap();
@@ -207,7 +204,7 @@ async fn triggers_are_disabled() {
     }
 }
 
-/// The number of enabled triggers.
+/// Returns the number of enabled triggers.
 fn enabled_triggers(server: &Postgres) -> String {
     let sql = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'anykv%' AND tgenabled <> 'D'";
     server.psql("kv", sql).unwrap().trim().to_owned()
@@ -219,7 +216,8 @@ async fn triggers_beside_a_subscription() {
     let mut messages = store.subscribe(&KeyPrefix::ALL).await.unwrap();
     drop(store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap());
     assert_eq!(enabled_triggers(&server), "2");
-    // The connection stays for the subscriber, and releases the watchers' lock after half a minute without a watcher.
+    // The listener stays connected because of the subscriber, and releases the watchers' lock after half a minute
+    // without a watcher.
     for _ in 0..600 {
         pause(Duration::from_millis(100)).await;
         store.sweep().await.unwrap();
@@ -240,7 +238,7 @@ async fn triggers_beside_a_subscription() {
 
 async fn opening_waits() {
     let server = Postgres::start().unwrap();
-    // This is the lock under which processes create the table.
+    // Processes create tables under this lock.
     let mut holder = Command::new("psql");
     holder.arg(server.url()).arg("-c").arg("BEGIN; SELECT pg_advisory_xact_lock(1634432561, 0); SELECT pg_sleep(2)");
     let _holder = KillOnDrop(holder.stdout(Stdio::null()).spawn().unwrap());

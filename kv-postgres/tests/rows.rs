@@ -18,12 +18,12 @@ fn main() {
     support::main(
         |_| unreachable!("there are no children"),
         vec![
-            test("null_nul_long_keys_and_short_deadlines_are_handled", unusual_entries),
+            test("a_null_value_a_nul_in_a_key_a_long_key_and_a_short_deadline_work", unusual_entries),
             test("the_time_zone_of_a_session_does_not_matter", time_zones),
             test("a_damaged_row_is_corrupt_and_the_other_rows_are_readable", damaged_row),
-            test("a_page_is_filled_up_to_its_limit_or_its_bytes", full_pages),
+            test("a_page_is_filled_up_to_its_limit_or_its_maximum_of_bytes", full_pages),
             test("foreign_rows_do_not_end_a_list", foreign_rows),
-            test("an_increment_at_the_deadline_continues_the_old_counter_or_starts_a_new_one", expiring_counter),
+            test("an_increment_at_the_deadline_adds_to_the_old_counter_or_starts_a_new_one", expiring_counter),
             test("truncating_the_table_gives_watchers_a_gap", truncated),
         ],
     );
@@ -38,7 +38,7 @@ async fn unusual_entries() {
     assert_eq!(kv.get::<Option<u8>>(["none"]).await.unwrap(), None);
     kv.set(["a\0b"], &1).await.unwrap();
     assert_eq!(kv.get::<u8>(["a\0b"]).await.unwrap(), Some(1));
-    // Random, because the server compresses index entries.
+    // The key is random, because the server compresses index entries.
     let long: String = (0..64).map(|_| kv_core::Version::random().to_string()).collect();
     let long = Key::new([&long[..Key::MAX_BYTES]]).unwrap();
     let _ = store.set(&long, "v".into(), &SetOptions::default()).await.unwrap();
@@ -94,7 +94,7 @@ async fn damaged_row() {
         assert_eq!((page.damaged[0].kind(), page.damaged[0].key()), (ErrorKind::Corrupt, Some(&key("b"))));
         assert_eq!(page.damaged[0].backend(), Some("postgres"));
     }
-    // A damaged entry counts towards the limit and the bytes of its page.
+    // A damaged entry counts towards the limit and the maximum of bytes of its page.
     for query in [ListQuery::default().with_limit(2), ListQuery::default().with_max_page_bytes(2)] {
         let page = store.list(&query).await.unwrap();
         assert_eq!((page.items.len(), page.damaged.len(), page.next), (1, 1, Some(key("b"))));
@@ -157,7 +157,7 @@ async fn foreign_rows() {
     }
 }
 
-/// Each increment of a short-lived counter either continues it or starts a new counter with a new deadline.
+/// Each increment of a short-lived counter either adds to the counter or starts a new one with a new deadline.
 async fn expiring_counter() {
     let server = Postgres::start().unwrap();
     let store = PostgresStore::open(&server.url()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Helpers of the test programs.
+//! Helpers for the test programs.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of the helpers")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
@@ -13,10 +13,10 @@ use kv_postgres::{PostgresBuilder, PostgresStore};
 use libtest_mimic::{Arguments, Failed, Trial};
 use test_servers::postgres::Postgres;
 
-/// The environment variable with the name of the child that this process is to run.
+/// The environment variable with the name of the child, if this process is a child.
 const CHILD: &str = "KV_POSTGRES_TEST_CHILD";
 
-/// Runs the child that the environment names. Without one, runs the tests.
+/// Runs the child if this process is one. Otherwise runs the tests.
 pub fn main(child: impl FnOnce(&str), tests: Vec<Trial>) {
     if let Ok(name) = std::env::var(CHILD) {
         return child(&name);
@@ -27,7 +27,7 @@ pub fn main(child: impl FnOnce(&str), tests: Vec<Trial>) {
     libtest_mimic::run(&arguments, tests).exit()
 }
 
-/// A test that fails if `run` panics.
+/// Returns a test that fails if `run` panics.
 pub fn test<F: Future<Output = ()> + 'static>(name: &str, run: fn() -> F) -> Trial {
     Trial::test(name, move || {
         block_on(run());
@@ -35,14 +35,14 @@ pub fn test<F: Future<Output = ()> + 'static>(name: &str, run: fn() -> F) -> Tri
     })
 }
 
-/// A command that runs this program as the child `name`.
+/// Returns a command that runs this program as the child `name`.
 pub fn child(name: &str, url: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env(CHILD, name).env("KV_POSTGRES_TEST_URL", url).stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
 
-/// The URL from the parent process.
+/// Returns the URL from the parent process.
 pub fn url() -> String {
     std::env::var("KV_POSTGRES_TEST_URL").unwrap()
 }
@@ -65,7 +65,7 @@ pub fn key(segment: impl ToString) -> Key {
     Key::new([segment.to_string()]).unwrap()
 }
 
-/// A builder with short timeouts, so that tests of faults are fast.
+/// Returns a builder with short timeouts, so that tests of faults are fast.
 pub fn impatient(server: &Postgres) -> PostgresBuilder {
     let second = Duration::from_secs(1);
     let builder = PostgresStore::builder().url(&server.url()).unwrap();
@@ -90,7 +90,7 @@ pub async fn pause(duration: Duration) {
     SystemClock.sleep(duration).await;
 }
 
-/// Retries a write until it succeeds, and returns the duration. Panics after `limit`.
+/// Retries a write until it succeeds, and returns the time that this took. Panics if it takes longer than `limit`.
 pub async fn recovers(store: &PostgresStore, limit: Duration) -> Duration {
     let started = now();
     loop {
@@ -119,7 +119,7 @@ pub async fn lock_row(server: &Postgres, row: &str) -> KillOnDrop {
     holder
 }
 
-/// A pool as an application would build it.
+/// Returns a pool as an application would build it.
 pub fn pool(server: &Postgres, connections: usize) -> Pool {
     let config: Config = server.url().parse().unwrap();
     let manager = Manager::new(config, NoTls);
