@@ -1,4 +1,4 @@
-//! The addresses of the servers: from a URL and the settings to clients of the driver.
+//! The addresses of the servers, from which the driver's clients are made.
 
 use std::path::Path;
 
@@ -17,13 +17,14 @@ pub(crate) const TLS: &str = "rediss";
 pub(crate) const UNIX: &str = "redis+unix";
 pub(crate) const CLUSTER: &str = "redis-cluster";
 
-/// The version that the server shows for our connections.
+/// The library version that the server lists for our connections (`CLIENT LIST`).
 const LIB_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The servers that a store is opened with.
+/// The addresses and logins of the servers with which a store is opened.
 #[derive(Debug, Clone)]
 pub(crate) enum Address {
     Server(Box<ConnectionInfo>),
+    /// Some nodes of a cluster.
     Cluster(Vec<ConnectionInfo>),
 }
 
@@ -39,6 +40,10 @@ pub(crate) enum AddressKind {
 }
 
 impl Address {
+    /// Returns the address in a URL.
+    ///
+    /// # Errors
+    /// `Invalid` for another scheme or an invalid address.
     pub(crate) fn from_url(url: &StoreUrl, config: &RedisConfig) -> Result<Self> {
         let scheme = url.scheme();
         if scheme == TCP || scheme == TLS {
@@ -79,7 +84,7 @@ impl Address {
         }
     }
 
-    /// The number of the database: from the settings, or else from the URL.
+    /// Returns the number of the database: that of the settings if they have one, otherwise that of the address.
     pub(crate) fn db(&self, config: &RedisConfig) -> i64 {
         config.db.unwrap_or_else(|| match self {
             Self::Server(info) => info.redis_settings().db(),
@@ -87,7 +92,10 @@ impl Address {
         })
     }
 
-    /// The driver's clients for the addresses, with the settings applied.
+    /// Returns a client of the driver for each server, with the settings applied.
+    ///
+    /// # Errors
+    /// `Invalid` for a setting that the address does not use, and for invalid settings.
     pub(crate) fn clients(&self, config: &RedisConfig) -> Result<Vec<Client>> {
         options::check_config(self, config)?;
         match self {
@@ -98,7 +106,7 @@ impl Address {
     }
 }
 
-/// Parses `[USER:PASSWORD@]HOST:PORT,HOST:PORT` into one address for each host.
+/// Parses `[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]` into one address for each host.
 fn nodes(rest: &str, tls: bool) -> Result<Vec<ConnectionInfo>> {
     let rest = rest.strip_prefix("//").unwrap_or(rest).trim_end_matches('/');
     let (login, hosts) = match rest.rsplit_once('@') {
@@ -115,7 +123,7 @@ fn nodes(rest: &str, tls: bool) -> Result<Vec<ConnectionInfo>> {
 }
 
 fn parsed(url: &str) -> Result<ConnectionInfo> {
-    // The driver's errors do not show the URL.
+    // The driver's error may be the source, because it does not contain the URL and its password.
     url.into_connection_info().map_err(|error| {
         Error::invalid("the URL has no valid address: it must be `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`")
             .with_source(error)
@@ -170,11 +178,11 @@ fn file(path: &Path) -> Result<Vec<u8>> {
         .map_err(|error| Error::invalid(format!("the file {} cannot be read", path.display())).with_source(error))
 }
 
-/// Installs a crypto provider for rustls if the process has none: the driver uses the process's default and fails
-/// without one.
+/// Installs a default crypto provider for rustls if the process has none, because the driver uses the default provider
+/// and fails without one.
 fn install_crypto_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // It fails if another thread was first, and that provider serves as well.
+        // The call fails if another thread has installed a provider first, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
@@ -205,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_address_is_refused_without_showing_its_secret() {
+    fn the_error_for_an_invalid_address_does_not_contain_its_password() {
         for url in [
             "redis:canary",
             "redis+unix:relative",
@@ -222,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_settings_are_added_to_the_address() {
+    fn the_settings_are_applied_to_the_address() {
         let config = RedisConfig { db: Some(2), pass: Some("canary".into()), ..RedisConfig::default() };
         let clients = address("redis://h").unwrap().clients(&config).unwrap();
         let settings = clients[0].get_connection_info().redis_settings();

@@ -1,4 +1,4 @@
-//! Calls over several keys, in one round trip to each server.
+//! Calls over several keys.
 
 use std::collections::HashSet;
 
@@ -12,21 +12,24 @@ use crate::server::router::Request;
 use crate::state::State;
 use crate::write::deleted_flags;
 
-/// Keys that one command reads. The server runs no other command meanwhile.
+/// The maximum number of keys that one command reads. The number is bounded, because the server runs no other command
+/// meanwhile.
 const KEYS_PER_READ: usize = 1_000;
 
-/// Keys that one script writes. The server runs no other command meanwhile.
+/// The maximum number of keys that one script writes. The number is bounded, because the server runs no other command
+/// meanwhile.
 const KEYS_PER_WRITE: usize = 250;
 
-/// Bytes that one script writes, unless a single value is longer. The server closes a connection that sends a command
-/// of 1 GiB.
+/// The maximum number of bytes that one script writes, unless a single value is longer. The number is bounded, because
+/// the server closes a connection that sends a command of 1 GiB.
 const BYTES_PER_WRITE: usize = 4 << 20;
 
-/// The items of a `set_many` that one request writes, to assign its reply.
+/// The items of a `set_many` that one request writes: for each item its index in the call and its new version.
 enum Part {
-    /// One item with a condition, or whose previous entry is returned.
+    /// One item that needs the script `set`, because it has a condition, keeps the deadline or returns the previous
+    /// entry.
     Single(usize, Version),
-    /// Unconditional items.
+    /// Items that the script `set_many` writes unconditionally.
     Unconditional(Vec<(usize, Version)>),
 }
 
@@ -47,8 +50,8 @@ impl State {
                 Ok(_) => Err(Failure::UnexpectedReply),
                 Err(failure) => Err(failure),
             };
-            for (number, _) in &group.members {
-                let (Some(key), Some(result)) = (keys.get(*number), results.get_mut(*number)) else { continue };
+            for (index, _) in &group.members {
+                let (Some(key), Some(result)) = (keys.get(*index), results.get_mut(*index)) else { continue };
                 *result = Some(match &mut values {
                     Ok(values) => self.format.decode(key, values.next().unwrap_or_default()),
                     Err(failure) => Err(read_error(failure.clone())),
@@ -59,20 +62,22 @@ impl State {
         results.into_iter().map(|result| result.unwrap_or_else(|| Err(read_error(Failure::UnexpectedReply)))).collect()
     }
 
-    /// Reads missing keys again that hold a value of another type. `MGET` returns nil for them, as for a key that does
-    /// not exist. The check costs a round trip, and only if keys are missing.
+    /// Reads missing keys again if a value of another type is stored under them, to report it as `Corrupt`: `MGET`
+    /// returns nil for such a key, as if the key did not exist. This costs a further round trip, but only if keys are
+    /// missing.
     async fn recheck_missing(&self, keys: &[Key], results: &mut [Option<Result<Option<Entry>>>]) {
         let missing = results.iter().zip(keys).enumerate().filter(|(_, (result, _))| matches!(result, Some(Ok(None))));
-        let missing = missing.map(|(number, (_, key))| ((number, key), self.layout.place(key)));
+        let missing = missing.map(|(index, (_, key))| ((index, key), self.layout.place(key)));
         let groups = group_by_bucket(missing, KEYS_PER_READ);
         let requests: Vec<_> = groups.iter().map(|group| group_request("EXISTS", group)).collect();
         let counts = self.call_many(&requests).await;
-        // If the check of a group fails, its keys stay missing.
-        let suspect = groups.iter().zip(counts).filter(|(_, count)| matches!(count, Ok(Value::Int(1..))));
-        let suspect: Vec<_> = suspect.flat_map(|(group, _)| &group.members).map(|(member, _)| *member).collect();
-        let requests: Vec<_> = suspect.iter().map(|(_, key)| self.get_request(key)).collect();
-        for ((number, key), reply) in suspect.into_iter().zip(self.call_many(&requests).await) {
-            if let Some(result) = results.get_mut(number) {
+        // Read all missing keys of a group again if any of them exists. If the `EXISTS` of a group fails, its keys are
+        // reported as missing.
+        let suspects = groups.iter().zip(counts).filter(|(_, count)| matches!(count, Ok(Value::Int(1..))));
+        let suspects: Vec<_> = suspects.flat_map(|(group, _)| &group.members).map(|(member, _)| *member).collect();
+        let requests: Vec<_> = suspects.iter().map(|(_, key)| self.get_request(key)).collect();
+        for ((index, key), reply) in suspects.into_iter().zip(self.call_many(&requests).await) {
+            if let Some(result) = results.get_mut(index) {
                 *result = Some(self.decode_reply(key, reply));
             }
         }
@@ -84,29 +89,30 @@ impl State {
 
     pub(crate) async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
         let mut outcomes = Vec::new();
-        // A key that occurs twice is written twice, in order.
+        // A key that occurs twice is written twice, in order. So its second item is in a later run, which is sent after
+        // the replies to the first run.
         for run in unique_runs(items, |item| &item.key) {
             let start = outcomes.len();
             outcomes.resize_with(start + run.len(), || None);
             let (requests, parts) = self.set_parts(run, start, &mut outcomes);
             for (part, reply) in parts.into_iter().zip(self.call_many(&requests).await) {
                 match part {
-                    Part::Single(number, version) => {
+                    Part::Single(index, version) => {
                         let effect = Effect::Write(self.visible_version(version));
-                        let Some(item) = items.get(number) else { continue };
+                        let Some(item) = items.get(index) else { continue };
                         let outcome = reply
                             .map_err(|failure| failure.into_error(effect))
                             .and_then(|reply| self.set_outcome(&item.key, reply, version));
-                        put(&mut outcomes, number, outcome);
+                        put(&mut outcomes, index, outcome);
                     }
                     Part::Unconditional(members) => {
-                        for (number, version) in members {
+                        for (index, version) in members {
                             let version = self.visible_version(version);
                             let outcome = match &reply {
                                 Ok(_) => Ok(SetOutcome::Stored { version, previous: None }),
                                 Err(failure) => Err(failure.clone().into_error(Effect::Write(version))),
                             };
-                            put(&mut outcomes, number, outcome);
+                            put(&mut outcomes, index, outcome);
                         }
                     }
                 }
@@ -115,7 +121,8 @@ impl State {
         outcomes.into_iter().map(settled).collect()
     }
 
-    /// The requests that write a run of items. An item with invalid options gets its error in `outcomes`.
+    /// Returns the requests that write a run of items, and the items of each request. `start` is the index of the run
+    /// in the call. An item that is refused gets its error in `outcomes` and is not written.
     fn set_parts(
         &self,
         run: &[SetItem],
@@ -123,18 +130,18 @@ impl State {
         outcomes: &mut [Option<Result<SetOutcome>>],
     ) -> (Vec<Request>, Vec<Part>) {
         let (mut requests, mut parts, mut unconditional) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, item) in (start..).zip(run) {
+        for (index, item) in (start..).zip(run) {
             let SetItem { key, value, options, .. } = item;
             if let Err(error) = self.check_set(value, options) {
-                put(outcomes, number, Err(error));
+                put(outcomes, index, Err(error));
                 continue;
             }
             let set = self.prepare(key, value, options.expiry);
             if is_unconditional(options) {
-                unconditional.push(((number, key, set.stored, set.deadline, set.version), set.place));
+                unconditional.push(((index, key, set.stored, set.deadline, set.version), set.place));
             } else {
                 requests.push(self.set_request(key, &set, options));
-                parts.push(Part::Single(number, set.version));
+                parts.push(Part::Single(index, set.version));
             }
         }
         let groups = group_by_bucket(unconditional, KEYS_PER_WRITE).into_iter();
@@ -144,9 +151,9 @@ impl State {
             let mut cmd = self.scripts.set_many.call(self.group_keys(&group));
             cmd.arg(self.has_index());
             let mut members = Vec::with_capacity(group.members.len());
-            for ((number, key, stored, deadline, version), _) in &group.members {
-                cmd.arg(stored).arg(deadline.text()).arg(key.as_str());
-                members.push((*number, *version));
+            for ((index, key, stored, deadline, version), _) in &group.members {
+                cmd.arg(stored).arg(deadline.to_argument()).arg(key.as_str());
+                members.push((*index, *version));
             }
             requests.push(Request::new(group.slot, cmd));
             parts.push(Part::Unconditional(members));
@@ -155,20 +162,20 @@ impl State {
     }
 
     pub(crate) async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
-        if let Err(error) = self.check_writable() {
+        if let Err(error) = self.check_open().and_then(|()| self.check_writable()) {
             return keys.iter().map(|_| Err(error.clone())).collect();
         }
         let mut outcomes = Vec::new();
         for run in unique_runs(keys, |key| key) {
             let start = outcomes.len();
             outcomes.resize_with(start + run.len(), || None);
-            let places = (start..).zip(run).map(|(number, key)| ((number, key), self.layout.place(key)));
+            let places = (start..).zip(run).map(|(index, key)| ((index, key), self.layout.place(key)));
             let groups = group_by_bucket(places, KEYS_PER_WRITE);
             let requests: Vec<_> =
                 groups.iter().map(|group| self.delete_request(group, |(_, key)| key.as_str())).collect();
             for (group, reply) in groups.iter().zip(self.call_many(&requests).await) {
                 let mut deleted = deleted_flags(reply, group.members.len());
-                for ((number, _), _) in &group.members {
+                for ((index, _), _) in &group.members {
                     let outcome = match &mut deleted {
                         Ok(flags) => Ok(match flags.next() {
                             Some(true) => DeleteOutcome::Deleted { previous: None },
@@ -176,14 +183,14 @@ impl State {
                         }),
                         Err(failure) => Err(failure.clone().into_error(Effect::Write(None))),
                     };
-                    put(&mut outcomes, *number, outcome);
+                    put(&mut outcomes, *index, outcome);
                 }
             }
         }
         outcomes.into_iter().map(settled).collect()
     }
 
-    /// A request that deletes the entries of a group and their members of the index.
+    /// Returns a request that deletes the entries of a group, and removes their keys from the index.
     pub(crate) fn delete_request<T>(&self, group: &BucketGroup<T>, index_member: impl Fn(&T) -> &str) -> Request {
         let mut cmd = self.scripts.delete_many.call(self.group_keys(group));
         cmd.arg(self.has_index());
@@ -194,7 +201,7 @@ impl State {
     }
 }
 
-/// A command over the entries of a group.
+/// Returns a request with a command whose arguments are the physical keys of a group.
 fn group_request<T>(command: &str, group: &BucketGroup<T>) -> Request {
     let mut cmd = redis::cmd(command);
     group.members.iter().for_each(|(_, place)| {
@@ -203,13 +210,13 @@ fn group_request<T>(command: &str, group: &BucketGroup<T>) -> Request {
     Request::new(group.slot, cmd)
 }
 
-/// True if the set replaces whatever is there, without looking at it.
+/// True if the set does not depend on the current entry.
 fn is_unconditional(options: &SetOptions) -> bool {
     let SetOptions { expiry, when, return_previous, .. } = options;
     *when == When::Always && !return_previous && *expiry != Expiry::Keep
 }
 
-/// Splits items into runs without duplicate keys.
+/// Splits items into consecutive runs, so that no key occurs twice in a run.
 fn unique_runs<T>(items: &[T], key: impl Fn(&T) -> &Key) -> Vec<&[T]> {
     let (mut runs, mut seen, mut rest, mut length) = (Vec::new(), HashSet::new(), items, 0);
     for item in items {
@@ -226,12 +233,14 @@ fn unique_runs<T>(items: &[T], key: impl Fn(&T) -> &Key) -> Vec<&[T]> {
     runs
 }
 
-fn put<T>(outcomes: &mut [Option<Result<T>>], number: usize, outcome: Result<T>) {
-    if let Some(place) = outcomes.get_mut(number) {
-        *place = Some(outcome);
+/// Stores the outcome of the item with this index.
+fn put<T>(outcomes: &mut [Option<Result<T>>], index: usize, outcome: Result<T>) {
+    if let Some(target) = outcomes.get_mut(index) {
+        *target = Some(outcome);
     }
 }
 
+/// Returns the outcome of an item, or an error if no reply was assigned to the item.
 fn settled<T>(outcome: Option<Result<T>>) -> Result<T> {
     outcome.unwrap_or_else(|| Err(Error::unavailable("the server did not answer for this key")))
 }
@@ -241,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_run_has_a_key_twice() {
+    fn no_key_occurs_twice_in_a_run() {
         let keys: Vec<Key> = ["a", "b", "a", "c", "c", "a"].iter().map(|name| Key::new([name]).unwrap()).collect();
         let lengths: Vec<usize> = unique_runs(&keys, |key| key).iter().map(|run| run.len()).collect();
         assert_eq!(lengths, [2, 2, 2]);

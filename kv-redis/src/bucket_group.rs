@@ -1,11 +1,11 @@
-//! Groups of keys that share a bucket, so that one command serves them.
+//! Groups of keys in the same bucket, so that one command can have all keys of a group.
 
 use std::collections::HashMap;
 
 use crate::layout::Place;
 use crate::state::State;
 
-/// Items whose keys are in one bucket; in plain format, in one slot.
+/// Items whose keys are in one bucket. The plain format has no buckets; there the keys are in one slot.
 #[derive(Debug)]
 pub(crate) struct BucketGroup<T> {
     pub(crate) slot: u16,
@@ -14,20 +14,20 @@ pub(crate) struct BucketGroup<T> {
 }
 
 impl State {
-    /// The keys of a group for a script: its entries, then their index if there is one.
+    /// Returns the `KEYS` of a script on a group: the keys of its entries, then the key of their index if there is one.
     pub(crate) fn group_keys<'g, T>(&'g self, group: &'g BucketGroup<T>) -> Vec<&'g [u8]> {
         let mut keys: Vec<&[u8]> = group.members.iter().map(|(_, place)| place.physical.as_slice()).collect();
         keys.extend(self.layout.index(group.bucket).map(str::as_bytes));
         keys
     }
 
-    /// The argument of scripts on groups: 1 if the last key is an index, else 0.
+    /// Returns an argument for scripts on groups: 1 if the last key is an index, else 0.
     pub(crate) fn has_index(&self) -> i32 {
         i32::from(self.layout.index(0).is_some())
     }
 }
 
-/// Groups items by bucket, with at most `max_members` in a group; in plain format, by slot.
+/// Groups items by bucket, or by slot in plain format, with at most `max_members` items in a group.
 pub(crate) fn group_by_bucket<T>(
     items: impl IntoIterator<Item = (T, Place)>,
     max_members: usize,
@@ -36,25 +36,26 @@ pub(crate) fn group_by_bucket<T>(
     let mut unfilled: HashMap<(u16, usize), usize> = HashMap::new();
     for (member, place) in items {
         let bucket = (place.slot, place.bucket);
-        // Adjacent items are often in one bucket, and on a single server they usually are.
+        // The last group is tried before the map, because adjacent items are often in the same bucket.
         let last = groups.len().wrapping_sub(1);
         let is_last = groups.last().is_some_and(|group| (group.slot, group.bucket) == bucket);
-        let number = match if is_last { Some(&last) } else { unfilled.get(&bucket) } {
-            Some(&number) if groups.get(number).is_some_and(|group| group.members.len() < max_members) => number,
+        let index = match if is_last { Some(&last) } else { unfilled.get(&bucket) } {
+            Some(&index) if groups.get(index).is_some_and(|group| group.members.len() < max_members) => index,
             _ => {
                 groups.push(BucketGroup { slot: place.slot, bucket: place.bucket, members: Vec::new() });
                 unfilled.insert(bucket, groups.len() - 1);
                 groups.len() - 1
             }
         };
-        if let Some(group) = groups.get_mut(number) {
+        if let Some(group) = groups.get_mut(index) {
             group.members.push((member, place));
         }
     }
     groups
 }
 
-/// Splits a group into groups of at most `max_weight`, or of a single member.
+/// Splits a group into groups whose weights are at most `max_weight` in total. A member that is heavier forms a group
+/// of its own.
 pub(crate) fn split_by_weight<T>(
     group: BucketGroup<T>,
     weight: impl Fn(&T) -> usize,
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_group_exceeds_the_weight_unless_it_has_one_member() {
+    fn a_group_exceeds_the_maximum_weight_only_if_it_has_one_member() {
         let place = Place { physical: Vec::new(), slot: 7, bucket: 3 };
         let members = [4, 6, 1, 20, 5, 5].map(|weight| (weight, place.clone()));
         let group = BucketGroup { slot: 7, bucket: 3, members: members.into() };

@@ -1,4 +1,4 @@
-//! The builder of a store: its servers, settings and clock.
+//! The builder of a store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,11 +42,12 @@ impl RedisBuilder {
         Self { address: None, config: RedisConfig::default(), clock: Arc::new(SystemClock) }
     }
 
-    /// Takes address and settings from a URL: one of the [`SCHEMES`](crate::SCHEMES), with the fields of
-    /// [`RedisConfig`] as options.
+    /// Takes the address and the settings from a URL. It must have one of the [`SCHEMES`](crate::SCHEMES), and may have
+    /// the fields of [`RedisConfig`] as options.
     ///
     /// # Errors
-    /// `Invalid` for a URL that is not one of this crate, and for an option that its scheme or format does not use.
+    /// `Invalid` if the URL has another scheme, no valid address, an unknown option, or an option that its scheme or
+    /// mode does not use.
     pub fn from_url(url: &StoreUrl) -> Result<Self> {
         let config: RedisConfig = url.options()?;
         let address = Address::from_url(url, &config)?;
@@ -54,20 +55,22 @@ impl RedisBuilder {
         Ok(Self { address: Some(address), ..Self::new().config(config) })
     }
 
-    /// Uses the server of a driver's client: its address, login and certificates. The store opens its own connections.
+    /// Takes the address, login and certificates of a server from a client of the driver. The store opens its own
+    /// connections.
     pub fn client(mut self, client: &Client) -> Self {
         self.address = Some(Address::Server(Box::new(client.get_connection_info().clone())));
         self
     }
 
-    /// Uses the cluster that the servers of these clients of the driver belong to.
+    /// Takes the addresses, logins and certificates of some nodes of a cluster from clients of the driver. The store
+    /// finds the other nodes, and opens its own connections.
     pub fn cluster<'c>(mut self, clients: impl IntoIterator<Item = &'c Client>) -> Self {
         let nodes = clients.into_iter().map(|client| client.get_connection_info().clone()).collect();
         self.address = Some(Address::Cluster(nodes));
         self
     }
 
-    /// Takes all settings at once.
+    /// Replaces all settings.
     pub fn config(mut self, config: RedisConfig) -> Self {
         self.config = config;
         self
@@ -139,7 +142,8 @@ impl RedisBuilder {
         self
     }
 
-    /// Sets our own clock. Deadlines follow the server's clock: the store measures the offset between the two.
+    /// Sets the clock of this process. Deadlines follow the server's clock, so the store measures the offset between
+    /// the two clocks.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
@@ -148,11 +152,12 @@ impl RedisBuilder {
     /// Opens the store, and creates the namespace if it is new.
     ///
     /// # Errors
-    /// - `Invalid`: no address was given, a setting is out of range or not used at this address, the scheme does not fit
-    ///   the server, or the namespace was created with other settings.
-    /// - `Denied`: the server refuses the login or our certificate, or its certificate is not trusted.
-    /// - `Capacity`: the server has as many connections as it allows.
-    /// - `Unavailable`: the server cannot be reached.
+    /// - `Invalid`: no address was given, a setting is out of range or not used by the scheme or mode, the scheme does
+    ///   not fit the server, or the namespace was created with other settings.
+    /// - `Denied`: the server refuses the login or the client certificate, or the server's certificate is not trusted.
+    /// - `Capacity`: the server has as many connections as its `maxclients` allows, or its memory is too full to create
+    ///   a namespace.
+    /// - `Unavailable`: the server cannot be reached or is not ready.
     pub async fn open(self) -> Result<RedisStore> {
         let opened = async {
             let Self { address, config, clock } = self;
@@ -165,7 +170,7 @@ impl RedisBuilder {
 }
 
 impl RedisStore {
-    /// A builder of a store: its servers, namespace, clock and settings.
+    /// Returns a builder with default settings and no address.
     pub fn builder() -> RedisBuilder {
         RedisBuilder::new()
     }

@@ -1,11 +1,12 @@
-//! The capabilities of each kind of store, as constants, and how a server's settings narrow them.
+//! The capabilities of a store.
 
 use kv_core::{Capabilities, Durability, List, Reach, Survives, Transactions};
 
 use crate::config::DEFAULT_GROUP_SEGMENTS;
 use crate::layout::Shape;
 
-/// A namespace with an index on a single server that writes no file (the default).
+/// The capabilities of a namespace with an index, on a single server without an append-only file. These are the
+/// defaults.
 pub const CAPABILITIES: Capabilities = Capabilities::CORE
     .with_versions()
     .with_deadlines()
@@ -21,18 +22,19 @@ pub const CAPABILITIES: Capabilities = Capabilities::CORE
     .with_shared()
     .with_durability(Durability::surviving(Survives::Process));
 
-/// A namespace with an index on a cluster. The first two segments of a key choose its bucket, and all keys of a
-/// transaction must have the same ones.
+/// The capabilities of a namespace with an index, on a cluster. All keys of a transaction must have the same first two
+/// segments, because these segments choose the bucket.
 pub const CLUSTER_CAPABILITIES: Capabilities =
     CAPABILITIES.with_transactions(Transactions::WithinFirst(DEFAULT_GROUP_SEGMENTS));
 
-/// A namespace without an index on a single server: a list scans.
+/// The capabilities of a namespace without an index, on a single server. A list scans the database.
 pub const INDEX_FREE_CAPABILITIES: Capabilities = CAPABILITIES.with_list(List::Emulated);
 
-/// A namespace without an index on a cluster: a list scans every master.
+/// The capabilities of a namespace without an index, on a cluster. A list scans every master.
 pub const CLUSTER_INDEX_FREE_CAPABILITIES: Capabilities = CLUSTER_CAPABILITIES.with_list(List::Emulated);
 
-/// Bare values that are shared with other programs, on a single server; without versions.
+/// The capabilities of the plain format on a single server. Its bare values, which other programs may share, have no
+/// versions.
 pub const PLAIN_CAPABILITIES: Capabilities = Capabilities::CORE
     .with_deadlines()
     .with_conditions()
@@ -47,17 +49,18 @@ pub const PLAIN_CAPABILITIES: Capabilities = Capabilities::CORE
     .with_shared()
     .with_durability(Durability::surviving(Survives::Process));
 
-/// Bare values on a cluster. The slot of each key follows from its own name, so there are no transactions.
+/// The capabilities of the plain format on a cluster. There are no transactions, because each key is in a slot of its
+/// own.
 pub const CLUSTER_PLAIN_CAPABILITIES: Capabilities = PLAIN_CAPABILITIES.with_transactions(Transactions::None);
 
-/// The settings of the servers when the store is opened.
+/// The settings of the servers, read when the store is opened, that narrow its capabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Observed {
     pub(crate) may_evict: bool,
     pub(crate) durability: Durability,
 }
 
-/// The capabilities of an open store.
+/// Returns the capabilities of an open store.
 pub(crate) fn capabilities(
     shape: Shape,
     is_cluster: bool,

@@ -1,4 +1,4 @@
-//! Stored values from and to entries, in both formats.
+//! Entries as stored bytes, and back.
 
 use bytes::Bytes;
 use kv_core::{Deadline, Entry, Error, Expires, Expiry, Key, Result, Version, stored};
@@ -13,31 +13,32 @@ use crate::server::clock_offset::ServerTime;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Format {
-    /// A header with version, deadline and checksum, then the value. Has every capability.
+    /// A header with the version, the deadline and a checksum, then the value. This format has every capability.
     #[default]
     Entry,
-    /// The bare value, which other programs can read and write too. Has no versions.
+    /// The bare value, which other programs can read and write too. This format has no versions.
     Plain,
 }
 
-/// The deadline of a write, as the scripts take it.
+/// The deadline of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WriteDeadline {
     Never,
     At(u64),
     /// The deadline of the current entry.
     Keep,
-    /// A deadline that has already passed.
+    /// A deadline that has already passed, so the write removes the entry.
     Expired,
 }
 
 impl WriteDeadline {
-    /// The deadline of a write at `now`, by the server's clock.
+    /// Returns the deadline of a write that reaches the server at `now`.
     pub(crate) fn resolve(expiry: Expiry, now: ServerTime) -> Self {
         let ServerTime { at: now, latest } = now;
         match expiry {
             Expiry::Keep => return Self::Keep,
-            // A moment that may have passed counts as passed, so that the caller's present expires at once.
+            // The server's clock may already be at `latest`. So a deadline up to `latest` counts as expired, and an
+            // entry whose deadline is the caller's current time always expires at once.
             Expiry::At(moment) if moment <= latest => return Self::Expired,
             _ => {}
         }
@@ -49,7 +50,8 @@ impl WriteDeadline {
         }
     }
 
-    /// The deadline in the header of the stored entry.
+    /// Returns the deadline for the header of the stored entry. For `Keep`, the script copies the fields of the current
+    /// entry.
     pub(crate) fn stored(self) -> Deadline {
         match self {
             Self::At(millis) => Deadline::from_millis(millis),
@@ -57,28 +59,29 @@ impl WriteDeadline {
         }
     }
 
-    /// The argument of the scripts.
-    pub(crate) fn text(self) -> String {
+    /// Returns the deadline as an argument of a script.
+    pub(crate) fn to_argument(self) -> String {
         match self {
             Self::Never => "never".to_owned(),
             Self::Keep => "keep".to_owned(),
-            Self::Expired => "gone".to_owned(),
+            Self::Expired => "expired".to_owned(),
             Self::At(millis) => millis.to_string(),
         }
     }
 }
 
 impl Format {
-    /// Bytes of the longest value that a server may send: a value that any handle may have written, with its header, or
-    /// in plain format the longest string of a server. The rest is room for the server's own texts.
+    /// Returns the maximum number of bytes of one value in a reply. It allows for the longest value that any store
+    /// accepts, or in plain format for the longest string that a server accepts. A margin allows for the header.
     pub(crate) fn max_reply_bytes(self) -> u64 {
-        const ROOM: u64 = 1 << 20;
+        const MARGIN: u64 = 1 << 20;
         match self {
-            Self::Entry => MAX_VALUE_BYTES + ROOM,
-            Self::Plain => (512 << 20) + ROOM,
+            Self::Entry => MAX_VALUE_BYTES + MARGIN,
+            Self::Plain => (512 << 20) + MARGIN,
         }
     }
 
+    /// Returns the stored bytes of an entry.
     pub(crate) fn encode(self, key: &Key, version: &Version, deadline: WriteDeadline, value: &[u8]) -> Vec<u8> {
         match self {
             Self::Entry => stored::encode(key, version, deadline.stored(), value),
@@ -86,19 +89,20 @@ impl Format {
         }
     }
 
-    /// Decodes a reply: the stored bytes, or value and deadline in plain format; `Nil` for no entry.
+    /// Decodes a reply: the stored bytes, or the value and the deadline in plain format; `Nil` if there is no entry.
+    /// The scripts return an integer for a value of another type.
     pub(crate) fn decode(self, key: &Key, reply: Value) -> Result<Option<Entry>> {
         match (self, reply) {
             (_, Value::Nil) => Ok(None),
             (Self::Entry, Value::BulkString(bytes)) => Ok(Some(stored::decode(key, Bytes::from(bytes))?.0)),
-            (Self::Plain, Value::Array(parts)) => plain(parts).map(Some),
+            (Self::Plain, Value::Array(parts)) => decode_plain(parts).map(Some),
             (_, Value::Int(_)) => Err(Error::corrupt("a foreign value of another type is stored under the key")),
             _ => Err(Error::corrupt("the server's reply is not an entry")),
         }
     }
 }
 
-fn plain(parts: Vec<Value>) -> Result<Entry> {
+fn decode_plain(parts: Vec<Value>) -> Result<Entry> {
     match <[Value; 2]>::try_from(parts) {
         Ok([Value::BulkString(value), Value::Int(millis)]) => {
             let deadline = u64::try_from(millis).map_or(Deadline::NEVER, Deadline::from_millis);
@@ -108,25 +112,26 @@ fn plain(parts: Vec<Value>) -> Result<Entry> {
     }
 }
 
-/// The version field of a header, as the scripts compare it.
+/// Returns the version field of a header, which the scripts compare byte by byte: the length, then 16 bytes.
 pub(crate) fn version_field(version: &Version) -> Vec<u8> {
     let mut field = vec![0; 17];
     let bytes = version.as_bytes();
-    if let Some((length, room)) = field.split_first_mut() {
-        // A version has at most 16 bytes.
+    if let Some((length, content)) = field.split_first_mut() {
+        // The conversion cannot fail, because a version has at most 16 bytes.
         *length = u8::try_from(bytes.len()).unwrap_or_default();
-        room.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+        content.iter_mut().zip(bytes).for_each(|(target, byte)| *target = *byte);
     }
     field
 }
 
-/// The fields of a header that hold the deadline and its checksum.
+/// Returns the fields of a header that hold the deadline and the checksum of the deadline.
 pub(crate) fn deadline_fields(key: &Key, deadline: WriteDeadline) -> Vec<u8> {
     let header = stored::encode(key, &Version::random(), deadline.stored(), &[]);
     header.get(1..13).map(<[u8]>::to_vec).unwrap_or_default()
 }
 
-/// The checksum state after key and version. The increment script continues it with the new value.
+/// Returns the state of the checksum after the key and the version. The increment script continues it with the new
+/// value.
 pub(crate) fn checksum_state(key: &Key, version: &Version) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(key.as_str().as_bytes()), &version_field(version))
 }
@@ -141,7 +146,7 @@ mod tests {
         Key::new(["a", "b"]).unwrap()
     }
 
-    /// The scripts rely on these offsets, so a change in kv-core must change them too.
+    /// The scripts use these offsets. If kv-core changes the header, the scripts must change too.
     #[test]
     fn the_header_has_the_offsets_of_the_scripts() {
         let version = Version::random();

@@ -1,4 +1,4 @@
-//! The settings of a store, as data from a URL or a configuration file.
+//! The settings of a store as serde data.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,29 +10,31 @@ use serde::Deserialize;
 
 use crate::codec::Format;
 
-/// The most that [`RedisConfig::max_value`] may be. The server takes 512 MiB, and a script that checks a condition holds
-/// the value twice.
+/// The largest allowed [`RedisConfig::max_value`], in bytes. The server accepts values of 512 MiB, but a script that
+/// checks a condition may hold two values at once: the stored one and the new one.
 pub(crate) const MAX_VALUE_BYTES: u64 = 256 << 20;
 
 /// The default of [`RedisConfig::group_segments`].
 pub(crate) const DEFAULT_GROUP_SEGMENTS: u8 = 2;
 
-/// The index of a namespace's keys.
+/// The choice of a namespace with or without an index of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Index {
-    /// As the namespace was created; a new one with an index, unless the server may evict any key.
+    /// Opens an existing namespace as it was created. Creates a new namespace with an index, unless the server may
+    /// evict any key or does not report its eviction policy.
     #[default]
     Auto,
-    /// With an index. A new namespace on a server that may evict any key is refused.
+    /// With an index. A new namespace is refused if the server may evict any key or does not report its eviction
+    /// policy.
     Ordered,
-    /// Without an index: writes cost less, and a list scans the whole database. On a server that may evict any key it also
-    /// opens a namespace that has an index, for reading and copying only.
+    /// Without an index: writes cost less, and a list scans the whole database. If the server may evict any key, this
+    /// setting also opens a namespace that has an index, for reading and copying only.
     None,
 }
 
-/// A password. `Debug` does not show it.
+/// A password, which `Debug` does not print.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -66,46 +68,50 @@ impl fmt::Debug for Secret {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// The name that separates the keys of this store from all others of the database: any text of at most 255 bytes.
-    /// In plain format it may be empty; then the whole database is the store.
+    /// The name that separates the keys of this store from all other keys in the database: any text of at most 255
+    /// bytes, by default `kv`. In plain format the name may be empty; then the whole database is the store.
     pub namespace: String,
     /// The format of stored entries.
     pub format: Format,
-    /// The index of the keys.
+    /// The choice of a namespace with or without an index.
     pub index: Index,
-    /// The number of buckets that the keys are spread over; by default 1 on a single server and 64 on a cluster. All
-    /// keys of a bucket are on one master. Fixed when the namespace is created.
+    /// The number of buckets that the keys are spread over: at most 1,024, by default 1 on a single server and 64 on a
+    /// cluster. All keys of a bucket are on one master. Fixed when the namespace is created.
     pub buckets: Option<u16>,
-    /// The number of leading key segments that choose the bucket. Fixed when the namespace is created.
+    /// The number of leading key segments that choose the bucket of a key, by default 2. Fixed when the namespace is
+    /// created.
     pub group_segments: u8,
-    /// The longest time to connect.
+    /// The longest duration of connecting to a server, by default 5 seconds.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// The longest time of a round trip, including a reconnect and, on a cluster, all retries.
+    /// The longest duration of a round trip, including a reconnect and, on a cluster, all retries; by default 10
+    /// seconds.
     #[serde(with = "humantime_serde")]
     pub operation_timeout: Duration,
-    /// The interval at which each connection is checked and the server's clock is read.
+    /// The interval at which the store checks each connection and reads the server's clock, by default 1 second.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
-    /// The pause of the sweeper between two steps of a few hundred keys each, if there was little to sweep.
+    /// The pause of the sweeper between two steps of at most 500 keys each, by default 100 milliseconds. After a step
+    /// that removes many keys there is no pause.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
-    /// The largest value, between 8 MiB and 256 MiB.
+    /// The largest value that a write accepts: at least 8 MiB, and at most 256 MiB.
     pub max_value: ByteSize,
-    /// The number of the database, if the URL has none. Refused for a cluster, which only has database 0.
+    /// The number of the database. Replaces the number in the URL. Refused for a cluster, which only has database 0.
     pub db: Option<i64>,
-    /// The user, if the URL has none.
+    /// The name of the user. Replaces the user in the URL.
     pub user: Option<String>,
-    /// The password, if the URL has none.
+    /// The password. Replaces the password in the URL.
     pub pass: Option<Secret>,
-    /// Sets `TCP_NODELAY`: each command is sent at once, instead of together with others while an earlier one is
-    /// unacknowledged. Few tasks get less latency over a network; many tasks get fewer commands a second.
+    /// Sets `TCP_NODELAY`, by default false: the kernel sends each command at once. Otherwise it collects commands
+    /// while earlier bytes are unacknowledged. With few tasks, `true` lowers the latency over a network; with many
+    /// tasks it lowers the number of commands a second.
     pub nodelay: bool,
-    /// Uses TLS to the nodes of a cluster. Refused for one server, where the scheme decides.
+    /// Uses TLS to the nodes of a cluster, by default false. Refused for one server, because there the scheme decides.
     pub tls: bool,
-    /// A PEM file of the certificates that the server's certificate is checked with, in place of the system's.
+    /// A PEM file of the authorities that may sign the server's certificate. They replace those of the system.
     pub ca: Option<PathBuf>,
-    /// A PEM file with our own certificate, for a server that asks for one.
+    /// A PEM file with the client certificate, for a server that requires one.
     pub cert: Option<PathBuf>,
     /// A PEM file with the private key of `cert`.
     pub key: Option<PathBuf>,
@@ -115,7 +121,7 @@ impl RedisConfig {
     /// The limits that follow from the settings.
     ///
     /// # Errors
-    /// `Invalid` for a setting out of range.
+    /// `Invalid` if a duration is zero or `max_value` is out of range.
     pub(crate) fn limits(&self) -> Result<Limits> {
         let durations = [
             ("connect_timeout", self.connect_timeout),

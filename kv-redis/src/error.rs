@@ -1,4 +1,7 @@
-//! Failures of requests, and their kinds in the contract.
+//! The driver's errors as kinds of the contract.
+//!
+//! A [`Failure`] is the reason why a request failed. It becomes an error of the contract when the caller knows the
+//! effect that the request may have had.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -13,10 +16,10 @@ use crate::server::reply_bounds::BadReply;
 /// The name of the backend in reports and errors.
 pub(crate) const NAME: &str = "redis";
 
-/// Adds backend, operation and key to errors.
+/// Adds the backend, the operation and the key to errors.
 pub(crate) const CONTEXT: ErrorContext = ErrorContext::new(NAME);
 
-/// The reason for which a request has no usable reply.
+/// The reason why a request has no usable reply.
 #[derive(Debug, Clone)]
 pub(crate) enum Failure {
     /// There is no connection. The request was not sent.
@@ -29,7 +32,7 @@ pub(crate) enum Failure {
     Disconnected(RedisError),
     /// The server replied with an error.
     Refused(ServerError),
-    /// The server's reply does not fit the command.
+    /// The reply has a type or length that the command never returns.
     UnexpectedReply,
     /// Slots of the cluster kept moving during a scan.
     SlotsMoving,
@@ -44,7 +47,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The error for a caller. An unanswered request has the effect `effect`, if the server carried it out.
+    /// Returns the error for a caller. `effect` is the effect of the request, if the server has executed it.
     pub(crate) fn into_error(self, effect: Effect) -> Error {
         match self {
             Self::NotSent(error) => not_sent(&error),
@@ -74,12 +77,12 @@ impl Failure {
         }
     }
 
-    /// The failure of a command whose reply the driver has parsed itself.
+    /// Returns the failure of a command whose error reply the driver has turned into its own error type.
     pub(crate) fn from_driver(error: RedisError) -> Self {
         ServerError::try_from(error).map_or_else(Self::Disconnected, Self::Refused)
     }
 
-    /// The code of the server's error.
+    /// Returns the code of the server's error, such as `MOVED`.
     pub(crate) fn code(&self) -> Option<&str> {
         match self {
             Self::Refused(error) => Some(code_of(error)),
@@ -88,12 +91,13 @@ impl Failure {
     }
 }
 
-/// The error of a request that changes nothing.
+/// Returns the error of a read.
 pub(crate) fn read_error(failure: Failure) -> Error {
     failure.into_error(Effect::Read)
 }
 
-/// The code of a server's error. Redis 6.2 puts the code of a command inside a script into the text of an `ERR`.
+/// Returns the code of a server's error. If a command inside a script fails, Redis 6.2 returns an `ERR` whose text
+/// contains the code of the command.
 fn code_of(error: &ServerError) -> &str {
     const WRAPPED: [&str; 7] = ["OOM", "MISCONF", "WRONGTYPE", "READONLY", "NOPERM", "NOREPLICAS", "MASTERDOWN"];
     match error.code() {
@@ -106,7 +110,8 @@ fn code_of(error: &ServerError) -> &str {
     }
 }
 
-/// The error for a server's error, by its code. With each code that has a kind here, the server has changed nothing.
+/// Returns the error for a server's error, by its code. An error with a known code means that the server has changed
+/// nothing. An `ERR` of a script, or an unknown code, may follow a write.
 fn refused(error: &ServerError, effect: Effect) -> Error {
     let (kind, message) = match code_of(error) {
         "OOM" => (ErrorKind::Capacity, "the server's memory is full"),
@@ -119,8 +124,10 @@ fn refused(error: &ServerError, effect: Effect) -> Error {
         }
         "LOADING" => (ErrorKind::Unavailable, "the server is loading its data"),
         "BUSY" => (ErrorKind::Unavailable, "the server is busy with a script"),
-        "READONLY" => (ErrorKind::Unavailable, "the server is a replica and takes no writes"),
-        "MASTERDOWN" | "NOREPLICAS" => (ErrorKind::Unavailable, "the server has lost its master or its replicas"),
+        "READONLY" => (ErrorKind::Unavailable, "the server is a replica and accepts no writes"),
+        "MASTERDOWN" | "NOREPLICAS" => {
+            (ErrorKind::Unavailable, "the server has no connection to its master, or to enough replicas")
+        }
         "TRYAGAIN" | "MOVED" | "ASK" => (ErrorKind::Unavailable, "the slot of the key is being moved"),
         "CLUSTERDOWN" => (ErrorKind::Unavailable, "the cluster is down"),
         "NOSCRIPT" => (ErrorKind::Unavailable, "the server does not have the script"),
@@ -132,29 +139,31 @@ fn refused(error: &ServerError, effect: Effect) -> Error {
         "EXECABORT" | "NOTBUSY" | "NOGOODSLAVE" | "NOPROTO" => {
             (ErrorKind::Unavailable, "the server does not support this version of the protocol")
         }
-        // A script may have written before it failed.
+        // The script may have written before it failed.
         "ERR" if error.details().is_some_and(|words| words.contains("script")) => {
-            return effect.unanswered("a script failed").with_source(bare(error));
+            return effect.unanswered("a script failed").with_source(without_text(error));
         }
-        // The server does not know the command or refuses its arguments, and did nothing.
+        // The server does not know the command or refuses its arguments, so it has done nothing.
         "ERR" => (ErrorKind::Unavailable, "the server refuses the command"),
         _ => {
-            return effect.unanswered("the server replied with an unknown error").with_source(bare(error));
+            return effect.unanswered("the server replied with an unknown error").with_source(without_text(error));
         }
     };
-    Error::new(kind, message).with_source(bare(error))
+    Error::new(kind, message).with_source(without_text(error))
 }
 
 fn not_sent(error: &RedisError) -> Error {
     use redis::ErrorKind as Driver;
     let (kind, message) = match error.kind() {
-        Driver::AuthenticationFailed => (ErrorKind::Denied, "the server refuses user or password"),
+        Driver::AuthenticationFailed => (ErrorKind::Denied, "the server refuses the user or the password"),
         Driver::InvalidClientConfig => {
             (ErrorKind::Invalid, "the address or the settings of the connection are invalid")
         }
         Driver::RESP3NotSupported => (ErrorKind::Invalid, "the server is older than Redis 6"),
         Driver::Server(_) | Driver::Extension => match error.code() {
-            Some("NOAUTH" | "WRONGPASS" | "NOPERM") => (ErrorKind::Denied, "the server refuses user or password"),
+            Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {
+                (ErrorKind::Denied, "the server refuses the user or the password")
+            }
             _ if error.detail().is_some_and(|text| text.contains("max number of clients")) => {
                 (ErrorKind::Capacity, FULL)
             }
@@ -173,8 +182,11 @@ fn not_sent(error: &RedisError) -> Error {
     Error::new(kind, message).with_source(redacted(error))
 }
 
+/// The error text for a server that accepts no more connections.
 const FULL: &str = "the server has as many connections as its `maxclients` allows";
 
+/// Returns the kind and the message for a reply that is due to a wrong address or a full server; `None` for `TooLarge`,
+/// which is due to neither.
 fn mistake(bad: BadReply) -> Option<(ErrorKind, &'static str)> {
     Some(match bad {
         BadReply::Tls => (
@@ -183,23 +195,24 @@ fn mistake(bad: BadReply) -> Option<(ErrorKind, &'static str)> {
         ),
         BadReply::NoTls => (
             ErrorKind::Invalid,
-            "the server does not speak TLS at this address: use its TLS port, or the scheme without TLS",
+            "the server does not speak TLS at this address: use the TLS port of the server, or the scheme without TLS",
         ),
-        BadReply::Foreign => (ErrorKind::Invalid, "the server at this address does not speak Redis' protocol"),
+        BadReply::Foreign => (ErrorKind::Invalid, "the server at this address does not speak the Redis protocol"),
         BadReply::Full => (ErrorKind::Capacity, FULL),
         BadReply::TooLarge => return None,
     })
 }
 
-/// The kind and message of a mistake in address or certificates, which no retry mends; `None` for other I/O errors.
+/// Returns the kind and the message of an I/O error whose cause is a wrong address, a wrong certificate or a full
+/// server; `None` for other I/O errors.
 fn mistake_of(error: &RedisError) -> Option<(ErrorKind, &'static str)> {
     use rustls::{AlertDescription as Alert, Error as Tls};
     if let Some(bad) = io_cause::<BadReply>(error) {
         return mistake(*bad);
     }
-    let untrusted = "the server's certificate is not trusted: `ca` must be the authority that signed it";
-    let refused = "the server refuses our certificate, or wants one: set `cert` and `key`";
-    let mismatch = "the server and this client have no version or cipher of TLS in common";
+    let untrusted = "the server's certificate is not trusted: set `ca` to the authority that signed the certificate";
+    let refused = "the server refuses the client certificate, or requires one: set `cert` and `key`";
+    let mismatch = "the server and this client have no TLS version or cipher in common";
     Some(match io_cause::<Tls>(error)? {
         Tls::InvalidCertificate(_) => (ErrorKind::Denied, untrusted),
         Tls::AlertReceived(Alert::CloseNotify | Alert::InternalError | Alert::UserCanceled) => return None,
@@ -212,7 +225,8 @@ fn mistake_of(error: &RedisError) -> Option<(ErrorKind, &'static str)> {
     })
 }
 
-/// The cause of an I/O error. The driver wraps the error in an `Arc`, which its chain of sources does not lead to.
+/// Returns the cause of an I/O error. The driver stores the I/O error in an `Arc`, so a walk along `source` does not
+/// find the cause.
 fn io_cause<T: StdError + 'static>(error: &RedisError) -> Option<&T> {
     type Wrapped = Arc<dyn StdError + Send + Sync>;
     let wrapped = StdError::source(error).and_then(|source| source.downcast_ref::<Wrapped>());
@@ -220,7 +234,8 @@ fn io_cause<T: StdError + 'static>(error: &RedisError) -> Option<&T> {
     cause.and_then(|cause| cause.downcast_ref::<T>())
 }
 
-/// The driver's error without its text, which may show keys and values: for a truncated reply it contains the bytes.
+/// Returns the driver's error without its text, because the text may contain stored data: for a truncated reply it
+/// contains the received bytes.
 fn redacted(error: &RedisError) -> RedisError {
     match error.kind() {
         redis::ErrorKind::Io => error.clone(),
@@ -228,8 +243,8 @@ fn redacted(error: &RedisError) -> RedisError {
     }
 }
 
-/// A server's error without its text, which may show keys and arguments.
-fn bare(error: &ServerError) -> RedisError {
+/// Returns a server's error without its text, because the text may contain keys and arguments.
+fn without_text(error: &ServerError) -> RedisError {
     match error.kind() {
         Some(kind) => RedisError::from((redis::ErrorKind::from(kind), "an error of the server")),
         None => redis::make_extension_error(error.code().to_owned(), None),

@@ -1,9 +1,10 @@
-//! The single `get`, and `contains`.
+//! Reads of a single key.
 //!
-//! While few gets are in flight, each is sent at once as a command of its own. Of many, those that are ready within one
-//! turn of the scheduler are sent as one `MGET`, so that the server and both ends of the connection process one command
-//! instead of a hundred. No get waits for the reply to another one, so a slow network delays none of them, and no get
-//! joins a command that was already sent.
+//! While few gets are in flight, each get is sent at once as a command of its own. If many are in flight, the gets that
+//! become ready within one turn of the scheduler are sent as one `MGET`. So the server, and both ends of the
+//! connection, process one command instead of a hundred. No get waits for the reply to another get, so the gets do not
+//! queue up behind each other on a slow network. No get joins a command that was already sent, so its value is never
+//! older than its call.
 
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ use crate::state::State;
 
 impl State {
     pub(crate) async fn get(self: &Arc<Self>, key: &Key) -> Result<Option<Entry>> {
-        let (_in_flight, is_one_of_many) = self.get_queue.begin();
-        if is_one_of_many
+        let (_in_flight, has_many_others) = self.get_queue.begin();
+        if has_many_others
             && !self.is_plain()
             && !self.router.is_cluster()
             && self.get_queue.keys_per_command() > 1
@@ -27,7 +28,7 @@ impl State {
         {
             return result;
         }
-        // A get is also sent alone if the task that should send the queue has ended with its runtime.
+        // This line is also reached if the task that should send the queue has ended with its runtime.
         let result = self.get_alone(key).await;
         self.get_queue.observe(&result);
         result
@@ -38,16 +39,17 @@ impl State {
         self.format.decode(key, reply)
     }
 
-    /// Queues a get and waits for its result. Fails if the sending task ends with its runtime.
+    /// Queues a get and waits for its result. Fails if the task that should send the queue ends with its runtime.
     async fn get_with_others(self: &Arc<Self>, key: &Key) -> Result<Result<Option<Entry>>, oneshot::error::RecvError> {
         let (reply, result) = oneshot::channel();
         if self.get_queue.push(PendingGet { key: key.clone(), reply }) {
-            // In a task of its own, because the first caller may be dropped while the others wait.
-            tokio::spawn(send(QueueSender { state: Arc::clone(self), has_taken: false }));
+            // A task sends the queue, because the future of the first caller may be dropped while other callers wait.
+            tokio::spawn(send_queue(QueueSender { state: Arc::clone(self), has_taken: false }));
         }
         result.await
     }
 
+    /// The request that reads a single entry.
     pub(crate) fn get_request(&self, key: &Key) -> Request {
         let place = self.layout.place(key);
         let cmd = if self.is_plain() {
@@ -62,7 +64,7 @@ impl State {
 
     pub(crate) async fn contains(&self, key: &Key) -> Result<bool> {
         let place = self.layout.place(key);
-        // In plain format the key may hold a foreign value of another type.
+        // In plain format a foreign value of another type may be stored under the key, which `EXISTS` would not report.
         let mut cmd = redis::cmd(if self.is_plain() { "TYPE" } else { "EXISTS" });
         cmd.arg(&place.physical);
         match self.call(&Request::new(place.slot, cmd)).await.map_err(read_error)? {
@@ -75,8 +77,8 @@ impl State {
     }
 }
 
-/// The duty to send the queue. If the task ends before that, with its runtime, the drop discards the queued gets, and
-/// their callers send them alone.
+/// The task's obligation to send the queue. If the task ends with its runtime before it has taken the queue, the drop
+/// discards the queued gets, and each of their callers sends its get alone.
 struct QueueSender {
     state: Arc<State>,
     has_taken: bool,
@@ -97,11 +99,12 @@ impl Drop for QueueSender {
     }
 }
 
-async fn send(mut sender: QueueSender) {
+/// Takes the queue at the end of this turn of the scheduler, and sends it in batches.
+async fn send_queue(mut sender: QueueSender) {
     tokio::task::yield_now().await;
     let mut pending = sender.take();
     let state = Arc::clone(&sender.state);
-    // Skip gets whose caller was dropped.
+    // Skip gets whose future was dropped by the caller.
     pending.retain(|get| !get.reply.is_closed());
     let mut batches = Vec::new();
     while !pending.is_empty() {

@@ -1,4 +1,4 @@
-//! Reads the indexes of several buckets in steps.
+//! Reads the indexes of several buckets, a bounded number of members at a time.
 
 use std::collections::VecDeque;
 use std::ops::{Bound, Range};
@@ -10,22 +10,25 @@ use crate::error::Failure;
 use crate::server::router::Request;
 use crate::state::State;
 
-/// A reader of a range of keys in the indexes of some buckets, in order within each bucket.
+/// A reader of a range of keys in the indexes of some buckets. The keys of each bucket are in order.
 #[derive(Debug)]
 pub(crate) struct IndexReader {
     buckets: Vec<BucketReader>,
     reverse: bool,
-    /// Members of a bucket's index that one command reads.
+    /// The maximum number of members that one command reads from the index of a bucket.
     members_per_read: usize,
 }
 
+/// The state of the reader in the index of one bucket.
 #[derive(Debug)]
 struct BucketReader {
     bucket: usize,
-    /// The bounds of the unread range, as `ZRANGE … BYLEX` takes them.
+    /// The bounds of the range that is still to be read, as arguments of `ZRANGE … BYLEX`.
     min: Vec<u8>,
     max: Vec<u8>,
+    /// Keys that were read and not yet taken.
     buffer: VecDeque<Key>,
+    /// True if the range is read to its end.
     is_exhausted: bool,
 }
 
@@ -47,7 +50,7 @@ impl IndexReader {
         Self { buckets: buckets.map(reader).collect(), reverse, members_per_read }
     }
 
-    /// Fills the empty buffers. Returns true if any buffer has keys.
+    /// Fills the empty buffers of all buckets that are not exhausted. Returns true if any buffer has keys then.
     pub(crate) async fn fill(&mut self, state: &State) -> Result<bool, Failure> {
         let reverse = self.reverse;
         loop {
@@ -79,7 +82,7 @@ impl IndexReader {
                     let bound = [b"(", last.as_slice()].concat();
                     if reverse { reader.max = bound } else { reader.min = bound }
                 }
-                // Members that are not valid keys are foreign.
+                // Skip members that are not valid keys, because they are foreign.
                 let keys =
                     members.iter().filter_map(|member| Key::parse_stored(std::str::from_utf8(member).ok()?).ok());
                 reader.buffer.extend(keys);
@@ -87,8 +90,8 @@ impl IndexReader {
         }
     }
 
-    /// Moves the next keys of all buckets to `keys`, in order, up to `wanted` keys. Stops early if a buffer must be
-    /// filled first.
+    /// Moves keys from the buffers to `keys`, in order over all buckets, until `keys` has `wanted` keys. Stops early if
+    /// a buffer is empty that must be filled first.
     pub(crate) fn merge_into(&mut self, keys: &mut Vec<Key>, wanted: usize) {
         while keys.len() < wanted && self.buckets.iter().all(|reader| reader.is_exhausted || !reader.buffer.is_empty())
         {
@@ -105,17 +108,18 @@ impl IndexReader {
         }
     }
 
+    /// True if a buffer has keys, or the index of a bucket is not yet read to its end.
     pub(crate) fn has_more(&self) -> bool {
         self.buckets.iter().any(|reader| !reader.is_exhausted || !reader.buffer.is_empty())
     }
 
-    /// Takes all buffered keys, in no order across buckets.
+    /// Removes and returns all buffered keys. Keys of different buckets are in no order.
     pub(crate) fn drain(&mut self) -> Vec<Key> {
         self.buckets.iter_mut().flat_map(|reader| reader.buffer.drain(..)).collect()
     }
 }
 
-/// A bound as `ZRANGE … BYLEX` takes it.
+/// Returns a bound as an argument of `ZRANGE … BYLEX`.
 fn lex_bound(bound: Bound<String>, unbounded: &str) -> Vec<u8> {
     match bound {
         Bound::Included(text) => format!("[{text}").into_bytes(),

@@ -1,34 +1,37 @@
-//! The completeness of the indexes, as far as the server's eviction policy shows it.
+//! Records if the indexes may lack members because the server may have evicted them.
 //!
-//! An index is an ordinary key. A server that may evict any key may evict an index with all its members, and lists of
-//! it would be short. So such lists fail until the policy is changed and a sweep has added the missing members.
+//! An index is an ordinary key of the database. A server that may evict any key may evict an index with all its
+//! members. Then lists would lack entries. So lists fail until the eviction policy is changed and a sweep has added the
+//! missing members.
 
 use kv_core::{Error, Result};
 use parking_lot::Mutex;
 
 use crate::server::info::{Eviction, Policy};
 
+/// The eviction policies that the store has observed, and the complete sweeps since.
 #[derive(Debug, Default)]
 pub(crate) struct IndexTrust(Mutex<State>);
 
 #[derive(Debug, Default, Clone, Copy)]
 struct State {
-    /// The policy that may evict indexes now.
+    /// The current policy, if it may evict indexes.
     evicting: Option<Policy>,
-    /// The policy that may have evicted indexes since the last complete sweep.
-    doubtful: Option<Policy>,
-    /// The number of times that an evicting policy was observed.
-    observed: u64,
+    /// The last policy that may have evicted indexes since the last complete sweep.
+    evicted: Option<Policy>,
+    /// The number of times that a policy which may evict indexes was observed.
+    observations: u64,
 }
 
 impl IndexTrust {
-    /// Records the current policy of the servers. An unknown policy changes nothing.
+    /// Records the current policy of the servers. An unknown policy changes nothing, because it does not prove that the
+    /// policy was changed.
     pub(crate) fn observe(&self, policy: Policy) {
         let mut state = self.0.lock();
         match policy.eviction {
             Eviction::AnyKey => {
-                (state.evicting, state.doubtful) = (Some(policy), Some(policy));
-                state.observed += 1;
+                (state.evicting, state.evicted) = (Some(policy), Some(policy));
+                state.observations += 1;
             }
             Eviction::None | Eviction::Expiring => state.evicting = None,
             Eviction::Unknown => {}
@@ -37,19 +40,21 @@ impl IndexTrust {
 
     /// True if every live entry is in its index.
     pub(crate) fn is_complete(&self) -> bool {
-        self.0.lock().doubtful.is_none()
+        self.0.lock().evicted.is_none()
     }
 
-    /// True if a sweep would make the indexes complete again.
+    /// True if the indexes may lack members, and the current policy evicts no index, so that a sweep can add the
+    /// members.
     pub(crate) fn wants_sweep(&self) -> bool {
         let state = self.0.lock();
-        state.doubtful.is_some() && state.evicting.is_none()
+        state.evicted.is_some() && state.evicting.is_none()
     }
 
-    /// Fails if an index may lack members.
+    /// # Errors
+    /// `Invalid` if the current policy may evict indexes, and `Unavailable` if an earlier policy may have evicted them.
     pub(crate) fn check(&self) -> Result<()> {
         let state = *self.0.lock();
-        match (state.evicting, state.doubtful) {
+        match (state.evicting, state.evicted) {
             (Some(policy), _) => Err(Error::invalid(format!(
                 "the server's `maxmemory-policy` is `{}`, which may evict indexes, so a list could lack entries: set it \
                  to `noeviction`, or open the namespace with `index=none` to read and copy it",
@@ -64,16 +69,17 @@ impl IndexTrust {
         }
     }
 
-    /// The mark of a sweep that begins now.
+    /// Returns a mark for a sweep that begins now, to pass to [`IndexTrust::end_sweep`].
     pub(crate) fn begin_sweep(&self) -> u64 {
-        self.0.lock().observed
+        self.0.lock().observations
     }
 
-    /// Records the end of a complete sweep. It counts if no policy since its begin could evict indexes.
+    /// Records the end of a complete sweep. The indexes count as complete if, since the sweep began, no policy that may
+    /// evict indexes was observed.
     pub(crate) fn end_sweep(&self, mark: u64) {
         let mut state = self.0.lock();
-        if state.evicting.is_none() && state.observed == mark {
-            state.doubtful = None;
+        if state.evicting.is_none() && state.observations == mark {
+            state.evicted = None;
         }
     }
 }
@@ -82,19 +88,19 @@ impl IndexTrust {
 mod tests {
     use super::*;
 
-    const KEEPS: Policy = Policy { eviction: Eviction::None, name: "noeviction" };
-    const EVICTS: Policy = Policy { eviction: Eviction::AnyKey, name: "allkeys-lru" };
+    const NO_EVICTION: Policy = Policy { eviction: Eviction::None, name: "noeviction" };
+    const EVICTION: Policy = Policy { eviction: Eviction::AnyKey, name: "allkeys-lru" };
 
     #[test]
-    fn a_list_fails_until_a_sweep_that_began_after_the_last_evicting_policy() {
+    fn lists_fail_until_a_sweep_that_began_after_the_last_evicting_policy_has_ended() {
         let trust = IndexTrust::default();
         assert!(trust.check().is_ok() && trust.is_complete());
-        trust.observe(EVICTS);
+        trust.observe(EVICTION);
         assert!(trust.check().unwrap_err().message().contains("`allkeys-lru`"));
         assert!(!trust.wants_sweep());
         let early = trust.begin_sweep();
-        trust.observe(EVICTS);
-        trust.observe(KEEPS);
+        trust.observe(EVICTION);
+        trust.observe(NO_EVICTION);
         trust.end_sweep(early);
         assert!(trust.check().is_err() && trust.wants_sweep());
         let late = trust.begin_sweep();

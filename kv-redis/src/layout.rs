@@ -2,16 +2,16 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `NAMESPACE#{TAG}KEY` | an entry: the tag of its bucket, which decides the slot, and its canonical key |
-//! | `NAMESPACE!{TAG}` | the index of a bucket: a sorted set of canonical texts, all with the same score |
-//! | `NAMESPACE!{TAG}count` | the scratch key of the increment script; exists only while it runs |
+//! | `NAMESPACE#{TAG}KEY` | an entry; `TAG` is the hash tag of its bucket, `KEY` its canonical key |
+//! | `NAMESPACE!{TAG}` | the index of a bucket: a sorted set of canonical keys, all with the same score |
+//! | `NAMESPACE!{TAG}count` | the scratch key of the increment script; exists only while the script runs |
 //! | `NAMESPACE!layout` | the record of the layout, written when the namespace was created |
 //! | `NAMESPACE!sweeper` | the lease of the handle that sweeps |
 //! | `NAMESPACE!DB!CHANNEL` | a channel of messages |
 //!
-//! In plain format an entry is at `NAMESPACE#KEY`, or at `KEY` if the namespace is empty. Inside a namespace, `#` and
-//! `!` are escaped, so that no key of one namespace has the prefix of another one. Braces are escaped too, because they
-//! would be hash tags.
+//! In plain format the key of an entry is `NAMESPACE#KEY`, or `KEY` if the namespace is empty. In the name of a
+//! namespace, `#` and `!` are escaped, so that no key of one namespace begins with the prefix of another namespace.
+//! Braces are escaped, too, because they would form hash tags.
 
 use std::fmt::Write;
 
@@ -25,13 +25,14 @@ pub(crate) const SLOTS: u16 = 16_384;
 pub(crate) enum Shape {
     /// With an index for each bucket.
     Indexed,
-    /// Without indexes: a list scans.
+    /// Without indexes, so a list scans.
     IndexFree,
-    /// Without indexes, and with bare values for entries.
+    /// Without indexes, and with bare values instead of entries with a header.
     Plain,
 }
 
 impl Shape {
+    /// Returns the name of the shape in the record of a layout.
     fn name(self) -> &'static str {
         match self {
             Self::Indexed => "ordered",
@@ -40,46 +41,54 @@ impl Shape {
         }
     }
 
-    /// The shape in the record of a layout; `None` for a record of another version.
+    /// Returns the shape in the record of a layout; `None` for a record of another version.
     pub(crate) fn of_record(record: &[u8]) -> Option<Self> {
         let name = std::str::from_utf8(record).ok()?.strip_prefix("1 ")?.split(' ').next()?;
         [Self::Indexed, Self::IndexFree, Self::Plain].into_iter().find(|shape| shape.name() == name)
     }
 }
 
+/// The physical keys, slots and buckets of a namespace.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) shape: Shape,
     /// The prefix of the keys of all entries.
     pub(crate) entry_prefix: String,
-    /// The prefix of all other keys.
+    /// The prefix of all keys of the namespace that hold no entry.
     own_prefix: String,
     buckets: Vec<Bucket>,
     group_segments: u8,
-    /// True if slots matter.
+    /// True if the slot of each key must be known, because each server has only a part of the slots.
     is_cluster: bool,
 }
 
+/// A part of the keys of a namespace, which share a slot and an index.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     pub(crate) slot: u16,
-    /// The prefix of the keys of its entries.
+    /// The prefix of the keys of all entries in the bucket.
     entry_prefix: String,
+    /// The key of the index.
     pub(crate) index: String,
+    /// The scratch key of the increment script.
     pub(crate) scratch: String,
 }
 
-/// The place of one key in the database.
+/// The place of an entry in the database.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
+    /// The key of the entry in the database.
     pub(crate) physical: Vec<u8>,
     pub(crate) slot: u16,
     pub(crate) bucket: usize,
 }
 
 impl Layout {
+    /// The maximum number of buckets.
     pub(crate) const MAX_BUCKETS: u16 = 1_024;
 
+    /// # Errors
+    /// `Invalid` for a namespace, a number of buckets or a number of group segments out of range.
     pub(crate) fn new(
         namespace: &str,
         shape: Shape,
@@ -121,6 +130,7 @@ impl Layout {
         Ok(Self { shape, entry_prefix, own_prefix, buckets, group_segments, is_cluster })
     }
 
+    /// Returns the place of the entry of a key.
     pub(crate) fn place(&self, key: &Key) -> Place {
         let text = key.as_str();
         let bucket = self.bucket_of(text);
@@ -132,7 +142,7 @@ impl Layout {
         Place { physical: [entry_prefix.as_bytes(), text.as_bytes()].concat(), slot: *slot, bucket }
     }
 
-    /// The key of an entry at a place in the database; `None` for a foreign key.
+    /// Returns the key of the entry that has this physical key; `None` for a foreign key.
     pub(crate) fn key_at(&self, physical: &[u8]) -> Option<Key> {
         let rest = std::str::from_utf8(physical).ok()?.strip_prefix(&self.entry_prefix)?;
         if self.buckets.is_empty() {
@@ -147,19 +157,19 @@ impl Layout {
         &self.buckets
     }
 
-    pub(crate) fn bucket(&self, number: usize) -> Option<&Bucket> {
-        self.buckets.get(number)
+    pub(crate) fn bucket(&self, bucket: usize) -> Option<&Bucket> {
+        self.buckets.get(bucket)
     }
 
-    /// The index of a bucket, if the namespace has indexes.
-    pub(crate) fn index(&self, number: usize) -> Option<&str> {
+    /// Returns the key of the index of a bucket, if the namespace has indexes.
+    pub(crate) fn index(&self, bucket: usize) -> Option<&str> {
         match self.shape {
-            Shape::Indexed => Some(&self.buckets.get(number)?.index),
+            Shape::Indexed => Some(&self.buckets.get(bucket)?.index),
             Shape::IndexFree | Shape::Plain => None,
         }
     }
 
-    /// The buckets that keys with the prefix may be in.
+    /// Returns the buckets that may contain keys with the prefix.
     pub(crate) fn buckets_of(&self, prefix: &KeyPrefix) -> std::ops::Range<usize> {
         match prefix.as_str() {
             Some(text) if text.split('#').count() >= usize::from(self.group_segments) => {
@@ -171,35 +181,39 @@ impl Layout {
         }
     }
 
-    /// A pattern that matches all entries under the prefix, and maybe others.
+    /// Returns a pattern for `SCAN` that matches the physical keys of all entries under the prefix, and maybe other
+    /// keys.
     pub(crate) fn pattern(&self, prefix: &KeyPrefix) -> String {
         let prefix_text = glob_escaped(prefix.as_str().unwrap_or_default());
         let tag = if self.buckets.is_empty() { "" } else { "{*}" };
         format!("{}{tag}{prefix_text}*", glob_escaped(&self.entry_prefix))
     }
 
-    /// A key of the namespace that holds no entry, and its slot.
+    /// Returns the physical key with this name that holds no entry, and its slot.
     pub(crate) fn own_key(&self, name: &str) -> (String, u16) {
         let key = format!("{}{name}", self.own_prefix);
         let slot = slot_of(key.as_bytes());
         (key, slot)
     }
 
-    /// The prefix of channel names. It contains the database, because a server shares channels between its databases.
+    /// Returns the prefix of channel names. The prefix contains the number of the database, because all databases of a
+    /// server share the channels.
     pub(crate) fn channel_prefix(&self, db: i64) -> String {
         format!("{}{db}!", self.own_prefix)
     }
 
-    /// The record of the layout.
+    /// Returns the record of this layout.
     pub(crate) fn record(&self) -> String {
         self.record_as(self.shape)
     }
 
-    /// The record of a layout with these buckets and another shape: version, index, buckets, group segments.
+    /// Returns the record of a layout that differs from this layout only in its shape: the version of the record, the
+    /// name of the shape, the number of buckets and the number of group segments.
     pub(crate) fn record_as(&self, shape: Shape) -> String {
         format!("1 {} {} {}", shape.name(), self.buckets.len(), self.group_segments)
     }
 
+    /// Returns the bucket of a canonical key, which its first segments choose.
     fn bucket_of(&self, text: &str) -> usize {
         if self.buckets.len() < 2 {
             return 0;
@@ -212,7 +226,7 @@ impl Layout {
     }
 }
 
-/// A pattern that matches this text and nothing else.
+/// Returns a pattern that matches only this text.
 pub(crate) fn glob_escaped(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for character in text.chars() {
@@ -224,7 +238,8 @@ pub(crate) fn glob_escaped(text: &str) -> String {
     pattern
 }
 
-/// The slot of a key: of the text in its first braces, or of the whole key if there is none.
+/// Returns the slot of a physical key. The slot is that of the text in the first braces, or of the whole key if there
+/// is no such text.
 pub(crate) fn slot_of(key: &[u8]) -> u16 {
     let tagged = || {
         let from = key.iter().position(|&byte| byte == b'{')? + 1;
@@ -235,15 +250,15 @@ pub(crate) fn slot_of(key: &[u8]) -> u16 {
     crc16::State::<crc16::XMODEM>::calculate(tagged().unwrap_or(key)) % SLOTS
 }
 
-/// Hash tags whose slots are spread evenly over all slots, so that every master gets its share of the buckets.
+/// Returns hash tags whose slots are spread evenly over all slots, so that every master has its share of the buckets.
 fn tags(count: u16) -> Vec<String> {
     let mut found = vec![None; usize::from(count)];
     let mut missing = count;
     for number in 0_u32.. {
         let tag = number.to_string();
-        let share = u32::from(slot_of(tag.as_bytes())) * u32::from(count) / u32::from(SLOTS);
-        if let Some(place @ None) = found.get_mut(share as usize) {
-            *place = Some(tag);
+        let bucket = u32::from(slot_of(tag.as_bytes())) * u32::from(count) / u32::from(SLOTS);
+        if let Some(found_tag @ None) = found.get_mut(bucket as usize) {
+            *found_tag = Some(tag);
             missing -= 1;
             if missing == 0 {
                 break;
@@ -253,12 +268,12 @@ fn tags(count: u16) -> Vec<String> {
     found.into_iter().flatten().collect()
 }
 
-/// A namespace as one canonical segment, without braces.
+/// Returns the name of a namespace, escaped like a canonical segment, and without braces.
 fn escaped(namespace: &str) -> String {
     let mut text = String::with_capacity(namespace.len());
     for character in namespace.chars() {
         if character <= '$' || matches!(character, '{' | '}') {
-            // Only ASCII characters are escaped. Writing to a string cannot fail.
+            // The escaped characters are ASCII, so two digits suffice. Writing to a string cannot fail.
             let _ = write!(text, "${:02X}", u32::from(character));
         } else {
             text.push(character);
@@ -282,15 +297,15 @@ mod tests {
     #[test]
     fn the_buckets_are_spread_evenly_over_the_slots() {
         let layout = cluster();
-        for (number, bucket) in layout.buckets().iter().enumerate() {
-            assert_eq!(usize::from(bucket.slot) / 256, number);
+        for (index, bucket) in layout.buckets().iter().enumerate() {
+            assert_eq!(usize::from(bucket.slot) / 256, index);
             assert_eq!(slot_of(bucket.index.as_bytes()), bucket.slot);
             assert_eq!(slot_of(bucket.scratch.as_bytes()), bucket.slot);
         }
     }
 
     #[test]
-    fn a_key_has_the_slot_of_its_bucket_and_is_read_back() {
+    fn a_key_has_the_slot_of_its_bucket_and_is_parsed_from_its_physical_key() {
         let layout = cluster();
         for text in ["", "a", "a#b", "a#b#c", "a#}x{", "a#$23$00", "{user}"] {
             let place = layout.place(&key(text));
@@ -301,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_in_one_bucket() {
+    fn keys_with_the_same_group_segments_are_in_one_bucket() {
         let layout = cluster();
         let bucket = layout.place(&key("users#1")).bucket;
         assert_eq!(layout.place(&key("users#1#profile#x")).bucket, bucket);
@@ -311,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn no_namespace_has_the_prefix_of_another() {
+    fn no_prefix_of_a_namespace_begins_with_that_of_another() {
         let names = ["a", "a#", "a!", "ab", "a{", "a$23", "*", "a*", "", "a#{0}"];
         let prefixes: Vec<String> = names
             .iter()

@@ -1,4 +1,4 @@
-//! The record of a namespace's layout, in the database.
+//! The record of a namespace's layout in the database.
 
 use kv_core::{Error, Result};
 use redis::Value;
@@ -9,7 +9,7 @@ use crate::server::router::{Request, Router};
 
 /// Records the layout if the namespace is new, and refuses a namespace with another layout.
 ///
-/// `found` is the record that was read before, and `expected` the record that fits the handle.
+/// `found` is the record that the caller has read, and `expected` is the record that the settings require.
 pub(crate) async fn create_or_check(
     router: &Router,
     layout: &Layout,
@@ -17,8 +17,8 @@ pub(crate) async fn create_or_check(
     expected: &str,
 ) -> Result<()> {
     if found.is_none() {
-        // The write has `NX`, so a retry after a lost reply is harmless. The record that is read next decides, whoever
-        // wrote it.
+        // The write has `NX`, so another handle may have written the record first. The record that is read next
+        // decides, whichever handle has written it.
         write(router, layout).await.map_err(read_error)?;
         found = read(router, layout).await.map_err(read_error)?;
     }
@@ -35,8 +35,8 @@ pub(crate) async fn create_or_check(
     )))
 }
 
-/// Reads the record of the layout. Callers read before they write, because a server whose memory is full refuses even a
-/// write that would change nothing.
+/// Reads the record of the layout. Callers read the record before they write it, because a server whose memory is full
+/// refuses a write even if it would change nothing.
 pub(crate) async fn read(router: &Router, layout: &Layout) -> Result<Option<Vec<u8>>, Failure> {
     let (key, slot) = layout.own_key("layout");
     let mut get = redis::cmd("GET");
@@ -48,7 +48,7 @@ pub(crate) async fn read(router: &Router, layout: &Layout) -> Result<Option<Vec<
     }
 }
 
-/// Writes the record if there is none.
+/// Writes the record of this layout if there is no record.
 pub(crate) async fn write(router: &Router, layout: &Layout) -> Result<(), Failure> {
     let (key, slot) = layout.own_key("layout");
     let mut set = redis::cmd("SET");

@@ -1,4 +1,6 @@
-//! Pages of a list, in order: from the indexes of the buckets, merged, or from a scan.
+//! Pages of a list.
+//!
+//! The keys come from the indexes of the buckets, which are merged, or from a scan, which is sorted.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -11,17 +13,18 @@ use crate::layout::Shape;
 use crate::scan::{Scan, Types};
 use crate::state::State;
 
-/// Keys that one round of reading adds to a page.
+/// The maximum number of keys whose entries one round of reads adds to a page.
 const KEYS_PER_ROUND: usize = 1_000;
 
-/// Keys of a page from an index whose query has no limit.
+/// The maximum number of keys of a page from an index, if the query has no limit.
 const UNLIMITED_PAGE_KEYS: usize = 10_000;
 
-/// Members of an index without an entry, such as expired ones, after which a page ends although it is not full.
-const MAX_MISSING: usize = 4_000;
+/// A page ends early after this many index members that have no live entry.
+const MAX_MEMBERS_WITHOUT_ENTRY: usize = 4_000;
 
 impl State {
     pub(crate) async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        self.check_open()?;
         query.check(&self.info.capabilities)?;
         let Some(range) = query.range() else { return Ok(ListPage::default()) };
         if self.layout.shape == Shape::Indexed {
@@ -34,26 +37,27 @@ impl State {
 
     async fn list_from_index(&self, query: &ListQuery, range: (Bound<String>, Bound<String>)) -> Result<ListPage> {
         let wanted = query.limit.unwrap_or(UNLIMITED_PAGE_KEYS);
-        let at_once = wanted.min(KEYS_PER_ROUND);
+        let keys_per_round = wanted.min(KEYS_PER_ROUND);
         let buckets = self.layout.buckets_of(&query.prefix);
-        // A single bucket is asked for one key more, to know if it has more. Of several buckets, each is asked for its
-        // share.
-        let members_per_read = if buckets.len() == 1 { at_once + 1 } else { at_once / buckets.len() + 8 };
+        // The index of a single bucket is read up to one key beyond the round, because this key proves that the list
+        // goes on. Of several buckets, each is read up to its share of the round, and a few keys more, because the
+        // shares differ.
+        let members_per_read = if buckets.len() == 1 { keys_per_round + 1 } else { keys_per_round / buckets.len() + 8 };
         let mut reader = IndexReader::new(buckets, range, query.reverse, members_per_read);
-        let (mut page, mut room, mut seen) = (ListPage::default(), query.max_page_bytes.max(1), 0);
+        let (mut page, mut bytes_left, mut members_read) = (ListPage::default(), query.max_page_bytes.max(1), 0);
         loop {
-            let at_once = (wanted - page.items.len() - page.damaged.len()).min(KEYS_PER_ROUND);
+            let keys_per_round = (wanted - page.items.len() - page.damaged.len()).min(KEYS_PER_ROUND);
             let mut keys = Vec::new();
-            while keys.len() < at_once && reader.fill(self).await.map_err(read_error)? {
-                reader.merge_into(&mut keys, at_once);
+            while keys.len() < keys_per_round && reader.fill(self).await.map_err(read_error)? {
+                reader.merge_into(&mut keys, keys_per_round);
             }
-            if !self.add_to_page(query, &keys, &mut page, &mut room).await? {
+            if !self.add_to_page(query, &keys, &mut page, &mut bytes_left).await? {
                 return Ok(page);
             }
-            seen += keys.len();
-            let is_full = room == 0 || page.items.len() + page.damaged.len() >= wanted;
+            members_read += keys.len();
+            let is_full = bytes_left == 0 || page.items.len() + page.damaged.len() >= wanted;
             match keys.pop().filter(|_| reader.has_more()) {
-                Some(last) if is_full || seen >= wanted.saturating_add(MAX_MISSING) => {
+                Some(last) if is_full || members_read >= wanted.saturating_add(MAX_MEMBERS_WITHOUT_ENTRY) => {
                     page.next = Some(last);
                     return Ok(page);
                 }
@@ -64,17 +68,16 @@ impl State {
     }
 
     async fn list_from_scan(&self, query: &ListQuery, range: (Bound<String>, Bound<String>)) -> Result<ListPage> {
-        self.check_open()?;
         let wanted = query.limit.unwrap_or(usize::MAX);
         let mut found = BTreeSet::new();
-        // In a database that is shared without a namespace, values of other types are foreign. A list of keys only has
-        // no place for their errors.
-        let is_shared = self.layout.entry_prefix.is_empty();
-        let types = if query.keys_only || is_shared { Types::Strings } else { Types::All };
+        // With an empty namespace, values of other types are foreign and not listed. A keys-only list cannot report
+        // their errors.
+        let is_whole_database = self.layout.entry_prefix.is_empty();
+        let types = if query.keys_only || is_whole_database { Types::Strings } else { Types::All };
         let mut scan = Scan::begin(self, &query.prefix, types).await.map_err(read_error)?;
         while let Some(keys) = scan.next(self).await.map_err(read_error)? {
-            found.extend(keys.into_iter().filter(|key| covers(&range, key)));
-            // One key more than wanted is kept, to know if there are more.
+            found.extend(keys.into_iter().filter(|key| is_in_range(&range, key)));
+            // Keep one key more than wanted, because this key proves that the list goes on.
             while found.len() > wanted.saturating_add(1) {
                 if query.reverse {
                     found.pop_first()
@@ -83,7 +86,7 @@ impl State {
                 };
             }
         }
-        let total = found.len();
+        let found_count = found.len();
         let keys: Vec<Key> = if query.reverse {
             found.into_iter().rev().take(wanted).collect()
         } else {
@@ -91,35 +94,35 @@ impl State {
         };
         let mut page = ListPage::default();
         if query.keys_only {
-            // Unlike members of an index, scanned keys need no check that they exist.
-            page.next = keys.last().filter(|_| keys.len() < total).cloned();
+            // A scan returns only keys that exist, so no check as for the members of an index is needed.
+            page.next = keys.last().filter(|_| keys.len() < found_count).cloned();
             page.items = keys.into_iter().map(|key| ListItem { key, entry: None }).collect();
             return Ok(page);
         }
-        let mut room = query.max_page_bytes.max(1);
+        let mut bytes_left = query.max_page_bytes.max(1);
         let mut last = None;
         for keys in keys.chunks(KEYS_PER_ROUND) {
-            if room == 0 {
+            if bytes_left == 0 {
                 page.next = last;
                 return Ok(page);
             }
-            if !self.add_to_page(query, keys, &mut page, &mut room).await? {
+            if !self.add_to_page(query, keys, &mut page, &mut bytes_left).await? {
                 return Ok(page);
             }
             last = keys.last().cloned();
         }
-        page.next = keys.last().filter(|_| keys.len() < total).cloned();
+        page.next = keys.last().filter(|_| keys.len() < found_count).cloned();
         Ok(page)
     }
 
-    /// Adds the entries of keys to a page, in order. Returns true if all were added; otherwise sets the position at
-    /// which the next page resumes.
+    /// Adds the entries of keys to a page, in order, and subtracts their bytes from `bytes_left`. If not all entries
+    /// fit, sets the key after which the next page resumes, and returns false.
     async fn add_to_page(
         &self,
         query: &ListQuery,
         keys: &[Key],
         page: &mut ListPage,
-        room: &mut usize,
+        bytes_left: &mut usize,
     ) -> Result<bool> {
         if keys.is_empty() {
             return Ok(true);
@@ -130,16 +133,16 @@ impl State {
             page.items.extend(items.map(|(key, _)| ListItem { key: key.clone(), entry: None }));
             return Ok(true);
         }
-        let mut entries = self.page_entries(keys, *room).await?.into_iter();
-        for (number, key) in keys.iter().enumerate() {
-            // Entries that do not fit were not read.
-            let Some(entry) = entries.next().filter(|_| *room > 0) else {
-                page.next = keys.get(number.wrapping_sub(1)).cloned();
+        let mut entries = self.page_entries(keys, *bytes_left).await?.into_iter();
+        for (index, key) in keys.iter().enumerate() {
+            // `page_entries` reads no entries that do not fit.
+            let Some(entry) = entries.next().filter(|_| *bytes_left > 0) else {
+                page.next = keys.get(index.wrapping_sub(1)).cloned();
                 return Ok(false);
             };
             match entry {
                 Ok(Some(entry)) => {
-                    *room = room.saturating_sub(entry.value.len());
+                    *bytes_left = bytes_left.saturating_sub(entry.value.len());
                     page.items.push(ListItem { key: key.clone(), entry: Some(entry) });
                 }
                 Ok(None) => {}
@@ -150,7 +153,8 @@ impl State {
     }
 }
 
-fn covers((start, end): &(Bound<String>, Bound<String>), key: &Key) -> bool {
+/// True if the key is in the range.
+fn is_in_range((start, end): &(Bound<String>, Bound<String>), key: &Key) -> bool {
     let text = key.as_str();
     let is_after_start = match start {
         Bound::Included(start) => text >= start.as_str(),

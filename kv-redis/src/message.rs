@@ -1,4 +1,4 @@
-//! Publishing messages and subscribing to them.
+//! Publishing and subscribing.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::state::State;
 
 impl State {
     pub(crate) async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
+        self.check_open()?;
         self.info.limits.check_message(message.len())?;
         let (name, slot) = self.hubs.channel(channel);
         let mut cmd = redis::cmd("PUBLISH");
@@ -23,10 +24,11 @@ impl State {
     }
 
     pub(crate) async fn subscribe(self: &Arc<Self>, channels: &KeyPrefix) -> Result<MessageStream> {
-        self.info.capabilities.require(Capability::Messages)?;
         self.check_open()?;
-        // The first subscription makes the listener start. The stream reads from a second one, made once the listener
-        // is ready, so that it gets no message from before the call.
+        self.info.capabilities.require(Capability::Messages)?;
+        // The listener only receives messages while the hub has a subscription, so a first subscription starts it. The
+        // stream gets a second subscription, made after the listener is ready. So it gets no message that was published
+        // before the call.
         let hub = &self.hubs.messages;
         let first = hub.subscribe(channels.clone());
         listen(self, Kind::Messages).await.map_err(read_error)?;

@@ -1,4 +1,7 @@
-//! Opening a store: reads the servers' settings, creates or checks the namespace, and starts the sweeper.
+//! Opening a store.
+//!
+//! Opening connects to the servers, reads their settings, creates or checks the namespace, and starts the background
+//! tasks.
 
 use std::sync::Arc;
 
@@ -29,7 +32,7 @@ pub(crate) async fn open(address: &Address, config: &RedisConfig, clock: Arc<dyn
     let is_cluster = address.is_cluster();
     let buckets = config.buckets.unwrap_or(if is_cluster { CLUSTER_BUCKETS } else { 1 });
     let layout = |shape| Layout::new(&config.namespace, shape, buckets, config.group_segments, is_cluster);
-    // Reports invalid settings before anything is sent to a server.
+    // The result is not needed yet: this call reports invalid settings before anything is sent to a server.
     layout(if config.format == Format::Plain { Shape::Plain } else { Shape::Indexed })?;
     let clients = address.clients(config)?;
     let first = clients.first().map(|client| client.get_connection_info().addr().clone());
@@ -54,15 +57,16 @@ pub(crate) async fn open(address: &Address, config: &RedisConfig, clock: Arc<dyn
         }));
     }
     let server_info = info::read_all(&router).await?;
-    // Every layout of the namespace has its record at the same place.
-    let found = match config.format {
+    // The key of the record is the same for every layout of the namespace.
+    let record = match config.format {
         Format::Plain => None,
         Format::Entry => layout_record::read(&router, &layout(Shape::Indexed)?).await.map_err(read_error)?,
     };
-    let recorded = found.as_deref().and_then(Shape::of_record);
-    let shape = shape(config, recorded, server_info.policy.eviction)?;
-    // A namespace whose indexes may have lost members is read and copied without them.
-    let is_read_only = recorded == Some(Shape::Indexed)
+    let recorded_shape = record.as_deref().and_then(Shape::of_record);
+    let shape = shape(config, recorded_shape, server_info.policy.eviction)?;
+    // The server may have evicted members of the indexes. Then `index=none` opens the namespace for reading and copying
+    // with scans. A write is refused, because it would not maintain the indexes.
+    let is_read_only = recorded_shape == Some(Shape::Indexed)
         && shape == Shape::IndexFree
         && server_info.policy.eviction == Eviction::AnyKey;
     let layout = layout(shape)?;
@@ -72,7 +76,7 @@ pub(crate) async fn open(address: &Address, config: &RedisConfig, clock: Arc<dyn
         }
     } else {
         let expected = layout.record_as(if is_read_only { Shape::Indexed } else { shape });
-        layout_record::create_or_check(&router, &layout, found, &expected).await?;
+        layout_record::create_or_check(&router, &layout, record, &expected).await?;
     }
     let durability = if is_cluster { info::through_failover(server_info.durability) } else { server_info.durability };
     let observed = Observed { may_evict: server_info.policy.eviction != Eviction::None, durability };
@@ -85,14 +89,15 @@ pub(crate) async fn open(address: &Address, config: &RedisConfig, clock: Arc<dyn
     }
     if shape == Shape::Indexed {
         state.index_trust.observe(server_info.policy);
-        let sweeper = tokio::spawn(sweep::keep_sweeping(Arc::downgrade(&state), config.sweep_interval));
-        let watchdog = tokio::spawn(sweep::keep_reading_policy(Arc::downgrade(&state), config.heartbeat));
-        state.set_tasks([sweeper.abort_handle(), watchdog.abort_handle()]);
+        let sweeper = tokio::spawn(sweep::run_sweeper(Arc::downgrade(&state), config.sweep_interval));
+        let policy_reader = tokio::spawn(sweep::run_policy_reader(Arc::downgrade(&state), config.heartbeat));
+        state.set_tasks([sweeper.abort_handle(), policy_reader.abort_handle()]);
     }
     Ok(RedisStore::from_state(state))
 }
 
-/// The shape of the namespace: the recorded one if the settings allow it.
+/// Returns the shape with which the namespace is opened or created. If its record has another shape,
+/// `layout_record::create_or_check` refuses it later.
 fn shape(config: &RedisConfig, recorded: Option<Shape>, eviction: Eviction) -> Result<Shape> {
     if config.format == Format::Plain {
         return match config.index {
@@ -104,7 +109,7 @@ fn shape(config: &RedisConfig, recorded: Option<Shape>, eviction: Eviction) -> R
     }
     let may_lose_index = matches!(eviction, Eviction::AnyKey | Eviction::Unknown);
     match (config.index, recorded) {
-        // The namespace exists. If its server may evict indexes, only its lists fail.
+        // The namespace exists. If the server may evict its indexes, it is opened all the same, and only lists fail.
         (Index::Auto | Index::Ordered, Some(Shape::Indexed)) => Ok(Shape::Indexed),
         (Index::None, _) | (Index::Auto, Some(Shape::IndexFree)) => Ok(Shape::IndexFree),
         (Index::Auto, _) if may_lose_index => Ok(Shape::IndexFree),

@@ -1,4 +1,4 @@
-//! The entries of listed keys, as many as fit in a page.
+//! Reads the entries of listed keys, as many as fit in a page.
 
 use kv_core::{Entry, Key, Result};
 use redis::Value;
@@ -8,16 +8,18 @@ use crate::error::{Failure, read_error};
 use crate::server::router::Request;
 use crate::state::State;
 
-/// Keys that one command looks at. The server runs no other command meanwhile.
-const KEYS_AT_ONCE: usize = 1_000;
+/// The maximum number of keys in one command. The number is bounded, because the server runs no other command
+/// meanwhile.
+const KEYS_PER_COMMAND: usize = 1_000;
 
-/// Bytes of values that each of several groups may read at least, within the room of the page.
+/// The smallest share of a page, in bytes of values, that each of several groups may read. If fewer bytes are left in
+/// the page, the share is what is left.
 const MIN_SHARE: usize = 16 << 10;
 
 impl State {
-    /// For each key, true if it has a live entry.
+    /// Returns for each key true if it has a live entry.
     pub(crate) async fn are_live(&self, keys: &[Key]) -> Result<Vec<bool>> {
-        let groups = group_by_bucket(keys.iter().map(|key| self.layout.place(key)).enumerate(), KEYS_AT_ONCE);
+        let groups = group_by_bucket(keys.iter().map(|key| self.layout.place(key)).enumerate(), KEYS_PER_COMMAND);
         let exists = |places: &mut dyn Iterator<Item = &Vec<u8>>| {
             let mut cmd = redis::cmd("EXISTS");
             places.for_each(|physical| {
@@ -30,65 +32,66 @@ impl State {
             .map(|group| Request::new(group.slot, exists(&mut group.members.iter().map(|(_, place)| &place.physical))))
             .collect();
         let mut live = vec![true; keys.len()];
-        let mut unsure = Vec::new();
+        let mut unresolved = Vec::new();
         for (group, reply) in groups.into_iter().zip(self.call_many(&requests).await) {
-            // Usually all entries of a group exist, and the count alone shows it.
+            // If the count is the number of keys, all entries of the group exist. That is the usual case.
             match reply.map_err(read_error)? {
                 Value::Int(count) if usize::try_from(count) == Ok(group.members.len()) => {}
-                Value::Int(_) => unsure.extend(group.members),
+                Value::Int(_) => unresolved.extend(group.members),
                 _ => return Err(read_error(Failure::UnexpectedReply)),
             }
         }
-        let requests: Vec<_> = unsure
+        let requests: Vec<_> = unresolved
             .iter()
             .map(|(_, place)| Request::new(place.slot, exists(&mut std::iter::once(&place.physical))))
             .collect();
-        for ((number, _), reply) in unsure.iter().zip(self.call_many(&requests).await) {
-            if let Some(is_live) = live.get_mut(*number) {
+        for ((index, _), reply) in unresolved.iter().zip(self.call_many(&requests).await) {
+            if let Some(is_live) = live.get_mut(*index) {
                 *is_live = reply.map_err(read_error)? == Value::Int(1);
             }
         }
         Ok(live)
     }
 
-    /// The entries of keys, in order: about as many as fill `room` bytes of values, and at least one. A key without an
-    /// entry gives `None`; a damaged entry or a value of another type gives a `Corrupt` error.
-    pub(crate) async fn page_entries(&self, keys: &[Key], room: usize) -> Result<Vec<Result<Option<Entry>>>> {
-        let (mut entries, mut remaining, mut wanted) = (Vec::with_capacity(keys.len()), room, keys.len());
+    /// Reads the entries of keys, in order, until about `max_bytes` bytes of values are read. Reads at least one entry.
+    /// A key without an entry gives `None`; a damaged entry or a value of another type gives a `Corrupt` error.
+    pub(crate) async fn page_entries(&self, keys: &[Key], max_bytes: usize) -> Result<Vec<Result<Option<Entry>>>> {
+        let (mut entries, mut bytes_left, mut wanted) = (Vec::with_capacity(keys.len()), max_bytes, keys.len());
         loop {
             let rest = keys.get(entries.len()..).unwrap_or_default();
-            if rest.is_empty() || remaining == 0 {
+            if rest.is_empty() || bytes_left == 0 {
                 return Ok(entries);
             }
-            let read = self.read_entries(rest.get(..wanted).unwrap_or(rest), remaining).await?;
+            let read = self.read_entries(rest.get(..wanted).unwrap_or(rest), bytes_left).await?;
             if read.is_empty() {
                 return Err(read_error(Failure::UnexpectedReply));
             }
             let used: usize = read.iter().flatten().flatten().map(|entry| entry.value.len()).sum();
-            remaining = remaining.saturating_sub(used);
-            // Ask for as many entries as fit if the next ones are as long on average. Then the share of each group has
-            // room for two of them.
-            wanted = (remaining / (used / read.len()).max(1)).max(1);
+            bytes_left = bytes_left.saturating_sub(used);
+            // The next read asks for as many entries as fit, if their average length is that of the entries of this
+            // read. Then there are at most `wanted` groups, so the share of each group holds two entries of this
+            // length.
+            wanted = (bytes_left / (used / read.len()).max(1)).max(1);
             entries.extend(read);
         }
     }
 
-    /// Reads entries with one script for each group, which stops when its share of `room` is used up. So a page reads
-    /// no more than fits, however long the values are. The first key is always answered. A group whose share is too
-    /// small for the next entry ends the page there.
-    async fn read_entries(&self, keys: &[Key], room: usize) -> Result<Vec<Result<Option<Entry>>>> {
-        let groups = group_by_bucket(keys.iter().map(|key| self.layout.place(key)).enumerate(), KEYS_AT_ONCE);
+    /// Reads entries with one script for each group. Each script stops when its share of `max_bytes` is used up, so the
+    /// number of bytes is bounded, however long the values are. Returns the entries up to the first key that no script
+    /// has read. The first key is always read, even if its value is longer than the share.
+    async fn read_entries(&self, keys: &[Key], max_bytes: usize) -> Result<Vec<Result<Option<Entry>>>> {
+        let groups = group_by_bucket(keys.iter().map(|key| self.layout.place(key)).enumerate(), KEYS_PER_COMMAND);
         let share = match groups.len() {
-            0 | 1 => room,
-            many => (room.saturating_mul(2) / many).max(MIN_SHARE.min(room)),
+            0 | 1 => max_bytes,
+            many => (max_bytes.saturating_mul(2) / many).max(MIN_SHARE.min(max_bytes)),
         };
         let requests: Vec<_> = groups
             .iter()
             .enumerate()
-            .map(|(number, group)| {
+            .map(|(index, group)| {
                 let keys: Vec<&[u8]> = group.members.iter().map(|(_, place)| place.physical.as_slice()).collect();
                 let mut cmd = self.scripts.page.call(keys);
-                cmd.arg(share).arg(i32::from(number == 0));
+                cmd.arg(share).arg(i32::from(index == 0));
                 Request::new(group.slot, cmd)
             })
             .collect();
@@ -97,13 +100,13 @@ impl State {
             let Value::Array(values) = reply.map_err(read_error)? else {
                 return Err(read_error(Failure::UnexpectedReply));
             };
-            for ((number, _), value) in group.members.iter().zip(values) {
-                if let Some(place) = replies.get_mut(*number) {
-                    *place = Some(value);
+            for ((index, _), value) in group.members.iter().zip(values) {
+                if let Some(reply) = replies.get_mut(*index) {
+                    *reply = Some(value);
                 }
             }
         }
-        let answered = replies.into_iter().map_while(|reply| reply);
-        Ok(answered.zip(keys).map(|(value, key)| self.format.decode(key, value)).collect())
+        let read = replies.into_iter().map_while(|reply| reply);
+        Ok(read.zip(keys).map(|(value, key)| self.format.decode(key, value)).collect())
     }
 }

@@ -1,4 +1,4 @@
-//! Scanning the keys of every server, where there is no index.
+//! Scanning the keys of every server.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,38 +12,40 @@ use crate::server::cluster::SlotMap;
 use crate::server::node::Node;
 use crate::state::State;
 
-/// Passes over a cluster whose slots keep moving before the scan fails.
+/// The maximum number of passes over a cluster. If slots still moved in the last pass, the scan fails.
 const MAX_PASSES: usize = 5;
 
-/// Keys that the server looks at in one step.
+/// The number of keys that the server examines in one step (`COUNT`).
 const KEYS_PER_STEP: usize = 1_000;
 
 /// The types of the values whose keys a scan returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Types {
-    /// Strings, which every entry is.
+    /// Strings only. Every entry is a string.
     Strings,
-    /// All types: also values of other types under the keys of entries.
+    /// All types, so that values of other types under the keys of entries are found.
     All,
 }
 
-/// A scan that returns every key under a prefix on any server, at least once, in no order.
+/// A scan that returns every key under a prefix, from all servers. It returns each key at least once, in no order.
 ///
-/// A server returns only the keys that it has, and `SCAN` never says that a slot has moved away. So the scan makes
-/// another pass over a cluster if a slot changed its master during a pass, or was being moved. A key that is moved
-/// during one pass stays in place during the other.
+/// A server returns only its own keys, and `SCAN` does not report that a slot has moved to another server. So the scan
+/// makes another pass over a cluster if a slot changed its master during a pass, or was being moved. A key moves during
+/// one pass at most, so the other pass finds it.
 pub(crate) struct Scan {
     prefix: KeyPrefix,
     types: Types,
     pattern: String,
-    /// The servers still to be scanned in this pass; the current one is the last.
+    /// The servers that are still to be scanned in this pass. The last server in the list is scanned now.
     nodes: Vec<Arc<Node>>,
     cursor: Vec<u8>,
     /// The slot map at the start of this pass.
     map: Option<Arc<SlotMap>>,
-    /// Slots of which every pass so far may have missed keys; `None` until the first pass has ended.
+    /// The slots whose keys may have been missed by every pass so far; `None` until the first pass has ended.
     unsure: Option<HashSet<u16>>,
+    /// True if a slot was being moved when the scan began.
     is_moving: bool,
+    /// The number of passes that have begun.
     passes: usize,
 }
 
@@ -60,14 +62,14 @@ impl Scan {
             is_moving: false,
             passes: 0,
         };
-        // Without a refresh the scan would miss a master that is new since the last command.
+        // A master may be new since the last command. Without a refresh the scan would miss its keys.
         state.router.refresh().await?;
         scan.is_moving = is_slot_moving(state).await?;
         scan.begin_pass(state);
         Ok(scan)
     }
 
-    /// The keys of the next step, which may be none; `None` at the end of the scan.
+    /// Returns the keys of the next step, which may be empty; `None` at the end of the scan.
     pub(crate) async fn next(&mut self, state: &State) -> Result<Option<Vec<Key>>, Failure> {
         loop {
             let Some(node) = self.nodes.last() else {
@@ -101,14 +103,15 @@ impl Scan {
         self.passes += 1;
     }
 
-    /// True if the passes so far cannot have missed a key that existed all the time.
+    /// True if the passes so far have found every key that existed during the whole scan. Otherwise another pass must
+    /// follow.
     async fn is_complete(&mut self, state: &State) -> Result<bool, Failure> {
         let Some(before) = self.map.take() else { return Ok(true) };
         state.router.refresh().await?;
         let changed = state.router.map().map(|after| before.changed(&after)).unwrap_or_default();
         let unsure: HashSet<u16> = match self.unsure.take() {
-            // A slot that is still being moved needs no further pass: each of its keys moves during one pass only, and
-            // the other pass sees it.
+            // A slot that is still being moved needs no third pass: each of its keys moves during one of the two passes
+            // only, and the other pass finds the key.
             Some(unsure) => unsure.intersection(&changed).copied().collect(),
             None if self.is_moving || is_slot_moving(state).await? => (0..SLOTS).collect(),
             None => changed,
@@ -124,7 +127,8 @@ impl Scan {
     }
 }
 
-/// True if any master has a slot that is being moved. A master whose user may not ask counts as having none.
+/// True if any master has a slot that is being moved. A master that refuses `CLUSTER NODES` counts as a master without
+/// such a slot.
 async fn is_slot_moving(state: &State) -> Result<bool, Failure> {
     if !state.router.is_cluster() {
         return Ok(false);

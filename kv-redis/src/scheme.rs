@@ -9,6 +9,7 @@ use crate::builder::RedisBuilder;
 use crate::error::CONTEXT;
 use crate::store::RedisStore;
 
+/// The usage text of a scheme: its address, the options of all schemes, and the options of its own.
 macro_rules! usage {
     ($address:literal, $own:literal) => {
         concat!(
@@ -20,21 +21,22 @@ macro_rules! usage {
     };
 }
 
-/// `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, for a [`Registry`](kv_core::Registry).
+/// The scheme `redis://[USER:PASSWORD@]HOST[:PORT][/DB]` for a [`Registry`](kv_core::Registry): one server through TCP.
 pub const SCHEME: Scheme =
     Scheme::new(address::TCP, usage!("redis://[USER:PASSWORD@]HOST[:PORT][/DB]", "&db=0&nodelay=false"), opening);
 
-/// As [`SCHEME`], with TLS.
+/// The scheme `rediss://[USER:PASSWORD@]HOST[:PORT][/DB]`: one server through TLS.
 pub const TLS_SCHEME: Scheme = Scheme::new(
     address::TLS,
     usage!("rediss://[USER:PASSWORD@]HOST[:PORT][/DB]", "&db=0&nodelay=false&ca=FILE&cert=FILE&key=FILE"),
     opening,
 );
 
-/// `redis+unix:///PATH`, through a Unix socket.
+/// The scheme `redis+unix:///PATH`: one server through a Unix socket.
 pub const UNIX_SCHEME: Scheme = Scheme::new(address::UNIX, usage!("redis+unix:///PATH", "&db=0"), opening);
 
-/// `redis-cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT`, some nodes of a cluster; with TLS where `tls=true`.
+/// The scheme `redis-cluster://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]`: a cluster, by the addresses of some of its
+/// nodes; through TLS with the option `tls=true`.
 pub const CLUSTER_SCHEME: Scheme = Scheme::new(
     address::CLUSTER,
     usage!(
@@ -44,7 +46,7 @@ pub const CLUSTER_SCHEME: Scheme = Scheme::new(
     opening,
 );
 
-/// Every scheme of this crate.
+/// All schemes of this crate.
 pub const SCHEMES: [Scheme; 4] = [SCHEME, TLS_SCHEME, UNIX_SCHEME, CLUSTER_SCHEME];
 
 fn opening(url: StoreUrl) -> Opening {
@@ -55,17 +57,17 @@ impl RedisStore {
     /// Opens the store at a URL, as [`RedisStore::from_url`] does.
     ///
     /// # Errors
-    /// As [`RedisBuilder::open`].
+    /// The errors of [`RedisStore::from_url`], and `Invalid` if the text is not a URL.
     pub async fn open(url: &str) -> Result<Self> {
         let builder = url.parse().and_then(|url| RedisBuilder::from_url(&url));
         CONTEXT.operation(Operation::Open, builder)?.open().await
     }
 
-    /// Opens the store at a URL: an address of one of the [`SCHEMES`], with the fields of
+    /// Opens the store at a URL. It must have one of the [`SCHEMES`], and may have the fields of
     /// [`RedisConfig`](crate::RedisConfig) as options.
     ///
     /// # Errors
-    /// As [`RedisBuilder::open`], and `Invalid` for a URL that is not one of this crate.
+    /// The errors of [`RedisBuilder::from_url`] and [`RedisBuilder::open`].
     pub async fn from_url(url: &StoreUrl) -> Result<Self> {
         RedisBuilder::from_url(url)?.open().await
     }
@@ -80,7 +82,7 @@ mod tests {
     use crate::options::{Mode, RULES};
 
     #[test]
-    fn the_usage_of_each_scheme_has_only_options_that_it_uses() {
+    fn the_usage_of_each_scheme_has_exactly_the_options_that_it_uses() {
         for scheme in SCHEMES {
             let options = scheme.usage.split_once('?').unwrap().1;
             let kind = match scheme.name {
@@ -91,8 +93,8 @@ mod tests {
             let has_tls = [address::TLS, address::CLUSTER].contains(&scheme.name);
             let mode = Mode { kind, has_tls, format: Format::Entry, index: Index::Auto };
             for rule in &RULES {
-                let is_shown = options.split('&').any(|pair| pair.split('=').next() == Some(rule.option));
-                assert_eq!(is_shown, (rule.is_used)(&mode), "{} {}", scheme.name, rule.option);
+                let is_listed = options.split('&').any(|pair| pair.split('=').next() == Some(rule.option));
+                assert_eq!(is_listed, (rule.is_used)(&mode), "{} {}", scheme.name, rule.option);
             }
         }
     }

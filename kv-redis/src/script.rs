@@ -1,4 +1,4 @@
-//! The Lua scripts. Each runs as one atomic step on the server.
+//! The Lua scripts. The server runs no other command during a script.
 
 use redis::{Arg, Cmd};
 
@@ -22,7 +22,7 @@ pub(crate) struct Scripts {
     pub(crate) index_prune: Script,
 }
 
-/// A script, and the SHA-1 digest that the server knows it by.
+/// A script, and its SHA-1 digest, with which `EVALSHA` refers to the script.
 #[derive(Debug)]
 pub(crate) struct Script {
     text: String,
@@ -35,7 +35,8 @@ impl Scripts {
             Format::Entry => include_str!("lua/format_entry.lua"),
             Format::Plain => include_str!("lua/format_plain.lua"),
         };
-        // Each call defines the functions again, so only the scripts that use them contain them.
+        // Every call of a script defines these functions again, which takes time. So only the scripts that use them
+        // contain them.
         let script = |body| Script::new(format!("{functions}\n{body}"));
         let bare = |body: &str| Script::new(body.to_owned());
         Self {
@@ -88,19 +89,19 @@ impl Scripts {
         ]
     }
 
-    /// The `EVAL` of an `EVALSHA`: the same call with the text of the script, for a server that does not have the
-    /// script.
+    /// Returns the `EVAL` command of an `EVALSHA` command: the same call, with the text of the script instead of the
+    /// digest. It is for a server that does not have the script. Returns `None` for any other command.
     pub(crate) fn eval_of(&self, call: &Cmd) -> Option<Cmd> {
         let mut arguments = call.args_iter().map(|argument| match argument {
             Arg::Simple(bytes) => bytes,
-            // The other kind is a cursor of the driver, which none of our commands has.
+            // The other kind of argument is a cursor of the driver, which no command of this crate has.
             _ => [].as_slice(),
         });
         let (name, digest) = (arguments.next()?, arguments.next()?);
         if name != b"EVALSHA" {
             return None;
         }
-        let script = self.all().into_iter().find(|script| script.is(digest))?;
+        let script = self.all().into_iter().find(|script| script.has_digest(digest))?;
         let mut eval = redis::cmd("EVAL");
         eval.arg(&script.text);
         arguments.for_each(|argument| {
@@ -116,12 +117,12 @@ impl Script {
         Self { text, digest }
     }
 
-    /// True if this is the script's digest.
-    pub(crate) fn is(&self, digest: &[u8]) -> bool {
+    /// True if this is the digest of the script.
+    pub(crate) fn has_digest(&self, digest: &[u8]) -> bool {
         self.digest.as_bytes() == digest
     }
 
-    /// An `EVALSHA` with these keys. The caller appends the arguments.
+    /// Returns an `EVALSHA` command with these `KEYS`. The caller appends the `ARGV`.
     pub(crate) fn call<'k>(&self, keys: impl IntoIterator<Item = &'k [u8], IntoIter: ExactSizeIterator>) -> Cmd {
         let keys = keys.into_iter();
         let mut call = redis::cmd("EVALSHA");

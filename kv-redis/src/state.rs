@@ -1,4 +1,4 @@
-//! The state that all clones of a store and its background tasks share.
+//! The state that all clones of a store and its tasks share.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,6 +16,9 @@ use crate::listener::hubs::Hubs;
 use crate::script::Scripts;
 use crate::server::router::{Request, Router};
 
+/// The state of an open store. Each operation is a method of this type, in the file that is named after the operation.
+///
+/// Background tasks hold it weakly. So it is dropped with the last clone of the store, which closes the store.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) info: StoreInfo,
@@ -25,14 +28,16 @@ pub(crate) struct State {
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) hubs: Hubs,
     pub(crate) get_queue: GetQueue,
-    /// Consecutive unconditional sets that found no entry to overwrite.
+    /// The number of consecutive unconditional sets that found no entry to overwrite or did not try to overwrite one.
     pub(crate) misses: AtomicU32,
-    /// True once the namespace was found with another layout.
+    /// True if the record in the database was that of another layout when a task last read it.
     pub(crate) is_layout_changed: AtomicBool,
-    /// The completeness of the indexes.
+    /// Records if the indexes may lack members.
     pub(crate) index_trust: IndexTrust,
+    /// True if writes are refused, because they would not maintain the indexes of the namespace.
     is_read_only: AtomicBool,
     is_closed: AtomicBool,
+    /// The sweeper and the task that reads the eviction policy; unset without an index.
     tasks: OnceLock<[AbortHandle; 2]>,
 }
 
@@ -63,18 +68,18 @@ impl State {
         })
     }
 
-    /// Keeps the handles of the background tasks, to end them with the store. Called once, by the function that opens
-    /// the store.
+    /// Stores the abort handles of the background tasks, which `close` ends. Called once, when the store is opened.
     pub(crate) fn set_tasks(&self, tasks: [AbortHandle; 2]) {
         let _ = self.tasks.set(tasks);
     }
 
-    /// Refuses writes from now on.
+    /// Makes [`State::check_writable`] fail from now on.
     pub(crate) fn set_read_only(&self) {
         self.is_read_only.store(true, Ordering::Release);
     }
 
-    /// Fails if the handle may only read.
+    /// # Errors
+    /// `Invalid` if the store was opened for reading and copying only.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.is_read_only.load(Ordering::Acquire) {
             return Err(Error::invalid(
@@ -89,15 +94,18 @@ impl State {
         self.layout.shape == Shape::Plain
     }
 
-    /// The version as callers see it: `None` in plain format, which stores no versions.
+    /// The version that callers get: `None` in plain format, which stores no versions.
     pub(crate) fn visible_version(&self, version: Version) -> Option<Version> {
         (!self.is_plain()).then_some(version)
     }
 
+    /// # Errors
+    /// `Closed` after the store was closed.
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.is_closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
     }
 
+    /// Fails if the store was closed, or if its namespace has another layout now.
     fn check_usable(&self) -> Result<(), Failure> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Failure::Closed);
@@ -105,11 +113,14 @@ impl State {
         if self.is_layout_changed.load(Ordering::Acquire) { Err(Failure::LayoutChanged) } else { Ok(()) }
     }
 
+    /// Sends a request and waits for its reply.
     pub(crate) async fn call(&self, request: &Request) -> Result<Value, Failure> {
         self.check_usable()?;
         self.router.call(request).await
     }
 
+    /// Sends several requests and waits for all replies. No two requests may concern the same key, see
+    /// [`Router::call_many`].
     pub(crate) async fn call_many(&self, requests: &[Request]) -> Vec<Result<Value, Failure>> {
         if let Err(failure) = self.check_usable() {
             return vec![Err(failure); requests.len()];
@@ -130,6 +141,7 @@ impl State {
         Ok(())
     }
 
+    /// Ends the background tasks, the streams of subscribers and the connections.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         for task in self.tasks.get().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! The store handle and its implementation of [`KvStore`].
+//! The store handle and its implementation of [`KvStore`](kv_core::KvStore).
 
 use std::sync::Arc;
 
@@ -15,8 +15,11 @@ use crate::state::State;
 
 /// A store on a Redis or Valkey server, or on a Redis Cluster: one namespace of a database.
 ///
-/// Clones share one store. It ends when the last clone is dropped, or for all clones when one of them is closed. The
-/// store has its own connections: one to each server, and a second one to each while there are watchers or subscribers.
+/// Clones share one store. [`close`](KvStore::close) on any clone closes it for all; dropping the last clone closes it,
+/// too. A watch stream holds a clone.
+///
+/// The store has its own connections: one to each server, and a second one to each master while there are watchers or
+/// subscribers.
 #[derive(Debug, Clone)]
 pub struct RedisStore {
     state: Arc<State>,
@@ -101,7 +104,7 @@ impl KvStore for RedisStore {
     }
 
     async fn flush(&self) -> Result<()> {
-        // Nothing is pending here: an acknowledged write is as durable as the server makes it.
+        // The store holds no pending writes: the server decides how durable an acknowledged write is.
         CONTEXT.operation(Operation::Flush, self.state.check_open())
     }
 

@@ -1,7 +1,7 @@
-//! Sweeping, and the background sweeper.
+//! Sweeping expired entries.
 //!
-//! The server itself frees expired entries. A sweep removes their members from the indexes, and adds entries to the
-//! indexes that are missing there.
+//! The server itself frees expired entries. A sweep removes their keys from the indexes, and adds the keys of live
+//! entries that are missing in the indexes.
 
 use std::ops::Bound;
 use std::sync::Weak;
@@ -22,11 +22,14 @@ use crate::server::info;
 use crate::server::router::Request;
 use crate::state::State;
 
-/// Members of an index that one step checks.
+/// The maximum number of index members that one step checks.
 const MEMBERS_PER_STEP: usize = 500;
 
-/// Turns of the sweeper for each step of its scan of the database.
+/// The number of turns of the sweeper for each step of its scan of the database.
 const TURNS_PER_SCAN_STEP: u32 = 8;
+
+/// The maximum number of steps in one turn of the sweeper.
+const STEPS_PER_TURN: u32 = 16;
 
 impl State {
     pub(crate) async fn sweep(&self) -> Result<u64> {
@@ -41,20 +44,22 @@ impl State {
         while reader.fill(self).await.map_err(read_error)? {
             count += self.run_on_index(&self.scripts.index_prune, &reader.drain()).await.map_err(read_error)?;
         }
-        let (mut scan, mut is_whole) =
+        let (mut scan, mut has_added_all) =
             (Scan::begin(self, &KeyPrefix::ALL, Types::Strings).await.map_err(read_error)?, true);
         while let Some(keys) = scan.next(self).await.map_err(read_error)? {
-            is_whole &= self.add_to_indexes(&keys).await.map_err(read_error)?;
+            has_added_all &= self.add_to_indexes(&keys).await.map_err(read_error)?;
         }
-        if is_whole {
+        if has_added_all {
             self.index_trust.end_sweep(mark);
         }
         Ok(count)
     }
 
-    /// Adds entries that are missing in their index. That happens if another program has written a foreign value under
-    /// a key of ours: a set that overwrites the value assumes that the key is in the index. Or the server has evicted
-    /// the index. Returns false if the server's memory is full: a later sweep adds them.
+    /// Adds the keys of existing entries that are missing in their index. Returns false if the server's memory is full;
+    /// a later sweep adds the keys then.
+    ///
+    /// A key may be missing because the server has evicted the index. Or another program has written a foreign value
+    /// under the key, and a set has overwritten the value: such a set assumes that an existing key is in the index.
     async fn add_to_indexes(&self, keys: &[Key]) -> Result<bool, Failure> {
         match self.run_on_index(&self.scripts.index_add, keys).await {
             Err(failure) if failure.code() == Some("OOM") => Ok(false),
@@ -62,8 +67,8 @@ impl State {
         }
     }
 
-    /// One step of a scan that adds missing members; `scan` is empty before the first step and after the last. Returns
-    /// false if the server's memory is full.
+    /// Makes one step of a scan that adds missing members. `scan` is `None` before the first step and after the last
+    /// step. Returns false if the server's memory is full.
     async fn scan_step(&self, scan: &mut Option<Scan>) -> Result<bool, Failure> {
         let current = match scan {
             Some(scan) => scan,
@@ -76,7 +81,8 @@ impl State {
         Ok(true)
     }
 
-    /// Runs a script that changes indexes on the keys' entries. Returns the number of changed members.
+    /// Runs a script that compares the indexes with the entries of these keys, and changes the indexes. Returns the
+    /// number of members that were added or removed.
     async fn run_on_index(&self, script: &Script, keys: &[Key]) -> Result<u64, Failure> {
         let groups = group_by_bucket(keys.iter().map(|key| (key, self.layout.place(key))), MEMBERS_PER_STEP);
         let requests: Vec<_> = groups
@@ -99,9 +105,10 @@ impl State {
         Ok(count)
     }
 
-    /// Writes the record of the layout again if the database was flushed, so that nobody creates the namespace with
-    /// another layout meanwhile. If somebody already did, marks this handle as unusable.
-    async fn keep_layout_record(&self) -> Result<(), Failure> {
+    /// Checks the record of the layout. If the record is missing because the database was flushed, writes it again, so
+    /// that no other handle creates the namespace with another layout. If another layout was recorded, the store fails
+    /// its calls with `LayoutChanged`.
+    async fn ensure_layout_record(&self) -> Result<(), Failure> {
         self.check_open().map_err(|_| Failure::Closed)?;
         if let Some(found) = layout_record::read(&self.router, &self.layout).await? {
             let is_changed = found != self.layout.record().as_bytes();
@@ -109,34 +116,34 @@ impl State {
             return if is_changed { Err(Failure::LayoutChanged) } else { Ok(()) };
         }
         match layout_record::write(&self.router, &self.layout).await {
-            // The server's memory is full, so nobody can record another layout either.
+            // The server's memory is full, so no other handle can record another layout either.
             Err(failure) if failure.code() == Some("OOM") => Ok(()),
             reply => reply,
         }
     }
 
-    /// Takes or renews the sweeper's lease, which one handle of the namespace holds. Returns true if this handle has
-    /// it.
-    async fn hold_lease(&self, handle: &Version, lease: Duration) -> Result<bool, Failure> {
+    /// Takes or renews the lease of the sweeper, which only one handle of the namespace holds. Returns true if the
+    /// handle with this id holds the lease.
+    async fn hold_lease(&self, handle_id: &Version, lease: Duration) -> Result<bool, Failure> {
         let (key, slot) = self.layout.own_key("sweeper");
-        let name = handle.to_string();
+        let holder_id = handle_id.to_string();
         let millis = lease.as_millis().to_string();
         let mut get = redis::cmd("GET");
         get.arg(&key);
         match self.call(&Request::new(slot, get)).await? {
             Value::Nil => {
                 let mut take = redis::cmd("SET");
-                take.arg(&key).arg(&name).arg("NX").arg("PX").arg(&millis);
+                take.arg(&key).arg(&holder_id).arg("NX").arg("PX").arg(&millis);
                 match self.call(&Request::new(slot, take)).await {
-                    // A server whose memory is full has no room for the lease, and needs the sweep most: every handle
-                    // sweeps.
+                    // The server's memory is full, so no handle can take the lease. Every handle sweeps then, because a
+                    // sweep frees memory.
                     Err(failure) if failure.code() == Some("OOM") => Ok(true),
                     reply => Ok(reply? != Value::Nil),
                 }
             }
-            holder if holder == Value::BulkString(name.into_bytes()) => {
-                // The lease may have expired between the two commands, and another handle may hold it. Two sweepers for
-                // a moment do no harm.
+            holder if holder == Value::BulkString(holder_id.into_bytes()) => {
+                // The lease may expire before this command, and another handle may take it. Then this command renews
+                // the lease of the other handle, and both sweep for a moment, which does no harm.
                 let mut renew = redis::cmd("PEXPIRE");
                 renew.arg(&key).arg(&millis);
                 self.call(&Request::new(slot, renew)).await.map(|_| true)
@@ -146,42 +153,43 @@ impl State {
     }
 }
 
-/// The background sweeper: walks through the indexes in small steps, again and again, until the store is dropped. After
-/// a step that found much to remove, the next one follows at once.
-pub(crate) async fn keep_sweeping(state: Weak<State>, interval: Duration) {
-    let handle = Version::random();
+/// Sweeps the indexes in small steps, again and again, until the store is dropped. After a step that removed at least a
+/// tenth of its members, the next step follows at once.
+pub(crate) async fn run_sweeper(state: Weak<State>, interval: Duration) {
+    let handle_id = Version::random();
     let lease = (interval * 20).max(Duration::from_secs(3));
-    let everything = || (Bound::Unbounded, Bound::Unbounded);
-    let (mut bucket, mut reader, mut seen) = (0, None, 0_usize);
+    let whole_index = || (Bound::Unbounded, Bound::Unbounded);
+    let (mut bucket, mut reader, mut members_read) = (0, None, 0_usize);
     let (mut scan, mut turn) = (None, 0_u32);
     loop {
         let step = async {
             let state = state.upgrade()?;
-            if !state.hold_lease(&handle, lease).await.unwrap_or(false) {
-                let _ = state.keep_layout_record().await;
+            if !state.hold_lease(&handle_id, lease).await.unwrap_or(false) {
+                let _ = state.ensure_layout_record().await;
                 return Some(lease / 2);
             }
             turn = turn.wrapping_add(1);
             if turn.is_multiple_of(TURNS_PER_SCAN_STEP) && state.scan_step(&mut scan).await.is_err() {
                 scan = None;
             }
-            // One renewal of the lease covers several steps.
-            for _ in 0..16 {
-                let run = reader
-                    .get_or_insert_with(|| IndexReader::new(bucket..bucket + 1, everything(), false, MEMBERS_PER_STEP));
-                let Ok(has_keys) = run.fill(&state).await else { return Some(lease / 2) };
-                let keys = run.drain();
-                seen += keys.len();
+            // The lease is renewed only once in several steps, to save commands.
+            for _ in 0..STEPS_PER_TURN {
+                let reader_of_bucket = reader.get_or_insert_with(|| {
+                    IndexReader::new(bucket..bucket + 1, whole_index(), false, MEMBERS_PER_STEP)
+                });
+                let Ok(has_keys) = reader_of_bucket.fill(&state).await else { return Some(lease / 2) };
+                let keys = reader_of_bucket.drain();
+                members_read += keys.len();
                 if !has_keys {
                     (bucket, reader) = (bucket + 1, None);
                     if bucket < state.layout.buckets().len() {
                         continue;
                     }
                     bucket = 0;
-                    if state.keep_layout_record().await.is_err() {
+                    if state.ensure_layout_record().await.is_err() {
                         return Some(lease / 2);
                     }
-                    let is_small = std::mem::take(&mut seen) < MEMBERS_PER_STEP;
+                    let is_small = std::mem::take(&mut members_read) < MEMBERS_PER_STEP;
                     return Some(if is_small { interval * 10 } else { interval });
                 }
                 let Ok(pruned) = state.run_on_index(&state.scripts.index_prune, &keys).await else {
@@ -200,9 +208,9 @@ pub(crate) async fn keep_sweeping(state: Weak<State>, interval: Duration) {
     }
 }
 
-/// Reads the eviction policy of the servers at every heartbeat, because an administrator may change it. Once it can no
-/// longer evict indexes, a sweep adds the members that were lost meanwhile.
-pub(crate) async fn keep_reading_policy(weak: Weak<State>, heartbeat: Duration) {
+/// Reads the eviction policy of the servers at every heartbeat, because an administrator may change it. When the policy
+/// can no longer evict indexes, scans the database and adds the members that the indexes have lost.
+pub(crate) async fn run_policy_reader(weak: Weak<State>, heartbeat: Duration) {
     loop {
         SystemClock.sleep(heartbeat).await;
         let Some(state) = weak.upgrade() else { return };
@@ -212,7 +220,8 @@ pub(crate) async fn keep_reading_policy(weak: Weak<State>, heartbeat: Duration) 
         let mark = state.index_trust.begin_sweep();
         let mut scan = None;
         let mut next = Some(state);
-        // In steps, because a step keeps the store from being dropped. A failed scan is repeated at the next heartbeat.
+        // The scan holds the state only during a step, so that the store can be dropped between two steps. A failed
+        // scan is repeated at the next heartbeat.
         while let Some(state) = next.take().or_else(|| weak.upgrade()) {
             if !state.index_trust.wants_sweep() || !state.scan_step(&mut scan).await.unwrap_or(false) {
                 break;

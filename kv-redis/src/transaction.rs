@@ -32,7 +32,7 @@ impl State {
             arguments.extend([text(number), text(numbering.index(self, number)), key.as_str().as_bytes().to_vec()]);
             if let Mutation::Set { value, expiry, .. } = mutation {
                 let set = self.prepare(key, value, *expiry);
-                arguments.extend([set.stored, set.deadline.text().into_bytes()]);
+                arguments.extend([set.stored, set.deadline.to_argument().into_bytes()]);
                 versions.push(self.visible_version(set.version));
             } else {
                 arguments.extend([Vec::new(), b"delete".to_vec()]);
@@ -46,7 +46,8 @@ impl State {
         for argument in &arguments {
             cmd.arg(argument);
         }
-        // The commit is atomic, so one written version proves that all mutations were applied.
+        // The commit is atomic. So if one of the new versions is found later, all mutations were applied, and the error
+        // needs to carry only one version.
         let attempted: Option<Version> = versions.iter().flatten().next().copied();
         let effect = Effect::Write(attempted);
         let reply = self.call(&Request::new(slot, cmd)).await.map_err(|failure| failure.into_error(effect))?;
@@ -58,17 +59,18 @@ impl State {
     }
 }
 
-/// The numbers by which the script refers to keys and indexes, each key and bucket once.
+/// The numbers with which the arguments of the script refer to its `KEYS`. Each key and each index has one number.
 #[derive(Default)]
 struct Numbering<'t> {
     numbers: HashMap<&'t Key, usize>,
+    /// The place of each key, in the order of the numbers.
     places: Vec<Place>,
-    /// The buckets whose indexes the transaction changes.
+    /// The buckets whose indexes the transaction changes, in the order of the numbers.
     buckets: Vec<usize>,
 }
 
 impl<'t> Numbering<'t> {
-    /// The number of a key, from 1.
+    /// Returns the number of a key, from 1. A new key gets the next number.
     fn key(&mut self, state: &State, key: &'t Key) -> usize {
         *self.numbers.entry(key).or_insert_with(|| {
             self.places.push(state.layout.place(key));
@@ -76,18 +78,18 @@ impl<'t> Numbering<'t> {
         })
     }
 
-    /// The number of the index of a key, from 1; 0 without an index. On a single server a transaction may change
-    /// several buckets.
-    fn index(&mut self, state: &State, number: usize) -> usize {
-        let Some(bucket) = self.places.get(number - 1).map(|place| place.bucket) else { return 0 };
+    /// Returns the number of the index for the key with this number, from 1; 0 if the namespace has no index. On a
+    /// single server a transaction may change the indexes of several buckets.
+    fn index(&mut self, state: &State, key_number: usize) -> usize {
+        let Some(bucket) = self.places.get(key_number - 1).map(|place| place.bucket) else { return 0 };
         if state.layout.index(bucket).is_none() {
             return 0;
         }
-        let known = self.buckets.iter().position(|&known| known == bucket).unwrap_or_else(|| {
+        let position = self.buckets.iter().position(|&known| known == bucket).unwrap_or_else(|| {
             self.buckets.push(bucket);
             self.buckets.len() - 1
         });
-        known + 1
+        position + 1
     }
 }
 

@@ -11,18 +11,18 @@ use crate::listener::task::listen;
 use crate::state::State;
 
 impl State {
-    /// Watches changes; `store` is the handle on this state that the stream reads entries through.
+    /// Returns the stream of a watch. The stream reads entries through `store`, a handle of this state.
     pub(crate) async fn watch(self: &Arc<Self>, store: impl KvStore, query: &WatchQuery) -> Result<WatchStream> {
-        query.check(&self.info.capabilities)?;
         self.check_open()?;
+        query.check(&self.info.capabilities)?;
         let inbox = self.hubs.changes.subscribe(query.target.prefix());
         listen(self, Kind::Changes).await.map_err(read_error)?;
         let events = kv_core::follow(store, query.clone(), inbox);
         if !self.layout.entry_prefix.is_empty() {
             return Ok(events);
         }
-        // Without a namespace the server reports every key of the database. Keys of other types are foreign and not
-        // events.
+        // With an empty namespace the server reports every key of the database. Values of other types are foreign, so
+        // their keys must not become events. The stream returns `Corrupt` for them.
         let is_ours =
             |event: &Result<WatchEvent>| !event.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Corrupt));
         Ok(events.filter(move |event| std::future::ready(is_ours(event))).boxed())

@@ -1,4 +1,4 @@
-//! Writes of single keys.
+//! Writes of a single key.
 
 use std::sync::atomic::Ordering;
 
@@ -16,7 +16,8 @@ use crate::layout::{Place, Shape};
 use crate::server::router::Request;
 use crate::state::State;
 
-/// The number of consecutive sets without an entry to overwrite after which most sets no longer try to overwrite.
+/// The number of consecutive misses after which only one set in this number of sets still tries to overwrite. A miss is
+/// an unconditional set that found no entry to overwrite, or that did not try.
 const MANY_MISSES: u32 = 16;
 
 /// A set that is ready to be sent.
@@ -29,9 +30,10 @@ pub(crate) struct PreparedSet {
 }
 
 impl State {
+    /// Chooses the version of a set, and encodes the entry.
     pub(crate) fn prepare(&self, key: &Key, value: &[u8], expiry: Expiry) -> PreparedSet {
         let (place, version) = (self.layout.place(key), Version::random());
-        // The clock is read only for a relative or absolute deadline.
+        // `Never` and `Keep` need no clock.
         let deadline = match expiry {
             Expiry::Never => WriteDeadline::Never,
             Expiry::Keep => WriteDeadline::Keep,
@@ -41,7 +43,9 @@ impl State {
         PreparedSet { place, stored, deadline, version }
     }
 
+    /// Checks the state of the store, then the options, then the size of the value.
     pub(crate) fn check_set(&self, value: &Bytes, options: &SetOptions) -> Result<()> {
+        self.check_open()?;
         options.check(&self.info.capabilities)?;
         self.check_writable()?;
         self.info.limits.check_value(value.len())
@@ -66,9 +70,9 @@ impl State {
                 }
                 self.misses.fetch_add(1, Ordering::Relaxed);
             }
-            // An entry that exists is in its index. A new one is set by the script, which adds it to the index.
+            // No entry was overwritten. The script sets the entry and adds its key to the index.
             let mut cmd = self.scripts.set_new.call(self.script_keys(&set.place));
-            cmd.arg(&set.stored).arg(set.deadline.text()).arg(key.as_str());
+            cmd.arg(&set.stored).arg(set.deadline.to_argument()).arg(key.as_str());
             self.call(&Request::new(set.place.slot, cmd)).await.map_err(|failure| failure.into_error(effect))?;
             return Ok(SetOutcome::Stored { version: self.visible_version(set.version), previous: None });
         }
@@ -77,8 +81,9 @@ impl State {
         self.set_outcome(key, reply, set.version)
     }
 
-    /// True if a set should first try to overwrite an entry. After many consecutive misses only every sixteenth one
-    /// does: for new keys the script alone is one round trip instead of two.
+    /// True if a set should first try to overwrite an entry. After many consecutive misses only every sixteenth set
+    /// tries, because a set of a new key takes one round trip with the script alone, and two if it tries to overwrite
+    /// first.
     fn may_overwrite(&self) -> bool {
         if self.layout.shape != Shape::Indexed {
             return true;
@@ -91,7 +96,8 @@ impl State {
         false
     }
 
-    /// The command of an unconditional set. With an index it has `XX`, which sets only if there is an entry.
+    /// Returns the command of an unconditional set. With an index the command has `XX`, so it only overwrites: an
+    /// existing entry is already in the index.
     fn overwrite_command(&self, set: &PreparedSet) -> Cmd {
         let mut cmd = Cmd::with_capacity(6, set.stored.len() + set.place.physical.len() + 32);
         cmd.arg("SET").arg(&set.place.physical).arg(&set.stored);
@@ -104,21 +110,23 @@ impl State {
         cmd
     }
 
+    /// Returns the request of a set by script, which checks the condition and updates the index.
     pub(crate) fn set_request(&self, key: &Key, set: &PreparedSet, options: &SetOptions) -> Request {
         let (when, operand) = condition(&options.when);
         let mut cmd = self.scripts.set.call(self.script_keys(&set.place));
-        cmd.arg(&set.stored).arg(set.deadline.text()).arg(when).arg(operand).arg(key.as_str());
+        cmd.arg(&set.stored).arg(set.deadline.to_argument()).arg(when).arg(operand).arg(key.as_str());
         cmd.arg(i32::from(options.return_previous));
         Request::new(set.place.slot, cmd)
     }
 
-    /// The keys of a script on one entry: the entry, and its index if there is one.
+    /// Returns the `KEYS` of a script on one entry: the key of the entry, then the key of its index if there is one.
     fn script_keys<'p>(&'p self, place: &'p Place) -> Vec<&'p [u8]> {
         let mut keys = vec![place.physical.as_slice()];
         keys.extend(self.layout.index(place.bucket).map(str::as_bytes));
         keys
     }
 
+    /// Returns the outcome of a set by script, from the script's reply.
     pub(crate) fn set_outcome(&self, key: &Key, reply: Value, version: Version) -> Result<SetOutcome> {
         let effect = Effect::Write(self.visible_version(version));
         match status_and_entry(reply, effect)? {
@@ -132,6 +140,7 @@ impl State {
     }
 
     pub(crate) async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        self.check_open()?;
         options.check(&self.info.capabilities)?;
         self.check_writable()?;
         let place = self.layout.place(key);
@@ -160,11 +169,12 @@ impl State {
     }
 
     pub(crate) async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
+        self.check_open()?;
         self.check_writable()?;
         let place = self.layout.place(key);
         let deadline = WriteDeadline::resolve(expiry.into(), self.router.now(place.slot));
         let mut cmd = self.scripts.touch.call(self.script_keys(&place));
-        cmd.arg(deadline.text()).arg(deadline_fields(key, deadline)).arg(key.as_str());
+        cmd.arg(deadline.to_argument()).arg(deadline_fields(key, deadline)).arg(key.as_str());
         let effect = Effect::Write(None);
         match self.call(&Request::new(place.slot, cmd)).await.map_err(|failure| failure.into_error(effect))? {
             Value::Int(touched) => Ok(touched == 1),
@@ -173,44 +183,46 @@ impl State {
     }
 
     pub(crate) async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        self.check_open()?;
         options.check(&self.info.capabilities)?;
         self.check_writable()?;
         let (place, version) = (self.layout.place(key), Version::random());
         let deadline = WriteDeadline::resolve(options.expiry, self.router.now(place.slot));
         let scratch = self.layout.bucket(place.bucket).map(|bucket| bucket.scratch.clone());
         let mut keys = vec![place.physical.as_slice()];
-        // In plain format there is no scratch key: the counter is incremented in place.
+        // The plain format has no scratch key, because its script increments the counter in place. The key of the entry
+        // is passed a second time, so that both scripts have the same `KEYS`.
         let scratch = scratch.as_ref().map_or(place.physical.as_slice(), |scratch| scratch.as_bytes());
         keys.push(scratch);
         keys.extend(self.layout.index(place.bucket).map(str::as_bytes));
         let script = if self.is_plain() { &self.scripts.increment_plain } else { &self.scripts.increment };
         let mut cmd = script.call(keys);
         cmd.arg(stored::encode(key, &version, deadline.stored(), &[])).arg(checksum_state(key, &version));
-        cmd.arg(deadline.text()).arg(by).arg(key.as_str());
+        cmd.arg(deadline.to_argument()).arg(by).arg(key.as_str());
         let effect = Effect::Write(self.visible_version(version));
-        let unexpected = || Failure::UnexpectedReply.into_error(effect);
+        let unexpected_reply = || Failure::UnexpectedReply.into_error(effect);
         match self.call(&Request::new(place.slot, cmd)).await.map_err(|failure| failure.into_error(effect))? {
             Value::BulkString(text) => {
-                std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).ok_or_else(unexpected)
+                std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).ok_or_else(unexpected_reply)
             }
-            _ => Err(unexpected()),
+            _ => Err(unexpected_reply()),
         }
     }
 }
 
-/// A condition as the scripts take it: its name and its operand.
+/// Returns the arguments of the scripts for a condition: its name and its operand.
 pub(crate) fn condition(when: &When) -> (&'static str, Vec<u8>) {
     match when {
         When::Absent => ("absent", Vec::new()),
         When::Present => ("present", Vec::new()),
         When::Version(version) => ("version", version_field(version)),
         When::Value(value) => ("value", value.to_vec()),
-        // `Always`; the check of the options has refused conditions that are unknown here.
+        // `Always`. The check of the options has already refused every condition that this version does not know.
         _ => ("always", Vec::new()),
     }
 }
 
-/// The reply of a script that returns a status, and an entry or nil.
+/// Splits the reply of a script that returns a status, and an entry or nil.
 fn status_and_entry(reply: Value, effect: Effect) -> Result<(i64, Value), Error> {
     match reply {
         Value::Array(parts) => match <[Value; 2]>::try_from(parts) {
@@ -221,7 +233,7 @@ fn status_and_entry(reply: Value, effect: Effect) -> Result<(i64, Value), Error>
     }
 }
 
-/// The reply of the `delete_many` script: for each key, true if an entry was deleted.
+/// Parses the reply of the `delete_many` script: for each of the `count` keys, true if an entry was deleted.
 pub(crate) fn deleted_flags(
     reply: Result<Value, Failure>,
     count: usize,

@@ -1,5 +1,5 @@
-//! The outage cases of the conformance suite: the network drops all packets, refuses connections, or the server is
-//! killed.
+//! The outage cases of the conformance suite: the network drops all packets, the network refuses connections, or the
+//! server is killed.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::Duration;
@@ -18,7 +18,7 @@ async fn open(url: String, fresh: Fresh) -> Result<RedisStore> {
     builder.operation_timeout(short).connect_timeout(short).heartbeat(short / 4).open().await
 }
 
-/// The suite with a proxy for each store, which `cut` makes unreachable.
+/// The suite with a proxy for each store. `cut` makes the proxy unreachable.
 fn proxied(name: &str, cut: impl Fn(&Proxy) + Send + Sync + 'static) -> Suite {
     let start = || Proxy::start(support::server().address());
     let open = |proxy: &Proxy, fresh| open(format!("redis://{}", proxy.address()), fresh);
@@ -33,7 +33,7 @@ fn proxied(name: &str, cut: impl Fn(&Proxy) + Send + Sync + 'static) -> Suite {
     Suite::over_links(name, CAPABILITIES, start, open, cut, heal)
 }
 
-/// The suite with a server for each store, which is killed and keeps its acknowledged writes in a file.
+/// The suite with a server for each store. The server keeps its acknowledged writes in a file, and is killed.
 fn killed() -> Suite {
     let start = || Redis::builder().append_only().start();
     let open = |server: &Redis, fresh| open(server.url(), fresh);

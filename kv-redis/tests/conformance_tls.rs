@@ -1,4 +1,4 @@
-//! The conformance suite through TLS, with a user who has only the rights from the README.
+//! The conformance suite through TLS, with a user who has only the rights in the README.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};

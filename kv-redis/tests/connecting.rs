@@ -1,4 +1,4 @@
-//! The kinds of errors of a connection that cannot be made.
+//! The kinds of errors if a connection cannot be made.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
@@ -15,16 +15,17 @@ async fn refused(url: &str) -> Error {
     RedisStore::open(&url).await.unwrap_err()
 }
 
-/// The options `ca`, `cert` and `key` for the authority of one server and the certificate of another.
+/// Returns the options `ca`, `cert` and `key` of a URL: the certificate authority of one server, and the certificate
+/// and key of another server.
 fn options(authority: &Redis, own: &Redis) -> String {
     let file = |name: &str| own.ca_certificate().with_file_name(name);
-    let show = |path: &Path| path.display().to_string();
+    let text = |path: &Path| path.display().to_string();
     let (ca, cert, key) = (authority.ca_certificate(), file("server.pem"), file("server.key"));
-    format!("?ca={}&cert={}&key={}", show(ca), show(&cert), show(&key))
+    format!("?ca={}&cert={}&key={}", text(ca), text(&cert), text(&key))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_with_as_many_connections_as_it_allows_is_at_capacity() {
+async fn opening_a_server_with_as_many_connections_as_it_allows_fails_with_capacity() {
     let server = Redis::start().unwrap();
     server.cli(&["CONFIG", "SET", "maxclients", "1"]).unwrap();
     let mut first = None;
@@ -39,7 +40,7 @@ async fn a_server_with_as_many_connections_as_it_allows_is_at_capacity() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn certificates_that_do_not_fit_are_denied() {
+async fn a_certificate_that_the_other_side_does_not_accept_is_denied() {
     let server = Redis::builder().tls().setting("tls-auth-clients", "yes").start().unwrap();
     let other = Redis::builder().tls().start().unwrap();
     let store = RedisStore::open(&format!("{}{}", server.tls_url(), options(&server, &server))).await;
@@ -47,8 +48,8 @@ async fn certificates_that_do_not_fit_are_denied() {
     let ca = server.ca_certificate().display();
     let cases = [
         ("wrong authority", format!("{}{}", server.tls_url(), options(&other, &server))),
-        ("wrong certificate of ours", format!("{}{}", server.tls_url(), options(&server, &other))),
-        ("no certificate of ours", format!("{}?ca={ca}", server.tls_url())),
+        ("wrong client certificate", format!("{}{}", server.tls_url(), options(&server, &other))),
+        ("no client certificate", format!("{}?ca={ca}", server.tls_url())),
     ];
     for (name, url) in cases {
         let error = refused(&url).await;

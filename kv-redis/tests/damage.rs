@@ -30,7 +30,7 @@ async fn a_list_reports_each_damaged_entry_and_goes_on() {
         server.cli(&["SET", &physical("c"), "short"]).unwrap();
         server.cli(&["DEL", &physical("d")]).unwrap();
         server.cli(&["RPUSH", &physical("d"), "1"]).unwrap();
-        // Outside the keys of the namespace: foreign.
+        // These keys cannot be keys of the namespace, so they are foreign.
         server.cli(&["SET", &physical("not a key"), "x"]).unwrap();
         server.cli(&["SET", &format!("{name}#x"), "x"]).unwrap();
         let forward = list(&store, &ListQuery::default()).await;

@@ -16,7 +16,8 @@ fn quick(server: &Redis) -> RedisBuilder {
     at(&server.url()).heartbeat(Duration::from_millis(50)).sweep_interval(Duration::from_secs(3_600))
 }
 
-/// Creates an indexed namespace, makes the server evict, and removes most of the index as an eviction would.
+/// Creates a namespace with an index, allows the server to evict any key, and removes most members of the index, as if
+/// the server had evicted the index and a later set had created it again.
 async fn with_lost_index(server: &Redis) -> RedisStore {
     let store = quick(server).open().await.unwrap();
     for number in 0..COUNT {
@@ -28,6 +29,7 @@ async fn with_lost_index(server: &Redis) -> RedisStore {
     store
 }
 
+/// True if a list fails because of the eviction policy.
 async fn list_fails(store: &RedisStore) -> bool {
     match store.list(&ListQuery::default()).await {
         Ok(_) => false,
@@ -39,7 +41,7 @@ async fn list_fails(store: &RedisStore) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_list_fails_while_the_policy_may_evict_indexes_and_is_whole_afterwards() {
+async fn lists_fail_while_the_policy_may_evict_indexes_and_are_complete_afterwards() {
     let server = Redis::start().unwrap();
     let store = with_lost_index(&server).await;
     support::eventually(|| list_fails(&store)).await;
@@ -62,7 +64,7 @@ async fn a_clear_on_a_server_that_may_evict_indexes_removes_every_entry() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_namespace_whose_server_may_evict_is_still_opened_for_reading_and_copying() {
+async fn a_namespace_whose_indexes_may_be_evicted_is_opened_for_reading_and_copying() {
     let server = Redis::start().unwrap();
     drop(with_lost_index(&server).await);
     for index in [Index::Auto, Index::Ordered] {
@@ -89,7 +91,7 @@ async fn a_namespace_without_an_index_is_opened_after_the_policy_has_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_without_the_right_to_info_opens_what_another_user_created() {
+async fn a_user_without_the_right_to_info_opens_a_namespace_of_another_user() {
     let rights = support::rights("kv", "-info -config");
     let server = Redis::builder().acl_user("ada", "s3cret", &rights).start().unwrap();
     let _ = set(&quick(&server).open().await.unwrap(), "k", "v").await.unwrap();

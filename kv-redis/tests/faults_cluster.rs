@@ -50,7 +50,7 @@ async fn lists_of_300_and_of_100_000_keys_are_complete_and_in_order() {
         assert!(listed == written, "{} of {count}", listed.len());
         assert_eq!(store.clear(&prefix).await.unwrap(), u64::from(count));
     }
-    // With one bucket a transaction may have any keys.
+    // With one bucket a transaction may contain any keys.
     let one = at(&cluster.url()).namespace("one").buckets(1).open().await.unwrap();
     assert_eq!(one.info().capabilities.transactions, Transactions::Any);
     let both = Transaction::new().set(key("a"), "1", Expiry::Never).set(key("b"), "2", Expiry::Never);
@@ -59,7 +59,7 @@ async fn lists_of_300_and_of_100_000_keys_are_complete_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn moving_slots_under_load_loses_no_write_and_leaves_none_indeterminate() {
+async fn moving_slots_under_load_loses_no_write_and_makes_none_indeterminate() {
     let mut cluster = RedisCluster::start().unwrap();
     let store = open(&cluster).await;
     let counters: Vec<Key> = (0..8).map(|at| Key::new(["count", &at.to_string()]).unwrap()).collect();
@@ -69,7 +69,8 @@ async fn moving_slots_under_load_loses_no_write_and_leaves_none_indeterminate() 
     let tasks: Vec<_> =
         counters.iter().map(|key| tokio::spawn(count_until(store.clone(), key.clone(), stopped.clone()))).collect();
     SystemClock.sleep(Duration::from_millis(100)).await;
-    // The slots to move: those of the counters and of some of the other buckets, found by their keys on the servers.
+    // The slots to move are those of the counters and of some other buckets. They are computed from the keys that the
+    // servers list.
     let names: Vec<String> = ["kv#{*}count#*", "kv!{*}"]
         .iter()
         .flat_map(|pattern| {
@@ -93,7 +94,7 @@ async fn moving_slots_under_load_loses_no_write_and_leaves_none_indeterminate() 
         }
         cluster
     });
-    // Writes, reads and lists during the moves are complete.
+    // Writes and reads succeed, and lists are complete, while the slots are moved.
     let mut fresh = Vec::new();
     while !moving.is_finished() {
         let written = Key::new(["fresh", &fresh.len().to_string()]).unwrap();
@@ -119,7 +120,7 @@ async fn moving_slots_under_load_loses_no_write_and_leaves_none_indeterminate() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handle_survives_the_failover_of_a_master() {
+async fn a_handle_works_after_the_failover_of_a_master() {
     let mut cluster = RedisCluster::start().unwrap();
     let store = open(&cluster).await;
     let mut stream = store.watch(&WatchQuery::prefix(KeyPrefix::new(["w"]).unwrap())).await.unwrap();
@@ -139,7 +140,8 @@ async fn a_handle_survives_the_failover_of_a_master() {
         let tally = tokio::time::timeout(Duration::from_secs(30), task).await.unwrap().unwrap();
         assert!(tally.longest < Duration::from_secs(15), "{tally:?}");
     }
-    // The failover may lose writes, but every bucket works again and the watcher got a gap.
+    // The failover may lose writes, so the counters are not compared. But every bucket works again, and the watcher got
+    // a gap.
     let keys: Vec<Key> = (0..500).map(|at| Key::new(["after", &at.to_string()]).unwrap()).collect();
     fill(&store, &keys).await;
     assert!(store.get_many(&keys).await.into_iter().all(|entry| entry.unwrap().is_some()));

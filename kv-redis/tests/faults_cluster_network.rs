@@ -31,13 +31,14 @@ impl Proxied {
         for (number, proxy) in proxies.iter().enumerate() {
             cluster.announce(number, proxy.port()).unwrap();
         }
-        // Replicas would connect through the proxies too, and the cut would hit their traffic.
+        // The replicas are killed, because they would connect through the proxies, too, and a cut would hit their bytes
+        // instead of those of the store.
         cluster.nodes().iter_mut().skip(3).for_each(|replica| replica.kill().unwrap());
         Self { cluster, proxies }
     }
 
-    /// A store with one bucket, so that every key is on one master. Its heartbeat and sweeper are too slow to
-    /// interfere.
+    /// Opens a store with one bucket, so that all keys are on one master. Its heartbeat and sweeper are too slow to
+    /// interfere with the cut.
     async fn open(&self) -> RedisStore {
         let hour = Duration::from_secs(3_600);
         let builder = at(&self.cluster.url()).buckets(1).heartbeat(hour).sweep_interval(hour);
@@ -47,14 +48,15 @@ impl Proxied {
         store
     }
 
-    /// The proxy in front of the master that has the keys: the one with the most traffic during some writes.
+    /// Returns the proxy in front of the master that has the keys. This proxy passes on the most bytes during some
+    /// writes.
     async fn proxy_of_keys(&self, store: &RedisStore) -> &Proxy {
         let before: Vec<u64> = self.proxies.iter().map(|proxy| proxy.bytes(Direction::ToServer)).collect();
         for _ in 0..20 {
             let _ = set(store, "probe", "v").await.unwrap();
         }
-        let sent = |number: usize| self.proxies[number].bytes(Direction::ToServer) - before[number];
-        &self.proxies[(0..3).max_by_key(|number| sent(*number)).unwrap()]
+        let sent = |index: usize| self.proxies[index].bytes(Direction::ToServer) - before[index];
+        &self.proxies[(0..3).max_by_key(|index| sent(*index)).unwrap()]
     }
 }
 
@@ -88,7 +90,7 @@ async fn a_write_whose_reply_is_cut_at_any_byte_is_indeterminate_and_applied_onc
         let entry = store.get(&key("k")).await.unwrap().unwrap();
         assert_eq!(entry.version, error.attempted_version(), "after {bytes} bytes");
     }
-    // An increment that is applied twice would show in the value.
+    // The value proves that no increment was applied twice.
     for bytes in 0..4 {
         proxy.cut_after(Direction::ToClient, bytes);
         let error = store.increment(&key("n"), 1, &once).await.unwrap_err();
@@ -103,7 +105,7 @@ async fn a_get_whose_reply_is_cut_at_any_byte_is_unavailable_and_shows_no_value(
     let store = cluster.open().await;
     let proxy = cluster.proxy_of_keys(&store).await;
     let _ = set(&store, "k", "canary").await.unwrap();
-    // `$40\r\n`, header, value, `\r\n`
+    // The reply to a get: `$40\r\n`, the header, the value, `\r\n`.
     for bytes in 0..47 {
         proxy.cut_after(Direction::ToClient, bytes);
         let error = store.get(&key("k")).await.unwrap_err();
@@ -148,7 +150,7 @@ async fn a_subscriber_whose_connection_is_cut_gets_a_gap_and_then_messages_again
         let next = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap().unwrap().unwrap();
         match next {
             MessageEvent::Message(message) if message.payload == "after" => break,
-            // Another connection was lost during the reconnect of the first one, and messages of that time are lost.
+            // Another connection was lost while the first one was made again, so this message was lost. Publish again.
             MessageEvent::Gap { .. } => eventually(publish).await,
             other => panic!("{other:?}"),
         }

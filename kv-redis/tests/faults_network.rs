@@ -14,7 +14,7 @@ use support::{at, eventually, key, next_event, set, value};
 
 const TIMEOUT: Duration = Duration::from_millis(600);
 
-/// A store behind a proxy. Its heartbeat and sweeper are too slow to interfere with the cut.
+/// Opens a store behind a proxy. Its heartbeat and sweeper are too slow to interfere with the cut.
 async fn behind(proxy: &Proxy) -> RedisStore {
     let store = at(&format!("redis://{}", proxy.address()))
         .operation_timeout(TIMEOUT)
@@ -29,7 +29,7 @@ async fn behind(proxy: &Proxy) -> RedisStore {
     store
 }
 
-/// The number of times that the server has run a command.
+/// Returns the number of times that the server has run a command.
 fn runs(server: &Redis, command: &str) -> u64 {
     let stats = server.cli(&["INFO", "commandstats"]).unwrap();
     let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
@@ -88,7 +88,7 @@ async fn a_set_whose_reply_is_cut_at_any_byte_is_indeterminate_and_applied_once(
     let proxy = Proxy::start(server.address()).unwrap();
     let store = behind(&proxy).await;
     let _ = set(&store, "k", "v").await.unwrap();
-    // `+OK\r\n`
+    // The reply to an unconditional set: `+OK\r\n`.
     for bytes in 0..5 {
         let before = runs(&server, "set");
         proxy.cut_after(Direction::ToClient, bytes);
@@ -110,7 +110,7 @@ async fn a_conditional_set_whose_reply_is_cut_at_any_byte_is_indeterminate_and_a
     // This set loads the script into the server.
     let options = SetOptions::default().with_when(When::Version(version.unwrap()));
     version = store.set(&key("k"), "w".into(), &options).await.unwrap().version();
-    // `*2\r\n:1\r\n_\r\n`
+    // The reply to a conditional set: `*2\r\n:1\r\n_\r\n`.
     for bytes in 0..11 {
         let before = runs(&server, "evalsha");
         proxy.cut_after(Direction::ToClient, bytes);
@@ -130,7 +130,7 @@ async fn a_get_whose_reply_is_cut_at_any_byte_is_unavailable_and_shows_no_value(
     let proxy = Proxy::start(server.address()).unwrap();
     let store = behind(&proxy).await;
     let _ = set(&store, "k", "canary").await.unwrap();
-    // `$40\r\n`, header, value, `\r\n`
+    // The reply to a get: `$40\r\n`, the header, the value, `\r\n`.
     for bytes in 0..47 {
         store.ping().await.unwrap();
         proxy.cut_after(Direction::ToClient, bytes);

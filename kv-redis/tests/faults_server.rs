@@ -20,7 +20,7 @@ async fn open(server: &Redis) -> RedisStore {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_and_restarted_server_has_every_acknowledged_increment_once() {
+async fn a_restarted_server_has_each_acknowledged_increment_exactly_once() {
     let mut server = Redis::builder().append_only().setting("appendfsync", "always").start().unwrap();
     let store = open(&server).await;
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -117,7 +117,7 @@ async fn a_full_server_refuses_writes_and_serves_reads_and_deletes() {
     };
     assert_eq!(error.kind(), ErrorKind::Capacity, "{error}");
     assert!(written > 10);
-    // From here on even the smallest write fails.
+    // With this limit even the smallest write fails.
     server.cli(&["CONFIG", "SET", "maxmemory", "1mb"]).unwrap();
     let overwrite = store.set(&key(0), vec![b'y'; 50_000].into(), &SetOptions::default()).await.unwrap_err();
     assert_eq!(overwrite.kind(), ErrorKind::Capacity);
@@ -135,7 +135,7 @@ async fn a_full_server_refuses_writes_and_serves_reads_and_deletes() {
         assert_eq!(store.get(&key(number)).await.unwrap().unwrap().value.len(), 50_000);
     }
     assert!(store.delete(&key(0), &DeleteOptions::default()).await.unwrap().is_deleted());
-    // A new handle can read and delete too.
+    // A handle that is opened now can read and delete, too.
     let second = open(&server).await;
     assert_eq!(second.get(&key(1)).await.unwrap().unwrap().value.len(), 50_000);
     assert!(second.delete(&key(1), &DeleteOptions::default()).await.unwrap().is_deleted());
@@ -149,7 +149,7 @@ async fn a_full_server_refuses_writes_and_serves_reads_and_deletes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_is_swept() {
     let server = Redis::start().unwrap();
-    // The first handle does not sweep, and its lease is removed below.
+    // The first handle is too slow to sweep. Its lease is removed below, so that the second handle sweeps.
     let first = at(&server.url()).sweep_interval(Duration::from_secs(3_600)).open().await.unwrap();
     let soon = SetOptions::default().with_expiry(kv_core::Expiry::After(Duration::from_millis(200)));
     let items: Vec<_> = (0..5_000).map(|at| kv_core::SetItem::new(key(at), "v").with_options(soon.clone())).collect();
@@ -166,7 +166,7 @@ async fn a_full_server_is_swept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_on_an_evicting_server_reports_it_and_has_no_index() {
+async fn a_store_on_a_server_that_evicts_any_key_reports_may_evict_and_has_no_index() {
     let server = Redis::builder().max_memory("6mb", "allkeys-lru").start().unwrap();
     let store = open(&server).await;
     let capabilities = store.info().capabilities;
@@ -207,7 +207,7 @@ async fn the_durability_is_read_from_the_server() {
     assert_eq!(durability(&server).await, Durability::surviving(Survives::Power));
     server.cli(&["CONFIG", "SET", "appendfsync", "everysec"]).unwrap();
     let replica = Redis::builder().replica_of(server.port()).start().unwrap();
-    assert_eq!(durability(&server).await, Durability::surviving(Survives::Process), "a failover may lose it");
+    assert_eq!(durability(&server).await, Durability::surviving(Survives::Process), "a failover may lose writes");
     drop(replica);
     eventually(|| async { server.cli(&["INFO", "replication"]).unwrap().contains("connected_slaves:0") }).await;
     let found = durability(&server).await;

@@ -14,7 +14,7 @@ use test_servers::redis::Redis;
 mod support;
 use support::{at, key, keys, next_event, set, value};
 
-/// Writes foreign data of many kinds, some of it under keys of our namespace.
+/// Writes foreign data of many kinds, some of them under keys of the namespace.
 fn write_foreign_data(server: &Redis) {
     for name in ["other", "kv", "kv#", "kv#{0}list", "kv#{0}a b", "kv#{7}x", "kv2#{0}k", "kv!", "#", "*", "[a]", "{0}"]
     {
@@ -24,7 +24,7 @@ fn write_foreign_data(server: &Redis) {
     server.cli(&["SET", "kv#{0}empty", ""]).unwrap();
     server.cli(&["HSET", "hash", "f", "v"]).unwrap();
     server.cli(&["ZADD", "kv!{0}", "0", "not$a$key", "0", "list", "0", "string"]).unwrap();
-    // More members that are not text than one command reads.
+    // More members that are not valid UTF-8 than one command reads.
     let script = "for at = 1, 1200 do redis.call('ZADD', KEYS[1], 0, '\\255' .. at) end";
     server.cli(&["EVAL", script, "1", "kv!{0}"]).unwrap();
     server.cli(&["EVAL", "redis.call('ZADD', KEYS[1], 0, '\\1')", "1", "kv!{0}"]).unwrap();
@@ -65,8 +65,7 @@ async fn foreign_data_breaks_no_call_and_is_not_removed() {
     for store in [&store, &free] {
         store.clear(&KeyPrefix::ALL).await.unwrap();
     }
-    // The rest is foreign, except for the records of two namespaces and the lease of a sweeper. Our index, with its
-    // foreign members, is gone.
+    // The remaining keys are foreign, except for the layout records of two namespaces and the lease of a sweeper.
     let after: i64 = server.cli(&["DBSIZE"]).unwrap().trim().parse().unwrap();
     let before: i64 = before.trim().parse().unwrap();
     assert!(after >= before - 3, "{before} {after}");
@@ -76,7 +75,7 @@ async fn foreign_data_breaks_no_call_and_is_not_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn namespaces_of_any_name_are_separate() {
+async fn namespaces_with_any_names_are_separate() {
     let server = Redis::start().unwrap();
     for index in [Index::Ordered, Index::None] {
         let kind = if index == Index::None { "free " } else { "" };
@@ -101,7 +100,8 @@ async fn namespaces_of_any_name_are_separate() {
         for (store, name) in stores.iter().zip(names).skip(1) {
             assert_eq!(keys(store).await.len(), 2, "{name}");
         }
-        // The clear is an event of the first watch only. The first event of each other watch is its own set.
+        // The clear gives events to the watch of the first store only. The first event of each other watch is the set
+        // of its own store.
         for (store, mut watch) in stores.iter().zip(watches).skip(1) {
             let _ = set(store, "own", "v").await.unwrap();
             assert!(matches!(next_event(&mut watch).await, WatchEvent::Set { key: set, .. } if set == key("own")));
@@ -134,11 +134,11 @@ async fn a_namespace_is_only_opened_with_its_own_layout() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handle_whose_namespace_has_a_new_layout_reports_it() {
+async fn a_handle_whose_namespace_was_created_again_with_another_layout_is_invalid() {
     let server = Redis::start().unwrap();
     let quick = || at(&server.url()).sweep_interval(Duration::from_millis(5));
     let (one, other) = (quick().open().await.unwrap(), quick().open().await.unwrap());
-    // In one script, so that no handle writes its record in between.
+    // One script flushes the database and writes the new record, so that no handle writes its own record in between.
     server
         .cli(&["EVAL", "redis.call('FLUSHALL') redis.call('SET', KEYS[1], ARGV[1])", "1", "kv!layout", "1 ordered 4 2"])
         .unwrap();
@@ -195,7 +195,7 @@ async fn watchers_of_a_shared_database_get_no_events_of_other_types() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn get_and_get_many_agree_on_foreign_values() {
+async fn get_and_get_many_return_the_same_results_for_foreign_values() {
     let server = Redis::start().unwrap();
     for (name, index) in [("kv", Index::Ordered), ("free", Index::None)] {
         let store = at(&server.url()).namespace(name).index(index).open().await.unwrap();
@@ -225,7 +225,7 @@ async fn an_entry_that_replaced_a_foreign_value_is_listed_after_a_sweep() {
     slow.sweep().await.unwrap();
     assert_eq!(keys(&slow).await, [key("x")]);
     assert_eq!(slow.clear(&KeyPrefix::ALL).await.unwrap(), 1);
-    // The background sweeper does the same after a while.
+    // The background sweeper adds the key to the index, too.
     let quick = at(&server.url()).namespace("quick").sweep_interval(Duration::from_millis(5)).open().await.unwrap();
     server.cli(&["SET", "quick#{0}x", "not an entry"]).unwrap();
     let _ = set(&quick, "x", "v").await.unwrap();

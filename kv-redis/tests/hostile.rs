@@ -1,4 +1,4 @@
-//! Servers that send more than any reply of ours has.
+//! Servers that send more than the reply to any command of the store has.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::sync::Arc;
@@ -16,19 +16,20 @@ use support::{at, fake, key};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens a store on a server that answers `get` of `k` and `zrange` with these bytes.
+/// Opens a store on a server that replies with these bytes to a `GET` of the entry `k`, and to `ZRANGE`.
 async fn open(bytes: Vec<u8>) -> RedisStore {
-    let answer = move |words: &[String]| match words[0].as_str() {
+    let reply = move |words: &[String]| match words[0].as_str() {
         "get" if words[1].ends_with("}k") => bytes.clone(),
         "zrange" => bytes.clone(),
         _ => Vec::new(),
     };
     let hour = Duration::from_secs(3_600);
-    let builder = at(&fake::start(answer).await).operation_timeout(TIMEOUT).heartbeat(hour).sweep_interval(hour);
+    let builder = at(&fake::start(reply).await).operation_timeout(TIMEOUT).heartbeat(hour).sweep_interval(hour);
     builder.open().await.unwrap()
 }
 
-async fn is_given_up_at_once(bytes: &[u8]) {
+/// Checks that a connection ends at once if the server replies with these bytes.
+async fn assert_connection_ends(bytes: &[u8]) {
     let store = open(bytes.to_vec()).await;
     let start = Instant::now();
     let error = store.get(&key("k")).await.unwrap_err();
@@ -36,29 +37,30 @@ async fn is_given_up_at_once(bytes: &[u8]) {
     let error = store.list(&ListQuery::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(start.elapsed() < TIMEOUT / 2, "{:?}", start.elapsed());
-    // The next call has a new connection.
+    // The next call makes a new connection, and succeeds.
     assert_eq!(store.get(&key("other")).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn a_reply_that_announces_one_gibibyte_ends_the_connection_at_once() {
-    is_given_up_at_once(&[b"$1073741824\r\n".as_slice(), &b"x".repeat(1 << 20)].concat()).await;
+    assert_connection_ends(&[b"$1073741824\r\n".as_slice(), &b"x".repeat(1 << 20)].concat()).await;
 }
 
 #[tokio::test]
 async fn a_reply_that_announces_a_billion_values_ends_the_connection_at_once() {
-    is_given_up_at_once(b"*1000000000\r\n_\r\n").await;
-    is_given_up_at_once(b"%1000000000\r\n_\r\n").await;
-    is_given_up_at_once(b">1000000000\r\n_\r\n").await;
+    assert_connection_ends(b"*1000000000\r\n_\r\n").await;
+    assert_connection_ends(b"%1000000000\r\n_\r\n").await;
+    assert_connection_ends(b">1000000000\r\n_\r\n").await;
 }
 
 #[tokio::test]
 async fn an_endless_line_ends_the_connection_at_once() {
-    is_given_up_at_once(&[b"+".as_slice(), &b"x".repeat(4 << 20)].concat()).await;
-    is_given_up_at_once(&[b"-".as_slice(), &b"x".repeat(4 << 20)].concat()).await;
+    assert_connection_ends(&[b"+".as_slice(), &b"x".repeat(4 << 20)].concat()).await;
+    assert_connection_ends(&[b"-".as_slice(), &b"x".repeat(4 << 20)].concat()).await;
 }
 
-/// Answers `get` of an entry with a reply that never ends. Adds a permit when the client closes the connection.
+/// Serves one connection, and replies to a `GET` of the entry `k` with a reply that never ends. Adds a permit to
+/// `closed` when the client closes the connection.
 async fn serve_endless(mut connection: TcpStream, closed: Arc<Semaphore>) -> std::io::Result<()> {
     let mut received = Vec::new();
     loop {
@@ -72,7 +74,7 @@ async fn serve_endless(mut connection: TcpStream, closed: Arc<Semaphore>) -> std
                 closed.add_permits(1);
                 return Ok(());
             }
-            connection.write_all(&fake::usual(&words)).await?;
+            connection.write_all(&fake::default_reply(&words)).await?;
         }
         if connection.read_buf(&mut received).await? == 0 {
             return Ok(());
@@ -81,7 +83,7 @@ async fn serve_endless(mut connection: TcpStream, closed: Arc<Semaphore>) -> std
 }
 
 #[tokio::test]
-async fn a_reply_that_never_ends_ends_the_connection_at_the_deadline() {
+async fn a_connection_whose_reply_never_ends_is_closed_at_the_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let closed = Arc::new(Semaphore::new(0));

@@ -35,33 +35,33 @@ async fn concurrent_gets_share_few_commands_and_each_gets_its_own_entry() {
     let before = calls(&server, &["get", "mget"]);
     let names = (0..MANY).map(|number| number.to_string()).chain(["none", "list", "foreign"].map(String::from));
     let (found, rest): (Vec<_>, _) = {
-        let answers = join_all(names.map(|name| {
+        let results = join_all(names.map(|name| {
             let store = store.clone();
             async move { (store.get(&key(&name)).await, name) }
         }));
-        let mut answers = answers.await;
-        let rest = answers.split_off(MANY);
-        (answers, rest)
+        let mut results = results.await;
+        let rest = results.split_off(MANY);
+        (results, rest)
     };
-    for (answer, name) in found {
-        assert_eq!(answer.unwrap().unwrap().value, name);
+    for (result, name) in found {
+        assert_eq!(result.unwrap().unwrap().value, name);
     }
     let kinds: Vec<_> =
-        rest.iter().map(|(answer, _)| answer.as_ref().map(Option::is_some).map_err(kv_core::Error::kind)).collect();
+        rest.iter().map(|(result, _)| result.as_ref().map(Option::is_some).map_err(kv_core::Error::kind)).collect();
     assert_eq!(kinds, [Ok(false), Err(ErrorKind::Corrupt), Err(ErrorKind::Corrupt)]);
     let commands = calls(&server, &["get", "mget"]) - before;
     assert!(commands < 50, "{commands} commands for {MANY} gets");
 }
 
 #[tokio::test]
-async fn gets_survive_the_drop_of_the_first_ones() {
+async fn gets_succeed_after_the_first_gets_were_dropped() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).open().await.unwrap();
     let _ = set(&store, "k", "v").await.unwrap();
     let name = key("k");
     for dropped in [33, 34, 40, 200] {
         let mut gets = poll_once((0..MANY).map(|_| store.get(&name))).await;
-        // All gets that were sent alone, and some of the queued ones.
+        // Drop the gets that were sent alone, and some of the queued gets.
         drop(gets.drain(..dropped.min(gets.len())));
         for found in join_all(gets).await {
             assert_eq!(found.unwrap().unwrap().value, "v");
@@ -78,7 +78,7 @@ fn gets_of_an_ended_runtime_do_not_block_others() {
     let _ = lasting.block_on(set(&store, "k", "v")).unwrap();
     let name = key("k");
     let abandoned = short.block_on(poll_once((0..MANY).map(|_| store.get(&name))));
-    // These gets wait for the sending task of the other runtime, which never runs.
+    // The task that should send these gets is in the other runtime, and never runs.
     let gets = lasting.block_on(poll_once((0..MANY).map(|_| store.get(&name))));
     drop(abandoned);
     drop(short);
@@ -97,7 +97,7 @@ async fn gets_of_long_values_are_not_sent_together() {
     let store = at(&server.url()).open().await.unwrap();
     let long = "x".repeat(2 << 20);
     let _ = set(&store, "long", &long).await.unwrap();
-    // The first reply sets the estimate of value lengths.
+    // The reply raises the estimate of value lengths, so that each further get is a command of its own.
     assert_eq!(value(&store, "long").await.unwrap().len(), long.len());
     let before = calls(&server, &["mget"]);
     for found in join_all((0..64).map(|_| value(&store, "long"))).await {

@@ -4,7 +4,8 @@
 use kv_core::ErrorKind;
 use kv_redis::{Format, RedisStore, redis};
 
-/// Port 9 answers nothing: a URL that is accepted fails with `Unavailable`.
+/// URLs, each with the name of the option that is refused. No server listens on port 9, so if an option were accepted,
+/// opening would fail with `Unavailable` instead.
 const REFUSED: [(&str, &str); 17] = [
     ("redis://127.0.0.1:9?tls=true", "tls"),
     ("redis://127.0.0.1:9?tls=false", "tls"),

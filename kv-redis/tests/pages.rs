@@ -22,7 +22,7 @@ async fn a_transaction_over_several_buckets_updates_the_index_of_each() {
     let all = names.iter().fold(Transaction::new(), |all, name| all.set(name.clone(), "1", Expiry::Never));
     assert!(store.commit(&all).await.unwrap().is_committed());
     assert_eq!(keys(&store).await, names);
-    // Single sets of the same keys add nothing to another index.
+    // Single sets of the same keys add no key to another index.
     for name in 10..40 {
         let _ = set(&store, name, "2").await.unwrap();
     }
@@ -34,14 +34,16 @@ async fn a_transaction_over_several_buckets_updates_the_index_of_each() {
     assert!(store.delete(&kept[0], &DeleteOptions::default()).await.unwrap().is_deleted());
     assert_eq!(store.clear(&KeyPrefix::ALL).await.unwrap(), 14);
     assert_eq!(keys(&store).await, []);
-    // All indexes are gone.
+    // No index has a member left.
     assert_eq!(server.cli(&["KEYS", "kv!{*"]).unwrap().trim(), "");
 }
 
-/// Lists all pages of a prefix. Returns the second segment of each key, and the bytes of values in the longest page.
-async fn list_all(store: &RedisStore, prefix: &str, room: usize) -> (Vec<String>, usize) {
+/// Lists all pages of a prefix. Returns the second segment of each key, and the largest number of bytes of values in a
+/// page.
+async fn list_all(store: &RedisStore, prefix: &str, max_page_bytes: usize) -> (Vec<String>, usize) {
     let prefix = KeyPrefix::new([prefix]).unwrap();
-    let (mut query, mut found, mut longest) = (ListQuery::new(prefix).with_max_page_bytes(room), Vec::new(), 0);
+    let (mut query, mut found, mut longest) =
+        (ListQuery::new(prefix).with_max_page_bytes(max_page_bytes), Vec::new(), 0);
     loop {
         let page = store.list(&query).await.unwrap();
         longest = longest.max(page.items.iter().map(|item| item.entry.as_ref().unwrap().value.len()).sum());
@@ -51,6 +53,7 @@ async fn list_all(store: &RedisStore, prefix: &str, room: usize) -> (Vec<String>
     }
 }
 
+/// Sets `count` entries with values of `bytes` bytes. Returns the second segments of their keys, in order.
 async fn fill(store: &RedisStore, prefix: &str, count: usize, bytes: usize) -> Vec<String> {
     let value = bytes::Bytes::from(vec![b'x'; bytes]);
     let mut names: Vec<String> = (0..count).map(|number| number.to_string()).collect();
@@ -64,8 +67,8 @@ async fn fill(store: &RedisStore, prefix: &str, count: usize, bytes: usize) -> V
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_of_long_values_reads_little_more_than_it_holds() {
-    const ROOM: usize = 1 << 20;
+async fn the_server_sends_little_more_than_fits_in_a_page_of_long_values() {
+    const MAX_PAGE_BYTES: usize = 1 << 20;
     let server = Redis::start().unwrap();
     let sent = || {
         let stats = server.cli(&["INFO", "stats"]).unwrap();
@@ -82,18 +85,18 @@ async fn a_page_of_long_values_reads_little_more_than_it_holds() {
         let short = fill(&store, "short", 2_000, 10).await;
         let long = fill(&store, "long", 16, 4 << 20).await;
         let middling = fill(&store, "middling", 300, 50_000).await;
-        assert_eq!(list_all(&store, "short", ROOM).await.0, short);
+        assert_eq!(list_all(&store, "short", MAX_PAGE_BYTES).await.0, short);
         let before = sent();
-        let query = ListQuery::new(KeyPrefix::new(["long"]).unwrap()).with_max_page_bytes(ROOM);
+        let query = ListQuery::new(KeyPrefix::new(["long"]).unwrap()).with_max_page_bytes(MAX_PAGE_BYTES);
         let page = store.list(&query).await.unwrap();
         assert_eq!(page.items.len(), 1);
         let cost = sent() - before;
-        assert!(cost < (4 << 20) + 3 * ROOM, "{cost} bytes for one entry");
-        assert_eq!(list_all(&store, "long", ROOM).await.0, long);
-        let (found, longest) = list_all(&store, "middling", ROOM).await;
+        assert!(cost < (4 << 20) + 3 * MAX_PAGE_BYTES, "{cost} bytes for one entry");
+        assert_eq!(list_all(&store, "long", MAX_PAGE_BYTES).await.0, long);
+        let (found, longest) = list_all(&store, "middling", MAX_PAGE_BYTES).await;
         assert_eq!(found, middling);
-        assert!(longest > ROOM / 2 && longest < ROOM + 50_000, "{longest}");
-        assert_eq!(list_all(&store, "short", ROOM).await.0, short);
+        assert!(longest > MAX_PAGE_BYTES / 2 && longest < MAX_PAGE_BYTES + 50_000, "{longest}");
+        assert_eq!(list_all(&store, "short", MAX_PAGE_BYTES).await.0, short);
         store.clear(&KeyPrefix::ALL).await.unwrap();
     }
 }
@@ -112,7 +115,7 @@ async fn expired_entries_of_a_transaction_over_several_buckets_are_swept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_is_filled_up_to_its_limit_or_its_bytes() {
+async fn a_page_is_filled_up_to_its_number_of_keys_or_of_bytes() {
     let server = Redis::start().unwrap();
     let builders = [at(&server.url()).namespace("one"), at(&server.url()).namespace("many").buckets(64)];
     for builder in builders {

@@ -11,7 +11,7 @@ use test_servers::redis::Redis;
 mod support;
 use support::{at, commands, key, set};
 
-/// The commands that the server runs during `work`.
+/// Returns the number of times that the server runs each command during `work`.
 async fn commands_during(server: &Redis, work: impl Future<Output = ()>) -> BTreeMap<String, u64> {
     let before = commands(server);
     work.await;
@@ -23,11 +23,12 @@ async fn commands_during(server: &Redis, work: impl Future<Output = ()>) -> BTre
     after
 }
 
+/// Returns the counts if only one command has run.
 fn only(name: &str, calls: u64) -> BTreeMap<String, u64> {
     BTreeMap::from([(name.to_owned(), calls)])
 }
 
-/// A store whose sweeper and heartbeat are too slow to be counted.
+/// Opens a store whose sweeper and heartbeat are too slow to run a command during the test.
 async fn open(server: &Redis, index: Index) -> RedisStore {
     let hour = Duration::from_secs(3_600);
     let store = at(&server.url()).index(index).sweep_interval(hour).heartbeat(hour).open().await.unwrap();
@@ -36,7 +37,7 @@ async fn open(server: &Redis, index: Index) -> RedisStore {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_single_call_is_one_command_and_so_is_a_get_of_many_keys() {
+async fn an_operation_on_one_key_is_one_command_and_so_is_a_get_of_many_keys() {
     let server = Redis::start().unwrap();
     let store = open(&server, Index::Ordered).await;
     let keys: Vec<Key> = (0..200).map(|number| key(format!("k{number}"))).collect();
@@ -63,7 +64,7 @@ async fn a_single_call_is_one_command_and_so_is_a_get_of_many_keys() {
     let conditional = commands_during(&server, async {
         assert!(store.set(&keys[0], "x".into(), &condition).await.unwrap().is_stored());
     });
-    // Beside the script, the server counts the commands inside it.
+    // The server also counts the commands inside the script, so only the script is compared.
     assert_eq!(conditional.await.get("evalsha"), Some(&1));
 }
 

@@ -86,7 +86,7 @@ async fn dropped_futures_leave_a_consistent_store() {
         poll_times(times, store.sweep()).await;
         assert_eq!(value(&store, "one").await, value(&store, "two").await, "the transaction was applied in part");
     }
-    // The list and `contains` agree.
+    // The index and the entries agree: the list has exactly the keys for which `contains` returns true.
     let listed: BTreeSet<Key> = keys(&store).await.into_iter().collect();
     for name in ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "count", "one", "two"].map(key) {
         assert_eq!(store.contains(&name).await.unwrap(), listed.contains(&name), "{name}");
@@ -96,7 +96,7 @@ async fn dropped_futures_leave_a_consistent_store() {
     assert_eq!(value(&store, "k0").await.as_deref(), Some("after"));
 }
 
-/// A clock that is ahead by a fixed time.
+/// A clock that is ahead of the system clock by a fixed duration.
 #[derive(Debug)]
 struct Ahead(Duration);
 
@@ -112,7 +112,7 @@ impl Clock for Ahead {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_clients_whose_clocks_are_five_seconds_apart_agree() {
+async fn two_clients_whose_clocks_are_five_seconds_apart_agree_on_deadlines() {
     const TTL: Duration = Duration::from_millis(600);
     let server = Redis::start().unwrap();
     let right = at(&server.url()).open().await.unwrap();
@@ -134,7 +134,7 @@ async fn two_clients_whose_clocks_are_five_seconds_apart_agree() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rights_in_the_readme_suffice_and_a_user_without_them_is_denied() {
+async fn the_rights_in_the_readme_suffice_and_a_user_without_these_rights_is_denied() {
     let server = Redis::builder()
         .acl_user("ada", "s3cret/@:canary", &support::rights("kv", ""))
         .acl_user("bob", "canary", "~other* +@all")

@@ -1,5 +1,5 @@
-//! A handle on a cluster whose masters change and whose slots are being moved, without background tasks that would
-//! refresh its slot map.
+//! Clusters whose masters change and whose slots are being moved. No background task refreshes the slot map of the
+//! handle.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use test_servers::redis::Redis;
 mod support;
 use support::{at, eventually, keys};
 
-/// A builder of a store whose background tasks are too slow to interfere.
+/// Returns a builder of a store whose background tasks are too slow to interfere.
 fn quiet(cluster: &RedisCluster) -> RedisBuilder {
     let never = Duration::from_secs(3_600);
     at(&cluster.url()).connect_timeout(Duration::from_secs(2)).heartbeat(never).sweep_interval(never)
@@ -33,8 +33,8 @@ async fn fill(store: &RedisStore, names: &[Key], options: &SetOptions) {
     assert!(store.set_many(&items).await.into_iter().all(|outcome| outcome.unwrap().is_stored()));
 }
 
-/// Makes the replica of the second master take its place while both are alive. The store asks the first master for the
-/// slot map.
+/// Makes the replica of the second master the new master, while both are alive. The second master is chosen, because
+/// the store reads the slot map from the first master.
 async fn fail_over(cluster: &mut RedisCluster) {
     let [first, master, third, _, replica, _] = cluster.nodes() else { panic!("a cluster has six nodes") };
     replica.cli(&["CLUSTER", "FAILOVER"]).unwrap();
@@ -49,7 +49,7 @@ async fn fail_over(cluster: &mut RedisCluster) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scan_refreshes_the_masters_first() {
+async fn a_scan_finds_the_keys_of_a_new_master() {
     let mut cluster = RedisCluster::start().unwrap();
     let free = quiet(&cluster).index(Index::None).open().await.unwrap();
     let plain = quiet(&cluster).namespace("plain").format(Format::Plain).open().await.unwrap();
@@ -58,7 +58,7 @@ async fn a_scan_refreshes_the_masters_first() {
         fill(store, &names, &SetOptions::default()).await;
     }
     fail_over(&mut cluster).await;
-    // The former master becomes a replica of another master, and has other keys then.
+    // The former master becomes a replica of another master. Then it has other keys, which a scan of it would return.
     let [other, former, ..] = cluster.nodes() else { panic!("a cluster has six nodes") };
     let other = other.cli(&["CLUSTER", "MYID"]).unwrap();
     eventually(|| async { former.cli(&["CLUSTER", "REPLICATE", other.trim()]).is_ok() }).await;
@@ -70,7 +70,7 @@ async fn a_scan_refreshes_the_masters_first() {
     }
 }
 
-/// A clock that is ahead by a fixed time.
+/// A clock that is ahead of the system clock by a fixed duration.
 #[derive(Debug)]
 struct Ahead(Duration);
 
@@ -91,7 +91,7 @@ async fn the_first_deadline_on_a_new_master_follows_the_servers_clock() {
     let mut cluster = RedisCluster::start().unwrap();
     let wrong = quiet(&cluster).clock(Arc::new(Ahead(TTL * 60))).open().await.unwrap();
     fail_over(&mut cluster).await;
-    // The watch finds the new master. No command was sent to it yet.
+    // The watch makes the store refresh its slot map. The clock of the new master was not measured yet.
     let _watch = wrong.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
     let names = names(100);
     let options = SetOptions::default().with_expiry(Expiry::After(TTL));
@@ -109,7 +109,7 @@ async fn entries_are_read_listed_and_overwritten_while_their_slot_is_being_moved
     let mut cluster = RedisCluster::start().unwrap();
     let store = quiet(&cluster).open().await.unwrap();
     let free = quiet(&cluster).namespace("free").index(Index::None).open().await.unwrap();
-    // The keys have the same first two segments, and so one slot.
+    // The keys have the same first two segments, so they are in the same slot.
     let names: Vec<Key> = (100..200).map(|at| Key::new(["a", "b", &at.to_string()]).unwrap()).collect();
     for (store, namespace) in [(&store, "kv"), (&free, "free")] {
         fill(store, &names, &SetOptions::default()).await;

@@ -19,8 +19,10 @@ use test_servers::redis::Redis;
 mod support;
 use support::{at, key, next_event, set, value};
 
-/// Environment variables of a child: its role, and the URL of the server.
+/// The environment variable with the role of a child process.
 const CHILD: &str = "KV_REDIS_TEST_CHILD";
+
+/// The environment variable with the URL of the server for a child process.
 const URL: &str = "KV_REDIS_TEST_URL";
 
 fn main() {
@@ -48,7 +50,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
 }
 
-/// A child that is killed when the test ends.
+/// A child process that is killed on drop.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -58,12 +60,14 @@ impl Drop for Killed {
     }
 }
 
+/// Starts a child process with a role.
 fn child(name: &str, server: &Redis) -> Killed {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env(CHILD, name).env(URL, server.url()).stdin(Stdio::piped()).stdout(Stdio::piped());
     Killed(command.spawn().unwrap())
 }
 
+/// Runs the role of a child process, after the test has released it.
 async fn run_child(name: &str) {
     let store = at(&std::env::var(URL).unwrap()).open().await.unwrap();
     println!("ready");
@@ -102,7 +106,7 @@ async fn run_child(name: &str) {
     }
 }
 
-/// Makes every kind of write.
+/// Makes writes of every kind.
 async fn write(store: &RedisStore) {
     for number in 0..100 {
         let _ = set(store, number, "v").await.unwrap();
@@ -119,7 +123,7 @@ async fn write(store: &RedisStore) {
     let _ = set(store, "end", "x").await.unwrap();
 }
 
-/// Waits until a child is ready, starts its work, and returns its output.
+/// Waits until a child is ready, and releases it. Returns the output that follows.
 fn release(running: &mut Killed) -> impl Read + use<> {
     let mut lines = BufReader::new(running.0.stdout.take().unwrap());
     let mut ready = String::new();
@@ -129,7 +133,7 @@ fn release(running: &mut Killed) -> impl Read + use<> {
     lines
 }
 
-/// Starts children, releases them together when all are ready, and returns their outputs.
+/// Starts `count` children, releases them when all are ready, and returns their outputs.
 fn at_once(name: &str, count: usize, server: &Redis) -> Vec<String> {
     let mut children: Vec<_> = (0..count).map(|_| child(name, server)).collect();
     let outputs: Vec<_> = children.iter_mut().map(release).collect();
@@ -162,7 +166,7 @@ fn a_watcher_gets_the_writes_of_another_process() {
         let mut running = child("write", &server);
         let _output = release(&mut running);
         let (mut last, mut has_ended) = (HashMap::new(), false);
-        // The short-lived entry expires by itself.
+        // The entry `short` has a deadline, so its removal is an event without a delete.
         while !has_ended || last.get(&key("short")) != Some(&false) {
             match next_event(&mut stream).await {
                 WatchEvent::Set { key: set, .. } => {

@@ -13,15 +13,18 @@ use crate::server::connection::{Driver, connect};
 use crate::server::node::Node;
 use crate::state::State;
 
+/// A connection of the listener.
 pub(super) struct ListenerConnection {
     pub(super) node: Arc<Node>,
     driver: Driver,
     is_dead: Arc<AtomicBool>,
+    /// True if the server reports changed keys to this connection.
     is_tracking: bool,
+    /// True if the server sends messages to this connection.
     is_subscribed: bool,
 }
 
-/// The kinds of notification that have subscribers.
+/// The kinds of notifications that a connection should receive.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
     pub(super) changes: bool,
@@ -56,12 +59,13 @@ impl ListenerConnection {
         self.is_subscribed
     }
 
-    /// True if the server answers a `PING`.
-    pub(super) async fn answers(&mut self, state: &State) -> bool {
+    /// True if the server replies to a `PING`.
+    pub(super) async fn replies_to_ping(&mut self, state: &State) -> bool {
         self.call(state, &redis::cmd("PING")).await.is_ok()
     }
 
-    /// Starts or stops the notifications of this server, as wanted. After a failure the connection counts as dead.
+    /// Makes the server send the wanted kinds of notifications, and no others. After a failure the connection counts as
+    /// dead.
     pub(super) async fn update(&mut self, state: &State, wanted: Wanted) -> Result<(), Failure> {
         let updated = self.try_update(state, wanted).await;
         if updated.is_err() {
@@ -101,6 +105,7 @@ impl ListenerConnection {
         Ok(())
     }
 
+    /// Sends a command and waits for a reply that is not an error.
     async fn call(&mut self, state: &State, cmd: &Cmd) -> Result<(), Failure> {
         let reply = timeout(state.router.timing().operation, self.driver.connection.send_packed_command(cmd)).await;
         match reply.map_err(|_| Failure::TimedOut)?.map_err(Failure::Disconnected)? {

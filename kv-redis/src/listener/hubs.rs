@@ -1,4 +1,4 @@
-//! The hubs that pass changes and messages to subscribers, and the status of the listener that feeds them.
+//! The hubs that pass changes and messages to subscribers, and the status of the listener that passes them to the hubs.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -26,14 +26,15 @@ pub(super) struct Status {
     pub(super) changes: bool,
     /// True if the listener receives messages.
     pub(super) messages: bool,
-    /// The number of the last call to `listen` that a successful round, begun after the call, has served.
+    /// The number of the last call to `listen` that is served: a round that began after the call was successful.
     pub(super) served: u64,
-    /// The number of failed rounds, and the last failure.
+    /// The number of failed rounds.
     pub(super) failures: u64,
     pub(super) last_failure: Option<Failure>,
 }
 
 impl Status {
+    /// True if the listener receives all notifications of this kind.
     pub(super) fn receives(&self, kind: Kind) -> bool {
         match kind {
             Kind::Changes => self.changes,
@@ -42,20 +43,23 @@ impl Status {
     }
 }
 
+/// The hubs of a store, and the data that the store and its listener share.
 #[derive(Debug)]
 pub(crate) struct Hubs {
     pub(crate) changes: Hub<Changes>,
     pub(crate) messages: Hub<Messages>,
     pub(super) layout: Arc<Layout>,
+    /// The prefix of the names of all channels of the namespace.
     pub(super) channel_prefix: String,
-    /// The slot whose master carries the messages. All publishers and subscribers use that server, so no message
-    /// crosses the cluster bus, which may lose messages silently.
+    /// The slot whose master passes on the messages. All publishers and subscribers use this master, so that no message
+    /// passes through the cluster bus, which may lose messages without an error.
     pub(super) message_slot: u16,
     pub(super) status: watch::Sender<Status>,
+    /// The task of the listener; `None` if it was not started or has ended.
     pub(super) task: Mutex<Option<JoinHandle<()>>>,
     /// The number of calls to `listen`.
     pub(super) calls: AtomicU64,
-    /// Wakes the listener: a connection was lost, or there is a new call.
+    /// Wakes the listener if a connection is lost or `listen` is called.
     pub(super) wake: Arc<Notify>,
 }
 
@@ -75,11 +79,12 @@ impl Hubs {
         }
     }
 
-    /// The name of a channel on the server, and the slot whose master carries its messages.
+    /// Returns the name of a channel on the server, and the slot whose master passes on its messages.
     pub(crate) fn channel(&self, channel: &Key) -> (String, u16) {
         (format!("{}{}", self.channel_prefix, channel.as_str()), self.message_slot)
     }
 
+    /// Ends the streams of all subscribers, and the listener.
     pub(crate) fn close(&self) {
         self.changes.close();
         self.messages.close();
@@ -95,9 +100,11 @@ impl Hubs {
         }
     }
 
-    /// Marks a kind as no longer received, unless it has a subscriber again. Returns false in that case.
+    /// Marks a kind as not received, so that the listener may stop its notifications. If the kind has a subscriber
+    /// again, changes nothing and returns false.
     pub(super) fn retire(&self, kind: Kind) -> bool {
-        // A caller of `listen` subscribes to the hub first and reads the status under this lock, so it sees the change.
+        // A caller of `listen` subscribes to the hub first, and then takes this lock and waits for the status. So
+        // either the check below finds the subscription, or the caller waits until the kind is received again.
         let _task = self.task.lock();
         if self.has_subscribers(kind) {
             return false;

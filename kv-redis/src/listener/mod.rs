@@ -1,8 +1,9 @@
 //! The listener: receives the server's notifications of changes and messages, while there are watchers or subscribers.
 //!
-//! It has one connection to each master. The server reports the names of changed keys (`CLIENT TRACKING … BCAST`), at
-//! no cost to writers, and the messages of the namespace. Each notification goes into a bounded hub at once, so nothing
-//! queues up in the server. A lost connection, a new master and a flush of the database are gaps.
+//! The listener has one connection to each master. The server sends the names of changed keys (`CLIENT TRACKING …
+//! BCAST`), for which writers need no further commands, and the messages of the namespace. The listener passes each
+//! notification to a bounded hub at once, so that no notifications pile up in the server. Subscribers get a gap after a
+//! lost connection, a new master, or a flush of the database.
 
 mod connection;
 pub(crate) mod hubs;

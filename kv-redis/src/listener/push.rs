@@ -9,6 +9,7 @@ use redis::{PushInfo, PushKind, Value};
 use crate::layout::Layout;
 use crate::listener::hubs::Hubs;
 
+/// Passes the pushes of one connection to the hubs.
 pub(super) struct PushReceiver {
     changes: Hub<Changes>,
     messages: Hub<Messages>,
@@ -38,7 +39,7 @@ impl PushReceiver {
                         }
                     }
                 }
-                // An invalidation without keys reports a flush.
+                // An invalidation without keys reports a flush of the database.
                 _ => self.changes.gap(GapReason::Flushed),
             },
             PushKind::PMessage => {
@@ -50,6 +51,7 @@ impl PushReceiver {
         }
     }
 
+    /// Parses a message; `None` if the channel does not belong to the namespace.
     fn message(&self, data: Vec<Value>) -> Option<Message> {
         let mut parts = data.into_iter().skip(1);
         let (Value::BulkString(channel), Value::BulkString(payload)) = (parts.next()?, parts.next()?) else {

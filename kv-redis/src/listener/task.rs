@@ -1,4 +1,4 @@
-//! The listener's task: keeps a connection to every master, and reports gaps.
+//! The task of the listener: keeps a connection to every master, and reports gaps.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -14,33 +14,33 @@ use crate::listener::hubs::{Kind, Status};
 use crate::server::node::Node;
 use crate::state::State;
 
-/// The longest pause before a reconnect, however long the heartbeat interval is.
+/// The longest pause before a reconnect. Without this limit, a long heartbeat interval would delay the reconnect.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
-/// Makes sure that the listener receives notifications of this kind. Returns when it receives all of them, and when all
+/// Makes the listener receive notifications of this kind. Returns when the listener receives all of them, and all
 /// notifications from before the call have reached the hub. The caller must subscribe to the hub first.
 pub(crate) async fn listen(state: &Arc<State>, kind: Kind) -> Result<(), Failure> {
     let hubs = &state.hubs;
     let mut status = {
         let mut task = hubs.task.lock();
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            // A task that ended with its runtime has left its status behind.
+            // If the last task has ended with its runtime, the status still has the kinds that this task received.
             let received_before = {
                 let status = hubs.status.borrow();
                 (status.changes, status.messages)
             };
             hubs.status.send_modify(|status| (status.changes, status.messages) = (false, false));
-            *task = Some(tokio::spawn(keep_listening(Arc::downgrade(state), received_before)));
+            *task = Some(tokio::spawn(run_listener(Arc::downgrade(state), received_before)));
         }
         hubs.status.subscribe()
     };
     let failures_before = status.borrow().failures;
     let call = hubs.calls.fetch_add(1, Ordering::AcqRel) + 1;
     hubs.wake.notify_one();
-    let limit = state.router.timing().connect + state.router.timing().operation;
+    let longest_wait = state.router.timing().connect + state.router.timing().operation;
     let is_served = |status: &Status| status.receives(kind) && status.served >= call;
     let served = status.wait_for(|status| is_served(status) || status.failures > failures_before);
-    match timeout(limit, served).await {
+    match timeout(longest_wait, served).await {
         Ok(Ok(status)) if is_served(&status) => Ok(()),
         Ok(Ok(status)) => Err(status.last_failure.clone().unwrap_or(Failure::NotSentInTime)),
         Ok(Err(_)) => Err(Failure::Closed),
@@ -48,11 +48,11 @@ pub(crate) async fn listen(state: &Arc<State>, kind: Kind) -> Result<(), Failure
     }
 }
 
-/// Runs rounds until there are no subscribers. `received_before` has the kinds that a previous task received; they get
-/// a gap.
-async fn keep_listening(state: Weak<State>, received_before: (bool, bool)) {
+/// Runs rounds until there are no subscribers. `received_before` is true for the kinds (changes, messages) that an
+/// earlier task received. Their subscribers get a gap, because notifications may have been missed since.
+async fn run_listener(state: Weak<State>, received_before: (bool, bool)) {
     let mut connections: Vec<ListenerConnection> = Vec::new();
-    // The kinds that may have missed notifications since the last successful round.
+    // True for each kind of which notifications may have been missed since the last successful round.
     let (mut missed_changes, mut missed_messages) = received_before;
     let mut is_first = true;
     loop {
@@ -104,27 +104,27 @@ async fn keep_listening(state: Weak<State>, received_before: (bool, bool)) {
         if is_healthy {
             let _ = timeout(interval, wake.notified()).await;
         } else {
-            // Reconnect soon, because subscribers are waiting. The pause keeps a server that is down from being asked
-            // in a tight loop.
+            // The pause before a reconnect is short, because subscribers miss notifications meanwhile. There is a
+            // pause, because reconnects to a server that is down would otherwise follow each other without a break.
             SystemClock.sleep((interval / 10).min(MAX_PAUSE)).await;
         }
     }
 }
 
-/// Checks the connections, connects to every master, and starts the wanted notifications. Returns true if notifications
-/// may have been missed since the last round.
+/// Checks the connections, connects to every new master, and starts the wanted notifications. Returns true if
+/// notifications may have been missed since the last round.
 async fn run_round(state: &State, connections: &mut Vec<ListenerConnection>, wanted: Wanted) -> Result<bool, Failure> {
     state.router.refresh().await?;
     let masters = state.router.masters();
     let message_master = state.router.master(state.hubs.message_slot);
-    let carries_messages = |node: &Arc<Node>| message_master.as_ref().is_some_and(|master| Arc::ptr_eq(master, node));
+    let passes_messages = |node: &Arc<Node>| message_master.as_ref().is_some_and(|master| Arc::ptr_eq(master, node));
     let connections_before = connections.len();
     let mut has_gap = false;
     for mut connection in std::mem::take(connections) {
         let is_obsolete = connection.is_dead()
             || !masters.iter().any(|node| Arc::ptr_eq(node, &connection.node))
-            || (connection.is_subscribed() && !carries_messages(&connection.node));
-        if !is_obsolete && connection.answers(state).await {
+            || (connection.is_subscribed() && !passes_messages(&connection.node));
+        if !is_obsolete && connection.replies_to_ping(state).await {
             connections.push(connection);
         } else {
             has_gap = true;
@@ -132,13 +132,13 @@ async fn run_round(state: &State, connections: &mut Vec<ListenerConnection>, wan
     }
     for node in masters {
         if !connections.iter().any(|connection| Arc::ptr_eq(&connection.node, &node)) {
-            // A master that is new since the last round may have changed keys before this connection.
+            // This master is new since the last round. Its keys may have changed before this connection was made.
             has_gap |= connections_before > 0;
             connections.push(ListenerConnection::open(state, node).await?);
         }
     }
     for connection in connections.iter_mut() {
-        let messages = wanted.messages && carries_messages(&connection.node);
+        let messages = wanted.messages && passes_messages(&connection.node);
         connection.update(state, Wanted { messages, ..wanted }).await?;
     }
     Ok(has_gap)

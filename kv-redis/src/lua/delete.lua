@@ -1,6 +1,7 @@
--- Deletes an entry under a condition. Returns 0 (refused), 1 (deleted) or 2 (missing), and the entry.
+-- Deletes an entry under a condition. Returns 0 (refused), 1 (deleted) or 2 (missing), and the current or previous
+-- entry.
 -- KEYS: the entry, and its index if there is one.
--- ARGV: the condition and its operand, the member of the index, 1 to return the previous entry.
+-- ARGV: the condition and its operand, the member of the index, and 1 to return the previous entry.
 local when, operand, member, return_previous = unpack(ARGV)
 local current, problem = read(KEYS[1])
 if problem then return problem end

@@ -1,7 +1,8 @@
--- Entries with a header: format, deadline with its checksum, version, checksum, value. The offsets are those of
--- kv_core::stored.
+-- Functions for entries with a header. An entry consists of the format, the deadline with its checksum, the version,
+-- the checksum of key, version and value, and the value. The offsets are those of kv_core::stored.
 local FORMAT, HEADER = 161, 34
 
+-- Reads the stored bytes of an entry; false if there is no entry. The second result is an error reply or false.
 local function read(key)
   local found = redis.pcall('GET', key)
   if type(found) == 'table' then return false, found end
@@ -18,8 +19,10 @@ local function value(stored) return string.sub(stored, HEADER + 1) end
 -- The length of the value in bytes.
 local function size(stored) return math.max(#stored - HEADER, 0) end
 
-local function is_mine(current, stored) return current and version(current) == version(stored) end
+-- True if the current entry has the version of the new one, so this call is a retry of a write that was applied.
+local function is_retry(current, stored) return current and version(current) == version(stored) end
 
+-- True if the condition holds for the current entry.
 local function holds(current, when, operand)
   if when == 'always' then return true end
   if when == 'absent' then return not current end
@@ -29,11 +32,12 @@ local function holds(current, when, operand)
   return true
 end
 
--- The entry as the caller decodes it.
+-- The entry in the form that Format::decode expects.
 local function reply(_, current) return current end
 
+-- Writes an entry with its deadline. `current` is the current entry, whose deadline 'keep' copies.
 local function put(key, stored, deadline, current)
-  if deadline == 'gone' then
+  if deadline == 'expired' then
     redis.call('UNLINK', key)
   elseif deadline == 'never' or (deadline == 'keep' and not current) then
     redis.call('SET', key, stored)
@@ -45,19 +49,19 @@ local function put(key, stored, deadline, current)
   end
 end
 
--- Changes the deadline of an entry. Returns 1, or 0 if there is no entry.
-local function move(key, deadline, fields)
+-- Changes the deadline of an entry, and its fields in the header. Returns 1, or 0 if there is no entry.
+local function set_deadline(key, deadline, fields)
   local first = redis.pcall('GETRANGE', key, 0, 0)
   if type(first) == 'table' then return first end
   if first == '' then return 0 end
   if string.byte(first) ~= FORMAT then return redis.error_reply('FOREIGN the stored bytes are not an entry') end
-  if deadline == 'gone' then return redis.call('UNLINK', key) end
+  if deadline == 'expired' then return redis.call('UNLINK', key) end
   redis.call('SETRANGE', key, 1, fields)
   if deadline == 'never' then redis.call('PERSIST', key) else redis.call('PEXPIREAT', key, deadline) end
   return 1
 end
 
--- Continues a CRC-32C.
+-- Continues the CRC-32C `state` with a text.
 local function checksum(state, text)
   local crc = bit.bnot(state)
   for at = 1, #text do
@@ -71,7 +75,7 @@ local function checksum(state, text)
   return bit.bnot(crc)
 end
 
--- The header with the checksum of this value, then the value.
+-- The stored bytes of a value: the header with the checksum of the value, then the value.
 local function with_value(header, state, text)
   local crc = checksum(tonumber(state), text)
   local bytes = string.char(

@@ -1,4 +1,5 @@
--- Bare values, as other programs write them. The server keeps the deadline.
+-- Functions for bare values, which other programs write, too. They correspond to those in format_entry.lua. The
+-- deadline is only that of the Redis key.
 local function read(key)
   local found = redis.pcall('GET', key)
   if type(found) == 'table' then return false, found end
@@ -9,7 +10,8 @@ local function value(stored) return stored end
 
 local function size(stored) return #stored end
 
-local function is_mine() return false end
+-- A bare value has no version, so a retry cannot be recognised.
+local function is_retry() return false end
 
 local function holds(current, when, operand)
   if when == 'always' then return true end
@@ -22,7 +24,7 @@ end
 local function reply(key, current) return { current, redis.call('PEXPIRETIME', key) } end
 
 local function put(key, stored, deadline)
-  if deadline == 'gone' then
+  if deadline == 'expired' then
     redis.call('UNLINK', key)
   elseif deadline == 'never' then
     redis.call('SET', key, stored)
@@ -33,9 +35,9 @@ local function put(key, stored, deadline)
   end
 end
 
-local function move(key, deadline)
+local function set_deadline(key, deadline)
   if redis.call('EXISTS', key) == 0 then return 0 end
-  if deadline == 'gone' then return redis.call('UNLINK', key) end
+  if deadline == 'expired' then return redis.call('UNLINK', key) end
   if deadline == 'never' then redis.call('PERSIST', key) else redis.call('PEXPIREAT', key, deadline) end
   return 1
 end

@@ -1,4 +1,4 @@
--- Returns an entry.
+-- Returns an entry, or false if there is none.
 -- KEYS: the entry.
 local current, problem = read(KEYS[1])
 if problem then return problem end

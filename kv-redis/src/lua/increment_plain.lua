@@ -1,5 +1,5 @@
 -- Increments a plain value in place. Returns the sum.
--- KEYS: the entry. ARGV: two unused ones (see increment.lua), the deadline of a new counter, the amount.
+-- KEYS: the entry, twice. ARGV: two arguments that only increment.lua uses, the deadline of a new counter, the amount.
 local deadline, by = ARGV[3], ARGV[4]
 local is_new = redis.call('EXISTS', KEYS[1]) == 0
 local sum = redis.pcall('INCRBY', KEYS[1], by)
@@ -8,7 +8,7 @@ if type(sum) == 'table' then
   return sum
 end
 local total = redis.call('GET', KEYS[1])
-if is_new and deadline == 'gone' then
+if is_new and deadline == 'expired' then
   redis.call('UNLINK', KEYS[1])
 elseif is_new and deadline ~= 'never' then
   redis.call('PEXPIREAT', KEYS[1], deadline)

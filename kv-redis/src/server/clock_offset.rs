@@ -1,9 +1,9 @@
-//! The offset between the server's clock and ours, measured again with every heartbeat.
+//! The offset between the server's clock and our clock, measured again with every heartbeat.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// The offset between two clocks: the most exact measurement so far, given its age.
+/// The offset between two clocks: the most exact measurement so far. A measurement becomes less exact with its age.
 #[derive(Debug, Default)]
 pub(crate) struct ClockOffset(Mutex<Option<Sample>>);
 
@@ -12,34 +12,36 @@ pub(crate) struct ClockOffset(Mutex<Option<Sample>>);
 pub(crate) struct ServerTime {
     /// The most probable time.
     pub(crate) at: SystemTime,
-    /// The latest possible time: half a round trip after `at`.
+    /// The latest possible time: half of the measured round trip after `at`.
     pub(crate) latest: SystemTime,
 }
 
+/// A measurement of the offset.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
-    /// Nanoseconds by which the server's clock is ahead of ours.
+    /// The number of nanoseconds by which the server's clock is ahead of our clock.
     ahead: i128,
     /// The largest possible error of `ahead`, in nanoseconds.
     error: i128,
+    /// The time of the measurement by our clock.
     taken_at: SystemTime,
-    /// True if this server was asked; false if the sample is another server's.
+    /// True if this server was measured; false if the sample was copied from another server.
     is_own: bool,
 }
 
 impl ServerTime {
-    /// The time of a server whose offset is unknown: our own time, taken as exact.
+    /// Returns the time of a server whose offset is unknown: the time of our clock, as if it were exact.
     pub(crate) fn unmeasured(at: SystemTime) -> Self {
         Self { at, latest: at }
     }
 }
 
 impl ClockOffset {
-    /// The assumed drift between the clocks, as a divisor: less than 1/10,000 of the elapsed time.
+    /// The largest assumed drift between the clocks, as a divisor: 1/10,000 of the elapsed time.
     const DRIFT_DIVISOR: i128 = 10_000;
 
-    /// The offset of another server, used until this one is measured: servers of a cluster agree better with each other
-    /// than with us.
+    /// Returns the offset of another server, to use until this server is measured. It is a good estimate, because the
+    /// clocks of the servers of a cluster differ less from each other than from our clock.
     pub(crate) fn borrowed_from(other: &Self) -> Self {
         let sample = *other.0.lock().unwrap_or_else(PoisonError::into_inner);
         Self(Mutex::new(sample.map(|sample| {
@@ -48,14 +50,15 @@ impl ClockOffset {
         })))
     }
 
+    /// True if this server was measured.
     pub(crate) fn is_measured(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|sample| sample.is_own)
     }
 
-    /// Records a measurement: the server replied with `server` to a request sent at `sent_at` and answered at
-    /// `received_at`.
+    /// Records a measurement: the server replied with the time `server` to a request that was sent at `sent_at`, and
+    /// the reply was received at `received_at`. The measurement is dropped if an earlier one is more exact.
     pub(crate) fn record(&self, sent_at: SystemTime, server: SystemTime, received_at: SystemTime) {
-        // If our clock was set back meanwhile, the measurement is worthless.
+        // Our clock was set back during the round trip, so the measurement is useless.
         let Ok(round_trip) = received_at.duration_since(sent_at) else { return };
         let error = nanos(round_trip) / 2;
         let ahead = since_epoch(server) - since_epoch(sent_at) - error;
@@ -63,7 +66,8 @@ impl ClockOffset {
         let replaces = best.filter(|best| best.is_own).is_none_or(|best| {
             let age = received_at.duration_since(best.taken_at).map_or(i128::MAX / Self::DRIFT_DIVISOR, nanos);
             let aged_error = best.error + age / Self::DRIFT_DIVISOR;
-            // If the two measurements contradict each other, one of the clocks was set.
+            // If the measurements differ by more than their errors and a millisecond, one of the clocks was set. Then
+            // the new measurement counts, even if it is less exact.
             error <= aged_error || (ahead - best.ahead).abs() > error + aged_error + 1_000_000
         });
         if replaces {
@@ -71,7 +75,7 @@ impl ClockOffset {
         }
     }
 
-    /// The server's time at a moment of our clock.
+    /// Returns the server's time at the time `now` of our clock.
     pub(crate) fn server_time_at(&self, now: SystemTime) -> ServerTime {
         let best = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (ahead, error) = best.map_or((0, 0), |best| (best.ahead, best.error));
@@ -80,6 +84,7 @@ impl ClockOffset {
     }
 }
 
+/// Returns a time that is later by `by` nanoseconds, or earlier if `by` is negative.
 fn moved(moment: SystemTime, by: i128) -> SystemTime {
     let distance = Duration::from_nanos(u64::try_from(by.unsigned_abs()).unwrap_or(u64::MAX));
     let moved = if by < 0 { moment.checked_sub(distance) } else { moment.checked_add(distance) };
@@ -106,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_time_is_taken_at_the_middle_of_the_round_trip() {
+    fn the_servers_time_is_that_at_the_middle_of_the_round_trip() {
         let offset = ClockOffset::default();
         assert_eq!(offset.server_time_at(at(0)).at, at(0));
         offset.record(at(0), at(5_001), at(2));
@@ -133,14 +138,14 @@ mod tests {
         let new = ClockOffset::borrowed_from(&measured);
         assert_eq!(new.server_time_at(at(10)).at, at(5_010));
         assert!(!new.is_measured() && measured.is_measured());
-        // Its own measurement replaces the borrowed one, however long the round trip was.
+        // The server's own measurement replaces the borrowed offset, however long the round trip was.
         new.record(at(20), at(4_920), at(220));
         assert_eq!(new.server_time_at(at(220)).at, at(5_020));
         assert!(new.is_measured());
     }
 
     #[test]
-    fn a_less_exact_measurement_replaces_an_old_one() {
+    fn a_less_exact_measurement_replaces_a_much_older_one() {
         let offset = ClockOffset::default();
         offset.record(at(0), at(0), at(0));
         offset.record(at(100_000_000), at(100_000_006), at(100_000_010));

@@ -1,4 +1,4 @@
-//! The masters of a cluster and the slots that they hold.
+//! The masters of a cluster and their slots.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use crate::layout::SLOTS;
 use crate::server::clock_offset::ServerTime;
 use crate::server::node::{Node, Timing};
 
-/// The masters of a cluster, as one of its nodes reports them.
+/// A cluster: its masters, and the slots of each master as a node has reported them.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    /// The addresses that the store was opened with.
+    /// The nodes with which the store was opened.
     seeds: Vec<Arc<Node>>,
     timing: Timing,
     clock: Arc<dyn Clock>,
     map: RwLock<Arc<SlotMap>>,
-    /// The nodes that are in use, by address.
+    /// The nodes that other nodes have reported, by address. After a refresh only masters remain.
     nodes: Mutex<HashMap<String, Arc<Node>>>,
-    /// Held during a refresh of the map; the number of refreshes.
+    /// The number of refreshes. The lock is held during a refresh of the map.
     refreshing: tokio::sync::Mutex<u64>,
-    /// The number of refreshes, readable without the lock.
+    /// A copy of the number of refreshes that can be read without the lock.
     refreshes: AtomicU64,
 }
 
@@ -44,10 +44,10 @@ impl SlotMap {
         self.masters.get(usize::from(*self.slots.get(usize::from(slot))?))
     }
 
-    /// The slots that have another master in the other map.
+    /// Returns the slots that have another master in the other map.
     pub(crate) fn changed(&self, other: &Self) -> HashSet<u16> {
-        let owner = |map: &Self, slot| map.master(slot).map(Arc::as_ptr);
-        (0..SLOTS).filter(|&slot| owner(self, slot) != owner(other, slot)).collect()
+        let master = |map: &Self, slot| map.master(slot).map(Arc::as_ptr);
+        (0..SLOTS).filter(|&slot| master(self, slot) != master(other, slot)).collect()
     }
 }
 
@@ -65,12 +65,12 @@ impl Cluster {
         }
     }
 
-    /// The nodes that the store was opened with.
+    /// The nodes with which the store was opened.
     pub(crate) fn seeds(&self) -> &[Arc<Node>] {
         &self.seeds
     }
 
-    /// The master of a slot, if it is known.
+    /// Returns the master of a slot, if the last refresh has found one.
     pub(crate) fn master(&self, slot: u16) -> Option<Arc<Node>> {
         self.map.read().master(slot).map(Arc::clone)
     }
@@ -79,12 +79,13 @@ impl Cluster {
         self.map.read().masters.clone()
     }
 
-    /// The slot map of the last refresh.
+    /// Returns the slot map of the last refresh.
     pub(crate) fn map(&self) -> Arc<SlotMap> {
         Arc::clone(&self.map.read())
     }
 
-    /// The time of the slot's master, or of any measured server if the master is unknown.
+    /// Returns the time of the slot's master. If the master is unknown, returns the time of any measured server, or of
+    /// our clock.
     pub(crate) fn now(&self, slot: u16) -> ServerTime {
         if let Some(master) = self.master(slot) {
             return master.now();
@@ -94,7 +95,7 @@ impl Cluster {
         known.map_or_else(|| ServerTime::unmeasured(self.clock.now()), |known| known.now())
     }
 
-    /// The server at an address that another server reported.
+    /// Returns the node at an address that another node has reported.
     pub(crate) fn node(&self, address: &str) -> Option<Arc<Node>> {
         let (host, port) = address.rsplit_once(':')?;
         // The port of the cluster bus may follow after an `@`.
@@ -121,7 +122,7 @@ impl Cluster {
         let info: ConnectionInfo = template.clone().set_addr(address);
         let client = Client::open(info).ok()?;
         let node = match nodes.values().chain(&self.seeds).find(|known| known.is_measured()) {
-            // A write may compute a deadline for the new node before its clock is measured.
+            // A write may need the time of the new node before its clock is measured.
             Some(known) => known.sibling(client),
             None => Node::new(client, self.timing, Arc::clone(&self.clock)),
         };
@@ -129,7 +130,8 @@ impl Cluster {
         Some(node)
     }
 
-    /// Refreshes the slot map. A caller that comes during a refresh shares its result.
+    /// Refreshes the slot map. If another caller has completed a refresh while this caller waited for the lock, does
+    /// nothing.
     pub(crate) async fn refresh(&self, deadline: Instant) -> Result<(), Failure> {
         let refreshes_before = self.refreshes.load(Ordering::Acquire);
         let mut refreshing = timeout_at(deadline, self.refreshing.lock()).await.map_err(|_| Failure::NotSentInTime)?;
@@ -145,7 +147,7 @@ impl Cluster {
                 continue;
             }
             asked.push(Arc::clone(node));
-            // A server that does not answer must leave time to ask the others.
+            // A node that does not reply must leave time to ask the other nodes.
             let limit = deadline.min(Instant::now() + (self.timing.connect / 2).min(Duration::from_secs(1)));
             let reply = node.call(redis::cmd("CLUSTER").arg("SLOTS"), limit).await;
             match reply.and_then(|reply| self.parse_slots(node, reply)) {
@@ -165,12 +167,13 @@ impl Cluster {
         Err(last_failure)
     }
 
-    /// Forgets the nodes that are not masters in the map. A node that becomes a master again is found through the
-    /// others.
+    /// Forgets the nodes that are not masters in the map. If such a node becomes a master later, the slot map contains
+    /// its address again.
     fn retain_masters(&self, map: &SlotMap) {
         self.nodes.lock().retain(|_, node| map.masters.iter().any(|master| Arc::ptr_eq(master, node)));
     }
 
+    /// Parses the reply of a node to `CLUSTER SLOTS`.
     fn parse_slots(&self, asked: &Node, reply: Value) -> Result<SlotMap, Failure> {
         let Value::Array(ranges) = reply else { return Err(Failure::UnexpectedReply) };
         let no_master = u16::MAX;
@@ -192,19 +195,19 @@ impl Cluster {
                 Some(Value::BulkString(host)) if !host.is_empty() && host != b"?" => {
                     String::from_utf8(host).map_err(|_| Failure::UnexpectedReply)?
                 }
-                // A node that does not know its own address is the one that was asked.
+                // The asked node does not know its own address, so it reports an empty host for itself.
                 _ => asked_host.clone(),
             };
             let Some(Value::Int(port)) = master.next() else { return Err(Failure::UnexpectedReply) };
             let port = u16::try_from(port).map_err(|_| Failure::UnexpectedReply)?;
             let node = self.node_at(&host, port).ok_or(Failure::UnexpectedReply)?;
-            let number = map.masters.iter().position(|known| Arc::ptr_eq(known, &node)).unwrap_or_else(|| {
+            let index = map.masters.iter().position(|known| Arc::ptr_eq(known, &node)).unwrap_or_else(|| {
                 map.masters.push(node);
                 map.masters.len() - 1
             });
-            let number = u16::try_from(number).map_err(|_| Failure::UnexpectedReply)?;
+            let index = u16::try_from(index).map_err(|_| Failure::UnexpectedReply)?;
             let range = usize::try_from(first).unwrap_or(usize::MAX)..=usize::try_from(last).unwrap_or(0);
-            map.slots.get_mut(range).ok_or(Failure::UnexpectedReply)?.fill(number);
+            map.slots.get_mut(range).ok_or(Failure::UnexpectedReply)?.fill(index);
         }
         if map.masters.is_empty() { Err(Failure::UnexpectedReply) } else { Ok(map) }
     }

@@ -12,21 +12,21 @@ use tokio::time::Instant;
 use crate::error::Failure;
 use crate::server::stream::BoundedStream;
 
-/// A connection that works, as far as is known.
+/// A connection to a server, and the task that checks it at every heartbeat.
 #[derive(Debug)]
 pub(crate) struct Connection {
     driver: Driver,
     is_dead: Arc<AtomicBool>,
     connected_at: Instant,
-    /// The latest deadline among the answered calls, in milliseconds since `connected_at`. If a call times out and no
-    /// call with a later deadline was answered, the connection counts as dead. Stored at most once a
-    /// millisecond, because all threads read it.
-    answered: AtomicU64,
+    /// The latest deadline of a call that got its reply, in milliseconds since `connected_at`. If a call times out and
+    /// no call with a later deadline has got its reply, the connection counts as dead. The value is stored only if it
+    /// rises, so at most once a millisecond, because all threads read it.
+    latest_deadline: AtomicU64,
     heartbeat: Mutex<Option<AbortHandle>>,
 }
 
-/// Marks the connection dead on drop. The driver owns it and drops it whenever it gives up the connection, also at the
-/// end of the runtime.
+/// A guard that marks the connection dead on drop. The driver owns the guard and drops it when it gives up the
+/// connection or its runtime ends.
 struct DeadOnDrop(Arc<AtomicBool>);
 
 impl Drop for DeadOnDrop {
@@ -50,12 +50,12 @@ impl Connection {
             driver,
             is_dead,
             connected_at: Instant::now(),
-            answered: AtomicU64::new(0),
+            latest_deadline: AtomicU64::new(0),
             heartbeat: Mutex::new(None),
         })
     }
 
-    /// A clone of the driver's connection, to send a command with.
+    /// Returns a clone of the driver's connection, which sends a command through the same socket.
     pub(crate) fn driver(&self) -> MultiplexedConnection {
         self.driver.connection.clone()
     }
@@ -68,20 +68,20 @@ impl Connection {
         self.is_dead.store(true, Ordering::Release);
     }
 
-    /// Records that a call with this deadline was answered.
-    pub(crate) fn record_answer(&self, deadline: Instant) {
+    /// Records that a call with this deadline has got its reply.
+    pub(crate) fn record_reply(&self, deadline: Instant) {
         let millis = self.millis(deadline);
-        if self.answered.load(Ordering::Relaxed) < millis {
-            self.answered.store(millis, Ordering::Release);
+        if self.latest_deadline.load(Ordering::Relaxed) < millis {
+            self.latest_deadline.store(millis, Ordering::Release);
         }
     }
 
-    /// True if a call with a later deadline was answered.
-    pub(crate) fn has_answered_after(&self, deadline: Instant) -> bool {
-        self.answered.load(Ordering::Acquire) > self.millis(deadline)
+    /// True if a call with a later deadline has got its reply.
+    pub(crate) fn has_replied_after(&self, deadline: Instant) -> bool {
+        self.latest_deadline.load(Ordering::Acquire) > self.millis(deadline)
     }
 
-    /// Keeps the handle of the heartbeat task, to end it with the connection.
+    /// Stores the abort handle of the heartbeat task, so that the task ends with the connection.
     pub(crate) fn set_heartbeat(&self, heartbeat: AbortHandle) {
         *self.heartbeat.lock() = Some(heartbeat);
     }
@@ -99,11 +99,12 @@ impl Drop for Connection {
     }
 }
 
-/// A connection of the driver, and the task that moves its bytes.
+/// A connection of the driver, and the task that reads and writes its socket.
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(crate) connection: MultiplexedConnection,
-    /// Ends with the connection. The driver has a task of its own if it has connected itself.
+    /// The task, which ends with the connection; `None` if the driver has made the connection, because then the driver
+    /// runs the task.
     task: Option<AbortHandle>,
 }
 
@@ -115,13 +116,14 @@ impl Drop for Driver {
     }
 }
 
-/// Opens a connection of the driver that passes the server's pushes to `on_push`, and whose values have at most
-/// `max_value` bytes.
+/// Opens a connection of the driver that passes the server's pushes to `on_push`, and that ends if the server sends a
+/// value of more than `max_value` bytes.
 pub(crate) async fn connect<P>(client: &Client, max_value: u64, on_push: P) -> Result<Driver, Failure>
 where
     P: Fn(PushInfo) -> Result<(), redis::aio::SendError> + Send + Sync + 'static,
 {
-    // The callers set their own deadlines. The buffers hold the commands of hundreds of tasks in one write.
+    // The driver needs no timeouts, because each caller has its own deadline. With these buffers, one write to the
+    // socket can contain the commands of hundreds of tasks.
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None)

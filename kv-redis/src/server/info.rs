@@ -1,4 +1,4 @@
-//! The settings of a server that matter to a store: eviction, durability and version.
+//! The settings of a server that a store depends on: eviction, durability and version.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::error::{Failure, read_error};
 use crate::server::node::Node;
 use crate::server::router::Router;
 
-/// The keys that a server may evict when its memory is full, from the fewest to the most.
+/// The keys that a server may evict when its memory is full. The order is from the best to the worst for a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Eviction {
     None,
-    /// Keys with a deadline. An index has none and stays.
+    /// Keys with a deadline. An index has no deadline, so it is not evicted.
     Expiring,
     /// The server does not report its policy.
     Unknown,
@@ -26,7 +26,7 @@ pub(crate) enum Eviction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Policy {
     pub(crate) eviction: Eviction,
-    /// The value of `maxmemory-policy`.
+    /// The value of `maxmemory-policy`, if it is a known one.
     pub(crate) name: &'static str,
 }
 
@@ -54,12 +54,13 @@ impl Policy {
         Self { eviction, name }
     }
 
-    /// The policy that may evict more.
+    /// Returns the worse of two policies.
     fn worse(self, other: Self) -> Self {
         if other.eviction > self.eviction { other } else { self }
     }
 }
 
+/// The settings of a server, or the worst settings of all masters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServerInfo {
     pub(crate) policy: Policy,
@@ -68,7 +69,7 @@ pub(crate) struct ServerInfo {
     pub(crate) major_version: u32,
 }
 
-/// Reads the settings of every master. The result holds for all of them: the worst of each.
+/// Reads the settings of every master. The result has the worst value of each setting, so it is true of all masters.
 pub(crate) async fn read_all(router: &Router) -> Result<ServerInfo> {
     let mut worst: Option<ServerInfo> = None;
     for node in router.masters() {
@@ -89,7 +90,7 @@ pub(crate) async fn read_all(router: &Router) -> Result<ServerInfo> {
     worst.ok_or_else(|| Error::unavailable("the cluster has no master"))
 }
 
-/// Reads the eviction policy of every master again. The result is the policy that may evict most.
+/// Reads the eviction policy of every master. The result is the worst of them.
 pub(crate) async fn read_policy(router: &Router) -> Result<Policy> {
     let mut worst = Policy { eviction: Eviction::None, name: "noeviction" };
     for node in router.masters() {
@@ -99,7 +100,7 @@ pub(crate) async fn read_policy(router: &Router) -> Result<Policy> {
     Ok(worst)
 }
 
-/// The reply to `INFO`; empty if the user lacks the right to ask.
+/// Returns the reply to an `INFO` command; empty if the user lacks the right to this command.
 async fn info_text(router: &Router, node: &Node, cmd: &redis::Cmd) -> Result<String> {
     match router.call_node(node, cmd).await {
         Ok(Value::BulkString(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
@@ -110,6 +111,7 @@ async fn info_text(router: &Router, node: &Node, cmd: &redis::Cmd) -> Result<Str
     }
 }
 
+/// Returns the value of a field in the reply to `INFO`.
 fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
@@ -130,13 +132,13 @@ async fn read(router: &Router, node: &Node) -> Result<ServerInfo> {
     Ok(ServerInfo { policy, durability, major_version })
 }
 
-/// The durability of a server with replicas, as if one of them took over: it may lack the last writes, whatever the
-/// master has on its disk.
+/// Returns the durability of a server with replicas. If a replica takes over, it may lack the last writes, even if the
+/// master has them on its disk. So the durability is at most `Process`.
 pub(crate) fn through_failover(durability: Durability) -> Durability {
     if durability.survives > Survives::Process { Durability::surviving(Survives::Process) } else { durability }
 }
 
-/// The durability of a server with an append-only file, by its flush policy.
+/// Returns the durability of a server with an append-only file, by its flush policy.
 async fn append_only_durability(router: &Router, node: &Node) -> Result<Durability> {
     let reply = router.call_node(node, redis::cmd("CONFIG").arg("GET").arg("appendfsync")).await;
     let policy = match reply {
@@ -144,13 +146,13 @@ async fn append_only_durability(router: &Router, node: &Node) -> Result<Durabili
             .ok()
             .and_then(|settings| settings.get("appendfsync").cloned())
             .unwrap_or_default(),
-        // An unreadable policy is taken as the weakest.
+        // A policy that the user may not read counts as the weakest policy.
         Err(Failure::Refused(_)) => String::new(),
         Err(failure) => return Err(read_error(failure)),
     };
     Ok(match policy.as_str() {
         "always" => Durability::surviving(Survives::Power),
-        // While a flush is slow, Redis delays the next one by up to two seconds.
+        // Redis delays a flush by up to two seconds if the flush before is slow.
         "everysec" => Durability::surviving(Survives::Power).with_interval(Duration::from_secs(2)),
         _ => Durability::surviving(Survives::Process),
     })

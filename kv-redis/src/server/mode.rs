@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::error::Failure;
 use crate::server::node::Node;
 
-/// The mode in which a server runs.
+/// The mode of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Alone,
@@ -16,7 +16,7 @@ pub(crate) enum Mode {
     Unknown,
 }
 
-/// Asks a server for its mode. `HELLO` needs no right that connecting does not need.
+/// Reads the mode of a server, with `HELLO`, because every user who can connect has the right to this command.
 pub(crate) async fn read(node: &Node, deadline: Instant) -> Result<Mode, Failure> {
     let fields = match node.call(&redis::cmd("HELLO"), deadline).await {
         Ok(Value::Map(fields)) => fields,

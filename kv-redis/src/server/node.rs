@@ -1,4 +1,5 @@
-//! One server: at most one multiplexed connection, opened on demand and given up when it no longer works.
+//! One server. A node has at most one multiplexed connection, which is opened on demand and given up when it no longer
+//! works.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -13,28 +14,31 @@ use crate::error::Failure;
 use crate::server::clock_offset::{ClockOffset, ServerTime};
 use crate::server::connection::Connection;
 
-/// The timeouts, the heartbeat interval and the longest value, the same for every server of a store.
+/// The timeouts, the heartbeat interval and the maximum size of a value, which are the same for every server of a
+/// store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timing {
     pub(crate) connect: Duration,
     pub(crate) operation: Duration,
     pub(crate) heartbeat: Duration,
-    /// Bytes of the longest value that a server may send.
+    /// The maximum number of bytes of one value in a reply.
     pub(crate) max_value: u64,
 }
 
+/// One server.
 #[derive(Debug)]
 pub(crate) struct Node {
+    /// This node, for the heartbeat task.
     this: Weak<Self>,
     client: Client,
     timing: Timing,
     clock: Arc<dyn Clock>,
     offset: ClockOffset,
     connection: RwLock<Option<Arc<Connection>>>,
-    /// Held while connecting: one attempt at a time.
+    /// Held while connecting, so that there is one attempt at a time.
     connecting: tokio::sync::Mutex<()>,
-    /// The number of failed attempts to connect, and the last failure. A caller that waited for an attempt shares its
-    /// failure and does not try again.
+    /// The number of failed attempts to connect, and the last failure. If an attempt fails, the callers that waited for
+    /// it get the same failure and do not try again.
     failed_attempts: Mutex<(u64, Option<Failure>)>,
     is_closed: AtomicBool,
 }
@@ -44,7 +48,8 @@ impl Node {
         Self::with_offset(client, timing, clock, ClockOffset::default())
     }
 
-    /// Another server of the same cluster. It uses the clock offset of this one until its own is measured.
+    /// Returns a node for another server of the same cluster, which uses the clock offset of this node until its own
+    /// offset is measured.
     pub(crate) fn sibling(&self, client: Client) -> Arc<Self> {
         Self::with_offset(client, self.timing, Arc::clone(&self.clock), ClockOffset::borrowed_from(&self.offset))
     }
@@ -67,12 +72,12 @@ impl Node {
         &self.client
     }
 
-    /// The server's time.
+    /// Returns the server's time.
     pub(crate) fn now(&self) -> ServerTime {
         self.offset.server_time_at(self.clock.now())
     }
 
-    /// True if this server's own clock was measured.
+    /// True if the clock of this server was measured.
     pub(crate) fn is_measured(&self) -> bool {
         self.offset.is_measured()
     }
@@ -83,7 +88,7 @@ impl Node {
         let mut driver = connection.driver();
         match timeout_at(deadline, driver.send_packed_command(cmd)).await {
             Ok(Ok(value)) => {
-                connection.record_answer(deadline);
+                connection.record_reply(deadline);
                 self.check_reply(&connection, value)
             }
             Ok(Err(error)) => Err(self.disconnected(&connection, error)),
@@ -91,7 +96,7 @@ impl Node {
         }
     }
 
-    /// Sends several commands at once and waits for all replies.
+    /// Sends several commands in one pipeline, at most once, and waits for all replies.
     pub(crate) async fn call_all(&self, pipeline: &Pipeline, deadline: Instant) -> Vec<Result<Value, Failure>> {
         let failed = |failure: Failure| vec![Err(failure); pipeline.len()];
         let connection = match self.connected(deadline).await {
@@ -101,7 +106,7 @@ impl Node {
         let mut driver = connection.driver();
         match timeout_at(deadline, driver.send_packed_commands(pipeline, 0, pipeline.len())).await {
             Ok(Ok(values)) if values.len() == pipeline.len() => {
-                connection.record_answer(deadline);
+                connection.record_reply(deadline);
                 values.into_iter().map(|value| self.check_reply(&connection, value)).collect()
             }
             Ok(Ok(_)) => failed(Failure::UnexpectedReply),
@@ -110,7 +115,7 @@ impl Node {
         }
     }
 
-    /// Gives up the connection and opens no other.
+    /// Gives up the connection. From now on, calls fail with `Closed`.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         *self.connection.write() = None;
@@ -119,7 +124,8 @@ impl Node {
     fn check_reply(&self, connection: &Arc<Connection>, value: Value) -> Result<Value, Failure> {
         let Value::ServerError(error) = value else { return Ok(value) };
         if error.code() == "READONLY" {
-            // After a failover the same address may lead to another server.
+            // The server is a replica now. A new connection to the same address may lead to the new master, for example
+            // through a proxy.
             self.give_up(connection);
         }
         Err(Failure::Refused(error))
@@ -131,7 +137,7 @@ impl Node {
     }
 
     fn timed_out(&self, connection: &Arc<Connection>, deadline: Instant) -> Failure {
-        if !connection.has_answered_after(deadline) {
+        if !connection.has_replied_after(deadline) {
             self.give_up(connection);
         }
         Failure::TimedOut
@@ -152,7 +158,7 @@ impl Node {
     async fn connected(&self, deadline: Instant) -> Result<Arc<Connection>, Failure> {
         match self.current() {
             Some(connection) => Ok(connection),
-            // Rare, so boxed: it does not enlarge the future of every call.
+            // Boxed, because it is rarely needed and would enlarge the future of every call.
             None => Box::pin(self.reconnect(deadline)).await,
         }
     }
@@ -171,8 +177,8 @@ impl Node {
         {
             return Err(failure.clone());
         }
-        let limit = deadline.min(Instant::now() + self.timing.connect);
-        let attempt = timeout_at(limit, self.connect()).await;
+        let connect_deadline = deadline.min(Instant::now() + self.timing.connect);
+        let attempt = timeout_at(connect_deadline, self.connect()).await;
         attempt.map_err(|_| Failure::NotSentInTime).and_then(|attempt| attempt).inspect_err(|failure| {
             let mut failed_attempts = self.failed_attempts.lock();
             failed_attempts.0 += 1;
@@ -186,13 +192,13 @@ impl Node {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Failure::Closed);
         }
-        let heartbeat = tokio::spawn(heartbeat(Weak::clone(&self.this), Arc::downgrade(&connection), self.timing));
+        let heartbeat = tokio::spawn(run_heartbeat(Weak::clone(&self.this), Arc::downgrade(&connection), self.timing));
         connection.set_heartbeat(heartbeat.abort_handle());
         *self.connection.write() = Some(Arc::clone(&connection));
         Ok(connection)
     }
 
-    /// Asks the server for its time.
+    /// Reads the server's time, and records the offset of its clock.
     async fn measure_clock(&self, connection: &Connection) -> Result<(), Failure> {
         let mut driver = connection.driver();
         let sent_at = self.clock.now();
@@ -212,14 +218,14 @@ impl Node {
     }
 }
 
-/// Asks for the server's time at every heartbeat, and gives up a connection that no longer answers.
-async fn heartbeat(node: Weak<Node>, connection: Weak<Connection>, timing: Timing) {
+/// Reads the server's time at every heartbeat, and gives up the connection if the server does not reply.
+async fn run_heartbeat(node: Weak<Node>, connection: Weak<Connection>, timing: Timing) {
     loop {
         SystemClock.sleep(timing.heartbeat).await;
         let (Some(node), Some(connection)) = (node.upgrade(), connection.upgrade()) else { return };
         let deadline = Instant::now() + timing.operation;
         match timeout_at(deadline, node.measure_clock(&connection)).await {
-            Ok(Ok(()) | Err(Failure::Refused(_))) => connection.record_answer(deadline),
+            Ok(Ok(()) | Err(Failure::Refused(_))) => connection.record_reply(deadline),
             Ok(Err(_)) => node.give_up(&connection),
             Err(_) => drop(node.timed_out(&connection, deadline)),
         }

@@ -1,7 +1,7 @@
-//! A probe of the protocol at an address, to tell a wrong scheme from a server that is down.
+//! A probe of the protocol at an address, to distinguish a wrong scheme from a server that is down.
 //!
-//! A server that expects TLS closes a connection without TLS and says nothing, and one without TLS waits for the rest
-//! of a command.
+//! The driver's errors do not distinguish them: a server that expects TLS closes a connection without TLS, and a server
+//! without TLS waits for the rest of a command when a client begins TLS.
 
 use std::time::Duration;
 
@@ -13,13 +13,14 @@ use tokio::time::timeout;
 use crate::error::Failure;
 use crate::server::reply_bounds::BadReply;
 
-/// The longest time of a probe.
-const LIMIT: Duration = Duration::from_secs(1);
+/// The longest duration of a probe.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A handshake of TLS without content, which a server with TLS answers with an alert.
+/// A TLS handshake with an empty `ClientHello`, to which a server with TLS replies with an alert.
 const EMPTY_HELLO: &[u8] = &[22, 3, 1, 0, 4, 1, 0, 0, 0];
 
-/// A failure to connect, with the reason if the server at the address answers, but not in the protocol of the scheme.
+/// Returns `WrongProtocol` instead of a failure to connect, if a server at the address replies in another protocol than
+/// that of the scheme.
 pub(crate) async fn explained(address: &ConnectionAddr, failure: Failure) -> Failure {
     if !matches!(failure, Failure::NotSent(_) | Failure::NotSentInTime) {
         return failure;
@@ -38,11 +39,12 @@ pub(crate) async fn explained(address: &ConnectionAddr, failure: Failure) -> Fai
     mistake.unwrap_or(failure)
 }
 
+/// Sends a request through a new connection. Returns the first byte of the reply.
 async fn first_byte(host: &str, port: u16, request: &[u8]) -> Option<u8> {
-    let answer = async {
+    let first = async {
         let mut stream = TcpStream::connect((host, port)).await.ok()?;
         stream.write_all(request).await.ok()?;
         stream.read_u8().await.ok()
     };
-    timeout(LIMIT, answer).await.ok().flatten()
+    timeout(TIMEOUT, first).await.ok().flatten()
 }

@@ -1,42 +1,43 @@
 //! Bounds on the replies of a server.
 //!
-//! The driver collects a reply of any length in memory before it returns it, and searches an unfinished line again from
-//! its start with every read. So a counter follows the frames of the protocol, and ends the connection of a server that
-//! sends more than any reply of ours has.
+//! The driver collects a whole reply of any length in memory, and with every read it searches an unfinished line again
+//! from the start of the line. So a hostile server could use up memory and time. This module follows the frames of the
+//! protocol, and ends the connection if the server sends more than the reply to any command of this crate can have.
 
 use std::fmt;
 
-/// Bytes of a line: a number, a status or an error.
+/// The maximum number of bytes in a line, which is a number, a status or an error.
 const MAX_LINE: usize = 64 << 10;
 
-/// Values in one reply, nested ones included. The longest replies are invalidations of many keys.
+/// The maximum number of values in one reply, including nested values. The replies with the most values are
+/// invalidations of many keys.
 const MAX_VALUES: u64 = 1 << 20;
 
-/// The depth of nested values, as in the driver.
+/// The maximum depth of nested values, which is also that of the driver.
 const MAX_DEPTH: usize = 100;
 
 /// The reason to end a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BadReply {
-    /// The server answered with a record of TLS.
+    /// The server replied with TLS to a client without TLS.
     Tls,
-    /// The server answers without TLS.
+    /// The server replied without TLS to a client with TLS.
     NoTls,
-    /// The server has as many connections as it allows.
+    /// The server has as many connections as its `maxclients` allows.
     Full,
-    /// The bytes are not Redis' protocol.
+    /// The bytes are not of the Redis protocol.
     Foreign,
-    /// A value, a line or the number of values is larger than in any reply of ours.
+    /// A value, a line or the number of values is larger than in the reply to any command of this crate.
     TooLarge,
 }
 
 impl fmt::Display for BadReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Tls => "the server answers with TLS",
-            Self::NoTls => "the server answers without TLS",
-            Self::Full => "the server has as many connections as it allows",
-            Self::Foreign => "the server's answer is not Redis' protocol",
+            Self::Tls => "the server replies with TLS",
+            Self::NoTls => "the server replies without TLS",
+            Self::Full => "the server has as many connections as its `maxclients` allows",
+            Self::Foreign => "the server's reply is not of the Redis protocol",
             Self::TooLarge => "a reply of the server is too large",
         })
     }
@@ -47,28 +48,30 @@ impl std::error::Error for BadReply {}
 /// Follows the frames of the replies on one connection.
 #[derive(Debug)]
 pub(crate) struct ReplyBounds {
-    /// Bytes of the longest value.
+    /// The maximum number of bytes of one value.
     max_value: u64,
-    place: Place,
-    /// The values that are still to come, for each open list of the current reply.
+    position: Position,
+    /// The number of values that are still to come, for each unfinished list of the current reply.
     open: Vec<u64>,
-    /// The values of the current reply so far.
+    /// The number of values of the current reply so far.
     values: u64,
+    /// True before the first byte of the first reply.
     is_first: bool,
 }
 
-/// The place of the next byte.
+/// The position of the next byte in the protocol.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum Position {
     /// The first byte of a value, which is its type.
     Type,
-    /// A line of a value of this type, with its length and its number so far.
+    /// A line of a value of this type. `length` is the number of bytes of the line so far, and `number` is the number
+    /// that the line contains so far.
     Line { kind: u8, length: usize, number: Number },
-    /// The bytes of a value and the end of its line.
+    /// The bytes of a value and of the line end after it. Contains the number of bytes that are still to come.
     Bytes(u64),
 }
 
-/// The number that a line holds.
+/// A number that a line contains.
 #[derive(Debug, Clone, Copy, Default)]
 struct Number {
     value: u64,
@@ -87,18 +90,21 @@ impl Number {
 
 impl ReplyBounds {
     pub(crate) fn new(max_value: u64) -> Self {
-        Self { max_value, place: Place::Type, open: Vec::new(), values: 0, is_first: true }
+        Self { max_value, position: Position::Type, open: Vec::new(), values: 0, is_first: true }
     }
 
     /// Follows the next received bytes.
+    ///
+    /// # Errors
+    /// The reason to end the connection.
     pub(crate) fn follow(&mut self, mut received: &[u8]) -> Result<(), BadReply> {
-        // The server sends it before the first command, and the driver would take it as the reply to one.
+        // The server sends this error before the first command. The driver would take it for the reply to a command.
         if self.is_first && received.starts_with(b"-ERR max number of clients") {
             return Err(BadReply::Full);
         }
         while let Some((&byte, rest)) = received.split_first() {
-            match &mut self.place {
-                Place::Type => {
+            match &mut self.position {
+                Position::Type => {
                     if !b"+-:_,#($!=*%~|>".contains(&byte) {
                         // 21 is an alert of TLS, 22 a handshake.
                         return Err(if self.is_first && matches!(byte, 21 | 22) {
@@ -112,10 +118,10 @@ impl ReplyBounds {
                     if self.values > MAX_VALUES {
                         return Err(BadReply::TooLarge);
                     }
-                    self.place = Place::Line { kind: byte, length: 0, number: Number::default() };
+                    self.position = Position::Line { kind: byte, length: 0, number: Number::default() };
                     received = rest;
                 }
-                Place::Line { kind, length, number } => {
+                Position::Line { kind, length, number } => {
                     received = rest;
                     *length += 1;
                     if *length > MAX_LINE {
@@ -128,7 +134,7 @@ impl ReplyBounds {
                         number.add(byte);
                     }
                 }
-                Place::Bytes(remaining) => {
+                Position::Bytes(remaining) => {
                     let available = u64::try_from(received.len()).unwrap_or(u64::MAX);
                     let taken = available.min(*remaining);
                     *remaining -= taken;
@@ -142,6 +148,7 @@ impl ReplyBounds {
         Ok(())
     }
 
+    /// Ends a line, which announces the number of bytes or values that follow.
     fn end_line(&mut self, kind: u8, number: Number) -> Result<(), BadReply> {
         let count = if number.is_negative { 0 } else { number.value };
         let values = match kind {
@@ -150,19 +157,19 @@ impl ReplyBounds {
                 if count > self.max_value {
                     return Err(BadReply::TooLarge);
                 }
-                self.place = Place::Bytes(count + 2);
+                self.position = Position::Bytes(count + 2);
                 return Ok(());
             }
             b'*' | b'~' | b'>' => count,
             b'%' => count.saturating_mul(2),
-            // The value that the attributes belong to counts as one of them.
+            // Attributes are followed by the value that they describe, which counts as one more value of the list.
             b'|' => count.saturating_mul(2).saturating_add(1),
             _ => 0,
         };
         if values > MAX_VALUES || self.open.len() >= MAX_DEPTH {
             return Err(BadReply::TooLarge);
         }
-        self.place = Place::Type;
+        self.position = Position::Type;
         if values > 0 {
             self.open.push(values);
         } else {
@@ -171,8 +178,9 @@ impl ReplyBounds {
         Ok(())
     }
 
+    /// Ends a value, and each list whose last value has ended.
     fn end_value(&mut self) {
-        self.place = Place::Type;
+        self.position = Position::Type;
         while let Some(remaining) = self.open.last_mut() {
             *remaining -= 1;
             if *remaining > 0 {
@@ -198,12 +206,15 @@ mod tests {
             for part in replies.chunks(size) {
                 bounds.follow(part).unwrap();
             }
-            assert!(matches!(bounds.place, Place::Type) && bounds.open.is_empty() && bounds.values == 0, "{size}");
+            assert!(
+                matches!(bounds.position, Position::Type) && bounds.open.is_empty() && bounds.values == 0,
+                "{size}"
+            );
         }
     }
 
     #[test]
-    fn a_reply_beyond_the_bounds_is_refused_at_its_announcement() {
+    fn a_reply_beyond_the_bounds_is_refused_when_it_is_announced() {
         let follow = |bytes: &[u8]| ReplyBounds::new(10).follow(bytes);
         assert_eq!(follow(b"$10\r\n"), Ok(()));
         for announced in ["$11\r\n", "$99999999999999999999999\r\n", "*1048577\r\n", "%600000\r\n", "=1073741824\r\n"] {

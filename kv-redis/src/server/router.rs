@@ -1,7 +1,8 @@
-//! Sends requests to the right server: one interface over a single server and a cluster.
+//! Sends requests to a single server, or to the right master of a cluster.
 //!
-//! A command is sent again only if it was certainly not applied: there was no connection, the server redirected it, or
-//! the server refused it because it is not ready. After a connection breaks, nothing is sent again.
+//! A command is sent again only if it was certainly not applied: there was no connection, the server redirected the
+//! command, the server was not ready, or the server did not have the script. If the connection broke after a command
+//! was sent, the command is not sent again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::server::mode::{self, Mode};
 use crate::server::node::{Node, Timing};
 use crate::server::split_read::SplitRead;
 
-/// A command for the master of one slot.
+/// A command, and the slot whose master it is for.
 #[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) slot: u16,
@@ -33,13 +34,14 @@ impl Request {
     }
 }
 
-/// Shows only the slot: the command holds keys and values.
+/// Shows only the slot, because the command contains keys and values.
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Request({})", self.slot)
     }
 }
 
+/// Sends requests to the servers of a store.
 #[derive(Debug)]
 pub(crate) struct Router {
     servers: Servers,
@@ -47,6 +49,7 @@ pub(crate) struct Router {
     scripts: Arc<Scripts>,
 }
 
+/// The servers of a store.
 #[derive(Debug)]
 pub(crate) enum Servers {
     Single(Arc<Node>),
@@ -55,18 +58,20 @@ pub(crate) enum Servers {
 
 /// The reaction to a failure on a cluster.
 enum Retry {
-    /// Return the failure.
+    /// Do not send the command again, and return the failure.
     Never,
-    /// Send to the new master of the slot (`MOVED`).
+    /// Send the command to the new master of the slot (`MOVED`).
     AtNewMaster,
-    /// Send once to another server, after `ASKING` (`ASK`).
+    /// Send only this command to another server, after `ASKING` (`ASK`).
     Asking,
-    /// Send again after a pause.
+    /// Send the command again after a pause.
     Later,
 }
 
 impl Router {
+    /// The pause before the first retry. Each further pause is twice as long.
     const FIRST_PAUSE: Duration = Duration::from_millis(10);
+    /// The longest pause before a retry.
     const MAX_PAUSE: Duration = Duration::from_millis(200);
 
     pub(crate) fn new(servers: Servers, timing: Timing, scripts: Arc<Scripts>) -> Self {
@@ -81,7 +86,7 @@ impl Router {
         self.timing
     }
 
-    /// The time of the server that has the slot.
+    /// Returns the time of the server that has the slot.
     pub(crate) fn now(&self, slot: u16) -> ServerTime {
         match &self.servers {
             Servers::Single(node) => node.now(),
@@ -89,7 +94,7 @@ impl Router {
         }
     }
 
-    /// The slot map of a cluster; a single server has none.
+    /// Returns the slot map of a cluster; `None` for a single server.
     pub(crate) fn map(&self) -> Option<Arc<SlotMap>> {
         match &self.servers {
             Servers::Single(_) => None,
@@ -97,6 +102,7 @@ impl Router {
         }
     }
 
+    /// Returns the master of a slot, if it is known.
     pub(crate) fn master(&self, slot: u16) -> Option<Arc<Node>> {
         match &self.servers {
             Servers::Single(node) => Some(Arc::clone(node)),
@@ -119,7 +125,7 @@ impl Router {
         }
     }
 
-    /// Connects, and refuses a server whose mode does not fit. Nothing was written before.
+    /// Connects, and refuses a server whose mode does not fit. Called before anything is written.
     pub(crate) async fn connect(&self) -> Result<(), Failure> {
         match &self.servers {
             Servers::Single(node) => match mode::read(node, self.deadline()).await? {
@@ -138,7 +144,7 @@ impl Router {
         }
     }
 
-    /// The deadline of a call that begins now.
+    /// Returns the deadline of a call that begins now.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.timing.operation
     }
@@ -160,8 +166,8 @@ impl Router {
         node.call(cmd, self.deadline()).await
     }
 
-    /// Sends several commands, one pipeline for each server, and waits for all replies. No two of them may concern the
-    /// same key, because one of them may be sent again.
+    /// Sends several commands, in one pipeline for each server, and waits for all replies. No two commands may concern
+    /// the same key, because a command that is sent again could overtake another one.
     pub(crate) async fn call_many(&self, requests: &[Request]) -> Vec<Result<Value, Failure>> {
         let deadline = self.deadline();
         let mut replies: Vec<Option<Result<Value, Failure>>> = vec![None; requests.len()];
@@ -185,14 +191,15 @@ impl Router {
             match reply {
                 Some(Ok(value)) => Ok(value),
                 Some(Err(failure)) if !self.is_retryable(&failure) => Err(self.settled(failure)),
-                // A call of its own handles redirections and pauses.
+                // Send the command again with a call of its own, which handles redirections and pauses.
                 _ => self.call_until(request, deadline).await,
             }
         });
         join_all(settled).await
     }
 
-    /// The indexes of the requests for each master; a request for a slot without a known master is in none.
+    /// Returns for each master the positions of its requests in `requests`. A request for a slot without a known master
+    /// is not contained.
     fn by_node(&self, requests: &[Request]) -> Vec<(Arc<Node>, Vec<usize>)> {
         match &self.servers {
             Servers::Single(node) => vec![(Arc::clone(node), (0..requests.len()).collect())],
@@ -208,10 +215,12 @@ impl Router {
         }
     }
 
+    /// True if the command may be sent again after this failure.
     fn is_retryable(&self, failure: &Failure) -> bool {
         failure.code() == Some("NOSCRIPT") || (self.is_cluster() && !matches!(retry_after(failure), Retry::Never))
     }
 
+    /// Sends a command and waits for its reply until the deadline.
     async fn call_until(&self, request: &Request, deadline: Instant) -> Result<Value, Failure> {
         match &self.servers {
             Servers::Single(node) => match node.call(&request.cmd, deadline).await {
@@ -221,12 +230,13 @@ impl Router {
                 },
                 reply => reply.map_err(|failure| self.settled(failure)),
             },
-            // Boxed, so that retries do not enlarge the future of every call.
+            // Boxed, because the state of the retries would enlarge the future of every call.
             Servers::Cluster(cluster) => Box::pin(self.call_cluster(cluster, request, deadline)).await,
         }
     }
 
-    /// The failure of a call that is not sent again. Only a node of a cluster redirects a caller or knows slots.
+    /// Returns the failure of a call that is not sent again. Only a node of a cluster replies `MOVED`, `ASK` or
+    /// `CLUSTERDOWN`, so these codes from a single server mean that the scheme is wrong.
     fn settled(&self, failure: Failure) -> Failure {
         match failure.code() {
             Some("MOVED" | "ASK" | "CLUSTERDOWN") if !self.is_cluster() => Failure::WrongMode(Mode::ClusterNode),
@@ -234,6 +244,7 @@ impl Router {
         }
     }
 
+    /// Sends a command to the master of its slot, and sends it again as its failures allow.
     async fn call_cluster(&self, cluster: &Cluster, request: &Request, deadline: Instant) -> Result<Value, Failure> {
         let mut pause = Self::FIRST_PAUSE;
         let mut eval = None;
@@ -269,7 +280,7 @@ impl Router {
                 Retry::Never => return Err(failure),
                 Retry::Asking => redirect = redirected_to().map(|node| (node, true)),
                 Retry::AtNewMaster => {
-                    // The address in the reply is used even if the refreshed map does not have the new master yet.
+                    // Use the address in the reply, because the refreshed map may not have the new master yet.
                     let _ = cluster.refresh(deadline).await;
                     redirect = redirected_to().map(|node| (node, false));
                 }
@@ -286,7 +297,7 @@ impl Router {
         }
     }
 
-    /// Reads the keys one by one, because some of them were already moved to another server and others were not.
+    /// Sends a read as commands with one key each, because some of its keys were already moved to another server.
     async fn call_split(
         &self,
         cluster: &Cluster,
@@ -298,14 +309,14 @@ impl Router {
             let requests: Vec<_> = cmds.into_iter().map(|cmd| Request::new(slot, cmd)).collect();
             let calls = requests.iter().map(|request| self.call_cluster(cluster, request, deadline));
             for reply in join_all(calls).await {
-                split.add(reply?)?;
+                split.append(reply?)?;
             }
         }
         Ok(split.into_reply())
     }
 }
 
-/// Sends a command to the server that a slot is being moved to.
+/// Sends a command to the server to which a slot is being moved. The server accepts it only after `ASKING`.
 async fn call_asking(node: &Node, cmd: &Cmd, deadline: Instant) -> Result<Value, Failure> {
     let mut pipeline = Pipeline::with_capacity(2);
     pipeline.cmd("ASKING");
@@ -313,6 +324,7 @@ async fn call_asking(node: &Node, cmd: &Cmd, deadline: Instant) -> Result<Value,
     node.call_all(&pipeline, deadline).await.pop().unwrap_or(Err(Failure::UnexpectedReply))
 }
 
+/// Returns the reaction to a failure on a cluster.
 fn retry_after(failure: &Failure) -> Retry {
     match failure {
         Failure::NotSent(error) => match error.kind() {
@@ -337,7 +349,7 @@ fn retry_after(failure: &Failure) -> Retry {
     }
 }
 
-/// The address in a `MOVED` or `ASK` error.
+/// Returns the address in a `MOVED` or `ASK` error.
 fn redirect_address(failure: &Failure) -> Option<String> {
     let Failure::Refused(error) = failure else { return None };
     error.details()?.split_ascii_whitespace().nth(1).map(str::to_owned)

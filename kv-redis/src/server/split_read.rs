@@ -1,69 +1,71 @@
 //! Reads of many keys, split into reads of one key each.
 //!
-//! While a slot is being moved, its keys are on two servers, and both refuse a command whose keys are on both
-//! (`TRYAGAIN`). A command with one key succeeds on one of them.
+//! While a slot is being moved, some of its keys are on one server and some on another. If the keys of a command are on
+//! both servers, both refuse the command (`TRYAGAIN`). A command with one key succeeds on one of the servers.
 
 use redis::{Arg, Cmd, Value};
 
 use crate::error::Failure;
 use crate::script::Scripts;
 
-/// Keys that are read at a time.
-const KEYS_AT_ONCE: usize = 16;
+/// The maximum number of commands, with one key each, that are sent at the same time.
+const COMMANDS_AT_ONCE: usize = 16;
 
-/// A read of many keys, split by key.
+/// A read of many keys that is split into commands with one key each.
 pub(crate) struct SplitRead {
-    /// The words of the command before the key.
+    /// The words of each command before its key.
     before: Vec<Vec<u8>>,
+    /// The keys that are still to be read.
     keys: std::vec::IntoIter<Vec<u8>>,
-    /// The words of the command after the key.
+    /// The words of each command after its key.
     after: Vec<Vec<u8>>,
-    /// Bytes that may still be read; the reply ends at 0.
-    room: usize,
+    /// The number of bytes of values that the reply may still get. At 0 the reply ends.
+    bytes_left: usize,
     reply: Reply,
 }
 
-/// The joined reply so far.
+/// The reply to the whole read so far.
 enum Reply {
     Count(i64),
     List(Vec<Value>),
 }
 
 impl SplitRead {
-    /// Splits a command that reads several keys. Returns `None` for other commands, which must stay atomic.
+    /// Splits a command that reads several keys. Returns `None` for a command with one key, and for a write, which must
+    /// stay atomic.
     pub(crate) fn of(cmd: &Cmd, scripts: &Scripts) -> Option<Self> {
         let mut words = cmd.args_iter().map(|argument| match argument {
             Arg::Simple(bytes) => bytes.to_vec(),
             _ => Vec::new(),
         });
         let name = words.next()?;
-        let (before, keys, after, room, reply) = match name.as_slice() {
+        let (before, keys, after, bytes_left, reply) = match name.as_slice() {
             b"MGET" => (vec![name], words.collect(), Vec::new(), usize::MAX, Reply::List(Vec::new())),
             b"EXISTS" => (vec![name], words.collect(), Vec::new(), usize::MAX, Reply::Count(0)),
             b"EVALSHA" => {
-                let digest = words.next().filter(|digest| scripts.page.is(digest))?;
+                let digest = words.next().filter(|digest| scripts.page.has_digest(digest))?;
                 let number = |word: &[u8]| std::str::from_utf8(word).ok()?.parse::<usize>().ok();
                 let count = number(&words.next()?)?;
                 let keys: Vec<_> = words.by_ref().take(count).collect();
                 let after: Vec<_> = words.collect();
-                let room = number(after.first()?)?;
-                (vec![name, digest, b"1".to_vec()], keys, after, room, Reply::List(Vec::new()))
+                let bytes_left = number(after.first()?)?;
+                (vec![name, digest, b"1".to_vec()], keys, after, bytes_left, Reply::List(Vec::new()))
             }
             _ => return None,
         };
-        (keys.len() > 1).then(|| Self { before, keys: keys.into_iter(), after, room, reply })
+        (keys.len() > 1).then(|| Self { before, keys: keys.into_iter(), after, bytes_left, reply })
     }
 
-    /// The next commands, each with one key; `None` if the reply is complete.
+    /// Returns the next commands, each with one key; `None` if the reply is complete.
     pub(crate) fn next(&mut self) -> Option<Vec<Cmd>> {
-        if self.room == 0 {
+        if self.bytes_left == 0 {
             return None;
         }
         let (before, after) = (&self.before, &self.after);
         let cmds: Vec<Cmd> = self
             .keys
             .by_ref()
-            .take(KEYS_AT_ONCE)
+            .take(COMMANDS_AT_ONCE)
             .map(|key| {
                 let mut cmd = Cmd::new();
                 before.iter().chain([&key]).chain(after).for_each(|word| {
@@ -75,23 +77,23 @@ impl SplitRead {
         (!cmds.is_empty()).then_some(cmds)
     }
 
-    /// Adds the reply to the next command.
-    pub(crate) fn add(&mut self, reply: Value) -> Result<(), Failure> {
+    /// Appends the reply of the next command, in the order of [`next`](Self::next).
+    pub(crate) fn append(&mut self, reply: Value) -> Result<(), Failure> {
         match (&mut self.reply, reply) {
             (Reply::Count(count), Value::Int(one)) => *count += one,
-            (Reply::List(_), Value::Array(values)) if values.is_empty() => self.room = 0,
-            (Reply::List(list), Value::Array(values)) if self.room > 0 => {
-                self.room = self.room.saturating_sub(values.iter().map(length).sum());
+            (Reply::List(_), Value::Array(values)) if values.is_empty() => self.bytes_left = 0,
+            (Reply::List(list), Value::Array(values)) if self.bytes_left > 0 => {
+                self.bytes_left = self.bytes_left.saturating_sub(values.iter().map(length).sum());
                 list.extend(values);
             }
-            // The page was already full at an earlier key.
+            // The page was already full at an earlier key, so this reply does not belong to it.
             (Reply::List(_), Value::Array(_)) => {}
             _ => return Err(Failure::UnexpectedReply),
         }
         Ok(())
     }
 
-    /// The reply that the whole command would have had.
+    /// Returns the reply that the whole command would have had.
     pub(crate) fn into_reply(self) -> Value {
         match self.reply {
             Reply::Count(count) => Value::Int(count),
@@ -100,6 +102,7 @@ impl SplitRead {
     }
 }
 
+/// Returns the number of bytes in a reply.
 fn length(value: &Value) -> usize {
     match value {
         Value::BulkString(bytes) => bytes.len(),
@@ -129,7 +132,7 @@ mod tests {
         assert_eq!(cmds.iter().map(words).collect::<Vec<_>>(), [["MGET", "a"], ["MGET", "b"]]);
         let value = Value::BulkString(b"v".to_vec());
         for reply in [Value::Nil, value.clone()] {
-            split.add(Value::Array(vec![reply])).unwrap();
+            split.append(Value::Array(vec![reply])).unwrap();
         }
         assert!(split.next().is_none());
         assert_eq!(split.into_reply(), Value::Array(vec![Value::Nil, value]));
@@ -137,13 +140,13 @@ mod tests {
         let mut split = SplitRead::of(redis::cmd("EXISTS").arg("a").arg("b"), &scripts).unwrap();
         assert_eq!(split.next().unwrap().len(), 2);
         for reply in [0, 1] {
-            split.add(Value::Int(reply)).unwrap();
+            split.append(Value::Int(reply)).unwrap();
         }
         assert_eq!(split.into_reply(), Value::Int(1));
     }
 
     #[test]
-    fn a_page_ends_where_it_is_full() {
+    fn a_page_ends_at_the_key_that_fills_it() {
         let scripts = Scripts::new(Format::Entry);
         let mut call = scripts.page.call([b"a".as_ref(), b"b".as_ref(), b"c".as_ref()]);
         call.arg(2).arg(1);
@@ -152,13 +155,13 @@ mod tests {
         assert_eq!(words(&cmds[1])[2..], ["1", "b", "2", "1"]);
         let value = || Value::BulkString(b"v".to_vec());
         for _ in cmds {
-            split.add(Value::Array(vec![value()])).unwrap();
+            split.append(Value::Array(vec![value()])).unwrap();
         }
         assert_eq!(split.into_reply(), Value::Array(vec![value(), value()]));
     }
 
     #[test]
-    fn writes_and_reads_of_one_key_are_not_split() {
+    fn a_write_and_a_read_of_one_key_are_not_split() {
         let scripts = Scripts::new(Format::Entry);
         for cmd in [scripts.set.call([b"a".as_ref(), b"b".as_ref()]), redis::cmd("GET").arg("a").take()] {
             assert!(SplitRead::of(&cmd, &scripts).is_none());

@@ -1,4 +1,4 @@
-//! The socket of a connection, with bounds on what the server may send.
+//! The socket of a connection, with bounds on the replies of the server.
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::server::reply_bounds::ReplyBounds;
 
-/// A socket that fails once the server sends a reply beyond the bounds.
+/// A socket that fails if the server sends a reply beyond the bounds.
 #[derive(Debug)]
 pub(crate) struct BoundedStream {
     socket: Socket,
@@ -25,8 +25,8 @@ enum Socket {
 }
 
 impl BoundedStream {
-    /// Connects to an address. Returns `None` for TLS, whose settings only the driver can read: there the driver
-    /// connects, and the certificate decides which server is trusted.
+    /// Connects to an address. Returns `None` for an address with TLS. Only the driver can read the TLS settings of its
+    /// client, so the driver must connect there. Its connection has no bounds, but the server's certificate is checked.
     pub(crate) async fn connect(
         address: &ConnectionAddr,
         settings: &TcpSettings,
@@ -45,7 +45,7 @@ impl BoundedStream {
     }
 }
 
-/// Applies the settings of the driver's client to a connection.
+/// Applies the TCP settings of the driver's client to a connection.
 fn apply(settings: &TcpSettings, stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(settings.nodelay())?;
     let socket = socket2::SockRef::from(stream);

@@ -1,4 +1,4 @@
-//! A fake server: it parses commands and answers each with the bytes that a function returns.
+//! A fake server. It parses commands, and replies to each command with the bytes that a function returns.
 
 #![allow(clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -7,28 +7,29 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Answers a command, given its words in lower case. An empty answer falls back to the one that opening needs.
-pub(crate) type Answer = Arc<dyn Fn(&[String]) -> Vec<u8> + Send + Sync>;
+/// Returns the reply to a command, whose words are in lower case. If the reply is empty, the server sends the default
+/// reply.
+pub(crate) type Responder = Arc<dyn Fn(&[String]) -> Vec<u8> + Send + Sync>;
 
-/// The URL of a fake server that runs as long as the runtime.
-pub(crate) async fn start(answer: impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static) -> String {
+/// Starts a fake server that runs as long as the runtime. Returns its URL.
+pub(crate) async fn start(responder: impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (url, answer) = (format!("redis://{}", listener.local_addr().unwrap()), Arc::new(answer) as Answer);
+    let (url, responder) = (format!("redis://{}", listener.local_addr().unwrap()), Arc::new(responder) as Responder);
     tokio::spawn(async move {
         while let Ok((connection, _)) = listener.accept().await {
-            tokio::spawn(serve(connection, Arc::clone(&answer)));
+            tokio::spawn(serve(connection, Arc::clone(&responder)));
         }
     });
     url
 }
 
-async fn serve(mut connection: TcpStream, answer: Answer) -> std::io::Result<()> {
+async fn serve(mut connection: TcpStream, responder: Responder) -> std::io::Result<()> {
     let mut received = Vec::new();
     loop {
         while let Some((words, length)) = command(&received) {
             received.drain(..length);
-            let own = answer(&words);
-            connection.write_all(&if own.is_empty() { usual(&words) } else { own }).await?;
+            let reply = responder(&words);
+            connection.write_all(&if reply.is_empty() { default_reply(&words) } else { reply }).await?;
         }
         if connection.read_buf(&mut received).await? == 0 {
             return Ok(());
@@ -36,7 +37,7 @@ async fn serve(mut connection: TcpStream, answer: Answer) -> std::io::Result<()>
     }
 }
 
-/// The words of the first command and its length in bytes.
+/// Parses the first command. Returns its words and its length in bytes; `None` if the command is not complete.
 pub(crate) fn command(received: &[u8]) -> Option<(Vec<String>, usize)> {
     let mut at = 0;
     let line = |at: &mut usize| {
@@ -55,8 +56,8 @@ pub(crate) fn command(received: &[u8]) -> Option<(Vec<String>, usize)> {
     (at <= received.len()).then_some((words, at))
 }
 
-/// The answers of a server that has one ordered namespace `kv` without entries.
-pub(crate) fn usual(words: &[String]) -> Vec<u8> {
+/// Returns the reply of a server that has an empty namespace `kv` with an index.
+pub(crate) fn default_reply(words: &[String]) -> Vec<u8> {
     let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
     let text = match words[0].as_str() {
         "hello" => "%2\r\n$5\r\nproto\r\n:3\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n".to_owned(),

@@ -1,5 +1,5 @@
 //! Helpers for the tests.
-#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(dead_code, reason = "each test program uses only some of the helpers")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
 pub(crate) mod fake;
@@ -17,7 +17,7 @@ use kv_redis::{RedisBuilder, RedisStore};
 use test_servers::cluster::RedisCluster;
 use test_servers::redis::Redis;
 
-/// The server that all cases of a test program share; the first call starts it.
+/// Returns the server that all cases of a test program share. The first call starts the server.
 pub(crate) fn server() -> &'static Redis {
     static SERVER: OnceLock<Redis> = OnceLock::new();
     SERVER.get_or_init(|| Redis::start().unwrap())
@@ -37,10 +37,10 @@ pub(crate) fn start_cluster() -> (RedisCluster, String) {
     (cluster, url)
 }
 
-/// The further rights that a user needs on a cluster, as in the README.
+/// The rights that a user needs in addition on a cluster, as in the README.
 pub(crate) const CLUSTER_RIGHTS: &str = "+cluster|slots +cluster|nodes +asking";
 
-/// The rights from the README, for namespaces of this pattern, followed by `more`.
+/// Returns the rights in the README, for the namespaces that match a pattern, followed by `more`.
 pub(crate) fn rights(namespace: &str, more: &str) -> String {
     let readme = include_str!("../../README.md");
     let block = readme.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
@@ -50,12 +50,13 @@ pub(crate) fn rights(namespace: &str, more: &str) -> String {
     );
     let rights =
         block.replace('\n', " ").replace("~kv", &format!("~{namespace}")).replace("&kv", &format!("&{namespace}"));
-    // An ACL rule of channels allows PSUBSCRIBE to the same pattern only, and the stores subscribe to narrower ones.
+    // A store subscribes to the pattern of its own namespace. An ACL rule for a channel pattern allows PSUBSCRIBE only
+    // to exactly this pattern, so a rule for several namespaces must allow all channels.
     let rights = if namespace.contains('*') { rights.replace(&format!("&{namespace}!0!*"), "&*") } else { rights };
     format!("{rights} {more}")
 }
 
-/// The number of times that the server has run each command, including commands inside scripts.
+/// Returns the number of times that the server has run each command, including commands inside scripts.
 pub(crate) fn commands(server: &Redis) -> BTreeMap<String, u64> {
     let stats = server.cli(&["INFO", "commandstats"]).unwrap();
     let line = |line: &str| {
@@ -65,17 +66,17 @@ pub(crate) fn commands(server: &Redis) -> BTreeMap<String, u64> {
     stats.lines().filter_map(line).filter(|(name, _)| !["info", "ping", "time"].contains(&name.as_str())).collect()
 }
 
-/// The number of times that the server has run any of these commands.
+/// Returns the number of times that the server has run these commands in total.
 pub(crate) fn calls(server: &Redis, names: &[&str]) -> u64 {
     commands(server).into_iter().filter(|(name, _)| names.contains(&name.as_str())).map(|(_, calls)| calls).sum()
 }
 
-/// A builder of the store at a URL.
+/// Returns a builder for the store at a URL.
 pub(crate) fn at(url: &str) -> RedisBuilder {
     RedisBuilder::from_url(&url.parse().unwrap()).unwrap()
 }
 
-/// A key of one segment.
+/// Returns a key with one segment.
 pub(crate) fn key(segment: impl ToString) -> Key {
     Key::new([segment.to_string()]).unwrap()
 }
@@ -100,7 +101,7 @@ pub(crate) async fn keys(store: &RedisStore) -> Vec<Key> {
     }
 }
 
-/// The next event of a watch. Panics if none comes within 10 seconds.
+/// Waits for the next event of a watch. Panics after 10 seconds.
 pub(crate) async fn next_event(stream: &mut WatchStream) -> WatchEvent {
     tokio::time::timeout(Duration::from_secs(10), stream.next()).await.unwrap().unwrap().unwrap()
 }
@@ -116,7 +117,7 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut()
     panic!("the condition did not hold within 20 seconds");
 }
 
-/// The outcomes of many increments, and the longest time that one took.
+/// The outcomes of many increments, and the longest duration of an increment.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Tally {
     pub(crate) acknowledged: i64,
@@ -125,7 +126,7 @@ pub(crate) struct Tally {
     pub(crate) longest: Duration,
 }
 
-/// Increments until `stop` is true, then until one more increment is acknowledged.
+/// Increments a key until `stop` is true and one more increment is acknowledged.
 pub(crate) async fn count_until(store: RedisStore, key: Key, mut stop: tokio::sync::watch::Receiver<bool>) -> Tally {
     let mut tally = Tally::default();
     loop {
