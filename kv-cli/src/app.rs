@@ -10,9 +10,9 @@ use crate::command::{
     bench, completions, conformance, copy, delete, export, get, import, list, replay, schemes, serve, set, ttl, verify,
     watch,
 };
+use crate::existing_store;
 use crate::exit::{self, Answer, Failure};
 use crate::output::{self, Output};
-use crate::reading;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -40,7 +40,7 @@ async fn run(cli: Cli, output: &mut Output) -> Result<Answer, Failure> {
     match command {
         Command::OnStore(command) => {
             let kv = if command.only_reads() {
-                reading::open_existing(&store).await?
+                existing_store::open(&store).await?
             } else {
                 anykv::registry().open(&store).await?
             };

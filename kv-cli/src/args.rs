@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use crate::bench::{Dataset, Operation};
 use crate::listen::Listen;
 
-/// The store if neither `--store` nor `KV_STORE` is set: the recommended embedded store.
+/// The URL of the store if neither `--store` nor `KV_STORE` is set: the recommended embedded store.
 const DEFAULT_STORE: &str = "sqlite:./kv-data/kv.db";
 
 /// A command line for every anykv store
@@ -195,10 +195,10 @@ pub(crate) struct ListArgs {
     /// Maximum number of entries
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
-    /// Only keys after this one, which need not exist
+    /// Only keys after this key, which need not exist
     #[arg(long, value_name = "KEY")]
     pub(crate) after: Option<Key>,
-    /// Only keys before this one, which need not exist
+    /// Only keys before this key, which need not exist
     #[arg(long, value_name = "KEY")]
     pub(crate) before: Option<Key>,
     /// List in descending order
@@ -251,7 +251,7 @@ pub(crate) struct CopyArgs {
     /// Only keys under this prefix
     #[arg(long, value_name = "KEY")]
     pub(crate) prefix: Option<Key>,
-    /// Continue an earlier copy after this key, which that copy printed
+    /// Continue an earlier copy after this key, which the earlier copy printed
     #[arg(long, value_name = "KEY")]
     pub(crate) resume_after: Option<Key>,
 }
@@ -264,7 +264,7 @@ pub(crate) struct ConformanceArgs {
     /// Only cases whose names contain this text
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) filter: String,
-    /// Seed of the random cases, as a failure prints it
+    /// Seed of the random cases; the report of a failed case has its seed
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u32>,
     /// Print one Markdown table of all stores instead of a report for each
@@ -290,7 +290,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,16,256")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) tasks: Vec<u16>,
-    /// Fixed rates for the latency measurement, in operations per second; 0 skips it
+    /// Fixed rates for the latency measurement, in operations per second; 0 skips the measurement
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1000")]
     #[arg(value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub(crate) rate: Vec<u32>,
@@ -328,16 +328,16 @@ pub(crate) struct ReplayArgs {
     /// First load a data set of production size
     #[arg(long)]
     pub(crate) prefill: bool,
-    /// Scale of that data set
+    /// Scale of the data set of `--prefill`
     #[arg(long, value_name = "SCALE", default_value_t = 1.0, requires = "prefill", value_parser = scale)]
     pub(crate) prefill_scale: f64,
-    /// Seed of that data set
+    /// Seed of the data set of `--prefill`
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(crate) seed: u64,
     /// Pace of the operations
     #[arg(long, value_enum, default_value_t = Speed::Max)]
     pub(crate) speed: Speed,
-    /// Leave the entries in the store
+    /// Keep the entries in the store after the replay
     #[arg(long)]
     pub(crate) keep: bool,
 }
@@ -367,7 +367,7 @@ pub(crate) struct ServeArgs {
     /// The file with the token that clients on TCP need; a missing file is created [default: print a random token]
     #[arg(long, requires = "listen", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Maximum number of connections at once; further ones wait
+    /// Maximum number of connections at once; further connections wait
     #[arg(long, requires = "listen", value_name = "N", default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_connections: u16,

@@ -53,12 +53,13 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Converts an error of a file or stream.
+    /// Returns a function that adds the activity, such as "reading stdin", to an I/O error.
     pub(crate) fn io(activity: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { activity: activity.into(), source }
     }
 
-    /// Fails if entries are damaged. The others have been processed.
+    /// Fails if a command left out `entries` damaged entries. The command calls it after the other entries are
+    /// processed.
     pub(crate) fn check_damaged(entries: u64) -> Result<(), Self> {
         if entries == 0 {
             return Ok(());
@@ -112,7 +113,7 @@ impl fmt::Display for Failure {
                 let mut source = std::error::Error::source(error);
                 while let Some(cause) = source {
                     let text = cause.to_string();
-                    // The text of many errors includes that of their source.
+                    // The text of many errors includes the text of their source.
                     if !message.contains(&text) {
                         message = format!("{message}: {text}");
                     }
@@ -127,7 +128,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Without `source`: the text includes the causes.
+/// Has no `source`, because the text includes the causes.
 impl std::error::Error for Failure {}
 
 /// Returns the exit code for the result of a command.

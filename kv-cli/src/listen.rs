@@ -35,7 +35,8 @@ impl FromStr for Listen {
 }
 
 impl Listen {
-    /// Listens. Returns the bound address too. Only TCP needs the token.
+    /// Binds the address. Returns the listener, and the address with the selected port. Only a TCP listener uses the
+    /// token.
     pub(crate) async fn bind(&self, token: Token) -> io::Result<(Listener, Self)> {
         match self {
             Self::Tcp(address) => {

@@ -11,14 +11,14 @@ use crate::output;
 pub(crate) struct Pager {
     store: Arc<dyn KvStore>,
     query: Option<ListQuery>,
-    /// The items that remain up to the limit of the query.
+    /// The number of items that remain up to the limit of the query. `None` without a limit.
     remaining: Option<usize>,
     damaged: u64,
 }
 
 impl Pager {
-    /// The items of a page if the store lists by an index. A store that scans everything for each page gets no limit
-    /// instead.
+    /// The maximum number of items in a page of a store that lists by an index. Other stores scan all entries for each
+    /// page, so they get only the limit of the query.
     const PAGE_ITEMS: usize = 1_000;
 
     /// Creates a pager. The limit of `query` applies to the whole list.
@@ -40,7 +40,7 @@ impl Pager {
             *remaining -= page.items.len();
         }
         self.damaged += page.damaged.len() as u64;
-        page.damaged.iter().for_each(name);
+        page.damaged.iter().for_each(report_damaged);
         if self.remaining != Some(0) {
             self.query = page.next.map(|next| query.resume(next));
         }
@@ -53,7 +53,8 @@ impl Pager {
     }
 }
 
-fn name(error: &Error) {
+/// Names a damaged entry on stderr.
+fn report_damaged(error: &Error) {
     let key = error.key().map_or_else(|| "an entry".to_owned(), output::quoted);
     output::message(&format!("{key} is damaged and left out: {}", error.message()));
 }

@@ -9,7 +9,7 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().write(true).create_new(true))
 }
 
-/// Creates a file of mode 0600, or empties an existing one, which then has that mode too.
+/// Creates a file of mode 0600. An existing file is emptied and gets this mode.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().write(true).create(true).truncate(true))
 }

@@ -28,7 +28,7 @@ impl Progress {
         self.bar.set_message(activity);
     }
 
-    /// Creates a bar that is never shown.
+    /// Creates a bar that is never visible.
     pub fn hidden() -> Self {
         Self { bar: ProgressBar::hidden() }
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anykv::lines::{LinesBuilder, LinesStore, Token};
 use anykv::{Error, Result};
 
-/// A second process that serves the store of a URL. It starts at the first `open`, and ends when the last clone is
-/// dropped.
+/// A second process that serves the store of a URL. The process starts at the first `open`, and ends when the last
+/// clone is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct SecondProcess {
     url: String,
@@ -38,7 +38,8 @@ impl SecondProcess {
         let failed = |error: &dyn std::fmt::Display| Error::unavailable(format!("the second process failed: {error}"));
         let address = tokio::task::spawn_blocking(move || process.address()).await.map_err(|error| failed(&error))?;
         let (address, token) = address.map_err(|error| failed(&error))?;
-        // Longer than the timeouts of any store, so that an error comes from the store and not from the connection.
+        // This timeout is longer than the timeouts of any store, so that an error comes from the store and not from the
+        // connection.
         LinesBuilder::new(address).token(token).operation_timeout(Duration::from_secs(120)).open().await
     }
 
@@ -56,31 +57,31 @@ impl Server {
     fn start(url: &str) -> io::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", "--json-lines", "--listen", "127.0.0.1:0", "--until-eof"])
-            // Not as an argument: other users can read command lines, and a URL may contain a password.
+            // The URL is no argument, because other users can read command lines and a URL may contain a password.
             .env("KV_STORE", url)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
         // The address is at the end of the first line, the token at the end of the second.
-        let (mut message, mut token) = (String::new(), String::new());
+        let (mut listening, mut token) = (String::new(), String::new());
         if let Some(stderr) = child.stderr.take() {
             let mut stderr = BufReader::new(stderr);
-            stderr.read_line(&mut message)?;
+            stderr.read_line(&mut listening)?;
             stderr.read_line(&mut token)?;
         }
-        let address = message.trim().rsplit(' ').next().and_then(|address| address.parse().ok());
+        let address = listening.trim().rsplit(' ').next().and_then(|address| address.parse().ok());
         let token = token.trim().rsplit(' ').next().and_then(|token| token.parse().ok());
         match (address, token) {
             (Some(address), Some(token)) => Ok(Self { child, address, token }),
-            _ => Err(io::Error::other(message.trim().to_owned())),
+            _ => Err(io::Error::other(listening.trim().to_owned())),
         }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The process also exits at the end of its stdin, so errors do not matter.
+        // Errors do not matter, because the process also exits at the end of its stdin.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

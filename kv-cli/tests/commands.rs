@@ -118,3 +118,41 @@ fn a_closed_stdout_ends_the_program_without_a_message() {
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn a_command_that_reads_does_not_create_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    for url in ["sqlite", "sled"].map(|scheme| format!("{scheme}:{}/mistyped", folder.path().display())) {
+        for arguments in [
+            &["get", "a"][..],
+            &["list"],
+            &["export"],
+            &["copy", &url, "memory:"],
+            &["watch", "--snapshot", "--count", "1"],
+            &["ttl", "a"],
+            &["verify"],
+        ] {
+            let output = kv().args(["--store", &url]).args(arguments).assert().failure().get_output().clone();
+            let message = String::from_utf8(output.stderr).unwrap();
+            assert!(message.contains("not exist") || arguments == ["verify"], "{arguments:?}: {message}");
+            assert!(output.status.code() == Some(2) || arguments == ["verify"], "{arguments:?}: {message}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{url}");
+        kv().args(["--store", &url, "set", "a", "1"]).assert().success();
+        kv().args(["--store", &url, "get", "a"]).assert().success();
+        let path = folder.path().join("mistyped");
+        let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
+        // Files beside the store file, such as a log.
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let _ = std::fs::remove_file(file.unwrap().path());
+        }
+    }
+}
+
+#[test]
+fn an_invalid_path_is_code_2() {
+    for url in ["sqlite:", "sled:", "sqlite:%ff"] {
+        kv().args(["--store", url, "set", "a", "1"]).assert().code(2);
+        kv().args(["--store", url, "get", "a"]).assert().code(2);
+    }
+}

@@ -1,4 +1,4 @@
-//! Damaged entries, missing stores and namespaces: the commands agree on which entries there are.
+//! Commands on a store with a damaged entry.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod support;
@@ -8,7 +8,6 @@ use std::sync::Arc;
 use anykv::lines::{Listener, ServeConfig, Token};
 use anykv::{Error, Key, Kv, KvStore, ListPage, ListQuery, Result, SetOptions, delegate_store};
 use async_trait::async_trait;
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use self::support::kv;
@@ -77,88 +76,4 @@ async fn damaged_entries_are_named_and_the_rest_is_listed_exported_and_copied() 
     })
     .await
     .unwrap();
-}
-
-#[test]
-fn a_command_that_reads_does_not_create_a_store() {
-    let folder = tempfile::tempdir().unwrap();
-    for url in ["sqlite", "sled"].map(|scheme| format!("{scheme}:{}/mistyped", folder.path().display())) {
-        for arguments in [
-            &["get", "a"][..],
-            &["list"],
-            &["export"],
-            &["copy", &url, "memory:"],
-            &["watch", "--snapshot", "--count", "1"],
-            &["ttl", "a"],
-            &["verify"],
-        ] {
-            let output = kv().args(["--store", &url]).args(arguments).assert().failure().get_output().clone();
-            let message = String::from_utf8(output.stderr).unwrap();
-            assert!(message.contains("not exist") || arguments == ["verify"], "{arguments:?}: {message}");
-            assert!(output.status.code() == Some(2) || arguments == ["verify"], "{arguments:?}: {message}");
-        }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{url}");
-        kv().args(["--store", &url, "set", "a", "1"]).assert().success();
-        kv().args(["--store", &url, "get", "a"]).assert().success();
-        let path = folder.path().join("mistyped");
-        let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
-        for left in std::fs::read_dir(folder.path()).unwrap() {
-            let _ = std::fs::remove_file(left.unwrap().path());
-        }
-    }
-}
-
-#[test]
-fn an_invalid_path_is_bad_input() {
-    for url in ["sqlite:", "sled:", "sqlite:%ff"] {
-        kv().args(["--store", url, "set", "a", "1"]).assert().code(2);
-        kv().args(["--store", url, "get", "a"]).assert().code(2);
-    }
-}
-
-#[cfg(unix)]
-#[test]
-fn exports_are_private() {
-    use std::os::unix::fs::PermissionsExt;
-
-    let folder = tempfile::tempdir().unwrap();
-    let (new, old) = (folder.path().join("new"), folder.path().join("old"));
-    std::fs::write(&old, "an older export").unwrap();
-    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o644)).unwrap();
-    for path in [&new, &old] {
-        kv().args(["export", "--out"]).arg(path).assert().success();
-        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
-    }
-}
-
-#[test]
-fn a_clear_of_a_namespace_keeps_the_root_key() {
-    let folder = tempfile::tempdir().unwrap();
-    for scheme in ["sqlite", "sled"] {
-        let url = format!("{scheme}:{}/{scheme}", folder.path().display());
-        for key in ["app", "app#a", "app#b", "other"] {
-            kv().args(["--store", &url, "set", key, "v"]).assert().success();
-        }
-        let namespace = format!("{url}?prefix=app");
-        let keys = |store: &str, arguments: &[&str]| {
-            let output = kv().args(["--store", store, "--format", "json"]).args(arguments).assert().success();
-            let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
-            let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-            lines.filter_map(|line| Some(line.get("key")?.as_str()?.to_owned())).collect::<Vec<_>>()
-        };
-        assert_eq!(keys(&namespace, &["list"]), ["a", "b"], "{url}");
-        assert_eq!(keys(&namespace, &["export"]), ["a", "b"], "{url}");
-        let target = format!("{url}-copy");
-        kv().args(["copy", &namespace, &target]).assert().success();
-        assert_eq!(keys(&target, &["list"]), ["a", "b"], "{url}");
-
-        let requests = [json!({"op": "hello", "version": 1}), json!({"id": 1, "op": "clear", "prefix": []})];
-        let requests = requests.map(|request| format!("{request}\n")).concat();
-        let output =
-            kv().args(["--store", &namespace, "serve", "--json-lines"]).write_stdin(requests).assert().success();
-        let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
-        assert!(text.ends_with("{\"id\":1,\"result\":2}\n"), "{text}");
-        assert_eq!(keys(&url, &["list"]), ["app", "other"], "{url}");
-        assert_eq!(keys(&namespace, &["list"]), Vec::<String>::new(), "{url}");
-    }
 }

@@ -173,7 +173,7 @@ async fn a_correct_store_is_clean() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_recorded_traffic_detects_faults() {
+async fn the_recorded_workload_detects_faults() {
     for fault in
         [Fault::StaleGet, Fault::LostSet, Fault::CasAlwaysNo, Fault::ShortList, Fault::ListRepeats, Fault::NoDeadline]
     {

@@ -1,4 +1,4 @@
-//! Interrupts work, even on a store in memory.
+//! Long commands react to an interrupt, even on a memory store.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 

@@ -61,13 +61,19 @@ fn session() -> (Child, Session<ChildStdout, ChildStdin>) {
     (child, Session::begin(reader, writer, None))
 }
 
-/// Serves connections. Returns the address and the token.
-fn listening(arguments: &[&str]) -> (Child, String, String) {
-    let mut child = spawn(&[&["serve", "--json-lines", "--listen"], arguments].concat());
+/// Starts a server on TCP. Returns the address and the token that it prints.
+fn listening() -> (Child, String, String) {
+    let mut child = spawn(&["serve", "--json-lines", "--listen", "127.0.0.1:0"]);
+    let (address, token) = address_and_token(&mut child);
+    (child, address, token)
+}
+
+/// Reads the first two messages of a server.
+fn address_and_token(child: &mut Child) -> (String, String) {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let address = lines.next().unwrap().unwrap().strip_prefix("kv: listening on ").unwrap().to_owned();
     let token = lines.next().unwrap().unwrap().strip_prefix("kv: token: ").unwrap().to_owned();
-    (child, address, token)
+    (address, token)
 }
 
 /// Replaces every version by `VERSION`, and every error message by `MESSAGE`: messages may change.
@@ -116,7 +122,7 @@ fn the_examples_of_the_protocol_match_the_server() {
 }
 
 #[test]
-fn the_table_lists_exactly_the_known_operations() {
+fn the_protocol_lists_exactly_the_known_operations() {
     let protocol = include_str!("../../kv-lines/PROTOCOL.md");
     let rows = protocol.lines().filter(|line| line.starts_with("| `"));
     let listed =
@@ -177,7 +183,7 @@ fn a_line_over_the_limit_gets_an_error_and_is_skipped() {
 }
 
 #[test]
-fn a_stream_is_live_after_its_response_and_silent_after_its_stop() {
+fn a_stream_delivers_from_its_response_until_unsubscribe() {
     let (_child, mut session) = session();
     assert_eq!(
         session.request(&json!({"id": "s", "op": "subscribe", "channels": ["c"]})),
@@ -228,7 +234,7 @@ fn the_ttl_of_the_url_is_the_default_expiry() {
 
 #[test]
 fn connections_share_one_store() {
-    let (mut child, address, token) = listening(&["127.0.0.1:0"]);
+    let (mut child, address, token) = listening();
     let connect = || {
         let writer = TcpStream::connect(&address).unwrap();
         Session::begin(writer.try_clone().unwrap(), writer, Some(&token))
@@ -250,15 +256,15 @@ fn connections_share_one_store() {
 }
 
 #[test]
-fn a_request_of_a_web_page_changes_nothing() {
-    let (mut child, address, token) = listening(&["127.0.0.1:0"]);
+fn a_request_from_a_web_page_changes_nothing() {
+    let (mut child, address, token) = listening();
     let mut page = TcpStream::connect(&address).unwrap();
     let lines = "\n{\"op\":\"set\",\"key\":[\"x\"],\"value\":\"1\"}\n{\"op\":\"close\"}\n";
     write!(page, "POST / HTTP/1.1\r\nContent-Type: text/plain\r\n\r\n{lines}").unwrap();
-    let mut answer = String::new();
+    let mut response = String::new();
     // The unread rest of the request may reset the connection.
-    let _ = page.read_to_string(&mut answer);
-    assert!(answer.is_empty() || answer.contains("\"denied\""), "{answer}");
+    let _ = page.read_to_string(&mut response);
+    assert!(response.is_empty() || response.contains("\"denied\""), "{response}");
     let url = format!("lines://{address}?token={token}");
     kv().args(["--store", &url, "get", "x"]).assert().code(1);
     kv().args(["--store", &format!("lines://{address}"), "get", "x"]).assert().code(7);
@@ -276,7 +282,7 @@ fn a_session_without_hello_ends_before_its_first_request() {
 
 #[cfg(unix)]
 #[test]
-fn the_token_file_is_private_and_a_unix_socket_needs_none() {
+fn the_token_file_is_private_and_a_unix_socket_needs_no_token() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = tempfile::tempdir().unwrap();
@@ -318,9 +324,7 @@ fn the_program_survives_more_connections_than_descriptors() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address = lines.next().unwrap().unwrap().strip_prefix("kv: listening on ").unwrap().to_owned();
-    let token = lines.next().unwrap().unwrap().strip_prefix("kv: token: ").unwrap().to_owned();
+    let (address, token) = address_and_token(&mut child);
     let idle: Vec<TcpStream> = (0..245).map(|_| TcpStream::connect(&address).unwrap()).collect();
     assert!(child.try_wait().unwrap().is_none(), "the program has ended");
     drop(idle);

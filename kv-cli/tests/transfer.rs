@@ -89,7 +89,7 @@ async fn a_copy_is_exact_and_resumes_after_a_key() {
 async fn an_export_of_control_characters_is_base64_and_imports() {
     let (from, to) = (memory().await, memory().await);
     let key = Key::new(["controls"]).unwrap();
-    // Escaped text would take six bytes for each.
+    // Escaped text would take six bytes for each byte of the value.
     let value = vec![1; 16 << 20];
     let _ = from.store().set(&key, value.clone().into(), &SetOptions::default()).await.unwrap();
     let file = export(&from).await;
@@ -164,4 +164,19 @@ fn the_program_copies_and_prints_the_number_of_entries() {
     let output =
         kv().args(["copy", "memory:", "memory:", "--resume-after", "a#b"]).assert().success().get_output().clone();
     assert!(String::from_utf8(output.stderr).unwrap().contains("up to `a#b`"));
+}
+
+#[cfg(unix)]
+#[test]
+fn exports_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (new, old) = (folder.path().join("new"), folder.path().join("old"));
+    std::fs::write(&old, "an older export").unwrap();
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for path in [&new, &old] {
+        kv().args(["export", "--out"]).arg(path).assert().success();
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }

@@ -1,4 +1,4 @@
-//! `kv verify` on sound and damaged files.
+//! `kv verify` on undamaged and damaged files.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -13,7 +13,7 @@ use self::support::kv;
 
 const ENTRIES: usize = 50;
 
-/// Returns the URL of each embedded store, and the file with its values.
+/// Returns the URL of each embedded store, and the file that contains its values.
 fn stores(folder: &Path) -> [(String, PathBuf); 2] {
     let path = |name: &str| folder.join(name).display().to_string();
     [
@@ -24,7 +24,9 @@ fn stores(folder: &Path) -> [(String, PathBuf); 2] {
 
 fn fill(url: &str) {
     let entries: Vec<_> = (0..ENTRIES)
-        .map(|at| format!("{{\"key\":\"k#{at:02}\",\"value\":\"the value of {at:02}\",\"expires_at\":null}}\n"))
+        .map(|number| {
+            format!("{{\"key\":\"k#{number:02}\",\"value\":\"the value of {number:02}\",\"expires_at\":null}}\n")
+        })
         .collect();
     let export = format!(
         "{{\"format\":\"anykv-export\",\"version\":1}}\n{}{{\"end\":{{\"entries\":{ENTRIES}}}}}\n",
@@ -37,10 +39,10 @@ fn fill(url: &str) {
 fn damage(file: &Path, text: &[u8]) {
     let mut bytes = fs::read(file).unwrap();
     let copies: Vec<_> =
-        (0..bytes.len()).filter(|&place| bytes.get(place..).is_some_and(|rest| rest.starts_with(text))).collect();
+        (0..bytes.len()).filter(|&position| bytes.get(position..).is_some_and(|rest| rest.starts_with(text))).collect();
     assert!(!copies.is_empty());
-    for place in copies {
-        *bytes.get_mut(place).unwrap() ^= 1;
+    for position in copies {
+        *bytes.get_mut(position).unwrap() ^= 1;
     }
     fs::write(file, bytes).unwrap();
 }
@@ -65,16 +67,16 @@ fn sound_files_are_reported_as_sound() {
 #[test]
 fn damage_is_exit_code_1_and_the_undamaged_entries_are_salvaged() {
     let folder = tempfile::tempdir().unwrap();
-    for (at, (url, file)) in stores(folder.path()).into_iter().enumerate() {
+    for (index, (url, file)) in stores(folder.path()).into_iter().enumerate() {
         fill(&url);
         damage(&file, b"the value of 17");
         let found = verified(&url, 1);
         assert_eq!(found["sound"], false, "{url}: {found}");
-        let saved = folder.path().join(format!("saved-{at}.jsonl")).display().to_string();
+        let saved = folder.path().join(format!("saved-{index}.jsonl")).display().to_string();
         kv().args(["--store", &url, "verify", "--salvage", &saved]).assert().code(1);
         // An existing file is not overwritten.
         kv().args(["--store", &url, "verify", "--salvage", &saved]).assert().code(10);
-        let restored = format!("sqlite:{}", folder.path().join(format!("restored-{at}.db")).display());
+        let restored = format!("sqlite:{}", folder.path().join(format!("restored-{index}.db")).display());
         kv().args(["--store", &restored, "import", &saved]).assert().success();
         let list =
             kv().args(["--store", &restored, "list", "--format", "json"]).assert().success().get_output().clone();

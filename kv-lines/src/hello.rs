@@ -1,4 +1,4 @@
-//! The first line of a session, by which a client shows that it speaks this protocol and may use the store.
+//! The first line of a session, with the version of the protocol and the token of the server.
 
 use kv_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::token::Token;
 /// The version of the protocol.
 pub(crate) const VERSION: u32 = 1;
 
-/// The longest first line, in bytes.
+/// The maximum length of the first line in bytes.
 pub(crate) const MAX_HELLO_BYTES: usize = 4 << 10;
 
 /// The first line of a session.
@@ -43,7 +43,7 @@ impl Hello {
 
     /// Checks the first line of a session. Returns its id and the result.
     pub(crate) fn check(line: &[u8], token: Option<&Token>) -> (Value, Result<Welcome>) {
-        // serde would accept an array of the fields.
+        // serde would also decode an array of the fields as a `Hello`.
         let hello = if line.first() == Some(&b'{') { serde_json::from_slice::<Self>(line).ok() } else { None };
         let Some(hello) = hello else {
             let error = "the first line of a session is the request `hello` with the version of the protocol";

@@ -4,13 +4,13 @@ use std::io::{self, BufRead, Read};
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
-/// The longest request line of the protocol, in bytes.
+/// The maximum length of a request line in bytes.
 pub const MAX_LINE_BYTES: usize = 32 << 20;
 
-/// The limit of all values in one response together, in bytes. The first value may exceed it.
+/// The maximum bytes of all values in one response together. The first value may exceed this maximum.
 pub(crate) const MAX_VALUES_BYTES: usize = 16 << 20;
 
-/// The capacity that a line buffer keeps for the next line, in bytes.
+/// The maximum capacity in bytes that a line buffer keeps for the next line.
 const RETAINED_BYTES: usize = 64 << 10;
 
 /// The result of reading one bounded line.
@@ -20,7 +20,7 @@ pub enum Line {
     Read,
     /// The buffer holds the last line of a session. It has no line break, so it may be truncated.
     Unterminated,
-    /// The line exceeded the limit. [`read_async`] skips it; [`read`] leaves its rest unread.
+    /// The line exceeded the limit. [`read_async`] skips the line; [`read`] leaves the rest of the line unread.
     TooLong,
     /// The input has ended.
     End,
@@ -52,20 +52,20 @@ pub async fn read_async(
     buffer: &mut Vec<u8>,
     limit: usize,
 ) -> io::Result<Line> {
-    // A line without a pause always completes.
+    // `None` cannot occur, because no line has more than `usize::MAX` bytes.
     LineProgress::default().read(reader, buffer, limit, usize::MAX).await.map(|line| line.unwrap_or(Line::TooLong))
 }
 
 /// The progress of a line that is read in parts.
 #[derive(Debug, Default)]
 pub(crate) struct LineProgress {
-    is_any: bool,
+    has_started: bool,
     is_too_long: bool,
 }
 
 impl LineProgress {
     /// Reads the next line, or the rest of a paused line. Returns `None` as soon as the buffer has more than `pause_at`
-    /// bytes of an unfinished line; the caller then continues with a larger number.
+    /// bytes of an unfinished line; the caller then continues with a larger `pause_at`.
     ///
     /// # Cancel safety
     /// As [`read_async`].
@@ -76,12 +76,12 @@ impl LineProgress {
         limit: usize,
         pause_at: usize,
     ) -> io::Result<Option<Line>> {
-        if !self.is_any {
+        if !self.has_started {
             buffer.clear();
             buffer.shrink_to(RETAINED_BYTES);
         }
-        let mut is_ended = false;
-        while !is_ended {
+        let mut has_line_break = false;
+        while !has_line_break {
             if buffer.len() > pause_at {
                 return Ok(None);
             }
@@ -89,7 +89,7 @@ impl LineProgress {
             if available.is_empty() {
                 break;
             }
-            self.is_any = true;
+            self.has_started = true;
             let end = available.iter().position(|&byte| byte == b'\n');
             let length = end.map_or(available.len(), |end| end + 1);
             if let Some(part) = available.get(..length) {
@@ -101,13 +101,13 @@ impl LineProgress {
                 }
             }
             reader.consume(length);
-            is_ended = end.is_some();
+            has_line_break = end.is_some();
         }
-        if !self.is_any {
+        if !self.has_started {
             return Ok(Some(Line::End));
         }
         trim(buffer);
-        Ok(Some(match (self.is_too_long || buffer.len() > limit, is_ended) {
+        Ok(Some(match (self.is_too_long || buffer.len() > limit, has_line_break) {
             (true, _) => Line::TooLong,
             (false, true) => Line::Read,
             (false, false) => Line::Unterminated,

@@ -9,7 +9,7 @@ use crate::shape::Segments;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClearRequest {
     prefix: Segments,
-    /// True if the key of the prefix itself stays.
+    /// True if the prefix does not cover the key with the same segments.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     descendants: bool,
 }
@@ -22,12 +22,12 @@ impl From<&KeyPrefix> for ClearRequest {
 
 impl ClearRequest {
     pub(crate) fn prefix(&self) -> Result<KeyPrefix> {
-        prefix(&self.prefix, self.descendants)
+        decode_prefix(&self.prefix, self.descendants)
     }
 }
 
 /// Decodes a prefix that may exclude its own key.
-fn prefix(prefix: &Segments, descendants: bool) -> Result<KeyPrefix> {
+fn decode_prefix(prefix: &Segments, descendants: bool) -> Result<KeyPrefix> {
     if descendants { Ok(KeyPrefix::descendants(&prefix.key()?)) } else { prefix.prefix() }
 }
 
@@ -35,7 +35,7 @@ fn prefix(prefix: &Segments, descendants: bool) -> Result<KeyPrefix> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SubscribeRequest {
     channels: Segments,
-    /// True if the channel of the prefix itself is left out.
+    /// True if the prefix does not cover the channel with the same segments.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     descendants: bool,
 }
@@ -48,7 +48,7 @@ impl From<&KeyPrefix> for SubscribeRequest {
 
 impl SubscribeRequest {
     pub(crate) fn channels(&self) -> Result<KeyPrefix> {
-        prefix(&self.channels, self.descendants)
+        decode_prefix(&self.channels, self.descendants)
     }
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct WatchRequest {
     prefix: Option<Segments>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<Segments>,
-    /// True if the key of the prefix itself is left out.
+    /// True if the prefix does not cover the key with the same segments.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     descendants: bool,
     #[serde(default)]
@@ -78,14 +78,14 @@ impl WatchRequest {
         let snapshot = match query.initial {
             Initial::None => false,
             Initial::Snapshot => true,
-            _ => return Err(Error::invalid("the protocol has no form for this start of a watch")),
+            _ => return Err(Error::invalid("the protocol has no form for this initial state of a watch")),
         };
         Ok(Self { prefix, key, descendants, snapshot, keys_only: query.keys_only })
     }
 
     pub(crate) fn query(&self) -> Result<WatchQuery> {
         let mut query = match (&self.prefix, &self.key) {
-            (Some(segments), None) => WatchQuery::prefix(prefix(segments, self.descendants)?),
+            (Some(segments), None) => WatchQuery::prefix(decode_prefix(segments, self.descendants)?),
             (None, Some(key)) if !self.descendants => WatchQuery::key(key.key()?),
             _ => return Err(Error::invalid("a watch needs either `key`, or `prefix` and optionally `descendants`")),
         };

@@ -54,8 +54,8 @@ pub(crate) enum ExpiryText {
 }
 
 impl ExpiryText {
-    /// Encodes nanoseconds where they fit. Rounding up to milliseconds would move a moment that has just passed into
-    /// the future.
+    /// Encodes an expiry in nanoseconds, or in milliseconds if the nanoseconds do not fit into 64 bits. Nanoseconds are
+    /// exact: rounding up to milliseconds would move a moment that has just passed into the future.
     fn of(expiry: Expiry) -> Result<Self> {
         match expiry {
             Expiry::Never => Ok(Self::Never),
@@ -76,6 +76,7 @@ impl ExpiryText {
         Self::of(expiry.into())
     }
 
+    /// Decodes an expiry. A missing expiry becomes `default`.
     fn or_default(expiry: Option<Self>, default: Expiry) -> Expiry {
         match expiry {
             None => default,
@@ -211,7 +212,7 @@ pub(crate) struct ListRequest {
 
 impl From<&ListQuery> for ListRequest {
     fn from(query: &ListQuery) -> Self {
-        // A prefix that excludes its own key is the list after that key.
+        // If a prefix excludes its own key, its list starts after that key.
         let after = query.after.clone().max(query.prefix.excluded_key());
         Self {
             prefix: (&query.prefix).into(),
@@ -226,7 +227,7 @@ impl From<&ListQuery> for ListRequest {
 }
 
 impl ListRequest {
-    /// The most items that a page may have.
+    /// The maximum number of items in a page.
     const MAX_ITEMS: usize = 8_192;
 
     pub(crate) fn query(&self) -> Result<ListQuery> {
@@ -235,7 +236,7 @@ impl ListRequest {
         query.after = after.as_ref().map(Segments::key).transpose()?;
         query.before = before.as_ref().map(Segments::key).transpose()?;
         query.reverse = *reverse;
-        // A response is one line in memory, so a short request must not be able to ask for a page of any size.
+        // A response is one line in memory, so a short request must not get a page of any size.
         query.limit = Some(limit.unwrap_or(Self::MAX_ITEMS).min(Self::MAX_ITEMS));
         query.keys_only = *keys_only;
         query.max_page_bytes = max_page_bytes.unwrap_or(query.max_page_bytes).min(MAX_VALUES_BYTES);

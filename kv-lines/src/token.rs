@@ -10,8 +10,8 @@ use std::str::FromStr;
 use kv_core::{Error, Result, Version};
 use serde::{Deserialize, Serialize};
 
-/// The token of a server: 16 to 256 printable ASCII characters without spaces. `Debug` does not show it, and comparison
-/// takes the same time for every token of the same length.
+/// The token of a server: 16 to 256 printable ASCII characters without spaces. `Debug` omits the text, and a comparison
+/// takes the same time for all tokens of the same length.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Token(String);
@@ -26,7 +26,7 @@ impl Token {
         Self(format!("{}{}", Version::random(), Version::random()))
     }
 
-    /// Reads the token from a file. Line breaks and spaces around it do not count.
+    /// Reads the token from a file. Ignores white space around the token.
     ///
     /// # Errors
     /// The errors of reading, and `InvalidData` if the file does not hold a token.
@@ -58,6 +58,7 @@ impl Token {
     }
 }
 
+/// Creates a file that only its owner can read.
 fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -93,7 +94,7 @@ impl From<Token> for String {
     }
 }
 
-/// Compares in a time that does not depend on the place of the first difference.
+/// Compares in a time that does not depend on the position of the first difference.
 impl PartialEq for Token {
     fn eq(&self, other: &Self) -> bool {
         let (one, other) = (self.0.as_bytes(), other.0.as_bytes());
@@ -115,13 +116,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_equal_to_itself_only_and_not_shown() {
+    fn a_token_equals_only_itself_and_debug_omits_it() {
         let token = Token::random();
         assert_eq!(token.reveal().len(), 64);
         assert!(token == token.reveal().parse().unwrap() && token != Token::random());
         let longer: Token = format!("{}0", token.reveal()).parse().unwrap();
         assert!(token != longer);
         assert!(!format!("{token:?}").contains(token.reveal()));
+    }
+
+    #[test]
+    fn short_long_and_unprintable_tokens_are_rejected() {
         for bad in ["", "short", "0123456789abcde f", "0123456789abcdef\n", &"x".repeat(257)] {
             assert!(bad.parse::<Token>().is_err(), "{bad:?}");
         }

@@ -82,8 +82,8 @@ async fn a_handle_reconnects_to_a_restarted_server() {
     serving.shutdown_background();
 }
 
-/// Serves the first connection correctly. On each later connection it welcomes the client and responds to its request
-/// with these bytes, which may be empty.
+/// Serves the first connection correctly. On each later connection sends the result of `hello`, and then responds to
+/// the first request with the bytes of `response`, which may be empty.
 fn hostile(listener: TcpListener, response: &'static [u8], then_close: bool) -> JoinHandle<()> {
     tokio::spawn(async move {
         let kv = Kv::new(MemoryStore::new());
@@ -125,7 +125,7 @@ async fn without_a_response_a_write_is_indeterminate_and_a_read_unavailable() {
 }
 
 #[tokio::test]
-async fn a_malformed_response_is_corrupt_and_its_bytes_are_not_shown() {
+async fn a_malformed_response_is_corrupt_and_its_bytes_are_not_in_the_error() {
     for response in [&b"canary\n"[..], b"\xff\xfe\n", b"{\"result\":{\"canary\":1}}\n", b"[]\n", b"\n"] {
         let (listener, address) = listener().await;
         let serving = hostile(listener, response, false);

@@ -1,4 +1,4 @@
-//! Peers that are not clients, and peers that take memory: a server bounds them, and serves others meanwhile.
+//! Peers that are not clients, and peers that need much memory. The server limits them and continues to serve others.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::net::SocketAddr;
@@ -32,14 +32,14 @@ async fn serve(config: ServeConfig) -> (MemoryStore, SocketAddr) {
     (store, address)
 }
 
-/// Connects, and sends bytes as they are.
+/// Connects and sends these bytes.
 async fn peer(address: SocketAddr, bytes: &[u8]) -> BufReader<TcpStream> {
     let mut connection = TcpStream::connect(address).await.unwrap();
     connection.write_all(bytes).await.unwrap();
     BufReader::new(connection)
 }
 
-/// Connects as a client that then sends these lines.
+/// Connects, sends a correct first line, and then sends these lines.
 async fn client(address: SocketAddr, lines: &str) -> BufReader<TcpStream> {
     let hello = format!("{{\"op\":\"hello\",\"version\":1,\"token\":\"{}\"}}\n", token().reveal());
     let mut peer = peer(address, format!("{hello}{lines}").as_bytes()).await;
@@ -54,7 +54,7 @@ async fn open(address: SocketAddr) -> LinesStore {
 }
 
 /// Asserts that a new client is served in less than two seconds.
-async fn others_are_served(address: SocketAddr) {
+async fn assert_others_are_served(address: SocketAddr) {
     let served = async {
         let store = open(address).await;
         assert!(store.set(&key("small"), "v".into(), &SetOptions::default()).await.unwrap().is_stored());
@@ -64,7 +64,7 @@ async fn others_are_served(address: SocketAddr) {
     assert!(served.is_ok(), "other clients are not served");
 }
 
-/// The most memory that this process has had, in bytes.
+/// Returns the peak memory of this process in bytes.
 #[cfg(target_os = "linux")]
 fn peak_memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -78,7 +78,7 @@ fn peak_memory() -> usize {
 }
 
 #[tokio::test]
-async fn a_request_of_a_web_page_runs_no_operation() {
+async fn a_request_from_a_web_page_executes_no_operation() {
     let (store, address) = serve(ServeConfig::default()).await;
     assert!(store.set(&key("y"), "kept".into(), &SetOptions::default()).await.unwrap().is_stored());
     let body = "\n{\"op\":\"set\",\"key\":[\"x\"],\"value\":\"1\"}\n{\"op\":\"clear\",\"prefix\":[\"y\"]}\n{\"op\":\"close\"}\n";
@@ -94,11 +94,11 @@ async fn a_request_of_a_web_page_runs_no_operation() {
     ];
     for first in firsts {
         let mut peer = peer(address, first.as_bytes()).await;
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         // The unread rest of the input may reset the connection.
-        let _ = peer.read_to_end(&mut answer).await;
-        assert!(String::from_utf8_lossy(&answer).lines().count() <= 1, "{first}");
-        assert!(!String::from_utf8_lossy(&answer).contains("result"), "{first}");
+        let _ = peer.read_to_end(&mut response).await;
+        assert!(String::from_utf8_lossy(&response).lines().count() <= 1, "{first}");
+        assert!(!String::from_utf8_lossy(&response).contains("result"), "{first}");
     }
     assert_eq!(store.get(&key("x")).await.unwrap(), None);
     assert_eq!(store.get(&key("y")).await.unwrap().unwrap().value, "kept");
@@ -149,7 +149,7 @@ async fn a_peer_that_reads_nothing_takes_bounded_memory() {
     let gets = "{\"op\":\"get\",\"key\":[\"big\"]}\n".repeat(1_000);
     let getting = [client(address, &gets).await, client(address, &gets).await];
     for _ in 0..5 {
-        others_are_served(address).await;
+        assert_others_are_served(address).await;
     }
     let peak = peak_memory();
     assert!(peak < 600 << 20, "{} MiB", peak >> 20);
@@ -157,7 +157,7 @@ async fn a_peer_that_reads_nothing_takes_bounded_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_unfinished_large_lines_take_bounded_memory_and_the_surplus_ends() {
+async fn twenty_unfinished_large_lines_take_bounded_memory_and_the_surplus_sessions_end() {
     let (_, address) = serve(ServeConfig::default()).await;
     let block = vec![b' '; 1 << 20];
     let mut sending = Vec::new();
@@ -171,12 +171,12 @@ async fn twenty_unfinished_large_lines_take_bounded_memory_and_the_surplus_ends(
                 }
             }
             let mut line = String::new();
-            // An error line, or a reset after it.
-            let answer = tokio::time::timeout(Duration::from_secs(3), peer.read_line(&mut line)).await;
-            (answer.is_ok(), line)
+            // The peer receives an error line, or the connection is reset after it.
+            let response = tokio::time::timeout(Duration::from_secs(3), peer.read_line(&mut line)).await;
+            (response.is_ok(), line)
         }));
     }
-    others_are_served(address).await;
+    assert_others_are_served(address).await;
     let mut ended = 0;
     for sending in sending {
         let (is_ended, line) = sending.await.unwrap();
@@ -188,17 +188,17 @@ async fn twenty_unfinished_large_lines_take_bounded_memory_and_the_surplus_ends(
 }
 
 #[tokio::test]
-async fn connections_above_the_maximum_wait_and_idle_ones_end() {
+async fn connections_above_the_maximum_wait_until_idle_sessions_end() {
     let config = ServeConfig::default().with_max_connections(2).with_idle_timeout(Duration::from_millis(300));
     let (_, address) = serve(config).await;
     let mut idle = [client(address, "").await, client(address, "").await];
-    // The third is served when one of the idle ones has ended.
+    // The third connection is served when one of the idle sessions has ended.
     let third = client(address, "{\"id\":1,\"op\":\"ping\"}\n");
     tokio::time::timeout(Duration::from_secs(5), third).await.unwrap();
     let mut rest = Vec::new();
     idle[0].read_to_end(&mut rest).await.unwrap();
     assert!(rest.is_empty());
-    // A running watch is no idle session.
+    // A session with a running watch is not idle.
     let mut watching = client(address, "{\"id\":1,\"op\":\"watch\",\"prefix\":[]}\n").await;
     let mut line = String::new();
     watching.read_line(&mut line).await.unwrap();
@@ -206,7 +206,7 @@ async fn connections_above_the_maximum_wait_and_idle_ones_end() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_say_hello_is_disconnected_within_seconds() {
+async fn a_peer_that_sends_no_hello_is_disconnected() {
     let (_, address) = serve(ServeConfig::default().with_max_connections(2)).await;
     let mut silent = [peer(address, b"").await, peer(address, b"{\"op\":").await];
     for peer in &mut silent {
@@ -214,5 +214,5 @@ async fn a_peer_that_does_not_say_hello_is_disconnected_within_seconds() {
         let ended = peer.read_to_end(&mut rest);
         tokio::time::timeout(Duration::from_secs(8), ended).await.unwrap().unwrap();
     }
-    others_are_served(address).await;
+    assert_others_are_served(address).await;
 }

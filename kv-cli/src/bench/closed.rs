@@ -26,12 +26,12 @@ impl Slice {
     }
 }
 
-/// The number of operations that a task runs between two readings of the clock.
+/// The number of operations that a task runs between two timed operations.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Batch(usize);
 
 impl Batch {
-    /// Reads the clock after each operation, for the first slice.
+    /// Times each operation, for the first slice.
     pub(super) const ONE: Self = Self(1);
 
     /// Chooses a batch from the rate of an earlier slice: large enough to make the overhead negligible, and at most
@@ -82,7 +82,7 @@ async fn task(
             side.subject.operate(operation, &mut traffic, batch).await?;
             operations += batch as u64;
         }
-        // One operation of each batch is timed.
+        // Time one operation after each batch.
         let issued = Instant::now();
         side.subject.operate(operation, &mut traffic, 1).await?;
         let completed = Instant::now();
@@ -91,7 +91,7 @@ async fn task(
         if completed - start >= length {
             return Ok((operations, nanos));
         }
-        // A memory store never waits. Yield to the other tasks and to an interrupt.
+        // A call on a memory store never waits. Yield to the other tasks and to an interrupt.
         tokio::task::yield_now().await;
     }
 }

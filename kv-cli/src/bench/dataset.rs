@@ -12,8 +12,8 @@ use crate::random::Random;
 /// A set of entries. Keys have three segments, with a hundred keys under each prefix, scattered over the key order.
 /// Values are random and distinct.
 ///
-/// Keys are prepared in advance, so that their construction is not measured. Of a large set only a sample of the keys
-/// is prepared. The sample is in random order and larger than the caches of a processor.
+/// Keys are prepared in advance, so that their construction is not measured. A large set prepares only a sample of its
+/// keys. The sample is in random order and larger than the caches of a processor.
 #[derive(Debug)]
 pub struct Dataset {
     entries: u64,
@@ -24,8 +24,8 @@ pub struct Dataset {
     pub(super) groups: Vec<KeyPrefix>,
     /// The number of keys that [`Dataset::fresh`] has returned.
     fresh: AtomicU64,
-    /// The number of traffic generators, each of which has its own seed.
-    streams: AtomicU64,
+    /// The number of created [`Traffic`] generators, each of which has its own seed.
+    generators: AtomicU64,
 }
 
 impl Dataset {
@@ -34,9 +34,9 @@ impl Dataset {
     /// The maximum number of entries.
     pub const MAX_ENTRIES: u64 = FIRST_FRESH;
 
-    /// The most keys and prefixes that are prepared.
+    /// The maximum number of prepared keys, and of prepared prefixes.
     const SAMPLE: u64 = 1 << 18;
-    /// The number of missing keys that are prepared.
+    /// The number of prepared missing keys.
     const MISSING_SAMPLE: u64 = 1 << 14;
 
     /// Creates a data set of `entries` entries, at least one.
@@ -57,7 +57,7 @@ impl Dataset {
         let groups =
             groups.map(|group| Ok(Self::key(group * Self::GROUP)?.parent().map_or(KeyPrefix::ALL, Into::into)));
         let groups = groups.collect::<Result<_>>()?;
-        Ok(Self { entries, value_bytes, seed, keys, missing, groups, fresh: 0.into(), streams: 0.into() })
+        Ok(Self { entries, value_bytes, seed, keys, missing, groups, fresh: 0.into(), generators: 0.into() })
     }
 
     /// Returns the number of loaded entries.
@@ -73,7 +73,7 @@ impl Dataset {
     /// Returns the key of an entry by its number, which must be below [`Dataset::MAX_ENTRIES`].
     ///
     /// # Errors
-    /// None for valid numbers. Other numbers give `Invalid` or a key of another kind.
+    /// None for valid numbers. The keys of other numbers are not specified.
     pub fn key(number: u64) -> Result<Key> {
         // Multiplication by an odd number is a bijection of 32 bits, so distinct numbers have distinct keys.
         let scatter = |number: u64| {
@@ -83,7 +83,7 @@ impl Dataset {
         Key::new(["entries", &scatter(number / Self::GROUP), &scatter(number)])
     }
 
-    /// Returns the numbers of the entries in batches.
+    /// Returns the numbers of all entries, as ranges of at most `items` numbers.
     pub fn batches(&self, items: u64) -> impl Iterator<Item = Range<u64>> + Send + use<> {
         let entries = self.entries;
         let items = items.max(1);
@@ -104,10 +104,10 @@ impl Dataset {
         (0..count).map(|number| Self::key(FIRST_FRESH + number * Self::GROUP))
     }
 
-    /// Creates a traffic generator for one task, with its own seed.
+    /// Creates a generator of keys and values for one task, with its own seed.
     pub fn traffic(self: &Arc<Self>) -> Traffic {
-        let stream = self.streams.fetch_add(1, Ordering::Relaxed);
-        Traffic::new(Arc::clone(self), self.seed ^ (stream + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93))
+        let number = self.generators.fetch_add(1, Ordering::Relaxed);
+        Traffic::new(Arc::clone(self), self.seed ^ (number + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }
 }
 
@@ -120,9 +120,9 @@ const FIRST_MISSING: u64 = Dataset::GROUP * (3 << 30);
 fn sample(end: u64, max: u64, random: &mut Random) -> impl Iterator<Item = u64> + use<> {
     let mut numbers: Vec<u64> =
         if end <= max { (0..end).collect() } else { (0..max).map(|_| random.below(end)).collect() };
-    for place in (1..numbers.len()).rev() {
-        let other = random.below(place as u64 + 1);
-        numbers.swap(place, usize::try_from(other).unwrap_or_default());
+    for index in (1..numbers.len()).rev() {
+        let other = random.below(index as u64 + 1);
+        numbers.swap(index, usize::try_from(other).unwrap_or_default());
     }
     numbers.into_iter()
 }
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_distinct_and_a_hundred_lie_under_a_prefix() {
+    fn keys_are_distinct_and_each_prefix_covers_a_hundred() {
         let dataset = Dataset::new(1_000, 10, 1).unwrap();
         let keys: HashSet<Key> = dataset.keys.iter().cloned().collect();
         assert_eq!((keys.len(), dataset.groups.len()), (1_000, 10));

@@ -9,9 +9,9 @@
 //! - A **closed loop** measures throughput: each task waits for its call before it starts the next one. An **open
 //!   loop** measures latency: operations start at a fixed rate, and a latency counts from the due time of the
 //!   operation, which avoids coordinated omission.
-//! - Counters of the backend ([`Counters`]) are reported with the throughput. A figure that is too good often has a
-//!   cause that they show: writes that were never synced, or reads that were never sent.
-//! - A result that the operation cannot have ends the benchmark with an error.
+//! - Counters of the backend ([`Counters`]) are reported with the throughput. They often
+//!   reveal why a figure is too good: writes that were never synced, or reads that were never sent.
+//! - A wrong result ends the benchmark with an error.
 //!
 //! `kv bench` measures any store by its URL. The comparison of this workspace with raw drivers and other layers uses
 //! the same [`run()`] with its own [`Subject`]s.

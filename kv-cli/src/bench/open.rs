@@ -1,8 +1,8 @@
-//! The open loop: operations start at a fixed rate, independently of earlier ones, like the requests of users.
+//! The open loop: operations start at a fixed rate, independently of earlier operations, like the requests of users.
 //!
-//! A latency counts from the due time of the operation. If a store stalls for a second, the latencies of all operations
-//! that are due in that second show it. A closed loop would stall too and show it in one latency per task, which is
-//! called coordinated omission.
+//! A latency counts from the due time of the operation. If a store stalls for a second, all operations that are due in
+//! this second have a high latency. A closed loop would stall too, and would record only one high latency per task,
+//! which is called coordinated omission.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use super::statistics::Latencies;
 use super::subject::Side;
 use super::traffic::Traffic;
 
-/// The most operations in flight. Further operations wait; that time counts as latency.
+/// The maximum number of operations in flight. Further operations wait, and their wait counts as latency.
 const MAX_IN_FLIGHT: usize = 10_000;
 
 /// The usual upper bound of the delay with which the system wakes a sleeping thread. The pacer spins for the last part
@@ -38,11 +38,11 @@ pub(super) async fn run_slice(
     let (results, mut completed) = unbounded_channel();
     let pacer =
         Pacer { side: side.clone(), operation, rate, length, results, idle: Arc::default(), in_flight: Arc::default() };
-    // A thread, because timers of tokio have a resolution of a millisecond.
+    // The pacer has its own thread, because timers of tokio have a resolution of a millisecond.
     let runtime = Handle::current();
     let pacing = tokio::task::spawn_blocking(move || pacer.run(&runtime));
     let count = receive(&mut completed, latencies).await;
-    // Stops the pacer after an error: it checks whether the channel is closed.
+    // This stops the pacer after an error, because the pacer checks whether the channel is closed.
     drop(completed);
     let _ = pacing.await;
     count
@@ -63,7 +63,7 @@ struct Pacer {
     rate: f64,
     length: Duration,
     results: UnboundedSender<Result<u64>>,
-    /// Traffic generators of completed operations, for reuse.
+    /// The generators of completed operations, for reuse.
     idle: Arc<Mutex<Vec<Traffic>>>,
     in_flight: Arc<AtomicUsize>,
 }

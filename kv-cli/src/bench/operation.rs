@@ -22,9 +22,9 @@ pub enum Operation {
     List,
     /// Read 100 keys in one call
     GetMany,
-    /// Calls in the proportions of the recorded federation traffic: 72.3 % get, 25.9 % set, 1.4 % delete, 0.4 % cas
+    /// Calls in the proportions of the recorded workload: 72.3 % get, 25.9 % set, 1.4 % delete, 0.4 % cas
     Mixed,
-    /// Write a new key; the store grows, so this comes last
+    /// Write a new key; the store grows, so this operation comes last
     Insert,
 }
 

@@ -19,7 +19,7 @@ pub struct Report {
     pub rounds: usize,
     /// The bytes of each value.
     pub value_bytes: usize,
-    /// The loads of all sides.
+    /// The initial load of each side.
     pub loads: Vec<Load>,
     /// The throughput in a closed loop.
     pub closed: Vec<Closed>,
@@ -27,7 +27,7 @@ pub struct Report {
     pub open: Vec<Open>,
 }
 
-/// The load of one side.
+/// The initial load of one side: the writing of its entries.
 #[derive(Debug, Clone, Serialize)]
 pub struct Load {
     /// The name of the subject.
@@ -36,7 +36,7 @@ pub struct Load {
     pub durability: String,
     /// The number of loaded entries.
     pub entries: u64,
-    /// The duration of the load.
+    /// The duration of the load in seconds.
     pub seconds: f64,
 }
 
@@ -58,9 +58,10 @@ pub struct ClosedSide {
     pub subject: String,
     /// The number of loaded entries.
     pub entries: u64,
-    /// Calls per second.
+    /// The number of calls per second.
     pub rate: Spread,
-    /// The ratio of its rate to that of the first side, computed within each round. `None` for the first side.
+    /// The ratio of the rate of this side to the rate of the first side, computed within each round. `None` for the
+    /// first side.
     pub ratio: Option<Spread>,
     /// The latencies of a sample of the calls.
     pub latency: Option<Percentiles>,
@@ -73,7 +74,7 @@ pub struct ClosedSide {
 pub struct Open {
     /// The operation.
     pub operation: Operation,
-    /// Operations per second.
+    /// The number of operations per second.
     pub rate: f64,
     /// The sides that support the operation.
     pub sides: Vec<OpenSide>,
@@ -167,7 +168,7 @@ impl Report {
         cell: impl Fn(&S) -> String,
     ) -> Table {
         let mut table = Table::new([String::new()].into_iter().chain(self.columns()));
-        // Runs with several sizes have separate measurements that share a row.
+        // The measurements with different numbers of entries share a row.
         let mut rows: Vec<(String, Vec<&S>)> = Vec::new();
         for (name, sides) in measured {
             match rows.iter_mut().find(|(known, _)| *known == name) {

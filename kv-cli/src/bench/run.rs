@@ -56,7 +56,7 @@ impl Settings {
 /// Loads every side and measures each operation on all sides in interleaved rounds.
 ///
 /// # Errors
-/// If an operation failed, or had a result that it cannot have.
+/// If an operation fails or returns a wrong result.
 ///
 /// # Cancel safety
 /// A dropped future leaves the written entries in the stores. Calls in flight may still be applied.
@@ -86,13 +86,13 @@ pub async fn run(sides: &[Side], settings: &Settings, progress: &Progress) -> Re
 /// # Errors
 /// If an entry was not stored.
 pub async fn load(side: &Side, progress: &Progress) -> Result<Load> {
-    const ITEMS: u64 = 500;
-    const IN_FLIGHT: usize = 4;
+    const BATCH_ITEMS: u64 = 500;
+    const BATCHES_IN_FLIGHT: usize = 4;
     let Side { subject, dataset, counters: _ } = side;
     progress.stage("loading", dataset.entries());
     let start = Instant::now();
-    let batches: Vec<_> = dataset.batches(ITEMS).collect();
-    for batches in batches.chunks(IN_FLIGHT) {
+    let batches: Vec<_> = dataset.batches(BATCH_ITEMS).collect();
+    for batches in batches.chunks(BATCHES_IN_FLIGHT) {
         try_join_all(batches.iter().map(async |numbers| {
             let mut random = Random::new(numbers.start ^ 0x5DEE_CE66);
             let entry = |number| Ok((Dataset::key(number)?, Bytes::from(random.bytes(dataset.value_bytes()))));
@@ -103,8 +103,8 @@ pub async fn load(side: &Side, progress: &Progress) -> Result<Load> {
             Ok::<_, anykv::Error>(())
         }))
         .await?;
-        // A memory store never waits. Yield, so that an interrupt is noticed. Yield outside of `try_join_all`, which
-        // may poll woken futures again without returning.
+        // A call on a memory store never waits. Yield, so that an interrupt is noticed. Yield outside of
+        // `try_join_all`, which may poll woken futures again without returning.
         tokio::task::yield_now().await;
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -115,7 +115,7 @@ pub async fn load(side: &Side, progress: &Progress) -> Result<Load> {
 /// Measures the throughput of an operation on each side that supports it; `None` if no side does.
 ///
 /// # Errors
-/// If an operation failed, or had a result that it cannot have.
+/// If an operation fails or returns a wrong result.
 pub async fn closed_loop(
     sides: &[Side],
     operation: Operation,
@@ -148,7 +148,7 @@ pub async fn closed_loop(
         .iter()
         .zip(measured)
         .enumerate()
-        .filter_map(|(place, (side, measured))| measured.into_side(side, first.as_ref().filter(|_| place > 0)))
+        .filter_map(|(index, (side, measured))| measured.into_side(side, first.as_ref().filter(|_| index > 0)))
         .collect();
     Ok((!sides.is_empty()).then_some(Closed { operation, tasks, sides }))
 }
@@ -156,7 +156,7 @@ pub async fn closed_loop(
 /// Measures the latencies of an operation at a fixed rate on each side that supports it; `None` if no side does.
 ///
 /// # Errors
-/// If an operation failed, or had a result that it cannot have.
+/// If an operation fails or returns a wrong result.
 pub async fn open_loop(
     sides: &[Side],
     operation: Operation,
@@ -233,7 +233,7 @@ impl SideResults {
             rate: rates.spread()?,
             ratio: first.and_then(|first| rates.over(first).spread()),
             latency: latencies.percentiles(),
-            // A counter below one in a thousand calls comes from background work, not from the operation.
+            // A counter that increases less than once in a thousand calls belongs to background work.
             counted: counted.filter(|(_, per_call)| *per_call >= 0.001).collect(),
         })
     }

@@ -31,8 +31,8 @@ impl Series {
         Some(Spread { median, min, max })
     }
 
-    /// Returns the ratio of this series to another, round by round. The load of the machine changes more slowly than
-    /// the time slices of a round follow each other, so it affects both sides of a ratio.
+    /// Returns the ratio of this series to another series, round by round. The load of the machine changes little
+    /// during a round, so it affects both sides of a ratio equally.
     #[must_use]
     pub fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
@@ -66,7 +66,7 @@ pub struct Percentiles {
 pub struct Latencies(Histogram<u64>);
 
 impl Latencies {
-    /// The longest recorded latency, in nanoseconds: one hour. Longer latencies count as one hour.
+    /// The maximum recorded latency in nanoseconds: one hour. Longer latencies count as one hour.
     const MAX_NANOS: u64 = 3_600_000_000_000;
 
     /// Creates an empty recorder.
@@ -85,13 +85,13 @@ impl Latencies {
     pub fn percentiles(&self) -> Option<Percentiles> {
         #[expect(clippy::cast_precision_loss, reason = "latencies are far below 2^52 nanoseconds")]
         let micros = |nanos: u64| nanos as f64 / 1_000.0;
-        let at = |quantile| micros(self.0.value_at_quantile(quantile));
+        let percentile = |quantile| micros(self.0.value_at_quantile(quantile));
         (!self.0.is_empty()).then(|| Percentiles {
             samples: self.0.len(),
-            p50_us: at(0.5),
-            p90_us: at(0.9),
-            p99_us: at(0.99),
-            p999_us: at(0.999),
+            p50_us: percentile(0.5),
+            p90_us: percentile(0.9),
+            p99_us: percentile(0.99),
+            p999_us: percentile(0.999),
             max_us: micros(self.0.max()),
         })
     }

@@ -14,7 +14,7 @@ use super::operation::Operation;
 use super::subject::Subject;
 use super::traffic::Traffic;
 
-/// The time to live of the entries that have one, longer than any benchmark.
+/// The time to live of entries with a deadline. It is longer than any benchmark, so that no entry expires.
 pub const TTL: Duration = Duration::from_secs(3_600);
 
 /// A store behind `Arc<dyn KvStore>`, as applications use it.
@@ -41,7 +41,8 @@ impl StoreSubject {
         if outcome.is_stored() { Ok(()) } else { Err(unexpected("a write without a condition was refused")) }
     }
 
-    /// Reads a key and writes it if it is unchanged. A refusal is a valid result: another task was faster.
+    /// Reads an entry, and writes its key if the entry is unchanged. A refusal is a valid result, because another task
+    /// may have been faster.
     async fn compare_and_set(&self, key: &Key, value: Bytes) -> Result<()> {
         let when = match self.store.get(key).await? {
             Some(entry) => entry.version.map_or(When::Value(entry.value), When::Version),

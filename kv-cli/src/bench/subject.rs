@@ -13,9 +13,9 @@ use super::traffic::Traffic;
 
 /// A store, a driver or another layer to measure.
 ///
-/// Operations come in batches, so that the cost of a call through this trait does not count. A subject runs the
-/// operations of a batch one after the other inside of one future, like an application that awaits one call after
-/// another.
+/// Operations come in batches, so that the cost of a call through this trait is negligible. A subject runs the
+/// operations of a batch one after the other inside of one future, like an application that awaits each call before the
+/// next.
 #[async_trait]
 pub trait Subject: Debug + Send + Sync + 'static {
     /// Returns the name for reports.
@@ -36,10 +36,10 @@ pub trait Subject: Debug + Send + Sync + 'static {
     /// Runs the operation `count` times, one after the other.
     ///
     /// # Errors
-    /// If an operation failed, or had a result that it cannot have.
+    /// If an operation fails or returns a wrong result.
     async fn operate(&self, operation: Operation, traffic: &mut Traffic, count: usize) -> Result<()>;
 
-    /// Removes the written entries: those of the data set and those of [`Dataset::fresh`] keys.
+    /// Removes the written entries: the entries of the data set, and the entries of the keys of [`Dataset::fresh`].
     ///
     /// # Errors
     /// If entries may remain.

@@ -13,17 +13,17 @@ pub struct Traffic {
     dataset: Arc<Dataset>,
     random: Random,
     /// The current index in the prepared keys, which are in random order.
-    place: usize,
+    index: usize,
 }
 
 impl Traffic {
-    /// The number of keys of a `get-many` call.
+    /// The number of keys in a call of `get-many`.
     pub const MANY: usize = 100;
 
     pub(super) fn new(dataset: Arc<Dataset>, seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let place = usize::try_from(random.below(dataset.keys.len() as u64)).unwrap_or_default();
-        Self { dataset, random, place }
+        let index = usize::try_from(random.below(dataset.keys.len() as u64)).unwrap_or_default();
+        Self { dataset, random, index }
     }
 
     /// Returns the data set.
@@ -34,13 +34,13 @@ impl Traffic {
     /// Returns the key of a loaded entry.
     pub fn key(&mut self) -> &Key {
         self.step();
-        at(&self.dataset.keys, self.place)
+        item_at(&self.dataset.keys, self.index)
     }
 
     /// Returns a key that was never written.
     pub fn missing(&mut self) -> &Key {
         self.step();
-        at(&self.dataset.missing, self.place)
+        item_at(&self.dataset.missing, self.index)
     }
 
     /// Returns a new key for an insert.
@@ -51,14 +51,14 @@ impl Traffic {
         self.dataset.fresh()
     }
 
-    /// Returns a prefix with at least [`Traffic::page`] entries.
+    /// Returns a prefix that covers at least [`Traffic::smallest_group`] loaded entries.
     pub fn group(&mut self) -> &KeyPrefix {
         self.step();
-        at(&self.dataset.groups, self.place)
+        item_at(&self.dataset.groups, self.index)
     }
 
     /// Returns the smallest number of entries under a prefix.
-    pub fn page(&self) -> usize {
+    pub fn smallest_group(&self) -> usize {
         let last = self.dataset.entries() % Dataset::GROUP;
         usize::try_from(if last == 0 { Dataset::GROUP } else { last }).unwrap_or_default()
     }
@@ -79,18 +79,18 @@ impl Traffic {
     }
 
     fn step(&mut self) {
-        self.place += 1;
-        if self.place >= self.dataset.keys.len() {
-            self.place = 0;
+        self.index += 1;
+        if self.index >= self.dataset.keys.len() {
+            self.index = 0;
         }
     }
 }
 
-/// Returns the prepared item at `place`, modulo the number of items.
+/// Returns the prepared item at `index`, modulo the number of items.
 #[expect(
     clippy::indexing_slicing,
     reason = "a dataset prepares at least one item of each kind, and the index is below the length"
 )]
-fn at<T>(prepared: &[T], place: usize) -> &T {
-    &prepared[if place < prepared.len() { place } else { place % prepared.len() }]
+fn item_at<T>(prepared: &[T], index: usize) -> &T {
+    &prepared[if index < prepared.len() { index } else { index % prepared.len() }]
 }

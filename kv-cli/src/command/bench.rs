@@ -64,11 +64,11 @@ struct Stores {
 impl Stores {
     async fn open(urls: &[String]) -> Result<Self, Failure> {
         let mut stores = Self { opened: Vec::new(), subjects: Vec::new() };
-        for (place, url) in urls.iter().enumerate() {
+        for (index, url) in urls.iter().enumerate() {
             // The text of a parsed URL omits the password.
             let mut name = url.parse::<StoreUrl>()?.to_string();
-            if urls.iter().take(place).any(|earlier| earlier == url) {
-                name = format!("{name} ({})", place + 1);
+            if urls.iter().take(index).any(|earlier| earlier == url) {
+                name = format!("{name} ({})", index + 1);
             }
             let kv = anykv::registry().open(url).await?;
             let namespace = Namespace::new(["kv-bench", &Version::random().to_string()])?;

@@ -80,8 +80,8 @@ async fn compare(urls: Vec<String>, seed: Option<u32>, output: &mut Output) -> R
 }
 
 /// Creates the suite for the store of a URL. The isolation of cases depends on the kind of store:
-/// - A shared store is opened by each case with its own namespace, and a second time in a second process.
-/// - A store that one handle owns exclusively is opened by each case in its own folder inside the path of the URL.
+/// - Each case opens a shared store with its own namespace. A second process opens the same store.
+/// - Each case opens a store that one handle owns exclusively in its own folder inside the path of the URL.
 /// - A volatile store is empty each time it is opened.
 async fn suite(url: String, folders: &Folders) -> Result<Suite, Failure> {
     let display_url = url.parse::<StoreUrl>()?.to_string();
@@ -119,7 +119,7 @@ async fn open(url: &str, case: &str) -> anykv::Result<impl KvStore + use<>> {
     Ok(Namespaced::new(Arc::clone(kv.store()), Namespace::new([case])?))
 }
 
-/// The folders that cases created. They are removed at the end of the run, also after a failure.
+/// The folders that cases created. They are removed at the end of the run, even after a failure.
 #[derive(Debug, Clone, Default)]
 struct Folders {
     created: Arc<Mutex<BTreeSet<PathBuf>>>,

@@ -1,6 +1,6 @@
 //! A client of a replay: issues its operations in order and checks every result.
 //!
-//! It measures by the monotonic clock, and checks deadlines with a margin.
+//! The client measures with the monotonic clock, and checks deadlines with a margin.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl Client {
                 self.issue(operation).await;
             }
             progress.advance(chunk.len());
-            // A memory store never waits. Yield to the other clients and to an interrupt.
+            // A call on a memory store never waits. Yield to the other clients and to an interrupt.
             tokio::task::yield_now().await;
         }
         self.stats
@@ -90,8 +90,8 @@ impl Client {
         let span = self.record(Kind::Delete, issued);
         self.end(line, Kind::Delete, key, result.as_ref().map(|_| ()), |slot| slot.entry = None);
         let existed = slot.entry.is_some();
-        let may_be_gone =
-            slot.entry.is_some_and(|expected| expected.may_be_gone(span.completed)) || self.models.may_evict;
+        let may_be_absent =
+            slot.entry.is_some_and(|expected| expected.may_have_expired(span.completed)) || self.models.may_evict;
         let problem = match result {
             Err(_) => return,
             _ if slot.is_unknown => {
@@ -99,7 +99,7 @@ impl Client {
                 return;
             }
             Ok(DeleteOutcome::Deleted { .. }) if !existed => "deleted a missing entry",
-            Ok(DeleteOutcome::Missing) if existed && !may_be_gone => "did not find the entry",
+            Ok(DeleteOutcome::Missing) if existed && !may_be_absent => "did not find the entry",
             Ok(DeleteOutcome::Refused { .. }) => "refused a delete without a condition",
             Ok(_) => return,
         };
@@ -134,11 +134,11 @@ impl Client {
                 slot.entry = None;
             }
         });
-        let may_be_gone =
-            self.models.may_evict || before.entry.is_some_and(|expected| expected.may_be_gone(span.completed));
+        let may_be_absent =
+            self.models.may_evict || before.entry.is_some_and(|expected| expected.may_have_expired(span.completed));
         if before.is_unknown {
             self.stats.unchecked += 1;
-        } else if result.is_ok() && swapped != matches && !may_be_gone {
+        } else if result.is_ok() && swapped != matches && !may_be_absent {
             let name = |success: bool| if success { "success" } else { "refusal" };
             let problem = format!("expected {}, got {}", name(matches), name(swapped));
             self.stats.wrong(&stats::context(line, Kind::Cas, key), &problem);
@@ -174,7 +174,7 @@ impl Client {
                 match result {
                     Ok(found) => match self.models.check(&slot, found.as_ref(), span) {
                         Verdict::Wrong(problem) => self.stats.wrong(&format!("at the end, `{key}`"), &problem),
-                        Verdict::Right | Verdict::Gone => {}
+                        Verdict::Right | Verdict::MaybeExpired => {}
                     },
                     Err(error) => self.stats.error(&format!("at the end, `{key}`"), &error),
                 }
@@ -194,13 +194,13 @@ impl Client {
         self.stats.unchecked += u64::from(slot.is_unknown);
         match verdict {
             Verdict::Right => {}
-            Verdict::Gone => self.models.end(self.index, key, |slot| slot.entry = None),
+            Verdict::MaybeExpired => self.models.end(self.index, key, |slot| slot.entry = None),
             Verdict::Wrong(problem) => self.stats.wrong(&stats::context(line, kind, key), &problem),
         }
     }
 
-    /// Ends a write in the model: applies `change` if it succeeded, and marks the key as unknown if it may have been
-    /// applied.
+    /// Ends a write in the model: applies `change` if the write succeeded, and marks the key as unknown if the write
+    /// failed and may have been applied.
     fn end(&mut self, line: u64, kind: Kind, key: &Key, result: Result<(), &Error>, change: impl FnOnce(&mut Slot)) {
         self.models.end(self.index, key, |slot| match result {
             Ok(()) => change(slot),

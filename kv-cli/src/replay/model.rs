@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::prefill::Prefill;
 
-/// The keys of one client. Other clients read it only to check a list.
+/// The states of the keys of one client. Other clients read them only to check a list.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     slots: Mutex<HashMap<Key, Slot>>,
@@ -21,8 +21,8 @@ pub(super) struct Model {
 pub(super) struct Slot {
     /// The entry after the last acknowledged write.
     pub(super) entry: Option<ExpectedEntry>,
-    /// The tick of that acknowledgement.
-    acknowledged_at: u64,
+    /// The tick when the last write ended.
+    ended_at: u64,
     /// True while a write is running.
     is_in_flight: bool,
     /// True after an indeterminate write, which may still be applied at any time.
@@ -43,12 +43,12 @@ pub(super) struct ExpectedEntry {
 pub(super) enum Verdict {
     Right,
     /// The entry is absent, which is correct because it may have expired or been evicted.
-    Gone,
+    MaybeExpired,
     Wrong(String),
 }
 
 impl ExpectedEntry {
-    /// The allowed clock drift between two machines during a run.
+    /// The maximum drift between the clocks of the client and the store during a run.
     const MARGIN: Duration = Duration::from_secs(1);
 
     pub(super) fn new(value: Bytes, ttl: Option<Duration>, issued: Instant, acknowledged: Instant) -> Self {
@@ -60,12 +60,12 @@ impl ExpectedEntry {
     }
 
     /// True if the entry may have expired at `now`.
-    pub(super) fn may_be_gone(&self, now: Instant) -> bool {
+    pub(super) fn may_have_expired(&self, now: Instant) -> bool {
         self.expires.is_some_and(|(earliest, _)| now >= earliest)
     }
 
     /// True if the entry must have expired at `now`.
-    fn must_be_gone(&self, now: Instant) -> bool {
+    fn must_have_expired(&self, now: Instant) -> bool {
         self.expires.is_some_and(|(_, latest)| now >= latest)
     }
 }
@@ -81,6 +81,7 @@ pub(super) struct Span {
 #[derive(Debug)]
 pub(super) struct Models {
     clients: Vec<Model>,
+    /// A logical clock, which orders the ends of writes and the starts of lists.
     ticks: AtomicU64,
     pub(super) may_evict: bool,
     prefill: Option<Prefill>,
@@ -92,6 +93,7 @@ impl Models {
         Self { clients, ticks: AtomicU64::new(1), may_evict, prefill }
     }
 
+    /// Returns the next tick of the logical clock.
     pub(super) fn tick(&self) -> u64 {
         self.ticks.fetch_add(1, Ordering::SeqCst)
     }
@@ -115,15 +117,15 @@ impl Models {
         }
     }
 
-    /// Marks the end of a write. `change` applies its effect.
+    /// Marks the end of a write. `change` applies the effect of the write.
     pub(super) fn end(&self, client: usize, key: &Key, change: impl FnOnce(&mut Slot)) {
-        let acknowledged_at = self.tick();
+        let ended_at = self.tick();
         if let Some(mut slots) = self.slots(client)
             && let Some(slot) = slots.get_mut(key)
         {
             change(slot);
             slot.is_in_flight = false;
-            slot.acknowledged_at = acknowledged_at;
+            slot.ended_at = ended_at;
         }
     }
 
@@ -143,9 +145,11 @@ impl Models {
             _ if slot.is_unknown => Verdict::Right,
             (None, None) => Verdict::Right,
             (None, Some(entry)) => wrong("no entry", &describe(&entry.value)),
-            (Some(expected), None) if self.may_evict || expected.may_be_gone(span.completed) => Verdict::Gone,
+            (Some(expected), None) if self.may_evict || expected.may_have_expired(span.completed) => {
+                Verdict::MaybeExpired
+            }
             (Some(expected), None) => wrong(&describe(&expected.value), "no entry"),
-            (Some(expected), Some(entry)) if expected.must_be_gone(span.issued) => {
+            (Some(expected), Some(entry)) if expected.must_have_expired(span.issued) => {
                 wrong("no entry after the deadline", &describe(&entry.value))
             }
             (Some(expected), Some(entry)) if expected.value != entry.value => {
@@ -174,7 +178,7 @@ impl Models {
             let Some(slots) = self.slots(client) else { continue };
             for (key, slot) in slots.iter().filter(|(key, _)| prefix.covers(key)) {
                 let found = unmatched.remove(key).and_then(|item| item.entry.as_ref());
-                let is_stable = !slot.is_in_flight && slot.acknowledged_at < since;
+                let is_stable = !slot.is_in_flight && slot.ended_at < since;
                 if is_stable && let Verdict::Wrong(problem) = self.check(slot, found, span) {
                     problems.push(format!("{key}: {problem}"));
                 }
@@ -256,14 +260,14 @@ mod tests {
         let start = Instant::now();
         let expected = ExpectedEntry::new("v".into(), Some(Duration::from_secs(10)), start, start);
         let slot = Slot { entry: Some(expected), ..Slot::default() };
-        let at = |seconds: u64| {
+        let span_at = |seconds: u64| {
             let moment = start + Duration::from_secs(seconds);
             Span { issued: moment, completed: moment }
         };
         let entry = Entry::new("v").with_expires(Expires::Unknown);
-        assert!(matches!(models.check(&slot, None, at(8)), Verdict::Wrong(_)));
-        assert_eq!(models.check(&slot, None, at(10)), Verdict::Gone);
-        assert_eq!(models.check(&slot, Some(&entry), at(10)), Verdict::Right);
-        assert!(matches!(models.check(&slot, Some(&entry), at(12)), Verdict::Wrong(_)));
+        assert!(matches!(models.check(&slot, None, span_at(8)), Verdict::Wrong(_)));
+        assert_eq!(models.check(&slot, None, span_at(10)), Verdict::MaybeExpired);
+        assert_eq!(models.check(&slot, Some(&entry), span_at(10)), Verdict::Right);
+        assert!(matches!(models.check(&slot, Some(&entry), span_at(12)), Verdict::Wrong(_)));
     }
 }

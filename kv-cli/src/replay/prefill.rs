@@ -11,8 +11,8 @@ use futures_util::{StreamExt, stream};
 use crate::progress::Progress;
 use crate::random::Random;
 
-/// A data set with the numbers and sizes of entries in production stores of the recorded framework. Its keys are of the
-/// same families as those of the recording, with host names that the recording does not have.
+/// A data set with the numbers and sizes of the entries in production stores of the recorded framework. Its keys belong
+/// to the same families as the keys of the recording, and have host names that the recording does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefill {
     seed: u64,
@@ -103,23 +103,23 @@ impl Prefill {
 
     /// Writes every entry.
     pub(super) async fn load(self, store: &Arc<dyn KvStore>, progress: &Progress) -> Result<()> {
-        let batches = stream::iter(self.places()).chunks(Self::BATCH_ITEMS);
+        let batches = stream::iter(self.entries()).chunks(Self::BATCH_ITEMS);
         let mut groups = batches.chunks(Self::BATCHES_IN_FLIGHT);
         while let Some(group) = groups.next().await {
-            try_join_all(group.into_iter().map(|places| self.write(store, places, progress))).await?;
-            // A memory store never waits. Yield, so that an interrupt is noticed. Yield outside of `try_join_all`,
-            // which may poll woken futures again without returning.
+            try_join_all(group.into_iter().map(|entries| self.write(store, entries, progress))).await?;
+            // A call on a memory store never waits. Yield, so that an interrupt is noticed. Yield outside of
+            // `try_join_all`, which may poll woken futures again without returning.
             tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    async fn write(self, store: &Arc<dyn KvStore>, places: Vec<(Family, u64)>, progress: &Progress) -> Result<()> {
+    async fn write(self, store: &Arc<dyn KvStore>, entries: Vec<(Family, u64)>, progress: &Progress) -> Result<()> {
         let item = |(family, index): (Family, u64)| {
             let options = SetOptions::default().with_expiry(family.expiry());
             Ok(SetItem::new(family.key(index)?, self.value(family, index)).with_options(options))
         };
-        let items: Vec<SetItem> = places.into_iter().map(item).collect::<Result<_>>()?;
+        let items: Vec<SetItem> = entries.into_iter().map(item).collect::<Result<_>>()?;
         for outcome in store.set_many(&items).await {
             // A write without a condition is never refused.
             let _ = outcome?;
@@ -130,9 +130,9 @@ impl Prefill {
 
     /// Deletes every entry, for a store that cannot list and clear.
     pub(super) async fn remove(self, store: &Arc<dyn KvStore>) -> Result<()> {
-        let mut batches = stream::iter(self.places()).chunks(Self::BATCH_ITEMS);
-        while let Some(places) = batches.next().await {
-            let keys: Vec<Key> = places.into_iter().map(|(family, index)| family.key(index)).collect::<Result<_>>()?;
+        let mut batches = stream::iter(self.entries()).chunks(Self::BATCH_ITEMS);
+        while let Some(entries) = batches.next().await {
+            let keys: Vec<Key> = entries.into_iter().map(|(family, index)| family.key(index)).collect::<Result<_>>()?;
             for outcome in store.delete_many(&keys).await {
                 let _ = outcome?;
             }
@@ -167,11 +167,13 @@ impl Prefill {
         }
     }
 
-    fn places(self) -> impl Iterator<Item = (Family, u64)> + Send {
+    /// Returns the family and index of each entry.
+    fn entries(self) -> impl Iterator<Item = (Family, u64)> + Send {
         Family::ALL.into_iter().flat_map(move |family| (0..self.count(family)).map(move |index| (family, index)))
     }
 
-    /// Returns the JSON text of an entry. It has random characters, so that values are distinct and compress badly.
+    /// Returns the JSON text of an entry. The text has random characters, so that values are distinct and compress
+    /// badly.
     fn value(self, family: Family, index: u64) -> Bytes {
         let mut random = Random::new(self.seed ^ (index << 2) ^ family as u64);
         let bytes = match family {
@@ -197,8 +199,8 @@ fn small_string(random: u64) -> &'static [u8] {
 fn write_characters(random: &mut Random, text: &mut String, count: u64) {
     const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut bits = 0;
-    for place in 0..count {
-        bits = if place % 10 == 0 { random.next() } else { bits >> 6 };
+    for index in 0..count {
+        bits = if index % 10 == 0 { random.next() } else { bits >> 6 };
         let character = CHARACTERS.get((bits & 63) as usize);
         text.push(character.copied().map_or('A', char::from));
     }
@@ -225,7 +227,7 @@ mod tests {
     #[test]
     fn each_loaded_entry_is_found_by_its_key() {
         let prefill = Prefill::production(1).scaled(0.001);
-        for (family, index) in prefill.places() {
+        for (family, index) in prefill.entries() {
             let key = family.key(index).unwrap();
             assert_eq!(prefill.value_of(&key).unwrap(), prefill.value(family, index), "{key}");
         }

@@ -14,7 +14,7 @@ pub struct Report {
     pub backend: String,
     /// The number of concurrent clients.
     pub clients: usize,
-    /// The prefill, if there was one.
+    /// The prefill, or `None` for a replay without a prefill.
     pub prefill: Option<Prefilled>,
     /// The rounds, in order.
     pub rounds: Vec<Round>,
@@ -35,7 +35,7 @@ pub struct Report {
 pub struct Prefilled {
     /// The number of loaded entries.
     pub entries: u64,
-    /// The duration of the load.
+    /// The duration of the load in seconds.
     pub seconds: f64,
 }
 
@@ -44,9 +44,9 @@ pub struct Prefilled {
 pub struct Round {
     /// The number of operations.
     pub operations: u64,
-    /// The duration of the round.
+    /// The duration of the round in seconds.
     pub seconds: f64,
-    /// Operations per second.
+    /// The number of operations per second.
     pub rate: f64,
 }
 
@@ -108,8 +108,8 @@ impl fmt::Display for Report {
         if let Some(Prefilled { entries, seconds }) = prefill {
             writeln!(f, "prefill  {entries} entries in {seconds:.2} s")?;
         }
-        for (place, Round { operations, seconds, rate }) in rounds.iter().enumerate() {
-            writeln!(f, "round {:<2} {operations} operations in {seconds:.3} s: {rate:.0} per second", place + 1)?;
+        for (index, Round { operations, seconds, rate }) in rounds.iter().enumerate() {
+            writeln!(f, "round {:<2} {operations} operations in {seconds:.3} s: {rate:.0} per second", index + 1)?;
         }
         writeln!(f, "{:<8}{:>10}{:>12}{:>12}{:>12}{:>12}", "µs", "count", "p50", "p99", "p99.9", "max")?;
         for Latency { operation, count, p50_us, p99_us, p999_us, max_us } in latencies {

@@ -97,7 +97,7 @@ impl Replay {
             return Ok(());
         }
         let operations = self.workload.operations.iter();
-        // The prefix of a list may not be a key. Then it has no entry to delete.
+        // The prefix of a `list` need not be a valid key. Such a prefix has no entry to delete.
         let keys: Vec<Key> =
             operations.filter_map(|operation| Key::parse(operation.step.partition_key()).ok()).collect();
         self.delete(&keys).await?;

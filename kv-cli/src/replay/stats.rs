@@ -42,9 +42,9 @@ pub(super) struct Stats {
 }
 
 impl Stats {
-    /// The most problems that are described.
+    /// The maximum number of problems with a description.
     const MAX_PROBLEMS: usize = 10;
-    /// The longest recorded latency, in nanoseconds: one hour. Longer latencies count as one hour.
+    /// The maximum recorded latency in nanoseconds: one hour. Longer latencies count as one hour.
     const MAX_NANOS: u64 = 3_600_000_000_000;
 
     pub(super) fn new() -> Self {

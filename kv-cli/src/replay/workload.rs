@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::exit::Failure;
 
-/// The longest line of a recording, in bytes.
+/// The maximum length of a line of a recording in bytes.
 const MAX_LINE_BYTES: usize = 32 << 20;
 
 /// The operations of a recording, in the order of their issue.

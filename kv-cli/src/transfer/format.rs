@@ -35,7 +35,7 @@ pub(super) struct End {
     pub(super) entries: u64,
 }
 
-/// The line of an entry, to write.
+/// The line of an entry, for writing.
 #[derive(Debug, Serialize)]
 pub(super) struct EntryLine<'e> {
     key: &'e Key,
@@ -50,7 +50,7 @@ impl<'e> EntryLine<'e> {
     }
 }
 
-/// The line of an entry, to read.
+/// The line of an entry, for reading.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ParsedEntry {

@@ -12,11 +12,12 @@ use super::writer::Writer;
 use crate::exit::Failure;
 use crate::progress::Progress;
 
-/// The longest line of a file, in bytes, unless the store takes larger values. A value of 16 MiB fits in any encoding.
+/// The maximum length of a line in bytes, for a store whose values have at most 16 MiB. Such a value fits in any
+/// encoding.
 const MAX_LINE_BYTES: usize = 128 << 20;
 
-/// The longest line with a value that the store takes. A character of a value takes up to six bytes, and a key of 2,048
-/// bytes up to six times its length.
+/// Returns the maximum length of a line in bytes. JSON takes up to six bytes for each byte of a value or key, and a key
+/// has at most 2,048 bytes.
 fn max_line_bytes(store: &dyn KvStore) -> usize {
     let value = store.info().limits.max_value_bytes.saturating_mul(6);
     value.saturating_add(64 << 10).max(MAX_LINE_BYTES)
@@ -25,7 +26,7 @@ fn max_line_bytes(store: &dyn KvStore) -> usize {
 /// Writes the entries of an export to a store, and overwrites existing entries. Returns the number of entries.
 ///
 /// The store applies the deadlines: an entry whose deadline has passed is absent afterwards. Entries are written while
-/// the file is read, so entries in front of a damaged line may already be imported.
+/// the file is read, so the entries before a damaged line may already be written.
 ///
 /// # Errors
 /// [`Failure::Format`] with the line number if the file is not an export, has another format version, is damaged or
@@ -74,7 +75,7 @@ impl Reader<'_> {
     fn advance(&mut self) -> Result<bool, Failure> {
         self.number += 1;
         let limit = self.max_line_bytes;
-        match line::read(&mut self.source, &mut self.line, limit).map_err(Failure::io("reading the import"))? {
+        match line::read(&mut self.source, &mut self.line, limit).map_err(Failure::io("reading the export"))? {
             Line::Read | Line::Unterminated => Ok(true),
             Line::End => Ok(false),
             Line::TooLong => Err(self.error(&format!("the line is longer than {limit} bytes"))),

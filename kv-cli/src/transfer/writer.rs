@@ -17,14 +17,16 @@ pub(super) struct Writer<'w> {
 }
 
 impl<'w> Writer<'w> {
+    /// The number of entries that fill a batch.
     const BATCH_ITEMS: usize = 500;
+    /// The number of bytes of values that fill a batch.
     const BATCH_BYTES: usize = 4 << 20;
 
     pub(super) fn new(store: &Arc<dyn KvStore>, progress: &'w Progress) -> Self {
         Self { store: Arc::clone(store), progress, batch: Vec::new(), bytes: 0, written: 0 }
     }
 
-    /// Adds an entry. Writes the batch when it is full, and then returns its last key.
+    /// Adds an entry. If the batch is full, writes the batch and returns its last key.
     pub(super) async fn push(&mut self, item: SetItem) -> Result<Option<Key>, Failure> {
         self.bytes += item.value.len();
         self.batch.push(item);
@@ -34,7 +36,7 @@ impl<'w> Writer<'w> {
         self.flush().await
     }
 
-    /// Writes the collected entries. Returns the last key.
+    /// Writes the collected entries. Returns the last key, or `None` without entries.
     pub(super) async fn flush(&mut self) -> Result<Option<Key>, Failure> {
         let batch = std::mem::take(&mut self.batch);
         self.bytes = 0;
@@ -44,7 +46,7 @@ impl<'w> Writer<'w> {
             self.written += 1;
             self.progress.advance(1);
         }
-        // A memory store never waits. Yield, so that an interrupt is noticed.
+        // A call on a memory store never waits. Yield, so that an interrupt is noticed.
         tokio::task::yield_now().await;
         Ok(batch.into_iter().next_back().map(|item| item.key))
     }

@@ -18,7 +18,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The default timeout of an operation. `clear`, `flush` and `sweep` have no timeout.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The URLs `lines://127.0.0.1:PORT` and `lines:unix:PATH`.
+/// The scheme of the URLs `lines://127.0.0.1:PORT` and `lines:unix:PATH`.
 pub const SCHEME: Scheme = Scheme::new(
     "lines",
     "lines://127.0.0.1:PORT?token_file=PATH|token=TOKEN&connect_timeout=5s&operation_timeout=10s or lines:unix:PATH",
@@ -29,14 +29,14 @@ fn open(url: StoreUrl) -> Opening {
     Box::pin(async move { Ok(Arc::new(LinesBuilder::from_url(&url)?.open().await?) as Arc<dyn KvStore>) })
 }
 
-/// The settings that a URL or a configuration file can hold.
+/// The settings of a client that a URL or a configuration file can have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LinesConfig {
-    /// The token of the server. A server on a unix socket needs none. Default: none.
+    /// The token of the server. A server on a unix socket needs no token. Default: none.
     pub token: Option<Token>,
-    /// The file that holds the token, if `token` is not set. Default: none.
+    /// The file with the token, if `token` is not set. Default: none.
     pub token_file: Option<PathBuf>,
     /// The connect timeout. Default: [`CONNECT_TIMEOUT`].
     #[serde(with = "humantime_serde")]
@@ -53,7 +53,7 @@ impl Default for LinesConfig {
 }
 
 impl LinesConfig {
-    /// Returns the token, from its file if needed.
+    /// Returns the token. Reads it from `token_file` if that is set.
     pub(super) fn token(&self) -> Result<Option<Token>> {
         match (&self.token, &self.token_file) {
             (Some(token), None) => Ok(Some(token.clone())),
@@ -152,6 +152,10 @@ mod tests {
         {
             assert!(LinesBuilder::from_url(&url.parse().unwrap()).is_ok(), "{url}");
         }
+    }
+
+    #[test]
+    fn debug_output_omits_the_token() {
         let secret: StoreUrl = "lines://127.0.0.1:1?token=canary-canary-canary".parse().unwrap();
         assert!(!format!("{:?}", LinesBuilder::from_url(&secret).unwrap()).contains("canary"));
     }

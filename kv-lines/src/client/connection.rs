@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use super::address::Address;
 use crate::line::{self, Line};
 
+/// A connection to a server.
 pub(super) struct Connection {
     reader: BufReader<Box<dyn AsyncRead + Send + Sync + Unpin>>,
     writer: Box<dyn AsyncWrite + Send + Sync + Unpin>,
@@ -42,14 +43,15 @@ impl Connection {
 
     /// True if the server has sent nothing since the last response and has not closed the connection.
     pub(super) fn is_idle(&mut self) -> bool {
-        // Unconstrained: a task that has used up its budget would see every connection as idle.
+        // Unconstrained, because `fill_buf` is pending in a task that has used up its tokio budget: every connection
+        // would seem idle.
         tokio::task::unconstrained(self.reader.fill_buf()).now_or_never().is_none()
     }
 
     /// Sends a request.
     ///
     /// # Cancel safety
-    /// Not cancel safe: a dropped future may have sent part of a line. Drop the connection then.
+    /// Not cancel safe: a dropped future may have sent a part of the line. Drop the connection after it.
     pub(super) async fn send(&mut self, request: &str) -> io::Result<()> {
         self.writer.write_all(request.as_bytes()).await?;
         self.writer.flush().await

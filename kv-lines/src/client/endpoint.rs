@@ -16,6 +16,7 @@ use crate::hello::{Hello, Welcome};
 use crate::line::MAX_LINE_BYTES;
 use crate::request::Request;
 
+/// Connects to a served store, and applies the timeouts.
 #[derive(Clone)]
 pub(super) struct Endpoint {
     address: Address,
@@ -26,6 +27,7 @@ pub(super) struct Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without `hello`, which contains the token.
         let Self { address, config, hello: _ } = self;
         f.debug_struct("Endpoint").field("address", address).field("config", config).finish_non_exhaustive()
     }
@@ -48,15 +50,16 @@ impl Endpoint {
     /// Opens a connection and sends the first line of its session.
     ///
     /// # Errors
-    /// `Unavailable` if no server answers, `Denied` if it refuses the token, `Corrupt` if it speaks another protocol.
+    /// `Unavailable` if no server answers, `Denied` if the server refuses the token, `Corrupt` if the server speaks
+    /// another protocol.
     pub(super) async fn connect(&self) -> Result<Connection> {
         let unavailable =
             |error: io::Error| Error::unavailable(format!("cannot connect to {}", self.address)).with_source(error);
         let opening = async {
             let mut connection = Connection::open(&self.address).await.map_err(unavailable)?;
             connection.send(&self.hello).await.map_err(unavailable)?;
-            let answer = connection.receive(OVERHEAD_BYTES).await.map_err(unavailable)?;
-            let _: Welcome = response::read::<Response<Welcome>>(answer)?.into_result().map_err(refused)?;
+            let response = connection.receive(OVERHEAD_BYTES).await.map_err(unavailable)?;
+            let _: Welcome = response::read::<Response<Welcome>>(response)?.into_result().map_err(refused)?;
             Ok(connection)
         };
         let limit = self.config.connect_timeout;
@@ -97,7 +100,8 @@ impl ExchangeError {
     }
 }
 
-/// The error of a connection that the server refused: no request was sent.
+/// Converts the error of a refused connection. `Indeterminate`, the form of an unknown kind, becomes `Unavailable`,
+/// because no request was sent.
 fn refused(error: Error) -> Error {
     match error.kind() {
         ErrorKind::Indeterminate { .. } => Error::unavailable(error.message().to_owned()),
@@ -106,6 +110,9 @@ fn refused(error: Error) -> Error {
 }
 
 /// Encodes a request as a line.
+///
+/// # Errors
+/// `Invalid` if the line is longer than [`MAX_LINE_BYTES`].
 pub(super) fn line(request: &Request) -> Result<String> {
     encoded(&RequestLine { id: 1, request })
 }

@@ -1,4 +1,4 @@
-//! The connection pool. Each running call has a connection to itself.
+//! The connection pool. Each running call has its own connection.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,17 +15,19 @@ use crate::line::MAX_LINE_BYTES;
 use crate::request::Request;
 use crate::shape::{Batch, Info};
 
-/// The most calls that run at a time, each on its own connection. Further calls wait.
+/// The maximum number of calls that run at once. Further calls wait.
 const MAX_CALLS: usize = 64;
-/// The limit of keys and values in one request of a batch, in bytes. Their base64 stays below [`MAX_LINE_BYTES`].
+/// The maximum bytes of the keys and values in one request of a batch. The base64 of so many bytes is shorter than
+/// [`MAX_LINE_BYTES`].
 const BATCH_BYTES: usize = MAX_LINE_BYTES / 2;
 
 #[derive(Debug)]
 pub(super) struct Pool {
     info: StoreInfo,
     endpoint: Endpoint,
-    /// Stays open as long as the handle: `serve` on the other side ends with its first connection.
-    first: Mutex<Option<Connection>>,
+    /// The connection that read `info`. It stays open until the handle is closed, because [`serve`](crate::serve) ends
+    /// with its first connection.
+    first_connection: Mutex<Option<Connection>>,
     idle: Mutex<VecDeque<Connection>>,
     permits: Semaphore,
     is_closed: watch::Sender<bool>,
@@ -41,7 +43,8 @@ pub(super) enum CallKind {
 }
 
 impl CallKind {
-    /// The error for a response that cannot be decoded. The write that it belongs to may have happened.
+    /// Creates the error for a response that cannot be decoded: `Indeterminate` for a write, which may have happened,
+    /// else `Corrupt`.
     fn decode_error(self, error: &Error) -> Error {
         let message = format!("cannot decode the response of the served store: {}", error.message());
         if self == Self::Read { Error::corrupt(message) } else { Error::indeterminate(None, message) }
@@ -50,18 +53,18 @@ impl CallKind {
 
 impl Pool {
     pub(super) async fn connect(endpoint: Endpoint) -> Result<Self> {
-        let mut first = endpoint.connect().await?;
+        let mut first_connection = endpoint.connect().await?;
         let request = line(&Request::Info {})?;
         let response = endpoint.with_timeout(async {
-            first.send(&request).await?;
-            first.receive(OVERHEAD_BYTES).await.map(<[u8]>::to_vec)
+            first_connection.send(&request).await?;
+            first_connection.receive(OVERHEAD_BYTES).await.map(<[u8]>::to_vec)
         });
         let response = response.await.map_err(|error| error.into_error(false))?;
         let info: Info = response::read::<Response<Info>>(&response)?.into_result()?;
         Ok(Self {
             info: info.into(),
             endpoint,
-            first: Mutex::new(Some(first)),
+            first_connection: Mutex::new(Some(first_connection)),
             idle: Mutex::default(),
             permits: Semaphore::new(MAX_CALLS),
             is_closed: watch::Sender::new(false),
@@ -91,7 +94,7 @@ impl Pool {
         }
         let flushed = self.exchange(CallKind::LongWrite, &Request::Flush {}).await;
         self.is_closed.send_replace(true);
-        drop(self.first.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.first_connection.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         flushed
     }
@@ -101,14 +104,14 @@ impl Pool {
         if *self.is_closed.borrow() { Err(Error::closed()) } else { Ok(()) }
     }
 
-    /// Sends a request and receives its response. The connection of a failed or dropped call is not reused: a late
-    /// response on it would be taken for that of the next call.
+    /// Sends a request and receives its response. Does not reuse the connection of a failed or dropped call, because
+    /// its late response would be mistaken for the response to the next call.
     async fn exchange<T: DeserializeOwned>(&self, kind: CallKind, request: &Request) -> Result<T> {
         let max_bytes = self.max_response_bytes(request);
         let request = line(request)?;
         // The semaphore is never closed.
         let _permit = self.permits.acquire().await.map_err(|_| Error::closed())?;
-        let mut connection = match self.idle() {
+        let mut connection = match self.take_idle() {
             Some(connection) => connection,
             None => self.endpoint.connect().await?,
         };
@@ -126,7 +129,8 @@ impl Pool {
         response.into_result()
     }
 
-    /// The longest response to the request, in bytes: a server must not be able to exhaust the memory of the client.
+    /// Returns the maximum bytes of the response to a request. Without a maximum a server could exhaust the memory of
+    /// the client.
     fn max_response_bytes(&self, request: &Request) -> usize {
         match request {
             Request::Get { .. } | Request::Set(_) | Request::Delete(_) => {
@@ -141,13 +145,13 @@ impl Pool {
         }
     }
 
-    /// Takes an idle connection of an earlier call that is still usable.
-    fn idle(&self) -> Option<Connection> {
+    /// Takes an idle connection of an earlier call. Drops those that the server has closed.
+    fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         std::iter::from_fn(|| idle.pop_front()).find_map(|mut connection| connection.is_idle().then_some(connection))
     }
 
-    /// Runs a call, and adds the context to its error.
+    /// Runs a call. Adds the backend, the operation and the key to its error.
     pub(super) async fn call<T: DeserializeOwned>(
         &self,
         operation: Operation,
@@ -162,7 +166,7 @@ impl Pool {
         result.await.map_err(|error| self.with_context(error, operation, key))
     }
 
-    /// Converts a decoding error into the error of the operation, with its context.
+    /// Converts an error of decoding a result. Adds the backend, the operation and the key to it.
     pub(super) fn decoded<T>(
         &self,
         result: Result<T>,
@@ -173,6 +177,7 @@ impl Pool {
         result.map_err(|error| self.with_context(kind.decode_error(&error), operation, key))
     }
 
+    /// Adds the backend, the operation and the key to an error.
     pub(super) fn with_context(&self, error: Error, operation: Operation, key: Option<&Key>) -> Error {
         let error = error.with_operation(operation).with_backend(self.info.name.clone());
         match key {
@@ -218,8 +223,8 @@ impl Pool {
                 other => {
                     let error = other.map_or_else(|error| error, |_| wrong_count(kind));
                     outcomes.extend(part.iter().map(|item| {
-                        let each = Error::new(error.kind(), error.message().to_owned());
-                        Err(self.with_context(each, operation, Some(item.key())))
+                        let error = Error::new(error.kind(), error.message().to_owned());
+                        Err(self.with_context(error, operation, Some(item.key())))
                     }));
                 }
             }
@@ -231,7 +236,7 @@ impl Pool {
 /// An item of a batch.
 pub(super) trait BatchItem: Sync {
     fn key(&self) -> &Key;
-    /// The bytes of its key and value before they are encoded.
+    /// Returns the bytes of the key and value before their encoding.
     fn bytes(&self) -> usize;
 }
 
@@ -255,8 +260,8 @@ impl BatchItem for SetItem {
     }
 }
 
-/// The error for a batch response with another number of elements than its request.
+/// Creates the error for a response to a batch that has a different number of elements than the request.
 fn wrong_count(kind: CallKind) -> Error {
-    let message = "the response to a batch has another number of elements than its request";
+    let message = "the response to a batch has a different number of elements than the request";
     if kind == CallKind::Read { Error::corrupt(message) } else { Error::indeterminate(None, message) }
 }

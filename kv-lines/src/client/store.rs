@@ -23,7 +23,8 @@ use crate::shape::{Commit, Delete, Page, Segments, Set, decode_entry};
 /// A store that another process serves by the protocol of this crate. It has the capabilities and limits of the served
 /// store.
 ///
-/// A clone is the same handle. Each running call and each stream has a connection to itself.
+/// Clones share one handle. `close` on any clone closes it for all; dropping the last clone closes it, too. Neither
+/// closes the served store. Each running call and each stream has its own connection.
 #[derive(Debug, Clone)]
 pub struct LinesStore {
     pool: Arc<Pool>,
@@ -77,11 +78,11 @@ impl KvStore for LinesStore {
         let mut found = Vec::with_capacity(keys.len());
         while let Some(rest @ [_, ..]) = keys.get(found.len()..) {
             let part = self.pool.batch(Operation::GetMany, CallKind::Read, rest, request, decode_entry).await;
-            // `Capacity` marks the keys whose values did not fit into the response. Request them again, unless none
-            // fitted.
+            // `Capacity` marks the keys whose values did not fit into the response. Request them again, except if not
+            // even the first value fitted.
             let is_omitted =
                 |result: &Result<_>| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Capacity);
-            let complete = part.iter().position(is_omitted).filter(|&place| place > 0).unwrap_or(part.len());
+            let complete = part.iter().position(is_omitted).filter(|&index| index > 0).unwrap_or(part.len());
             found.extend(part.into_iter().take(complete));
         }
         found
@@ -97,7 +98,7 @@ impl KvStore for LinesStore {
             let items = items.iter().map(|item| SetRequest::new(&item.key, &item.value, &item.options));
             Ok(Request::SetMany { items: items.collect::<Result<_>>()? })
         };
-        // Report an invalid item in its place, and write the others.
+        // Return the error of an invalid item at its index, and write the other items.
         let errors: Vec<Option<Error>> = items.iter().map(|item| check(item).err()).collect();
         let valid: Vec<SetItem> =
             items.iter().zip(&errors).filter(|(_, error)| error.is_none()).map(|(item, _)| item.clone()).collect();
@@ -106,7 +107,9 @@ impl KvStore for LinesStore {
         let outcome = |(item, error): (&SetItem, Option<Error>)| match error {
             Some(error) => Err(self.pool.with_context(error, Operation::SetMany, Some(&item.key))),
             // `batch` returns one result for each valid item.
-            None => written.next().unwrap_or_else(|| Err(Error::indeterminate(None, "no response"))),
+            None => written
+                .next()
+                .unwrap_or_else(|| Err(Error::indeterminate(None, "the response has no result for this item"))),
         };
         items.iter().zip(errors).map(outcome).collect()
     }
@@ -122,14 +125,14 @@ impl KvStore for LinesStore {
             Ok(Request::List(ListRequest::from(query)))
         };
         let page: Page = self.pool.call(Operation::List, None, CallKind::Read, request()).await?;
-        let read = || {
+        let decode = || {
             let mut page = page.into_page()?;
             let context = |error: Error| error.with_operation(Operation::List).with_backend(self.info().name.clone());
             page.damaged = page.damaged.into_iter().map(context).collect();
             check_page(query, &page)?;
             Ok(page)
         };
-        self.pool.decoded(read(), Operation::List, None, CallKind::Read)
+        self.pool.decoded(decode(), Operation::List, None, CallKind::Read)
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
@@ -212,7 +215,7 @@ impl KvStore for LinesStore {
     }
 }
 
-/// Rejects a page whose cursor makes no progress: a listing would never end.
+/// Rejects a page whose cursor does not advance, because a caller that follows the cursors would never reach the end.
 fn check_page(query: &ListQuery, page: &ListPage) -> Result<()> {
     let Some(next) = &page.next else { return Ok(()) };
     let advances = query.range().is_some_and(|range| range.contains(&next.as_str().to_owned()));

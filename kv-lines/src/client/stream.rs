@@ -23,8 +23,9 @@ struct EventLine {
     event: StreamEvent,
 }
 
-/// The item type of a stream: it has a gap event for events that may be lost.
+/// The item type of a stream.
 pub(super) trait StreamItem: FromStreamEvent + Send + 'static {
+    /// Creates the event that marks a gap: events may be lost.
     fn gap(reason: GapReason) -> Self;
 }
 
@@ -64,6 +65,7 @@ pub(super) async fn start<T: StreamItem>(
     Ok(Box::pin(events.take_until(Box::pin(closed))))
 }
 
+/// A stream that reconnects.
 struct RunningStream {
     endpoint: Endpoint,
     max_event_bytes: usize,
@@ -93,8 +95,8 @@ impl RunningStream {
 
     /// Reconnects without a time limit. A caller that does not want to wait drops the stream.
     async fn resume<T: StreamItem>(&mut self) -> Option<Result<T>> {
-        // Delay the first attempt too if the last connection delivered nothing: a server that breaks each stream at
-        // once would cause a busy loop.
+        // If the last connection delivered nothing, delay the first attempt too: otherwise a server that breaks each
+        // stream at once would cause a busy loop.
         if !std::mem::take(&mut self.has_received) {
             SystemClock.sleep(RETRY_DELAY).await;
         }

@@ -1,37 +1,9 @@
-//! Limits the size of one response.
-
-use kv_core::{Error, Result};
-use serde::Serialize;
+//! The limit of the values in one response.
 
 use crate::line::MAX_VALUES_BYTES;
-use crate::shape::Failure;
 
-/// The outcome of a request, or of one element of a batch.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum Outcome<T> {
-    Done { result: T },
-    Failed { error: Failure },
-}
-
-impl<T> Outcome<T> {
-    pub(super) fn of<S>(outcome: Result<S>, show: impl FnOnce(S) -> T) -> Self {
-        match outcome {
-            Ok(outcome) => Self::Done { result: show(outcome) },
-            Err(error) => Self::Failed { error: Failure::from(&error) },
-        }
-    }
-
-    /// The outcome of an element that was not executed, because the values before it fill the response.
-    pub(super) fn over_budget() -> Self {
-        let message =
-            format!("the values of one response have at most {MAX_VALUES_BYTES} bytes: request the rest again");
-        Self::Failed { error: Failure::from(&Error::capacity(message)) }
-    }
-}
-
-/// The bytes that values may still take in a response. Without this limit a short request that names a large value many
-/// times would get a response of any size, which is one line in memory.
+/// The number of bytes that further values may have in a response. Without a limit a short request that names a large
+/// value many times would get a response of any size, and a response is one line in memory.
 #[derive(Debug)]
 pub(super) struct ValueBudget {
     remaining: usize,
@@ -43,7 +15,8 @@ impl ValueBudget {
         Self { remaining: MAX_VALUES_BYTES, is_empty: true }
     }
 
-    /// Reserves bytes for a value. Returns false if they do not fit; the first value always fits.
+    /// Reserves bytes for a value. Returns false if the value does not fit, which also spends the budget. The first
+    /// value always fits.
     pub(super) fn take(&mut self, bytes: usize) -> bool {
         let fits = self.is_empty || bytes <= self.remaining;
         self.is_empty = false;
@@ -51,7 +24,7 @@ impl ValueBudget {
         fits
     }
 
-    /// True if no further value fits.
+    /// True if no further value of one or more bytes fits.
     pub(super) fn is_spent(&self) -> bool {
         !self.is_empty && self.remaining == 0
     }

@@ -4,45 +4,48 @@ use kv_core::{
     CommitOutcome, DeleteOutcome, Entry, Kv, KvStore, ListItem, ListPage, Result, SetItem, SetOutcome, When,
 };
 
-use super::answer::Answer;
-use super::budget::{Outcome, ValueBudget};
+use super::budget::ValueBudget;
+use super::response::{Outcome, Response};
 use crate::request::Request;
 use crate::shape::{Batch, Commit, Delete, Info, Page, Segments, Set, encode_entry};
 
-/// The keys of the first read of a batch, before their values count against the budget. Later reads have up to
-/// [`MAX_CHUNK_KEYS`] if the values are small.
+/// The number of keys in the first read of a `get_many`, and in each write of a `set_many` whose results may contain
+/// values. It is small, because all values of a read or write are in memory before they count against the budget of the
+/// response.
 const CHUNK_KEYS: usize = 8;
+
+/// The maximum number of keys in a read of a `get_many`. The number doubles after a read of small values.
 const MAX_CHUNK_KEYS: usize = 64;
 
-/// The bytes of values in a read of a batch after which the next read does not have more keys.
+/// If the values of a read have fewer bytes together, the next read has twice as many keys.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// The bytes of an element of a batch beside its value.
+/// The estimated bytes of an element of a batch or page, without its key and value.
 const ELEMENT_BYTES: usize = 128;
 
-/// Executes a request that has one response. A session handles requests about streams itself.
-pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Answer> {
+/// Executes a request. The requests that start or stop a stream are executed by the session.
+pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Response> {
     let store = kv.store();
     let default = kv.default_expiry();
     Ok(match request {
         Request::Info {} => {
             let info = Info::from(store.info());
-            Answer::new(0, move || info)
+            Response::new(0, move || info)
         }
         Request::Get { key } => {
             let found = store.get(&key.key()?).await?;
-            Answer::new(entry_bytes(found.as_ref()), move || encode_entry(found.as_ref()))
+            Response::new(entry_bytes(found.as_ref()), move || encode_entry(found.as_ref()))
         }
         Request::Contains { key } => scalar(store.contains(&key.key()?).await?),
         Request::Set(set) => {
             let SetItem { key, value, options, .. } = set.into_item(default)?;
             let outcome = store.set(&key, value, &options).await?;
-            Answer::new(set_bytes(&outcome), move || Set::from(&outcome))
+            Response::new(set_bytes(&outcome), move || Set::from(&outcome))
         }
         Request::Delete(delete) => {
             let (key, options) = delete.into_parts()?;
             let outcome = store.delete(&key, &options).await?;
-            Answer::new(delete_bytes(&outcome), move || Delete::from(&outcome))
+            Response::new(delete_bytes(&outcome), move || Delete::from(&outcome))
         }
         Request::GetMany { keys } => get_many(kv, keys).await?,
         Request::SetMany { items } => {
@@ -52,12 +55,12 @@ pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Answer> {
         Request::DeleteMany { keys } => {
             let deleted = store.delete_many(&Segments::keys(&keys.into_vec())?).await;
             let bytes = deleted.iter().flatten().map(delete_bytes).sum::<usize>() + deleted.len() * ELEMENT_BYTES;
-            let show = |one: Result<DeleteOutcome>| Outcome::of(one, |one| Delete::from(&one));
-            Answer::new(bytes, move || deleted.into_iter().map(show).collect::<Vec<_>>())
+            let encode = |outcome: Result<DeleteOutcome>| Outcome::of(outcome, |outcome| Delete::from(&outcome));
+            Response::new(bytes, move || deleted.into_iter().map(encode).collect::<Vec<_>>())
         }
         Request::List(list) => {
             let page = store.list(&list.query()?).await?;
-            Answer::new(page_bytes(&page), move || Page::from(&page))
+            Response::new(page_bytes(&page), move || Page::from(&page))
         }
         Request::Clear(clear) => scalar(store.clear(&clear.prefix()?).await?),
         Request::Touch { key, expiry } => scalar(store.touch(&key.key()?, expiry.new_expiry()?).await?),
@@ -72,34 +75,36 @@ pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Answer> {
                 CommitOutcome::Committed { versions } => versions.len(),
                 CommitOutcome::Refused { .. } => 0,
             };
-            Answer::new(versions * ELEMENT_BYTES, move || Commit::from(outcome))
+            Response::new(versions * ELEMENT_BYTES, move || Commit::from(outcome))
         }
         Request::Publish(publish) => {
             let (channel, message) = publish.into_parts()?;
             store.publish(&channel, message).await?;
-            Answer::null()
+            Response::null()
         }
         Request::Ping {} => {
             store.ping().await?;
-            Answer::null()
+            Response::null()
         }
         Request::Flush {} => {
             store.flush().await?;
-            Answer::null()
+            Response::null()
         }
         Request::Sweep {} => scalar(store.sweep().await?),
         Request::Close {} => {
             store.close().await?;
-            Answer::null()
+            Response::null()
         }
+        // Not reached: `Session::handle` executes these requests.
         Request::Watch(_) | Request::Unwatch { .. } | Request::Subscribe(_) | Request::Unsubscribe { .. } => {
-            Answer::null()
+            Response::null()
         }
     })
 }
 
-fn scalar<T: serde::Serialize + Send + 'static>(result: T) -> Answer {
-    Answer::new(0, move || result)
+/// Creates a response with a result that has no keys and values.
+fn scalar<T: serde::Serialize + Send + 'static>(result: T) -> Response {
+    Response::new(0, move || result)
 }
 
 fn entry_bytes(entry: Option<&Entry>) -> usize {
@@ -130,7 +135,7 @@ fn page_bytes(page: &ListPage) -> usize {
 }
 
 /// Reads keys until the budget of the response is used up.
-async fn get_many(kv: &Kv, keys: Batch<Segments>) -> Result<Answer> {
+async fn get_many(kv: &Kv, keys: Batch<Segments>) -> Result<Response> {
     let keys = Segments::keys(&keys.into_vec())?;
     let (mut results, mut budget, mut bytes) = (Vec::with_capacity(keys.len()), ValueBudget::new(), 0);
     let (mut rest, mut chunk) = (keys.as_slice(), CHUNK_KEYS);
@@ -148,15 +153,17 @@ async fn get_many(kv: &Kv, keys: Batch<Segments>) -> Result<Answer> {
         }
     }
     results.extend(rest.iter().map(|_| None));
-    let show = |found: Option<Result<Option<Entry>>>| match found {
+    let encode = |found: Option<Result<Option<Entry>>>| match found {
         Some(found) => Outcome::of(found, |found| encode_entry(found.as_ref())),
         None => Outcome::over_budget(),
     };
-    Ok(Answer::new(bytes + results.len() * ELEMENT_BYTES, move || results.into_iter().map(show).collect::<Vec<_>>()))
+    Ok(Response::new(bytes + results.len() * ELEMENT_BYTES, move || {
+        results.into_iter().map(encode).collect::<Vec<_>>()
+    }))
 }
 
-/// Writes items. If their results may contain values, it stops when the budget of the response is used up.
-async fn set_many(kv: &Kv, items: &[SetItem]) -> Answer {
+/// Writes items. If their results may contain values, stops when the budget of the response is used up.
+async fn set_many(kv: &Kv, items: &[SetItem]) -> Response {
     let has_no_value = |item: &SetItem| item.options.when == When::Always && !item.options.return_previous;
     let chunk = if items.iter().all(has_no_value) { items.len().max(1) } else { CHUNK_KEYS };
     let (mut results, mut budget, mut bytes) = (Vec::with_capacity(items.len()), ValueBudget::new(), 0);
@@ -175,9 +182,9 @@ async fn set_many(kv: &Kv, items: &[SetItem]) -> Answer {
             results.push(Some(outcome));
         }
     }
-    let show = |outcome: Option<Result<SetOutcome>>| match outcome {
+    let encode = |outcome: Option<Result<SetOutcome>>| match outcome {
         Some(outcome) => Outcome::of(outcome, |outcome| Set::from(&outcome)),
         None => Outcome::over_budget(),
     };
-    Answer::new(bytes + results.len() * ELEMENT_BYTES, move || results.into_iter().map(show).collect::<Vec<_>>())
+    Response::new(bytes + results.len() * ELEMENT_BYTES, move || results.into_iter().map(encode).collect::<Vec<_>>())
 }

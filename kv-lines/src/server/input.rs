@@ -9,24 +9,24 @@ use kv_core::{Error, Result};
 use tokio::io::{AsyncRead, BufReader};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::rules::{HELLO_TIMEOUT, LARGE_LINE_BYTES, LINE_TIMEOUT, PLACE_TIMEOUT, Rules};
+use super::rules::{HELLO_TIMEOUT, LARGE_LINE_BYTES, LINE_TIMEOUT, PERMIT_TIMEOUT, Rules};
 use crate::hello::MAX_HELLO_BYTES;
 use crate::line::{Line, LineProgress, MAX_LINE_BYTES};
 
 /// The input of a session.
 pub(super) struct Input<R> {
     reader: BufReader<R>,
-    /// The last line.
+    /// The line that was read last.
     pub(super) line: Vec<u8>,
     rules: Rules,
 }
 
-/// A line in the buffer of the input.
+/// The result of reading a line into [`Input::line`].
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) line: Line,
-    /// The place of a large line. It is free when the request has been executed.
-    pub(super) place: Option<OwnedSemaphorePermit>,
+    /// The permit of a large line. The session drops it when it has executed the request.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<R: AsyncRead + Send + Unpin> Input<R> {
@@ -34,44 +34,45 @@ impl<R: AsyncRead + Send + Unpin> Input<R> {
         Self { reader: BufReader::new(reader), line: Vec::new(), rules }
     }
 
-    /// Reads the first line. Returns `None` if there is none in time.
+    /// Reads the first line. Returns `None` if a peer on a socket does not send it within [`HELLO_TIMEOUT`].
     pub(super) async fn hello(&mut self) -> io::Result<Option<Line>> {
-        let limit = self.rules.is_socket.then_some(HELLO_TIMEOUT);
+        let timeout = self.rules.is_socket.then_some(HELLO_TIMEOUT);
         let mut progress = LineProgress::default();
-        within(limit, progress.read(&mut self.reader, &mut self.line, MAX_HELLO_BYTES, usize::MAX))
+        within(timeout, progress.read(&mut self.reader, &mut self.line, MAX_HELLO_BYTES, usize::MAX))
             .await
             .map_or(Ok(None), |line| line.map(|line| Some(line.unwrap_or(Line::TooLong))))
     }
 
-    /// Reads the next line. Returns `None` if the session was idle for too long, and an error if the line must not take
-    /// more memory; the session ends after either.
+    /// Reads the next line. Returns `None` if no line arrives within the idle timeout, and an error if a large line
+    /// gets no permit or does not end in time. In both cases the session must end.
     pub(super) async fn next(&mut self, has_streams: bool) -> io::Result<Option<Result<Received>>> {
-        let idle = self.rules.idle_timeout.filter(|_| !has_streams);
+        let idle_timeout = self.rules.idle_timeout.filter(|_| !has_streams);
         let mut progress = LineProgress::default();
         let start = progress.read(&mut self.reader, &mut self.line, MAX_LINE_BYTES, LARGE_LINE_BYTES);
-        let Some(start) = within(idle, start).await else { return Ok(None) };
+        let Some(start) = within(idle_timeout, start).await else { return Ok(None) };
         if let Some(line) = start? {
-            return Ok(Some(Ok(Received { line, place: None })));
+            return Ok(Some(Ok(Received { line, permit: None })));
         }
-        let limits = if self.rules.is_socket { (Some(PLACE_TIMEOUT), Some(LINE_TIMEOUT)) } else { (None, None) };
-        let place = within(limits.0, Arc::clone(&self.rules.large_lines).acquire_owned()).await;
+        let (permit_timeout, line_timeout) =
+            if self.rules.is_socket { (Some(PERMIT_TIMEOUT), Some(LINE_TIMEOUT)) } else { (None, None) };
+        let permit = within(permit_timeout, Arc::clone(&self.rules.large_lines).acquire_owned()).await;
         // The semaphore is never closed.
-        let Some(Ok(place)) = place else {
-            let message = "other sessions hold all the memory for unfinished large lines";
+        let Some(Ok(permit)) = permit else {
+            let message = "other sessions hold all the memory for large request lines";
             return Ok(Some(Err(Error::capacity(message))));
         };
         let rest = progress.read(&mut self.reader, &mut self.line, MAX_LINE_BYTES, usize::MAX);
-        Ok(Some(match within(limits.1, rest).await {
-            Some(line) => Ok(Received { line: line?.unwrap_or(Line::TooLong), place: Some(place) }),
-            None => Err(Error::capacity(format!("the line did not end within {LINE_TIMEOUT:?}"))),
+        Ok(Some(match within(line_timeout, rest).await {
+            Some(line) => Ok(Received { line: line?.unwrap_or(Line::TooLong), permit: Some(permit) }),
+            None => Err(Error::capacity(format!("the request line did not end within {LINE_TIMEOUT:?}"))),
         }))
     }
 }
 
-/// Applies a timeout, if there is one. Returns `None` after it.
-async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
-    match limit {
-        Some(limit) => tokio::time::timeout(limit, work).await.ok(),
+/// Applies a timeout, if there is one. Returns `None` when the timeout ends before the work.
+async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match timeout {
+        Some(timeout) => tokio::time::timeout(timeout, work).await.ok(),
         None => Some(work.await),
     }
 }

@@ -1,4 +1,4 @@
-//! Serves sessions over connections.
+//! Serves each connection of a listener as a session.
 
 use std::io;
 use std::sync::Arc;
@@ -13,18 +13,20 @@ use super::listener::{Halves, Listener};
 use super::rules::Rules;
 use super::session;
 
-/// The delay after a failed accept. Most failures pass: another process has the descriptors, or the peer is gone.
+/// The delay after a failed accept. Most failures are temporary: the system is out of file descriptors, or the peer has
+/// closed the connection.
 const ACCEPT_DELAY: Duration = Duration::from_millis(100);
 
 /// Serves a session to each connection concurrently. A failed accept is repeated after a delay, so this function does
 /// not return.
 ///
-/// The sessions share the memory for large lines: 4 unfinished request lines above 64 KiB, and 128 MiB of answers above
-/// 64 KiB. A session ends if its first line does not arrive within 5 seconds or is not `hello`, if there is no room for
-/// its unfinished line, and if it does not read a large answer in time.
+/// All sessions together hold at most 4 request lines longer than 64 KiB, and at most 128 MiB of responses and events
+/// longer than 64 KiB. A session ends if its first line does not arrive within 5 seconds or is not `hello`, if other
+/// sessions hold 4 such request lines for 5 seconds, if such a request line does not end within 30 seconds, and if the
+/// peer does not read such a response in time.
 ///
 /// # Errors
-/// None at present.
+/// Never at present, because a failed accept is repeated.
 ///
 /// # Cancel safety
 /// Running sessions continue after the future is dropped.
@@ -36,20 +38,20 @@ pub async fn listen(kv: &Kv, listener: Listener, config: &ServeConfig) -> io::Re
 }
 
 /// Serves like [`listen`], and returns when the session of the first connection ends. A
-/// [`LinesStore`](crate::LinesStore) keeps its first connection open as long as it lives, so the server runs as long as
-/// that client.
+/// [`LinesStore`](crate::LinesStore) keeps its first connection open until it is closed or dropped, so a server with
+/// one client ends with this client.
 ///
 /// # Errors
-/// A panic of the first session.
+/// If the first session panics.
 ///
 /// # Cancel safety
 /// Running sessions continue after the future is dropped.
 pub async fn serve(kv: &Kv, listener: Listener, config: &ServeConfig) -> io::Result<()> {
     let sessions = Sessions::new(kv, listener, config);
-    let mut first = sessions.accept().await?;
+    let mut first_session = sessions.accept().await?;
     loop {
         tokio::select! {
-            ended = &mut first => return ended.map_err(io::Error::other),
+            ended = &mut first_session => return ended.map_err(io::Error::other),
             accepted = sessions.accept() => drop(accepted?),
         }
     }
@@ -65,14 +67,14 @@ struct Sessions {
 impl Sessions {
     fn new(kv: &Kv, listener: Listener, config: &ServeConfig) -> Self {
         let rules = Rules::socket(listener.token(), config.idle_timeout);
-        Self { kv: kv.clone(), listener, rules, permits: Arc::new(Semaphore::new(config.connections())) }
+        Self { kv: kv.clone(), listener, rules, permits: Arc::new(Semaphore::new(config.connection_limit())) }
     }
 
-    /// Accepts a connection, and spawns its session.
+    /// Accepts a connection and spawns its session. Waits while the maximum number of connections is served.
     async fn accept(&self) -> io::Result<JoinHandle<()>> {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
-        let (reader, writer) = self.next().await;
+        let (reader, writer) = self.next_connection().await;
         let (kv, rules) = (self.kv.clone(), self.rules.clone());
         Ok(tokio::spawn(async move {
             // A broken connection ends only its own session.
@@ -81,7 +83,7 @@ impl Sessions {
         }))
     }
 
-    async fn next(&self) -> Halves {
+    async fn next_connection(&self) -> Halves {
         loop {
             match self.listener.accept().await {
                 Ok(connection) => return connection,

@@ -20,7 +20,7 @@ enum Kind {
     Unix(UnixSocket),
 }
 
-/// A connected socket as two halves.
+/// The reading and the writing half of a connected socket.
 pub(super) type Halves = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
 
 impl Listener {
@@ -36,17 +36,18 @@ impl Listener {
         Ok(Self(Kind::Tcp(listener, token)))
     }
 
-    /// Listens on a unix socket, which only processes of the same user can open. Its sessions need no token. Replaces a
-    /// socket on which no process listens. Needs a tokio runtime.
+    /// Listens on a unix socket. Its sessions need no token, because only processes of the same user and of root can
+    /// connect. Replaces a socket file on which no process listens. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// `AddrInUse` if a process listens there or the path is another file, and the errors of the file system.
+    /// `AddrInUse` if a process listens on the path or the file at the path is not a socket, and the errors of the file
+    /// system.
     #[cfg(unix)]
     pub fn unix(path: impl AsRef<Path>) -> io::Result<Self> {
         UnixSocket::bind(path.as_ref()).map(|socket| Self(Kind::Unix(socket)))
     }
 
-    /// The token that sessions need.
+    /// Returns the token that sessions need. `None` for a unix socket.
     pub(super) fn token(&self) -> Option<Token> {
         match &self.0 {
             Kind::Tcp(_, token) => Some(token.clone()),
@@ -60,7 +61,7 @@ impl Listener {
         match &self.0 {
             Kind::Tcp(listener, _) => {
                 let (connection, _) = listener.accept().await?;
-                // Responses are small and latency matters. An error only leaves the delay in place.
+                // Without this option small responses would be delayed. An error only leaves the delay in place.
                 let _ = connection.set_nodelay(true);
                 let (reader, writer) = connection.into_split();
                 Ok((Box::new(reader), Box::new(writer)))
@@ -89,11 +90,11 @@ impl UnixSocket {
         use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
         let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-        let refuses = || {
+        let is_abandoned = || {
             let connected = std::os::unix::net::UnixStream::connect(path);
             connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
         };
-        if is_socket && refuses() {
+        if is_socket && is_abandoned() {
             std::fs::remove_file(path)?;
         }
         let listener = tokio::net::UnixListener::bind(path)?;
@@ -104,7 +105,7 @@ impl UnixSocket {
     async fn accept(&self) -> io::Result<tokio::net::UnixStream> {
         loop {
             let (connection, _) = self.listener.accept().await?;
-            // Another user may have connected before the file had its mode.
+            // Another user may have connected before the socket had the mode 0600.
             if connection.peer_cred().is_ok_and(|peer| peer.uid() == self.owner || peer.uid() == 0) {
                 return Ok(connection);
             }
@@ -115,7 +116,7 @@ impl UnixSocket {
 #[cfg(unix)]
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        // The next server replaces a file that remains.
+        // After an error the file remains, and the next server on this path replaces it.
         let _ = std::fs::remove_file(&self.path);
     }
 }

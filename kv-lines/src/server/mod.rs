@@ -1,6 +1,5 @@
 //! The server: sessions over a store.
 
-mod answer;
 mod budget;
 mod config;
 mod execute;
@@ -9,6 +8,7 @@ mod listen;
 mod listener;
 mod output;
 mod parse;
+mod response;
 mod rules;
 mod session;
 mod streams;

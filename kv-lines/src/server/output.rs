@@ -1,4 +1,4 @@
-//! The lines that wait for a peer to read them, and the limits of their memory.
+//! The output of a session: a queue of lines with limited memory.
 
 use std::io;
 use std::sync::Arc;
@@ -8,26 +8,26 @@ use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The most lines that are queued for a slow peer.
+/// The maximum number of lines in the queue of a session.
 const MAX_QUEUED_LINES: usize = 16;
 
-/// The most bytes that are queued for a slow peer. A large line waits until the queue is empty.
+/// The maximum number of bytes in the queue of a session. A large line waits until the queue is empty.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// The bytes that a line counts beside its keys and values: its id, versions and deadlines.
-const LINE_BYTES: usize = 2 << 10;
+/// The estimated bytes of a line without its keys and values: its id, versions and deadlines.
+const LINE_OVERHEAD_BYTES: usize = 2 << 10;
 
-/// An answer of more bytes is large: it takes room in the memory that all sessions share.
+/// The maximum bytes of keys and values in a small line. A larger line also reserves memory of [`SHARED_BYTES`].
 pub(super) const LARGE_BYTES: usize = 64 << 10;
 
-/// The bytes that all large answers together may take, encoded and not.
+/// The maximum bytes of all large lines of a server together. A line counts before and after its encoding.
 pub(super) const SHARED_BYTES: usize = 128 << 20;
 
-/// The time that a peer has to read a large line, beside one second for each MiB. Then the session ends, so that its
-/// memory is free for other sessions.
+/// The time that a peer has to read a large line, plus one second for each MiB of the line. After this time the session
+/// ends, because other sessions need its memory.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The output of a session. A clone is the same output.
+/// The output of a session. All clones share one queue.
 #[derive(Debug, Clone)]
 pub(super) struct Output {
     lines: Sender<Outgoing>,
@@ -35,18 +35,18 @@ pub(super) struct Output {
     shared: Arc<Semaphore>,
 }
 
-/// The memory of one line, which is free again when the peer has read the line.
+/// The memory that one line reserves until the line is written to the peer.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Reservation {
     _window: OwnedSemaphorePermit,
     shared: Option<OwnedSemaphorePermit>,
 }
 
-/// A line on its way to the peer.
+/// A line in the queue.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     text: String,
-    room: Room,
+    reservation: Reservation,
 }
 
 impl Output {
@@ -61,13 +61,14 @@ impl Output {
         self.lines.closed().await;
     }
 
-    /// Waits until the peer has read most of its output. Returns false if the peer has disconnected.
+    /// Waits until at most half of the maximum bytes are in the queue. Returns false if the peer has disconnected.
     pub(super) async fn drained(&self) -> bool {
         self.unless_closed(self.window.acquire_many(permits(WINDOW_BYTES / 2))).await.is_some()
     }
 
-    /// Waits for the memory of a line with `bytes` of keys and values. Returns `None` if the peer has disconnected.
-    pub(super) async fn reserve(&self, bytes: usize) -> Option<Room> {
+    /// Reserves memory for a line with `bytes` bytes of keys and values, and waits until the memory is available.
+    /// Returns `None` if the peer has disconnected.
+    pub(super) async fn reserve(&self, bytes: usize) -> Option<Reservation> {
         let window = Arc::clone(&self.window).acquire_many_owned(window_permits(bytes));
         let window = self.unless_closed(window).await?;
         let shared = if bytes > LARGE_BYTES {
@@ -75,25 +76,26 @@ impl Output {
         } else {
             None
         };
-        Some(Room { _window: window, shared })
+        Some(Reservation { _window: window, shared })
     }
 
-    /// Takes the memory of a line if it is free now.
-    pub(super) fn try_reserve(&self, bytes: usize) -> Option<Room> {
+    /// Reserves memory for a line if it is available now.
+    pub(super) fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
         let window = Arc::clone(&self.window).try_acquire_many_owned(window_permits(bytes)).ok()?;
         let shared = if bytes > LARGE_BYTES {
             Some(Arc::clone(&self.shared).try_acquire_many_owned(shared_permits(bytes)).ok()?)
         } else {
             None
         };
-        Some(Room { _window: window, shared })
+        Some(Reservation { _window: window, shared })
     }
 
     /// Queues a line. Returns false if the peer has disconnected.
-    pub(super) async fn send(&self, text: String, room: Room) -> bool {
-        self.lines.send(Outgoing { text, room }).await.is_ok()
+    pub(super) async fn send(&self, text: String, reservation: Reservation) -> bool {
+        self.lines.send(Outgoing { text, reservation }).await.is_ok()
     }
 
+    /// Waits for the work. Returns `None` if the peer disconnects before the work is done.
     async fn unless_closed<T, E>(&self, work: impl Future<Output = Result<T, E>> + Send) -> Option<T> {
         tokio::select! {
             // The semaphores are never closed.
@@ -103,12 +105,14 @@ impl Output {
     }
 }
 
-/// A large line takes the whole window: no line in front of it, which has no timeout, may hold the shared memory.
+/// Returns the bytes that a line takes in the queue. A large line takes all of them, so that the earlier lines are
+/// written before it reserves shared memory: writing a small line has no timeout, and a large line behind it would hold
+/// the shared memory without a time limit.
 fn window_permits(bytes: usize) -> u32 {
-    permits(if bytes > LARGE_BYTES { WINDOW_BYTES } else { bytes + LINE_BYTES })
+    permits(if bytes > LARGE_BYTES { WINDOW_BYTES } else { bytes + LINE_OVERHEAD_BYTES })
 }
 
-/// The answer itself and its line, which is at most a third longer.
+/// Returns the bytes of a large line before and after its encoding. The encoding adds at most a third.
 fn shared_permits(bytes: usize) -> u32 {
     permits(bytes.saturating_add(bytes / 3 * 4).min(SHARED_BYTES))
 }
@@ -117,14 +121,15 @@ fn permits(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-/// Writes lines, and flushes when the queue is empty. Fails if a peer on a socket does not read a large line in time.
+/// Writes the lines of the queue, and flushes when the queue is empty. Fails if a peer on a socket does not read a
+/// large line in time.
 pub(super) async fn write(
     writer: impl AsyncWrite + Unpin,
     mut lines: Receiver<Outgoing>,
     is_socket: bool,
 ) -> io::Result<()> {
     let mut writer = BufWriter::new(writer);
-    while let Some(Outgoing { text, room }) = lines.recv().await {
+    while let Some(Outgoing { text, reservation }) = lines.recv().await {
         let is_last = lines.is_empty();
         let length = text.len();
         let writing = async {
@@ -132,13 +137,13 @@ pub(super) async fn write(
             writer.write_all(b"\n").await?;
             if is_last { writer.flush().await } else { Ok(()) }
         };
-        if is_socket && room.shared.is_some() {
+        if is_socket && reservation.shared.is_some() {
             let limit = STALL_TIMEOUT + Duration::from_secs((length >> 20) as u64);
             tokio::time::timeout(limit, writing).await??;
         } else {
             writing.await?;
         }
-        drop(room);
+        drop(reservation);
     }
     writer.flush().await
 }

@@ -1,7 +1,7 @@
 //! Parses a line into a request.
 //!
-//! The line is read twice: for its `id` and `op`, and then for the arguments of that operation. It is never read into a
-//! generic JSON tree, which takes up to a hundred times the memory of the text.
+//! The line is read twice: for its `id` and `op`, and then for the arguments of that operation. The line is never read
+//! into a generic JSON tree, which takes up to a hundred times the memory of the text.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::request::{ExpiryText, Request};
 use crate::shape::{Batch, Segments};
 
-/// The longest `id`, in bytes. Each response, and each event of a stream, repeats it.
+/// The maximum length of an `id` in bytes. It is limited because each response, and each event of a stream, repeats it.
 const MAX_ID_BYTES: usize = 1_024;
 
 const OPERATIONS: &[&str] = &[
@@ -43,10 +43,10 @@ const OPERATIONS: &[&str] = &[
     "close",
 ];
 
-/// Returns the id, `null` if the line has none, and the request.
+/// Returns the id, or `null` if the line has no id, and the request.
 pub(super) fn parse(line: &[u8]) -> (Value, Result<Request>) {
     let malformed = |error: &serde_json::Error| Error::invalid(format!("malformed request: {error}"));
-    // serde would accept an array of an id and an operation for `Envelope`.
+    // serde would also decode the array `[id, op]` as an `Envelope`.
     if line.trim_ascii_start().first() != Some(&b'{') {
         let error = serde_json::from_slice::<IgnoredAny>(line).err();
         let error =
@@ -54,7 +54,7 @@ pub(super) fn parse(line: &[u8]) -> (Value, Result<Request>) {
         return (Value::Null, Err(error));
     }
     let Envelope { id, op } = match serde_json::from_slice(line) {
-        Ok(head) => head,
+        Ok(envelope) => envelope,
         Err(error) => return (Value::Null, Err(malformed(&error))),
     };
     let id = match id.map_or("null", RawValue::get) {

@@ -8,39 +8,39 @@ use tokio::sync::Semaphore;
 use super::output::SHARED_BYTES;
 use crate::token::Token;
 
-/// The most request lines above [`LARGE_LINE_BYTES`] in memory at once, over all sessions.
+/// The maximum number of large request lines that all sessions of a server hold at once.
 const MAX_LARGE_LINES: usize = 4;
 
-/// A longer request line takes one of the places for large lines.
+/// The maximum length in bytes of a small request line. A longer line needs a permit of [`Rules::large_lines`].
 pub(super) const LARGE_LINE_BYTES: usize = 64 << 10;
 
-/// The time that a session waits for a place for its large line. Then it ends.
-pub(super) const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time that a session waits for the permit of a large line. After this time the session ends.
+pub(super) const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The time to receive a line after it has a place. Then the session ends.
+/// The time that a peer has to send the rest of a large line that has a permit. After this time the session ends.
 pub(super) const LINE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time until the first line. Then the session ends.
+/// The time that a peer has to send the first line. After this time the session ends.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The limits of a session.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
-    /// The token that the first line must have, if any.
+    /// The token that the first line must have. `None` if it needs no token.
     pub(super) token: Option<Token>,
-    /// The time without a request and without a stream after which the session ends.
+    /// The time without a request after which a session without streams ends.
     pub(super) idle_timeout: Option<Duration>,
     /// True for a socket, whose peer may be slow or hostile; false for stdin and stdout, which belong to the user.
     pub(super) is_socket: bool,
-    /// Places for large request lines.
+    /// One permit for each large request line.
     pub(super) large_lines: Arc<Semaphore>,
-    /// Bytes for large answers.
+    /// One permit for each byte of large responses and events.
     pub(super) shared_output: Arc<Semaphore>,
 }
 
 impl Rules {
-    /// The rules for a session on streams that belong to the user: no token and no timeouts.
-    pub(super) fn streams() -> Self {
+    /// Returns the rules for a session with a trusted peer: no token and no timeouts.
+    pub(super) fn trusted() -> Self {
         Self {
             token: None,
             idle_timeout: None,
@@ -50,8 +50,8 @@ impl Rules {
         }
     }
 
-    /// The rules for the sessions on a listener.
+    /// Returns the rules for the sessions of a listener.
     pub(super) fn socket(token: Option<Token>, idle_timeout: Option<Duration>) -> Self {
-        Self { token, idle_timeout, is_socket: true, ..Self::streams() }
+        Self { token, idle_timeout, is_socket: true, ..Self::trusted() }
     }
 }

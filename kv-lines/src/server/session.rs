@@ -10,11 +10,11 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::answer::{Answer, blocking};
 use super::execute::execute;
 use super::input::{Input, Received};
 use super::output::{self, LARGE_BYTES, Output};
 use super::parse::parse;
+use super::response::{Response, blocking};
 use super::rules::Rules;
 use super::streams::{EventBytes, Streams};
 use crate::hello::Hello;
@@ -23,8 +23,9 @@ use crate::request::Request;
 use crate::shape::StreamEvent;
 use crate::token::Token;
 
-/// Executes requests one after the other until the input ends. The session needs no token and has no timeouts: the
-/// streams belong to the caller. A session whose first line is not `hello` ends with an error line.
+/// Serves one session: executes its requests one after the other until the input ends. The session needs no token and
+/// has no timeouts, because the caller trusts the peer. A session whose first line is not `hello` ends with an error
+/// line.
 ///
 /// # Errors
 /// The errors of reading and writing. A malformed or failed request gets an error response, and the session continues.
@@ -33,10 +34,10 @@ pub async fn session(
     reader: impl AsyncRead + Send + Unpin,
     writer: impl AsyncWrite + Send + Unpin + 'static,
 ) -> io::Result<()> {
-    run(kv, reader, writer, Rules::streams()).await
+    run(kv, reader, writer, Rules::trusted()).await
 }
 
-/// Executes requests within the rules of a server.
+/// Serves one session by these rules.
 pub(super) async fn run(
     kv: &Kv,
     reader: impl AsyncRead + Send + Unpin,
@@ -46,7 +47,9 @@ pub(super) async fn run(
     let (out, lines) = Output::new(Arc::clone(&rules.shared_output));
     let output = tokio::spawn(output::write(writer, lines, rules.is_socket));
     let input = run_requests(kv, reader, out, rules).await;
-    let written = output.await.unwrap_or_else(|_| Err(io::Error::other("the writer of the session failed")));
+    let written = output
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other("the task that writes the output of the session panicked")));
     input.and(written)
 }
 
@@ -57,19 +60,20 @@ async fn run_requests(kv: &Kv, reader: impl AsyncRead + Send + Unpin, out: Outpu
     let is_welcome = match input.hello().await? {
         None | Some(Line::End) => false,
         Some(Line::Read | Line::Unterminated) => session.welcome(&input.line, token.as_ref()).await,
+        // An empty line is no `hello` either, so the peer gets the same error.
         Some(Line::TooLong) => session.welcome(b"", None).await,
     };
     if !is_welcome {
         return Ok(());
     }
-    // A session whose output is not read does not read requests.
+    // While the peer does not read the output, the session reads no further request.
     while session.out.drained().await {
         let has_streams = session.streams.is_any_running();
         let read = tokio::select! {
             read = input.next(has_streams) => read?,
             () = session.out.closed() => return Ok(()),
         };
-        let Received { line, place } = match read {
+        let Received { line, permit } = match read {
             None => return Ok(()),
             Some(Ok(received)) => received,
             Some(Err(error)) => {
@@ -84,7 +88,7 @@ async fn run_requests(kv: &Kv, reader: impl AsyncRead + Send + Unpin, out: Outpu
                 session.send(Value::Null, Err(error)).await
             }
             Line::Read | Line::Unterminated if input.line.iter().all(u8::is_ascii_whitespace) => true,
-            Line::Read | Line::Unterminated => session.handle(&mut input.line, place).await,
+            Line::Read | Line::Unterminated => session.handle(&mut input.line, permit).await,
         };
         if !is_connected {
             return Ok(());
@@ -100,22 +104,23 @@ struct Session<'s> {
 }
 
 impl Session<'_> {
-    /// Answers the first line. Returns false if the session must end.
+    /// Responds to the first line. Returns false if the session must end.
     async fn welcome(&mut self, line: &[u8], token: Option<&Token>) -> bool {
         let (id, result) = Hello::check(line, token);
         let is_welcome = result.is_ok();
-        self.send(id, result.map(|welcome| Answer::new(0, || welcome))).await && is_welcome
+        self.send(id, result.map(|welcome| Response::new(0, || welcome))).await && is_welcome
     }
 
-    /// Handles one line. Frees its place when it is executed. Returns false if the peer has disconnected.
-    async fn handle(&mut self, line: &mut Vec<u8>, mut place: Option<OwnedSemaphorePermit>) -> bool {
-        let mut room = None;
+    /// Executes the request of a line and responds. Drops the permit of a large line after the execution. Returns false
+    /// if the peer has disconnected.
+    async fn handle(&mut self, line: &mut Vec<u8>, mut permit: Option<OwnedSemaphorePermit>) -> bool {
+        let mut reservation = None;
         loop {
             let (id, request) = parsed(line).await;
-            // A request that can be executed again. Not that of a large line, whose memory must be free.
-            let is_read = place.is_none()
+            // A read can be executed again. A large line cannot, because its memory is freed after the first execution.
+            let is_repeatable = permit.is_none()
                 && matches!(request, Ok(Request::Get { .. } | Request::GetMany { .. } | Request::List(_)));
-            let answer = match request {
+            let response = match request {
                 Ok(Request::Watch(watch)) => {
                     let stream = match self.streams.check(&id).and_then(|()| watch.query()) {
                         Ok(query) => self.kv.store().watch(&query).await,
@@ -132,39 +137,40 @@ impl Session<'_> {
                 }
                 Ok(Request::Unwatch { of } | Request::Unsubscribe { of }) => {
                     let was_running = self.streams.stop(&of).await;
-                    Answer::new(0, move || was_running)
+                    Response::new(0, move || was_running)
                 }
-                Ok(request) => Answer::of(execute(self.kv, request).await),
-                Err(error) => Answer::of(Err(error)),
+                Ok(request) => Response::of(execute(self.kv, request).await),
+                Err(error) => Response::of(Err(error)),
             };
-            // The peer may not read its answers, and others need the place.
-            if place.take().is_some() {
+            // Other sessions need the permit, and this peer may never read its response.
+            if permit.take().is_some() {
                 *line = Vec::new();
             }
-            let bytes = answer.bytes();
-            if room.is_none() {
-                room = if is_read && bytes > LARGE_BYTES {
+            let bytes = response.bytes();
+            if reservation.is_none() {
+                reservation = if is_repeatable && bytes > LARGE_BYTES {
                     self.out.try_reserve(bytes)
                 } else {
                     self.out.reserve(bytes).await
                 };
             }
-            if let Some(room) = room {
-                return self.out.send(answer.encode(id).await, room).await;
+            if let Some(reservation) = reservation {
+                return self.out.send(response.encode(id).await, reservation).await;
             }
-            if !is_read {
+            if !is_repeatable {
                 return false;
             }
-            // The memory for large answers is full. Do not hold this one while waiting: read it again afterwards.
-            drop(answer);
-            room = self.out.reserve(bytes).await;
-            if room.is_none() {
+            // The memory for large responses is in use. Drop this response while waiting, and read again afterwards.
+            drop(response);
+            reservation = self.out.reserve(bytes).await;
+            if reservation.is_none() {
                 return false;
             }
         }
     }
 
-    /// Responds that the stream is live, and then starts to send its events.
+    /// Responds that the stream is live, and then starts to send its events. Responds with the error if the stream did
+    /// not start. Returns false if the peer has disconnected.
     async fn start<T>(&mut self, id: Value, stream: Result<Pin<Box<dyn Stream<Item = Result<T>> + Send>>>) -> bool
     where
         T: EventBytes + Send + 'static,
@@ -172,7 +178,7 @@ impl Session<'_> {
     {
         match stream {
             Ok(stream) => {
-                let is_connected = self.send(id.clone(), Ok(Answer::null())).await;
+                let is_connected = self.send(id.clone(), Ok(Response::null())).await;
                 self.streams.start(id, stream, self.out.clone());
                 is_connected
             }
@@ -180,14 +186,15 @@ impl Session<'_> {
         }
     }
 
-    async fn send(&self, id: Value, result: Result<Answer>) -> bool {
-        let answer = Answer::of(result);
-        let Some(room) = self.out.reserve(answer.bytes()).await else { return false };
-        self.out.send(answer.encode(id).await, room).await
+    /// Sends a response. Returns false if the peer has disconnected.
+    async fn send(&self, id: Value, result: Result<Response>) -> bool {
+        let response = Response::of(result);
+        let Some(reservation) = self.out.reserve(response.bytes()).await else { return false };
+        self.out.send(response.encode(id).await, reservation).await
     }
 }
 
-/// Parses a line. A large one is parsed on a thread for blocking work, which takes the line and returns it.
+/// Parses a line. A large line is parsed on a thread for blocking work, which takes the line and returns it.
 async fn parsed(line: &mut Vec<u8>) -> (Value, Result<Request>) {
     let taken = std::mem::take(line);
     let bytes = taken.len();
@@ -200,6 +207,6 @@ async fn parsed(line: &mut Vec<u8>) -> (Value, Result<Request>) {
             *line = taken;
             parsed
         }
-        None => (Value::Null, Err(Error::unavailable("the server is ending"))),
+        None => (Value::Null, Err(Error::unavailable("the server is shutting down"))),
     }
 }

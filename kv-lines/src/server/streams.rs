@@ -9,14 +9,14 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use super::answer::blocking;
 use super::output::Output;
+use super::response::blocking;
 use crate::escape;
 use crate::shape::{Failure, StreamEvent};
 
-/// An event of known size.
+/// The size of an event.
 pub(super) trait EventBytes {
-    /// The bytes of the value or message.
+    /// Returns the bytes of the value or message.
     fn bytes(&self) -> usize;
 }
 
@@ -45,10 +45,13 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// The most streams of a session.
+    /// The maximum number of running streams of a session.
     const MAX: usize = 1_024;
 
-    /// Rejects an id that cannot identify a new stream, and a stream above the limit.
+    /// Checks that a stream with this id may start.
+    ///
+    /// # Errors
+    /// `Invalid` if the id is `null` or the id of a running stream; `Capacity` if [`Streams::MAX`] streams are running.
     pub(super) fn check(&mut self, id: &Value) -> Result<()> {
         self.running.retain(|_, task| !task.is_finished());
         if id.is_null() {
@@ -68,29 +71,29 @@ impl Streams {
         self.running.values().any(|task| !task.is_finished())
     }
 
-    /// Spawns a task that sends the events of the stream and its end.
+    /// Spawns a task that sends the events of the stream, and then `end`.
     pub(super) fn start<T>(&mut self, id: Value, mut stream: Pin<Box<dyn Stream<Item = Result<T>> + Send>>, out: Output)
     where
         T: EventBytes + Send + 'static,
         for<'e> StreamEvent: From<&'e T>,
     {
-        let name = id.to_string();
+        let key = id.to_string();
         let task = tokio::spawn(async move {
             let mut is_running = true;
             while is_running {
                 let event = stream.next().await;
                 is_running = event.is_some();
                 let bytes = event.iter().flatten().map(T::bytes).sum();
-                // An error means that the peer has disconnected.
-                let Some(room) = out.reserve(bytes).await else { return };
+                // Without a reservation the peer has disconnected.
+                let Some(reservation) = out.reserve(bytes).await else { return };
                 let id = id.clone();
                 let Some(line) = blocking(bytes, move || line(&id, event)).await else { return };
-                if !out.send(line, room).await {
+                if !out.send(line, reservation).await {
                     return;
                 }
             }
         });
-        self.running.insert(name, task);
+        self.running.insert(key, task);
     }
 
     /// Stops a stream, which sends nothing afterwards. Returns true if it was running.
@@ -113,8 +116,8 @@ where
         Some(Err(error)) => StreamEvent::Error { error: Failure::from(&error) },
         None => StreamEvent::End,
     };
-    // Not through a tree of `serde_json::Value`, which would be a third copy of a large value. It cannot fail: all map
-    // keys are strings.
+    // Serialize directly: a tree of `serde_json::Value` would hold a third copy of a large value. Serializing cannot
+    // fail, because all map keys are strings.
     escape::json(serde_json::to_string(&EventLine { id, event }).unwrap_or_default())
 }
 

@@ -12,7 +12,7 @@ use serde::ser::{Serialize, Serializer};
 pub(crate) struct Batch<T>(Vec<T>);
 
 impl<T> Batch<T> {
-    /// The most elements of a request.
+    /// The maximum number of elements in a batch.
     pub(crate) const MAX: usize = 65_536;
 
     pub(crate) fn len(&self) -> usize {

@@ -37,11 +37,13 @@ pub enum Event<K> {
 }
 
 impl<K> Event<K> {
-    /// Encodes an event, with its key as `show` returns it.
-    pub fn of(event: &WatchEvent, show: impl Fn(&Key) -> K) -> Self {
+    /// Encodes an event. `encode_key` converts its key.
+    pub fn of(event: &WatchEvent, encode_key: impl Fn(&Key) -> K) -> Self {
         match event {
-            WatchEvent::Set { key, entry } => Self::Set { key: show(key), entry: entry::encode_entry(entry.as_ref()) },
-            WatchEvent::Removed { key } => Self::Removed { key: show(key) },
+            WatchEvent::Set { key, entry } => {
+                Self::Set { key: encode_key(key), entry: entry::encode_entry(entry.as_ref()) }
+            }
+            WatchEvent::Removed { key } => Self::Removed { key: encode_key(key) },
             WatchEvent::SnapshotEnd => Self::SnapshotEnd,
             WatchEvent::Gap { reason } => Self::Gap { reason: (*reason).into() },
             _ => Self::Unknown,
@@ -83,7 +85,7 @@ impl From<GapReason> for Reason {
     }
 }
 
-/// An unknown reason becomes `Reconnected`, because events may be lost all the same.
+/// An unknown reason becomes `Reconnected`, because in either case events may be lost.
 impl From<Reason> for GapReason {
     fn from(reason: Reason) -> Self {
         match reason {
@@ -164,7 +166,7 @@ impl FromStreamEvent for WatchEvent {
             StreamEvent::Gap { reason } => Ok(Self::Gap { reason: reason.into() }),
             StreamEvent::Error { error } => Err(error.into_error()),
             StreamEvent::End => return None,
-            StreamEvent::Message { .. } | StreamEvent::Unknown => Err(unknown()),
+            StreamEvent::Message { .. } | StreamEvent::Unknown => Err(unknown_event()),
         })
     }
 }
@@ -180,12 +182,12 @@ impl FromStreamEvent for MessageEvent {
             StreamEvent::Error { error } => Err(error.into_error()),
             StreamEvent::End => return None,
             StreamEvent::Set { .. } | StreamEvent::Removed { .. } | StreamEvent::SnapshotEnd | StreamEvent::Unknown => {
-                Err(unknown())
+                Err(unknown_event())
             }
         })
     }
 }
 
-fn unknown() -> Error {
+fn unknown_event() -> Error {
     Error::corrupt("the server sent an event that this version does not know")
 }

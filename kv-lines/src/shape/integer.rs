@@ -5,7 +5,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::{Serialize, Serializer};
 
-/// A 64-bit integer, as a JSON number or as decimal text. Text is for languages whose numbers are doubles.
+/// A 64-bit integer, as a JSON number or as decimal text. Text is for languages whose numbers are doubles, which do not
+/// represent every 64-bit integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Integer(pub(crate) i64);
 

@@ -5,14 +5,13 @@ use std::borrow::Cow;
 use kv_core::{Key, KeyPrefix, Namespace, Result};
 use serde::{Deserialize, Serialize};
 
-/// A key or a prefix. A boxed slice has no spare capacity: most keys have one or two segments, and a batch has many
-/// keys.
+/// A key or a prefix. The segments are a boxed slice, because a batch has many keys and a slice has no spare capacity.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Segments(Box<[String]>);
 
 impl Segments {
-    /// Decodes the key. A client may put a namespace in front of its keys, as the first segment. The limit of a key
-    /// does not count that segment.
+    /// Decodes a key. A client may put a namespace in front of its keys, as the first segment, which does not count
+    /// against the limit of a key.
     pub(crate) fn key(&self) -> Result<Key> {
         let (whole, parts) = (Key::new(&self.0), self.0.split_first());
         let (Err(_), Some((namespace, rest))) = (&whole, parts) else { return whole };
@@ -24,10 +23,12 @@ impl Segments {
         }
     }
 
+    /// Decodes a prefix.
     pub(crate) fn prefix(&self) -> Result<KeyPrefix> {
         if self.0.is_empty() { Ok(KeyPrefix::ALL) } else { self.key().map(KeyPrefix::from) }
     }
 
+    /// Decodes the keys of a batch.
     pub(crate) fn keys(all: &[Self]) -> Result<Vec<Key>> {
         all.iter().map(Self::key).collect()
     }
@@ -43,6 +44,11 @@ impl From<&KeyPrefix> for Segments {
     fn from(prefix: &KeyPrefix) -> Self {
         Self(prefix.segments().map(Cow::into_owned).collect())
     }
+}
+
+/// Returns the segments of a key.
+pub fn segments(key: &Key) -> Vec<String> {
+    key.segments().map(Cow::into_owned).collect()
 }
 
 #[cfg(test)]

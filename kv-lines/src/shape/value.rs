@@ -25,7 +25,7 @@ impl Encoding {
     }
 }
 
-/// A value of any bytes: text if it is UTF-8, else base64, marked by `"encoding":"base64"`.
+/// A value as a string: text, or base64 with `"encoding":"base64"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Value {
@@ -37,8 +37,7 @@ pub struct Value {
 }
 
 impl Value {
-    /// Encodes bytes as text if they are UTF-8 and their text is not longer than their base64, else as base64. JSON
-    /// escapes take up to six bytes for one byte of text.
+    /// Encodes bytes as text if they are UTF-8 and their escaped text is not longer than their base64, else as base64.
     pub fn of(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) if is_text_shorter(text) => Self { value: text.to_owned(), encoding: Encoding::Text },
@@ -46,8 +45,8 @@ impl Value {
         }
     }
 
-    /// Encodes bytes in a form of bounded length, at most a third longer than the bytes: text that JSON escapes, which
-    /// takes up to six times its length, becomes base64.
+    /// Encodes bytes as text if they are printable ASCII that JSON does not escape, else as base64. The result is at
+    /// most a third longer than the bytes.
     pub fn compact(bytes: &[u8]) -> Self {
         let is_plain = |byte: &u8| (b' '..=b'~').contains(byte) && !matches!(byte, b'"' | b'\\');
         match std::str::from_utf8(bytes) {
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_takes_at_most_a_third_more_in_either_form() {
+    fn an_encoded_value_is_at_most_a_third_longer() {
         for bytes in [vec![1; 3_000], vec![0x7f; 3_000], "\u{9b}".repeat(1_500).into_bytes(), vec![b'"'; 3_000]] {
             let line = escape::json(serde_json::to_string(&Value::of(&bytes)).unwrap());
             assert!(line.len() <= bytes.len() / 3 * 4 + 64, "{}", line.len());

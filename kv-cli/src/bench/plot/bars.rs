@@ -38,7 +38,7 @@ impl Bars {
         svg.text((16.0, 24.0), Anchor::Start, 15, title);
         let top = 40.0 + legend(&mut svg, series, 38.0) + 6.0;
         let scale = Log::around(groups.iter().flat_map(|group| &group.values).copied().flatten());
-        let across = |value| Self::LEFT + scale.place(value) * (WIDTH - Self::LEFT - Self::RIGHT);
+        let across = |value| Self::LEFT + scale.position(value) * (WIDTH - Self::LEFT - Self::RIGHT);
         let height = |group: &Group| {
             let bars = group.values.iter().flatten().count();
             f64::from(u16::try_from(bars.max(1)).unwrap_or(u16::MAX)) * Self::BAR + Self::GAP
@@ -52,10 +52,10 @@ impl Bars {
         for group in groups {
             let middle = y + (height(group) - Self::GAP) / 2.0 + 4.0;
             svg.text((Self::LEFT - 8.0, middle), Anchor::End, 12, &group.name);
-            for (place, value) in group.values.iter().enumerate() {
+            for (index, value) in group.values.iter().enumerate() {
                 let Some(value) = *value else { continue };
                 let end = across(value).max(Self::LEFT + 1.0);
-                svg.rectangle((Self::LEFT, y), (end - Self::LEFT, Self::BAR - 2.0), colour(place));
+                svg.rectangle((Self::LEFT, y), (end - Self::LEFT, Self::BAR - 2.0), colour(index));
                 svg.text((end + 4.0, y + 9.5), Anchor::Start, 10, &figure(value));
                 y += Self::BAR;
             }

@@ -49,9 +49,9 @@ impl Curves {
         let points = self.panels.iter().flat_map(|panel| &panel.curves).flat_map(|curve| &curve.points);
         let scale = Log::around(points.map(|(_, micros)| *micros));
         let width = WIDTH / number(Self::COLUMNS);
-        for (place, panel) in self.panels.iter().enumerate() {
-            let left = number(place % Self::COLUMNS) * width;
-            let top = top + number(place / Self::COLUMNS) * (Self::HEIGHT + 44.0);
+        for (index, panel) in self.panels.iter().enumerate() {
+            let left = number(index % Self::COLUMNS) * width;
+            let top = top + number(index / Self::COLUMNS) * (Self::HEIGHT + 44.0);
             self.panel(&mut svg, panel, scale, (left + Self::LEFT, top), width - Self::LEFT - 18.0);
         }
         let rows = self.panels.len().div_ceil(Self::COLUMNS);
@@ -60,7 +60,7 @@ impl Curves {
 
     fn panel(&self, svg: &mut Svg, panel: &Panel, scale: Log, (left, top): (f64, f64), width: f64) {
         let bottom = top + Self::HEIGHT;
-        let up = |micros| bottom - scale.place(micros) * Self::HEIGHT;
+        let up = |micros| bottom - scale.position(micros) * Self::HEIGHT;
         let last = number(self.ticks.len().saturating_sub(1)).max(1.0);
         let across = |tick| left + number(tick) / last * width;
         svg.text((left, top - 5.0), Anchor::Start, 12, &panel.title);

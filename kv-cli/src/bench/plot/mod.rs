@@ -18,12 +18,12 @@ fn colour(series: usize) -> &'static str {
 /// Draws the names and colours of the series from left to right. Returns the height of the legend.
 fn legend(svg: &mut svg::Svg, series: &[String], top: f64) -> f64 {
     let (mut left, mut line) = (16.0, 0.0);
-    for (place, name) in series.iter().enumerate() {
+    for (index, name) in series.iter().enumerate() {
         let width = 30.0 + 7.0 * f64::from(u16::try_from(name.chars().count()).unwrap_or(u16::MAX));
         if left + width > svg::WIDTH && left > 16.0 {
             (left, line) = (16.0, line + 18.0);
         }
-        svg.rectangle((left, top + line), (11.0, 11.0), colour(place));
+        svg.rectangle((left, top + line), (11.0, 11.0), colour(index));
         svg.text((left + 16.0, top + line + 10.0), svg::Anchor::Start, 12, name);
         left += width;
     }

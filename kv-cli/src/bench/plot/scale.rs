@@ -20,7 +20,7 @@ impl Log {
     }
 
     /// Returns the position of a value on the axis, from 0 to 1.
-    pub(super) fn place(self, value: f64) -> f64 {
+    pub(super) fn position(self, value: f64) -> f64 {
         if value > 0.0 { ((value.log10() - self.from) / (self.to - self.from)).clamp(0.0, 1.0) } else { 0.0 }
     }
 
@@ -43,7 +43,7 @@ mod tests {
     fn the_axis_covers_the_values_with_whole_decades() {
         let scale = Log::around([20.0, 3_000.0, 0.0].into_iter());
         assert_eq!(scale.decades().map(f64::round).collect::<Vec<_>>(), [10.0, 100.0, 1_000.0, 10_000.0]);
-        assert!((scale.place(10.0), scale.place(10_000.0)) == (0.0, 1.0) && scale.place(0.0) == 0.0);
+        assert!((scale.position(10.0), scale.position(10_000.0)) == (0.0, 1.0) && scale.position(0.0) == 0.0);
         assert_eq!(Log::around(std::iter::empty()).decades().count(), 2);
     }
 }

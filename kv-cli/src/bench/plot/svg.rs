@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// The width of every image.
+/// The width of every image, in SVG units.
 pub(super) const WIDTH: f64 = 860.0;
 
 /// The part of a text that is at its position.
