@@ -1,4 +1,4 @@
-//! A store with two handles, used alternately.
+//! A store that sends its calls alternately to two handles.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{Key, KeyPrefix, KvStore, MessageStream, Reach, Result, StoreInfo, delegate_store};
 
-/// Sends calls alternately to two handles of one store.
+/// Sends calls alternately to two handles of one store, the second one in another process.
 #[derive(Debug)]
 pub(crate) struct Alternating {
     handles: [Arc<dyn KvStore>; 2],
@@ -19,7 +19,8 @@ impl Alternating {
         Self { handles: [this_process, other_process], calls: AtomicUsize::new(0) }
     }
 
-    /// The handle for messages: always the first one if messages do not leave its process.
+    /// The handle for messages. If messages do not leave a process, it is always the first one, because publisher and
+    /// subscriber must be in the same process.
     fn for_messages(&self) -> &dyn KvStore {
         let [this_process, _] = &self.handles;
         if this_process.info().capabilities.messages == Reach::Process { this_process } else { self.next() }

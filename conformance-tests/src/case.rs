@@ -1,4 +1,4 @@
-//! A case: the clause that it proves, and its needs.
+//! A case: the clause that it tests, and its needs.
 
 use std::fmt;
 
@@ -58,14 +58,14 @@ impl fmt::Display for Level {
     }
 }
 
-/// A requirement of a case: of the store, or of the harness around it.
+/// A requirement that the store or the harness must meet for a case to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Need {
     /// The store has the capability.
     Has(Capability),
-    /// The store lacks the capability, and the case checks that it is refused. A store that has the capability does not
-    /// list the case.
+    /// The store lacks the capability, and the case checks that the store refuses calls that need it. The report of a
+    /// store that has the capability does not list the case.
     Lacks(Capability),
     /// Transactions may use any keys.
     AnyTransaction,
@@ -75,7 +75,7 @@ pub enum Need {
     KeepsAll,
     /// The store declares that processes share its entries.
     Shared,
-    /// Acknowledged writes survive at least this.
+    /// Acknowledged writes survive at least this failure.
     Survives(Survives),
     /// Watchers in other processes get events for changes.
     WatchShared,
@@ -87,7 +87,7 @@ pub enum Need {
     SecondHandle,
     /// The harness can open the same store in a second process.
     SecondProcess,
-    /// The harness gives the store a clock that cases set by hand.
+    /// The harness gives the store a clock that the cases set.
     Clock,
     /// The harness can cut the link between the store and its backend, and heal it.
     Outage,
@@ -95,14 +95,14 @@ pub enum Need {
     LongestNamespace,
 }
 
-/// The decision to run a case against a store.
+/// The decision if a case runs against a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Applies {
     /// The case runs.
     Run,
     /// The case does not run, and the report gives the reason.
     Skip(String),
-    /// The case checks a refusal, and the store has the capability. The report does not list it.
+    /// The report does not list the case, because the case checks the refusal of a capability that the store has.
     Omit,
 }
 
@@ -118,7 +118,7 @@ impl Need {
             Self::Shared => capabilities.shared,
             Self::WatchShared => capabilities.watch == Reach::Shared,
             Self::MessagesShared => capabilities.messages == Reach::Shared,
-            Self::Survives(what) => capabilities.durability.survives >= what,
+            Self::Survives(failure) => capabilities.durability.survives >= failure,
             Self::Reopen => hooks.reopen,
             Self::SecondHandle => hooks.second_handle,
             Self::SecondProcess => hooks.second_process,
@@ -141,7 +141,7 @@ impl fmt::Display for Need {
             Self::Shared => f.write_str("a store that several processes can share"),
             Self::WatchShared => f.write_str("a watch that reaches other processes"),
             Self::MessagesShared => f.write_str("messages that reach other processes"),
-            Self::Survives(what) => write!(f, "writes that survive {what:?} or more"),
+            Self::Survives(failure) => write!(f, "writes that survive {failure:?} or more"),
             Self::Reopen => f.write_str("a harness that can reopen the store"),
             Self::SecondHandle => f.write_str("a harness that can open a second handle"),
             Self::SecondProcess => f.write_str("a harness that can open the store in a second process"),
@@ -159,7 +159,7 @@ pub struct Case {
     pub id: &'static str,
     /// The level of the clause.
     pub level: Level,
-    /// The clause of the contract that the case proves.
+    /// The id of the contract's clause that the case tests, such as `T-3`.
     pub clause: &'static str,
     /// The rule that must hold, in one sentence.
     pub rule: &'static str,
@@ -188,10 +188,11 @@ impl fmt::Debug for Case {
     }
 }
 
-/// Declares the cases of a file: one line each, with the clause, the needs and the rule. The function of the same name
-/// below is the case.
+/// Declares the cases of a file, each with its name, clause, needs and rule. The function of the same name in the file
+/// runs the case.
 ///
-/// It also exports a macro of the file's name, from which [`tests!`](crate::tests) makes single tests.
+/// Also exports a macro with the name of the file, which declares one `#[test]` per case. [`tests!`](crate::tests)
+/// calls the macros of all files.
 macro_rules! cases {
     ($folder:ident, $level:ident: $($name:ident: $clause:literal [$($need:expr),*] $rule:literal;)+) => {
         pub(crate) const CASES: &[$crate::case::Case] = &[$(

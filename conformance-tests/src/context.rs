@@ -24,17 +24,17 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Tolerance around deadlines if the case does not set the clock: more than clause T-2 allows, so that a busy
-    /// machine breaks no case.
+    /// The tolerance around deadlines if the case does not set the clock. It is larger than the tolerance of clause
+    /// T-2, so that no case fails because the machine is busy.
     const TOLERANCE: Duration = Duration::from_millis(50);
-    /// Writes per `set_many`.
+    /// The maximum number of writes in one `set_many`.
     const BATCH: usize = 5_000;
 
     pub(crate) fn new(suite: Suite, fresh: Fresh, store: Recorder) -> Self {
         Self { suite, fresh, store, second_in_other_process: false }
     }
 
-    /// The store, which records its last operations for failure texts. Clones are the same store.
+    /// The store, which records its last operations for failure texts. Clones share one store.
     pub(crate) fn store(&self) -> &Recorder {
         &self.store
     }
@@ -62,12 +62,12 @@ impl Context {
         self.suite.scripts
     }
 
-    /// The time of the store's clock if the case sets it, else the system time.
+    /// The time of the store's clock if the case sets that clock, else the system time.
     pub(crate) fn now(&self) -> SystemTime {
         if self.suite.hooks.clock { self.fresh.clock().now() } else { SystemClock.now() }
     }
 
-    /// True if the case sets the store's clock. Time is exact then.
+    /// True if the case sets the store's clock. Then time passes only when the case advances the clock.
     pub(crate) fn moves_clock(&self) -> bool {
         self.suite.hooks.clock
     }
@@ -96,7 +96,7 @@ impl Context {
         SystemClock.sleep(duration).await;
     }
 
-    /// The same context, with the second handle in another process.
+    /// The same context, whose [`Context::second_handle`] opens the handle in another process.
     pub(crate) fn across_processes(mut self) -> Self {
         self.second_in_other_process = true;
         self
@@ -110,13 +110,15 @@ impl Context {
         Ok(self.store.sibling(self.suite.open(&self.fresh).await?, "second handle"))
     }
 
-    /// Opens another store than the case's own, on the same backend. The case clears it.
+    /// Opens another store than the case's own, on the same backend. The case must clear it, because the suite clears
+    /// only the case's own store.
     pub(crate) async fn other_store(&self) -> Result<Recorder, Failure> {
         let store = self.suite.open(&Fresh::new(self.fresh.name(), self.suite.seed)).await?;
         Ok(self.store.sibling(store, "other store"))
     }
 
-    /// The same context on a namespace of the store. The caller closes and reopens the store around it.
+    /// The same context on a namespace of the store. Only the outer context may close or reopen the store, because
+    /// `reopen` opens the store without the namespace.
     pub(crate) fn in_namespace(&self, namespace: &Namespace) -> Self {
         let store = Namespaced::new(Arc::clone(self.store.inner()), namespace.clone());
         Self { store: self.store.sibling(Arc::new(store), "in the namespace"), ..self.clone() }
@@ -171,7 +173,7 @@ impl Context {
         }
     }
 
-    /// Sets without a condition and returns the version; fails if there is none.
+    /// Sets without a condition and returns the version; fails if `set` returned none.
     pub(crate) async fn set_versioned(&self, key: impl IntoKey, value: impl Into<Bytes>) -> Result<Version, Failure> {
         self.set(key, value).await?.ok_or_else(|| Failure::new("the store declares versions, but `set` returned none"))
     }
@@ -192,7 +194,7 @@ impl Context {
         Ok(())
     }
 
-    /// Returns the live entry and fails if there is none.
+    /// Returns the live entry and fails if the key is absent.
     pub(crate) async fn entry(&self, key: impl IntoKey) -> Result<Entry, Failure> {
         let key = key.into_key()?;
         self.store
@@ -240,7 +242,8 @@ impl Context {
         Ok(())
     }
 
-    /// Fails if the key is absent before `until`. Passes if the case ran too slowly to tell.
+    /// Fails unless `get` returns this value. Passes if the key is absent and `until` may have passed, because the case
+    /// ran slowly.
     pub(crate) async fn expect_until(&self, key: impl IntoKey, value: impl AsRef<[u8]>, until: SystemTime) -> Verdict {
         let key = key.into_key()?;
         let found = self.get(&key).await?;
@@ -255,7 +258,7 @@ impl Context {
         Ok(())
     }
 
-    /// All items of a query, over as many pages as it takes.
+    /// Lists all items of a query, page by page.
     pub(crate) async fn list_all(&self, query: ListQuery) -> Result<Vec<ListItem>, Failure> {
         let mut items = Vec::new();
         let mut query = query;
@@ -274,7 +277,7 @@ impl Context {
         }
     }
 
-    /// The keys under a prefix in order, over as many pages as it takes.
+    /// Lists the keys under a prefix in order, page by page.
     pub(crate) async fn keys(&self, prefix: impl IntoPrefix) -> Result<Vec<Key>, Failure> {
         let query = ListQuery::new(prefix.into_prefix()?).with_keys_only();
         Ok(self.list_all(query).await?.into_iter().map(|item| item.key).collect())
@@ -307,7 +310,7 @@ pub(crate) fn display_key(key: &Key) -> String {
     format!("{:?}", key.segments().collect::<Vec<_>>())
 }
 
-/// A key of valid segments.
+/// Builds a key from literal segments, which must be valid.
 pub(crate) fn key<const N: usize>(segments: [&str; N]) -> Key {
     match Key::new(segments) {
         Ok(key) => key,

@@ -5,7 +5,7 @@ use std::fmt::{self, Debug};
 /// The result of a case.
 pub(crate) type Verdict = Result<(), Failure>;
 
-/// The reason why a case failed: the expectation and the finding.
+/// The reason why a case failed: the expected and the found result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     message: String,
@@ -54,18 +54,19 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Characters of a text that a failure shows.
+/// The maximum number of characters of a text in a failure.
 const MAX_SHOWN: usize = 400;
 
-/// The start of a text, because a large value would hide the rest of the failure.
+/// Returns the start of a text, because a large value would hide the rest of the failure.
 pub(crate) fn shortened(text: &str) -> String {
     match text.char_indices().nth(MAX_SHOWN) {
-        Some((end, _)) => format!("{}… ({} characters in all)", text.get(..end).unwrap_or_default(), text.len()),
+        Some((end, _)) => format!("{}… ({} bytes in all)", text.get(..end).unwrap_or_default(), text.len()),
         None => text.to_owned(),
     }
 }
 
-/// The place where two long texts first differ, and the part of each from there. Their starts would look the same.
+/// Returns the index of the first character in which two long texts differ, and the part of each text around it.
+/// Returns `None` if the texts differ in the part that [`shortened`] keeps.
 fn first_difference(expected: &str, found: &str) -> Option<(usize, String, String)> {
     const BEFORE: usize = 20;
     let at = expected.chars().zip(found.chars()).take_while(|(one, other)| one == other).count();
@@ -74,7 +75,7 @@ fn first_difference(expected: &str, found: &str) -> Option<(usize, String, Strin
     }
     let from = |text: &str| {
         let part: String = text.chars().skip(at - BEFORE).take(MAX_SHOWN / 4).collect();
-        format!("…{part}… ({} characters in all)", text.len())
+        format!("…{part}… ({} bytes in all)", text.len())
     };
     Some((at, from(expected), from(found)))
 }

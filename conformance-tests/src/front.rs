@@ -17,7 +17,7 @@ impl Suite {
     pub fn main(mut self) -> ! {
         self.rerun.get_or_insert_with(|| "CONFORMANCE_SEED={seed} cargo test --test conformance {case}".to_owned());
         let mut arguments = Arguments::from_args();
-        // Cases of one store share its backend, so a few at a time are enough.
+        // All cases share one backend, which more cases at a time would slow down.
         arguments.test_threads.get_or_insert(4);
         let unreachable = if self.optional && !arguments.list { self.open_error() } else { None };
         let failed = Failed::default();
@@ -53,7 +53,7 @@ impl Suite {
             .collect()
     }
 
-    /// Runs one case by its name, on a runtime of its own, for a `#[test]`.
+    /// Runs the case with this id on a runtime of its own, for a `#[test]`.
     ///
     /// # Panics
     /// Panics if the case fails, with the full text of the failure, or if there is no such case.
@@ -78,7 +78,7 @@ impl Suite {
         }
     }
 
-    /// The reason why the store cannot be opened, or `None` if it can.
+    /// The reason why the store cannot be opened, or `None` if it can be opened.
     fn open_error(&self) -> Option<String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
         let fresh = crate::suite::Fresh::new("reachable", self.seed);

@@ -12,8 +12,8 @@ use crate::suite::{Fresh, Suite};
 impl Suite {
     /// A suite whose stores each have a link to the backend that can be cut. A link is a proxy between store and
     /// backend, or a server of the store's own that is killed and started again. `start` starts the link of a case's
-    /// store. `open` opens a store over it, once or twice. `cut` stops all data, and `heal` lets it pass again, also if
-    /// the link is not cut. All but `open` may block.
+    /// store. `open` opens each handle of the store over the link. `cut` stops all data, and `heal` lets data pass
+    /// again. `heal` may be called on a link that is not cut. `start`, `cut` and `heal` may block.
     ///
     /// # Examples
     /// ```no_run
@@ -68,20 +68,21 @@ impl Suite {
     }
 }
 
-/// The links by the name of their store.
+/// The links of all stores, by the name of the store.
 struct Links<L, M> {
     start: M,
     started: Mutex<HashMap<String, Arc<Mutex<L>>>>,
 }
 
 impl<L, M: Fn() -> io::Result<L>> Links<L, M> {
-    /// Calls `act` with the link of a store, and starts the link if there is none.
+    /// Calls `act` with the link of a store. Starts the link first if the store has none.
     fn with<T>(&self, fresh: &Fresh, act: impl FnOnce(&mut L) -> io::Result<T>) -> io::Result<T> {
         let known = self.started.lock().unwrap_or_else(PoisonError::into_inner).get(fresh.name()).cloned();
         let link = if let Some(link) = known {
             link
         } else {
-            // Outside the lock, because starting a server takes time, and other links may start meanwhile.
+            // Starts the link without the lock, because starting a server takes time, and other links may start
+            // meanwhile.
             let link = Arc::new(Mutex::new((self.start)()?));
             let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(started.entry(fresh.name().to_owned()).or_insert(link))
@@ -91,7 +92,7 @@ impl<L, M: Fn() -> io::Result<L>> Links<L, M> {
     }
 }
 
-/// Runs blocking work on a thread for blocking calls.
+/// Runs blocking work on a thread for blocking calls. An error of the work becomes `Unavailable`.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
     let failed = |error: &dyn std::fmt::Display| Error::unavailable(error.to_string());
     tokio::task::spawn_blocking(work).await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))

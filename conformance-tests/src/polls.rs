@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use futures_util::poll;
 
-/// Polls a future `polls` times at most and drops it. Returns true if it finished.
+/// Polls a future at most `polls` times and drops it. Returns true if the future finished.
 pub(crate) async fn poll_and_drop(polls: usize, future: impl Future<Output: Sized> + Send) -> bool {
     poll_times(polls, pin!(future)).await
 }
 
-/// Polls a future `polls` times at most, with pauses between the polls. Returns true if it finished.
+/// Polls a future at most `polls` times, with pauses between the polls. Returns true if the future finished.
 pub(crate) async fn poll_times(
     polls: usize,
     mut future: Pin<&mut (impl Future<Output: Sized> + Send + ?Sized)>,
@@ -20,7 +20,8 @@ pub(crate) async fn poll_times(
         if poll!(future.as_mut()).is_ready() {
             return true;
         }
-        // Some steps need only a yield, others an answer from another thread or process.
+        // Some futures continue after a yield. Others wait for another thread or process, so every second pause is
+        // longer.
         if at % 2 == 0 {
             tokio::task::yield_now().await;
         } else {

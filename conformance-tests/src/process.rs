@@ -22,8 +22,8 @@ impl Suite {
     /// returns a guard that keeps it running, and its address. `open` opens the store of a case there. The suite has
     /// second handles in this process and in a second one, which is this program started again.
     ///
-    /// This function does not return in the second process: it serves stores until the first process ends. So `main`
-    /// calls it before anything that must happen only once, and `main` belongs to the test program (`harness = false`).
+    /// In the second process, this function does not return: it serves stores until the first process ends. So call it
+    /// in the `main` of a test program (`harness = false`), before anything that must happen only once.
     ///
     /// # Examples
     /// ```no_run
@@ -69,13 +69,13 @@ impl Suite {
         let open_in_second = move |fresh: Fresh| {
             let (process, backend) = (Arc::clone(&process), Arc::clone(&same_backend));
             async move {
-                let answer = blocking(move || process.ask(&backend.address(), fresh.name())).await?;
+                let response = blocking(move || process.request(&backend.address(), fresh.name())).await?;
                 let unusable =
-                    |()| Error::unavailable(format!("the second process could not open the store: {answer}"));
-                let (address, token) = answer.trim_end().split_once(' ').ok_or_else(|| unusable(()))?;
+                    |()| Error::unavailable(format!("the second process could not open the store: {response}"));
+                let (address, token) = response.trim_end().split_once(' ').ok_or_else(|| unusable(()))?;
                 let address = address.parse().map_err(|_| unusable(()))?;
                 let token = token.parse().map_err(|_| unusable(()))?;
-                // The store in the second process has its own timeouts, so this one is long.
+                // The store in the second process has its own timeouts, so this timeout is long.
                 LinesBuilder::new(address).token(token).operation_timeout(Duration::from_secs(120)).open().await
             }
         };
@@ -83,7 +83,7 @@ impl Suite {
     }
 }
 
-/// The backend that `start` starts. It starts with the first store, so that listing the cases starts nothing.
+/// The backend. It starts when the first store is opened, so that listing the cases starts no backend.
 struct Backend<B, S> {
     start: Mutex<Option<S>>,
     started: OnceLock<(B, String)>,
@@ -91,7 +91,7 @@ struct Backend<B, S> {
 
 impl<B, S: FnOnce() -> (B, String)> Backend<B, S> {
     fn address(&self) -> String {
-        // A start that panicked is not tried again, so every later case fails with this panic.
+        // `start` can be called only once. If it panicked, every later case panics here.
         let start = || self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
         let started = self.started.get_or_init(|| match start() {
             Some(start) => start(),
@@ -101,7 +101,7 @@ impl<B, S: FnOnce() -> (B, String)> Backend<B, S> {
     }
 }
 
-/// The first process's view of the second one, which starts when the first store is opened in it.
+/// The second process, as the first process sees it. It starts when the first store is opened in it.
 #[derive(Default)]
 struct Process {
     running: Mutex<Option<Running>>,
@@ -109,23 +109,24 @@ struct Process {
 
 struct Running {
     child: Child,
-    to: ChildStdin,
-    from: BufReader<ChildStdout>,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Process {
-    /// The address at which the second process serves the store of this name and its token, or the error text.
-    fn ask(&self, backend: &str, name: &str) -> io::Result<String> {
+    /// Asks the second process to open the store of this name. Returns its response: the address at which it serves the
+    /// store, and the token, or an error text.
+    fn request(&self, backend: &str, name: &str) -> io::Result<String> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Running { to, from, .. } = match &mut *running {
+        let Running { stdin, stdout, .. } = match &mut *running {
             Some(running) => running,
             none => none.insert(Running::start(backend)?),
         };
-        writeln!(to, "{name}")?;
-        to.flush()?;
-        let mut answer = String::new();
-        from.read_line(&mut answer)?;
-        Ok(answer)
+        writeln!(stdin, "{name}")?;
+        stdin.flush()?;
+        let mut response = String::new();
+        stdout.read_line(&mut response)?;
+        Ok(response)
     }
 }
 
@@ -135,7 +136,7 @@ impl Running {
         command.env(BACKEND, backend).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         match (child.stdin.take(), child.stdout.take()) {
-            (Some(to), Some(from)) => Ok(Self { child, to, from: BufReader::new(from) }),
+            (Some(stdin), Some(stdout)) => Ok(Self { child, stdin, stdout: BufReader::new(stdout) }),
             _ => Err(io::Error::other("the second process has no standard streams")),
         }
     }
@@ -149,8 +150,8 @@ impl Drop for Running {
     }
 }
 
-/// Opens a store for each name on the standard input and answers with the address that serves it and the
-/// token, or with the error.
+/// Opens a store for each name on the standard input. Writes for each a line with the address that serves the store and
+/// the token, or with the error.
 fn serve_all<F, S>(open: impl Fn(Fresh) -> F) -> io::Result<()>
 where
     F: Future<Output = Result<S>>,
@@ -158,12 +159,12 @@ where
 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for name in io::stdin().lock().lines() {
-        let answer = match serve_one(&runtime, open(Fresh::named(name?))) {
+        let response = match serve_one(&runtime, open(Fresh::named(name?))) {
             Ok(address_and_token) => address_and_token,
             Err(error) => error.to_string().replace('\n', " "),
         };
         let mut out = io::stdout().lock();
-        writeln!(out, "{answer}")?;
+        writeln!(out, "{response}")?;
         out.flush()?;
     }
     Ok(())

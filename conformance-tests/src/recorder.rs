@@ -24,19 +24,19 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Operations that are kept.
+    /// The maximum number of recorded operations.
     const MAX_OPERATIONS: usize = 12;
 
     pub(crate) fn new(inner: Arc<dyn KvStore>) -> Self {
         Self { inner, label: "", log: Arc::default(), is_closed: Arc::default() }
     }
 
-    /// A recorder of another store that writes into the same record, with a label.
+    /// A recorder of another store that writes into the same record, with a label in front of each operation.
     pub(crate) fn sibling(&self, inner: Arc<dyn KvStore>, label: &'static str) -> Self {
         Self { inner, label, log: Arc::clone(&self.log), is_closed: Arc::default() }
     }
 
-    /// The recorded store, for its own `Debug` form and info.
+    /// The store without the recorder.
     pub(crate) fn inner(&self) -> &Arc<dyn KvStore> {
         &self.inner
     }
@@ -62,7 +62,7 @@ impl Recorder {
     }
 }
 
-/// The start of a text. The rest, which may be megabytes of a value, is not formatted.
+/// Returns the start of a text. The rest, which may be megabytes of a value, is not formatted.
 fn shortened(text: impl Display) -> String {
     struct Start(String);
 
@@ -181,11 +181,11 @@ impl KvStore for Recorder {
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let result = self.inner.list(query).await;
-        let shown = result.as_ref().map(|page| {
+        let summary = result.as_ref().map(|page| {
             let keys: Vec<_> = page.items.iter().map(|item| item.key.as_str()).collect();
             format!("{} keys {keys:?}, next {:?}", keys.len(), page.next)
         });
-        self.note(format_args!("list {query:?}"), &shown);
+        self.note(format_args!("list {query:?}"), &summary);
         result
     }
 

@@ -25,24 +25,24 @@ impl Suite {
         self.run_with(filter, |_| {}).await
     }
 
-    /// Runs the cases as [`Suite::run`] does, and calls `on_result` with each result as soon as it is there, in the
-    /// order of the table.
+    /// Runs the cases as [`Suite::run`] does, and calls `on_result` with each result in the order of [`Case::all`], as
+    /// soon as this result and all results before it are known.
     pub async fn run_with(&self, filter: &str, on_result: impl FnMut(&CaseReport) + Send) -> Report {
         self.run_where(|id| id.contains(filter), on_result).await
     }
 
-    /// Runs the cases of exactly these names that apply to the store.
+    /// Runs the cases with exactly these ids, if they apply to the store.
     pub async fn run_named(&self, ids: &[&str]) -> Report {
         self.run_where(|id| ids.contains(&id), |_| {}).await
     }
 
     /// Runs the same random scripts on the stores of all these suites and compares the answers step by step. Scripts
     /// use the capabilities that all stores have. Versions are compared by the order in which they first appeared, and
-    /// deadlines by their distance from the start.
+    /// deadlines by their distance from the start of the script.
     ///
     /// # Errors
-    /// Fails if two stores answer differently, with the script as code, or if a store cannot be opened, cleared or
-    /// closed.
+    /// Fails if two stores answer differently, and shows the script as Rust code. Fails if a store cannot be opened,
+    /// cleared or closed.
     pub async fn compare(suites: &[Self]) -> Result<(), Failure> {
         let seed = suites.first().map_or(0, |suite| suite.seed);
         let mut stores = Vec::new();
@@ -111,7 +111,8 @@ impl Suite {
         })?;
         let context = Context::new(self.clone(), fresh.clone(), Recorder::new(store));
 
-        // A task of its own catches a panic, and can be aborted if it hangs.
+        // The case runs in its own task, because a panic then ends only this task, and a case that hangs can be
+        // aborted.
         let mut running = tokio::spawn((case.run)(context.clone()));
         let verdict = match tokio::time::timeout(self.time_limit, &mut running).await {
             Ok(Ok(verdict)) => verdict,
@@ -122,7 +123,7 @@ impl Suite {
             }
         };
         let result = verdict.map_err(|failure| self.explain(case, rule_of(case), &failure, &context.last_operations()));
-        // A case that failed may have left the link cut.
+        // Heals the link, because a case that failed may have left it cut.
         let _ = self.heal(&fresh).await;
         let cleaned = self.clean_up(case, &context).await;
         match (result, cleaned) {
@@ -131,8 +132,8 @@ impl Suite {
         }
     }
 
-    /// Clears and closes the store, so that nothing stays in a backend that others use. A store that the case closed is
-    /// left alone.
+    /// Clears and closes the store, so that no entries stay in a shared backend. Does not clear a store that the case
+    /// closed, because a closed store refuses `clear`.
     async fn clean_up(&self, case: &Case, context: &Context) -> Result<(), String> {
         let result = if context.store().is_closed() || !self.capabilities.has(Capability::List) {
             Ok(())
@@ -146,8 +147,8 @@ impl Suite {
         result
     }
 
-    /// The full text of a failure: the rule, the clause, the failed check, the last operations, and the command to run
-    /// it again.
+    /// The full text of a failure: the failed check, the clause and its rule, the last operations, the seed, and the
+    /// command that runs the case again.
     fn explain(&self, case: &Case, (clause, rule): (&str, &str), failure: &Failure, operations: &[String]) -> String {
         let mut lines = vec![format!("{}: {failure}", case.id), format!("clause {clause}: {rule}")];
         if !operations.is_empty() {
@@ -163,12 +164,12 @@ impl Suite {
     }
 }
 
-/// The clause that a case proves, and its rule.
+/// The clause that a case tests, and its rule.
 fn rule_of(case: &Case) -> (&'static str, &'static str) {
     (case.clause, case.rule)
 }
 
-/// The clause and the rule that a store violates if it cannot be cleared, in any case.
+/// The clause and the rule that a store violates if the suite cannot clear it after a case.
 const CLEAN_UP_RULE: (&str, &str) =
     ("L-5", "`clear` removes every entry that existed at the call, however many pages it takes");
 

@@ -28,12 +28,13 @@ pub struct Fresh {
 
 impl Fresh {
     pub(crate) fn new(case: &str, seed: u64) -> Self {
-        // Unique per run and case, short enough for an identifier, and recognisable if a run leaves it behind.
+        // The name is unique per run and case, short enough for an identifier, and recognisable if a run does not
+        // remove its store.
         let hash = case.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self { name: format!("ct_{seed:08x}_{hash:016x}"), clock: ManualClock::new() }
     }
 
-    /// The `Fresh` of a case in another process, by its name.
+    /// The `Fresh` with this name, in the second process.
     pub(crate) fn named(name: String) -> Self {
         Self { name, clock: ManualClock::new() }
     }
@@ -49,7 +50,7 @@ impl Fresh {
     }
 }
 
-/// The optional abilities of the harness around a store.
+/// The optional abilities of the harness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a hook of its own, and the builder methods set them by name")]
 pub(crate) struct Hooks {
@@ -68,7 +69,7 @@ struct Outage {
     heal: Arc<Relink>,
 }
 
-/// A store under test.
+/// A store under test, and the settings of its test runs.
 ///
 /// # Examples
 /// ```
@@ -151,8 +152,8 @@ impl Suite {
     }
 
     /// Sets the function that opens the store of a [`Fresh`] in another process. The function starts a process and
-    /// returns a store that speaks to it, such as the `LinesStore` of the crate `kv-lines` connected to a `kv serve`.
-    /// [`Suite::on_backend`] sets such a function for a test program by itself.
+    /// returns a store that forwards its calls to that process, such as a `LinesStore` of the crate `kv-lines` that is
+    /// connected to a `kv serve`. [`Suite::on_backend`] already sets such a function.
     #[must_use]
     pub fn with_second_process<F, S>(mut self, open: impl Fn(Fresh) -> F + Send + Sync + 'static) -> Self
     where
@@ -164,9 +165,9 @@ impl Suite {
         self
     }
 
-    /// Runs every case on two handles, the second one in another process, which alternate call by call. Each handle
-    /// sees the acknowledged writes of the other, so every case must pass as with one handle. The cases fail without
-    /// [`Suite::with_second_process`].
+    /// Runs every case on two handles that alternate call by call, the second one in another process. Each handle sees
+    /// the acknowledged writes of the other, so every case must pass as with one handle. Without
+    /// [`Suite::with_second_process`], every case fails.
     #[must_use]
     pub fn in_two_processes(mut self) -> Self {
         self.alternates = true;
@@ -194,40 +195,40 @@ impl Suite {
         self
     }
 
-    /// Declares that each opened store is itself a namespace of a store, as `kv conformance` opens it. Cases with the
-    /// longest namespace are skipped then, because the namespace around it takes a part of
-    /// [`Namespace::MAX_KEY_BYTES`](kv_core::Namespace::MAX_KEY_BYTES).
+    /// Declares that each opened store is itself a namespace of another store, as in `kv conformance`. Cases with the
+    /// longest namespace are then skipped, because the outer namespace already uses some of the
+    /// [`Namespace::MAX_KEY_BYTES`](kv_core::Namespace::MAX_KEY_BYTES) of a stored key.
     #[must_use]
     pub fn in_namespaces(mut self) -> Self {
         self.hooks.in_namespaces = true;
         self
     }
 
-    /// Sets the seed for random keys and sequences, such as one that a failure printed.
+    /// Sets the seed of the random choices, such as the seed that a failure printed.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed & u64::from(u32::MAX);
         self
     }
 
-    /// Sets the number of scripts that each case of `random/` runs, each with up to fifty random steps. The default is
-    /// 32, or `CONFORMANCE_SCRIPTS` in the environment.
+    /// Sets the number of scripts that each case of `random/` runs, each with fewer than fifty random steps. The
+    /// default is 32, or the value of `CONFORMANCE_SCRIPTS` in the environment.
     #[must_use]
     pub fn with_scripts(mut self, scripts: usize) -> Self {
         self.scripts = scripts;
         self
     }
 
-    /// Sets the time limit of a case; the default is three minutes. Some cases make 8,000 writes in sequence, which
-    /// takes more than one minute on a store that flushes each write to the medium.
+    /// Sets the time limit of a case. The default is three minutes, because some cases make 8,000 writes in sequence,
+    /// which takes more than one minute on a store that flushes each write to the medium.
     #[must_use]
     pub fn with_time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
         self
     }
 
-    /// Sets the number of cases that [`Suite::run`] runs at a time. The default is four; a store that only one handle
-    /// may open needs one.
+    /// Sets the number of cases that [`Suite::run`] runs at a time. The default is four. A backend that accepts only
+    /// one handle at a time needs one.
     #[must_use]
     pub fn with_cases_at_once(mut self, cases: usize) -> Self {
         self.cases_at_once = cases.max(1);
@@ -299,7 +300,7 @@ impl Suite {
     }
 }
 
-/// Boxes the function and its stores, for stores of any type.
+/// Boxes the function and its stores, so that a suite can hold stores of any type.
 fn erased<F, S>(open: impl Fn(Fresh) -> F + Send + Sync + 'static) -> Arc<Open>
 where
     F: Future<Output = Result<S>> + Send + 'static,

@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 use crate::context::Context;
 use crate::failure::Failure;
 
-/// Runs `count` clients as tasks that start together and returns their results in order. The first failure ends all.
+/// Runs `count` clients as tasks that start together, and returns their results in the order of the clients. The first
+/// failure ends all clients.
 pub(crate) async fn clients<T, F>(
     cx: &Context,
     count: usize,

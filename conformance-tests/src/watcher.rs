@@ -20,7 +20,7 @@ async fn next<T>(stream: &mut (impl Stream<Item = kv_core::Result<T>> + Unpin)) 
     }
 }
 
-/// Reads the rest of a stream whose store was closed. Fails unless it ends; a last `Closed` error is allowed.
+/// Reads the rest of a stream whose store was closed. Fails unless the stream ends. An error also ends the stream.
 async fn expect_end<T>(stream: &mut (impl Stream<Item = kv_core::Result<T>> + Unpin)) -> Verdict {
     let end = async { while let Some(Ok(_)) = stream.next().await {} };
     let ended = tokio::time::timeout(TIMEOUT, end).await;
@@ -33,7 +33,7 @@ pub(crate) fn ended_early() -> Failure {
     Failure::new("expected an event, but the stream ended although the store is open")
 }
 
-/// A watch.
+/// A watch whose events must come within the timeout.
 pub(crate) struct Watcher {
     stream: WatchStream,
 }
@@ -59,8 +59,7 @@ impl Watcher {
         }
     }
 
-    /// Waits for the event that the key holds this value, and returns the entry. Events for earlier states may come
-    /// before.
+    /// Waits for the event that the key holds this value, and returns the entry. Skips all events before it.
     pub(crate) async fn expect_set(&mut self, wanted: &Key, value: impl AsRef<[u8]>) -> Result<Entry, Failure> {
         let value = value.as_ref();
         loop {
@@ -73,19 +72,20 @@ impl Watcher {
         }
     }
 
-    /// Waits for the event that the key was removed.
+    /// Waits for the event that the key was removed. Skips all events before it.
     pub(crate) async fn expect_removed(&mut self, wanted: &Key) -> Verdict {
         while self.event_before(wanted).await? != (WatchEvent::Removed { key: wanted.clone() }) {}
         Ok(())
     }
 
-    /// The next event, while the caller waits for an event of this key.
+    /// The next event. A failure names `wanted`, the key whose event the caller waits for.
     async fn event_before(&mut self, wanted: &Key) -> Result<WatchEvent, Failure> {
         let add_key = |failure| Failure::new(format!("while waiting for the watch event of {wanted}: {failure}"));
         self.event().await.map_err(add_key)
     }
 
-    /// The events before the one that the sentinel, the key of a last write, holds this value.
+    /// All events before the event that the sentinel holds this value. The sentinel is the key that the case writes
+    /// last.
     pub(crate) async fn events_until(&mut self, sentinel: &Key, value: &str) -> Result<Vec<WatchEvent>, Failure> {
         let mut events = Vec::new();
         loop {
@@ -98,7 +98,7 @@ impl Watcher {
         }
     }
 
-    /// Fails unless the stream ends. The store was closed before.
+    /// Fails unless the stream ends. The caller must close the store before.
     pub(crate) async fn expect_end(mut self) -> Verdict {
         expect_end(&mut self.stream).await
     }
@@ -112,7 +112,7 @@ pub(crate) fn key_of(event: &WatchEvent) -> Option<&Key> {
     }
 }
 
-/// A subscription.
+/// A subscription whose messages must come within the timeout.
 pub(crate) struct Subscriber {
     stream: MessageStream,
 }
@@ -146,7 +146,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Fails unless the stream ends. The store was closed before.
+    /// Fails unless the stream ends. The caller must close the store before.
     pub(crate) async fn expect_end(mut self) -> Verdict {
         expect_end(&mut self.stream).await
     }

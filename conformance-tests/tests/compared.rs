@@ -1,4 +1,4 @@
-//! Stores that answer the same scripts differently fail the comparison, and the failure has the script as code.
+//! Stores that answer the same scripts differently fail the comparison, and the failure shows the script as Rust code.
 
 mod support;
 
@@ -38,6 +38,6 @@ async fn a_failing_script_is_shortened() {
     let text = report.to_string();
     let steps = text.lines().filter(|line| line.contains("store.") || line.contains("clock.advance")).count();
     assert!(!report.is_green() && text.contains("clause C-1"), "{text}");
-    // At most two steps that approach the end of the range, and the one that overflows it.
+    // At most two steps that bring the counter near the end of the range, and the step that overflows.
     assert!((1..=3).contains(&steps), "{steps} steps:\n{text}");
 }

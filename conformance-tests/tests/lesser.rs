@@ -160,7 +160,7 @@ fn without(capability: Capability) -> Capabilities {
         Capability::Transactions => less.transactions = Transactions::None,
         Capability::Watch => (less.watch, less.watch_expiry) = (Reach::None, false),
         Capability::Messages => less.messages = Reach::None,
-        // Derived from other capabilities.
+        // The other capabilities are derived from these.
         _ => {}
     }
     less

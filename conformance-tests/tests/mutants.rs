@@ -11,18 +11,18 @@ use conformance_tests::faulty::Fault;
 use conformance_tests::{Case, CaseReport, Outcome, Report, Suite};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// A case that passes on every store that is broken elsewhere.
+/// A case that must pass on every broken store, unless `caught_by` lists it.
 const BASIC: &str = "basics/set_then_get";
 
-/// Time limit on a broken store. A case on a store that never answers fails after it.
+/// The time limit of a case on a broken store. A case on a store that never answers fails after this time.
 const SHORT_LIMIT: Duration = Duration::from_secs(1);
-/// Time limit on a good store, and of slow cases.
+/// The time limit of a case on a good store, and of slow cases.
 const LONG_LIMIT: Duration = Duration::from_secs(60);
 
 /// Cases that take longer than the short limit on a good store.
 const SLOW: &[&str] = &["list/a_hundred_thousand"];
 
-/// Cases that no broken store of this crate fails, and the reason.
+/// Cases that no broken store of this crate fails, and the reasons.
 const WITHOUT_BROKEN_STORE: &[(&str, &str)] = &[
     ("keys/every_way_to_the_same_key", "kv-core builds keys, not the store"),
     ("keys/no_segments_is_refused", "kv-core builds keys, not the store"),
@@ -52,7 +52,7 @@ static TRIED: AtomicUsize = AtomicUsize::new(0);
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = vec![
-        Trial::test("ids_of_broken_stores_are_unique", names_are_unique),
+        Trial::test("ids_of_broken_stores_are_unique", ids_are_unique),
         Trial::test("every_case_catches_a_broken_store", every_case_catches_a_broken_store),
     ];
     trials.extend(Fault::all().map(|fault| {
@@ -76,7 +76,7 @@ fn is_caught(fault: &'static Fault) -> Result<(), Failed> {
     let first = fault.caught_by.first().ok_or("`caught_by` has no case")?;
     let clause = find_case(first)?.clause;
     if clause != fault.clause {
-        return Err(format!("the broken store violates {}, but {first} proves {clause}", fault.clause).into());
+        return Err(format!("the broken store violates {}, but {first} tests {clause}", fault.clause).into());
     }
 
     let broken = support::suite(fault.id, |good, clock| fault.wrap(good, clock));
@@ -108,12 +108,12 @@ fn run(suite: &Suite, ids: &[&str], time_limit: Duration) -> Result<Report, Fail
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let suite = suite.clone().with_time_limit(time_limit).with_cases_at_once(8).with_seed(7);
     let report = runtime.block_on(suite.run_named(ids));
-    // A broken store may leave a task that never ends.
+    // Does not wait for tasks, because a broken store may leave a task that never ends.
     runtime.shutdown_background();
     Ok(report)
 }
 
-fn names_are_unique() -> Result<(), Failed> {
+fn ids_are_unique() -> Result<(), Failed> {
     let mut seen = BTreeSet::new();
     match Fault::all().find(|fault| !seen.insert(fault.id)) {
         Some(fault) => Err(format!("two broken stores have the id {}", fault.id).into()),
@@ -121,7 +121,7 @@ fn names_are_unique() -> Result<(), Failed> {
     }
 }
 
-/// A case that no broken store fails may test nothing.
+/// Fails if a case catches no broken store, because such a case may test nothing.
 fn every_case_catches_a_broken_store() -> Result<(), Failed> {
     let catching: BTreeSet<_> = Fault::all().flat_map(|fault| fault.caught_by).copied().collect();
     let listed: BTreeSet<_> = WITHOUT_BROKEN_STORE.iter().map(|(id, _)| *id).collect();

@@ -27,15 +27,20 @@ fn main() {
     // Does not return in the second process.
     let suite = suite();
     let trials = vec![
-        trial("two_handles_in_one_process_do_not_catch_it", &suite, |suite| run(suite, "shared/"), |_, failed| !failed),
         trial(
-            "a_second_process_catches_it",
+            "two_handles_in_one_process_do_not_catch_the_fault",
+            &suite,
+            |suite| run(suite, "shared/"),
+            |_, failed| !failed,
+        ),
+        trial(
+            "a_second_process_catches_the_fault",
             &suite,
             |suite| run(suite, "processes/"),
             |id, failed| failed != PASSING.contains(&id),
         ),
         trial(
-            "alternating_processes_catch_it",
+            "alternating_processes_catch_the_fault",
             &suite,
             |suite| run(&suite.clone().in_two_processes(), "basics/"),
             |id, failed| failed || id != "basics/set_then_get",
@@ -44,10 +49,10 @@ fn main() {
     libtest_mimic::run(&Arguments::from_args(), trials).exit()
 }
 
-/// Cases that pass on such a store, because an expired entry is absent in both processes.
+/// Cases that pass although the processes have different entries, because an expired entry is absent in both.
 const PASSING: &[&str] = &["processes/expiry_is_the_same"];
 
-/// A trial that runs cases and compares for each if it failed with the expectation.
+/// A trial that runs cases and fails unless `expected` returns true for each, given its id, and true if it failed.
 fn trial(
     name: &str,
     suite: &Suite,

@@ -1,10 +1,10 @@
-//! The number of broken stores on a list from before the suite that the suite catches, as a table.
+//! A list of defects that was written before the suite, and the broken stores and cases for each defect, as a table.
 
 use std::fmt::Write;
 
 use conformance_tests::faulty::Fault;
 
-/// The number and the defect on the list, and the broken stores of this crate with that defect.
+/// The list: each defect with its number, and the broken stores of this crate that have the defect.
 const LIST: &[(u32, &str, &[&str])] = &[
     (1, "ignores the time to live", &["expiry/ttl_is_ignored"]),
     (2, "truncates the time to live to whole seconds", &["expiry/ttl_in_whole_seconds"]),
@@ -70,7 +70,7 @@ const LIST: &[(u32, &str, &[&str])] = &[
     (58, "shows a password", &["info/name_shows_the_url", "info/debug_shows_values"]),
 ];
 
-/// The reasons why a broken store of the list does not exist.
+/// The numbers of the defects that no broken store has, and the reasons.
 const NOT_BUILT: &[(u32, &str)] = &[(46, "Rust's `Bytes` cannot be changed while it is shared, unless by `unsafe`")];
 
 #[test]

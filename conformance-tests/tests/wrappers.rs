@@ -1,4 +1,4 @@
-//! Wrappers of a good store pass the suite with the same capabilities, and pass on damaged entries.
+//! Wrappers of a good store pass the suite with the same capabilities, and return the damaged entries of its pages.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
@@ -106,27 +106,27 @@ fn damaged_keys() -> [Key; 2] {
 }
 
 #[tokio::test]
-async fn an_arc_passes_on_damaged_entries() {
+async fn an_arc_returns_damaged_entries() {
     let store: Arc<dyn KvStore> = Arc::new(damaged(damaged_keys()));
     reports_damage(store, &damaged_keys()).await;
 }
 
 #[tokio::test]
-async fn a_box_passes_on_damaged_entries() {
+async fn a_box_returns_damaged_entries() {
     let store: Box<dyn KvStore> = Box::new(damaged(damaged_keys()));
     reports_damage(store, &damaged_keys()).await;
 }
 
 #[tokio::test]
-async fn a_delegating_wrapper_passes_on_damaged_entries() {
+async fn a_delegating_wrapper_returns_damaged_entries() {
     reports_damage(Delegating { inner: damaged(damaged_keys()) }, &damaged_keys()).await;
 }
 
 #[tokio::test]
-async fn a_namespace_passes_on_its_own_damaged_entries() {
+async fn a_namespace_returns_only_its_own_damaged_entries() {
     let (namespace, other) = (Namespace::new(["app"]).unwrap(), Namespace::new(["app", "eu"]).unwrap());
     let mut keys: Vec<Key> = damaged_keys().iter().map(|key| namespace.wrap(key)).collect();
-    // The key around the namespace, and a key of another namespace.
+    // The key with the same segments as the namespace, and a key of another namespace.
     keys.extend([Key::new(["app"]).unwrap(), other.wrap(&Key::new(["a"]).unwrap())]);
     reports_damage(Namespaced::new(damaged(keys.clone()), namespace.clone()), &damaged_keys()).await;
     let store: Arc<dyn KvStore> = Arc::new(Delegating { inner: damaged(keys) });
@@ -134,7 +134,7 @@ async fn a_namespace_passes_on_its_own_damaged_entries() {
 }
 
 #[tokio::test]
-async fn a_namespace_in_a_namespace_passes_on_its_own_damaged_entries() {
+async fn a_namespace_in_a_namespace_returns_its_own_damaged_entries() {
     let (outer, inner) = (Namespace::new(["app"]).unwrap(), Namespace::new(["eu"]).unwrap());
     let keys = damaged_keys().map(|key| outer.wrap(&inner.wrap(&key)));
     reports_damage(Namespaced::new(Namespaced::new(damaged(keys), outer), inner), &damaged_keys()).await;

@@ -29,8 +29,8 @@ cases! { atomicity, Transactions:
     counts_with_increments: "X-1" [TRANSACTIONS, COUNTERS, Need::KeepsAll] "concurrent transactions and increments count one key exactly";
 }
 
-/// A key of the one group that all transactions here use.
-fn one(name: &str) -> Key {
+/// A key in the single transaction group that all transactions of this file use.
+fn grouped(name: &str) -> Key {
     key(["g", "g", "g", "g", name])
 }
 
@@ -41,7 +41,7 @@ fn number(entry: Option<&Entry>) -> Result<u64, Failure> {
     })
 }
 
-/// The condition that the entry that was read is unchanged: by version, if there are versions.
+/// The condition that this entry is unchanged. It compares the version, or the value if the entry has no version.
 fn unchanged(entry: Option<&Entry>) -> When {
     match entry {
         None => When::Absent,
@@ -50,17 +50,17 @@ fn unchanged(entry: Option<&Entry>) -> When {
     }
 }
 
-/// The rounds of a client: at least this many, and at least for a while, because a fast store would finish any fixed
-/// number before another client reads in between.
+/// The rounds of a client: at least `at_least` rounds, and at least 300 ms, because a fast store would finish any fixed
+/// number of rounds before another client reads in between.
 fn rounds(at_least: u64) -> impl Iterator<Item = u64> {
-    const AT_LEAST: Duration = Duration::from_millis(300);
-    let until = SystemClock.now() + AT_LEAST;
+    const MIN_DURATION: Duration = Duration::from_millis(300);
+    let until = SystemClock.now() + MIN_DURATION;
     (1..).take_while(move |round| *round <= at_least || SystemClock.now() < until)
 }
 
 async fn readers_never_see_half(cx: Context) -> Verdict {
     clients(&cx, 6, |cx, client| async move {
-        let (a, b) = (one("a"), one("b"));
+        let (a, b) = (grouped("a"), grouped("b"));
         for round in rounds(200) {
             if client == 0 {
                 let pair = Transaction::new().set(a.clone(), round.to_string(), Expiry::Never);
@@ -85,7 +85,7 @@ async fn readers_never_see_half(cx: Context) -> Verdict {
 
 async fn batches_see_no_mixture_backwards(cx: Context) -> Verdict {
     clients(&cx, 4, |cx, client| async move {
-        let keys = [one("a"), one("b"), one("c")];
+        let keys = [grouped("a"), grouped("b"), grouped("c")];
         for round in rounds(100) {
             if client == 0 {
                 let all = keys.iter().fold(Transaction::new(), |transaction, key| {
@@ -117,7 +117,7 @@ async fn deletions_are_seen_together(cx: Context) -> Verdict {
     // The writer stores the number of its round in a third key, so that a reader knows if a round ended between two
     // reads.
     clients(&cx, 4, |cx, client| async move {
-        let (a, b, round_key) = (one("a"), one("b"), one("round"));
+        let (a, b, round_key) = (grouped("a"), grouped("b"), grouped("round"));
         for round in rounds(100) {
             if client == 0 {
                 let mark = Transaction::new().set(round_key.clone(), round.to_string(), Expiry::Never);
@@ -145,7 +145,7 @@ async fn deletions_are_seen_together(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Moves an amount from one account to another, and retries if a concurrent transaction was faster.
+/// Moves an amount from one account to another, and retries if a concurrent transaction changed an account.
 async fn transfer(cx: &Context, from: &Key, to: &Key, amount: u64) -> Verdict {
     loop {
         let (source, target) = (cx.store().get(from).await?, cx.store().get(to).await?);
@@ -164,7 +164,7 @@ async fn transfer(cx: &Context, from: &Key, to: &Key, amount: u64) -> Verdict {
 }
 
 async fn transfers_keep_the_sum(cx: Context) -> Verdict {
-    let accounts: Vec<Key> = (0..5).map(|account: u32| one(&account.to_string())).collect();
+    let accounts: Vec<Key> = (0..5).map(|account: u32| grouped(&account.to_string())).collect();
     for account in &accounts {
         cx.set(account, "100").await?;
     }
@@ -195,7 +195,7 @@ async fn one_of_many_wins(cx: Context) -> Verdict {
         let outcomes = clients(&cx, 20, |cx, client| async move {
             let names = if client % 2 == 0 { ["a", "b"] } else { ["b", "a"] };
             let transaction = names.iter().fold(Transaction::new(), |transaction, name| {
-                transaction.check(one(name), When::Absent).set(one(name), client.to_string(), Expiry::Never)
+                transaction.check(grouped(name), When::Absent).set(grouped(name), client.to_string(), Expiry::Never)
             });
             Ok(cx.store().commit(&transaction).await?.is_committed())
         })
@@ -208,8 +208,8 @@ async fn one_of_many_wins(cx: Context) -> Verdict {
             )));
         };
         for name in ["a", "b"] {
-            cx.expect(one(name), winner.to_string()).await?;
-            cx.delete(one(name)).await?;
+            cx.expect(grouped(name), winner.to_string()).await?;
+            cx.delete(grouped(name)).await?;
         }
     }
     Ok(())
@@ -217,7 +217,7 @@ async fn one_of_many_wins(cx: Context) -> Verdict {
 
 async fn disjoint_writers_do_not_conflict(cx: Context) -> Verdict {
     clients(&cx, 8, |cx, client| async move {
-        let (a, b) = (one(&format!("{client}a")), one(&format!("{client}b")));
+        let (a, b) = (grouped(&format!("{client}a")), grouped(&format!("{client}b")));
         for round in 0..50_u64 {
             let (left, right) = (cx.store().get(&a).await?, cx.store().get(&b).await?);
             let transaction = Transaction::new()
@@ -239,7 +239,7 @@ async fn disjoint_writers_do_not_conflict(cx: Context) -> Verdict {
 
 async fn opposite_orders_do_not_block(cx: Context) -> Verdict {
     clients(&cx, 8, |cx, client| async move {
-        let mut keys: Vec<Key> = (0..10).map(|name: u32| one(&name.to_string())).collect();
+        let mut keys: Vec<Key> = (0..10).map(|name: u32| grouped(&name.to_string())).collect();
         if client % 2 == 1 {
             keys.reverse();
         }
@@ -253,9 +253,9 @@ async fn opposite_orders_do_not_block(cx: Context) -> Verdict {
         Ok(())
     })
     .await?;
-    let last = cx.entry(one("0")).await?.value;
+    let last = cx.entry(grouped("0")).await?.value;
     for name in 1..10 {
-        cx.expect(one(&name.to_string()), last.clone()).await?;
+        cx.expect(grouped(&name.to_string()), last.clone()).await?;
     }
     Ok(())
 }
@@ -263,14 +263,14 @@ async fn opposite_orders_do_not_block(cx: Context) -> Verdict {
 async fn unchecked_writers_leave_one_of_them(cx: Context) -> Verdict {
     for _ in rounds(20) {
         clients(&cx, 10, |cx, client| async move {
-            let transaction = Transaction::new().set(one("a"), client.to_string(), Expiry::Never);
-            let transaction = transaction.set(one("b"), client.to_string(), Expiry::Never);
+            let transaction = Transaction::new().set(grouped("a"), client.to_string(), Expiry::Never);
+            let transaction = transaction.set(grouped("b"), client.to_string(), Expiry::Never);
             ensure!(cx.store().commit(&transaction).await?.is_committed(), "`commit` without checks was refused");
             Ok(())
         })
         .await?;
-        let a = cx.entry(one("a")).await?.value;
-        cx.expect(one("b"), a).await?;
+        let a = cx.entry(grouped("a")).await?.value;
+        cx.expect(grouped("b"), a).await?;
     }
     Ok(())
 }
@@ -290,7 +290,7 @@ async fn add_by_commit(cx: &Context, key: &Key) -> Verdict {
 
 async fn counts_with_conditional_sets(cx: Context) -> Verdict {
     clients(&cx, 8, |cx, client| async move {
-        let n = one("n");
+        let n = grouped("n");
         for _ in 0..40 {
             if client % 2 == 0 {
                 add_by_commit(&cx, &n).await?;
@@ -311,12 +311,12 @@ async fn counts_with_conditional_sets(cx: Context) -> Verdict {
         Ok(())
     })
     .await?;
-    cx.expect(one("n"), "320").await
+    cx.expect(grouped("n"), "320").await
 }
 
 async fn counts_with_increments(cx: Context) -> Verdict {
     clients(&cx, 8, |cx, client| async move {
-        let n = one("n");
+        let n = grouped("n");
         for _ in 0..40 {
             if client % 2 == 0 {
                 add_by_commit(&cx, &n).await?;
@@ -328,5 +328,5 @@ async fn counts_with_increments(cx: Context) -> Verdict {
         Ok(())
     })
     .await?;
-    cx.expect(one("n"), "320").await
+    cx.expect(grouped("n"), "320").await
 }

@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_millis(400);
 
 cases! { batch, Batch:
     get_many_answers_in_order: "B-1" [] "`get_many` answers in input order, and none for absent keys";
-    get_many_answers_duplicates: "B-1" [] "`get_many` answers a key as often as the input has it";
+    get_many_answers_duplicates: "B-1" [] "`get_many` answers a key as often as the input contains it";
     get_many_shows_whole_entries: "G-1" [] "`get_many` shows the same value, version and deadline as `get`";
     get_many_skips_the_expired: "T-1" [] "`get_many` returns none for an expired entry";
     empty_input: "B-1" [] "`get_many`, `set_many` and `delete_many` of an empty input return nothing";

@@ -28,29 +28,29 @@ cases! { cancel, Core:
     commit: "A-1" [Need::Has(Capability::Transactions)] "a dropped `commit` applies all or nothing";
     list: "A-1" [Need::Has(Capability::List)] "a dropped `list` has no effect";
     clear: "A-1" [Need::Has(Capability::List)] "a dropped `clear` removes each entry or leaves it unchanged";
-    watch: "A-1" [Need::Has(Capability::Watch)] "a dropped watch has no effect, whether it was opening or open";
+    watch: "A-1" [Need::Has(Capability::Watch)] "a watch that is dropped while it opens, or later, has no effect";
     set_at_every_point: "A-1" [] "a `set` that is dropped at any of its await points writes the whole entry or nothing";
     commit_at_every_point: "A-1" [Need::Has(Capability::Transactions)] "a `commit` that is dropped at any of its await points applies all or nothing";
     many_at_random: "A-1" [] "after hundreds of dropped calls, every other call gets its own answer";
     left_alone: "A-2" [] "calls that were started and are no longer polled do not block other calls, and finish when they are polled again";
 }
 
-/// Numbers of polls before a future is dropped: from none to enough for every store to finish.
+/// The numbers of polls after which the cases drop a future: from none to enough for every store to finish.
 const POLLS: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 8, 12, 20];
 
-/// Limit of polls for a case that drops a future at each await point.
+/// The maximum number of polls in a case that drops a future at each await point.
 const MAX_POLLS: usize = 64;
 
-/// Fails unless the key holds the old or the new value, read a few times because a late write may still arrive, and
-/// unless the store still works.
+/// Fails unless the key holds the old or the new value, and unless the store still works. Reads the value a few times,
+/// because a late write may still arrive.
 async fn expect_old_or_new(cx: &Context, key: &Key, old: Option<&Bytes>, new: Option<&Bytes>) -> Verdict {
     for _ in 0..3 {
         let found = cx.get(key).await?;
         let is_expected = found.as_ref() == old || found.as_ref() == new;
-        let shown = found.map_or("nothing".to_owned(), |value| format!("another value of {} bytes", value.len()));
+        let found = found.map_or("nothing".to_owned(), |value| format!("another value of {} bytes", value.len()));
         ensure!(
             is_expected,
-            "expected `get` of {key} after a dropped call to return the old or the new value, but it returned {shown}"
+            "expected `get` of {key} after a dropped call to return the old or the new value, but it returned {found}"
         );
         tokio::task::yield_now().await;
     }
@@ -225,13 +225,13 @@ async fn touch(cx: Context) -> Verdict {
 
 async fn commit(cx: Context) -> Verdict {
     for polls in POLLS {
-        // Both keys are in one transaction group, whichever prefix a store groups by.
+        // The keys share three segments, so they are in one transaction group, unless the groups of a store have more
+        // segments. Such a store refuses the transaction, and both keys stay absent.
         let (a, b) = (key_of_round(polls).child("a")?, key_of_round(polls).child("a")?.child("b")?);
         let transaction = Transaction::new().set(a.clone(), "new", Expiry::Never).set(b.clone(), "new", Expiry::Never);
-        // The keys share their first segments. A store whose groups are longer refuses both keys alike.
         let _ = poll_and_drop(polls, cx.store().commit(&transaction)).await;
         for _ in 0..3 {
-            // A reader that saw one effect must see all.
+            // A reader that saw one effect must see all effects.
             if cx.get(&a).await?.is_some() {
                 cx.expect(&b, "new").await?;
             }
@@ -306,7 +306,7 @@ async fn commit_at_every_point(cx: Context) -> Verdict {
         cx.set(&b, "old").await?;
         let transaction = Transaction::new().set(a.clone(), "new", Expiry::Never).set(b.clone(), "new", Expiry::Never);
         let has_finished = poll_and_drop(polls, cx.store().commit(&transaction)).await;
-        // A reader that saw one effect must see all.
+        // A reader that saw one effect must see all effects.
         for (one, other) in [(&a, &b), (&b, &a)] {
             if cx.get(one).await?.as_deref() == Some(b"new") {
                 cx.expect(other, "new").await?;

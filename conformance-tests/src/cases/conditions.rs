@@ -219,7 +219,7 @@ async fn values_swap_four_ways(cx: Context) -> Verdict {
 async fn refused_set_leaves_the_deadline(cx: Context) -> Verdict {
     cx.set_ttl(["k"], "v", SOON).await?;
     for expiry in [Expiry::Never, Expiry::After(LONG), Expiry::After(Duration::ZERO)] {
-        // Over the live entry or, on a slow machine, over the expired one.
+        // The outcome is ignored, because on a slow machine the entry may have expired.
         let _ = try_set(&cx, "w", SetOptions::default().with_when(When::Value("x".into())).with_expiry(expiry)).await?;
     }
     cx.set(["never"], "v").await?;

@@ -46,7 +46,7 @@ async fn now_and_the_ttl(cx: Context) -> Verdict {
 }
 
 async fn by_one_clock(cx: Context) -> Verdict {
-    // These bounds hold without knowing the clock of the store's server.
+    // These bounds hold whatever the clock of the store's server shows, because they compare only its own deadlines.
     let (short, difference) = (HOUR, 24 * HOUR);
     let before = cx.now();
     cx.set_ttl(["short"], "v", short).await?;
@@ -74,7 +74,7 @@ async fn a_moment(cx: Context) -> Verdict {
         (whole + Duration::from_micros(999), whole + milli),
     ] {
         cx.set_with(["k"], "v", expiring(Expiry::At(given))).await?;
-        // Some systems have clocks coarser than a nanosecond, which make such a moment whole.
+        // A system whose `SystemTime` is coarser than a nanosecond rounds the second moment to a whole millisecond.
         let expected = if given == whole { whole } else { expected };
         ensure_eq!(expires(&cx, "k").await?, Expires::At(expected), "the deadline of a `set` with `Expiry::At`");
     }

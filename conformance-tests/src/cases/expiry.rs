@@ -40,7 +40,8 @@ cases! { expiry, Core:
     written_again_it_stays: "S-1" [] "a key that is written again after it expired does not expire at the old deadline";
 }
 
-/// Short enough to wait for, and long enough that a busy machine does not miss it.
+/// A time to live that is short enough to wait for, and long enough that a busy machine reads the entry before its
+/// deadline.
 const TTL: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(3_600);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -101,7 +102,7 @@ async fn each_at_its_own(cx: Context) -> Verdict {
 
 async fn without_one_it_stays(cx: Context) -> Verdict {
     cx.set(["k"], "v").await?;
-    // Next to an expiring entry, which must not remove it.
+    // The expiry of another entry must not remove this one.
     cx.set_ttl(["other"], "v", TTL).await?;
     cx.advance_past(TTL).await;
     cx.expect(["k"], "v").await?;
@@ -202,7 +203,7 @@ async fn keep_keeps_it(cx: Context) -> Verdict {
     cx.set_ttl(["k"], "old", TTL).await?;
     for value in ["one", "two"] {
         cx.set_with(["k"], value, expiring(Expiry::Keep)).await?;
-        // If the time is over by now, this write was on an expired key and made it permanent.
+        // If the deadline has passed by now, this write may have been over an expired entry, and the key is permanent.
         if cx.is_before(until) {
             cx.expect_until(["k"], value, until).await?;
         }

@@ -21,7 +21,7 @@ cases! { injectivity, Core:
     patterns: "K-1" [] "characters of glob, LIKE and regular expressions have no effect in a key";
 }
 
-/// Segments that some stores confuse with another segment or with none.
+/// Segments that some stores confuse with another segment or with no segment.
 const DANGEROUS: [&str; 12] = ["", "a", ":", "/", "#", "$", "$23", "\0", "a ", "é", "%2F", "*"];
 
 async fn every_dangerous_key_is_its_own(cx: Context) -> Verdict {

@@ -198,7 +198,7 @@ async fn the_longest_key(cx: Context) -> Verdict {
 }
 
 async fn long_keys_differ_at_their_end(cx: Context) -> Verdict {
-    // Around the lengths at which some stores truncate or hash keys.
+    // Lengths around those at which some stores truncate or hash keys.
     let lengths = [31, 32, 63, 64, 127, 128, 250, 255, 256, 511, 512, 767, 1_023, 1_024, 2_047];
     let keys = lengths.into_iter().flat_map(|length| {
         let stem = "k".repeat(length);

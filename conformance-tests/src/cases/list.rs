@@ -256,7 +256,8 @@ async fn list_during_writes(cx: &Context, query: ListQuery) -> Verdict {
         let (cx, is_done) = (cx.clone(), Arc::clone(&is_done));
         async move {
             for round in 0.. {
-                // Not aborted: a dropped write may be applied after the case has cleared the store.
+                // The task ends by itself and is not aborted, because a dropped write may be applied after the case has
+                // cleared the store.
                 if is_done.load(Ordering::Relaxed) {
                     break;
                 }
@@ -266,7 +267,7 @@ async fn list_during_writes(cx: &Context, query: ListQuery) -> Verdict {
                 if round % 3 != 0 {
                     cx.delete(["k", &name]).await?;
                 }
-                // Steady keys are overwritten too, which must not change their place.
+                // Overwrites steady keys, too, which must not change their position in the list.
                 cx.set(["k", &format!("{:03}", (round * 11) % 300)], "overwritten").await?;
             }
             Ok::<(), Failure>(())

@@ -38,7 +38,7 @@ cases! { messages, Messages:
     close_ends_the_stream: "R-3" [MESSAGES] "`close` ends the subscriptions of the store, both waiting ones and ones with unread messages";
 }
 
-/// Timeout of a `publish` next to a subscriber that does not read.
+/// The timeout of a `publish` next to a subscriber that does not read.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn channel() -> Key {
@@ -191,7 +191,7 @@ async fn payloads_of_any_bytes(cx: Context) -> Verdict {
 async fn mebibyte_payloads(cx: Context) -> Verdict {
     let mut subscriber = subscriber(&cx).await?;
     for length in [7_999, 8_000, 8_001, 65_536, 1 << 20] {
-        let payload: Vec<u8> = (0..length).map(|place: u32| place.to_le_bytes()[0]).collect();
+        let payload: Vec<u8> = (0..length).map(|index: u32| index.to_le_bytes()[0]).collect();
         publish(&cx, &channel(), payload.clone()).await?;
         let (_, received) = subscriber.message().await?;
         ensure!(
@@ -277,7 +277,8 @@ async fn publish_unread(cx: &Context, count: u32, padding: usize) -> Verdict {
     Ok(())
 }
 
-/// Fails unless a subscriber gets a message that is published after its gap, after those that are still queued.
+/// Fails unless a subscriber that got a gap gets a message that is published after the gap. It may get queued messages
+/// before.
 async fn expect_message_after_gap(cx: &Context, mut slow: Subscriber) -> Verdict {
     publish(cx, &channel(), "after the gap").await?;
     loop {

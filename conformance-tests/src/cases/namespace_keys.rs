@@ -1,4 +1,4 @@
-//! Keys that only their namespace makes longer than [`Key::MAX_BYTES`], up to [`Namespace::MAX_KEY_BYTES`].
+//! Stored keys that are longer than [`Key::MAX_BYTES`] because of their namespace, up to [`Namespace::MAX_KEY_BYTES`].
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ cases! { namespace_keys, Core:
 
 const TTL: Duration = Duration::from_millis(300);
 
-/// The context on the longest namespace: of one segment, or of several with escaped bytes.
+/// The contexts on two namespaces of the maximum length: one segment, and several segments with escaped bytes.
 fn longest_namespaces(cx: &Context) -> Result<[Context; 2], Failure> {
     // A separator between segments is stored as three bytes, and a space as five.
     let several = ["n".repeat(Namespace::MAX_BYTES - 12), " ".to_owned(), "n".to_owned()];
@@ -41,8 +41,8 @@ fn longest_namespaces(cx: &Context) -> Result<[Context; 2], Failure> {
     Ok(namespaces.map(|namespace| cx.in_namespace(&namespace)))
 }
 
-/// Keys of the longest length, one byte below it, and around the lengths at which the stored key is as long as
-/// [`Key::MAX_BYTES`], in order. All of one segment, except for the last one.
+/// Long keys in order: of the maximum length, one byte shorter, and of the lengths at which the stored key has
+/// [`Key::MAX_BYTES`] or one byte more. All but one have a single segment.
 fn long_keys() -> Result<Vec<Key>, Failure> {
     let around = Namespace::MAX_BYTES + 1;
     let lengths = [Key::MAX_BYTES, Key::MAX_BYTES - 1, Key::MAX_BYTES - around + 1, Key::MAX_BYTES - around];
@@ -231,7 +231,7 @@ async fn survive(mut cx: Context) -> Verdict {
     for inside in longest_namespaces(&cx)? {
         write_all(&inside, &keys).await?;
     }
-    // The second time, the store opens what it wrote after it was reopened.
+    // In the second round, the store opens what it wrote after the first reopen.
     for round in ["first", "second"] {
         cx.reopen().await?;
         for inside in longest_namespaces(&cx)? {
@@ -259,7 +259,7 @@ async fn survive(mut cx: Context) -> Verdict {
 
 async fn are_committed(cx: Context) -> Verdict {
     for inside in longest_namespaces(&cx)? {
-        // All keys are in one transaction group, whichever prefix a store groups by.
+        // All keys share their first four segments, so they are in one transaction group.
         let one = |end: &str| {
             let last = Key::MAX_BYTES - "g#g#g#g#".len();
             Key::new(["g", "g", "g", "g", &format!("{}{end}", "k".repeat(last - 1))])

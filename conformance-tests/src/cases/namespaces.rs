@@ -1,4 +1,5 @@
-//! The key around a namespace: operations over a namespace, and over the descendants of a key, leave it out.
+//! Operations over a namespace leave out the key that consists of the namespace's segment alone, and operations over
+//! the descendants of a key leave out the key itself.
 
 use kv_core::{Capability, Key, KeyPrefix, KvStore, ListItem, ListQuery, Namespace, SetItem, WatchEvent, WatchQuery};
 
@@ -14,33 +15,33 @@ const WATCH: Need = Need::Has(Capability::Watch);
 cases! { namespaces, List:
     clear_leaves_the_key_around: "L-5" [LIST] "`clear` of a namespace neither removes nor counts the key of the namespace's segment alone";
     clear_of_descendants: "L-5" [LIST] "`clear` of the descendants of a key leaves the key itself";
-    list_leaves_out_the_key_around: "L-5" [LIST] "`list` of a namespace, or of the descendants of a key, does not return the key around it, in either direction and with any limit";
-    watch_leaves_out_the_key_around: "L-5" [LIST, WATCH] "a watch of a namespace, or of the descendants of a key, does not report the key around it";
-    snapshot_leaves_out_the_key_around: "L-5" [LIST, WATCH] "the snapshot of a namespace, or of the descendants of a key, does not contain the key around it";
-    messages_leave_out_the_channel_around: "L-5" [MESSAGES] "a subscription of a namespace, or of the descendants of a channel, gets no message of the channel around it";
+    list_leaves_out_the_key_around: "L-5" [LIST] "`list` of a namespace omits the key of the namespace's segment alone, and `list` of the descendants of a key omits the key itself, in either direction and with any limit";
+    watch_leaves_out_the_key_around: "L-5" [LIST, WATCH] "a watch of a namespace omits the key of the namespace's segment alone, and a watch of the descendants of a key omits the key itself";
+    snapshot_leaves_out_the_key_around: "L-5" [LIST, WATCH] "the snapshot of a namespace omits the key of the namespace's segment alone, and the snapshot of the descendants of a key omits the key itself";
+    messages_leave_out_the_channel_around: "L-5" [MESSAGES] "a subscription of a namespace omits messages of the channel of the namespace's segment alone, and a subscription of the descendants of a channel omits messages of the channel itself";
 }
 
-/// A namespace, and the key of the store around it that consists of the namespace's segment alone.
-struct Around {
+/// A namespace, and the outer key that consists of the namespace's segment alone.
+struct WithOuterKey {
     namespace: Namespace,
     key: Key,
 }
 
-impl Around {
+impl WithOuterKey {
     /// Namespaces of one segment, of several, and of the empty segment.
     fn all() -> Result<[Self; 3], Failure> {
-        let around = |segments: &[&str], segment| {
+        let pair = |segments: &[&str], segment| {
             Ok::<_, Failure>(Self { namespace: Namespace::new(segments)?, key: key([segment]) })
         };
-        Ok([around(&["app"], "app")?, around(&["app", "eu"], "app#eu")?, around(&[""], "")?])
+        Ok([pair(&["app"], "app")?, pair(&["app", "eu"], "app#eu")?, pair(&[""], "")?])
     }
 
-    /// The keys of [`KEYS`] as the store around the namespace sees them.
+    /// The keys of [`KEYS`] as the outer store sees them.
     fn wrapped(&self) -> Vec<Key> {
         KEYS.iter().map(|name| self.namespace.wrap(&key([name]))).collect()
     }
 
-    /// Writes the key around the namespace and [`KEYS`] in it.
+    /// Writes the outer key, and [`KEYS`] in the namespace.
     async fn write(&self, cx: &Context) -> Verdict {
         let inside = self.wrapped();
         let items: Vec<SetItem> =
@@ -49,7 +50,7 @@ impl Around {
     }
 }
 
-/// The keys in a namespace. The first one is the empty segment, whose stored key comes directly after the key around.
+/// The keys in a namespace. The first one is the empty segment, whose stored key comes directly after the outer key.
 const KEYS: [&str; 3] = ["", "a", "b"];
 
 fn keys_inside() -> Vec<Key> {
@@ -57,22 +58,22 @@ fn keys_inside() -> Vec<Key> {
 }
 
 async fn clear_leaves_the_key_around(cx: Context) -> Verdict {
-    for around in Around::all()? {
-        let inside = cx.in_namespace(&around.namespace);
-        cx.set(&around.key, "around").await?;
+    for pair in WithOuterKey::all()? {
+        let inside = cx.in_namespace(&pair.namespace);
+        cx.set(&pair.key, "outside").await?;
         let cleared = inside.store().clear(&KeyPrefix::ALL).await?;
-        ensure_eq!(cleared, 0, "the number that `clear` of the empty namespace {} returned", around.namespace);
-        cx.expect(&around.key, "around").await?;
-        around.write(&cx).await?;
+        ensure_eq!(cleared, 0, "the number that `clear` of the empty namespace {} returned", pair.namespace);
+        cx.expect(&pair.key, "outside").await?;
+        pair.write(&cx).await?;
         let cleared = inside.store().clear(&KeyPrefix::ALL).await?;
-        ensure_eq!(cleared, 3, "the number that `clear` of the namespace {} returned", around.namespace);
-        cx.expect(&around.key, around.key.to_string()).await?;
+        ensure_eq!(cleared, 3, "the number that `clear` of the namespace {} returned", pair.namespace);
+        cx.expect(&pair.key, pair.key.to_string()).await?;
         ensure_eq!(inside.keys(()).await?, [], "the keys that `list` of the namespace returned after `clear`");
         ensure_eq!(
-            cx.keys(&around.key).await?,
-            std::slice::from_ref(&around.key),
+            cx.keys(&pair.key).await?,
+            std::slice::from_ref(&pair.key),
             "the keys that `list` of {} returned after `clear` of the namespace",
-            display_key(&around.key)
+            display_key(&pair.key)
         );
     }
     Ok(())
@@ -103,17 +104,17 @@ async fn clear_of_descendants(cx: Context) -> Verdict {
 }
 
 async fn list_leaves_out_the_key_around(cx: Context) -> Verdict {
-    for around in Around::all()? {
-        let inside = cx.in_namespace(&around.namespace);
-        cx.set(&around.key, "around").await?;
+    for pair in WithOuterKey::all()? {
+        let inside = cx.in_namespace(&pair.namespace);
+        cx.set(&pair.key, "outside").await?;
         expect_listed(&inside, KeyPrefix::ALL, &[]).await?;
-        expect_listed(&cx, KeyPrefix::descendants(&around.key), &[]).await?;
-        around.write(&cx).await?;
+        expect_listed(&cx, KeyPrefix::descendants(&pair.key), &[]).await?;
+        pair.write(&cx).await?;
         expect_listed(&inside, KeyPrefix::ALL, &keys_inside()).await?;
-        expect_listed(&cx, KeyPrefix::descendants(&around.key), &around.wrapped()).await?;
-        let mut whole = around.wrapped();
-        whole.insert(0, around.key.clone());
-        expect_listed(&cx, around.key.clone().into(), &whole).await?;
+        expect_listed(&cx, KeyPrefix::descendants(&pair.key), &pair.wrapped()).await?;
+        let mut whole = pair.wrapped();
+        whole.insert(0, pair.key.clone());
+        expect_listed(&cx, pair.key.clone().into(), &whole).await?;
         cx.clean_up().await?;
     }
     Ok(())
@@ -138,16 +139,16 @@ async fn expect_listed(cx: &Context, prefix: KeyPrefix, keys: &[Key]) -> Verdict
 }
 
 async fn watch_leaves_out_the_key_around(cx: Context) -> Verdict {
-    for around in Around::all()? {
-        let inside = cx.in_namespace(&around.namespace);
-        let descendants = WatchQuery::prefix(KeyPrefix::descendants(&around.key));
+    for pair in WithOuterKey::all()? {
+        let inside = cx.in_namespace(&pair.namespace);
+        let descendants = WatchQuery::prefix(KeyPrefix::descendants(&pair.key));
         let mut watchers = [
             (Watcher::start(inside.store(), WatchQuery::prefix(KeyPrefix::ALL)).await?, key(["last"])),
-            (Watcher::start(cx.store(), descendants).await?, around.namespace.wrap(&key(["last"]))),
+            (Watcher::start(cx.store(), descendants).await?, pair.namespace.wrap(&key(["last"]))),
         ];
-        cx.set(&around.key, "one").await?;
-        cx.delete(&around.key).await?;
-        cx.set(&around.key, "two").await?;
+        cx.set(&pair.key, "one").await?;
+        cx.delete(&pair.key).await?;
+        cx.set(&pair.key, "two").await?;
         inside.set(["last"], "v").await?;
         for (watcher, last) in &mut watchers {
             let events = watcher.events_until(last, "v").await?;
@@ -159,12 +160,12 @@ async fn watch_leaves_out_the_key_around(cx: Context) -> Verdict {
 }
 
 async fn snapshot_leaves_out_the_key_around(cx: Context) -> Verdict {
-    for around in Around::all()? {
-        let inside = cx.in_namespace(&around.namespace);
-        around.write(&cx).await?;
-        let descendants = WatchQuery::prefix(KeyPrefix::descendants(&around.key)).with_snapshot();
+    for pair in WithOuterKey::all()? {
+        let inside = cx.in_namespace(&pair.namespace);
+        pair.write(&cx).await?;
+        let descendants = WatchQuery::prefix(KeyPrefix::descendants(&pair.key)).with_snapshot();
         expect_snapshot(&inside, WatchQuery::prefix(KeyPrefix::ALL).with_snapshot(), keys_inside()).await?;
-        expect_snapshot(&cx, descendants, around.wrapped()).await?;
+        expect_snapshot(&cx, descendants, pair.wrapped()).await?;
         cx.clean_up().await?;
     }
     Ok(())
@@ -187,14 +188,14 @@ async fn expect_snapshot(cx: &Context, query: WatchQuery, keys: Vec<Key>) -> Ver
 }
 
 async fn messages_leave_out_the_channel_around(cx: Context) -> Verdict {
-    for around in Around::all()? {
-        let inside = cx.in_namespace(&around.namespace);
+    for pair in WithOuterKey::all()? {
+        let inside = cx.in_namespace(&pair.namespace);
         let mut in_namespace = Subscriber::start(inside.store(), KeyPrefix::ALL).await?;
-        let mut of_descendants = Subscriber::start(cx.store(), KeyPrefix::descendants(&around.key)).await?;
-        cx.store().publish(&around.key, "around".into()).await?;
+        let mut of_descendants = Subscriber::start(cx.store(), KeyPrefix::descendants(&pair.key)).await?;
+        cx.store().publish(&pair.key, "outside".into()).await?;
         inside.store().publish(&key(["c"]), "inside".into()).await?;
         in_namespace.expect_message(&key(["c"]), "inside").await?;
-        of_descendants.expect_message(&around.namespace.wrap(&key(["c"])), "inside").await?;
+        of_descendants.expect_message(&pair.namespace.wrap(&key(["c"])), "inside").await?;
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ cases! { outage, Shared:
 /// The timeouts of clause E-2 for connecting and for an operation, plus a margin for a busy machine.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Timeout for a store to notice that its backend is reachable again.
+/// The timeout for a store to notice that its backend is reachable again.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A call: its name, true if it writes, and its future.
@@ -166,7 +166,7 @@ async fn writes_tell_what_became_of_them(cx: Context) -> Verdict {
     })
     .await?;
     recover(&cx).await?;
-    // A write that was in flight when the backend came back has time to arrive.
+    // Waits for writes that were in flight when the backend became reachable again.
     cx.wait(Duration::from_millis(100)).await;
     for (client, result) in results.into_iter().enumerate() {
         let found = cx.store().get(&key(["client", &client.to_string()])).await?;
@@ -197,7 +197,7 @@ async fn the_same_handle_works_again(cx: Context) -> Verdict {
         all_calls(&cx).await?;
         recover(&cx).await?;
         for (name, _, result) in all_calls(&cx).await? {
-            // A late answer to a call from before the outage may fail one more call.
+            // A call may still use a connection that broke in the outage, and fail.
             if let Err(error) = result {
                 ensure!(
                     error.is_retryable(),
@@ -275,7 +275,7 @@ async fn watchers_are_told(cx: Context) -> Verdict {
         let Ok(event) = tokio::time::timeout(Duration::from_secs(1), watcher.next()).await else { continue };
         match event? {
             Some(WatchEvent::Gap { .. }) => return Ok(()),
-            // The event is correct, and of this round or an earlier one.
+            // The watcher gets changes again: this is the event of this round or of an earlier one.
             Some(WatchEvent::Set { entry: Some(entry), .. }) if entry.value.starts_with(b"after") => return Ok(()),
             Some(_) => {}
             None => return Err(Failure::new("the watch stream ended during the outage although the store is open")),
@@ -294,7 +294,7 @@ async fn subscribers_are_told(cx: Context) -> Verdict {
     recover(&cx).await?;
     let rounds = RECOVERY_TIMEOUT.as_secs();
     for round in 0..rounds {
-        // The publishing handle may have to reconnect.
+        // The error is ignored, because the publishing handle may have to reconnect.
         let _ = cx.store().publish(&channel, format!("after {round}").into()).await;
         let Ok(event) = tokio::time::timeout(Duration::from_secs(1), subscriber.next()).await else { continue };
         match event? {
@@ -317,7 +317,7 @@ async fn histories_with_conditions_are_linearizable(cx: Context) -> Verdict {
 
 async fn linearizable_over_outages(cx: &Context, workload: Workload) -> Verdict {
     let handles = [cx.store().clone()];
-    // A fast store would finish before the first outage, so the first outage starts before it.
+    // Cuts the link before the clients start, because a fast store would finish before the first outage.
     cx.cut().await?;
     let (history, outages) = tokio::join!(linearizable(cx, &handles, workload), three_outages(cx));
     outages?;

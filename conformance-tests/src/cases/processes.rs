@@ -1,4 +1,5 @@
-//! One store in two processes: each sees the writes of the other. The cases are those of two handles in one process.
+//! One store in two processes: each process sees the writes of the other. The cases are those of two handles in one
+//! process.
 
 use kv_core::Capability;
 
@@ -20,7 +21,7 @@ const WATCH: Need = Need::WatchShared;
 cases! { processes, Shared:
     writes_are_seen_at_once: "G-2" [TWO] "a process reads every acknowledged write of the other one, in both directions";
     entries_are_the_same: "G-1" [TWO] "two processes return the same value, version and deadline";
-    expiry_is_the_same: "T-4" [TWO] "an entry that one process wrote expires in both";
+    expiry_is_the_same: "T-4" [TWO] "an entry that one process wrote expires for both processes";
     batches_are_seen: "G-2" [TWO] "a process reads what the other one wrote with `set_many`, and deletes it with `delete_many`";
     lists_are_the_same: "L-1" [TWO, LIST] "two processes list the same entries, and one clears what the other wrote";
     touch_is_seen: "T-5" [TWO, TOUCH] "`touch` in one process moves the deadline in the other";

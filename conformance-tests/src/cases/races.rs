@@ -32,7 +32,7 @@ fn under(when: When) -> SetOptions {
 
 /// The indexes of the stored outcomes.
 fn winners(outcomes: &[SetOutcome]) -> Vec<usize> {
-    outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_stored()).map(|(place, _)| place).collect()
+    outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_stored()).map(|(index, _)| index).collect()
 }
 
 /// Fails unless exactly one outcome is stored, the key holds the value of its client, and every refusal shows that
@@ -131,7 +131,7 @@ async fn one_of_many_deleters_wins(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Adds one to the number under `k`, with a condition on the entry that was read, until the write is stored.
+/// Adds one to the number under `k`, with a condition on the entry that it read. Retries until the write is stored.
 async fn add_one(cx: &Context, condition: fn(&Entry) -> Option<When>) -> Result<u64, Failure> {
     let mut entry = cx.entry(["k"]).await?;
     loop {
@@ -182,7 +182,8 @@ async fn sixteen_writers_count_to_eight_thousand(cx: Context) -> Verdict {
 }
 
 async fn plain_writes_and_swaps_lose_no_update(cx: Context) -> Verdict {
-    // A swapper appends to the value that it read, so it must fail if a plain write came between.
+    // A conditional `set` appends to the value that its client read, so it must be refused if a plain `set` came
+    // between.
     cx.set(["k"], "start").await?;
     clients(&cx, 6, |cx, client| async move {
         for round in 0..50 {

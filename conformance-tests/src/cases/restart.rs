@@ -58,7 +58,7 @@ async fn values_survive(mut cx: Context) -> Verdict {
 }
 
 async fn transactions_survive_whole(mut cx: Context) -> Verdict {
-    // All keys are in one transaction group, whichever prefix a store groups by.
+    // All keys share their first three segments, so they are in one transaction group.
     let all: Vec<_> = ["a", "b", "c"].map(|name| key(["g", "g", "g", name])).into();
     for round in ["1", "2", "3"] {
         let write =

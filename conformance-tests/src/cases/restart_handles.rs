@@ -95,7 +95,7 @@ pub(super) async fn a_runtime_that_ended(cx: Context) -> Verdict {
                 Ok(runtime) => runtime.block_on(cx.other_store()),
                 Err(error) => Err(Failure::new(format!("could not start a runtime for the other store: {error}"))),
             };
-            // The runtime has ended here.
+            // The runtime of the other store has ended here.
             let _ = send.send(opened);
         }
     });

@@ -1,4 +1,4 @@
-//! Two handles to one store: each sees the writes of the other.
+//! Two handles to one store: each handle sees the writes of the other.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ const LONG: Duration = Duration::from_secs(3_600);
 cases! { shared, Shared:
     writes_are_seen_at_once: "G-2" [TWO] "a handle reads every acknowledged write of the other one, in both directions";
     entries_are_the_same: "G-1" [TWO] "two handles return the same value, version and deadline";
-    expiry_is_the_same: "T-4" [TWO] "an entry that one handle wrote expires at both";
+    expiry_is_the_same: "T-4" [TWO] "an entry that one handle wrote expires for both handles";
     batches_are_seen: "G-2" [TWO] "a handle reads what the other one wrote with `set_many`, and deletes it with `delete_many`";
     lists_are_the_same: "L-1" [TWO, LIST] "two handles list the same entries, and one clears what the other wrote";
     touch_is_seen: "T-5" [TWO, TOUCH] "`touch` at one handle moves the deadline at the other";
@@ -282,16 +282,16 @@ pub(super) async fn increments_are_exact(cx: Context) -> Verdict {
     cx.expect(k(), "400").await
 }
 
-/// A key of the one group that all transactions here use.
-fn one(name: &str) -> Key {
+/// A key in the single transaction group that all transactions of this file use.
+fn grouped(name: &str) -> Key {
     key(["g", "g", "g", "g", name])
 }
 
 pub(super) async fn transactions_hold_across(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
-    cx.set(one("from"), "v").await?;
-    let transaction = Transaction::new().check(one("from"), When::Value("v".into())).delete(one("from")).set(
-        one("to"),
+    cx.set(grouped("from"), "v").await?;
+    let transaction = Transaction::new().check(grouped("from"), When::Value("v".into())).delete(grouped("from")).set(
+        grouped("to"),
         "v",
         Expiry::Never,
     );
@@ -300,8 +300,8 @@ pub(super) async fn transactions_hold_across(cx: Context) -> Verdict {
         outcome.is_committed(),
         "expected `commit` of the other handle to be committed, but it returned {outcome:?}"
     );
-    cx.expect_absent(one("from")).await?;
-    cx.expect(one("to"), "v").await?;
+    cx.expect_absent(grouped("from")).await?;
+    cx.expect(grouped("to"), "v").await?;
     let outcome = cx.store().commit(&transaction).await?;
     ensure_eq!(
         outcome,
@@ -314,7 +314,7 @@ pub(super) async fn transactions_hold_across(cx: Context) -> Verdict {
 pub(super) async fn transactions_lose_no_update(cx: Context) -> Verdict {
     let other = cx.second_handle().await?;
     clients_at_both_handles(&cx, &other, |store, client| async move {
-        let (a, b) = (one("a"), one("b"));
+        let (a, b) = (grouped("a"), grouped("b"));
         for _ in 0..40 {
             loop {
                 let (first, found) = number(&store, &a).await?;
@@ -336,8 +336,8 @@ pub(super) async fn transactions_lose_no_update(cx: Context) -> Verdict {
         Ok(())
     })
     .await?;
-    cx.expect(one("a"), "320").await?;
-    cx.expect(one("b"), "320").await
+    cx.expect(grouped("a"), "320").await?;
+    cx.expect(grouped("b"), "320").await
 }
 
 pub(super) async fn changes_are_heard(cx: Context) -> Verdict {

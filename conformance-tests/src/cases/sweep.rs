@@ -161,7 +161,7 @@ async fn deleted_before(cx: Context) -> Verdict {
 /// background sweeper may come first.
 async fn sweep_at_most(cx: &Context, expired: u64) -> Verdict {
     let count = cx.store().sweep().await?;
-    // A server may sweep entries of other cases; a store whose clock the case sets is not shared.
+    // On a shared server, `sweep` also counts entries of other cases. A store whose clock the case sets is not shared.
     ensure!(count <= expired || !cx.moves_clock(), "`sweep` returned {count} entries, but only {expired} had expired");
     Ok(())
 }

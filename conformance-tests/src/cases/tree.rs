@@ -62,7 +62,7 @@ pub(super) fn expected_keys(keys: &[Key], query: &ListQuery) -> Vec<Key> {
     covered
 }
 
-/// Fails unless `list` returns the expected ones of these keys for a query.
+/// Fails unless `list` returns the [`expected_keys`] of a query.
 pub(super) async fn expect_list(cx: &Context, keys: &[Key], query: ListQuery) -> Verdict {
     let expected = expected_keys(keys, &query);
     ensure_eq!(keys_of(&cx.list_all(query.clone()).await?), expected, "the keys that `list` returned for {query:?}");

@@ -142,7 +142,7 @@ async fn the_declared_limit(cx: Context) -> Verdict {
 }
 
 async fn at_the_limit(cx: Context) -> Verdict {
-    // A limit as large as the memory of the machine is tested up to this size only.
+    // A larger limit is tested only up to this size, because such a value may not fit into memory.
     const MAX_TESTED: usize = 64 << 20;
     round_trip(&cx, &noise(&cx, cx.limits().max_value_bytes.min(MAX_TESTED))).await
 }
@@ -213,7 +213,8 @@ async fn the_buffer_is_the_callers(cx: Context) -> Verdict {
     let written = buffer.to_vec();
     let value = buffer.split().freeze();
     cx.set(["k"], value.clone()).await?;
-    // A store that copied the value has released the memory. A store that shares it makes `try_into_mut` fail.
+    // If the store copied the value, nothing else shares its memory, so the case can change it. If the store shares the
+    // memory, `try_into_mut` fails.
     if let Ok(mut mine) = value.try_into_mut() {
         mine.fill(0xee);
     }
@@ -245,8 +246,8 @@ async fn round_trip(cx: &Context, value: &[u8]) -> Verdict {
     Ok(())
 }
 
-/// Random bytes that repeat at a distance that is not a power of two. They are cheap to make, and show every cut or
-/// shift.
+/// A repeated block of 251 random bytes. It is cheap to make, and shows every cut or shift, because 251 is no power of
+/// two.
 fn noise(cx: &Context, size: usize) -> Vec<u8> {
     let mut block = [0; 251];
     rand::rngs::StdRng::seed_from_u64(cx.seed()).fill(&mut block);

@@ -49,7 +49,7 @@ async fn version(cx: &Context, key: &Key) -> Result<Version, Failure> {
     })
 }
 
-/// Adds the version of a write; fails if there is none or if it repeats.
+/// Adds the version of a write to `seen`. Fails if the write has no version, or if the version repeats.
 fn expect_new(seen: &mut HashSet<Version>, version: Option<Version>) -> Verdict {
     let version = version.ok_or_else(|| Failure::new("the store declares versions, but a write returned none"))?;
     ensure!(

@@ -30,7 +30,7 @@ cases! { watch_loss, Watch:
     close_ends_the_stream: "R-3" [WATCH] "`close` ends the watches of the store, both waiting ones and ones with unread events";
 }
 
-/// Timeout of a batch of writes next to a watcher that does not read.
+/// The timeout of a batch of writes next to a watcher that does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn watcher(cx: &Context) -> Result<Watcher, Failure> {
@@ -57,7 +57,7 @@ async fn flood(cx: &Context, keys: u64) -> Verdict {
     Ok(())
 }
 
-/// Writes a mark and reads until its event. Returns the keys of the events before, and true if there was a gap.
+/// Writes a mark and reads until its event. Returns the keys of the events before it, and true if there was a gap.
 async fn catch_up(cx: &Context, watcher: &mut Watcher) -> Result<(HashSet<Key>, bool), Failure> {
     let mark = key(["w", "mark"]);
     let (mut keys, mut had_gap) = (HashSet::new(), false);
@@ -178,7 +178,7 @@ async fn mebibyte_values_are_reported(cx: Context) -> Verdict {
     let own = key(["w", "k"]);
     let mut watcher = watcher(&cx).await?;
     for length in [7_999, 8_000, 8_001, 65_536, 1 << 20] {
-        let value: Vec<u8> = (0..length).map(|place: u32| place.to_le_bytes()[0]).collect();
+        let value: Vec<u8> = (0..length).map(|index: u32| index.to_le_bytes()[0]).collect();
         cx.set(&own, value.clone()).await?;
         watcher.expect_set(&own, &value).await?;
     }

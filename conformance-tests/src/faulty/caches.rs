@@ -1,4 +1,4 @@
-//! Reads from outdated copies.
+//! Stores that read from outdated copies.
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard};
@@ -22,7 +22,7 @@ faults! { caches:
          "restart/handles_share", "shared/batches_are_seen", "processes/batches_are_seen",
          "transactions/all_is_applied"]
         |inner, clock| UninvalidatedCache { inner, clock, copies: Hidden::default() };
-    /// Answers from a cache of this handle that is up to half a second old and ignores writes of other handles.
+    /// Answers reads from a cache of this handle that is up to half a second old and ignores writes of other handles.
     reads_are_stale: "G-2"
         ["shared/histories_are_linearizable", "processes/histories_are_linearizable",
          "shared/histories_with_conditions_are_linearizable", "processes/histories_with_conditions_are_linearizable"]
@@ -157,7 +157,7 @@ struct LaggingReplica {
 impl LaggingReplica {
     const LAG: Duration = Duration::from_millis(2);
 
-    /// Keeps the current entry for the replica. Called before a write.
+    /// Keeps the current entry for the replica. A write calls this first.
     async fn keep_old_entry(&self, key: &Key) -> Result<()> {
         let entry = self.inner.get(key).await?;
         let old = OldEntry { entry, until: SystemClock.now() + Self::LAG, writer: task::try_id() };

@@ -25,7 +25,7 @@ faults! { concurrency:
         ["restart/handles_judge_together", "atomicity/counts_with_conditional_sets", "races/histories_are_linearizable",
          "races/one_holder_of_a_version_wins", "shared/one_of_all_creators_wins", "processes/one_of_all_creators_wins"]
         |inner, _clock| LockIgnoredBySets { inner, lock: tokio::sync::Mutex::default() };
-    /// Overwrites by a delete and a create, so readers see no entry in between, and a dropped call leaves none.
+    /// Overwrites by a delete and a create, so readers see no entry in between, and a dropped call leaves no entry.
     set_is_delete_and_create: "G-2"
         ["concurrency/reads_never_go_back", "cancel/large_set", "concurrency/histories_are_linearizable",
          "concurrency/values_are_never_mixed"]
@@ -43,7 +43,7 @@ faults! { concurrency:
     value_and_version_are_read_separately: "G-1"
         ["versions/value_and_version_are_of_one_write", "races/sixteen_writers_count_to_eight_thousand"]
         |inner, _clock| TwoReads { inner };
-    /// Does not return the connection of a dropped write to the pool.
+    /// Does not return the connection of a dropped `set` to the pool.
     dropped_calls_keep_their_connection: "A-1"
         ["cancel/many_at_random", "cancel/conditional_set", "cancel/set", "cancel/set_many"]
         |inner, _clock| LeakingPool { inner, pool: Arc::new(Semaphore::new(4)) };
@@ -143,7 +143,8 @@ impl KvStore for DeleteThenCreate {
     }
 }
 
-/// Only a dropped set shows the gap. A caller that awaits the set reads the new entry afterwards.
+/// Only a set that is dropped between the two polls leaves no entry. A caller that awaits the set reads the new entry
+/// afterwards.
 #[derive(Debug)]
 struct LateDeleteThenCreate {
     inner: Arc<dyn KvStore>,
@@ -212,7 +213,7 @@ impl KvStore for TwoReads {
     }
 }
 
-/// Every write takes a connection from the pool, and returns it only if the write ends.
+/// Every `set` takes a connection from the pool, and returns the connection only if the `set` ends.
 #[derive(Debug)]
 struct LeakingPool {
     inner: Arc<dyn KvStore>,

@@ -56,16 +56,16 @@ faults! { conditions:
          "conditions/version_is_refused_over_nothing", "versions/commit_outdates_a_version",
          "versions/every_write_outdates_a_version", "versions/unknown_version_is_refused"]
         |inner, _clock| IgnoredConditions { inner, ignored: |when| matches!(when, When::Version(_)) };
-    /// Refuses every `Absent`, also for a missing key.
+    /// Refuses every write under `Absent`, also for a missing key.
     absent_never_holds: "S-2"
         ["conditions/absent_stores_over_nothing", "conditions/absent_stores_after_a_delete",
          "conditions/values_swap_four_ways", "shared/conditions_hold_across", "processes/conditions_hold_across"]
         |inner, _clock| RefusedConditions { inner, refused: |when| *when == When::Absent };
-    /// Refuses every `Present`, also for an existing key.
+    /// Refuses every write under `Present`, also for an existing key.
     present_never_holds: "S-2"
         ["conditions/present_stores_over_live"]
         |inner, _clock| RefusedConditions { inner, refused: |when| *when == When::Present };
-    /// Compares addresses of values instead of their bytes, so no value is equal.
+    /// Compares the addresses of values instead of their bytes, so no condition on a value holds.
     value_never_holds: "S-2"
         ["conditions/value_stores_over_the_same", "conditions/previous_comes_with_a_condition",
          "counters/conditions_see_the_number"]

@@ -67,7 +67,7 @@ fn add_floats(old: i64, by: i64) -> Result<i64> {
     Ok((old as f64 + by as f64) as i64)
 }
 
-/// Adds atomically with another function.
+/// Adds atomically, but with the function `add` instead of a correct sum.
 struct Computed {
     inner: Arc<dyn KvStore>,
     add: fn(i64, i64) -> Result<i64>,

@@ -132,7 +132,7 @@ fn compose(segment: &str) -> String {
     PAIRS.iter().fold(segment.to_owned(), |text, (apart, composed)| text.replace(apart, composed))
 }
 
-/// Returns the longest prefix of the canonical text that is a canonical text itself.
+/// Returns the key of the longest prefix of the text that has at most `bytes` bytes and is canonical.
 pub(super) fn truncate(key: &Key, bytes: usize) -> Key {
     let text = key.as_str();
     if text.len() <= bytes {
@@ -150,7 +150,7 @@ fn drop_empty(key: &Key) -> Key {
     key_or_original(key, key.segments().filter(|segment| !segment.is_empty()))
 }
 
-/// An encoding that cannot be decoded. `list` shows the last key that was encoded to the stored one.
+/// An encoding that cannot be decoded. For a stored key, `list` shows the key that was encoded to it last.
 #[derive(Debug)]
 struct OneWayEncoding {
     encode: fn(&Key) -> String,

@@ -78,7 +78,7 @@ fn matches(pattern: &[char], text: &[char], one: char, many: char) -> bool {
     }
 }
 
-/// Matches prefixes with another function.
+/// Matches prefixes with the wrong function `covers`.
 struct WrongPrefixMatch {
     inner: Arc<dyn KvStore>,
     covers: Covers,

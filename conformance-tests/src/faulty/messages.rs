@@ -125,7 +125,7 @@ impl KvStore for Truncated {
     }
 }
 
-/// Drops events of a subscription.
+/// Drops the events of a subscription for which `is_kept` returns false.
 pub(super) struct Filtered {
     pub(super) inner: Arc<dyn KvStore>,
     pub(super) is_kept: fn(&MessageEvent) -> bool,

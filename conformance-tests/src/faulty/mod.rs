@@ -6,14 +6,14 @@
 //! | `expired` | operations that see expired entries |
 //! | `keys` | the encoding of keys |
 //! | `list`, `pages` | prefixes and `clear`; order, bounds and pages |
-//! | `namespaces`, `namespace_keys` | the key around a namespace; keys that only a namespace makes so long |
+//! | `namespaces`, `namespace_keys` | the key with the same segments as a namespace; stored keys that exceed a caller's limit because of their namespace |
 //! | `values`, `singles`, `batch` | bytes, operations on one key, batches |
 //! | `info` | name, limits, `ping`, `Debug` and error texts |
 //! | `conditions`, `versions` | conditions and their outcomes; versions that repeat or differ |
 //! | `counters`, `transactions` | arithmetic; atomicity, checks and order |
-//! | `watch`, `watch_reports`, `messages` | missing and wrong reports; false reports and blocked writers; messages |
+//! | `watch`, `watch_reports`, `messages` | missing, repeated or incorrect reports; reports without a change, and watchers that block writers; messages |
 //! | `concurrency`, `caches` | races and dropped calls; outdated copies |
-//! | `restart`, `close` | entries after a reopening; `close` itself |
+//! | `restart`, `close` | entries after a reopen; `close` itself |
 //! | `outage` | calls during and after an outage of the backend |
 //! | `refuses` | options and operations that are not declared |
 //!
@@ -63,11 +63,11 @@ type Wrap = fn(Arc<dyn KvStore>, Arc<dyn Clock>) -> Arc<dyn KvStore>;
 pub struct Fault {
     /// The name, such as `expiry/ttl_is_ignored`.
     pub id: &'static str,
-    /// The id of the clause that it violates, such as `T-1`.
+    /// The id of the clause that the store violates, such as `T-1`.
     pub clause: &'static str,
     /// The defect in one sentence, with a real system that has or had it, where one is known.
     pub defect: &'static str,
-    /// The ids of cases that must fail on it. The first one proves [`Fault::clause`].
+    /// The ids of cases that must fail on the store. The first one tests [`Fault::clause`].
     pub caught_by: &'static [&'static str],
     wrap: Wrap,
 }

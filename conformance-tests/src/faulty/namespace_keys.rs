@@ -1,4 +1,4 @@
-//! Stores that take the limit of a caller's key for the limit of a stored one, which a namespace can make longer.
+//! Stores that apply the limit of a caller's key to stored keys, which a namespace can make longer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,11 +30,11 @@ faults! { namespace_keys:
     truncated_at_2048_bytes: "K-5"
         ["namespace_keys/are_their_own_entries"]
         |inner, _clock| EncodedKeys::with_functions(inner, |key| truncate(key, Key::MAX_BYTES), Key::clone);
-    /// Ignores stored keys that `Key::parse` refuses in `list` and `clear`, as foreign ones.
+    /// Ignores stored keys that `Key::parse` refuses in `list` and `clear`, as if they were foreign.
     list_takes_them_for_foreign: "L-1"
         ["namespace_keys/are_listed", "namespace_keys/are_cleared"]
         |inner, _clock| TakenForForeign { inner };
-    /// Has an index by deadline that does not take keys of more than 2,048 bytes.
+    /// Does not add keys of more than 2,048 bytes to its index of deadlines.
     deadlines_are_not_indexed: "T-1"
         ["namespace_keys/expire", "namespace_keys/are_swept"]
         |inner, _clock| WithoutDeadline { inner };
@@ -42,7 +42,7 @@ faults! { namespace_keys:
     sweep_stops: "T-6"
         ["namespace_keys/are_swept"]
         |inner, _clock| StoppedSweep { inner, is_stopped: AtomicBool::new(false) };
-    /// Finds no key of more than 2,048 bytes for `touch`.
+    /// Returns false from `touch` for a key of more than 2,048 bytes.
     touch_finds_none: "T-5"
         ["namespace_keys/are_touched"]
         |inner, _clock| UntouchedKeys { inner };
@@ -65,12 +65,12 @@ faults! { namespace_keys:
         |inner, _clock| CheckedTransactions { inner };
 }
 
-/// True if a key is short enough without its namespace.
+/// True if a caller could pass the stored key, because it is not longer than a caller's key may be.
 fn is_callers_key(stored: &Key) -> bool {
     Key::parse(stored.as_str()).is_ok()
 }
 
-/// Reads the file at the first `get`, which is the first call of a case that opened it again.
+/// Reads the file at the first `get`, which is the first call of a case after a reopen.
 #[derive(Debug)]
 struct ReadAsCallersKeys {
     inner: Arc<dyn KvStore>,

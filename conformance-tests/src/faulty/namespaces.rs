@@ -1,4 +1,4 @@
-//! Operations over the descendants of a key that do not leave out the key itself.
+//! Operations over the descendants of a key that include the key itself.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::faults;
 use super::watch::WiderTarget;
 
 faults! { namespaces:
-    /// Clears by the text of the prefix, so clearing the namespace `app` also removes the key `["app"]` around it.
+    /// Clears by the text of the prefix, so clearing the namespace `app` also removes the key `["app"]` outside it.
     clear_ignores_the_exclusion: "L-5"
         ["namespaces/clear_leaves_the_key_around", "namespaces/clear_of_descendants"]
         |inner, _clock| ClearsOwnKey { inner };
@@ -24,13 +24,14 @@ faults! { namespaces:
             WatchTarget::Prefix(prefix) => WatchTarget::Prefix(with_own_key(&prefix)),
             other => other,
         } };
-    /// Subscribes by the text of the prefix, so a subscriber of the descendants of a channel also gets its messages.
+    /// Subscribes by the text of the prefix, so a subscriber of the descendants of a channel also gets messages of the
+    /// channel itself.
     subscription_includes_the_own_channel: "L-5"
         ["namespaces/messages_leave_out_the_channel_around"]
         |inner, _clock| SubscribesToOwnChannel { inner };
 }
 
-/// The prefix of the same segments without its exclusion.
+/// The prefix of the same segments, which includes its own key.
 fn with_own_key(prefix: &KeyPrefix) -> KeyPrefix {
     prefix.to_key().map_or(KeyPrefix::ALL, KeyPrefix::from)
 }

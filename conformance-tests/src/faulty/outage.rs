@@ -21,16 +21,16 @@ faults! { outage:
     calls_hang: "E-2"
         ["outage/calls_end_in_time"]
         |inner, _clock| WrongAnswer { inner, reads: |_| None, writes: Some };
-    /// Reads an outage as a missing key.
+    /// Reports a key as missing during an outage.
     outage_reads_as_missing: "E-1"
         ["outage/reads_are_not_answered"]
         |inner, _clock| WrongAnswer { inner, reads: |_| Some(Ok(None)), writes: Some };
-    /// Reports a truncated reply as corrupt data, as the redis crate does.
+    /// Reports a truncated response as corrupt data, as the redis crate does.
     outage_is_reported_as_corrupt: "E-1"
         ["outage/errors_say_what_to_do"]
         |inner, _clock| WrongAnswer {
             inner,
-            reads: |_| Some(Err(Error::corrupt("the reply is malformed"))),
+            reads: |_| Some(Err(Error::corrupt("the response is malformed"))),
             writes: Some,
         };
     /// Reports `Unavailable` for a write that timed out after it was sent.
@@ -71,7 +71,7 @@ faults! { outage:
     subscriptions_end_silently: "P-1"
         ["outage/subscribers_are_told"]
         |inner, _clock| SilentSubscription { inner };
-    /// Acknowledges a write that the backend did not take, and never sends it.
+    /// Acknowledges a write although the backend is unreachable, and never sends the write.
     unsent_writes_are_acknowledged: "E-1"
         ["outage/errors_say_what_to_do", "outage/writes_tell_what_became_of_them"]
         |inner, _clock| LostWrites { inner };
@@ -86,14 +86,14 @@ fn is_outage(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Indeterminate { .. })
 }
 
-/// Replaces the error of a read during an outage. `None` hangs.
+/// Replaces the error of a read during an outage. If it returns `None`, the read never ends.
 type Reads = fn(Error) -> Option<Result<Option<Entry>>>;
 
 /// Answers wrongly during an outage.
 struct WrongAnswer {
     inner: Arc<dyn KvStore>,
     reads: Reads,
-    /// Replaces the error of a write during an outage. `None` hangs.
+    /// Replaces the error of a write during an outage. If it returns `None`, the write never ends.
     writes: fn(Error) -> Option<Error>,
 }
 

@@ -47,7 +47,7 @@ faults! { refuses:
     snapshots_are_empty: "I-2"
         ["refuses/snapshot_of_a_prefix"]
         |inner, _clock| MissingCapability::new(inner, |all| all.list = List::None, Defect::EmptySnapshots);
-    /// Cannot read deadlines back, and reports that there are none.
+    /// Cannot read deadlines back, and reports that no entry has one.
     unreadable_deadlines_read_as_never: "T-4"
         ["refuses/deadlines_are_not_made_up"]
         |inner, _clock| MissingCapability::new(inner, |all| all.deadlines = false, Defect::NeverForUnknown);
@@ -247,14 +247,15 @@ impl MissingCapability {
         Self { info, inner, defect }
     }
 
-    fn shows_versions(&self) -> bool {
+    fn returns_versions(&self) -> bool {
         self.info.capabilities.versions || self.defect == Defect::ReturnsVersions
     }
 
-    /// Removes the version unless the store shows versions, and the deadline if the store declares no deadlines.
-    fn shown(&self, entry: Option<Entry>) -> Option<Entry> {
+    /// Removes the version unless the store returns versions. Replaces the deadline by `Never` if the store declares no
+    /// deadlines.
+    fn altered(&self, entry: Option<Entry>) -> Option<Entry> {
         entry.map(|mut entry| {
-            entry.version = entry.version.filter(|_| self.shows_versions());
+            entry.version = entry.version.filter(|_| self.returns_versions());
             if !self.info.capabilities.deadlines {
                 entry.expires = Expires::Never;
             }
@@ -278,25 +279,25 @@ impl KvStore for MissingCapability {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        Ok(self.shown(self.inner.get(key).await?))
+        Ok(self.altered(self.inner.get(key).await?))
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         options.check(&self.info.capabilities)?;
         Ok(match self.inner.set(key, value, options).await? {
             SetOutcome::Stored { version, previous } => SetOutcome::Stored {
-                version: version.filter(|_| self.shows_versions()),
-                previous: self.shown(previous),
+                version: version.filter(|_| self.returns_versions()),
+                previous: self.altered(previous),
             },
-            SetOutcome::Refused { current } => SetOutcome::Refused { current: self.shown(current) },
+            SetOutcome::Refused { current } => SetOutcome::Refused { current: self.altered(current) },
         })
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
         options.check(&self.info.capabilities)?;
         Ok(match self.inner.delete(key, options).await? {
-            DeleteOutcome::Deleted { previous } => DeleteOutcome::Deleted { previous: self.shown(previous) },
-            DeleteOutcome::Refused { current } => DeleteOutcome::Refused { current: self.shown(current) },
+            DeleteOutcome::Deleted { previous } => DeleteOutcome::Deleted { previous: self.altered(previous) },
+            DeleteOutcome::Refused { current } => DeleteOutcome::Refused { current: self.altered(current) },
             DeleteOutcome::Missing => DeleteOutcome::Missing,
         })
     }
@@ -305,7 +306,7 @@ impl KvStore for MissingCapability {
         query.check(&self.info.capabilities)?;
         let mut page = self.inner.list(query).await?;
         for item in &mut page.items {
-            item.entry = self.shown(item.entry.take());
+            item.entry = self.altered(item.entry.take());
         }
         Ok(page)
     }
@@ -322,7 +323,7 @@ impl KvStore for MissingCapability {
         }
         transaction.validate(&self.info.capabilities, &self.info.limits)?;
         Ok(match self.inner.commit(&transaction).await? {
-            CommitOutcome::Committed { versions } if !self.shows_versions() => {
+            CommitOutcome::Committed { versions } if !self.returns_versions() => {
                 CommitOutcome::Committed { versions: versions.into_iter().map(|_| None).collect() }
             }
             outcome => outcome,

@@ -25,7 +25,7 @@ faults! { restart:
     half_a_transaction: "X-1"
         ["restart/transactions_survive_whole"]
         |inner, _clock| HalfCommitted { inner, last: Hidden::default() };
-    /// Stores times to live instead of deadlines, and counts them from the reopening.
+    /// Stores times to live instead of deadlines, and counts them from the reopen.
     ttls_restart: "T-4"
         ["restart/deadlines_read_back", "restart/deadlines_survive"]
         |inner, _clock| RestartedTtls { inner, ttls: Hidden::default() };
@@ -40,7 +40,7 @@ faults! { restart:
             let expiry = entry.expires.into();
             Some((entry, expiry))
         } };
-    /// Reads an error as a missing key, so a closed store looks empty.
+    /// Reports a key as missing after any error, so a closed store looks empty.
     errors_read_as_missing: "E-1"
         ["errors/say_that_it_is_closed", "errors/closed_after_close"]
         |inner, _clock| ErrorsAsMissing { inner };
@@ -64,7 +64,7 @@ faults! { restart:
     clears_are_not_stored: "R-3"
         ["restart/clears_survive"]
         |inner, _clock| UndoneAtClose { inner, operation: Unstored::Clear, undo: Hidden::default() };
-    /// Does not store a set whose deadline has passed, so the entry before it returns.
+    /// Does not store a set whose deadline has passed, so the replaced entry comes back after a reopen.
     sets_in_the_past_are_not_stored: "R-3"
         ["restart/sets_in_the_past_survive"]
         |inner, _clock| UndoneAtClose { inner, operation: Unstored::SetInThePast, undo: Hidden::default() };
@@ -207,7 +207,7 @@ enum Unstored {
     SetInThePast,
 }
 
-/// Restores the entries from before an operation at `close`.
+/// At `close`, restores the entries from before an operation.
 #[derive(Debug)]
 struct UndoneAtClose {
     inner: Arc<dyn KvStore>,

@@ -2,7 +2,7 @@
 
 use kv_core::{Key, KeyPrefix, KvStore, ListItem, ListPage, ListQuery, Result};
 
-/// Returns everything under a prefix, page by page.
+/// Reads all pages of a prefix and returns their items.
 pub(super) async fn list_all(store: &dyn KvStore, prefix: &KeyPrefix, keys_only: bool) -> Result<Vec<ListItem>> {
     let mut query = ListQuery::new(prefix.clone());
     query.keys_only = keys_only;
@@ -17,7 +17,7 @@ pub(super) async fn list_all(store: &dyn KvStore, prefix: &KeyPrefix, keys_only:
     }
 }
 
-/// Returns the page of a query over these items. `covers` replaces the prefix of the query.
+/// Returns the page of a query over these items. Ignores the prefix of the query: `covers` selects the keys.
 pub(super) fn page(mut items: Vec<ListItem>, query: &ListQuery, covers: impl Fn(&Key) -> bool) -> ListPage {
     items.retain(|ListItem { key, .. }| {
         covers(key)

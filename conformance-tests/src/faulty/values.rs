@@ -10,12 +10,12 @@ use kv_core::{Entry, Key, KvStore, Result, SetOptions, SetOutcome, delegate_stor
 use super::faults;
 
 faults! { values:
-    /// Reads an empty value as a missing key, as unstorage does.
+    /// Reports a key with an empty value as missing, as unstorage does.
     empty_is_missing: "V-1"
         ["values/empty_is_not_absent", "basics/contains_agrees_with_get", "basics/each_write_has_a_version",
          "batch/set_many_stores_all", "conditions/absent_is_refused_over_an_empty_value"]
         |inner, _clock| ChangedOnRead { inner, read: |entry| Some(entry).filter(|entry| !entry.value.is_empty()) };
-    /// Reads the JSON text `null` as a missing key.
+    /// Reports a key whose value is the JSON text `null` as missing.
     null_is_missing: "V-1"
         ["values/text_is_not_interpreted"]
         |inner, _clock| ChangedOnRead { inner, read: |entry| Some(entry).filter(|entry| entry.value != "null") };

@@ -39,7 +39,8 @@ faults! { versions:
 
 /// Maps the versions of the good store to the versions that callers see.
 trait VersionMapping: Debug + Send + Sync + 'static {
-    fn shown(&self, key: &Key, version: Version, value: &Bytes) -> Version;
+    fn map(&self, key: &Key, version: Version, value: &Bytes) -> Version;
+    /// Called after a delete of the key.
     fn forget(&self, key: &Key);
 }
 
@@ -50,7 +51,7 @@ struct WriteNumbers {
 }
 
 impl VersionMapping for WriteNumbers {
-    fn shown(&self, key: &Key, version: Version, _value: &Bytes) -> Version {
+    fn map(&self, key: &Key, version: Version, _value: &Bytes) -> Version {
         let mut seen = self.seen.lock();
         let versions = seen.entry(key.clone()).or_default();
         let index = versions.iter().position(|seen| *seen == version).unwrap_or_else(|| {
@@ -70,7 +71,7 @@ impl VersionMapping for WriteNumbers {
 struct ValueDigests;
 
 impl VersionMapping for ValueDigests {
-    fn shown(&self, _key: &Key, _version: Version, value: &Bytes) -> Version {
+    fn map(&self, _key: &Key, _version: Version, value: &Bytes) -> Version {
         let hash = value.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, byte| {
             (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
         });
@@ -91,7 +92,7 @@ impl<N: VersionMapping> MappedVersions<N> {
     fn mapped(mapping: &N, key: &Key, entry: Entry) -> Entry {
         match entry.version {
             Some(version) => {
-                let version = mapping.shown(key, version, &entry.value);
+                let version = mapping.map(key, version, &entry.value);
                 entry.with_version(version)
             }
             None => entry,
@@ -104,11 +105,11 @@ impl<N: VersionMapping> MappedVersions<N> {
 
     /// Returns the condition with the version of the good store.
     async fn when(&self, key: &Key, when: &When) -> Result<When> {
-        let When::Version(shown) = when else { return Ok(when.clone()) };
+        let When::Version(wanted) = when else { return Ok(when.clone()) };
         let current = self.inner.get(key).await?;
         let known = current.as_ref().and_then(|entry| {
             let version = entry.version?;
-            (self.mapping.shown(key, version, &entry.value) == *shown).then_some(version)
+            (self.mapping.map(key, version, &entry.value) == *wanted).then_some(version)
         });
         // No entry has a random version, so the good store refuses the condition.
         Ok(When::Version(known.unwrap_or_else(Version::random)))
@@ -128,7 +129,7 @@ impl<N: VersionMapping> KvStore for MappedVersions<N> {
         Ok(match self.inner.set(key, value.clone(), &options).await? {
             SetOutcome::Stored { version, previous } => SetOutcome::Stored {
                 previous: self.entry(key, previous),
-                version: version.map(|version| self.mapping.shown(key, version, &value)),
+                version: version.map(|version| self.mapping.map(key, version, &value)),
             },
             SetOutcome::Refused { current } => SetOutcome::Refused { current: self.entry(key, current) },
         })
@@ -167,7 +168,7 @@ impl<N: VersionMapping> KvStore for MappedVersions<N> {
                     .iter()
                     .zip(versions)
                     .map(|(mutation, version)| match mutation {
-                        Mutation::Set { key, value, .. } => Some(self.mapping.shown(key, version?, value)),
+                        Mutation::Set { key, value, .. } => Some(self.mapping.map(key, version?, value)),
                         _ => version,
                     })
                     .collect(),

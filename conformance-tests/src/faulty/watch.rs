@@ -130,7 +130,7 @@ impl KvStore for RegistersLate {
     }
 }
 
-/// Drops reports. The second argument of `is_kept` is the number of sets before the event.
+/// Drops the reports for which `is_kept` returns false. Its second argument is the number of sets before the event.
 pub(super) struct Filtered {
     inner: Arc<dyn KvStore>,
     is_kept: fn(&WatchEvent, usize) -> bool,
@@ -187,7 +187,7 @@ impl UnreportedWrites {
         Self { inner, unreported, keys: Arc::default() }
     }
 
-    /// Records if the next write of the key must not be reported. Called before the write.
+    /// Records if the next write of the key must not be reported. A write calls this first.
     fn before_write(&self, operation: Option<Unreported>, key: &Key) {
         let mut keys = self.keys.lock();
         if operation == Some(self.unreported) {
@@ -275,7 +275,7 @@ impl KvStore for EmptySnapshot {
     }
 }
 
-/// Watches more keys than the target.
+/// Watches the wider target that `widen` returns.
 pub(super) struct WiderTarget {
     pub(super) inner: Arc<dyn KvStore>,
     pub(super) widen: fn(WatchTarget) -> WatchTarget,

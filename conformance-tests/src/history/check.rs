@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use super::model::{Answer, Call, Condition, Operation, State, Value};
 use super::timeline::Violation;
 
-/// Limit of concurrently open operations of a key. More would take too long to check.
+/// The maximum number of open operations of a key, because an [`Order`] has one bit for each of them.
 const MAX_OPEN: usize = 64;
 
-/// An order of the operations so far: the state that it leaves, and a bit for each open slot whose operation it
-/// includes.
+/// A possible order of the operations so far, as the state after it, and a bit for each open slot whose operation the
+/// order includes.
 type Order = (State, u64);
 
 /// Fails unless each operation can take effect at a moment between its call and its return such that all answers are
@@ -46,9 +46,10 @@ struct Open<'o> {
     interchangeable: Option<Interchangeable>,
 }
 
-/// Writes without return that no answer can distinguish: sets of values that no answer or condition has, and deletes.
-/// In any order that includes one of them, the first called one does as well. So an order includes them in the order of
-/// their calls, and n of them make n + 1 orders instead of 2^n.
+/// Writes without return that no answer can distinguish: deletes, and sets of values that are in no answer and in no
+/// condition. Writes that compare as equal here are interchangeable: if an order that includes one of them explains the
+/// answers, so does the order that includes the earliest of them instead. So the check includes them only in the order
+/// of their calls, and n of them make n + 1 orders instead of 2^n.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Interchangeable {
     Set(Condition),
@@ -64,7 +65,7 @@ fn interchangeable(operation: &Operation, seen: &HashSet<Value>) -> Option<Inter
     }
 }
 
-/// The values that an answer has, or a condition compares.
+/// The values in the answers and in the conditions of these operations.
 fn seen_values(operations: &[Operation]) -> HashSet<Value> {
     let answered = operations.iter().filter_map(|operation| match operation.returned?.1 {
         Answer::Found(value) | Answer::Refused(value) => value,
@@ -79,7 +80,7 @@ fn seen_values(operations: &[Operation]) -> HashSet<Value> {
     answered.chain(compared).collect()
 }
 
-/// Calls and returns, in order.
+/// The calls and the returns, in the order of their ticks. A return is marked with true.
 fn events(operations: &[Operation]) -> Vec<(bool, &Operation)> {
     let calls = operations.iter().map(|operation| (operation.called.tick, false, operation));
     let returns = operations.iter().filter_map(|operation| {
@@ -99,7 +100,7 @@ fn open_slot<'o>(open: &mut Vec<Option<Open<'o>>>, operation: Open<'o>) {
     assert!(open.len() <= MAX_OPEN, "a history with more than {MAX_OPEN} open operations cannot be checked");
 }
 
-/// Extends the orders just until each includes the operation of this slot, and frees the slot.
+/// Extends each order until it includes the operation of the slot with the bit `wanted`, and then clears this bit.
 fn extend_orders(orders: &HashSet<Order>, open: &[Option<Open<'_>>], wanted: u64) -> HashSet<Order> {
     let mut next = HashSet::new();
     let mut seen = HashSet::new();
@@ -131,7 +132,8 @@ fn extend_orders(orders: &HashSet<Order>, open: &[Option<Open<'_>>], wanted: u64
     next
 }
 
-/// The state with a value that no answer has, if the operation wrote its value: all such states are equal.
+/// Replaces the value of the state if this operation wrote it. No answer and no condition has the value, so all states
+/// that differ only in such values become one state.
 fn with_unseen_value(state: State, operation: &Operation) -> State {
     state.map(|live| match operation.call {
         Call::Set { value, .. } if value == live.value => live.with_unseen_value(),

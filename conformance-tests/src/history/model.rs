@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-/// A value that is written only once in a history: the client, and the number of its write.
+/// A value that is written only once in a history: the client, and the number of the client's write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Value {
     pub(crate) client: usize,
@@ -49,7 +49,8 @@ pub(crate) struct Operation {
     pub(crate) client: usize,
     pub(crate) call: Call,
     pub(crate) called: Moment,
-    /// `None` if the call is a write that has no answer: it may have taken effect, may still do so, or never.
+    /// `None` if the call is a write that has no answer. It may have taken effect, may still take effect, or may never
+    /// do so.
     pub(crate) returned: Option<(Moment, Answer)>,
 }
 
@@ -59,7 +60,7 @@ pub(crate) type State = Option<Live>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Live {
     pub(crate) value: Value,
-    /// The range of its deadline, if it has one.
+    /// The first and the last moment at which the deadline may be, if the entry has a deadline.
     deadline: Option<(SystemTime, SystemTime)>,
 }
 
@@ -71,8 +72,8 @@ impl Live {
 }
 
 impl Operation {
-    /// The possible states after the operation, if it starts from this state and returned its answer. Empty if the
-    /// answer cannot come from this state.
+    /// Returns the possible states after the operation, if the operation starts from this state and returns the
+    /// recorded answer. Returns none if the answer cannot come from this state.
     ///
     /// An operation reads the clock at some moment between its call and its return, which need not be the moment when
     /// it reads the key: a write that was checked just before a deadline may take effect just after it. So an operation
@@ -98,8 +99,8 @@ impl Operation {
         [if_live, if_expired].into_iter().flatten()
     }
 
-    /// The state after the operation, if it sees `seen` and returned its answer. `unchanged` is the state if it changes
-    /// nothing.
+    /// Returns the state after the operation, if the operation sees `seen` and returns the recorded answer. The state
+    /// is `unchanged` if the operation changes nothing. Returns `None` if the answer cannot come from `seen`.
     fn effect(&self, seen: State, unchanged: State) -> Option<State> {
         let answer = self.returned.map(|(_, answer)| answer);
         let current = seen.map(|live| live.value);
@@ -174,7 +175,7 @@ impl fmt::Display for Call {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, value) = match self {
+        let (prefix, value) = match self {
             Self::Stored => return f.write_str("stored"),
             Self::Deleted => return f.write_str("deleted"),
             Self::Missing => return f.write_str("was absent"),
@@ -182,8 +183,8 @@ impl fmt::Display for Answer {
             Self::Refused(value) => ("refused, current value ", value),
         };
         match value {
-            Some(value) => write!(f, "{what}{value}"),
-            None => write!(f, "{what}none"),
+            Some(value) => write!(f, "{prefix}{value}"),
+            None => write!(f, "{prefix}none"),
         }
     }
 }

@@ -19,12 +19,12 @@ use crate::failure::{Failure, Verdict};
 use crate::recorder::Recorder;
 use crate::tasks::clients;
 
-/// The work of the clients. Each client has one call open at a time, so a key has at most as many open calls as there
-/// are clients.
+/// The work of the clients. Each client makes one call at a time, so at most as many operations of a key are open as
+/// there are clients, in addition to the writes without an answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Workload {
     pub(crate) clients: usize,
-    /// Calls of each client.
+    /// The number of calls of each client.
     pub(crate) calls: usize,
     /// True if writes and deletes also have conditions.
     pub(crate) conditions: bool,
@@ -58,13 +58,13 @@ pub(crate) async fn linearizable(cx: &Context, handles: &[Recorder], workload: W
     let ticks = Arc::new(AtomicU64::new(0));
     let handles: Vec<Recorder> = handles.iter().cycle().take(workload.clients).cloned().collect();
     let round = Arc::new(Barrier::new(workload.clients));
-    let histories = clients(cx, workload.clients, |cx, name| {
-        let (handle, ticks, round) = (handles.get(name).cloned(), Arc::clone(&ticks), Arc::clone(&round));
+    let histories = clients(cx, workload.clients, |cx, index| {
+        let (handle, ticks, round) = (handles.get(index).cloned(), Arc::clone(&ticks), Arc::clone(&round));
         async move {
             let store = handle.unwrap_or_else(|| cx.store().clone());
-            let rng = StdRng::seed_from_u64(cx.seed() ^ (name as u64) << 32);
+            let rng = StdRng::seed_from_u64(cx.seed() ^ (index as u64) << 32);
             let client =
-                Client { name, cx, store, ticks, rng, written: 0, seen: HashMap::new(), history: HashMap::new() };
+                Client { index, cx, store, ticks, rng, written: 0, seen: HashMap::new(), history: HashMap::new() };
             client.work(workload, &round).await
         }
     })
@@ -78,39 +78,40 @@ pub(crate) async fn linearizable(cx: &Context, handles: &[Recorder], workload: W
 }
 
 struct Client {
-    name: usize,
+    index: usize,
     cx: Context,
     store: Recorder,
     ticks: Arc<AtomicU64>,
     rng: StdRng,
-    /// The number of values that it has written.
+    /// The number of values that this client has written.
     written: usize,
-    /// The entry of each key that it saw last.
+    /// For each key, the entry that this client saw last.
     seen: HashMap<&'static str, (Value, Option<Version>)>,
     history: HashMap<&'static str, Vec<Operation>>,
 }
 
 impl Client {
-    /// Calls between two waits for the other clients.
+    /// The number of calls of a client in one round.
     const CALLS_PER_ROUND: usize = 25;
-    /// Pause of a client after a failed call.
+    /// The pause of a client after a failed call.
     const RETRY_PAUSE: Duration = Duration::from_millis(40);
 
-    /// Calls in rounds, which all clients begin together. Otherwise the clients of a fast handle end before those of a
-    /// slow one begin, and a store that is not shared passes.
+    /// Makes the calls in rounds, which all clients begin together. Otherwise the clients of a fast handle could end
+    /// before those of a slow handle begin, and a store that is not shared would pass.
     async fn work(
         mut self,
         workload: Workload,
         round: &Barrier,
     ) -> Result<HashMap<&'static str, Vec<Operation>>, Failure> {
-        // Connects before the first round. The calls of the rounds report an unreachable backend.
+        // Connects before the first round. The error is ignored, because the calls of the rounds report an unreachable
+        // backend.
         let _ = self.store.ping().await;
         for call in 0..workload.calls {
             if call % Self::CALLS_PER_ROUND == 0 {
                 round.wait().await;
             }
-            let place = self.rng.random_range(0..Workload::KEYS.len());
-            let Some(&segment) = Workload::KEYS.get(place) else { continue };
+            let index = self.rng.random_range(0..Workload::KEYS.len());
+            let Some(&segment) = Workload::KEYS.get(index) else { continue };
             let call = self.choose(segment, workload);
             self.call(segment, call).await?;
             if workload.expiry && self.rng.random_bool(0.1) {
@@ -136,7 +137,7 @@ impl Client {
             0..4 => Call::Get,
             4..9 => {
                 self.written += 1;
-                Call::Set { value: Value { client: self.name, number: self.written }, condition, ttl }
+                Call::Set { value: Value { client: self.index, number: self.written }, condition, ttl }
             }
             _ => Call::Delete { condition },
         }
@@ -149,8 +150,8 @@ impl Client {
         let answer = self.perform(segment, &key, call).await;
         let returned = match answer {
             Ok(answer) => Some((self.moment(Edge::Return), answer?)),
-            // An unreachable backend fails every call like this, and each write that may have happened stays open to
-            // the end.
+            // Pauses, because while the backend is unreachable every call fails like this, and each such write adds an
+            // operation that the check must treat as possible until the end of the history.
             Err(error) if error.maybe_applied() => {
                 self.cx.wait(Self::RETRY_PAUSE).await;
                 None
@@ -161,7 +162,7 @@ impl Client {
             }
             Err(error) => return Err(error.into()),
         };
-        self.history.entry(segment).or_default().push(Operation { client: self.name, call, called, returned });
+        self.history.entry(segment).or_default().push(Operation { client: self.index, call, called, returned });
         Ok(())
     }
 
@@ -198,7 +199,7 @@ impl Client {
         })
     }
 
-    /// The condition as the store takes it: the last seen entry, by version or by value at random.
+    /// Converts the condition to a [`When`]. A condition on the last seen value becomes, at random, one on its version.
     fn when(&mut self, segment: &'static str, condition: Condition) -> When {
         match condition {
             Condition::Always => When::Always,
@@ -226,8 +227,8 @@ impl Client {
         Ok(Some(value))
     }
 
-    /// A moment. Ticks are taken just outside the call and times just outside the ticks: both only make operations more
-    /// concurrent.
+    /// Returns the current moment. The recorded interval contains the call, and the times contain the ticks. A wider
+    /// interval only allows more orders, so a correct history is never rejected.
     fn moment(&self, edge: Edge) -> Moment {
         // The tolerance of clause T-2, plus one millisecond because deadlines are rounded up.
         let slack = if self.cx.moves_clock() { Duration::ZERO } else { Duration::from_millis(6) };

@@ -238,7 +238,7 @@ fn some_order_explains(history: &[Operation], placed: &mut [bool], state: State)
         return true;
     }
     for next in 0..history.len() {
-        // Every operation that returned before this call must be placed already.
+        // Every operation that returned before this call must be in the order already.
         let is_free = !placed[next]
             && history.iter().zip(&*placed).all(|(other, placed)| {
                 *placed || other.returned.is_none_or(|(moment, _)| moment.tick > history[next].called.tick)

@@ -7,25 +7,25 @@ use crate::case::Level;
 
 /// A table with a column per store: the number of cases that it passed in each level, and its declared capabilities.
 ///
-/// A level is `—` if the store has none of it, `n` if all its cases passed, `n of m` if some were skipped, and `**n
-/// failed**` if some failed.
+/// The cell of a level is `**n failed**` if some of its cases failed, `—` if none ran, `n of m` if some were skipped,
+/// and `n` if all passed.
 pub fn matrix(reports: &[Report]) -> String {
     let mut table = row("", reports.iter().map(|report| format!("`{}`", report.store)));
     table.push_str(&row("---", reports.iter().map(|_| ":---:".to_owned())));
     for &level in Level::ALL {
         table.push_str(&row(&level.to_string(), reports.iter().map(|report| cell(report.counts(Some(level))))));
     }
-    for (name, show) in DECLARED {
-        table.push_str(&row(name, reports.iter().map(|report| show(&report.capabilities))));
+    for (name, format) in DECLARED {
+        table.push_str(&row(name, reports.iter().map(|report| format(&report.capabilities))));
     }
     table
 }
 
-/// Formats one capability of a store.
-type Show = fn(&Capabilities) -> String;
+/// A function that formats one capability of a store.
+type Format = fn(&Capabilities) -> String;
 
 /// The capabilities in the table, below the levels.
-const DECLARED: &[(&str, Show)] = &[
+const DECLARED: &[(&str, Format)] = &[
     ("list", |store| {
         match store.list {
             List::Native => "by index",
@@ -63,8 +63,8 @@ fn cell(counts: Counts) -> String {
     }
 }
 
-fn yes(is_so: bool) -> String {
-    if is_so { "yes" } else { "—" }.to_owned()
+fn yes(is_declared: bool) -> String {
+    if is_declared { "yes" } else { "—" }.to_owned()
 }
 
 fn reach(reach: Reach) -> String {

@@ -23,7 +23,7 @@ pub struct Report {
     pub capabilities: Capabilities,
     /// The seed of the random choices.
     pub seed: u64,
-    /// Every case that applies, in the order of the table.
+    /// The results of all cases that apply to the store, in the order of [`Case::all`].
     pub cases: Vec<CaseReport>,
 }
 
@@ -36,7 +36,7 @@ pub struct CaseReport {
     /// The level of the clause.
     #[serde(serialize_with = "level_name")]
     pub level: Level,
-    /// The clause that it proves.
+    /// The id of the clause that the case tests.
     pub clause: &'static str,
     /// The rule that must hold.
     pub rule: &'static str,
@@ -53,14 +53,14 @@ pub struct CaseReport {
 #[serde(tag = "outcome", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The clause holds.
+    /// The case found no violation of the clause.
     Passed,
     /// The case was not run.
     Skipped {
         /// The missing requirement.
         reason: String,
     },
-    /// The clause is broken.
+    /// The store violates the clause.
     Failed {
         /// The full text of the failure.
         text: String,
@@ -71,11 +71,11 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Cases whose clause holds.
+    /// The number of cases that passed.
     pub passed: usize,
-    /// Cases that were not run, because a capability or a hook is missing.
+    /// The number of cases that were not run, because the store lacks a capability or the harness an ability.
     pub skipped: usize,
-    /// Cases whose clause is broken.
+    /// The number of cases that failed.
     pub failed: usize,
 }
 
@@ -90,7 +90,7 @@ impl Report {
         failed == 0 && passed > 0
     }
 
-    /// The numbers of cases by outcome, of one level or of all.
+    /// The numbers of cases by outcome, of one level or of all levels.
     pub fn counts(&self, level: Option<Level>) -> Counts {
         let mut counts = Counts::default();
         for case in self.cases.iter().filter(|case| level.is_none_or(|level| case.level == level)) {
@@ -108,7 +108,7 @@ impl Report {
         self.cases.iter().filter(|case| matches!(case.outcome, Outcome::Failed { .. }))
     }
 
-    /// The failures that several cases share, and the number of cases: often they have one cause.
+    /// The failure texts that several cases share, each with the number of these cases. They often have one cause.
     pub fn headlines(&self) -> Vec<(String, usize)> {
         headlines(self.failures().filter_map(|case| match &case.outcome {
             Outcome::Failed { text } => Some(text.as_str()),
@@ -130,8 +130,8 @@ impl CaseReport {
     }
 }
 
-/// The start of the first line after the name of the case, if several of these failures share it, the most frequent
-/// first.
+/// The first lines that several of these failures share, each with the number of failures, the most frequent first. A
+/// line is given without the id of its case, and shortened.
 pub(crate) fn headlines<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<(String, usize)> {
     const MAX_CHARACTERS: usize = 200;
     let mut counted: BTreeMap<&str, usize> = BTreeMap::new();

@@ -17,7 +17,8 @@ impl fmt::Display for CaseReport {
     }
 }
 
-/// The failures, those that several cases share, the reasons of skipped cases, a line per level, and the total.
+/// The failures, the failure texts that several cases share, the reasons of skipped cases, a line per level, and the
+/// total.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for failure in self.failures() {

@@ -15,7 +15,7 @@ pub(super) struct VersionNumber(pub(super) usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deadline {
     Never,
-    /// Milliseconds after the script began.
+    /// The number of milliseconds after the script began.
     At(u64),
     /// A deadline that is not compared, because the script does not set the clock.
     AtUnknownTime,

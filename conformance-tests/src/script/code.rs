@@ -19,8 +19,8 @@ pub(super) fn test_code(script: &[Step], mismatch: &Mismatch) -> String {
     if script.iter().flat_map(lifetimes).any(|lifetime| matches!(lifetime, Lifetime::Until(_))) {
         lines.push("    let start = clock.now();".to_owned());
     }
-    for name in &seen_keys {
-        lines.push(format!("    let mut {} = Version::from([0; 16]);", variable(*name)));
+    for key in &seen_keys {
+        lines.push(format!("    let mut {} = Version::from([0; 16]);", variable(*key)));
     }
     let last = script.len().saturating_sub(1);
     for (at, step) in script.iter().enumerate() {
@@ -36,8 +36,8 @@ pub(super) fn test_code(script: &[Step], mismatch: &Mismatch) -> String {
             continue;
         }
         lines.push(format!("    let _ = store.{call}.await;"));
-        for name in seen_keys.iter().filter(|name| may_show_version(step, **name)) {
-            let (variable, key) = (variable(*name), key_ref(*name));
+        for key in seen_keys.iter().filter(|key| may_show_version(step, **key)) {
+            let (variable, key) = (variable(*key), key_ref(*key));
             lines.push(format!(
                 "    if let Some(entry) = store.get({key}).await.unwrap() {{ {variable} = entry.version.unwrap(); }}"
             ));
@@ -48,13 +48,13 @@ pub(super) fn test_code(script: &[Step], mismatch: &Mismatch) -> String {
 }
 
 /// The variable that holds the last seen version of the key.
-fn variable(KeyIndex(place): KeyIndex) -> String {
-    format!("seen_{place}")
+fn variable(KeyIndex(index): KeyIndex) -> String {
+    format!("seen_{index}")
 }
 
 fn version_of(condition: Condition) -> Option<KeyIndex> {
     match condition {
-        Condition::SeenVersion(name) => Some(name),
+        Condition::SeenVersion(key) => Some(key),
         _ => None,
     }
 }
@@ -86,15 +86,15 @@ fn lifetimes(step: &Step) -> Vec<Lifetime> {
 }
 
 /// True if the answer to the step may show a version of the key.
-fn may_show_version(step: &Step, name: KeyIndex) -> bool {
+fn may_show_version(step: &Step, wanted: KeyIndex) -> bool {
     match step {
-        Step::Get(key) | Step::Delete { key, .. } => *key == name,
-        Step::Set(write) => write.key == name,
-        Step::GetMany(keys) | Step::DeleteMany(keys) => keys.contains(&name),
-        Step::SetMany(writes) => writes.iter().any(|write| write.key == name),
+        Step::Get(key) | Step::Delete { key, .. } => *key == wanted,
+        Step::Set(write) => write.key == wanted,
+        Step::GetMany(keys) | Step::DeleteMany(keys) => keys.contains(&wanted),
+        Step::SetMany(writes) => writes.iter().any(|write| write.key == wanted),
         Step::List(listing) => !listing.keys_only,
         Step::Commit { changes, .. } => {
-            changes.iter().any(|change| matches!(change, Change::Set(key, ..) if *key == name))
+            changes.iter().any(|change| matches!(change, Change::Set(key, ..) if *key == wanted))
         }
         Step::Contains(_)
         | Step::Clear(_)
@@ -105,24 +105,24 @@ fn may_show_version(step: &Step, name: KeyIndex) -> bool {
     }
 }
 
-/// The call, without the store in front.
+/// The code of a step's call, without the store in front.
 pub(super) fn call(step: &Step) -> String {
     match step {
-        Step::Get(name) => format!("get({})", key_ref(*name)),
-        Step::Contains(name) => format!("contains({})", key_ref(*name)),
+        Step::Get(key) => format!("get({})", key_ref(*key)),
+        Step::Contains(key) => format!("contains({})", key_ref(*key)),
         Step::Set(write) => {
             format!("set({}, {:?}.into(), &{})", key_ref(write.key), write.value.text(), options(write))
         }
-        Step::Delete { key: name, condition, previous } => {
+        Step::Delete { key, condition, previous } => {
             format!(
                 "delete({}, &DeleteOptions::default(){}{})",
-                key_ref(*name),
+                key_ref(*key),
                 when_option(*condition),
                 previous_option(*previous)
             )
         }
-        Step::GetMany(names) => format!("get_many(&[{}])", keys(names)),
-        Step::DeleteMany(names) => format!("delete_many(&[{}])", keys(names)),
+        Step::GetMany(keys) => format!("get_many(&[{}])", key_list(keys)),
+        Step::DeleteMany(keys) => format!("delete_many(&[{}])", key_list(keys)),
         Step::SetMany(writes) => {
             let items = writes.iter().map(|write| {
                 format!(
@@ -135,21 +135,21 @@ pub(super) fn call(step: &Step) -> String {
             format!("set_many(&[{}])", items.collect::<Vec<_>>().join(", "))
         }
         Step::List(listing) => format!("list(&{})", query(listing)),
-        Step::Clear(name) => format!("clear(&{})", prefix(*name)),
-        Step::Touch(name, lifetime) => format!("touch({}, New{})", key_ref(*name), expiry(without_keep(*lifetime))),
-        Step::Increment { key: name, by, lifetime } => {
+        Step::Clear(key) => format!("clear(&{})", prefix(*key)),
+        Step::Touch(key, lifetime) => format!("touch({}, New{})", key_ref(*key), expiry(without_keep(*lifetime))),
+        Step::Increment { key, by, lifetime } => {
             let options = format!("IncrementOptions::default().with_expiry({})", expiry(without_keep(*lifetime)));
-            format!("increment({}, {by}, &{options})", key_ref(*name))
+            format!("increment({}, {by}, &{options})", key_ref(*key))
         }
         Step::Commit { checks, changes } => {
             let checks = checks
                 .iter()
-                .map(|(name, condition)| format!(".check({}, {})", key_code(*name), condition_code(*condition)));
+                .map(|(key, condition)| format!(".check({}, {})", key_code(*key), condition_code(*condition)));
             let changes = changes.iter().map(|change| match change {
-                Change::Set(name, value, lifetime) => {
-                    format!(".set({}, {:?}, {})", key_code(*name), value.text(), expiry(*lifetime))
+                Change::Set(key, value, lifetime) => {
+                    format!(".set({}, {:?}, {})", key_code(*key), value.text(), expiry(*lifetime))
                 }
-                Change::Delete(name) => format!(".delete({})", key_code(*name)),
+                Change::Delete(key) => format!(".delete({})", key_code(*key)),
             });
             format!("commit(&Transaction::new(){})", checks.chain(changes).collect::<String>())
         }
@@ -158,20 +158,20 @@ pub(super) fn call(step: &Step) -> String {
     }
 }
 
-fn key_code(name: KeyIndex) -> String {
-    format!("k(&{:?})", name.segments())
+fn key_code(key: KeyIndex) -> String {
+    format!("k(&{:?})", key.segments())
 }
 
-fn key_ref(name: KeyIndex) -> String {
-    format!("&{}", key_code(name))
+fn key_ref(key: KeyIndex) -> String {
+    format!("&{}", key_code(key))
 }
 
-fn keys(names: &[KeyIndex]) -> String {
-    names.iter().map(|name| key_code(*name)).collect::<Vec<_>>().join(", ")
+fn key_list(keys: &[KeyIndex]) -> String {
+    keys.iter().map(|key| key_code(*key)).collect::<Vec<_>>().join(", ")
 }
 
-fn prefix(name: Option<KeyIndex>) -> String {
-    name.map_or("KeyPrefix::ALL".to_owned(), |name| format!("KeyPrefix::from({})", key_code(name)))
+fn prefix(key: Option<KeyIndex>) -> String {
+    key.map_or("KeyPrefix::ALL".to_owned(), |key| format!("KeyPrefix::from({})", key_code(key)))
 }
 
 fn options(write: &Write) -> String {
@@ -199,11 +199,11 @@ fn condition_code(condition: Condition) -> String {
         Condition::Absent => "When::Absent".to_owned(),
         Condition::Present => "When::Present".to_owned(),
         Condition::Value(value) => format!("When::Value({:?}.into())", value.text()),
-        Condition::SeenVersion(name) => format!("When::Version({})", variable(name)),
+        Condition::SeenVersion(key) => format!("When::Version({})", variable(key)),
     }
 }
 
-/// `Keep` as `Never`, for calls that have no deadline to keep.
+/// Replaces `Keep` by `Never`, for `touch` and `increment`, which have no `Keep`.
 fn without_keep(lifetime: Lifetime) -> Lifetime {
     if lifetime == Lifetime::Keep { Lifetime::Never } else { lifetime }
 }
@@ -218,11 +218,11 @@ fn expiry(lifetime: Lifetime) -> String {
 }
 
 fn query(listing: &Listing) -> String {
-    let Listing { prefix: name, after, before, reverse, limit, keys_only } = listing;
-    let mut query = format!("ListQuery::new({})", prefix(*name));
+    let Listing { prefix: key, after, before, reverse, limit, keys_only } = listing;
+    let mut query = format!("ListQuery::new({})", prefix(*key));
     let bounds = [("with_after", after), ("with_before", before)];
-    for (with, name) in bounds.into_iter().filter_map(|(with, name)| Some((with, (*name)?))) {
-        let _ = write!(query, ".{with}({})", key_code(name));
+    for (with, key) in bounds.into_iter().filter_map(|(with, key)| Some((with, (*key)?))) {
+        let _ = write!(query, ".{with}({})", key_code(key));
     }
     if let Some(limit) = limit {
         let _ = write!(query, ".with_limit({limit})");

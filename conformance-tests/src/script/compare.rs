@@ -10,19 +10,19 @@ use super::step_kinds::StepKinds;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 
-/// Runs the same scripts on each of these stores, with the steps that all of them support, and fails if two answer
-/// differently. The names of the stores are for the failure.
+/// Runs the same scripts on each of these stores, with the steps that all of them support, and fails if two stores
+/// answer differently. The failure has the names of both.
 pub(crate) async fn compare(stores: &[(String, Context)]) -> Verdict {
     let Some(((first_name, first), others)) = stores.split_first() else { return Ok(()) };
     let moves_clock = stores.iter().all(|(_, cx)| cx.moves_clock());
     let kinds = stores.iter().fold(StepKinds::ALL, |kinds, (_, cx)| kinds.within(&cx.capabilities(), moves_clock));
     for number in 1..=first.scripts() {
         let script = script(kinds, first.seed(), number)?;
-        let place = || Namespace::new(["compared", &number.to_string()]);
-        let mut reference = ScriptRunner::new(first, Namespaced::new(first.store().clone(), place()?));
+        let namespace = || Namespace::new(["compared", &number.to_string()]);
+        let mut reference = ScriptRunner::new(first, Namespaced::new(first.store().clone(), namespace()?));
         let mut runners = Vec::new();
         for (name, cx) in others {
-            runners.push((name, ScriptRunner::new(cx, Namespaced::new(cx.store().clone(), place()?))));
+            runners.push((name, ScriptRunner::new(cx, Namespaced::new(cx.store().clone(), namespace()?))));
         }
         for (at, step) in script.iter().enumerate() {
             let expected = reference.step(step).await;

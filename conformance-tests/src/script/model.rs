@@ -11,7 +11,7 @@ use super::step::{Change, Condition, KEYS, KeyIndex, Lifetime, Listing, Step, Wr
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct StoredEntry {
     value: Bytes,
-    /// Milliseconds after the script began. The entry is absent from then on.
+    /// The deadline in milliseconds after the script began. The entry is absent from this moment on.
     expires_at: Option<u64>,
     version: u64,
 }
@@ -24,7 +24,7 @@ pub(super) struct Model {
     now: u64,
     entries: HashMap<KeyIndex, StoredEntry>,
     writes: u64,
-    /// The version of each key that the script saw last.
+    /// For each key, the version that the script saw last.
     seen: HashMap<KeyIndex, u64>,
     version_numbers: VersionNumbers<u64>,
 }
@@ -53,7 +53,7 @@ impl Model {
             Step::Delete { key, condition, previous } => self.delete(*key, *condition, *previous),
             Step::GetMany(keys) => Answer::Each(keys.iter().map(|key| self.get(*key)).collect()),
             Step::SetMany(writes) => {
-                // Conditions refer to the versions from before the batch.
+                // Conditions compare versions from before the batch, because a caller builds the whole batch first.
                 let seen: Vec<_> = writes.iter().map(|write| self.seen_of(write.condition)).collect();
                 Answer::Each(writes.iter().zip(seen).map(|(write, seen)| self.set(write, seen)).collect())
             }
@@ -84,17 +84,17 @@ impl Model {
     }
 
     fn get(&mut self, key: KeyIndex) -> Answer {
-        Answer::Entry(self.show(key))
+        Answer::Entry(self.record_entry(key))
     }
 
     /// Returns the live entry as the script sees it, and remembers its version as seen.
-    fn show(&mut self, key: KeyIndex) -> Option<SeenEntry> {
+    fn record_entry(&mut self, key: KeyIndex) -> Option<SeenEntry> {
         let stored = self.live(key)?.clone();
         self.seen.insert(key, stored.version);
-        Some(self.shown(&stored))
+        Some(self.seen_entry(&stored))
     }
 
-    fn shown(&mut self, stored: &StoredEntry) -> SeenEntry {
+    fn seen_entry(&mut self, stored: &StoredEntry) -> SeenEntry {
         let deadline = match stored.expires_at {
             _ if !self.capabilities.deadlines => Deadline::NotShown,
             None => Deadline::Never,
@@ -108,10 +108,10 @@ impl Model {
         self.capabilities.versions.then(|| self.version_numbers.number(version))
     }
 
-    /// The version that the condition refers to, if it refers to one that was seen.
+    /// The version that the condition compares, if the script has seen one.
     fn seen_of(&self, condition: Condition) -> Option<u64> {
         match condition {
-            Condition::SeenVersion(name) => self.seen.get(&name).copied(),
+            Condition::SeenVersion(key) => self.seen.get(&key).copied(),
             _ => None,
         }
     }
@@ -147,13 +147,13 @@ impl Model {
     fn set(&mut self, write: &Write, seen: Option<u64>) -> Answer {
         let Write { key, value, lifetime, condition, previous } = write;
         if !self.holds(*key, *condition, seen) {
-            return Answer::Refused { current: self.show(*key) };
+            return Answer::Refused { current: self.record_entry(*key) };
         }
         let replaced = self.live(*key).cloned().filter(|_| *previous);
         let version = self.put(*key, Bytes::from_static(value.text().as_bytes()), *lifetime);
         let answer = Answer::Stored {
             version: self.version_number(version),
-            previous: replaced.map(|stored| self.shown(&stored)),
+            previous: replaced.map(|stored| self.seen_entry(&stored)),
         };
         self.seen.insert(*key, version);
         answer
@@ -161,23 +161,23 @@ impl Model {
 
     fn delete(&mut self, key: KeyIndex, condition: Condition, previous: bool) -> Answer {
         if !self.holds(key, condition, self.seen_of(condition)) {
-            return Answer::Refused { current: self.show(key) };
+            return Answer::Refused { current: self.record_entry(key) };
         }
         let removed = self.live(key).cloned();
         self.entries.remove(&key);
         match removed {
-            Some(stored) => Answer::Deleted { previous: previous.then(|| self.shown(&stored)) },
+            Some(stored) => Answer::Deleted { previous: previous.then(|| self.seen_entry(&stored)) },
             None => Answer::Missing,
         }
     }
 
     fn touch(&mut self, key: KeyIndex, lifetime: Lifetime) -> Answer {
         let expires_at = self.expires_at(key, if lifetime == Lifetime::Keep { Lifetime::Never } else { lifetime });
-        let is_there = self.live(key).is_some();
-        if let Some(stored) = self.entries.get_mut(&key).filter(|_| is_there) {
+        let is_live = self.live(key).is_some();
+        if let Some(stored) = self.entries.get_mut(&key).filter(|_| is_live) {
             stored.expires_at = expires_at;
         }
-        Answer::Found(is_there)
+        Answer::Found(is_live)
     }
 
     fn increment(&mut self, key: KeyIndex, by: i64, lifetime: Lifetime) -> Answer {
@@ -227,7 +227,7 @@ impl Model {
 
     fn list(&mut self, listing: &Listing) -> Answer {
         let Listing { prefix, after, before, reverse, limit: _, keys_only } = listing;
-        let mut names: Vec<KeyIndex> = self
+        let mut keys: Vec<KeyIndex> = self
             .in_order()
             .into_iter()
             .filter(|key| covers(*prefix, *key))
@@ -235,9 +235,10 @@ impl Model {
             .filter(|key| before.is_none_or(|before| key.segments() < before.segments()))
             .collect();
         if *reverse {
-            names.reverse();
+            keys.reverse();
         }
-        let items = names.into_iter().map(|key| (Some(key), if *keys_only { None } else { self.show(key) })).collect();
+        let items =
+            keys.into_iter().map(|key| (Some(key), if *keys_only { None } else { self.record_entry(key) })).collect();
         Answer::Items(items)
     }
 }
@@ -246,7 +247,7 @@ fn covers(prefix: Option<KeyIndex>, key: KeyIndex) -> bool {
     prefix.is_none_or(|prefix| key.segments().starts_with(prefix.segments()))
 }
 
-/// The prefix of a script as the prefix of a store.
-pub(super) fn prefix(name: Option<KeyIndex>) -> KeyPrefix {
-    name.map_or(KeyPrefix::ALL, |name| name.key().into())
+/// Converts the prefix of a step to a prefix of the store.
+pub(super) fn prefix(key: Option<KeyIndex>) -> KeyPrefix {
+    key.map_or(KeyPrefix::ALL, |key| key.key().into())
 }

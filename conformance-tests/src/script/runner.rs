@@ -19,7 +19,9 @@ pub(super) struct ScriptRunner<'c, S> {
     store: S,
     /// True if the script sets the clock, so that deadlines are compared to the millisecond.
     is_exact: bool,
+    /// The moment when the script began. Deadlines in steps and answers are relative to it.
     start: SystemTime,
+    /// For each key, the version that the script saw last.
     seen: HashMap<KeyIndex, Version>,
     version_numbers: VersionNumbers<Version>,
 }
@@ -27,7 +29,6 @@ pub(super) struct ScriptRunner<'c, S> {
 impl<'c, S: KvStore> ScriptRunner<'c, S> {
     pub(super) fn new(cx: &'c Context, store: S) -> Self {
         let is_exact = cx.moves_clock();
-        // Deadlines are whole milliseconds, so the script must begin at one.
         let start = cx.now();
         Self { cx, store, is_exact, start, seen: HashMap::new(), version_numbers: VersionNumbers::default() }
     }
@@ -40,7 +41,7 @@ impl<'c, S: KvStore> ScriptRunner<'c, S> {
         Ok(match step {
             Step::Get(key) => {
                 let found = self.store.get(&key.key()).await?;
-                Answer::Entry(self.show(*key, found))
+                Answer::Entry(self.record_entry(*key, found))
             }
             Step::Contains(key) => Answer::Found(self.store.contains(&key.key()).await?),
             Step::Set(write) => {
@@ -54,27 +55,27 @@ impl<'c, S: KvStore> ScriptRunner<'c, S> {
                 let outcome = self.store.delete(&key.key(), &options).await?;
                 self.delete_outcome(*key, outcome)
             }
-            Step::GetMany(names) => {
-                let keys: Vec<Key> = names.iter().map(|name| name.key()).collect();
-                let found = self.store.get_many(&keys).await;
-                self.each(names, found, |runner, key, entry| Answer::Entry(runner.show(key, entry)))
+            Step::GetMany(keys) => {
+                let store_keys: Vec<Key> = keys.iter().map(|key| key.key()).collect();
+                let found = self.store.get_many(&store_keys).await;
+                self.each(keys, found, |runner, key, entry| Answer::Entry(runner.record_entry(key, entry)))
             }
             Step::SetMany(writes) => {
                 let items: Vec<SetItem> = writes
                     .iter()
                     .map(|write| SetItem::new(write.key.key(), write.value.text()).with_options(self.options(write)))
                     .collect();
-                let names: Vec<KeyIndex> = writes.iter().map(|write| write.key).collect();
+                let keys: Vec<KeyIndex> = writes.iter().map(|write| write.key).collect();
                 let outcomes = self.store.set_many(&items).await;
-                self.each(&names, outcomes, Self::set_outcome)
+                self.each(&keys, outcomes, Self::set_outcome)
             }
-            Step::DeleteMany(names) => {
-                let keys: Vec<Key> = names.iter().map(|name| name.key()).collect();
-                let outcomes = self.store.delete_many(&keys).await;
-                self.each(names, outcomes, Self::delete_outcome)
+            Step::DeleteMany(keys) => {
+                let store_keys: Vec<Key> = keys.iter().map(|key| key.key()).collect();
+                let outcomes = self.store.delete_many(&store_keys).await;
+                self.each(keys, outcomes, Self::delete_outcome)
             }
             Step::List(listing) => self.list(listing).await?,
-            Step::Clear(name) => Answer::Cleared(self.store.clear(&prefix(*name)).await?),
+            Step::Clear(key) => Answer::Cleared(self.store.clear(&prefix(*key)).await?),
             Step::Touch(key, lifetime) => {
                 Answer::Found(self.store.touch(&key.key(), lifetime.new_expiry(self.start)).await?)
             }
@@ -96,38 +97,38 @@ impl<'c, S: KvStore> ScriptRunner<'c, S> {
 
     fn each<T>(
         &mut self,
-        names: &[KeyIndex],
+        keys: &[KeyIndex],
         results: Vec<Result<T, Error>>,
         mut answer: impl FnMut(&mut Self, KeyIndex, T) -> Answer,
     ) -> Answer {
-        // Too many or too few results show in the length of the answer.
-        let names = names.iter().copied().chain(std::iter::repeat(KeyIndex(0)));
-        let answers = results.into_iter().zip(names).map(|(result, name)| match result {
-            Ok(found) => answer(self, name, found),
+        // If the store returns too many or too few results, the length of the answer is wrong.
+        let keys = keys.iter().copied().chain(std::iter::repeat(KeyIndex(0)));
+        let answers = results.into_iter().zip(keys).map(|(result, key)| match result {
+            Ok(found) => answer(self, key, found),
             Err(error) => failed(&error),
         });
         Answer::Each(answers.collect())
     }
 
     async fn list(&mut self, listing: &Listing) -> Result<Answer, Error> {
-        let Listing { prefix: name, after, before, reverse, limit, keys_only } = listing;
-        let mut query = ListQuery::new(prefix(*name));
+        let Listing { prefix: prefix_key, after, before, reverse, limit, keys_only } = listing;
+        let mut query = ListQuery::new(prefix(*prefix_key));
         query.after = after.map(KeyIndex::key);
         query.before = before.map(KeyIndex::key);
         query.limit = *limit;
         query.reverse = *reverse;
         query.keys_only = *keys_only;
         let mut items = Vec::new();
-        // A list that never ends is stopped here and becomes a failed answer.
+        // Stops a list that never ends. Its answer is a failure.
         for _ in 0..4 * KEYS.len() {
             let page = self.store.list(&query).await?;
             for item in page.items {
-                let name = (0..KEYS.len()).map(KeyIndex).find(|name| name.key() == item.key);
-                let entry = match name {
-                    Some(name) => self.show(name, item.entry),
+                let key = (0..KEYS.len()).map(KeyIndex).find(|key| key.key() == item.key);
+                let entry = match key {
+                    Some(key) => self.record_entry(key, item.entry),
                     None => None,
                 };
-                items.push((name, entry));
+                items.push((key, entry));
             }
             match page.next {
                 Some(next) => query = query.resume(next),
@@ -147,11 +148,11 @@ impl<'c, S: KvStore> ScriptRunner<'c, S> {
         });
         Ok(match self.store.commit(&transaction).await? {
             CommitOutcome::Committed { versions } => {
-                let names = changes.iter().map(|change| match change {
+                let keys = changes.iter().map(|change| match change {
                     Change::Set(key, ..) | Change::Delete(key) => *key,
                 });
-                for (name, version) in names.zip(&versions) {
-                    self.seen.extend(version.map(|version| (name, version)));
+                for (key, version) in keys.zip(&versions) {
+                    self.seen.extend(version.map(|version| (key, version)));
                 }
                 Answer::Committed(versions.into_iter().map(|version| self.version_number(version)).collect())
             }
@@ -183,33 +184,33 @@ impl<'c, S: KvStore> ScriptRunner<'c, S> {
             SetOutcome::Stored { version, previous } => {
                 let answer = Answer::Stored {
                     version: self.version_number(version),
-                    previous: previous.map(|entry| self.shown(entry)),
+                    previous: previous.map(|entry| self.seen_entry(entry)),
                 };
                 self.seen.extend(version.map(|version| (key, version)));
                 answer
             }
-            SetOutcome::Refused { current } => Answer::Refused { current: self.show(key, current) },
+            SetOutcome::Refused { current } => Answer::Refused { current: self.record_entry(key, current) },
         }
     }
 
     fn delete_outcome(&mut self, key: KeyIndex, outcome: DeleteOutcome) -> Answer {
         match outcome {
             DeleteOutcome::Deleted { previous } => {
-                Answer::Deleted { previous: previous.map(|entry| self.shown(entry)) }
+                Answer::Deleted { previous: previous.map(|entry| self.seen_entry(entry)) }
             }
             DeleteOutcome::Missing => Answer::Missing,
-            DeleteOutcome::Refused { current } => Answer::Refused { current: self.show(key, current) },
+            DeleteOutcome::Refused { current } => Answer::Refused { current: self.record_entry(key, current) },
         }
     }
 
     /// Returns the entry as the script sees it, and remembers its version as seen.
-    fn show(&mut self, key: KeyIndex, entry: Option<Entry>) -> Option<SeenEntry> {
+    fn record_entry(&mut self, key: KeyIndex, entry: Option<Entry>) -> Option<SeenEntry> {
         let entry = entry?;
         self.seen.extend(entry.version.map(|version| (key, version)));
-        Some(self.shown(entry))
+        Some(self.seen_entry(entry))
     }
 
-    fn shown(&mut self, entry: Entry) -> SeenEntry {
+    fn seen_entry(&mut self, entry: Entry) -> SeenEntry {
         let deadline = match entry.expires {
             Expires::Never => Deadline::Never,
             Expires::At(moment) if self.is_exact => {

@@ -14,14 +14,14 @@ use super::step_kinds::StepKinds;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 
-/// Limit of the attempts to shorten a failing script or to simplify its steps.
+/// The maximum number of attempts to shorten a failing script or to simplify its steps.
 const MAX_SHRINK_STEPS: usize = 400;
 
-/// The script of this number, the same for the same seed, as a tree of simpler scripts.
+/// Generates the script of this number, with a tree of simpler scripts. The same seed and number give the same script.
 fn tree(kinds: StepKinds, seed: u64, number: usize) -> Result<impl ValueTree<Value = Vec<Step>>, Failure> {
     let mut bytes = [0; 32];
     let words = seed.to_le_bytes().into_iter().chain((number as u64).to_le_bytes());
-    bytes.iter_mut().zip(words).for_each(|(place, byte)| *place = byte);
+    bytes.iter_mut().zip(words).for_each(|(target, byte)| *target = byte);
     let config = Config { failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     kinds
@@ -35,7 +35,8 @@ pub(super) fn script(kinds: StepKinds, seed: u64, number: usize) -> Result<Vec<S
     Ok(tree(kinds, seed, number)?.current())
 }
 
-/// Runs scripts of these steps on the store of the case. Fails on a wrong answer, with the shortest script found.
+/// Runs scripts of these kinds of steps on the store of the case. Fails on a wrong answer, with the shortest script
+/// found.
 pub(crate) async fn search(cx: &Context, kinds: StepKinds) -> Verdict {
     let kinds = kinds.within(&cx.capabilities(), cx.moves_clock());
     let mut shrinker = Shrinker { cx, runs: 0 };
@@ -85,8 +86,8 @@ impl Shrinker<'_> {
         mut script: Vec<Step>,
         mut mismatch: Mismatch,
     ) -> Result<(Vec<Step>, Mismatch), Failure> {
-        // The tree of simpler scripts is not `Send`. It stays on one thread, which ends when this side drops its
-        // channels.
+        // The tree of simpler scripts is not `Send`, so it stays on one thread. The thread ends when this function
+        // drops its ends of the channels.
         let (offer, mut offered) = mpsc::channel::<Vec<Step>>(1);
         let (judge, mut judged) = mpsc::channel::<bool>(1);
         let seed = self.cx.seed();

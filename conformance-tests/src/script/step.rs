@@ -58,7 +58,7 @@ impl Lifetime {
         }
     }
 
-    /// The same for `touch`, where `Keep` means never.
+    /// The same for `touch` and `increment`, where `Keep` means never.
     pub(super) fn new_expiry(self, start: SystemTime) -> NewExpiry {
         match self {
             Self::Never | Self::Keep => NewExpiry::Never,
@@ -75,7 +75,7 @@ pub(super) enum Condition {
     Absent,
     Present,
     Value(ValueIndex),
-    /// The version that the script last saw of this key, which may differ from the written key.
+    /// The version that the script saw last of this key. The step may write another key.
     SeenVersion(KeyIndex),
 }
 

@@ -80,35 +80,35 @@ impl StepKinds {
     fn step(self) -> BoxedStrategy<Step> {
         let write = self.write().boxed();
         let mut steps = vec![
-            (4, name().prop_map(Step::Get).boxed()),
-            (1, name().prop_map(Step::Contains).boxed()),
+            (4, key().prop_map(Step::Get).boxed()),
+            (1, key().prop_map(Step::Contains).boxed()),
             (6, write.clone().prop_map(Step::Set).boxed()),
             (2, self.delete().boxed()),
         ];
         if self.batches {
-            steps.push((1, vec(name(), 0..5).prop_map(Step::GetMany).boxed()));
+            steps.push((1, vec(key(), 0..5).prop_map(Step::GetMany).boxed()));
             steps.push((1, vec(write, 0..5).prop_map(Step::SetMany).boxed()));
-            steps.push((1, vec(name(), 0..5).prop_map(Step::DeleteMany).boxed()));
+            steps.push((1, vec(key(), 0..5).prop_map(Step::DeleteMany).boxed()));
         }
         if self.lists {
             steps.push((3, listing().prop_map(Step::List).boxed()));
-            steps.push((1, weighted(0.8, name()).prop_map(Step::Clear).boxed()));
+            steps.push((1, weighted(0.8, key()).prop_map(Step::Clear).boxed()));
         }
         if self.touches {
-            steps.push((2, (name(), self.lifetime()).prop_map(|(key, lifetime)| Step::Touch(key, lifetime)).boxed()));
+            steps.push((2, (key(), self.lifetime()).prop_map(|(key, lifetime)| Step::Touch(key, lifetime)).boxed()));
         }
         if self.counters {
             let amount = prop_oneof![4 => -3..4_i64, 1 => Just(i64::MAX), 1 => Just(i64::MIN)];
             let increment =
-                (name(), amount, self.lifetime()).prop_map(|(key, by, lifetime)| Step::Increment { key, by, lifetime });
+                (key(), amount, self.lifetime()).prop_map(|(key, by, lifetime)| Step::Increment { key, by, lifetime });
             steps.push((3, increment.boxed()));
         }
         if self.transactions {
             let change = prop_oneof![
-                3 => (name(), text(), self.lifetime()).prop_map(|(key, value, life)| Change::Set(key, value, life)),
-                1 => name().prop_map(Change::Delete),
+                3 => (key(), value(), self.lifetime()).prop_map(|(key, value, life)| Change::Set(key, value, life)),
+                1 => key().prop_map(Change::Delete),
             ];
-            let checks = vec((name(), self.condition()), 0..3);
+            let checks = vec((key(), self.condition()), 0..3);
             let commit = (checks, vec(change, 0..5)).prop_map(|(checks, changes)| Step::Commit { checks, changes });
             steps.push((3, commit.boxed()));
         }
@@ -120,12 +120,12 @@ impl StepKinds {
     }
 
     fn write(self) -> impl Strategy<Value = Write> {
-        (name(), text(), self.lifetime(), self.condition(), self.previous_flag())
+        (key(), value(), self.lifetime(), self.condition(), self.previous_flag())
             .prop_map(|(key, value, lifetime, condition, previous)| Write { key, value, lifetime, condition, previous })
     }
 
     fn delete(self) -> impl Strategy<Value = Step> {
-        (name(), self.condition(), self.previous_flag()).prop_map(|(key, condition, previous)| Step::Delete {
+        (key(), self.condition(), self.previous_flag()).prop_map(|(key, condition, previous)| Step::Delete {
             key,
             condition,
             previous,
@@ -141,10 +141,10 @@ impl StepKinds {
         if self.conditions {
             conditions.push((1, Just(Condition::Absent).boxed()));
             conditions.push((1, Just(Condition::Present).boxed()));
-            conditions.push((2, text().prop_map(Condition::Value).boxed()));
+            conditions.push((2, value().prop_map(Condition::Value).boxed()));
         }
         if self.versions {
-            conditions.push((3, name().prop_map(Condition::SeenVersion).boxed()));
+            conditions.push((3, key().prop_map(Condition::SeenVersion).boxed()));
         }
         Union::new_weighted(conditions).boxed()
     }
@@ -170,17 +170,17 @@ impl StepKinds {
     }
 }
 
-fn name() -> impl Strategy<Value = KeyIndex> + Clone {
+fn key() -> impl Strategy<Value = KeyIndex> + Clone {
     // Most steps use the same two keys.
     prop_oneof![3 => 0..2_usize, 2 => 0..KEYS.len()].prop_map(KeyIndex)
 }
 
-fn text() -> impl Strategy<Value = ValueIndex> + Clone {
+fn value() -> impl Strategy<Value = ValueIndex> + Clone {
     (0..VALUES.len()).prop_map(ValueIndex)
 }
 
 fn listing() -> impl Strategy<Value = Listing> {
-    let bounds = (weighted(0.5, name()), weighted(0.3, name()), weighted(0.3, name()));
+    let bounds = (weighted(0.5, key()), weighted(0.3, key()), weighted(0.3, key()));
     (bounds, any::<bool>(), weighted(0.4, 1..4_usize), any::<bool>()).prop_map(
         |((prefix, after, before), reverse, limit, keys_only)| Listing {
             prefix,

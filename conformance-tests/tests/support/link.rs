@@ -47,7 +47,7 @@ impl Link {
     }
 }
 
-/// A store at the other end of a link. Writes while the link is cut alternate between three results: Unavailable and
+/// A store at the other end of a link. While the link is cut, writes alternate between three results: Unavailable and
 /// not applied, Indeterminate and applied, Indeterminate and not applied.
 #[derive(Debug)]
 pub(crate) struct Remote<S> {
@@ -91,7 +91,7 @@ impl<S: KvStore> Remote<S> {
                 Some((Ok(gap), (switches, now)))
             }
         });
-        // The stream ends when the stream of the store ends.
+        // `select` goes on until both streams end, so this channel ends the result when `events` ends.
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let events = events.chain(stream::once(async move { drop(end) }).filter_map(|()| async { None }));
         let over = async { drop(ended.await) };

@@ -27,7 +27,7 @@ where
         let (registry, wrap) = (Arc::clone(&registry), Arc::clone(&wrap));
         async move { Ok(wrap(Arc::new(registry.open(&fresh).await?), fresh.clock())) }
     };
-    // The second process is a handle in this one; `tests/processes.rs` has a real second process.
+    // The second process is only a handle in this process; `tests/processes.rs` has a real second process.
     Suite::new(name, capabilities, open.clone())
         .with_second_process(open)
         .with_clock()
@@ -80,7 +80,7 @@ impl Registry {
 #[derive(Debug)]
 struct Handle {
     store: MemoryStore,
-    /// A closed store, which answers for the handle after its `close`.
+    /// A closed store, which gets the calls of the handle after its `close`.
     closed: MemoryStore,
     is_closed: watch::Sender<bool>,
 }
@@ -90,7 +90,7 @@ impl Handle {
         if *self.is_closed.borrow() { &self.closed } else { &self.store }
     }
 
-    /// Completes when the handle is closed.
+    /// Returns a future that completes when the handle is closed.
     fn closing(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut is_closed = self.is_closed.subscribe();
         async move {

@@ -26,7 +26,8 @@ pub(crate) struct Entries {
 }
 
 impl Entries {
-    /// Returns the entry of a key, unless its deadline has passed (clause T-1). The sweeper may remove it later.
+    /// Returns the entry of a key, unless its deadline has passed (clause T-1). The sweeper may remove an expired
+    /// entry later.
     pub(crate) fn live(&self, key: &Key, now: SystemTime) -> Option<&StoredEntry> {
         self.by_key.get(key).filter(|stored| !stored.deadline.has_passed(now))
     }

@@ -12,7 +12,8 @@ use kv_core::{Bytes, Error, Key, Result, stored};
 
 use crate::entries::{Entries, StoredEntry};
 
-/// A longer key or payload is damage. The limit keeps a damaged length from allocating memory.
+/// The maximum number of bytes of a key and of a payload. A larger length in the file is damaged, and the limit keeps
+/// it from allocating memory.
 const MAX_BYTES: u32 = 32 << 20;
 
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl Journal {
     /// # Errors
     /// `Invalid` if the key is too long to be read again, and the errors of writing.
     pub(crate) fn append(&mut self, key: &Key, entry: Option<&StoredEntry>) -> Result<()> {
-        // A key that `read` refuses would make the file unreadable: a namespace in a namespace can make it too long.
+        // A key that `read` refuses would make the file unreadable. A namespace in a namespace can make a key too long.
         Key::parse_stored(key.as_str())?;
         let payload =
             entry.map_or_else(Vec::new, |entry| stored::encode(key, &entry.version, entry.deadline, &entry.value));

@@ -24,13 +24,14 @@ pub const CAPABILITIES: Capabilities = Capabilities::CORE
     .with_list(List::Native)
     .with_durability(Durability::surviving(Survives::Process));
 
-/// Time between two sweeps in the background.
+/// The time between two sweeps in the background.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Entries removed while the lock is held once, by a sweep and by `clear`.
+/// The maximum number of entries that a sweep or `clear` removes while it holds the lock once.
 const BATCH: usize = 500;
 
-/// A store in one plain file, which only one process may open at a time. Clones share one store.
+/// A store in one plain file, which only one store may have open at a time. Clones share one store. `close` on any
+/// clone closes it for all. Dropping the last clone closes the file without a `flush`.
 #[derive(Debug, Clone)]
 pub struct JournalStore {
     state: Arc<State>,
@@ -81,7 +82,7 @@ impl JournalStore {
     }
 }
 
-/// Sweeps in the background. Holds the state weakly, so that it ends with the last clone of the store.
+/// Sweeps in the background. Holds the state weakly, so that the sweeper ends after the last clone was dropped.
 async fn run_sweeper(state: Weak<State>, clock: Arc<dyn Clock>) {
     loop {
         clock.sleep(SWEEP_INTERVAL).await;
@@ -102,7 +103,7 @@ impl State {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs one step on the open file. Adds backend and operation to its error.
+    /// Runs one step on the open file. Adds the backend and the operation to errors.
     fn step<T>(&self, operation: Operation, step: impl FnOnce(&mut OpenFile) -> Result<T>) -> Result<T> {
         let mut file = self.lock();
         let result = match file.as_mut() {
@@ -184,7 +185,7 @@ impl KvStore for JournalStore {
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         let mut cleared = 0;
         let all = ListQuery::new(prefix.clone()).with_keys_only();
-        // Takes the lock for each page anew, so that other callers do not wait for the whole prefix.
+        // Takes the lock once per page, so that other callers do not wait until the whole prefix is cleared.
         loop {
             let is_complete = self.state.step(Operation::Clear, |file| {
                 let page = file.entries.page(&all.clone().with_limit(BATCH), self.state.clock.now());
