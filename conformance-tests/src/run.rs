@@ -123,7 +123,7 @@ impl Suite {
             }
         };
         let result = verdict.map_err(|failure| self.explain(case, rule_of(case), &failure, &context.last_operations()));
-        // Heals the link, because a case that failed may have left it cut.
+        // Restores the link between store and backend, because a failed case may have left it cut.
         let _ = self.heal(&fresh).await;
         let cleaned = self.clean_up(case, &context).await;
         match (result, cleaned) {

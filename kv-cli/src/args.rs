@@ -319,7 +319,7 @@ pub(crate) struct BenchArgs {
 pub(crate) struct ReplayArgs {
     /// The recorded workload, plain or gzip
     pub(crate) file: PathBuf,
-    /// Number of concurrent clients; one client runs all operations of a key
+    /// Number of concurrent clients; all operations on a key run on the same client
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) clients: u16,
     /// Number of times to replay the workload
@@ -371,7 +371,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, requires = "listen", value_name = "N", default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_connections: u16,
-    /// End a session without streams after this time without a request [default: never]
+    /// End a session that has no streams and has been idle for this long [default: never]
     #[arg(long, requires = "listen", value_name = "DURATION", value_parser = duration)]
     pub(crate) idle_timeout: Option<Duration>,
     /// With `--listen`, exit at the end of stdin, so that the server does not outlive its parent process

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use self::support::kv;
 
-/// A session, line by line.
+/// A client session that sends and receives one line at a time.
 struct Session<R, W> {
     reader: BufReader<R>,
     writer: W,

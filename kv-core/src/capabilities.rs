@@ -4,7 +4,7 @@ use crate::capability::Capability;
 use crate::durability::Durability;
 use crate::error::{Error, Result};
 
-/// The way in which a store lists keys in order (clause L-3).
+/// The way in which a store lists keys in order (clause L-3 of the contract).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum List {

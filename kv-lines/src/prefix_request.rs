@@ -1,4 +1,4 @@
-//! The JSON form of requests about a prefix that may exclude its own key.
+//! The JSON form of requests on a prefix, optionally without the key that equals the prefix.
 
 use kv_core::{Error, Initial, KeyPrefix, Result, WatchQuery, WatchTarget};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ impl ClearRequest {
     }
 }
 
-/// Decodes a prefix that may exclude its own key.
+/// Decodes a prefix, without the key that equals it if `descendants` is set.
 fn decode_prefix(prefix: &Segments, descendants: bool) -> Result<KeyPrefix> {
     if descendants { Ok(KeyPrefix::descendants(&prefix.key()?)) } else { prefix.prefix() }
 }

@@ -1,8 +1,9 @@
 //! The tokio runtime that opened the store and runs its calls and tasks.
 //!
-//! A caller on this runtime polls its own call, so that the call needs no task. If the caller drops the call after it
-//! has sent something, a task finishes the call, so that the caller cannot interrupt a statement. A caller on another
-//! runtime waits for a task. A call that is dropped before it has sent anything is not sent, and leaves no task.
+//! A caller on this runtime polls its own call, so that the call needs no task. If the caller drops a call that
+//! has already sent data, a task finishes the call, so that the caller cannot interrupt a statement. A caller on
+//! another runtime waits for a task. A call that is dropped before it has sent anything is not sent, and leaves no
+//! task.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -62,6 +63,8 @@ impl StoreRuntime {
         Ok(Self { handle, is_alive, is_closed: AtomicBool::new(false), calls, stop })
     }
 
+    /// Checks that the store is open and its runtime is alive.
+    ///
     /// # Errors
     /// `Closed` after the store was closed, `Unavailable` after its runtime has ended.
     pub(crate) fn check(&self) -> Result<()> {
@@ -83,7 +86,7 @@ impl StoreRuntime {
         self.check()?;
         let permit = Arc::clone(&self.calls).try_acquire_owned();
         let permit = permit.map_err(|_| Error::capacity("too many running calls"))?;
-        // A concurrent `close` is seen by this second check, or it waits for the permit of this call.
+        // Either this second check sees a concurrent `close`, or that `close` waits for this call's permit.
         self.check()?;
         let is_sent = Arc::new(AtomicBool::new(false));
         let work = Box::pin(IS_SENT.scope(Arc::clone(&is_sent), work));
@@ -140,7 +143,7 @@ pub(crate) async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// Clears the flag when it is dropped.
+/// Clears `is_alive` when it is dropped.
 struct AliveGuard(Arc<AtomicBool>);
 
 impl Drop for AliveGuard {
@@ -163,7 +166,7 @@ impl Drop for UnsentGuard {
     }
 }
 
-/// A call that its caller polls. If the caller drops the call after it has sent something, a task finishes the call.
+/// A call that its caller polls. If the caller drops a call that has already sent data, a task finishes it.
 struct DetachOnDrop<T: Send + 'static> {
     handle: Handle,
     work: Option<BoxFuture<'static, Result<T>>>,

@@ -62,19 +62,19 @@ const LIVE: &str = "(e.expires_at IS NULL OR e.expires_at > clock_timestamp())";
 /// The columns of an `INSERT`.
 const FIELDS: &str = "(key, value, version, checksum, expires_at, sweep_after)";
 
-/// Returns the expression of a moment, rounded up to the millisecond.
+/// Returns the SQL expression for a moment, rounded up to the millisecond.
 fn rounded(moment: &str) -> String {
     format!("date_trunc('milliseconds', {moment} + interval '999 microseconds')")
 }
 
-/// Returns the expression of a deadline from two parameters: the moment `at`, or `millis` milliseconds from now.
+/// Returns the SQL expression for a deadline from two parameters: the moment `at`, or `millis` milliseconds from now.
 fn deadline(at: &str, millis: &str) -> String {
     let after = rounded(&format!("clock_timestamp() + {millis}::float8 * interval '1 millisecond'"));
     format!("coalesce({}, {after})", moment(&format!("{at}::timestamptz")))
 }
 
-/// Returns the expression of a deadline at the moment `at`. Only a future moment is rounded up, because a past moment
-/// must stay in the past.
+/// Returns the SQL expression for a deadline at the moment `at`. Only a future moment is rounded up, because a past
+/// moment must stay in the past.
 fn moment(at: &str) -> String {
     format!("CASE WHEN {at} > clock_timestamp() THEN {} ELSE {at} END", rounded(at))
 }
@@ -209,8 +209,8 @@ fn with_current(table: &str, write: &str) -> String {
 
 /// Returns the condition that a key is before the end of a range.
 ///
-/// There are two texts, because an index scan can stop at the end of the range only with a text of its own. A single
-/// text with `OR` would be a filter on every row up to the end of the table.
+/// There are two SQL texts. An index scan stops at the end of the range only if the condition is a plain comparison; a
+/// single text with `OR` would be a filter on every row up to the end of the table.
 pub(crate) const fn end_of_range(has_end: bool) -> &'static str {
     if has_end { "e.key < $2" } else { "$2::text IS NULL" }
 }
@@ -291,8 +291,9 @@ fn set_many(table: &str, is_relative: bool) -> Sql {
     Sql::new(text, &[Type::TEXT_ARRAY, Type::BYTEA_ARRAY, Type::BYTEA_ARRAY, Type::INT4_ARRAY, expiry_type])
 }
 
-/// Returns the statement of the writes of a transaction, whose rows are locked. `$8` is the moment of the checks, or
-/// null if there are none. An entry that was live at that moment counts as live, so a write can keep its deadline.
+/// Returns the statement that applies a transaction's writes. The transaction has locked the rows already. `$8` is the
+/// moment of the checks, or null if there are none. An entry that was live at that moment counts as live, so a write
+/// can keep its deadline.
 fn apply(table: &str) -> Sql {
     let (new_deadline, kept_moment) = (deadline("b.at", "b.millis"), moment("b.at"));
     let text = format!(

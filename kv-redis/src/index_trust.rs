@@ -1,4 +1,4 @@
-//! Records if the indexes may lack members because the server may have evicted them.
+//! Tracks whether the indexes may lack members because the server may have evicted them.
 //!
 //! An index is an ordinary key of the database. A server that may evict any key may evict an index with all its
 //! members. Then lists would lack entries. So lists fail until the eviction policy is changed and a sweep has added the
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::server::info::{Eviction, Policy};
 
-/// The eviction policies that the store has observed, and the complete sweeps since.
+/// The eviction policies that the store has observed, and whether a complete sweep has run since.
 #[derive(Debug, Default)]
 pub(crate) struct IndexTrust(Mutex<State>);
 
@@ -50,6 +50,8 @@ impl IndexTrust {
         state.evicted.is_some() && state.evicting.is_none()
     }
 
+    /// Checks that lists can trust the indexes.
+    ///
     /// # Errors
     /// `Invalid` if the current policy may evict indexes, and `Unavailable` if an earlier policy may have evicted them.
     pub(crate) fn check(&self) -> Result<()> {

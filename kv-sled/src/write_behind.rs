@@ -1,8 +1,8 @@
 //! The write-behind buffer: acknowledged writes that sled does not have yet.
 //!
 //! Waiting for the worker costs a caller more than the write itself, and a batch of one write costs sled nearly as much
-//! as a batch of hundreds. So with the durability `Interval`, the caller's thread evaluates a write, reads this buffer
-//! and the tree for it, and adds the change to this buffer. The worker writes the buffer to sled as one batch: when the
+//! as a batch of hundreds. So with the durability `Interval`, the caller's thread evaluates a write against this
+//! buffer and the tree, and adds the change to this buffer. The worker writes the buffer to sled as one batch: when the
 //! buffer is large, and at the latest after half of the interval. A key that was overwritten in the meantime is written
 //! once. Reads look up keys in the buffer first.
 

@@ -1,4 +1,4 @@
-//! Losses of power, simulated with a model of the medium.
+//! Losses of power, simulated with a model of the disk.
 //!
 //! `strace` records the file operations of a child. At many points of the recording, the test rebuilds the files as the
 //! medium may have them after a loss of power: without the unsynced changes, or with some sectors of them. The store

@@ -31,7 +31,7 @@ faults! { touch:
         ["touch/longer", "shared/touch_is_seen", "processes/touch_is_seen", "touch/again_and_again",
          "touch/from_now_on", "touch/never", "touch/reads_back"]
         |inner, clock| OnlyShortens { inner, clock };
-    /// Sweeps a key by an old deadline although it was set again since.
+    /// Sweeps a key by an old deadline although the key has been set again since.
     sweeper_uses_an_outdated_index: "T-6"
         ["sweep/set_again_before", "sweep/set_again_meanwhile", "sweep/touched_before"]
         |inner, clock| OutdatedIndex { inner, clock, index: Hidden::default() };

@@ -17,8 +17,8 @@ use crate::shape::{Batch, Info};
 
 /// The maximum number of calls that run at once. Further calls wait.
 const MAX_CALLS: usize = 64;
-/// The maximum bytes of the keys and values in one request of a batch. The base64 of so many bytes is shorter than
-/// [`MAX_LINE_BYTES`].
+/// The maximum bytes of the keys and values in one request of a batch. The base64 encoding of that many bytes is
+/// shorter than [`MAX_LINE_BYTES`].
 const BATCH_BYTES: usize = MAX_LINE_BYTES / 2;
 
 #[derive(Debug)]
@@ -26,14 +26,14 @@ pub(super) struct Pool {
     info: StoreInfo,
     endpoint: Endpoint,
     /// The connection that read `info`. It stays open until the handle is closed, because [`serve`](crate::serve) ends
-    /// with its first connection.
+    /// when its first connection closes.
     first_connection: Mutex<Option<Connection>>,
     idle: Mutex<VecDeque<Connection>>,
     permits: Semaphore,
     is_closed: watch::Sender<bool>,
 }
 
-/// The effect of a call, which decides the error of a missing response.
+/// The kind of a call. It determines the error that a missing response becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallKind {
     Read,
@@ -166,7 +166,7 @@ impl Pool {
         result.await.map_err(|error| self.with_context(error, operation, key))
     }
 
-    /// Converts an error of decoding a result. Adds the backend, the operation and the key to it.
+    /// Turns a decoding error into the error of the call, with the backend, the operation and the key.
     pub(super) fn decoded<T>(
         &self,
         result: Result<T>,

@@ -12,10 +12,10 @@ const RESERVED_DESCRIPTORS: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServeConfig {
-    /// The maximum number of connections that are served at once; further connections wait. Default: 256. On Linux the
-    /// limit of open files of the process applies too, minus 64 or at most half of this limit.
+    /// The maximum number of connections that are served at once; further connections wait. Default: 256. On Linux,
+    /// connections can use the process's open-file limit minus 64, but always at least half of that limit.
     pub max_connections: usize,
-    /// The time without a request after which a session without streams ends. Default: never.
+    /// The idle time after which a session that has no streams ends. Default: never.
     pub idle_timeout: Option<Duration>,
 }
 
@@ -33,7 +33,7 @@ impl ServeConfig {
         self
     }
 
-    /// Sets the time without a request after which a session without streams ends.
+    /// Sets the idle time after which a session that has no streams ends.
     #[must_use]
     pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);

@@ -17,14 +17,15 @@ use crate::state::State;
 /// The longest pause before a reconnect. Without this limit, a long heartbeat interval would delay the reconnect.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
-/// Makes the listener receive notifications of this kind. Returns when the listener receives all of them, and all
-/// notifications from before the call have reached the hub. The caller must subscribe to the hub first.
+/// Makes the listener receive notifications of this kind. Returns once the listener is subscribed on every master that
+/// sends this kind, and every notification sent before the call has reached the hub. The caller must subscribe to the
+/// hub first.
 pub(crate) async fn listen(state: &Arc<State>, kind: Kind) -> Result<(), Failure> {
     let hubs = &state.hubs;
     let mut status = {
         let mut task = hubs.task.lock();
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            // If the last task has ended with its runtime, the status still has the kinds that this task received.
+            // If the last task has ended with its runtime, the status still names the kinds that it received.
             let received_before = {
                 let status = hubs.status.borrow();
                 (status.changes, status.messages)
@@ -48,8 +49,9 @@ pub(crate) async fn listen(state: &Arc<State>, kind: Kind) -> Result<(), Failure
     }
 }
 
-/// Runs rounds until there are no subscribers. `received_before` is true for the kinds (changes, messages) that an
-/// earlier task received. Their subscribers get a gap, because notifications may have been missed since.
+/// Calls `run_round` repeatedly until there are no subscribers. `received_before` is true for the kinds (changes,
+/// messages) that an earlier task received. Their subscribers get a gap, because notifications may have been missed
+/// since.
 async fn run_listener(state: Weak<State>, received_before: (bool, bool)) {
     let mut connections: Vec<ListenerConnection> = Vec::new();
     // True for each kind of which notifications may have been missed since the last successful round.

@@ -2,11 +2,11 @@
 //!
 //! The driver collects a whole reply of any length in memory, and with every read it searches an unfinished line again
 //! from the start of the line. So a hostile server could use up memory and time. This module follows the frames of the
-//! protocol, and ends the connection if the server sends more than the reply to any command of this crate can have.
+//! protocol, and ends the connection if the server sends more than any command of this crate can return.
 
 use std::fmt;
 
-/// The maximum number of bytes in a line, which is a number, a status or an error.
+/// The maximum number of bytes in a line. A line holds a number, a status or an error.
 const MAX_LINE: usize = 64 << 10;
 
 /// The maximum number of values in one reply, including nested values. The replies with the most values are
@@ -27,7 +27,7 @@ pub(crate) enum BadReply {
     Full,
     /// The bytes are not of the Redis protocol.
     Foreign,
-    /// A value, a line or the number of values is larger than in the reply to any command of this crate.
+    /// A value, a line or the number of values exceeds the maximum for replies to this crate's commands.
     TooLarge,
 }
 
@@ -64,8 +64,8 @@ pub(crate) struct ReplyBounds {
 enum Position {
     /// The first byte of a value, which is its type.
     Type,
-    /// A line of a value of this type. `length` is the number of bytes of the line so far, and `number` is the number
-    /// that the line contains so far.
+    /// The header line of a value whose type byte is `kind`. `length` is the number of bytes of the line so far, and
+    /// `number` is the number that the line contains so far.
     Line { kind: u8, length: usize, number: Number },
     /// The bytes of a value and of the line end after it. Contains the number of bytes that are still to come.
     Bytes(u64),

@@ -63,7 +63,7 @@ impl Drop for Running {
     }
 }
 
-/// The number of keys that a history writes to.
+/// A history is a fixed sequence of writes; it cycles through this number of keys.
 pub(crate) const KEYS: u64 = 1_200;
 
 /// Returns the key and the value that a step of a history writes.
@@ -91,8 +91,8 @@ pub(crate) fn main() {
     std::process::exit(0);
 }
 
-/// Opens the store and compares its entries with the history. Returns the length of the prefix of the history that the
-/// store has, or that its entries are not those after any prefix.
+/// Opens the store and compares its entries with the history. Returns `prefix N` if the entries
+/// are those after the first N steps of the history, and `wrong values` if they match no prefix.
 async fn history(path: &str) -> String {
     let opening = SledStore::builder().open_timeout(Duration::from_millis(1_500)).open(path);
     let store = match opening.await {

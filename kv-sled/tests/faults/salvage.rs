@@ -39,7 +39,7 @@ async fn an_export_of_a_closed_or_crashed_store_has_all_entries() {
         assert!(found.is_whole, "{found:?}");
         assert_eq!((found.expected_records, found.damaged_entries), (Some(found.records), 0));
         assert!(entries == expected());
-        // The export has changed no file, so the store opens with its check of everything.
+        // The export has changed no file, so the store still passes its full check when it opens.
         SledStore::open(&path).await.unwrap().close().await.unwrap();
     }
 }
@@ -74,7 +74,8 @@ fn is_prefix(entries: &HashMap<Key, Bytes>) -> bool {
     last.is_none_or(|last| *entries == after(last + 1))
 }
 
-/// Every exported value was once written under its key. An export that is reported as whole has the state at closing.
+/// Every exported value was once written under its key. An export that is reported as whole has exactly
+/// the entries that the store had when it was closed.
 #[tokio::test]
 async fn an_export_of_damaged_files_has_only_values_that_were_written() {
     salvage(true).await;

@@ -1,4 +1,4 @@
-//! A bar: a ratio, its required value and its measured value.
+//! A performance bar: a ratio, its required value and its measured value.
 
 use std::path::Path;
 
@@ -24,17 +24,17 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
-    /// Creates a bar on a ratio that was measured in each round.
+    /// Creates a bar for a ratio that was measured in each round.
     pub(crate) fn new(id: &'static str, label: impl Into<String>, required: Required, ratio: &Series) -> Self {
         Self { id, label: label.into(), required, measured: ratio.spread(), details: String::new() }
     }
 
-    /// Creates a bar on a figure that was measured once.
+    /// Creates a bar for a figure that was measured once.
     pub(crate) fn once(id: &'static str, label: impl Into<String>, required: Required, figure: f64) -> Self {
         Self::new(id, label, required, &Series(vec![figure]))
     }
 
-    /// Creates a bar on the spread of a ratio; `None` if it was not measured.
+    /// Creates a bar for the spread of a ratio. The ratio is `None` if it was not measured.
     pub(crate) fn spread(
         id: &'static str,
         label: impl Into<String>,

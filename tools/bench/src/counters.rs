@@ -23,8 +23,8 @@ impl Counters for Commands {
     }
 }
 
-/// The WAL syncs of a PostgreSQL server. Sessions report their own counters, such as commits, too late for a time
-/// slice.
+/// The WAL syncs of a PostgreSQL server. Sessions report their own counters, such as commits, too late to be
+/// counted in the time slice in which they happened.
 #[derive(Debug, Clone)]
 pub(crate) struct Flushes(pub(crate) Arc<Postgres>);
 

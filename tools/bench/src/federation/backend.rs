@@ -1,4 +1,4 @@
-//! A backend, and the layers that play the recorded traffic on it.
+//! A backend, and the libraries that replay the recorded traffic on it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -79,7 +79,7 @@ impl Backend {
         }
     }
 
-    /// Returns the store of anykv as applications hold it.
+    /// Returns the anykv store wrapped in `Kv`, as in an application.
     pub(super) fn kv(&self) -> Kv {
         Kv::new(Arc::clone(&self.store))
     }

@@ -128,7 +128,7 @@ impl SyncDriver for RawQuickCache {
     }
 }
 
-/// An in-memory store of anykv, called through `Arc<dyn KvStore>` as applications hold it.
+/// An in-memory store of anykv, called through `Arc<dyn KvStore>` as in an application.
 impl SyncDriver for Arc<dyn KvStore> {
     fn name(&self) -> &'static str {
         "anykv"

@@ -7,7 +7,7 @@ use kv_cli::bench::TTL;
 
 use super::remote::RemoteDriver;
 
-/// String keys, and for lists a sorted set of the keys. Only loading updates the sorted set.
+/// Values are Redis strings; a sorted set of the keys serves `list`. Only loading updates the sorted set.
 #[derive(Debug, Clone)]
 pub(crate) struct RawRedis(MultiplexedConnection);
 
@@ -61,7 +61,7 @@ impl RemoteDriver for RawRedis {
         found.iter().flatten().count()
     }
 
-    /// Lists with two commands, which is the minimum without a script.
+    /// Runs a list as two commands, which is the minimum without a script.
     async fn list(&self, prefix: &KeyPrefix) -> usize {
         let from = prefix.as_str().unwrap_or_default();
         let mut command = redis::cmd("ZRANGE");
