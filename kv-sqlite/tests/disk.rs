@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -112,8 +113,7 @@ fn a_full_disk_is_capacity_and_loses_nothing() {
 fn opening_a_store_on_a_full_disk_is_capacity() {
     let Some(disk) = Disk::ext4(4) else { return };
     let filler = disk.mounted.join("filler");
-    // The write fails when the disk is full. Then less than one block is free.
-    assert!(std::fs::write(&filler, vec![0; 8 << 20]).is_err());
+    fill_up(&filler);
     let path = disk.mounted.join("store.sqlite");
     assert_eq!(block_on(SqliteStore::open(&path)).unwrap_err().kind(), ErrorKind::Capacity);
     std::fs::remove_file(&filler).unwrap();
@@ -122,6 +122,20 @@ fn opening_a_store_on_a_full_disk_is_capacity() {
         set(&store, &key("k"), "v").await;
         store.close().await.unwrap();
     });
+}
+
+/// Writes until no block is free. A sync frees blocks, because ext4 reserves more than it uses for pending writes, so the
+/// writes go on until nothing fits after a sync.
+fn fill_up(path: &Path) {
+    let mut file = std::fs::File::create(path).unwrap();
+    let mut has_grown = true;
+    while has_grown {
+        has_grown = false;
+        while file.write_all(&[0; 4_096]).is_ok() {
+            has_grown = true;
+        }
+        let _ = file.sync_all();
+    }
 }
 
 fn value(number: u32) -> Vec<u8> {
