@@ -38,7 +38,10 @@ fn fixture() -> &'static Mutex<Fixture> {
         for (format, namespace) in [(Format::Entry, "entries"), (Format::Plain, "plain")] {
             let (store, observer) = runtime.block_on(async {
                 let builder = RedisBuilder::from_url(&server.url().parse().expect("an address")).expect("a builder");
-                let store = builder.namespace(namespace).format(format).buckets(1).open().await.expect("a store");
+                let builder = builder.namespace(namespace).format(format);
+                // The plain format has no index, and so no buckets.
+                let builder = if format == Format::Entry { builder.buckets(1) } else { builder };
+                let store = builder.open().await.expect("a store");
                 let key = Key::new(["k"]).expect("a key");
                 let _ = store.set(&key, "v".into(), &SetOptions::default()).await.expect("a set");
                 let observer = Observer::start(&store).await;
