@@ -29,8 +29,7 @@ const SLOW_AFTER: Duration = Duration::from_millis(3);
 /// The queue length from which a second statement may run. A statement with so many calls uses the server's processors
 /// more than its disk, so two statements in parallel are faster.
 const LONG_QUEUE: usize = 64;
-/// The maximum number of yields after a batch. They let the callers of the batch queue their next calls for the next
-/// batch.
+/// The maximum number of yields after a batch, which let its callers queue their next calls.
 const MAX_YIELDS: usize = 4;
 /// The maximum number of calls in one statement.
 const MAX_CALLS: usize = 1_000;

@@ -10,7 +10,6 @@ use crate::failure::{Failure, Verdict, ensure, ensure_eq, shortened};
 
 const TRANSACTIONS: Need = Need::Has(Capability::Transactions);
 const VERSIONS: Need = Need::Has(Capability::Versions);
-
 const SOON: Duration = Duration::from_millis(400);
 
 cases! { transactions, Transactions:
