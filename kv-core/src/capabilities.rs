@@ -1,4 +1,4 @@
-//! The capabilities of a store: constants that are known before it is opened.
+//! The capabilities of a store: constants that are known before the store is opened.
 
 use crate::capability::Capability;
 use crate::durability::Durability;
@@ -11,7 +11,7 @@ pub enum List {
     /// The store cannot list keys.
     None,
     /// The store scans all its keys for each page, so the cost of a page grows with the size of the store. Prefer one
-    /// long page to many short ones.
+    /// long page to many short pages.
     Emulated,
     /// The store has an ordered index, so the cost of a page grows only with the number of entries in the page.
     Native,
@@ -23,13 +23,13 @@ pub enum List {
 pub enum Transactions {
     /// The store has no transactions.
     None,
-    /// Keys whose first `n` segments are equal.
+    /// Keys whose first segments are equal. The field is the number of these segments.
     WithinFirst(u8),
     /// Any set of keys.
     Any,
 }
 
-/// The receivers of a watched change or a published message (clause P-2).
+/// The scope in which a change or a message is delivered (clause P-2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reach {
@@ -41,7 +41,7 @@ pub enum Reach {
     Shared,
 }
 
-/// The features of a store beyond the Core level of the contract. An adapter builds them as a constant from
+/// The features of a store beyond the Core level of the contract. An adapter builds its capabilities as a constant from
 /// [`Capabilities::CORE`].
 ///
 /// # Examples
@@ -87,7 +87,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// No feature beyond the Core level, which every store must have.
+    /// The Core level alone, without optional capabilities. Every store has at least this level.
     pub const CORE: Self = Self {
         versions: false,
         deadlines: false,
@@ -119,7 +119,7 @@ impl Capabilities {
         self
     }
 
-    /// Declares conditions other than `Always`.
+    /// Declares that conditions other than `Always` are supported.
     #[must_use]
     pub const fn with_conditions(mut self) -> Self {
         self.conditions = true;
@@ -223,7 +223,7 @@ impl Capabilities {
     /// Checks that the store has the capability.
     ///
     /// # Errors
-    /// `Unsupported` with the capability.
+    /// `Unsupported`, which names the capability, if the store does not have it.
     pub fn require(&self, capability: Capability) -> Result<()> {
         if self.has(capability) { Ok(()) } else { Err(Error::unsupported(capability)) }
     }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// One feature that a store may lack. An [`Unsupported`](crate::ErrorKind::Unsupported) error names the missing one.
+/// One feature that a store may lack. An [`Unsupported`](crate::ErrorKind::Unsupported) error names the missing
+/// feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Capability {

@@ -1,4 +1,4 @@
-//! Clocks: the source of time for stores and handles, which tests can replace.
+//! Clocks: the source of time for stores and handles. Tests can replace the clock.
 
 use std::fmt::Debug;
 use std::sync::Arc;

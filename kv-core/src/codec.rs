@@ -45,7 +45,7 @@ impl Codec {
     /// - V-4: bytes that do not decode are an error, never "absent".
     ///
     /// # Errors
-    /// `Corrupt`, with the type and, for JSON, the line and column.
+    /// `Corrupt`, which names the type and, for JSON, the line and the column.
     pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T> {
         let (decoded, location) = match self {
             Self::Json => match serde_json::from_slice(bytes) {

@@ -3,8 +3,9 @@
 /// Forwards every method of [`KvStore`](crate::KvStore) to an inner store, except the methods that are listed after
 /// `except`.
 ///
-/// Use it inside an `#[async_trait] impl KvStore`. The wrapper returns the inner store's futures without boxing them
-/// again. A method that the trait gains later is forwarded too, so that a wrapper never falls back to a default body.
+/// Use this macro inside an `#[async_trait] impl KvStore`. The wrapper returns the inner store's futures without boxing
+/// them again. A method that the trait gains later is forwarded too, so that a wrapper never falls back to a default
+/// body.
 ///
 /// # Examples
 /// ```
@@ -32,7 +33,8 @@ macro_rules! delegate_store {
         $crate::delegate_store! { @methods $self [$self.$inner $(($($argument)*))?] [$($($skip)+)?] }
     };
 
-    // `async_trait` does not expand macros inside an impl, so the methods have the signatures that it would generate.
+    // `async_trait` does not expand macros inside an impl, so the methods have the signatures that `async_trait` would
+    // generate.
     (@methods $self:ident [$($inner:tt)+] $skip:tt) => {
         $crate::delegate_store! { @unless info $skip
             fn info(&$self) -> &$crate::StoreInfo {

@@ -24,7 +24,8 @@ pub enum Survives {
 pub struct Durability {
     /// The worst failure that an acknowledged write survives.
     pub survives: Survives,
-    /// The time span before the failure in which acknowledged writes may still be lost. If it is zero, none are lost.
+    /// The time span before the failure in which acknowledged writes may still be lost. If the span is zero, no write
+    /// is lost.
     pub interval: Duration,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Segments are joined by `#`. Inside a segment, every byte up to `0x24` (`$`) is written as `$HH` in upper-case hex.
 //! The separator sorts below every byte that a segment can contain, and the escape character sorts directly above the
-//! separator. Therefore the byte order of the text is the order of the segments with a parent before its children
-//! (clause K-3), and the keys under a prefix `p` form one range, from `p` to `p$` (clause K-4).
+//! separator. Therefore texts in byte order are in the order of their segments, and a parent comes before its children
+//! (clause K-3). The keys under a prefix `p` form one range, from `p` to `p$` (clause K-4).
 
 use std::borrow::Cow;
 
@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 /// The separator between two segments.
 pub(crate) const SEPARATOR: char = '#';
 const SEPARATOR_TEXT: &str = "#";
-/// The first character of an escape. A prefix followed by it is the exclusive upper bound of the keys under the prefix.
+/// The first character of an escape. A prefix followed by this character is the exclusive upper bound of the keys under
+/// the prefix.
 pub(crate) const ESCAPE: char = '$';
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
@@ -79,7 +80,7 @@ pub(crate) fn join(first: &str, rest: &str) -> Text {
 #[derive(Default)]
 pub(crate) struct Text {
     stack: ArrayString<STACK_BYTES>,
-    /// The whole text if it does not fit into the stack buffer; otherwise empty.
+    /// The whole text, if the text does not fit into the stack buffer. Otherwise, this field is empty.
     heap: String,
 }
 
@@ -111,8 +112,8 @@ fn must_be_escaped(byte: u8) -> bool {
     byte <= ESCAPE as u8
 }
 
-/// True if the segment needs no escapes, which is the common case. The loop has no early exit, because the compiler
-/// vectorises it only then.
+/// True if the segment needs no escapes. This is the common case. The loop has no early exit, because the compiler
+/// vectorises only loops without early exits.
 #[inline]
 fn is_plain(segment: &str) -> bool {
     !segment.bytes().fold(false, |found, byte| found | must_be_escaped(byte))
@@ -149,7 +150,7 @@ fn decode_segment(segment: &str) -> Cow<'_, str> {
     Cow::Owned(decoded)
 }
 
-/// Checks that the text is one that [`Encoder`] can produce.
+/// Checks that [`Encoder`] can produce the text.
 ///
 /// # Errors
 /// `Invalid`, with the byte offset of the first violation.

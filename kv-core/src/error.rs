@@ -12,7 +12,7 @@ use crate::version::Version;
 /// The result of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The kind of an error. It tells the caller how to react (clause E-1).
+/// The kind of an error. The kind tells the caller how to react (clause E-1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -25,22 +25,24 @@ pub enum ErrorKind {
     },
     /// The backend is unreachable or not ready. Nothing happened; a later retry may succeed.
     Unavailable,
-    /// A write may have happened: it timed out, or the connection broke after it was sent.
+    /// A write may have happened: the write timed out, or the connection broke after the write was sent.
     Indeterminate {
-        /// The version that the write gives to the entry. If a `get` returns it, the write happened.
+        /// The version that the write gives to the entry. If a `get` returns this version, the write happened.
         version: Option<Version>,
     },
     /// Disk, memory or connections are exhausted. Nothing happened.
     Capacity,
     /// Credentials or permissions are missing. Nothing happened.
     Denied,
-    /// The stored bytes are damaged, foreign, or of another type than requested. They are left unchanged.
+    /// The stored bytes are damaged, foreign, or of another type than requested. The bytes stay unchanged.
     Corrupt,
     /// The store was closed.
     Closed,
     /// The loader of [`Kv::get_or_insert_with`](crate::Kv::get_or_insert_with) failed, panicked, or took too long. The
     /// loader's own error is the source; [`Error::load_error`] returns it.
     Load,
+    /// The store, or the program that serves it, broke the contract. A retry does not help. A write may have happened.
+    Defect,
 }
 
 /// The operation that caused an [`Error`].
@@ -130,6 +132,11 @@ impl Error {
         Self::new(ErrorKind::Corrupt, message)
     }
 
+    /// Creates a `Defect` error: the store broke the contract, and a write may have happened.
+    pub fn defect(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Defect, message)
+    }
+
     /// Creates a `Closed` error.
     pub fn closed() -> Self {
         Self::new(ErrorKind::Closed, "the store is closed")
@@ -156,7 +163,7 @@ impl Error {
         self
     }
 
-    /// Adds the driver's error as the source. It can be downcast from [`source`](StdError::source).
+    /// Adds the driver's error as the source. Callers can downcast the error that [`source`](StdError::source) returns.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Arc::make_mut(&mut self.0).source = Some(source.into().into());
@@ -188,14 +195,14 @@ impl Error {
         &self.0.message
     }
 
-    /// True if the same call may succeed later and a retry cannot apply it twice.
+    /// True if a later retry may succeed and cannot apply the call twice.
     pub fn is_retryable(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Capacity)
     }
 
     /// True if a write may have happened although the call failed.
     pub fn maybe_applied(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::Indeterminate { .. })
+        matches!(self.0.kind, ErrorKind::Indeterminate { .. } | ErrorKind::Defect)
     }
 
     /// Returns the missing capability of an `Unsupported` error.
@@ -206,8 +213,8 @@ impl Error {
         }
     }
 
-    /// Returns the error of the loader, if this is a `Load` error of that type. All callers that waited for the load share
-    /// it.
+    /// Returns the error of the loader, if this is a `Load` error of that type. All callers that waited for the load
+    /// share this error.
     pub fn load_error<E: StdError + 'static>(&self) -> Option<&E> {
         self.source().filter(|_| matches!(self.0.kind, ErrorKind::Load))?.downcast_ref()
     }
@@ -233,6 +240,7 @@ impl fmt::Display for ErrorKind {
             Self::Corrupt => "corrupt",
             Self::Closed => "closed",
             Self::Load => "load",
+            Self::Defect => "defect",
         })
     }
 }

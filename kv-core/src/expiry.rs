@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
 
-/// The expiry of a written entry (clauses S-1, T-1 to T-3). An adapter refuses a variant that it does not know with
-/// `Invalid` and never ignores it (clause I-2). [`Deadline::resolve`] handles all variants.
+/// The expiry of a written entry (clauses S-1, T-1 to T-3). An adapter refuses an unknown variant with `Invalid` and
+/// never ignores it (clause I-2). [`Deadline::resolve`] handles all variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Expiry {
@@ -44,7 +44,7 @@ impl From<NewExpiry> for Expiry {
     }
 }
 
-/// The expiry of a stored entry, as far as the store knows it.
+/// The expiry of a stored entry, if the store returns deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Expires {
@@ -79,7 +79,7 @@ impl Deadline {
     /// No deadline.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// The last representable deadline: the end of the year 9999. A later one becomes `NEVER`.
+    /// The last representable deadline: the end of the year 9999. A later deadline becomes `NEVER`.
     const LAST_MILLIS: u64 = 253_402_300_799_999;
 
     /// Returns the deadline of a write at `now` with this expiry. `current` is the deadline of the live entry that the

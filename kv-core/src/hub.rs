@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::Notify;
+use tokio::task::coop::consume_budget;
 
 use crate::key::{Key, KeyPrefix};
 use crate::message::Message;
@@ -168,7 +169,7 @@ impl<Q: Queue> Hub<Q> {
         }
     }
 
-    /// Empties the queue of every subscriber and reports a gap to it.
+    /// Empties the queue of every subscriber, and reports a gap to every subscriber.
     pub fn gap(&self, reason: GapReason) {
         for subscriber in &self.read().list {
             subscriber.change(|state| state.replace_by_gap(reason));
@@ -185,7 +186,7 @@ impl<Q: Queue> Hub<Q> {
         Inbox { subscriber, shared: Arc::clone(&self.shared) }
     }
 
-    /// Ends all subscriptions, also later ones, after their queued items were received.
+    /// Ends all subscriptions, including later ones. Each subscription ends after its queued items were received.
     pub fn close(&self) {
         let mut subscribers = self.shared.subscribers.write().unwrap_or_else(PoisonError::into_inner);
         subscribers.closed = true;
@@ -244,7 +245,7 @@ pub enum Delivery<T> {
     Gap(GapReason),
 }
 
-/// The receiving end of a subscription; dropping it ends the subscription.
+/// The receiving end of a subscription. The subscription ends when this end is dropped.
 #[derive(Debug)]
 pub struct Inbox<Q: Queue> {
     subscriber: Arc<Subscriber<Q>>,
@@ -252,11 +253,14 @@ pub struct Inbox<Q: Queue> {
 }
 
 impl<Q: Queue> Inbox<Q> {
-    /// Waits for the next delivery. Returns `None` when the hub is closed and the queue is empty.
+    /// Waits for the next delivery. Returns `None` when the hub is closed and the queue is empty. A delivery costs one
+    /// unit of tokio's cooperative budget.
     ///
     /// # Cancel safety
     /// A dropped future removes nothing from the queue.
     pub async fn next(&mut self) -> Option<Delivery<Q::Item>> {
+        // Without this charge a stream that always has an item would block the other tasks of its thread.
+        consume_budget().await;
         loop {
             {
                 let mut state = self.subscriber.state();
@@ -312,6 +316,21 @@ mod tests {
         hub.notify(&key(7));
         assert_eq!(inbox.next().await, Some(Delivery::Gap(GapReason::Lagged)));
         assert_eq!(inbox.next().await, Some(Delivery::Item(key(7))));
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_with_a_full_queue_yields() {
+        let hub = Hub::<Changes>::new();
+        let mut inbox = hub.subscribe(KeyPrefix::ALL);
+        (0..1_000).for_each(|number| hub.notify(&key(number)));
+        let other = tokio::spawn(async {});
+        for number in 0..1_000 {
+            assert_eq!(inbox.next().await, Some(Delivery::Item(key(number))));
+            if other.is_finished() {
+                return;
+            }
+        }
+        panic!("the subscriber never yields");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ impl Limits {
     pub const MIN_VALUE_BYTES: usize = 8 << 20;
     /// The message size that every store with messages must accept, in bytes.
     pub const MIN_MESSAGE_BYTES: usize = 1 << 20;
-    /// 16 MiB for a value and 1 MiB for a message.
+    /// The default limits: 16 MiB for a value and 1 MiB for a message.
     pub const DEFAULT: Self = Self { max_value_bytes: 16 << 20, max_message_bytes: Self::MIN_MESSAGE_BYTES };
 
     /// Sets the maximum size of a value, in bytes.
@@ -37,7 +37,7 @@ impl Limits {
     /// Checks the size of a value.
     ///
     /// # Errors
-    /// `Invalid` with the size and the limit, if the size is above the limit.
+    /// `Invalid`, which names the size and the limit, if the size is above the limit.
     pub fn check_value(&self, bytes: usize) -> Result<()> {
         Self::check("value", bytes, self.max_value_bytes)
     }
@@ -45,7 +45,7 @@ impl Limits {
     /// Checks the size of a message.
     ///
     /// # Errors
-    /// `Invalid` with the size and the limit, if the size is above the limit.
+    /// `Invalid`, which names the size and the limit, if the size is above the limit.
     pub fn check_message(&self, bytes: usize) -> Result<()> {
         Self::check("message", bytes, self.max_message_bytes)
     }

@@ -98,7 +98,7 @@ impl ListQuery {
         self
     }
 
-    /// Returns the canonical texts of `prefix ∩ after ∩ before` as one range, or `None` if it is empty.
+    /// Returns the canonical texts of `prefix ∩ after ∩ before` as one range, or `None` if the range is empty.
     pub fn range(&self) -> Option<(Bound<String>, Bound<String>)> {
         let (start, end) = self.prefix.range();
         let start = match &self.after {
@@ -152,7 +152,7 @@ pub struct ListPage {
     /// The items, in the query's order.
     pub items: Vec<ListItem>,
     /// A `Corrupt` error, with its key, for each entry of the page that cannot be read, in the query's order (clause
-    /// E-4). The listing goes on after that entry. A listing without values reports only the damage that the store
+    /// E-4). The listing continues after that entry. A listing without values reports only the damage that the store
     /// notices without reading values.
     pub damaged: Vec<Error>,
     /// The key to pass to [`ListQuery::resume`] for the next page; `None` at the end.
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_outside_the_prefix_do_not_widen_it() {
+    fn bounds_outside_the_prefix_do_not_widen_the_range() {
         let all = query().range().unwrap();
         assert_eq!(query().with_after(key("a")).with_before(key("c")).range().unwrap(), all);
         assert_eq!(all, (Bound::Included("b".into()), Bound::Excluded("b$".into())));

@@ -31,5 +31,5 @@ pub enum MessageEvent {
     },
 }
 
-/// A subscription's events. The stream ends when the store is closed; dropping it ends the subscription.
+/// A subscription's events. The stream ends when the store is closed. The subscription ends when the stream is dropped.
 pub type MessageStream = Pin<Box<dyn Stream<Item = Result<MessageEvent>> + Send>>;

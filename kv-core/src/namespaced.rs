@@ -18,8 +18,9 @@ use crate::watch::{WatchEvent, WatchQuery, WatchStream, WatchTarget};
 
 /// The part of a store that belongs to one [`Namespace`]. It is a complete store, including channels.
 ///
-/// All its keys start with the segment of the namespace in the inner store. A holder of the inner store still sees all
-/// namespaces. Capabilities and limits are those of the inner store. Closing this store closes the inner store.
+/// In the inner store, all keys of this store start with the segment of the namespace. A holder of the inner store
+/// still sees all namespaces. Capabilities and limits are those of the inner store. Closing this store closes the inner
+/// store.
 #[derive(Debug, Clone)]
 pub struct Namespaced<S> {
     inner: S,
@@ -50,7 +51,8 @@ impl<S: KvStore> Namespaced<S> {
     /// Returns the stored key.
     ///
     /// # Errors
-    /// `Invalid` if it is too long, as it can be in a namespace inside another one: stores read no longer key.
+    /// `Invalid` if the stored key is longer than stores accept. A key in a namespace inside another namespace can be
+    /// that long.
     fn wrap(&self, key: &Key) -> Result<Key> {
         let stored = self.namespace.wrap(key);
         let (bytes, limit) = (stored.as_str().len(), Namespace::MAX_KEY_BYTES);
@@ -71,8 +73,8 @@ fn with_key<T>(key: &Key, result: Result<T>) -> Result<T> {
     result.map_err(|error| error.with_key(key))
 }
 
-/// As [`with_key`], for results in the order of the keys. If there are more results than keys, the surplus results
-/// stay, so that the caller reports the mismatch.
+/// Sets the keys of errors as [`with_key`] does, for results in the order of the keys. If there are more results than
+/// keys, the surplus results are returned unchanged, so that the caller reports the mismatch.
 fn with_keys<'k, T>(keys: impl IntoIterator<Item = &'k Key>, results: Vec<Result<T>>) -> Vec<Result<T>> {
     let mut keys = keys.into_iter();
     let context = |result| match keys.next() {
@@ -143,7 +145,7 @@ impl<S: KvStore> KvStore for Namespaced<S> {
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let ListQuery { prefix, after, before, reverse, limit, keys_only, max_page_bytes } = query;
         let prefix = self.namespace.wrap_prefix(prefix);
-        // The bound repeats the exclusion, for stores that use only the text of the prefix.
+        // This bound excludes the prefix's own key, for stores that use only the text of the prefix.
         let after = match after {
             Some(after) => Some(self.namespace.wrap(after)),
             None => prefix.excluded_key(),

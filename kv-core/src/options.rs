@@ -10,7 +10,7 @@ use crate::expiry::Expiry;
 use crate::key::Key;
 use crate::version::Version;
 
-/// The condition of a write. The backend evaluates it in the same atomic step (clause S-2).
+/// The condition of a write. The backend evaluates the condition and applies the write in one atomic step (clause S-2).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum When {
@@ -41,7 +41,7 @@ impl When {
     /// Checks that the store can evaluate the condition.
     ///
     /// # Errors
-    /// `Unsupported` with the missing capability.
+    /// `Unsupported`, which names the missing capability.
     pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
         match self {
             Self::Always => Ok(()),
@@ -92,7 +92,7 @@ impl SetOptions {
     /// is silently ignored.
     ///
     /// # Errors
-    /// `Unsupported` with the missing capability.
+    /// `Unsupported`, which names the missing capability.
     pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
         let Self { expiry: _, when, return_previous } = self;
         when.check(capabilities)?;
@@ -129,7 +129,7 @@ impl DeleteOptions {
     /// is silently ignored.
     ///
     /// # Errors
-    /// `Unsupported` with the missing capability.
+    /// `Unsupported`, which names the missing capability.
     pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
         let Self { when, return_previous } = self;
         when.check(capabilities)?;

@@ -8,8 +8,8 @@ use crate::key::{Key, KeyPrefix};
 ///
 /// A write of such a key costs one load and a little arithmetic, and takes no lock that all writers share. The low byte
 /// of the word is a length: the number of bytes in the shortest prefix, at most [`MAX_BYTES`]. The other bits are a set
-/// of hashes. It contains the hash of each prefix's first bytes, as many as the length says. Length and set share one
-/// word: if they were loaded separately, a concurrent update could hide a subscriber.
+/// of hashes. For each prefix, the set contains the hash of as many first bytes as the length says. Length and set
+/// share one word: if they were loaded separately, a concurrent update could hide a subscriber.
 #[derive(Debug, Default)]
 pub(crate) struct PrefixFilter(AtomicU64);
 

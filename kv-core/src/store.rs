@@ -106,8 +106,8 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// # Contract
     /// - G-1: value, version and deadline come from the same write.
     /// - G-2: per key the store is linearizable: a read returns the latest write that was acknowledged to any caller,
-    ///   or a newer one.
-    /// - V-1: the value has the bytes that were written. An empty value is not an absent one.
+    ///   or a newer write.
+    /// - V-1: the value has the bytes that were written. An empty value is not an absent value.
     /// - T-5: reading never extends the deadline.
     ///
     /// # Errors
@@ -117,8 +117,8 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// Writes the value and the deadline of a key together.
     ///
     /// # Contract
-    /// - S-1: without an expiry the entry never expires. With one, its time starts at this write. `Keep` keeps the old
-    ///   deadline.
+    /// - S-1: without an expiry the entry never expires. With an expiry, the time to live starts at this write. `Keep`
+    ///   keeps the old deadline.
     /// - S-2: the condition is evaluated and the write applied in one atomic step. A refused write is an outcome, not
     ///   an error. It changes nothing and returns the current entry.
     /// - S-3: every write gives the entry a new version, even if the bytes are the same. A version never repeats for a
@@ -141,10 +141,10 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     ///   conditions as `set`.
     ///
     /// # Errors
-    /// As [`KvStore::set`].
+    /// The errors of [`KvStore::set`].
     ///
     /// # Cancel safety
-    /// As [`KvStore::set`].
+    /// The same as for [`KvStore::set`].
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome>;
 
     /// Returns true if the key has a live entry.
@@ -188,7 +188,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// - B-1: not atomic. There is one outcome for each key, in input order, and each removal can fail separately.
     ///
     /// # Cancel safety
-    /// As [`KvStore::set_many`].
+    /// The same as for [`KvStore::set_many`].
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
         let mut outcomes = Vec::with_capacity(keys.len());
         for key in keys {
@@ -203,8 +203,8 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// - L-1: the result is `prefix ∩ after ∩ before`, including the prefix's own key, in key order or reversed,
     ///   without duplicates.
     /// - L-2: an entry that is present during the whole listing appears exactly once. Pages are not a snapshot.
-    /// - L-3: a page ends at `limit` or `max_page_bytes`. With a `Native` list its cost grows with the result, not with
-    ///   the store.
+    /// - L-3: a page ends at `limit` or `max_page_bytes`. With a `Native` list the cost of a page grows with the
+    ///   result, not with the store.
     /// - L-4: foreign data in the same database is ignored.
     ///
     /// # Errors
@@ -238,7 +238,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// `Unsupported` without [`Capability::Touch`].
     ///
     /// # Cancel safety
-    /// As [`KvStore::set`].
+    /// The same as for [`KvStore::set`].
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
         let _ = (key, expiry);
         Err(unsupported(self.info(), Operation::Touch, Capability::Touch))
@@ -254,7 +254,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// `Unsupported` without [`Capability::Counters`]; `Invalid`; `Indeterminate`.
     ///
     /// # Cancel safety
-    /// As [`KvStore::set`].
+    /// The same as for [`KvStore::set`].
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
         let _ = (key, by, options);
         Err(unsupported(self.info(), Operation::Increment, Capability::Counters))
@@ -271,7 +271,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// `Indeterminate`.
     ///
     /// # Cancel safety
-    /// As [`KvStore::set`], for the transaction as a whole.
+    /// The same as for [`KvStore::set`], for the transaction as a whole.
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         let _ = transaction;
         Err(unsupported(self.info(), Operation::Commit, Capability::Transactions))
@@ -296,8 +296,8 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// Sends a message to the current subscribers of a channel. The message is not stored.
     ///
     /// # Contract
-    /// - P-1: every live subscriber receives the message once, and the messages of one publisher in order. A channel
-    ///   without subscribers is not an error.
+    /// - P-1: every current subscriber receives the message once, and receives the messages of one publisher in order.
+    ///   A channel without subscribers is not an error.
     ///
     /// # Errors
     /// `Unsupported` without [`Capability::Messages`]; `Invalid` for a message over the limit.
@@ -310,7 +310,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     ///
     /// # Contract
     /// - P-1: the subscription is active when the call returns. Possible loss is reported as a `Gap`.
-    /// - P-2: dropping the stream frees its resources, also on the server.
+    /// - P-2: dropping the stream frees its resources, including those on the server.
     ///
     /// # Errors
     /// `Unsupported` without [`Capability::Messages`].
@@ -319,8 +319,8 @@ pub trait KvStore: Debug + Send + Sync + 'static {
         Err(unsupported(self.info(), Operation::Subscribe, Capability::Messages))
     }
 
-    /// Checks that the backend answers. The default body always succeeds, also after `close`; a store that can be
-    /// closed overrides it.
+    /// Checks that the backend answers. The default body always succeeds, even after `close`. A store that can be
+    /// closed overrides the default body.
     ///
     /// # Errors
     /// `Unavailable` if the backend does not answer.
@@ -329,13 +329,14 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     }
 
     /// Waits until all acknowledged writes are as durable as the backend can make them. The default body returns at
-    /// once, also after `close`; a store that can be closed overrides it.
+    /// once, even after `close`. A store that can be closed overrides the default body.
     async fn flush(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Frees the space of expired entries and returns their number. Reads do not depend on it: expired entries are
-    /// absent anyway. The default body frees nothing, also after `close`; a store that can be closed overrides it.
+    /// Frees the space of expired entries and returns their number. Reads do not depend on the sweep: expired entries
+    /// are absent anyway. The default body frees nothing and succeeds even after `close`. A store that can be closed
+    /// overrides the default body.
     ///
     /// # Contract
     /// - T-6: the sweep finds expired entries through an index by deadline, without a full scan.

@@ -1,6 +1,6 @@
 //! The header in front of every stored value, for backends that store only bytes.
 //!
-//! It carries version and deadline, and its checksums detect damaged and foreign data.
+//! The header carries the version and the deadline. Its checksums detect damaged and foreign data.
 //!
 //! | bytes | content |
 //! |---|---|
@@ -12,8 +12,8 @@
 //! | 30–33 | CRC-32C of the key's text, bytes 13–29 and the value, big-endian |
 //! | 34– | value |
 //!
-//! The deadline has a checksum of its own, so that it can change without a read of the value. Both checksums include
-//! the key, so that a value under the wrong key is detected.
+//! The deadline has its own checksum, so that the deadline can change without a read of the value. Both checksums
+//! include the key, so that a value under the wrong key is detected.
 
 use bytes::{Buf, Bytes};
 
@@ -87,7 +87,7 @@ pub fn decode(key: &Key, mut stored: Bytes) -> Result<(Entry, Deadline)> {
         header.version.split_first_chunk().ok_or_else(|| Error::corrupt("the version is missing"))?;
     let bytes = bytes.get(..usize::from(length)).ok_or_else(|| Error::corrupt("the stored version is too long"))?;
     let version = Version::from_bytes(bytes).map_err(|_| Error::corrupt("the stored version is empty"))?;
-    // `advance` reuses this `Bytes`. A slice would be a second owner of the memory, which costs an allocation.
+    // `advance` reuses this `Bytes`. A slice would be a second owner of the memory, and this costs an allocation.
     stored.advance(HEADER_BYTES);
     Ok((Entry::new(stored).with_version(version).with_expires(deadline), deadline))
 }
@@ -204,7 +204,7 @@ mod tests {
         assert!(decode(&Key::new(["a", "c"]).unwrap(), Bytes::from(stored)).is_err());
     }
 
-    /// The fixture was written by the first version of this format; every later version must read it.
+    /// The fixture was written by the first version of this format. Every later version must read this fixture.
     #[test]
     fn the_first_format_is_read() {
         let fixture = b"\xA1\x00\x00\x01\x9B\x76\xDA\xA8\x00\xE5\x3E\xEC\x70\x100123456789abcdef\x96\xCF\x85\xDDada";

@@ -21,8 +21,8 @@ pub struct Check {
     pub when: When,
 }
 
-/// One change of a transaction. An adapter refuses a transaction that contains a kind it does not know with `Invalid`;
-/// it never skips the mutation (clause I-2).
+/// One change of a transaction. If a transaction contains a kind that the adapter does not know, the adapter refuses
+/// the transaction with `Invalid`. An adapter never skips a mutation (clause I-2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mutation {

@@ -54,7 +54,7 @@ impl StoreUrl {
     }
 
     /// Deserializes the options into an adapter's configuration. The configuration type needs the attribute
-    /// `#[serde(default, deny_unknown_fields)]`, so that the error for an unknown option lists the known ones.
+    /// `#[serde(default, deny_unknown_fields)]`, so that the error for an unknown option lists the known options.
     ///
     /// # Errors
     /// `Invalid` for an option that is unknown, repeated or of the wrong type.
@@ -191,7 +191,7 @@ impl Registry {
         Self::default()
     }
 
-    /// Adds a scheme. It replaces an earlier scheme of the same name.
+    /// Adds a scheme. The new scheme replaces an earlier scheme of the same name.
     #[must_use]
     pub fn with(mut self, scheme: Scheme) -> Self {
         self.schemes.retain(|known| known.name != scheme.name);
@@ -232,15 +232,15 @@ impl Registry {
     /// Opens the store of a URL whose options are all for the adapter.
     ///
     /// # Errors
-    /// As [`Registry::open`].
+    /// The errors of [`Registry::open`].
     pub async fn open_store(&self, url: StoreUrl) -> Result<Arc<dyn KvStore>> {
         let scheme = self.scheme(&url)?;
         (scheme.open)(url).await.map_err(|error| error.with_operation(Operation::Open).with_backend(scheme.name))
     }
 
     /// Verifies everything that the store of a URL holds, and passes every sound entry to `take`. No other process
-    /// should have the store open meanwhile. A store whose files belong to one process cannot be verified while it is
-    /// open.
+    /// should have the store open during the verification. A store whose files belong to one process cannot be verified
+    /// while it is open.
     ///
     /// # Errors
     /// `Invalid` for a URL that no adapter accepts, for a URL with a `prefix` (only whole stores can be verified), and

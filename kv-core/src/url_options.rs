@@ -15,7 +15,7 @@ pub(crate) fn from_pairs<C: DeserializeOwned>(pairs: &[(String, String)]) -> Res
 #[derive(Debug)]
 pub(crate) struct OptionError {
     reason: String,
-    /// The name of the option, if it is a known one.
+    /// The name of the option, if the name is known.
     option: Option<String>,
 }
 
@@ -122,7 +122,7 @@ impl<'de> MapAccess<'de> for Pairs<'_> {
         let Some((name, value)) = self.value.take() else {
             return Err(OptionError::new("a value was requested before its name"));
         };
-        // The name is a known one: an unknown name has failed before its value is read.
+        // The name is known: an unknown name fails before its value is read.
         seed.deserialize(Text(value)).map_err(|error| OptionError { option: Some(name.clone()), ..error })
     }
 }

@@ -8,7 +8,7 @@ use crate::key::Key;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verification {
-    /// The number of sound entries, including expired ones that were not swept yet.
+    /// The number of sound entries, including expired entries that were not swept yet.
     pub entries: u64,
     /// The number of entries that do not match their checksums.
     pub damaged_entries: u64,

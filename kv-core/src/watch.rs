@@ -115,7 +115,7 @@ pub enum GapReason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WatchEvent {
-    /// The key has a live entry, which was written or touched.
+    /// The key has a live entry. The entry was written or touched.
     Set {
         /// The key.
         key: Key,
@@ -129,12 +129,12 @@ pub enum WatchEvent {
     },
     /// All entries that existed when the watch began have been sent.
     SnapshotEnd,
-    /// Changes may have been lost at this point. The watcher must read the keys again that it depends on.
+    /// Changes may have been lost at this point. The watcher must read again the keys that it depends on.
     Gap {
         /// The cause.
         reason: GapReason,
     },
 }
 
-/// A watch's events. The stream ends when the store is closed; dropping it ends the watch.
+/// A watch's events. The stream ends when the store is closed. The watch ends when the stream is dropped.
 pub type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchEvent>> + Send>>;

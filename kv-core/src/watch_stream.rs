@@ -1,6 +1,7 @@
 //! The event stream of a watch over the changed keys of a hub.
 
 use futures_util::stream;
+use tokio::task::coop::consume_budget;
 
 use crate::error::{ErrorKind, Result};
 use crate::hub::{Changes, Delivery, Inbox};
@@ -45,6 +46,10 @@ enum Phase {
 impl<S: KvStore> Watcher<S> {
     async fn next(&mut self) -> Option<Result<WatchEvent>> {
         loop {
+            if matches!(self.phase, Phase::SendPage { .. }) {
+                // The items of a page are always ready. A long page would block the other tasks of its thread.
+                consume_budget().await;
+            }
             match &mut self.phase {
                 Phase::FetchPage { resume } => {
                     let resume = resume.take();

@@ -1,4 +1,4 @@
-//! Results that the contract excludes become errors that do not ask for a retry.
+//! Results that the contract excludes become errors that are not retryable.
 
 mod support;
 
@@ -77,8 +77,8 @@ async fn a_refused_write_without_a_condition_is_an_error_that_is_not_retryable()
         kv.take_bytes(["k"]).await.unwrap_err(),
     ];
     for error in errors {
-        assert_eq!(error.kind(), ErrorKind::Indeterminate { version: None }, "{error}");
-        assert!(!error.is_retryable());
+        assert_eq!(error.kind(), ErrorKind::Defect, "{error}");
+        assert!(!error.is_retryable() && error.maybe_applied());
         assert_eq!(error.key(), Some(&Key::new(["k"]).unwrap()), "{error}");
     }
     // With a condition a refusal is an outcome.
@@ -92,16 +92,16 @@ async fn a_wrong_number_of_results_is_an_error_of_every_key_that_was_sent() {
     for surplus in [-2, -1, 1, 1_000] {
         let root = Kv::new(Defective { inner: Tiny::new(FULL), refuses: false, surplus });
         for kv in [root.clone(), root.namespace(["app"]).unwrap()] {
-            let is_corrupt = |results: Vec<Option<Error>>| {
+            let is_defect = |results: Vec<Option<Error>>| {
                 let kinds: Vec<_> = results.iter().map(|error| error.as_ref().map(Error::kind)).collect();
-                let expected = [ErrorKind::Corrupt, ErrorKind::Invalid, ErrorKind::Corrupt].map(Some);
+                let expected = [ErrorKind::Defect, ErrorKind::Invalid, ErrorKind::Defect].map(Some);
                 assert_eq!(kinds, expected, "{surplus}");
                 assert_eq!(results[2].as_ref().unwrap().key(), Some(&Key::new(["b"]).unwrap()));
             };
             let keys = [&["a"][..], &empty[..], &["b"][..]];
-            is_corrupt(kv.get_many::<u8>(keys).await.into_iter().map(Result::err).collect());
-            is_corrupt(kv.set_many(keys.map(|key| (key, 1))).await.into_iter().map(Result::err).collect());
-            is_corrupt(kv.delete_many(keys).await.into_iter().map(Result::err).collect());
+            is_defect(kv.get_many::<u8>(keys).await.into_iter().map(Result::err).collect());
+            is_defect(kv.set_many(keys.map(|key| (key, 1))).await.into_iter().map(Result::err).collect());
+            is_defect(kv.delete_many(keys).await.into_iter().map(Result::err).collect());
         }
     }
 }

@@ -27,7 +27,7 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).build().unwrap()
 }
 
-/// Runs a test on a thread of its own and fails after 30 seconds. A timeout of the runtime would not help, because a
+/// Runs a test on its own thread and fails after 30 seconds. A timeout of the runtime would not help, because a
 /// deadlock blocks it, too.
 fn within_30_seconds(test: impl FnOnce() + Send + 'static) {
     let (end, ended) = mpsc::channel();
@@ -128,7 +128,7 @@ async fn every_write_waits_for_a_load_that_is_storing_its_value() {
     assert!(!flights.is_idle());
     assert!(poll!(&mut second).is_pending(), "the load may store its value after the second write");
     assert!(poll!(&mut clear).is_pending(), "the load may store its value after the clear");
-    // A caller after a write starts a load of its own, which does not let the writes continue.
+    // A caller that comes after a write starts a new load. The end of the new load does not let the writes continue.
     assert_eq!(flights.run(&k, &clock(), |_| async { Ok(2) }).await.unwrap(), 2);
     assert!(poll!(&mut second).is_pending());
     go.notify_one();
@@ -139,11 +139,11 @@ async fn every_write_waits_for_a_load_that_is_storing_its_value() {
 }
 
 #[tokio::test]
-async fn a_load_after_a_write_counts_beside_the_fenced_one() {
+async fn a_load_after_a_write_counts_in_addition_to_the_fenced_load() {
     let (flights, go) = (Flights::<u32>::default(), Arc::new(Semaphore::new(0)));
     let keys: Vec<_> = (0..100).map(|number| key(&number.to_string())).collect();
     let clock = clock();
-    // Each load is fenced while it runs, so that the next caller starts another one.
+    // Each load is fenced while it runs, so that the next caller starts another load.
     let load = |go: Arc<Semaphore>| async move {
         drop(go.acquire().await);
         Ok(1)
@@ -245,7 +245,7 @@ async fn a_loader_that_writes_its_own_key_ends_and_stores_nothing() {
     assert!(flights.is_idle());
 }
 
-/// Loads `name`, whose loader needs the values of all keys in `graph` that it points to.
+/// Loads `name`. The loader needs the values of all keys to which `name` points in `graph`.
 fn load_graph(
     flights: Flights<u32>,
     graph: &'static [(&'static str, &'static [&'static str])],
@@ -316,4 +316,34 @@ async fn many_loads_with_panics_drops_and_writes_leave_nothing() {
     }
     until(|| flights.is_idle()).await;
     until(|| Arc::strong_count(&value) == 1).await;
+}
+
+#[tokio::test]
+async fn a_load_that_begins_during_a_write_stores_nothing() {
+    let (flights, k, clock) = (Flights::<u32>::default(), key("k"), clock());
+    let run = |go: &Arc<Notify>, value| {
+        let go = Arc::clone(go);
+        flights.run(&k, &clock, move |fence: Fence| async move {
+            go.notified().await;
+            Ok(if fence.store(async {}).await.is_some() { 0 } else { value })
+        })
+    };
+    for by_prefix in [false, true] {
+        let go = Arc::new(Notify::new());
+        let write = if by_prefix {
+            flights.write_prefix(KeyPrefix::ALL).await
+        } else {
+            flights.write(vec![key("other"), k.clone(), k.clone()]).await
+        };
+        let (mut during, mut joined) = (Box::pin(run(&go, 1)), Box::pin(run(&go, 2)));
+        assert!(poll!(&mut during).is_pending() && poll!(&mut joined).is_pending());
+        drop(write);
+        let mut after = Box::pin(run(&go, 3));
+        assert!(poll!(&mut after).is_pending());
+        settle().await;
+        go.notify_waiters();
+        assert_eq!((during.await.unwrap(), joined.await.unwrap()), (1, 1));
+        assert_eq!(after.await.unwrap(), 0, "a load after the write does not store its value");
+        assert!(flights.is_idle());
+    }
 }

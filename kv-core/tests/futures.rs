@@ -9,7 +9,7 @@ fn assert_send<T: Send>(value: T) -> T {
     value
 }
 
-/// Never runs: it tests by compiling.
+/// Never runs. The test is that this function compiles.
 #[allow(dead_code, reason = "the compiler is the test")]
 fn every_future_is_send(kv: &Kv, key: &Key) {
     drop(assert_send(kv.get::<String>(key)));

@@ -24,7 +24,7 @@ impl fmt::Display for NotThere {
 
 impl std::error::Error for NotThere {}
 
-/// Starts a load of `value`. It increments `runs` when the loader starts, and waits for `go`.
+/// Starts a load of `value`. The loader increments `runs` when it starts, and waits for `go`.
 fn load(
     kv: &Kv,
     value: Result<u32, NotThere>,
@@ -87,7 +87,7 @@ async fn different_keys_and_namespaces_load_concurrently() {
 }
 
 #[tokio::test]
-async fn a_load_goes_on_without_its_callers() {
+async fn a_load_continues_without_its_callers() {
     let kv = Tiny::new(FULL).kv();
     let (runs, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let first = load(&kv, Ok(1), &runs, &go);
@@ -101,7 +101,7 @@ async fn a_load_goes_on_without_its_callers() {
 }
 
 #[tokio::test]
-async fn a_caller_that_is_no_longer_polled_blocks_no_other() {
+async fn a_caller_that_is_no_longer_polled_blocks_no_other_caller() {
     let kv = Tiny::new(FULL).kv();
     let (runs, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let (started, wait) = (Arc::clone(&runs), Arc::clone(&go));
@@ -204,7 +204,7 @@ async fn a_loader_that_never_ends_fails_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_write_during_a_load_is_not_undone_by_it() {
+async fn a_load_does_not_undo_a_write_that_came_during_the_load() {
     for write in ["delete", "set", "clear", "delete_many", "commit"] {
         let kv = Tiny::new(FULL).kv();
         let (runs, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
@@ -218,8 +218,8 @@ async fn a_write_during_a_load_is_not_undone_by_it() {
             }
             "clear" => drop(kv.clear(()).await.unwrap()),
             "delete_many" => drop(kv.delete_many([["k"]]).await.all().unwrap()),
-            // The store of this test has no transactions, so the commit fails. The load must not store its value all
-            // the same.
+            // The store of this test has no transactions, so the commit fails. Nevertheless, the load must not store
+            // its value.
             _ => drop(kv.transaction().delete(["k"]).commit().await),
         }
         go.notify_one();
@@ -255,7 +255,7 @@ async fn an_existing_value_is_read_in_one_call_without_a_load() {
 }
 
 #[tokio::test]
-async fn a_value_stored_meanwhile_is_returned_instead_of_the_loaded_value() {
+async fn a_value_that_is_stored_during_a_load_is_returned_instead_of_the_loaded_value() {
     let store = Tiny::new(FULL);
     let (runs, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let caller = load(&store.kv(), Ok(1), &runs, &go);
@@ -306,4 +306,34 @@ async fn a_loaded_none_is_stored_as_null() {
     let kv = Tiny::new(FULL).kv();
     assert_eq!(kv.get_or_insert_with(["k"], async || Ok::<_, Error>(None::<u8>)).await.unwrap(), None);
     assert_eq!(kv.get_or_insert_with(["k"], async || Ok::<_, Error>(Some(1_u8))).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_load_that_begins_during_a_write_does_not_overwrite_the_written_value() {
+    for capabilities in [CORE, FULL] {
+        for write in ["set", "set_many", "clear"] {
+            let kv = Tiny::new(capabilities.with_list(kv_core::List::Native)).kv();
+            let (runs, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+            let mut writing: kv_core::BoxFuture<'_, ()> = Box::pin(async {
+                match write {
+                    "set" => drop(kv.set(["k"], &2).await.unwrap()),
+                    "set_many" => drop(kv.set_many([(["k"], 2)]).await.all().unwrap()),
+                    _ => drop(kv.clear(()).await.unwrap()),
+                }
+            });
+            // The write has stopped the earlier loads, and the store has not applied it yet.
+            assert!(futures_util::poll!(&mut writing).is_pending());
+            let caller = load(&kv, Ok(1), &runs, &go);
+            until(|| runs.load(Ordering::SeqCst) == 1).await;
+            writing.await;
+            go.notify_one();
+            let loaded = caller.await.unwrap().unwrap();
+            let stored = kv.get::<u32>(["k"]).await.unwrap();
+            match (write, capabilities == CORE) {
+                ("clear", true) => assert_eq!((loaded, stored), (1, None)),
+                ("clear", false) => assert_eq!((loaded, stored), (1, Some(1))),
+                _ => assert_eq!(stored, Some(2), "{write}: the load replaced the written value by {loaded}"),
+            }
+        }
+    }
 }

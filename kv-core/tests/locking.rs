@@ -132,7 +132,7 @@ async fn growing_pauses_limit_the_polls_of_a_long_wait() {
     }
     assert!(waiting.await.unwrap().is_none());
     let polls = store.calls().len();
-    // Pauses of 250 to 500 ms follow a few short ones.
+    // Pauses of 250 to 500 ms follow a few short pauses.
     assert!((40..=95).contains(&polls), "{polls}");
 }
 

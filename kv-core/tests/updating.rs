@@ -43,7 +43,7 @@ async fn an_update_creates_changes_and_removes() {
 }
 
 #[tokio::test]
-async fn an_update_keeps_the_deadline_unless_it_sets_another() {
+async fn an_update_keeps_the_deadline_unless_it_sets_another_deadline() {
     let store = Tiny::new(FULL);
     let (clock, minute) = (store.clock(), Duration::from_secs(60));
     let kv = store.kv().with_default_expiry(Expiry::After(minute));
@@ -126,7 +126,7 @@ async fn a_swap_treats_a_stored_null_as_a_value() {
 }
 
 #[tokio::test]
-async fn a_swap_retries_if_an_equal_value_was_written_meanwhile() {
+async fn a_swap_retries_if_an_equal_value_was_written_in_between() {
     let store = Tiny::new(FULL);
     let kv = store.kv();
     kv.set(["k"], &1).await.unwrap();

@@ -1,5 +1,5 @@
 //! Features that need a store with every capability: transactions, counters, watching and messages.
-#![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
+#![allow(clippy::unwrap_used, reason = "a test and its helpers may panic")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,7 +140,7 @@ async fn closing_a_handle_closes_the_store_for_all_handles() {
 }
 
 #[tokio::test]
-async fn clearing_a_namespace_leaves_the_key_that_has_only_its_segment() {
+async fn clearing_a_namespace_leaves_the_key_that_consists_of_the_segment_of_the_namespace() {
     let root = Kv::new(MemoryStore::new());
     let app = root.namespace(["app"]).unwrap();
     root.set(["app"], &1).await.unwrap();
@@ -167,4 +167,26 @@ async fn a_key_that_two_namespaces_make_too_long_is_refused() {
     let error = results[1].as_ref().unwrap_err();
     assert_eq!((error.kind(), error.key()), (ErrorKind::Invalid, Some(&long)));
     assert!(store.get(&short).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_snapshot_and_a_list_yield_between_the_items_of_a_page() {
+    let kv = kv();
+    kv.set_many((0..3_000).map(|number| ([number.to_string()], number))).await.all().unwrap();
+    let mut snapshot = kv.watch(()).with_snapshot().await.unwrap();
+    let mut list = kv.list::<u32>(()).page_size(3_000);
+    // The first item reads the page.
+    assert!(snapshot.next().await.is_some() && list.next().await.is_some());
+    let other = tokio::spawn(async {});
+    let mut items = 0;
+    while !other.is_finished() {
+        assert!(snapshot.next().await.is_some() && items < 1_000, "the snapshot does not yield");
+        items += 1;
+    }
+    let other = tokio::spawn(async {});
+    let mut items = 0;
+    while !other.is_finished() {
+        assert!(list.next().await.is_some() && items < 1_000, "the list does not yield");
+        items += 1;
+    }
 }

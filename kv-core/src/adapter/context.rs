@@ -6,14 +6,14 @@ use crate::key::Key;
 /// Adds the backend, the operation and the key to the errors of one adapter (clause E-1).
 ///
 /// An adapter keeps an `ErrorContext` as a constant and passes the result of every [`KvStore`](crate::KvStore) method
-/// through it. An `Ok` result is returned unchanged.
+/// through this constant. An `Ok` result is returned unchanged.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorContext {
     backend: &'static str,
 }
 
 impl ErrorContext {
-    /// Creates the context of the backend with this name, which is that of [`StoreInfo::name`](crate::StoreInfo).
+    /// Creates the context of a backend. `backend` is the name in [`StoreInfo::name`](crate::StoreInfo).
     pub const fn new(backend: &'static str) -> Self {
         Self { backend }
     }
@@ -37,7 +37,7 @@ impl ErrorContext {
     }
 
     /// Adds the backend, the operation and the key at the same position to each error. If there are more results than
-    /// keys, the surplus results stay, so that [`Kv`](crate::Kv) reports the mismatch.
+    /// keys, the surplus results are returned unchanged, so that [`Kv`](crate::Kv) reports the mismatch.
     pub fn keys<'k, T>(
         self,
         operation: Operation,

@@ -1,4 +1,4 @@
-//! The effect of a request, which decides the kind of its error if no response comes.
+//! The effect of a request. The effect decides the kind of the error if no response arrives.
 
 use std::borrow::Cow;
 
@@ -8,16 +8,16 @@ use crate::version::Version;
 /// The effect that a request has if the backend carried it out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// The request has no effect, or its effect may happen twice, so the request can be repeated.
+    /// The request has no effect, or an effect that may be applied twice. Therefore the request can be repeated.
     Read,
-    /// The request is a write. The version is the one that the write gives to the entry, or `None` if the write gives
+    /// The request is a write. The field is the version that the write gives to the entry, or `None` if the write gives
     /// no version.
     Write(Option<Version>),
 }
 
 impl Effect {
-    /// Returns the error of a request that was sent and got no response: `Unavailable` for a read, `Indeterminate` with
-    /// the attempted version for a write (clause E-1).
+    /// Returns the error of a request that was sent and got no response (clause E-1): `Unavailable` for a read, and
+    /// `Indeterminate` with the attempted version for a write.
     pub fn unanswered(self, message: impl Into<Cow<'static, str>>) -> Error {
         match self {
             Self::Read => Error::unavailable(message),

@@ -1,4 +1,4 @@
-//! The fence of one load: after a write of its key, the load must not store its value.
+//! The fence of one load. After a write of the load's key, the load must not store the loaded value.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ struct State {
 }
 
 impl Fence {
-    /// Runs `store`. If the key was written since the load began, it drops `store` instead and returns `None`.
+    /// Runs `store`. If the key was written since the load began, drops `store` instead and returns `None`.
     ///
     /// # Cancel safety
     /// The cancel safety of `store`.
@@ -31,7 +31,7 @@ impl Fence {
         Some(store.await)
     }
 
-    /// Prevents the load from storing its value. Returns true if the load is already storing it: see
+    /// Prevents the load from storing its value. Returns true if the load is already storing the value: see
     /// [`Fence::settled`].
     pub(super) fn raise(&self) -> bool {
         self.state.is_raised.store(true, Ordering::Release);
@@ -44,7 +44,7 @@ impl Fence {
         self.state.is_raised.load(Ordering::Acquire)
     }
 
-    /// Waits until the load has stored its value, if it was storing it when the fence was raised.
+    /// If the load was storing its value when the fence was raised, waits until the value is stored.
     pub(super) async fn settled(&self) {
         drop(self.state.storing.lock().await);
     }

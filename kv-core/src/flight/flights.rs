@@ -14,17 +14,19 @@ use tokio::sync::watch;
 
 use super::fence::Fence;
 use super::waits::{CURRENT, LoadId, Wait};
+use super::writes::{Target, Writes, Writing};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, KeyPrefix};
 
 /// The running loads by key. Clones share the same loads.
 ///
-/// - The first caller of a key starts its load; callers that come while it runs get the same value or the same error.
-/// - A load runs in a task of its own. It goes on if its callers are dropped or no longer polled (clause A-2).
+/// - The first caller of a key starts the load. Callers that come while the load runs get the same value or the same
+///   error.
+/// - A load runs in its own task. The load continues if its callers are dropped or no longer polled (clause A-2).
 /// - A load that waits for itself, directly or through other loads of the process, fails with `Invalid`. A wait in a
-///   task that the loader itself has spawned is not recognised; such a load ends at the deadline.
-/// - If the loader panics, only its callers get an error.
+///   task that the loader itself has spawned is not recognised. Such a load ends at the deadline.
+/// - If a loader panics, only the callers of this load get an error.
 pub struct Flights<V> {
     shared: Arc<Shared<V>>,
 }
@@ -35,15 +37,20 @@ struct Shared<V> {
     len: AtomicUsize,
 }
 
-/// All running loads. A key has several loads if it was written while the earlier loads ran. The earlier loads stay in
-/// the map until they end, because each further write must wait if one of them is storing its value.
+/// All running loads and writes. A key has several loads if it was written while the earlier loads ran. The earlier
+/// loads stay in the map until they end, because each further write must wait if an earlier load is storing its value.
 ///
 /// No code of a caller runs under the lock of this map: neither the loader nor the drop of its task.
-type Running<V> = HashMap<Key, Vec<Flight<V>>>;
+struct Running<V> {
+    loads: HashMap<Key, Vec<Flight<V>>>,
+    writes: Writes,
+}
 
 struct Flight<V> {
     id: LoadId,
     fence: Fence,
+    /// True until a write of the key begins or ends.
+    is_joinable: bool,
     result: Receiver<V>,
 }
 
@@ -57,16 +64,16 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
     /// The timeout of a load.
     pub const DEADLINE: Duration = Duration::from_secs(30);
 
-    /// Joins the running load of a key, or starts one with `load`. The load must store its value inside of
+    /// Joins the running load of a key, or starts a load with `load`. The load must store its value inside of
     /// [`Fence::store`].
     ///
     /// # Errors
-    /// The load's own error, which all its callers share. `Load` if the loader panicked or took longer than
+    /// The error of the load, which all callers of the load share. `Load` if the loader panicked or took longer than
     /// [`Flights::DEADLINE`] on `clock`, `Invalid` if the load waits for itself, `Capacity` if too many loads are
     /// running, and `Unavailable` outside of a tokio runtime or if the runtime ends.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the load goes on.
+    /// If the future is dropped, the load continues.
     pub async fn run<F>(&self, key: &Key, clock: &Arc<dyn Clock>, load: impl FnOnce(Fence) -> F) -> Result<V>
     where
         F: Future<Output = Result<V>> + Send + 'static,
@@ -96,32 +103,51 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
         }
     }
 
-    /// Prevents running loads of a key from storing their values. Call it before the key is written or removed. It
-    /// waits for a load that is already storing its value. Later callers start a load of their own.
+    /// Prevents running loads of a key from storing their values. Call this method before the key is written or
+    /// removed. The method waits for a load that is already storing its value. Later callers start a new load.
     ///
     /// # Cancel safety
     /// If the future is dropped, the loads still cannot start to store, and a later call waits for a load that is
     /// storing.
     pub async fn fence(&self, key: &Key) {
         if !self.is_idle() {
-            let fences: Vec<Fence> = self.running().get(key).into_iter().flatten().filter_map(Flight::raise).collect();
+            let fences = self.running().raise(&Target::Keys(vec![key.clone()]));
             settled(fences).await;
         }
     }
 
-    /// As [`Flights::fence`], for every key that the prefix covers.
+    /// Fences as [`Flights::fence`] does, for every key that the prefix covers.
     pub async fn fence_prefix(&self, prefix: &KeyPrefix) {
         if !self.is_idle() {
-            let is_covered = |(key, _): &(&Key, &Vec<Flight<V>>)| prefix.covers(key);
-            let fences: Vec<Fence> = self
-                .running()
-                .iter()
-                .filter(is_covered)
-                .flat_map(|(_, flights)| flights)
-                .filter_map(Flight::raise)
-                .collect();
+            let fences = self.running().raise(&Target::Prefix(prefix.clone()));
             settled(fences).await;
         }
+    }
+
+    /// Fences as [`Flights::fence`] does, for a write on a store without conditions: a load that begins before the
+    /// returned guard is dropped also does not store its value. On such a store, the load would overwrite the newer
+    /// value. Drop the guard when the write has ended.
+    ///
+    /// # Cancel safety
+    /// The same as for [`Flights::fence`].
+    pub async fn write(&self, keys: Vec<Key>) -> Writing<V> {
+        self.begin_write(Target::Keys(keys)).await
+    }
+
+    /// Fences as [`Flights::write`] does, for every key that the prefix covers.
+    pub async fn write_prefix(&self, prefix: KeyPrefix) -> Writing<V> {
+        self.begin_write(Target::Prefix(prefix)).await
+    }
+
+    async fn begin_write(&self, target: Target) -> Writing<V> {
+        let (writing, fences) = {
+            let mut running = self.running();
+            running.writes.begin(&target);
+            let fences = running.raise(&target);
+            (Writing::new(self.clone(), target), fences)
+        };
+        settled(fences).await;
+        writing
     }
 
     /// True if no load is running.
@@ -129,10 +155,10 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
         self.len() == 0
     }
 
-    /// Joins the running load of a key, or registers a new one.
+    /// Joins the running load of a key, or registers a new load.
     fn join(&self, key: &Key) -> Result<Joined<V>> {
         let mut running = self.running();
-        if let Some(flight) = running.get(key).into_iter().flatten().find(|flight| !flight.fence.is_raised()) {
+        if let Some(flight) = running.loads.get(key).into_iter().flatten().find(|flight| flight.is_joinable) {
             return Ok(Joined::Running(flight.result.clone(), Wait::begin(flight.id)?));
         }
         let len = self.len();
@@ -141,11 +167,14 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
         }
         let runtime = Handle::try_current().map_err(|_| Error::unavailable("a load needs a tokio runtime"))?;
         let (id, fence) = (LoadId::next(), Fence::default());
-        // If a load starts another load, it waits for that load, too.
+        // A load that starts another load also waits for that load.
         let wait = Wait::begin(id)?;
         let (sender, result) = watch::channel(None);
-        let flight = Flight { id, fence: fence.clone(), result: result.clone() };
-        running.entry(key.clone()).or_default().push(flight);
+        if running.writes.covers(key) {
+            fence.raise();
+        }
+        let flight = Flight { id, fence: fence.clone(), is_joinable: true, result: result.clone() };
+        running.loads.entry(key.clone()).or_default().push(flight);
         self.shared.len.store(len + 1, Ordering::Release);
         let entry = Entry { flights: self.clone(), key: key.clone(), id };
         Ok(Joined::New(Start { id, fence, entry, sender, result, wait, runtime }))
@@ -164,22 +193,51 @@ impl<V> Flights<V> {
     /// Removes a load. The caller must drop the returned load after it has released the lock.
     fn remove(&self, key: &Key, id: LoadId) -> Option<Flight<V>> {
         let mut running = self.running();
-        let flights = running.get_mut(key)?;
+        let flights = running.loads.get_mut(key)?;
         let position = flights.iter().position(|flight| flight.id == id)?;
         let removed = flights.swap_remove(position);
         if flights.is_empty() {
-            running.remove(key);
+            running.loads.remove(key);
         }
         self.shared.len.store(self.len().saturating_sub(1), Ordering::Release);
         Some(removed)
     }
+
+    /// Ends a write. Later callers must not join the loads that began while the write ran.
+    pub(super) fn end_write(&self, target: &Target) {
+        let mut running = self.running();
+        running.writes.end(target);
+        running.for_each(target, |flight| flight.is_joinable = false);
+    }
 }
 
-impl<V> Flight<V> {
-    /// Prevents the load from storing its value. Returns the fence of the load if the load is already storing its
-    /// value.
-    fn raise(&self) -> Option<Fence> {
-        self.fence.raise().then(|| self.fence.clone())
+impl<V> Running<V> {
+    /// Calls a function for each load of the written keys.
+    fn for_each(&mut self, target: &Target, mut each: impl FnMut(&mut Flight<V>)) {
+        match target {
+            Target::Keys(keys) => {
+                for key in keys {
+                    self.loads.get_mut(key).into_iter().flatten().for_each(&mut each);
+                }
+            }
+            Target::Prefix(prefix) => {
+                let covered = self.loads.iter_mut().filter(|(key, _)| prefix.covers(key));
+                covered.flat_map(|(_, flights)| flights).for_each(each);
+            }
+        }
+    }
+
+    /// Prevents the loads of the written keys from storing their values, and later callers from joining them. Returns
+    /// the fences of the loads that are already storing their values.
+    fn raise(&mut self, target: &Target) -> Vec<Fence> {
+        let mut storing = Vec::new();
+        self.for_each(target, |flight| {
+            flight.is_joinable = false;
+            if flight.fence.raise() {
+                storing.push(flight.fence.clone());
+            }
+        });
+        storing
     }
 }
 
@@ -196,7 +254,7 @@ enum Joined<V> {
     New(Start<V>),
 }
 
-/// A load that is registered and does not run yet.
+/// A load that is registered but does not run yet.
 struct Start<V> {
     id: LoadId,
     fence: Fence,
@@ -210,7 +268,7 @@ struct Start<V> {
 /// Ends a load at its deadline, and turns a panic into an error.
 async fn bounded<V>(load: impl Future<Output = Result<V>> + Send, clock: Arc<dyn Clock>) -> Result<V> {
     let deadline = Flights::<()>::DEADLINE;
-    // Dropping the load at its deadline may panic, too, and a clock without a timer may panic.
+    // The drop of the load at its deadline may panic. A clock without a timer may panic, too.
     let ended = async {
         match select(Box::pin(load), clock.sleep(deadline)).await {
             Either::Left((loaded, _)) => loaded,
@@ -221,10 +279,10 @@ async fn bounded<V>(load: impl Future<Output = Result<V>> + Send, clock: Arc<dyn
 }
 
 fn panicked() -> Error {
-    Error::new(ErrorKind::Load, "the loader panicked, or the clock of its deadline")
+    Error::new(ErrorKind::Load, "the loader panicked, or the clock that measures its deadline panicked")
 }
 
-/// The entry of a load in the map. Dropping it removes the entry, also when the load's task is cancelled.
+/// The entry of a load in the map. Dropping it removes the entry, even if the load's task is cancelled.
 struct Entry<V> {
     flights: Flights<V>,
     key: Key,
@@ -236,7 +294,7 @@ impl<V> Entry<V> {
     /// because the value may have been removed.
     fn end(self, sender: &watch::Sender<Option<Result<V>>>, loaded: Result<V>) {
         drop(self);
-        // If all callers were dropped, no one needs the result.
+        // If all callers were dropped, nothing needs the result.
         let _ = sender.send(Some(loaded));
     }
 }
@@ -249,7 +307,8 @@ impl<V> Drop for Entry<V> {
 
 impl<V> Default for Flights<V> {
     fn default() -> Self {
-        Self { shared: Arc::new(Shared { running: Mutex::new(HashMap::new()), len: AtomicUsize::new(0) }) }
+        let running = Running { loads: HashMap::new(), writes: Writes::default() };
+        Self { shared: Arc::new(Shared { running: Mutex::new(running), len: AtomicUsize::new(0) }) }
     }
 }
 
@@ -280,11 +339,11 @@ mod tests {
         let (inner, inner_clock, needed) = (flights.clone(), Arc::clone(&clock), keys.clone());
         let load = move |_| async move {
             let needs = needed.iter().map(|key| inner.run(key, &inner_clock, |_| async { Ok(1) }));
-            // `a` waits for itself, which is an error, and for two others.
+            // `a` waits for itself, which is an error, and for two other loads.
             Ok(futures_util::future::join_all(needs).await.iter().flatten().sum())
         };
         assert_eq!(flights.run(&keys[0], &clock, load).await.unwrap(), 2);
-        assert!(flights.running().is_empty());
+        assert!(flights.running().loads.is_empty());
         assert_eq!(waits::edges(), 0);
     }
 }

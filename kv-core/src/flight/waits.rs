@@ -1,4 +1,4 @@
-//! The wait-for graph of all loads in this process, which finds loads that wait for each other.
+//! The wait-for graph of all loads in this process. The graph shows loads that wait for each other.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +32,7 @@ fn graph() -> MutexGuard<'static, Option<HashMap<LoadId, Vec<LoadId>>>> {
     WAITS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An edge of the graph: one load waits for another. Dropping it removes the edge.
+/// An edge of the graph: one load waits for another. Dropping this value removes the edge.
 #[derive(Debug)]
 pub(super) struct Wait {
     edge: Option<(LoadId, LoadId)>,

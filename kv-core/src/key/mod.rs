@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 /// with a parent before its children. Cloning does not copy the text.
 ///
 /// # Contract
-/// - K-1: a segment is any UTF-8 string, also an empty one. Nothing is normalised, case-folded or trimmed.
+/// - K-1: a segment is any UTF-8 string, including the empty string. Nothing is normalised, case-folded or trimmed.
 /// - K-2: two keys are equal if and only if their segments are equal, pair by pair and byte for byte.
 /// - K-5: at least one segment, and at most [`Key::MAX_BYTES`] bytes of canonical text.
 ///
@@ -91,7 +91,7 @@ impl Key {
         &self.text
     }
 
-    /// Returns the decoded segments in order; there is at least one.
+    /// Returns the decoded segments in order. There is at least one segment.
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = Cow<'_, str>> + Clone {
         encoding::segments(&self.text)
     }
@@ -108,13 +108,13 @@ impl Key {
         Ok(child)
     }
 
-    /// Returns the key without its last segment, or `None` if it has only one.
+    /// Returns the key without its last segment, or `None` if the key has only one segment.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         self.text.rsplit_once(encoding::SEPARATOR).map(|(parent, _)| Self { text: parent.into() })
     }
 
-    /// Returns a short digest of the key for logs and error texts, which does not contain the key itself.
+    /// Returns a short digest of the key for logs and error texts. The digest does not contain the key itself.
     ///
     /// The digest is `~` and eight hex digits of the FNV-1a hash of the canonical text. It is not a cryptographic hash:
     /// a guessed key can be checked against it.
@@ -225,7 +225,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_decodes_to_the_segments_it_was_built_from(segments in keys()) {
+        fn a_key_decodes_to_the_segments_from_which_it_was_built(segments in keys()) {
             let key = Key::new(&segments).unwrap();
             prop_assert_eq!(key.segments().collect::<Vec<_>>(), segments);
             prop_assert_eq!(&Key::parse(key.as_str()).unwrap(), &key);
@@ -249,7 +249,7 @@ mod tests {
         }
 
         #[test]
-        fn descendants_are_the_prefix_without_its_own_key(prefix in keys(), key in keys()) {
+        fn the_prefix_of_descendants_does_not_cover_the_key_itself(prefix in keys(), key in keys()) {
             let (own, key) = (Key::new(&prefix).unwrap(), Key::new(&key).unwrap());
             let (whole, descendants) = (KeyPrefix::from(&own), KeyPrefix::descendants(&own));
             let expected = whole.covers(&key) && key != own;

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 
 /// A separate set of keys inside a store.
 ///
-/// A namespace is a list of segments. They are encoded together as **one** segment in front of the key, so that the
-/// namespaces `["app"]` and `["app", "eu"]` share no key although one is a prefix of the other.
+/// A namespace is a list of segments. The segments are encoded together as **one** segment in front of the key, so that
+/// the namespaces `["app"]` and `["app", "eu"]` share no key although one is a prefix of the other.
 ///
 /// # Examples
 /// ```
@@ -45,7 +45,7 @@ impl Namespace {
         Self::from_path(Key::new(segments)?)
     }
 
-    /// Returns a namespace inside this one, with the segments of both.
+    /// Returns a namespace inside this namespace, with the segments of both.
     ///
     /// # Errors
     /// `Invalid` if the encoded result is longer than [`Namespace::MAX_BYTES`].

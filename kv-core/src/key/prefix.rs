@@ -74,8 +74,8 @@ impl KeyPrefix {
         self.text.as_deref()
     }
 
-    /// Returns the key with the same segments, or `None` for the empty prefix. It is the first key that the prefix covers,
-    /// unless the prefix excludes it.
+    /// Returns the key with the same segments, or `None` for the empty prefix. This key is the first key that the
+    /// prefix covers, unless the prefix excludes it.
     #[must_use]
     pub fn to_key(&self) -> Option<Key> {
         self.text.clone().map(|text| Key { text })

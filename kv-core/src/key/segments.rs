@@ -22,7 +22,7 @@ pub trait IntoKey {
     /// Converts the value to a key.
     ///
     /// # Errors
-    /// As [`Key::new`].
+    /// The errors of [`Key::new`].
     fn into_key(self) -> Result<Key>;
 }
 
@@ -32,7 +32,7 @@ pub trait IntoPrefix {
     /// Converts the value to a prefix.
     ///
     /// # Errors
-    /// As [`KeyPrefix::new`].
+    /// The errors of [`KeyPrefix::new`].
     fn into_prefix(self) -> Result<KeyPrefix>;
 }
 

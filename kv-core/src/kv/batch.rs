@@ -19,7 +19,7 @@ impl<T> Batch<T> {
         self.results.into_iter().collect()
     }
 
-    /// Returns the errors in the order of the keys. Each contains its key, unless the key itself was invalid.
+    /// Returns the errors in the order of the keys. Each error contains its key, unless the key itself was invalid.
     pub fn errors(&self) -> impl Iterator<Item = &Error> {
         self.results.iter().filter_map(|result| result.as_ref().err())
     }
@@ -71,7 +71,7 @@ impl Slots {
     ) -> Batch<T> {
         let sent = self.errors.iter().filter(|error| error.is_none()).count();
         let returned = results.len();
-        let mismatch = || Error::corrupt(format!("the store returned {returned} results for {sent} keys"));
+        let mismatch = || Error::defect(format!("the store returned {returned} results for {sent} keys"));
         let (mut keys, mut results) = (keys.into_iter(), results.into_iter().filter(|_| returned == sent));
         let slot = |error: Option<Error>| {
             if let Some(error) = error {

@@ -96,7 +96,7 @@ impl<'kv, Outcome> Delete<'kv, Outcome> {
 
     async fn send<T>(self, convert: impl FnOnce(&Key, DeleteOutcome) -> Result<T>) -> Result<T> {
         let (key, options) = self.removal?;
-        self.kv.fence(&key).await;
+        let _writing = self.kv.fence(&key).await;
         let outcome = self.kv.store.delete(&key, &options).await.map_err(|error| error.with_key(&key))?;
         convert(&key, outcome)
     }

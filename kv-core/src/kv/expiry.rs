@@ -1,6 +1,6 @@
 //! The expiry methods that all builders share.
 
-/// Defines methods that call the builder's own method `expiry`. With `keep`, it also defines `keep_ttl`.
+/// Defines methods that call the builder's own method `expiry`. With `keep`, the macro also defines `keep_ttl`.
 macro_rules! expiry_methods {
     () => {
         /// Lets the entry live for this long after the write. If `ttl` is zero, the entry is absent at once.

@@ -12,7 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::codec::Codec;
 use crate::error::{Operation, Result};
 use crate::expiry::Expiry;
-use crate::flight::Flights;
+use crate::flight::{Flights, Writing};
 use crate::info::StoreInfo;
 use crate::key::{IntoKey, Key, KeyPrefix, Namespace};
 use crate::namespaced::Namespaced;
@@ -50,6 +50,8 @@ pub struct Kv {
     pub(super) clock: Arc<dyn Clock>,
     /// The running loads of all clones and their namespaces.
     pub(super) loads: Flights<Bytes>,
+    /// True if the store has conditions. Every write reads this field.
+    has_conditions: bool,
 }
 
 impl Kv {
@@ -57,6 +59,7 @@ impl Kv {
     pub fn new(store: impl KvStore) -> Self {
         let store = into_shared(store);
         Self {
+            has_conditions: store.info().capabilities.has(Capability::Conditions),
             root: Arc::clone(&store),
             store,
             namespace: None,
@@ -179,25 +182,45 @@ impl Kv {
         }
     }
 
-    /// Prevents running loads of the key from storing their values. Every write calls this method first.
-    pub(super) async fn fence(&self, key: &Key) {
+    /// Prevents running loads of the key from storing their values. Every write calls this method first, and keeps the
+    /// result until the write has ended.
+    pub(super) async fn fence(&self, key: &Key) -> Option<Writing<Bytes>> {
+        if !self.has_conditions {
+            return Some(self.loads.write(vec![self.stored_key(key)]).await);
+        }
+        // A load that begins now does not overwrite the newer value, because it stores only if the key is absent.
         if !self.loads.is_idle() {
             self.loads.fence(&self.stored_key(key)).await;
         }
+        None
     }
 
-    /// As [`Kv::fence`], for several keys.
+    /// Fences as [`Kv::fence`] does, for several keys.
     pub(super) fn fence_all<'k, I: IntoIterator<Item = &'k Key>>(
         &self,
         keys: I,
-    ) -> impl Future<Output = ()> + Send + use<'_, 'k, I> {
+    ) -> impl Future<Output = Option<Writing<Bytes>>> + Send + use<'_, 'k, I> {
+        let is_needed = !self.has_conditions || !self.loads.is_idle();
         let stored: Vec<Key> =
-            if self.loads.is_idle() { Vec::new() } else { keys.into_iter().map(|key| self.stored_key(key)).collect() };
+            if is_needed { keys.into_iter().map(|key| self.stored_key(key)).collect() } else { Vec::new() };
         async move {
+            if !self.has_conditions {
+                return Some(self.loads.write(stored).await);
+            }
             for key in &stored {
                 self.loads.fence(key).await;
             }
+            None
         }
+    }
+
+    /// Fences as [`Kv::fence`] does, for all keys under a prefix.
+    pub(super) async fn fence_prefix(&self, prefix: &KeyPrefix) -> Option<Writing<Bytes>> {
+        if !self.has_conditions {
+            return Some(self.loads.write_prefix(self.stored_prefix(prefix)).await);
+        }
+        self.loads.fence_prefix(&self.stored_prefix(prefix)).await;
+        None
     }
 
     /// Returns the prefix with the handle's namespace.
@@ -213,7 +236,7 @@ impl Kv {
     }
 }
 
-/// Puts the store behind a shared pointer. A store that is already an `Arc<dyn KvStore>` is not wrapped again, which
+/// Puts the store behind a shared pointer. A store that is already an `Arc<dyn KvStore>` is not wrapped again. This
 /// saves an indirection in every call.
 fn into_shared(store: impl KvStore) -> Arc<dyn KvStore> {
     let given: &dyn Any = &store;

@@ -67,7 +67,7 @@ impl<'kv> IntoFuture for Increment<'kv> {
         let Self { kv, key, by, expiry } = self;
         Box::pin(async move {
             let (key, options) = (key?, IncrementOptions::default().with_expiry(expiry));
-            kv.fence(&key).await;
+            let _writing = kv.fence(&key).await;
             kv.store.increment(&key, by, &options).await.map_err(|error| error.with_key(&key))
         })
     }

@@ -11,6 +11,8 @@ use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 
 use super::handle::Kv;
+use tokio::task::coop::consume_budget;
+
 use crate::capabilities::List;
 use crate::codec::Codec;
 use crate::entry::Entry;
@@ -56,7 +58,7 @@ impl Kv {
     /// Lists the entries under a prefix without decoding them. Otherwise it works as [`Kv::list`].
     ///
     /// # Errors
-    /// As [`Kv::list`].
+    /// The errors of [`Kv::list`].
     pub fn entries(&self, prefix: impl IntoPrefix) -> Listing<(Key, Entry)> {
         Listing::new(self, prefix, false, |_, key, entry| Ok((key, require_entry(entry)?)))
     }
@@ -64,24 +66,24 @@ impl Kv {
     /// Lists the keys under a prefix without reading values. Otherwise it works as [`Kv::list`].
     ///
     /// # Errors
-    /// As [`Kv::list`].
+    /// The errors of [`Kv::list`].
     pub fn keys(&self, prefix: impl IntoPrefix) -> Listing<Key> {
         Listing::new(self, prefix, true, |_, key, _| Ok(key))
     }
 }
 
 fn require_entry(entry: Option<Entry>) -> Result<Entry> {
-    entry.ok_or_else(|| Error::corrupt("the store listed a key without its entry"))
+    entry.ok_or_else(|| Error::defect("the store listed a key without its entry"))
 }
 
 /// Converts a listed key to the item type.
 type Read<T> = fn(Codec, Key, Option<Entry>) -> Result<T>;
 
-/// A [`Stream`] of items in key order. It reads page by page and does nothing before it is polled.
+/// A [`Stream`] of items in key order. The stream reads page by page and does nothing before it is polled.
 ///
 /// An entry that exists during the whole listing appears exactly once. The listing is not a snapshot: an entry that is
-/// written or removed meanwhile may appear or not. A store without an ordered index is scanned once for all keys, and
-/// then the values are read in batches. After an error other than `Corrupt` the stream ends.
+/// written or removed during the listing may appear or not. A store without an ordered index is scanned once for all
+/// keys, and then the values are read in batches. After an error other than `Corrupt` the stream ends.
 #[must_use = "nothing is listed until the stream is polled"]
 pub struct Listing<T> {
     state: State<T>,
@@ -160,7 +162,7 @@ impl<T: Send + 'static> Listing<T> {
     /// Returns the next item, or `None` at the end.
     ///
     /// # Errors
-    /// As [`Kv::list`].
+    /// The errors of [`Kv::list`].
     ///
     /// # Cancel safety
     /// A dropped future loses no item.
@@ -171,7 +173,7 @@ impl<T: Send + 'static> Listing<T> {
     /// Returns all items, or the first error.
     ///
     /// # Errors
-    /// As [`Kv::list`].
+    /// The errors of [`Kv::list`].
     pub async fn all(mut self) -> Result<Vec<T>> {
         let mut items = Vec::new();
         while let Some(item) = self.next().await {
@@ -244,7 +246,7 @@ struct Pages {
 enum Source {
     /// The next page of this query.
     Pages(ListQuery),
-    /// A scan of all keys that has not started.
+    /// A scan of all keys. The scan has not started.
     Scan(ListQuery),
     /// The values of these keys, which are read in batches.
     Values(std::vec::IntoIter<Key>),
@@ -254,6 +256,10 @@ enum Source {
 impl Pages {
     async fn next(&mut self) -> Option<Result<ListItem>> {
         while self.remaining != Some(0) {
+            if !self.ready.is_empty() {
+                // The items of a page are always ready. A long page would block the other tasks of its thread.
+                consume_budget().await;
+            }
             if let Some(item) = self.ready.pop_front() {
                 if item.as_ref().is_err_and(|error| error.kind() != ErrorKind::Corrupt) {
                     (self.source, self.ready) = (Source::End, VecDeque::new());

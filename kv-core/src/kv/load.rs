@@ -18,14 +18,17 @@ use crate::key::{IntoKey, Key};
 use crate::options::{SetOptions, SetOutcome, When};
 
 impl Kv {
-    /// Reads a value. If it is absent, awaiting the builder runs the loader and stores the loaded value.
+    /// Reads a value. If the value is absent, awaiting the builder runs the loader and stores the loaded value.
     ///
     /// - Only one loader runs for a key at a time, among all clones of the handle and all their namespaces in this
-    ///   process. Callers that come meanwhile get the same value or the same error.
-    /// - The loader runs in a task of its own. It goes on if its caller is dropped or no longer polled.
-    /// - If the key is written or deleted through any of these handles after the load began, the loaded value is
-    ///   returned and not stored. If another process stores a value meanwhile, that value stays and is returned. Only a
-    ///   store without conditions overwrites it with the loaded value.
+    ///   process. Callers that come while the loader runs get the same value or the same error.
+    /// - The loader runs in its own task. The loader continues if its caller is dropped or no longer polled.
+    /// - If a write or a deletion of the key through any of these handles begins after the load began, the loaded value
+    ///   is returned and not stored. If the load began during the write, the loaded value never replaces the written
+    ///   value. On a store without conditions, the loaded value is not stored.
+    /// - If another process stores a value while the loader runs, that value stays and is returned. Only a store
+    ///   without conditions overwrites that value with the loaded value. Such a store also overwrites a value that was
+    ///   written through [`Kv::store`], or by a write whose future was dropped.
     /// - A loader that needs the value of its own key, directly or through other loaders, fails with `Invalid`.
     ///
     /// # Errors
@@ -35,7 +38,7 @@ impl Kv {
     /// are those of [`Kv::get`] and [`Kv::set`], and `Unavailable` outside of a tokio runtime.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the load goes on, and its value will be stored.
+    /// If the future is dropped, the load continues, and its value will be stored.
     ///
     /// # Examples
     /// ```
@@ -92,7 +95,7 @@ impl<F> GetOrInsertWith<'_, F> {
 
     expiry_methods!();
 
-    /// Shortens the time to live by a random part of it, up to `fraction` (0.0 to 1.0), so that values that were loaded
+    /// Shortens the time to live by a random part of at most `fraction` (0.0 to 1.0), so that values that were loaded
     /// together do not expire together. An expiry at a fixed time is not shortened.
     pub fn ttl_jitter(mut self, fraction: f64) -> Self {
         self.jitter = fraction.clamp(0.0, 1.0);
@@ -113,7 +116,7 @@ impl<F> GetOrInsertWith<'_, F> {
         } else {
             let (owned, own_key) = (kv.clone(), key.clone());
             let load = |fence: Fence| async move {
-                // Another load may have ended after the first read and before this one started.
+                // Another load may have ended after the first read and before this load started.
                 if let Some(entry) = owned.read(&own_key).await? {
                     return Ok(entry.value);
                 }
@@ -189,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jitter_only_shortens_and_by_no_more_than_its_fraction() {
+    fn jitter_shortens_a_ttl_by_at_most_the_given_fraction() {
         let ttl = Duration::from_secs(100);
         let drawn: Vec<_> = (0..1_000).map(|_| with_jitter(Expiry::After(ttl), 0.2)).collect();
         for expiry in &drawn {

@@ -19,16 +19,16 @@ use crate::version::Version;
 impl Kv {
     /// Takes a lock for `ttl`. Awaiting the builder returns the [`Lock`], or `None` if another holder has it.
     ///
-    /// The lock is an entry under the key, and it expires. A holder that ends without releasing it blocks others for at
-    /// most `ttl`. **The lock is not a fencing token.** A holder that is paused for longer than `ttl` does not notice
-    /// that another holder has taken the lock. Protect critical writes with a condition as well.
+    /// The lock is an entry under the key, and it expires. A holder that ends without releasing the lock blocks others
+    /// for at most `ttl`. **The lock is not a fencing token.** A holder that is paused for longer than `ttl` does not
+    /// notice that another holder has taken the lock. Protect critical writes with a condition as well.
     ///
     /// # Errors
     /// `Invalid` for a `ttl` of zero. `Unsupported` without the locks capability: the store may evict entries, or lacks
-    /// conditions or versions. `Indeterminate` if the lock may have been taken; it then expires after `ttl`.
+    /// conditions or versions. `Indeterminate` if the lock may have been taken. Such a lock expires after `ttl`.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the lock may have been taken; it then expires after `ttl`.
+    /// If the future is dropped, the lock may have been taken. Such a lock expires after `ttl`.
     ///
     /// # Examples
     /// ```
@@ -115,10 +115,10 @@ fn check_ttl(key: &Key, ttl: Duration) -> Result<()> {
     Ok(())
 }
 
-/// A lock that is held until it is released or expires. It is not a fencing token: see [`Kv::lock`].
+/// A lock that is held until it is released or expires. The lock is not a fencing token: see [`Kv::lock`].
 ///
-/// Dropping the lock releases it in the background if a tokio runtime is running; otherwise it stays until it expires.
-/// [`Lock::release`] waits for the release and returns its result.
+/// Dropping the lock releases it in the background if a tokio runtime is running. Otherwise, the lock stays until it
+/// expires. [`Lock::release`] waits for the release and returns its result.
 #[derive(Debug)]
 #[must_use = "a dropped lock is released"]
 pub struct Lock {
@@ -159,14 +159,14 @@ impl Lock {
         self.state == State::Lost || self.expires_at.is_some_and(|moment| moment <= self.clock.now())
     }
 
-    /// Extends the lock to `ttl` from now. Returns false if the lock was no longer held; the lock then stays lost.
+    /// Extends the lock to `ttl` from now. Returns false if the lock was no longer held. A lost lock stays lost.
     ///
     /// # Errors
-    /// The error of the store; the lock then stays held until its old deadline. `Indeterminate` if the renewal may have
-    /// happened.
+    /// The error of the store. After an error, the lock stays held until its old deadline. `Indeterminate` if the
+    /// renewal may have happened.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the lock is held at least until the earlier of its old and its new deadline.
+    /// If the future is dropped, the lock is held at least until its old or its new deadline, whichever is earlier.
     pub async fn renew(&mut self, ttl: Duration) -> Result<bool> {
         check_ttl(&self.key, ttl)?;
         if self.state != State::Held {
@@ -196,10 +196,11 @@ impl Lock {
         }
     }
 
-    /// Releases the lock. Returns false if the lock was no longer held; if another holder has taken it, it stays taken.
+    /// Releases the lock. Returns false if this holder no longer held the lock. A lock that another holder has taken
+    /// stays taken.
     ///
     /// # Errors
-    /// The error of the store; the lock then expires at its deadline.
+    /// The error of the store. After an error, the lock expires at its deadline.
     ///
     /// # Cancel safety
     /// If the future is dropped, the lock is released in the background, as when the lock is dropped.
@@ -223,7 +224,8 @@ impl Lock {
         Ok(Some(Self { store, clock, key, token, version, expires_at, state: State::Held }))
     }
 
-    /// The condition that this holder owns the entry: its last version or, after an indeterminate write, its token.
+    /// The condition that this holder owns the entry: the version of the last write or, after an indeterminate write,
+    /// the token.
     fn ownership(&self) -> When {
         match self.version {
             Some(version) => When::Version(version),

@@ -28,10 +28,10 @@ impl Kv {
     /// Publishes bytes without encoding them. Otherwise it works as [`Kv::publish`].
     ///
     /// # Errors
-    /// As [`Kv::publish`].
+    /// The errors of [`Kv::publish`].
     ///
     /// # Cancel safety
-    /// As [`Kv::publish`].
+    /// The same as for [`Kv::publish`].
     pub async fn publish_bytes(&self, channel: impl IntoKey + Send, message: impl Into<Bytes> + Send) -> Result<()> {
         self.send(&channel.into_key()?, message.into()).await
     }

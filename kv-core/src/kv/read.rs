@@ -55,7 +55,7 @@ impl Kv {
     /// Reads the entry of a key: value bytes, version and deadline of one write.
     ///
     /// # Errors
-    /// As [`Kv::get_bytes`].
+    /// The errors of [`Kv::get_bytes`].
     pub async fn get_entry(&self, key: impl IntoKey + Send) -> Result<Option<Entry>> {
         self.read(&key.into_key()?).await
     }
@@ -63,7 +63,7 @@ impl Kv {
     /// Returns true if the key has a live entry.
     ///
     /// # Errors
-    /// As [`Kv::get_bytes`].
+    /// The errors of [`Kv::get_bytes`].
     pub async fn contains(&self, key: impl IntoKey + Send) -> Result<bool> {
         let key = key.into_key()?;
         self.store.contains(&key).await.map_err(|error| error.with_key(&key))
@@ -110,7 +110,7 @@ impl Kv {
     /// If the future is dropped, none, some or all of the entries are removed.
     pub async fn clear(&self, prefix: impl IntoPrefix + Send) -> Result<u64> {
         let prefix: KeyPrefix = prefix.into_prefix()?;
-        self.loads.fence_prefix(&self.stored_prefix(&prefix)).await;
+        let _writing = self.fence_prefix(&prefix).await;
         self.store.clear(&prefix).await
     }
 

@@ -20,8 +20,8 @@ impl Kv {
     /// The write replaces value and deadline together. If it sets no expiry, the handle's default applies.
     ///
     /// # Errors
-    /// `Invalid` for an invalid key, or if the value cannot be encoded or is too large; nothing was sent, and the old
-    /// value stays. `Indeterminate` if the write may have happened.
+    /// `Invalid` for an invalid key, or if the value cannot be encoded or is too large. In these cases, nothing was
+    /// sent and the old value stays. `Indeterminate` if the write may have happened.
     ///
     /// # Cancel safety
     /// If the future is dropped, the write is not applied, was applied, or will be applied.
@@ -53,10 +53,10 @@ impl Kv {
     /// Writes bytes without encoding them. Otherwise it works as [`Kv::set`].
     ///
     /// # Errors
-    /// As [`Kv::set`].
+    /// The errors of [`Kv::set`].
     ///
     /// # Cancel safety
-    /// As [`Kv::set`].
+    /// The same as for [`Kv::set`].
     pub fn set_bytes(&self, key: impl IntoKey, bytes: impl Into<Bytes>) -> Set<'_> {
         Set::new(self, key.into_key().map(|key| Write { key, value: bytes.into(), when: When::Always }))
     }
@@ -152,7 +152,7 @@ impl<'kv, Outcome> Set<'kv, Outcome> {
         let Self { kv, write, expiry, return_previous, outcome: _ } = self;
         let Write { key, value, when } = write?;
         let options = SetOptions { expiry, when, return_previous };
-        kv.fence(&key).await;
+        let _writing = kv.fence(&key).await;
         let outcome = kv.store.set(&key, value, &options).await.map_err(|error| error.with_key(&key))?;
         convert(&key, outcome)
     }
@@ -184,10 +184,9 @@ pub(super) fn stored(key: &Key, outcome: &SetOutcome) -> Result<Option<Version>>
     }
 }
 
-/// Returns the error for a store that refuses a write without a condition, which a store that keeps the contract never
-/// does. The error is `Indeterminate`, because a retry does not help and the caller must read the key to know whether
-/// the write happened.
+/// Returns the error for a store that refuses a write without a condition. A store that keeps the contract never does
+/// this.
 pub(super) fn refused(operation: Operation, key: &Key) -> Error {
-    let error = Error::indeterminate(None, "the store refused a write without a condition");
+    let error = Error::defect("the store refused a write without a condition");
     error.with_operation(operation).with_key(key)
 }

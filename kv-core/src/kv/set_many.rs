@@ -56,10 +56,10 @@ impl Kv {
     /// Each key can fail separately as in [`Kv::delete`].
     ///
     /// # Cancel safety
-    /// As [`Kv::set_many`].
+    /// The same as for [`Kv::set_many`].
     pub async fn delete_many(&self, keys: impl IntoIterator<Item = impl IntoKey>) -> Batch<bool> {
         let (slots, keys) = Slots::split(keys.into_iter().map(IntoKey::into_key));
-        self.fence_all(&keys).await;
+        let _writing = self.fence_all(&keys).await;
         let outcomes = self.store.delete_many(&keys).await;
         slots.fill(&keys, outcomes, |key, outcome| deleted(key, &outcome))
     }
@@ -89,7 +89,7 @@ impl SetMany<'_> {
         let options = SetOptions::default().with_expiry(expiry);
         let item = |(key, value): (Key, Bytes)| SetItem::new(key, value).with_options(options.clone());
         let items: Vec<SetItem> = writes.into_iter().map(item).collect();
-        kv.fence_all(items.iter().map(|item| &item.key)).await;
+        let _writing = kv.fence_all(items.iter().map(|item| &item.key)).await;
         let outcomes = kv.store.set_many(&items).await;
         slots.fill(items.iter().map(|item| &item.key), outcomes, |key, outcome| stored(key, &outcome))
     }

@@ -17,7 +17,7 @@ impl Kv {
     /// Writes `new` if the current value equals `expected`. Awaiting the builder returns true if the two values were
     /// equal. `None` stands for an absent key in both arguments.
     ///
-    /// The decoded values are compared, not the bytes, and the write applies only if the entry did not change after the
+    /// The decoded values are compared, not the bytes. The write applies only if the entry did not change after the
     /// comparison. If the entry changed to an equal value, the swap tries again. Therefore `false` always means that
     /// the value differed from `expected`.
     ///
@@ -68,7 +68,7 @@ impl Kv {
     ) -> Result<Swap> {
         let context = |error: crate::Error| error.with_key(key);
         let when = current.map_or(When::Absent, unchanged);
-        self.fence(key).await;
+        let _writing = self.fence(key).await;
         match (current, new) {
             (_, Some(new)) => {
                 let options = SetOptions::default().with_when(when).with_expiry(expiry);
@@ -93,11 +93,11 @@ impl Kv {
 /// The outcome of [`Kv::swap`].
 pub(super) enum Swap {
     Done,
-    /// The entry was changed meanwhile. The value of the variant is the current entry.
+    /// The entry was changed since it was read. The field is the current entry.
     Changed(Option<Entry>),
 }
 
-/// The condition that the entry has not changed: its version or, without versions, its bytes.
+/// The condition that the entry has not changed: the version of the entry or, without versions, the bytes of the entry.
 pub(super) fn unchanged(entry: &Entry) -> When {
     match entry.version {
         Some(version) => When::Version(version),

@@ -54,10 +54,10 @@ impl Kv {
     /// call to the store.
     ///
     /// # Errors
-    /// As [`Kv::take`], without `Corrupt`.
+    /// The errors of [`Kv::take`], without `Corrupt`.
     ///
     /// # Cancel safety
-    /// As [`Kv::take`].
+    /// The same as for [`Kv::take`].
     pub async fn take_bytes(&self, key: impl IntoKey + Send) -> Result<Option<Bytes>> {
         let key = key.into_key()?;
         if self.can(Capability::Conditions) && !self.can(Capability::Previous) {
@@ -82,11 +82,11 @@ impl Kv {
     /// Removes an entry and returns it. A store without previous values returns `Unsupported`.
     async fn remove_and_return(&self, key: &Key) -> Result<Option<Entry>> {
         let options = DeleteOptions::default().with_previous();
-        self.fence(key).await;
+        let _writing = self.fence(key).await;
         match self.store.delete(key, &options).await.map_err(|error| error.with_key(key))? {
             DeleteOutcome::Deleted { previous: Some(entry) } => Ok(Some(entry)),
             DeleteOutcome::Deleted { previous: None } => {
-                Err(Error::corrupt("the store removed an entry and did not return it").with_key(key))
+                Err(Error::defect("the store removed an entry and did not return it").with_key(key))
             }
             DeleteOutcome::Missing => Ok(None),
             DeleteOutcome::Refused { .. } => Err(refused(Operation::Delete, key)),

@@ -24,10 +24,10 @@ impl Kv {
     /// Sets the deadline of a live entry to this time. Otherwise it works as [`Kv::expire_after`].
     ///
     /// # Errors
-    /// As [`Kv::expire_after`].
+    /// The errors of [`Kv::expire_after`].
     ///
     /// # Cancel safety
-    /// As [`Kv::expire_after`].
+    /// The same as for [`Kv::expire_after`].
     pub async fn expire_at(&self, key: impl IntoKey + Send, moment: SystemTime) -> Result<bool> {
         self.touch(key, NewExpiry::At(moment)).await
     }
@@ -35,10 +35,10 @@ impl Kv {
     /// Removes the deadline of a live entry, so that it never expires. Returns false if there is no live entry.
     ///
     /// # Errors
-    /// As [`Kv::expire_after`].
+    /// The errors of [`Kv::expire_after`].
     ///
     /// # Cancel safety
-    /// As [`Kv::expire_after`].
+    /// The same as for [`Kv::expire_after`].
     pub async fn persist(&self, key: impl IntoKey + Send) -> Result<bool> {
         self.touch(key, NewExpiry::Never).await
     }

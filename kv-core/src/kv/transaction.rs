@@ -108,7 +108,7 @@ impl TransactionBuilder<'_> {
     pub async fn commit(self) -> Result<CommitOutcome> {
         let Self { kv, transaction } = self;
         let transaction = transaction?;
-        kv.fence_all(transaction.mutations.iter().map(Mutation::key)).await;
+        let _writing = kv.fence_all(transaction.mutations.iter().map(Mutation::key)).await;
         kv.store.commit(&transaction).await
     }
 

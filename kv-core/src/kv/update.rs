@@ -17,8 +17,8 @@ impl Kv {
     /// Replaces a value by the result of a function. Awaiting the builder returns the new value. `None` stands for an
     /// absent key, in the argument and in the result of the function.
     ///
-    /// The update reads the value, calls the function, and writes the result only if the entry has not changed
-    /// meanwhile. If the entry has changed, the update starts again with the current value, so the function may run
+    /// The update reads the value, calls the function, and writes the result only if the entry has not changed since
+    /// the read. If the entry has changed, the update starts again with the current value, so the function may run
     /// several times. By default the entry keeps its deadline, and a new entry gets the handle's default expiry.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ impl Kv {
     /// Watches one key. Otherwise it works as [`Kv::watch`].
     ///
     /// # Errors
-    /// As [`Kv::watch`]. A snapshot of one key does not need the list capability.
+    /// The errors of [`Kv::watch`]. A snapshot of one key does not need the list capability.
     pub fn watch_key(&self, key: impl IntoKey) -> Watch<'_> {
         Watch { kv: self, query: key.into_key().map(WatchQuery::key) }
     }

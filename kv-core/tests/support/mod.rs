@@ -1,6 +1,6 @@
 //! A small store for tests, with configurable capabilities, a record of its calls and a manual clock.
 #![allow(dead_code, reason = "each test binary uses a part of this module")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic, and so may its helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test and its helpers may panic")]
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -71,12 +71,12 @@ impl Tiny {
         self.shared.clock.clone()
     }
 
-    /// Returns the calls since the last call of this method.
+    /// Returns the calls since the previous call of this method.
     pub(crate) fn calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.shared.calls.lock().unwrap())
     }
 
-    /// Makes the next write return this error. If the write is a set, it is applied nevertheless.
+    /// Makes the next write return this error. If the write is a `set`, the store applies it nevertheless.
     pub(crate) fn fail_next_write(&self, error: Error) {
         *self.shared.fail_next.lock().unwrap() = Some(error);
     }
