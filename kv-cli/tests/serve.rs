@@ -1,6 +1,6 @@
 //! The protocol of `kv serve`.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test and its helpers may panic")]
 
 mod support;
 
@@ -76,7 +76,7 @@ fn address_and_token(child: &mut Child) -> (String, String) {
     (address, token)
 }
 
-/// Replaces every version by `VERSION`, and every error message by `MESSAGE`: messages may change.
+/// Replaces every version by `VERSION`, and every error message by `MESSAGE`, because messages may change.
 fn normalize(value: &mut Value) {
     match value {
         Value::String(text) if text.len() == 32 && text.parse::<anykv::Version>().is_ok() => *text = "VERSION".into(),
@@ -154,6 +154,8 @@ fn a_malformed_line_gets_an_error_and_the_session_continues() {
         (r#"{"id":8,"op":"increment","key":["a"],"by":1.5}"#, json!(8)),
         (r#"{"id":9,"op":"watch"}"#, json!(9)),
         (r#"{"op":"watch","prefix":[]}"#, Value::Null),
+        (r#"{"id":1e999,"op":"ping"}"#, Value::Null),
+        (r#"{"id":"\ud800","op":"ping"}"#, Value::Null),
     ];
     for (line, id) in bad {
         session.send(line);
@@ -262,7 +264,7 @@ fn a_request_from_a_web_page_changes_nothing() {
     let lines = "\n{\"op\":\"set\",\"key\":[\"x\"],\"value\":\"1\"}\n{\"op\":\"close\"}\n";
     write!(page, "POST / HTTP/1.1\r\nContent-Type: text/plain\r\n\r\n{lines}").unwrap();
     let mut response = String::new();
-    // The unread rest of the request may reset the connection.
+    // The server closes the connection with unread input, so the connection may be reset.
     let _ = page.read_to_string(&mut response);
     assert!(response.is_empty() || response.contains("\"denied\""), "{response}");
     let url = format!("lines://{address}?token={token}");
@@ -331,4 +333,19 @@ fn the_program_survives_more_connections_than_descriptors() {
     kv().args(["--store", &format!("lines://{address}?token={token}"), "set", "a", "1"]).assert().success();
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_token_file_that_other_users_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "a-token-of-this-test").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let arguments = ["serve", "--json-lines", "--until-eof", "--listen", "127.0.0.1:0", "--token-file"];
+    let refused = kv().env("KV_STORE", "memory:").args(arguments).arg(&file).assert().code(10);
+    let message = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(message.contains("mode 644") && !message.contains("a-token-of-this-test"), "{message}");
 }

@@ -5,6 +5,7 @@ pub mod escape;
 mod hello;
 pub mod line;
 mod prefix_request;
+pub mod private_file;
 mod request;
 mod server;
 pub mod shape;

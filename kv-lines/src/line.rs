@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 /// The maximum length of a request line in bytes.
 pub const MAX_LINE_BYTES: usize = 32 << 20;
 
-/// The maximum bytes of all values in one response together. The first value may exceed this maximum.
+/// The maximum number of bytes of all values in one response together. The first value may exceed this maximum.
 pub(crate) const MAX_VALUES_BYTES: usize = 16 << 20;
 
 /// The maximum capacity in bytes that a line buffer keeps for the next line.
@@ -18,7 +18,7 @@ const RETAINED_BYTES: usize = 64 << 10;
 pub enum Line {
     /// The buffer holds a line, without its line break.
     Read,
-    /// The buffer holds the last line of a session. It has no line break, so it may be truncated.
+    /// The buffer holds the last line of a session. The line has no line break, so it may be truncated.
     Unterminated,
     /// The line exceeded the limit. [`read_async`] skips the line; [`read`] leaves the rest of the line unread.
     TooLong,
@@ -68,7 +68,7 @@ impl LineProgress {
     /// bytes of an unfinished line; the caller then continues with a larger `pause_at`.
     ///
     /// # Cancel safety
-    /// As [`read_async`].
+    /// The same as for [`read_async`].
     pub(crate) async fn read(
         &mut self,
         reader: &mut (impl AsyncBufRead + Unpin),
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lines_are_read_up_to_the_limit_and_longer_ones_are_skipped() {
+    async fn lines_are_read_up_to_the_limit_and_longer_lines_are_skipped() {
         let input = b"1234\r\n\n123456\nab\n1234567890123\nlast";
         for capacity in [1, 3, 64] {
             let mut reader = tokio::io::BufReader::with_capacity(capacity, &input[..]);

@@ -26,7 +26,7 @@ impl ClearRequest {
     }
 }
 
-/// Decodes a prefix, without the key that equals it if `descendants` is set.
+/// Decodes a prefix. If `descendants` is set, the result does not cover the key that equals the prefix.
 fn decode_prefix(prefix: &Segments, descendants: bool) -> Result<KeyPrefix> {
     if descendants { Ok(KeyPrefix::descendants(&prefix.key()?)) } else { prefix.prefix() }
 }

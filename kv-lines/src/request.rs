@@ -1,4 +1,4 @@
-//! The JSON form of requests. The client serializes it, the server deserializes it.
+//! The JSON form of requests. The client serializes requests, and the server deserializes them.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,14 +1,16 @@
 //! The secret that a client presents to a server on TCP.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::hint::black_box;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::str::FromStr;
 
 use kv_core::{Error, Result, Version};
 use serde::{Deserialize, Serialize};
+
+use crate::private_file;
 
 /// The token of a server: 16 to 256 printable ASCII characters without spaces. `Debug` omits the text, and a comparison
 /// takes the same time for all tokens of the same length.
@@ -19,6 +21,8 @@ pub struct Token(String);
 impl Token {
     const MIN_BYTES: usize = 16;
     const MAX_BYTES: usize = 256;
+    /// The maximum number of bytes that are read from a token file.
+    const MAX_FILE_BYTES: u64 = 4 << 10;
 
     /// Generates a token of 256 random bits, in hex.
     #[must_use]
@@ -29,19 +33,25 @@ impl Token {
     /// Reads the token from a file. Ignores white space around the token.
     ///
     /// # Errors
-    /// The errors of reading, and `InvalidData` if the file does not hold a token.
+    /// The errors of reading, `PermissionDenied` if users outside of the file's group can read the file or other users
+    /// than its owner can change it, and `InvalidData` if the file does not hold a token.
     pub fn read(path: impl AsRef<Path>) -> io::Result<Self> {
-        let text = fs::read_to_string(path)?;
+        let file = File::open(path)?;
+        private_file::check(&file)?;
+        let mut text = Vec::new();
+        // A device or a large file must not exhaust the memory.
+        file.take(Self::MAX_FILE_BYTES).read_to_end(&mut text)?;
+        let text = String::from_utf8_lossy(&text);
         text.trim().parse().map_err(|error: Error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// Reads the token from a file. Creates a missing file, readable by its owner only, with a random token.
     ///
     /// # Errors
-    /// As [`Token::read`], and the errors of creating the file.
+    /// The errors of [`Token::read`], and the errors of creating the file.
     pub fn read_or_create(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
-        match create_private(path) {
+        match private_file::create_new(path) {
             Ok(mut file) => {
                 let token = Self::random();
                 writeln!(file, "{}", token.reveal())?;
@@ -56,15 +66,6 @@ impl Token {
     pub fn reveal(&self) -> &str {
         &self.0
     }
-}
-
-/// Creates a file that only its owner can read.
-fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 impl FromStr for Token {
@@ -130,5 +131,23 @@ mod tests {
         for bad in ["", "short", "0123456789abcde f", "0123456789abcdef\n", &"x".repeat(257)] {
             assert!(bad.parse::<Token>().is_err(), "{bad:?}");
         }
+    }
+    #[cfg(unix)]
+    #[test]
+    fn only_a_short_private_file_holds_a_token() {
+        use std::fs::Permissions;
+        use std::os::unix::fs::PermissionsExt;
+
+        assert_eq!(Token::read("/dev/zero").unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let path = std::env::temp_dir().join(format!("kv-lines-{}", Version::random()));
+        let token = Token::read_or_create(&path).unwrap();
+        for (mode, is_private) in [(0o600, true), (0o400, true), (0o640, true), (0o644, false), (0o660, false)] {
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            match Token::read_or_create(&path) {
+                Ok(read) => assert!(is_private && read == token, "{mode:o}"),
+                Err(error) => assert!(!is_private && error.kind() == io::ErrorKind::PermissionDenied, "{mode:o}"),
+            }
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 }

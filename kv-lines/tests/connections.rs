@@ -82,7 +82,7 @@ async fn a_handle_reconnects_to_a_restarted_server() {
     serving.shutdown_background();
 }
 
-/// Serves the first connection correctly. On each later connection sends the result of `hello`, and then responds to
+/// Serves the first connection correctly. On each later connection, sends the result of `hello`, and then responds to
 /// the first request with the bytes of `response`, which may be empty.
 fn hostile(listener: TcpListener, response: &'static [u8], then_close: bool) -> JoinHandle<()> {
     tokio::spawn(async move {
@@ -110,7 +110,7 @@ fn hostile(listener: TcpListener, response: &'static [u8], then_close: bool) -> 
 }
 
 #[tokio::test]
-async fn without_a_response_a_write_is_indeterminate_and_a_read_unavailable() {
+async fn without_a_response_a_write_is_indeterminate_and_a_read_is_unavailable() {
     for (response, then_close) in [(&b""[..], true), (b"", false), (b"{\"id\":1,\"resu", true), (b"{\"id\":1,", false)]
     {
         let (listener, address) = listener().await;

@@ -53,7 +53,7 @@ impl Default for LinesConfig {
 }
 
 impl LinesConfig {
-    /// Returns the token. Reads it from `token_file` if that is set.
+    /// Returns the token. Reads the token from `token_file`, if this option is set.
     pub(super) fn token(&self) -> Result<Option<Token>> {
         match (&self.token, &self.token_file) {
             (Some(token), None) => Ok(Some(token.clone())),
@@ -124,9 +124,9 @@ impl LinesBuilder {
     /// Connects, and requests the store's name, capabilities and limits.
     ///
     /// # Errors
-    /// `Invalid` for an address that is not loopback, because the connection is not encrypted, and for a token file that
-    /// cannot be read; `Unavailable` if no server answers; `Denied` if the server refuses the token; `Corrupt` if the
-    /// server speaks another protocol.
+    /// `Invalid` for an address that is not loopback, because the connection is not encrypted, and for a token file
+    /// that cannot be read; `Unavailable` if no server answers; `Denied` if the server refuses the token; `Corrupt` if
+    /// the server speaks another protocol.
     pub async fn open(self) -> Result<LinesStore> {
         let Self { address, config } = self;
         address.check()?;

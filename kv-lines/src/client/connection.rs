@@ -43,15 +43,15 @@ impl Connection {
 
     /// True if the server has sent nothing since the last response and has not closed the connection.
     pub(super) fn is_idle(&mut self) -> bool {
-        // Unconstrained, because `fill_buf` is pending in a task that has used up its tokio budget: every connection
-        // would seem idle.
+        // The call is unconstrained, because `fill_buf` is pending in a task that has used up its tokio budget. Then
+        // every connection would seem idle.
         tokio::task::unconstrained(self.reader.fill_buf()).now_or_never().is_none()
     }
 
     /// Sends a request.
     ///
     /// # Cancel safety
-    /// Not cancel safe: a dropped future may have sent a part of the line. Drop the connection after it.
+    /// Not cancel safe: a dropped future may have sent a part of the line. Drop the connection after a dropped future.
     pub(super) async fn send(&mut self, request: &str) -> io::Result<()> {
         self.writer.write_all(request.as_bytes()).await?;
         self.writer.flush().await

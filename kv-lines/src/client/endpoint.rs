@@ -27,7 +27,7 @@ pub(super) struct Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without `hello`, which contains the token.
+        // The output omits `hello`, because it contains the token.
         let Self { address, config, hello: _ } = self;
         f.debug_struct("Endpoint").field("address", address).field("config", config).finish_non_exhaustive()
     }
@@ -85,8 +85,8 @@ pub(super) enum ExchangeError {
 }
 
 impl ExchangeError {
-    /// Converts into the error of the operation: `Indeterminate` for a write, which may have happened, else
-    /// `Unavailable`.
+    /// Converts into the error of the operation: `Unavailable` for a read, and `Indeterminate` for a write, because the
+    /// write may have been applied.
     pub(super) fn into_error(self, writes: bool) -> Error {
         let (message, source) = match self {
             Self::Connection(error) => ("the connection to the served store broke".to_owned(), Some(error)),

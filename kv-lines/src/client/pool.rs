@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 
-use kv_core::{Error, Key, Operation, Result, SetItem, StoreInfo};
+use kv_core::{Error, Key, Operation, Result, SetItem, StoreInfo, When};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 
@@ -13,27 +13,30 @@ use super::endpoint::{Endpoint, ExchangeError, line};
 use super::response::{self, OVERHEAD_BYTES, Response};
 use crate::line::MAX_LINE_BYTES;
 use crate::request::Request;
-use crate::shape::{Batch, Info};
+use crate::shape::{Batch, Info, Value};
 
 /// The maximum number of calls that run at once. Further calls wait.
 const MAX_CALLS: usize = 64;
-/// The maximum bytes of the keys and values in one request of a batch. The base64 encoding of that many bytes is
-/// shorter than [`MAX_LINE_BYTES`].
-const BATCH_BYTES: usize = MAX_LINE_BYTES / 2;
+/// The maximum number of bytes of the items in one request of a batch. The rest of the line is for `op` and the other
+/// fields of the request.
+const BATCH_BYTES: usize = MAX_LINE_BYTES - 1_024;
+
+/// The maximum number of bytes of an item of a batch without its key, its value and the value of its condition.
+const ITEM_BYTES: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Pool {
     info: StoreInfo,
     endpoint: Endpoint,
-    /// The connection that read `info`. It stays open until the handle is closed, because [`serve`](crate::serve) ends
-    /// when its first connection closes.
+    /// The connection that read `info`. This connection stays open until the handle is closed, because
+    /// [`serve`](crate::serve) ends when its first connection closes.
     first_connection: Mutex<Option<Connection>>,
     idle: Mutex<VecDeque<Connection>>,
     permits: Semaphore,
     is_closed: watch::Sender<bool>,
 }
 
-/// The kind of a call. It determines the error that a missing response becomes.
+/// The kind of a call. The kind determines the error that the caller gets if no response arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallKind {
     Read,
@@ -43,10 +46,10 @@ pub(super) enum CallKind {
 }
 
 impl CallKind {
-    /// Creates the error for a response that cannot be decoded: `Indeterminate` for a write, which may have happened,
-    /// else `Corrupt`.
+    /// Creates the error for a response that cannot be decoded: `Corrupt` for a read, and `Indeterminate` for a write,
+    /// because the write may have been applied.
     fn decode_error(self, error: &Error) -> Error {
-        let message = format!("cannot decode the response of the served store: {}", error.message());
+        let message = format!("cannot decode the response of the server: {}", error.message());
         if self == Self::Read { Error::corrupt(message) } else { Error::indeterminate(None, message) }
     }
 }
@@ -105,7 +108,7 @@ impl Pool {
     }
 
     /// Sends a request and receives its response. Does not reuse the connection of a failed or dropped call, because
-    /// its late response would be mistaken for the response to the next call.
+    /// the late response to that call would be mistaken for the response to the next call.
     async fn exchange<T: DeserializeOwned>(&self, kind: CallKind, request: &Request) -> Result<T> {
         let max_bytes = self.max_response_bytes(request);
         let request = line(request)?;
@@ -129,8 +132,8 @@ impl Pool {
         response.into_result()
     }
 
-    /// Returns the maximum bytes of the response to a request. Without a maximum a server could exhaust the memory of
-    /// the client.
+    /// Returns the maximum number of bytes of the response to a request. Without a maximum, a server could exhaust the
+    /// memory of the client.
     fn max_response_bytes(&self, request: &Request) -> usize {
         match request {
             Request::Get { .. } | Request::Set(_) | Request::Delete(_) => {
@@ -145,13 +148,13 @@ impl Pool {
         }
     }
 
-    /// Takes an idle connection of an earlier call. Drops those that the server has closed.
+    /// Takes an idle connection of an earlier call. Drops idle connections that the server has closed.
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         std::iter::from_fn(|| idle.pop_front()).find_map(|mut connection| connection.is_idle().then_some(connection))
     }
 
-    /// Runs a call. Adds the backend, the operation and the key to its error.
+    /// Runs a call. Adds the backend, the operation and the key to the error of the call.
     pub(super) async fn call<T: DeserializeOwned>(
         &self,
         operation: Operation,
@@ -221,7 +224,7 @@ impl Pool {
                     }));
                 }
                 other => {
-                    let error = other.map_or_else(|error| error, |_| wrong_count(kind));
+                    let error = other.map_or_else(|error| error, |_| wrong_count());
                     outcomes.extend(part.iter().map(|item| {
                         let error = Error::new(error.kind(), error.message().to_owned());
                         Err(self.with_context(error, operation, Some(item.key())))
@@ -236,7 +239,7 @@ impl Pool {
 /// An item of a batch.
 pub(super) trait BatchItem: Sync {
     fn key(&self) -> &Key;
-    /// Returns the bytes of the key and value before their encoding.
+    /// Returns the maximum number of bytes of the item in the line of a request.
     fn bytes(&self) -> usize;
 }
 
@@ -246,7 +249,8 @@ impl BatchItem for Key {
     }
 
     fn bytes(&self) -> usize {
-        self.as_str().len()
+        // An empty segment takes one byte of the key and three bytes of the line. No other byte takes more.
+        self.as_str().len() * 3 + 8
     }
 }
 
@@ -256,12 +260,48 @@ impl BatchItem for SetItem {
     }
 
     fn bytes(&self) -> usize {
-        self.key.as_str().len() + self.value.len()
+        let condition = match &self.options.when {
+            When::Value(value) => Value::compact_bytes(value.len()),
+            _ => 0,
+        };
+        self.key.bytes() + Value::compact_bytes(self.value.len()) + condition + ITEM_BYTES
     }
 }
 
 /// Creates the error for a response to a batch that has a different number of elements than the request.
-fn wrong_count(kind: CallKind) -> Error {
-    let message = "the response to a batch has a different number of elements than the request";
-    if kind == CallKind::Read { Error::corrupt(message) } else { Error::indeterminate(None, message) }
+fn wrong_count() -> Error {
+    Error::defect("the response to a batch has a different number of elements than the request")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kv_core::{Expiry, SetOptions, Version};
+
+    use super::*;
+    use crate::request::SetRequest;
+    use crate::shape::Segments;
+
+    #[test]
+    fn no_item_of_a_batch_is_longer_than_its_announced_bytes() {
+        let segments =
+            [&["k"][..], &[""; 2_000], &["\u{1}\u{1f}\"\\$#\u{7f}\u{9b}\u{202e}", "é🦀", ""], &["\\\\"], &["\""; 300]];
+        let values = [&b""[..], b"x", b"text \"", &[1; 3_001], "\u{9b}".as_bytes()];
+        for segments in segments {
+            let key = Key::new(segments).unwrap();
+            let line = serde_json::to_string(&Segments::from(&key)).unwrap();
+            assert!(line.len() < key.bytes(), "{line}: {}", key.bytes());
+            for value in values {
+                for when in [When::Present, When::Version(Version::random()), When::Value(value.to_vec().into())] {
+                    let mut options = SetOptions::default().with_when(when).with_previous();
+                    options.expiry = Expiry::After(Duration::from_nanos(u64::MAX));
+                    let item = SetItem::new(key.clone(), value.to_vec()).with_options(options);
+                    let request = SetRequest::new(&item.key, &item.value, &item.options).unwrap();
+                    let line = serde_json::to_string(&request).unwrap();
+                    assert!(line.len() < item.bytes(), "{line}: {}", item.bytes());
+                }
+            }
+        }
+    }
 }

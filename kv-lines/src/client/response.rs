@@ -9,23 +9,25 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, IgnoredAny, MapAcces
 use crate::line::MAX_VALUES_BYTES;
 use crate::shape::Failure;
 
-/// The maximum bytes of a response without values. In a response with values, the maximum bytes of its other parts.
+/// The maximum number of bytes of a response without values. In a response with values, this is the maximum number of
+/// bytes of its other parts.
 pub(super) const OVERHEAD_BYTES: usize = 64 << 10;
-/// The maximum bytes of any response. A server puts at most [`MAX_VALUES_BYTES`] bytes of values, or one larger value,
-/// into a response. JSON text takes up to six bytes for each byte of a value. Keys, versions and deadlines are added.
+/// The maximum number of bytes of any response. A server puts at most [`MAX_VALUES_BYTES`] bytes of values, or one
+/// larger value, into a response. JSON text takes up to six bytes for each byte of a value. Keys, versions and
+/// deadlines are added.
 pub(super) const MAX_BYTES: usize = 256 << 20;
-// At most three quarters for twice the values leave a quarter for the other parts.
+// If twice the values take at most three quarters, a quarter is left for the other parts.
 const _: () = assert!(6 * 2 * MAX_VALUES_BYTES <= MAX_BYTES / 4 * 3);
 
-/// Returns the maximum bytes of a response with `value_bytes` bytes of values.
+/// Returns the maximum number of bytes of a response with `value_bytes` bytes of values.
 pub(super) fn max_bytes(value_bytes: usize) -> usize {
     value_bytes.saturating_mul(6).saturating_add(OVERHEAD_BYTES).min(MAX_BYTES)
 }
 
 /// A response, or one element of the response to a batch.
 ///
-/// The visitor decodes each field as it arrives. A derived untagged enum would buffer the fields as a tree first, which
-/// takes many times the memory of the line.
+/// The visitor decodes each field as it arrives. A derived untagged enum would first buffer the fields as a tree. Such
+/// a tree takes many times the memory of the line.
 #[derive(Debug)]
 pub(super) enum Response<T> {
     Failed(Failure),
@@ -87,7 +89,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ResponseVisitor<T> {
 /// Decodes a line of JSON from the server.
 pub(super) fn read<T: DeserializeOwned>(line: &[u8]) -> Result<T> {
     serde_json::from_slice(line).map_err(|error| {
-        // Only the column, because the text of the error may quote values.
+        // The message has only the column, because the text of the error may quote values.
         Error::corrupt(format!("the response does not match the protocol at column {}", error.column()))
     })
 }

@@ -20,11 +20,11 @@ use crate::request::{
 };
 use crate::shape::{Commit, Delete, Page, Segments, Set, decode_entry};
 
-/// A store that another process serves by the protocol of this crate. It has the capabilities and limits of the served
-/// store.
+/// A store that another process serves by the protocol of this crate. The client has the capabilities and limits of the
+/// served store.
 ///
-/// Clones share one handle. `close` on any clone closes it for all; dropping the last clone closes it, too. Neither
-/// closes the served store. Each running call and each stream has its own connection.
+/// Clones share one handle. `close` on any clone closes the handle for all clones. Dropping the last clone closes the
+/// handle, too. The served store stays open. Each running call and each stream has its own connection.
 #[derive(Debug, Clone)]
 pub struct LinesStore {
     pool: Arc<Pool>,
@@ -78,8 +78,8 @@ impl KvStore for LinesStore {
         let mut found = Vec::with_capacity(keys.len());
         while let Some(rest @ [_, ..]) = keys.get(found.len()..) {
             let part = self.pool.batch(Operation::GetMany, CallKind::Read, rest, request, decode_entry).await;
-            // `Capacity` marks the keys whose values did not fit into the response. Request them again, except if not
-            // even the first value fitted.
+            // `Capacity` marks the keys whose values did not fit into the response. Request these keys again, unless
+            // not even the first value fits.
             let is_omitted =
                 |result: &Result<_>| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Capacity);
             let complete = part.iter().position(is_omitted).filter(|&index| index > 0).unwrap_or(part.len());

@@ -1,4 +1,4 @@
-//! Watches and subscriptions. Each has its own connection.
+//! Watches and subscriptions. Each of them has its own connection.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -41,10 +41,11 @@ impl StreamItem for MessageEvent {
     }
 }
 
-/// Starts a stream by the request `first`. After a lost connection the stream reconnects, starts again by the request
-/// `again`, and yields a gap.
+/// Starts a stream with the request `first`. After a lost connection, the stream reconnects, starts again with the
+/// request `again`, and yields a gap.
 ///
-/// The stream is live when this returns, and ends when `closed` completes. An event has at most `max_event_bytes`.
+/// The stream is active when this function returns, and ends when `closed` completes. An event has at most
+/// `max_event_bytes`.
 pub(super) async fn start<T: StreamItem>(
     endpoint: Endpoint,
     closed: impl Future<Output = ()> + Send + 'static,
@@ -93,10 +94,10 @@ impl RunningStream {
         self.resume().await
     }
 
-    /// Reconnects without a time limit. A caller that does not want to wait drops the stream.
+    /// Reconnects without a timeout. A caller that does not want to wait drops the stream.
     async fn resume<T: StreamItem>(&mut self) -> Option<Result<T>> {
-        // If the last connection delivered nothing, delay the first attempt too: otherwise a server that breaks each
-        // stream at once would cause a busy loop.
+        // If the previous connection delivered nothing, delay the first attempt, too. Otherwise a server that breaks
+        // each stream at once would cause a busy loop.
         if !std::mem::take(&mut self.has_received) {
             SystemClock.sleep(RETRY_DELAY).await;
         }

@@ -2,8 +2,8 @@
 
 use crate::line::MAX_VALUES_BYTES;
 
-/// The number of bytes that further values may have in a response. Without a limit a short request that names a large
-/// value many times would get a response of any size, and a response is one line in memory.
+/// The number of bytes that further values may have in a response. Without a limit, a short request that names a large
+/// value many times would get a response of any size. A response is one line in memory.
 #[derive(Debug)]
 pub(super) struct ValueBudget {
     remaining: usize,
@@ -15,7 +15,7 @@ impl ValueBudget {
         Self { remaining: MAX_VALUES_BYTES, is_empty: true }
     }
 
-    /// Reserves bytes for a value. Returns false if the value does not fit, which also spends the budget. The first
+    /// Reserves bytes for a value. Returns false if the value does not fit. Then the budget is spent, too. The first
     /// value always fits.
     pub(super) fn take(&mut self, bytes: usize) -> bool {
         let fits = self.is_empty || bytes <= self.remaining;

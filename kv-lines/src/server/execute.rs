@@ -10,20 +10,20 @@ use crate::request::Request;
 use crate::shape::{Batch, Commit, Delete, Info, Page, Segments, Set, encode_entry};
 
 /// The number of keys in the first read of a `get_many`, and in each write of a `set_many` whose results may contain
-/// values. It is small, because all values of a read or write are in memory before they count against the budget of the
-/// response.
+/// values. This number is small, because all values of a read or write are in memory before they count against the
+/// budget of the response.
 const CHUNK_KEYS: usize = 8;
 
 /// The maximum number of keys in a read of a `get_many`. The number doubles after a read of small values.
 const MAX_CHUNK_KEYS: usize = 64;
 
-/// If the values of a read have fewer bytes together, the next read has twice as many keys.
+/// The number of bytes of values in a read below which the next read has twice as many keys.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// The estimated bytes of an element of a batch or page, without its key and value.
+/// The estimated number of bytes of an element of a batch or page, without its key and value.
 const ELEMENT_BYTES: usize = 128;
 
-/// Executes a request. The requests that start or stop a stream are executed by the session.
+/// Executes a request. The session itself executes the requests that start or stop a stream.
 pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Response> {
     let store = kv.store();
     let default = kv.default_expiry();
@@ -66,7 +66,8 @@ pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Response> {
         Request::Touch { key, expiry } => scalar(store.touch(&key.key()?, expiry.new_expiry()?).await?),
         Request::Increment(increment) => {
             let (key, by) = (increment.key.key()?, increment.by());
-            // Decimal text, because a JSON number may be read as a double, which cannot hold every counter.
+            // The result is decimal text, because a peer may read a JSON number as a double, which cannot hold every
+            // counter.
             scalar(store.increment(&key, by, &increment.options(default)).await?.to_string())
         }
         Request::Commit(commit) => {
@@ -102,7 +103,7 @@ pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Response> {
     })
 }
 
-/// Creates a response with a result that has no keys and values.
+/// Creates a response with a result that contains neither keys nor values.
 fn scalar<T: serde::Serialize + Send + 'static>(result: T) -> Response {
     Response::new(0, move || result)
 }

@@ -16,7 +16,7 @@ use crate::line::{Line, LineProgress, MAX_LINE_BYTES};
 /// The input of a session.
 pub(super) struct Input<R> {
     reader: BufReader<R>,
-    /// The line that was read last.
+    /// The most recent line.
     pub(super) line: Vec<u8>,
     rules: Rules,
 }
@@ -25,7 +25,7 @@ pub(super) struct Input<R> {
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) line: Line,
-    /// The permit of a large line. The session drops it when it has executed the request.
+    /// The permit of a large line. The session drops the permit when it has executed the request.
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -34,7 +34,7 @@ impl<R: AsyncRead + Send + Unpin> Input<R> {
         Self { reader: BufReader::new(reader), line: Vec::new(), rules }
     }
 
-    /// Reads the first line. Returns `None` if a peer on a socket does not send it within [`HELLO_TIMEOUT`].
+    /// Reads the first line. Returns `None` if a peer on a socket does not send the line within [`HELLO_TIMEOUT`].
     pub(super) async fn hello(&mut self) -> io::Result<Option<Line>> {
         let timeout = self.rules.is_socket.then_some(HELLO_TIMEOUT);
         let mut progress = LineProgress::default();

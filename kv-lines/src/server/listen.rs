@@ -1,13 +1,12 @@
 //! Serves each connection of a listener as a session.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use kv_core::{Clock, Kv, SystemClock};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::admission::{Admission, Stranger};
 use super::config::ServeConfig;
 use super::listener::{Halves, Listener};
 use super::rules::Rules;
@@ -21,9 +20,12 @@ const ACCEPT_DELAY: Duration = Duration::from_millis(100);
 /// not return.
 ///
 /// All sessions together hold at most 4 request lines longer than 64 KiB, and at most 128 MiB of responses and events
-/// longer than 64 KiB. A session ends if its first line does not arrive within 5 seconds or is not `hello`, if other
-/// sessions hold 4 such request lines for 5 seconds, if such a request line does not end within 30 seconds, and if the
-/// peer does not read such a response in time.
+/// longer than 64 KiB. At most 64 connections wait for their session. If more connections arrive, those that have not
+/// sent `hello` are disconnected, the oldest first.
+///
+/// A session ends if its first line does not arrive within 5 seconds or is not `hello`. A session also ends if it waits
+/// for 5 seconds with a request line longer than 64 KiB while other sessions hold 4 such lines, if such a request line
+/// does not end within 30 seconds, or if the peer does not read a response longer than 64 KiB in time.
 ///
 /// # Errors
 /// Never at present, because a failed accept is repeated.
@@ -33,26 +35,29 @@ const ACCEPT_DELAY: Duration = Duration::from_millis(100);
 pub async fn listen(kv: &Kv, listener: Listener, config: &ServeConfig) -> io::Result<()> {
     let sessions = Sessions::new(kv, listener, config);
     loop {
-        sessions.accept().await?;
+        sessions.accept().await;
     }
 }
 
 /// Serves like [`listen`], and returns when the session of the first connection ends. A
 /// [`LinesStore`](crate::LinesStore) keeps its first connection open until it is closed or dropped, so a server with
-/// one client ends with this client.
+/// one client ends when this client ends.
 ///
 /// # Errors
-/// If the first session panics.
+/// An error if the first session panics.
 ///
 /// # Cancel safety
 /// Running sessions continue after the future is dropped.
 pub async fn serve(kv: &Kv, listener: Listener, config: &ServeConfig) -> io::Result<()> {
     let sessions = Sessions::new(kv, listener, config);
-    let mut first_session = sessions.accept().await?;
+    let mut first_session = sessions.accept().await;
     loop {
         tokio::select! {
-            ended = &mut first_session => return ended.map_err(io::Error::other),
-            accepted = sessions.accept() => drop(accepted?),
+            ended = &mut first_session => return match ended {
+                Err(error) if error.is_panic() => Err(io::Error::other(error)),
+                _ => Ok(()),
+            },
+            accepted = sessions.accept() => drop(accepted),
         }
     }
 }
@@ -61,26 +66,25 @@ struct Sessions {
     kv: Kv,
     listener: Listener,
     rules: Rules,
-    permits: Arc<Semaphore>,
+    admission: Admission,
 }
 
 impl Sessions {
     fn new(kv: &Kv, listener: Listener, config: &ServeConfig) -> Self {
         let rules = Rules::socket(listener.token(), config.idle_timeout);
-        Self { kv: kv.clone(), listener, rules, permits: Arc::new(Semaphore::new(config.connection_limit())) }
+        let (sessions, waiting) = config.connection_limits();
+        Self { kv: kv.clone(), listener, rules, admission: Admission::new(sessions, waiting) }
     }
 
-    /// Accepts a connection and spawns its session. Waits while the maximum number of connections is served.
-    async fn accept(&self) -> io::Result<JoinHandle<()>> {
-        // The semaphore is never closed.
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
+    /// Accepts a connection and spawns its session.
+    async fn accept(&self) -> JoinHandle<()> {
         let (reader, writer) = self.next_connection().await;
         let (kv, rules) = (self.kv.clone(), self.rules.clone());
-        Ok(tokio::spawn(async move {
+        let serve = |stranger: Stranger| async move {
             // A broken connection ends only its own session.
-            let _ = session::run(&kv, reader, writer, rules).await;
-            drop(permit);
-        }))
+            let _ = session::run(&kv, reader, writer, rules, stranger.admit()).await;
+        };
+        self.admission.spawn(serve).await
     }
 
     async fn next_connection(&self) -> Halves {

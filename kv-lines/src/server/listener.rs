@@ -36,8 +36,9 @@ impl Listener {
         Ok(Self(Kind::Tcp(listener, token)))
     }
 
-    /// Listens on a unix socket. Its sessions need no token, because only processes of the same user and of root can
-    /// connect. Replaces a socket file on which no process listens. Must be called inside a tokio runtime.
+    /// Listens on a unix socket. The sessions of this listener need no token, because only processes of the same user
+    /// and of root can connect. Replaces a socket file on which no process listens. Must be called inside a tokio
+    /// runtime.
     ///
     /// # Errors
     /// `AddrInUse` if a process listens on the path or the file at the path is not a socket, and the errors of the file
@@ -61,7 +62,8 @@ impl Listener {
         match &self.0 {
             Kind::Tcp(listener, _) => {
                 let (connection, _) = listener.accept().await?;
-                // Without this option small responses would be delayed. An error only leaves the delay in place.
+                // Without this option small responses would be delayed. If setting the option fails, responses are only
+                // delayed.
                 let _ = connection.set_nodelay(true);
                 let (reader, writer) = connection.into_split();
                 Ok((Box::new(reader), Box::new(writer)))
@@ -75,13 +77,15 @@ impl Listener {
     }
 }
 
-/// A unix socket of mode 0600. Its file is removed on drop.
+/// A unix socket of mode 0600. The drop of this value removes the socket file.
 #[cfg(unix)]
 #[derive(Debug)]
 struct UnixSocket {
     listener: tokio::net::UnixListener,
     path: PathBuf,
     owner: u32,
+    /// The device and the inode of the socket file.
+    file: (u64, u64),
 }
 
 #[cfg(unix)]
@@ -91,15 +95,18 @@ impl UnixSocket {
 
         let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
         let is_abandoned = || {
-            let connected = std::os::unix::net::UnixStream::connect(path);
-            connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+            // A datagram probe never waits for the other process. If a process listens, the probe fails with another
+            // error, because the types of the sockets differ.
+            let probed = std::os::unix::net::UnixDatagram::unbound().and_then(|probe| probe.connect(path));
+            probed.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
         };
         if is_socket && is_abandoned() {
             std::fs::remove_file(path)?;
         }
         let listener = tokio::net::UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path: path.to_owned(), owner: std::fs::symlink_metadata(path)?.uid() })
+        let found = std::fs::symlink_metadata(path)?;
+        Ok(Self { listener, path: path.to_owned(), owner: found.uid(), file: (found.dev(), found.ino()) })
     }
 
     async fn accept(&self) -> io::Result<tokio::net::UnixStream> {
@@ -116,7 +123,13 @@ impl UnixSocket {
 #[cfg(unix)]
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        // After an error the file remains, and the next server on this path replaces it.
-        let _ = std::fs::remove_file(&self.path);
+        use std::os::unix::fs::MetadataExt;
+
+        // Another server may have replaced the file.
+        let is_own = |found: std::fs::Metadata| (found.dev(), found.ino()) == self.file;
+        if std::fs::symlink_metadata(&self.path).is_ok_and(is_own) {
+            // After an error the file remains, and the next server on this path replaces it.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }

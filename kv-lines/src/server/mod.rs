@@ -1,5 +1,6 @@
 //! The server: sessions over a store.
 
+mod admission;
 mod budget;
 mod config;
 mod execute;

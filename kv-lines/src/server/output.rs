@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 /// The maximum number of lines in the queue of a session.
 const MAX_QUEUED_LINES: usize = 16;
@@ -14,18 +15,26 @@ const MAX_QUEUED_LINES: usize = 16;
 /// The maximum number of bytes in the queue of a session. A large line waits until the queue is empty.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// The estimated bytes of a line without its keys and values: its id, versions and deadlines.
+/// The estimated number of bytes of a line without its keys and values: the id, versions and deadlines.
 const LINE_OVERHEAD_BYTES: usize = 2 << 10;
 
-/// The maximum bytes of keys and values in a small line. A larger line also reserves memory of [`SHARED_BYTES`].
+/// The maximum number of bytes of keys and values in a small line. A larger line also reserves memory of
+/// [`SHARED_BYTES`].
 pub(super) const LARGE_BYTES: usize = 64 << 10;
 
-/// The maximum bytes of all large lines of a server together. A line counts before and after its encoding.
+/// The maximum number of bytes of all large lines of a server together. Both the content of a line and its encoded text
+/// count.
 pub(super) const SHARED_BYTES: usize = 128 << 20;
 
 /// The time that a peer has to read a large line, plus one second for each MiB of the line. After this time the session
-/// ends, because other sessions need its memory.
-const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// ends, because other sessions need the memory of the line.
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time that a peer has to read a part of a large line. After this time the session ends, too.
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The size of a part of a large line in bytes.
+const PART_BYTES: usize = 256 << 10;
 
 /// The output of a session. All clones share one queue.
 #[derive(Debug, Clone)]
@@ -61,7 +70,8 @@ impl Output {
         self.lines.closed().await;
     }
 
-    /// Waits until at most half of the maximum bytes are in the queue. Returns false if the peer has disconnected.
+    /// Waits until the queue has at most half of its maximum number of bytes. Returns false if the peer has
+    /// disconnected.
     pub(super) async fn drained(&self) -> bool {
         self.unless_closed(self.window.acquire_many(permits(WINDOW_BYTES / 2))).await.is_some()
     }
@@ -105,14 +115,15 @@ impl Output {
     }
 }
 
-/// Returns the bytes that a line takes in the queue. A large line takes all of them, so that the earlier lines are
-/// written before it reserves shared memory: writing a small line has no timeout, and a large line behind it would hold
-/// the shared memory without a time limit.
+/// Returns the number of bytes that a line takes in the queue. A large line takes all bytes of the queue, so that the
+/// earlier lines are written before the large line reserves shared memory. Writing a small line has no timeout, so a
+/// large line behind a small line could hold the shared memory for any time.
 fn window_permits(bytes: usize) -> u32 {
     permits(if bytes > LARGE_BYTES { WINDOW_BYTES } else { bytes + LINE_OVERHEAD_BYTES })
 }
 
-/// Returns the bytes of a large line before and after its encoding. The encoding adds at most a third.
+/// Returns the number of bytes of a large line before and after its encoding, together. The encoding adds at most a
+/// third.
 fn shared_permits(bytes: usize) -> u32 {
     permits(bytes.saturating_add(bytes / 3 * 4).min(SHARED_BYTES))
 }
@@ -131,19 +142,50 @@ pub(super) async fn write(
     let mut writer = BufWriter::new(writer);
     while let Some(Outgoing { text, reservation }) = lines.recv().await {
         let is_last = lines.is_empty();
-        let length = text.len();
-        let writing = async {
+        if is_socket && reservation.shared.is_some() {
+            let limit = LINE_TIMEOUT + Duration::from_secs((text.len() >> 20) as u64);
+            timeout(limit, write_in_time(&mut writer, text.as_bytes())).await??;
+        } else {
             writer.write_all(text.as_bytes()).await?;
             writer.write_all(b"\n").await?;
-            if is_last { writer.flush().await } else { Ok(()) }
-        };
-        if is_socket && reservation.shared.is_some() {
-            let limit = STALL_TIMEOUT + Duration::from_secs((length >> 20) as u64);
-            tokio::time::timeout(limit, writing).await??;
-        } else {
-            writing.await?;
+            if is_last {
+                writer.flush().await?;
+            }
         }
         drop(reservation);
     }
     writer.flush().await
+}
+
+/// Writes a large line and flushes. Fails if the peer does not read a part of it in time.
+async fn write_in_time(writer: &mut (impl AsyncWrite + Unpin), line: &[u8]) -> io::Result<()> {
+    for part in line.chunks(PART_BYTES) {
+        timeout(STALL_TIMEOUT, writer.write_all(part)).await??;
+    }
+    timeout(STALL_TIMEOUT, async {
+        writer.write_all(b"\n").await?;
+        writer.flush().await
+    })
+    .await?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_reads_no_part_of_a_large_line_is_disconnected_soon() {
+        let shared = Arc::new(Semaphore::new(SHARED_BYTES));
+        let (output, lines) = Output::new(Arc::clone(&shared));
+        let (writer, peer) = tokio::io::duplex(1_024);
+        let reservation = output.reserve(16 << 20).await.unwrap();
+        assert!(output.send("x".repeat(16 << 20), reservation).await);
+        let begin = Instant::now();
+        assert_eq!(write(writer, lines, true).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begin.elapsed() < LINE_TIMEOUT, "{:?}", begin.elapsed());
+        assert_eq!(shared.available_permits(), SHARED_BYTES);
+        drop(peer);
+    }
 }

@@ -1,7 +1,7 @@
 //! Parses a line into a request.
 //!
-//! The line is read twice: for its `id` and `op`, and then for the arguments of that operation. The line is never read
-//! into a generic JSON tree, which takes up to a hundred times the memory of the text.
+//! The line is read twice: first for its `id` and `op`, and then for the arguments of that operation. The line is never
+//! read into a generic JSON tree, because such a tree takes up to a hundred times the memory of the text.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,8 @@ use serde_json::value::RawValue;
 use crate::request::{ExpiryText, Request};
 use crate::shape::{Batch, Segments};
 
-/// The maximum length of an `id` in bytes. It is limited because each response, and each event of a stream, repeats it.
+/// The maximum length of an `id` in bytes. The length is limited, because each response and each event of a stream
+/// repeats the `id`.
 const MAX_ID_BYTES: usize = 1_024;
 
 const OPERATIONS: &[&str] = &[
@@ -62,7 +63,11 @@ pub(super) fn parse(line: &[u8]) -> (Value, Result<Request>) {
             let error = format!("the `id` has {} bytes, the limit is {MAX_ID_BYTES}", id.len());
             return (Value::Null, Err(Error::invalid(error)));
         }
-        id => serde_json::from_str(id).unwrap_or_default(),
+        id => match serde_json::from_str(id) {
+            Ok(id) => id,
+            // The JSON is valid, but a number is out of range or a string has a lone surrogate.
+            Err(_) => return (Value::Null, Err(Error::invalid("the `id` cannot be repeated in the response"))),
+        },
     };
     let request = match op {
         Some(op) if !OPERATIONS.contains(&op.as_ref()) => Err(serde_json::Error::unknown_variant(&op, OPERATIONS)),

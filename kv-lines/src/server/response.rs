@@ -1,6 +1,7 @@
 //! The response to a request, before and after its encoding as a line.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kv_core::{Error, Result};
 use serde::Serialize;
@@ -10,15 +11,18 @@ use crate::escape;
 use crate::line::MAX_VALUES_BYTES;
 use crate::shape::Failure;
 
-/// The maximum bytes of keys and values that are encoded or decoded on a runtime thread. More bytes are encoded and
-/// decoded on a thread for blocking work, because other sessions must not wait for them.
+/// The maximum number of bytes of keys and values that are encoded or decoded on a runtime thread. More bytes are
+/// encoded and decoded on a thread for blocking work, because other sessions must not wait for this work.
 const BLOCKING_BYTES: usize = 256 << 10;
 
 /// A response that is not yet encoded.
 pub(super) struct Response {
     bytes: usize,
-    encode: Box<dyn FnOnce(&Value) -> String + Send>,
+    encode: Encode,
 }
+
+/// Encodes the line of a response with this id.
+type Encode = Box<dyn FnOnce(&Value) -> serde_json::Result<String> + Send>;
 
 impl Response {
     /// Creates a response with about `bytes` bytes of keys and values. `result` converts the result into its JSON form.
@@ -41,15 +45,19 @@ impl Response {
         result.unwrap_or_else(|error| Self::failed(&error))
     }
 
-    /// Returns the bytes of the keys and values.
+    /// Returns the number of bytes of the keys and values.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Encodes the response as a line.
+    /// Encodes the response as a line. If the encoding fails, the line has the error `defect`.
     pub(super) async fn encode(self, id: Value) -> String {
         let Self { bytes, encode } = self;
-        blocking(bytes, move || encode(&id)).await.unwrap_or_default()
+        let own_id = id.clone();
+        match blocking(bytes, move || encode(&own_id)).await {
+            Ok(Ok(line)) => line,
+            Ok(Err(_)) | Err(_) => undeliverable(&id),
+        }
     }
 }
 
@@ -59,13 +67,17 @@ impl fmt::Debug for Response {
     }
 }
 
-/// Runs work on `bytes` bytes of keys and values: on a thread for blocking work if there are more than
-/// [`BLOCKING_BYTES`]. Returns `None` if the work panics or the runtime shuts down.
-pub(super) async fn blocking<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+/// Runs work on `bytes` bytes of keys and values. If `bytes` is more than [`BLOCKING_BYTES`], the work runs on a thread
+/// for blocking work.
+///
+/// # Errors
+/// `Defect` if the work panics, and `Unavailable` if the runtime shuts down.
+pub(super) async fn blocking<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let work = move || catch_unwind(AssertUnwindSafe(work)).map_err(|_panic| Error::defect("the server panicked"));
     if bytes <= BLOCKING_BYTES {
-        return Some(work());
+        return work();
     }
-    tokio::task::spawn_blocking(work).await.ok()
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Error::unavailable("the server is shutting down")))
 }
 
 /// The outcome of a request, or of one element of a batch, as JSON.
@@ -77,7 +89,7 @@ pub(super) enum Outcome<T> {
 }
 
 impl<T> Outcome<T> {
-    /// Converts the result of a request. `encode` converts its success into the JSON form.
+    /// Converts the result of a request. `encode` converts a successful result into the JSON form.
     pub(super) fn of<S>(outcome: Result<S>, encode: impl FnOnce(S) -> T) -> Self {
         match outcome {
             Ok(outcome) => Self::Done { result: encode(outcome) },
@@ -94,9 +106,17 @@ impl<T> Outcome<T> {
     }
 }
 
-fn line<T: Serialize>(id: &Value, outcome: Outcome<T>) -> String {
-    // Serializing cannot fail, because all map keys are strings and no number is out of range.
-    escape::json(serde_json::to_string(&ResponseLine { id, outcome }).unwrap_or_default())
+fn line<T: Serialize>(id: &Value, outcome: Outcome<T>) -> serde_json::Result<String> {
+    serde_json::to_string(&ResponseLine { id, outcome }).map(escape::json)
+}
+
+/// Returns the error line for a response that cannot be encoded. The request may have been executed.
+fn undeliverable(id: &Value) -> String {
+    const KIND: &str = "defect";
+    const MESSAGE: &str = "the server cannot encode the response; a write may have been applied";
+    // Displaying a JSON value cannot fail.
+    let error = serde_json::json!({"kind": KIND, "message": format!("{KIND}: {MESSAGE}")});
+    escape::json(format!("{{\"id\":{id},\"error\":{error}}}"))
 }
 
 #[derive(Serialize)]
@@ -104,4 +124,33 @@ struct ResponseLine<'r, T> {
     id: &'r Value,
     #[serde(flatten)]
     outcome: Outcome<T>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A result that cannot be encoded.
+    struct Unencodable;
+
+    impl Serialize for Unencodable {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("no JSON form"))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_response_that_cannot_be_encoded_is_an_error_line() {
+        for bytes in [0, BLOCKING_BYTES + 1] {
+            let panics = Response::new(bytes, || -> u8 { panic!("a defect of the encoding") });
+            for response in [panics, Response::new(bytes, || Unencodable)] {
+                let line = response.encode(serde_json::json!({"a": "\u{202e}"})).await;
+                assert!(!line.contains('\u{202e}'), "{line:?}");
+                let read: Value = serde_json::from_str(&line).unwrap();
+                assert_eq!(read["id"], serde_json::json!({"a": "\u{202e}"}));
+                let error: Failure = serde_json::from_value(read["error"].clone()).unwrap();
+                assert_eq!(error.into_error().kind(), kv_core::ErrorKind::Defect);
+            }
+        }
+    }
 }

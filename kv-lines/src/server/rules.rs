@@ -26,11 +26,12 @@ pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// The limits of a session.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
-    /// The token that the first line must have. `None` if it needs no token.
+    /// The token that the first line must have. `None` if the first line needs no token.
     pub(super) token: Option<Token>,
     /// The time without a request after which a session without streams ends.
     pub(super) idle_timeout: Option<Duration>,
-    /// True for a socket, whose peer may be slow or hostile; false for stdin and stdout, which belong to the user.
+    /// True for a socket, because its peer may be slow or hostile. False for stdin and stdout, which belong to the
+    /// user.
     pub(super) is_socket: bool,
     /// One permit for each large request line.
     pub(super) large_lines: Arc<Semaphore>,

@@ -21,7 +21,6 @@ use crate::hello::Hello;
 use crate::line::{Line, MAX_LINE_BYTES};
 use crate::request::Request;
 use crate::shape::StreamEvent;
-use crate::token::Token;
 
 /// Serves one session: executes its requests one after the other until the input ends. The session needs no token and
 /// has no timeouts, because the caller trusts the peer. A session whose first line is not `hello` ends with an error
@@ -34,36 +33,49 @@ pub async fn session(
     reader: impl AsyncRead + Send + Unpin,
     writer: impl AsyncWrite + Send + Unpin + 'static,
 ) -> io::Result<()> {
-    run(kv, reader, writer, Rules::trusted()).await
+    run(kv, reader, writer, Rules::trusted(), std::future::ready(())).await
 }
 
-/// Serves one session by these rules.
-pub(super) async fn run(
+/// Serves one session by these rules. After a correct `hello`, the session waits for `admission` and keeps the result
+/// of `admission` until the session ends.
+pub(super) async fn run<P: Send>(
     kv: &Kv,
     reader: impl AsyncRead + Send + Unpin,
     writer: impl AsyncWrite + Send + Unpin + 'static,
     rules: Rules,
+    admission: impl Future<Output = P> + Send,
 ) -> io::Result<()> {
+    let mut place = None;
     let (out, lines) = Output::new(Arc::clone(&rules.shared_output));
     let output = tokio::spawn(output::write(writer, lines, rules.is_socket));
-    let input = run_requests(kv, reader, out, rules).await;
+    let input = run_requests(kv, reader, out, rules, async { place = Some(admission.await) }).await;
     let written = output
         .await
         .unwrap_or_else(|_| Err(io::Error::other("the task that writes the output of the session panicked")));
     input.and(written)
 }
 
-async fn run_requests(kv: &Kv, reader: impl AsyncRead + Send + Unpin, out: Output, rules: Rules) -> io::Result<()> {
+async fn run_requests(
+    kv: &Kv,
+    reader: impl AsyncRead + Send + Unpin,
+    out: Output,
+    rules: Rules,
+    admission: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
     let token = rules.token.clone();
     let mut input = Input::new(reader, rules);
     let mut session = Session { kv, streams: Streams::default(), out };
-    let is_welcome = match input.hello().await? {
-        None | Some(Line::End) => false,
-        Some(Line::Read | Line::Unterminated) => session.welcome(&input.line, token.as_ref()).await,
-        // An empty line is no `hello` either, so the peer gets the same error.
-        Some(Line::TooLong) => session.welcome(b"", None).await,
+    let (id, hello) = match input.hello().await? {
+        None | Some(Line::End) => return Ok(()),
+        Some(Line::Read | Line::Unterminated) => Hello::check(&input.line, token.as_ref()),
+        // An empty line is also not a `hello`, so the peer gets the same error.
+        Some(Line::TooLong) => Hello::check(b"", None),
     };
-    if !is_welcome {
+    let is_welcome = hello.is_ok();
+    if is_welcome {
+        admission.await;
+    }
+    if !session.send(id, hello.map(|welcome| Response::new(0, || welcome))).await || !is_welcome {
         return Ok(());
     }
     // While the peer does not read the output, the session reads no further request.
@@ -84,6 +96,8 @@ async fn run_requests(kv: &Kv, reader: impl AsyncRead + Send + Unpin, out: Outpu
         let is_connected = match line {
             Line::End => return Ok(()),
             Line::TooLong => {
+                // Other sessions need the permit, and this peer may never read the response.
+                drop(permit);
                 let error = Error::invalid(format!("the line is longer than {MAX_LINE_BYTES} bytes"));
                 session.send(Value::Null, Err(error)).await
             }
@@ -104,20 +118,14 @@ struct Session<'s> {
 }
 
 impl Session<'_> {
-    /// Responds to the first line. Returns false if the session must end.
-    async fn welcome(&mut self, line: &[u8], token: Option<&Token>) -> bool {
-        let (id, result) = Hello::check(line, token);
-        let is_welcome = result.is_ok();
-        self.send(id, result.map(|welcome| Response::new(0, || welcome))).await && is_welcome
-    }
-
     /// Executes the request of a line and responds. Drops the permit of a large line after the execution. Returns false
     /// if the peer has disconnected.
     async fn handle(&mut self, line: &mut Vec<u8>, mut permit: Option<OwnedSemaphorePermit>) -> bool {
         let mut reservation = None;
         loop {
             let (id, request) = parsed(line).await;
-            // A read can be executed again. A large line cannot, because its memory is freed after the first execution.
+            // A read can be executed again. The request of a large line cannot, because the memory of the line is freed
+            // after the first execution.
             let is_repeatable = permit.is_none()
                 && matches!(request, Ok(Request::Get { .. } | Request::GetMany { .. } | Request::List(_)));
             let response = match request {
@@ -126,6 +134,7 @@ impl Session<'_> {
                         Ok(query) => self.kv.store().watch(&query).await,
                         Err(error) => Err(error),
                     };
+                    release(line, &mut permit);
                     return self.start(id, stream).await;
                 }
                 Ok(Request::Subscribe(subscribe)) => {
@@ -133,6 +142,7 @@ impl Session<'_> {
                         Ok(channels) => self.kv.store().subscribe(&channels).await,
                         Err(error) => Err(error),
                     };
+                    release(line, &mut permit);
                     return self.start(id, stream).await;
                 }
                 Ok(Request::Unwatch { of } | Request::Unsubscribe { of }) => {
@@ -142,10 +152,7 @@ impl Session<'_> {
                 Ok(request) => Response::of(execute(self.kv, request).await),
                 Err(error) => Response::of(Err(error)),
             };
-            // Other sessions need the permit, and this peer may never read its response.
-            if permit.take().is_some() {
-                *line = Vec::new();
-            }
+            release(line, &mut permit);
             let bytes = response.bytes();
             if reservation.is_none() {
                 reservation = if is_repeatable && bytes > LARGE_BYTES {
@@ -169,8 +176,8 @@ impl Session<'_> {
         }
     }
 
-    /// Responds that the stream is live, and then starts to send its events. Responds with the error if the stream did
-    /// not start. Returns false if the peer has disconnected.
+    /// Responds that the stream is active, and then starts to send its events. If the stream did not start, responds
+    /// with the error. Returns false if the peer has disconnected.
     async fn start<T>(&mut self, id: Value, stream: Result<Pin<Box<dyn Stream<Item = Result<T>> + Send>>>) -> bool
     where
         T: EventBytes + Send + 'static,
@@ -194,7 +201,7 @@ impl Session<'_> {
     }
 }
 
-/// Parses a line. A large line is parsed on a thread for blocking work, which takes the line and returns it.
+/// Parses a line. A large line is parsed on a thread for blocking work. This thread takes the line and returns it.
 async fn parsed(line: &mut Vec<u8>) -> (Value, Result<Request>) {
     let taken = std::mem::take(line);
     let bytes = taken.len();
@@ -203,10 +210,18 @@ async fn parsed(line: &mut Vec<u8>) -> (Value, Result<Request>) {
         (taken, parsed)
     };
     match blocking(bytes, work).await {
-        Some((taken, parsed)) => {
+        Ok((taken, parsed)) => {
             *line = taken;
             parsed
         }
-        None => (Value::Null, Err(Error::unavailable("the server is shutting down"))),
+        Err(error) => (Value::Null, Err(error)),
+    }
+}
+
+/// Frees a large line and its permit, before the response is sent: other sessions need the permit, and this peer may
+/// never read the response.
+fn release(line: &mut Vec<u8>, permit: &mut Option<OwnedSemaphorePermit>) {
+    if permit.take().is_some() {
+        *line = Vec::new();
     }
 }

@@ -16,7 +16,7 @@ use crate::shape::{Failure, StreamEvent};
 
 /// The size of an event.
 pub(super) trait EventBytes {
-    /// Returns the bytes of the value or message.
+    /// Returns the number of bytes of the value or message.
     fn bytes(&self) -> usize;
 }
 
@@ -38,7 +38,7 @@ impl EventBytes for MessageEvent {
     }
 }
 
-/// The running streams, by the id of the request that started each.
+/// The running streams, by the id of the request that started each stream.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     running: HashMap<String, JoinHandle<()>>,
@@ -86,9 +86,16 @@ impl Streams {
                 let bytes = event.iter().flatten().map(T::bytes).sum();
                 // Without a reservation the peer has disconnected.
                 let Some(reservation) = out.reserve(bytes).await else { return };
-                let id = id.clone();
-                let Some(line) = blocking(bytes, move || line(&id, event)).await else { return };
-                if !out.send(line, reservation).await {
+                let (id, stream_id) = (id.clone(), &id);
+                let encoded = blocking(bytes, move || line(&id, event)).await;
+                let text = if let Ok(Ok(text)) = encoded {
+                    text
+                } else {
+                    // The event is lost, so the stream ends with an error.
+                    is_running = false;
+                    undeliverable(stream_id)
+                };
+                if !out.send(text, reservation).await {
                     return;
                 }
             }
@@ -96,18 +103,19 @@ impl Streams {
         self.running.insert(key, task);
     }
 
-    /// Stops a stream, which sends nothing afterwards. Returns true if it was running.
+    /// Stops a stream. The stream sends nothing afterwards. Returns true if the stream was running.
     pub(super) async fn stop(&mut self, id: &Value) -> bool {
         let Some(task) = self.running.remove(&id.to_string()) else { return false };
         let was_running = !task.is_finished();
         task.abort();
-        // Wait for the task, so that it cannot send another line. Its error is the cancellation.
+        // Wait for the task, so that it cannot send another line. The task ends with a cancellation error, which is
+        // ignored.
         let _ = task.await;
         was_running
     }
 }
 
-fn line<T>(id: &Value, event: Option<Result<T>>) -> String
+fn line<T>(id: &Value, event: Option<Result<T>>) -> serde_json::Result<String>
 where
     for<'e> StreamEvent: From<&'e T>,
 {
@@ -116,9 +124,16 @@ where
         Some(Err(error)) => StreamEvent::Error { error: Failure::from(&error) },
         None => StreamEvent::End,
     };
-    // Serialize directly: a tree of `serde_json::Value` would hold a third copy of a large value. Serializing cannot
-    // fail, because all map keys are strings.
-    escape::json(serde_json::to_string(&EventLine { id, event }).unwrap_or_default())
+    // Serialize directly: a tree of `serde_json::Value` would hold a third copy of a large value.
+    serde_json::to_string(&EventLine { id, event }).map(escape::json)
+}
+
+/// Returns the line of an error instead of an event that cannot be encoded.
+fn undeliverable(id: &Value) -> String {
+    let error = Failure::from(&Error::defect("the server cannot encode an event, so the stream has ended"));
+    // The text of an error can always be encoded.
+    let event = serde_json::to_string(&EventLine { id, event: StreamEvent::Error { error } });
+    escape::json(event.unwrap_or_default())
 }
 
 #[derive(Serialize)]

@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-/// The elements of a batch. Decoding stops at the limit, because an element takes more memory than its text: a line
-/// full of the shortest elements must not exhaust the memory.
+/// The elements of a batch. Decoding stops at the limit, because an element takes more memory than its text: a line of
+/// many very short elements must not exhaust the memory.
 #[derive(Debug)]
 pub(crate) struct Batch<T>(Vec<T>);
 

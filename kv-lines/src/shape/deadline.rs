@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use kv_core::{Deadline, Expires, Expiry};
 use serde::{Deserialize, Serialize};
 
-/// A deadline: milliseconds since the Unix epoch, `null` for never, `"unknown"` if the store does not report it.
+/// A deadline: milliseconds since the Unix epoch, `null` for never, `"unknown"` if the store does not report the
+/// deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ExpiresAt {

@@ -25,6 +25,8 @@ enum Kind {
     Denied,
     Corrupt,
     Closed,
+    Load,
+    Defect,
     #[serde(other)]
     Unknown,
 }
@@ -47,6 +49,8 @@ impl From<&Error> for Failure {
             ErrorKind::Denied => Kind::Denied,
             ErrorKind::Corrupt => Kind::Corrupt,
             ErrorKind::Closed => Kind::Closed,
+            ErrorKind::Load => Kind::Load,
+            ErrorKind::Defect => Kind::Defect,
             _ => Kind::Unknown,
         };
         Self { kind, capability, version, message: error.to_string() }
@@ -70,6 +74,8 @@ impl Failure {
             Kind::Denied => ErrorKind::Denied,
             Kind::Corrupt => ErrorKind::Corrupt,
             Kind::Closed => ErrorKind::Closed,
+            Kind::Load => ErrorKind::Load,
+            Kind::Defect => ErrorKind::Defect,
         };
         Error::new(kind, message)
     }
@@ -91,6 +97,8 @@ mod tests {
             ErrorKind::Denied,
             ErrorKind::Corrupt,
             ErrorKind::Closed,
+            ErrorKind::Load,
+            ErrorKind::Defect,
         ]
         .into_iter()
         .chain(Capability::ALL.iter().map(|&capability| ErrorKind::Unsupported { capability }))

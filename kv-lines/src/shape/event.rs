@@ -37,7 +37,7 @@ pub enum Event<K> {
 }
 
 impl<K> Event<K> {
-    /// Encodes an event. `encode_key` converts its key.
+    /// Encodes an event. `encode_key` converts the key of the event.
     pub fn of(event: &WatchEvent, encode_key: impl Fn(&Key) -> K) -> Self {
         match event {
             WatchEvent::Set { key, entry } => {

@@ -37,7 +37,8 @@ pub struct Value {
 }
 
 impl Value {
-    /// Encodes bytes as text if they are UTF-8 and their escaped text is not longer than their base64, else as base64.
+    /// Encodes bytes as text if they are UTF-8 and their escaped text is not longer than their base64. Encodes other
+    /// bytes as base64.
     pub fn of(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) if is_text_shorter(text) => Self { value: text.to_owned(), encoding: Encoding::Text },
@@ -45,14 +46,19 @@ impl Value {
         }
     }
 
-    /// Encodes bytes as text if they are printable ASCII that JSON does not escape, else as base64. The result is at
-    /// most a third longer than the bytes.
+    /// Encodes bytes as text if they are printable ASCII that JSON does not escape. Encodes other bytes as base64. The
+    /// result is at most a third longer than the bytes.
     pub fn compact(bytes: &[u8]) -> Self {
         let is_plain = |byte: &u8| (b' '..=b'~').contains(byte) && !matches!(byte, b'"' | b'\\');
         match std::str::from_utf8(bytes) {
             Ok(text) if bytes.iter().all(is_plain) => Self { value: text.to_owned(), encoding: Encoding::Text },
             _ => Self { value: STANDARD.encode(bytes), encoding: Encoding::Base64 },
         }
+    }
+
+    /// Returns the maximum length of the compact form of `length` bytes.
+    pub(crate) fn compact_bytes(length: usize) -> usize {
+        length.div_ceil(3).saturating_mul(4)
     }
 
     /// Decodes the bytes.
