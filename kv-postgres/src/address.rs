@@ -56,7 +56,8 @@ impl Address {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             config.host("localhost");
         }
-        // If there is a `hostaddr`, the driver connects to it, and uses `host` only to verify the certificate.
+        // If there is a `hostaddr`, the driver connects to this address, and uses `host` only to verify the
+        // certificate.
         let addresses: Vec<_> = config.get_hostaddrs().iter().map(|address| Host::Tcp(address.to_string())).collect();
         if config.get_hosts().is_empty() {
             for address in config.get_hostaddrs().to_vec() {
@@ -77,7 +78,7 @@ impl Address {
     /// Parses `listen_url`, the URL of the server itself, to which the listener connects.
     ///
     /// # Errors
-    /// As [`Address::parse`], and `Invalid` if the URL has a setting of the store, which belongs into the store's URL.
+    /// The errors of [`Address::parse`], and `Invalid` if the URL has a setting of the store, which belongs in the store's URL.
     pub(crate) fn parse_listen_url(url: &str) -> Result<Self> {
         let url: StoreUrl = url.parse()?;
         if UrlOptions::new(url.options()?).store.is_empty() {
@@ -86,14 +87,14 @@ impl Address {
         Err(Error::invalid("`listen_url` has an option that only the URL of the store may have"))
     }
 
-    /// Completes the settings of the URL with those that every connection of the store needs.
+    /// Completes the settings of the URL with the settings that every connection of the store needs.
     pub(crate) fn apply(&mut self, settings: &PostgresConfig) {
         let config = &mut self.config;
         config.connect_timeout(settings.connect_timeout);
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(settings.operation_timeout);
         }
-        // Two hours is the driver's default, which is too long to notice a lost connection.
+        // Two hours is the driver's default. This is too long to notice a lost connection.
         if config.get_keepalives_idle() == Duration::from_secs(2 * 60 * 60) {
             config.keepalives_idle(Duration::from_secs(30));
         }
@@ -234,7 +235,7 @@ mod tests {
             let (name, _) = option.split_once('=').unwrap();
             let url: StoreUrl = format!("postgres://localhost/kv?{option}").parse().unwrap();
             let (_, config) = Address::parse(&url).unwrap();
-            let error = config.limits().unwrap_err();
+            let error = config.limits(true).unwrap_err();
             assert!(error.message().contains(name), "{option}: {error}");
         }
     }

@@ -43,14 +43,14 @@ enum Write {
     Refused(Error),
     /// Sent in one statement with other writes. Either all writes of a statement have absolute deadlines, or none has.
     Shared { set: PlainSet, is_absolute: bool },
-    /// Sent in a statement of its own.
+    /// Sent in a separate statement.
     Single(SingleSet),
 }
 
 /// Writes several keys. `checked` contains, for each item, the result of the check of its options and its value.
 ///
-/// Writes of the same key keep their order. If they need different kinds of statements, each of them is sent in a
-/// statement of its own.
+/// Writes of the same key keep their order. If these writes need different kinds of statements, each write is sent in a
+/// separate statement.
 pub(crate) async fn set_many(state: &State, items: Vec<SetItem>, checked: Vec<Result<()>>) -> Vec<Result<SetOutcome>> {
     let mut kinds: HashMap<Key, bool> = HashMap::new();
     let mut mixed: HashSet<Key> = HashSet::new();

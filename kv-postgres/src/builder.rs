@@ -14,7 +14,7 @@ use crate::open::{self, Origin};
 use crate::store::PostgresStore;
 
 impl PostgresStore {
-    /// Returns a builder with the default settings. It needs a URL or a pool before [`PostgresBuilder::open`].
+    /// Returns a builder with the default settings. The builder needs a URL or a pool before [`PostgresBuilder::open`].
     pub fn builder() -> PostgresBuilder {
         PostgresBuilder::new()
     }

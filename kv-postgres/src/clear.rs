@@ -10,7 +10,7 @@ use crate::state::{State, column};
 /// The maximum number of rows that one statement removes.
 const MAX_ROWS: i64 = 2_000;
 
-/// Removes all keys under a prefix, and returns the number of live entries among them.
+/// Removes all keys under a prefix, and returns the number of removed live entries.
 ///
 /// # Errors
 /// `Indeterminate` if a statement fails with a retryable error after earlier statements have removed live entries.

@@ -1,11 +1,11 @@
 //! Batches: concurrent calls over single keys that share one statement over many keys.
 //!
-//! Each running statement holds a slot. If a slot is free, a call takes it, and its caller sends the call at once and
-//! alone. Otherwise the call is queued, and the next statement sends all queued calls. So no call waits for others to
-//! arrive, and a busy store sends few large statements.
+//! Each running statement holds a slot. If a slot is free, a call takes the slot, and the caller sends the call at once
+//! and alone. Otherwise the call is queued, and the next statement sends all queued calls. Therefore no call waits for
+//! others to arrive, and a busy store sends few large statements.
 //!
-//! While a statement is slow, another one may start. A slow statement may wait for a row that another session has
-//! locked, or its caller may have stopped polling. Neither stops the queued calls.
+//! While a statement is slow, another statement may start. A slow statement may wait for a row that another session has
+//! locked, or its caller may have stopped polling. In neither case do the queued calls wait for the slow statement.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,28 +21,28 @@ use crate::error::{Cause, Failure};
 use crate::runtime::runtime_ended;
 use crate::state::State;
 
-/// The maximum number of running statements of one kind, slow ones included.
+/// The maximum number of running statements of one kind, including slow statements.
 const MAX_STATEMENTS: usize = 4;
 /// The duration after which a running statement counts as slow. A write to a fast disk takes less time. With a slower
-/// disk or a distant server, statements become slow, so more of them run at once.
+/// disk or a distant server, statements count as slow, so more statements run at once.
 const SLOW_AFTER: Duration = Duration::from_millis(3);
-/// The queue length from which a second statement may run. A statement with so many calls uses the server's processors
+/// The queue length at which a second statement may run. A statement with so many calls uses the server's processors
 /// more than its disk, so two statements in parallel are faster.
 const LONG_QUEUE: usize = 64;
-/// The maximum number of yields after a batch, which let its callers queue their next calls.
+/// The maximum number of yields after a batch. The yields let the callers of the batch queue their next calls.
 const MAX_YIELDS: usize = 4;
 /// The maximum number of calls in one statement.
 const MAX_CALLS: usize = 1_000;
-/// The minimum length of the queue at which dropped calls are removed from it.
+/// The minimum length of the queue at which dropped calls are removed from the queue.
 const MIN_PURGE_LEN: usize = 1_024;
 /// The maximum total size of the calls in one statement, in bytes. A larger call is sent alone.
 const MAX_BYTES: usize = 4 << 20;
 
-/// A call that can share a statement with others of its kind.
+/// A call that can share a statement with other calls of its kind.
 pub(crate) trait BatchedCall: Send + Sized + 'static {
     type Response: Send + 'static;
-    /// The maximum number of statements of this kind that run at once, not counting slow ones. It is at least one; a
-    /// long queue raises it to at least two.
+    /// The maximum number of statements of this kind that run at once, not counting slow statements. The number is at
+    /// least one. A long queue raises this number to at least two.
     const MAX_FAST_STATEMENTS: usize;
 
     /// The approximate number of bytes that the call adds to a statement or to its response.
@@ -67,7 +67,7 @@ struct Queue<C: BatchedCall> {
     slots: [Option<Instant>; MAX_STATEMENTS],
     /// Calls that found no free slot.
     calls: VecDeque<QueuedCall<C>>,
-    /// The length of the queue at which dropped calls are removed: twice the length that the last removal left.
+    /// The length of the queue at which dropped calls are removed: twice the length after the previous removal.
     purge_at: usize,
     /// True while the task of [`Batcher::poll_queue`] runs.
     is_polled: bool,
@@ -127,8 +127,8 @@ impl<C: BatchedCall> Queue<C> {
         self.calls.push_back(queued);
     }
 
-    /// Takes the calls of the next statement and a slot for it, if any calls are queued and a slot is free. Does not
-    /// send a call that was queued for longer than `timeout`, which gets an error, or a call that was dropped.
+    /// Takes a slot and the calls of the next statement, if any calls are queued and a slot is free. Does not
+    /// send a call that was dropped, or a call that was queued for longer than `timeout`. The latter gets an error.
     fn next_batch(&mut self, timeout: Duration) -> Option<Batch<C>> {
         let is_obsolete = |queued: &QueuedCall<C>| queued.is_dropped() || queued.queued_at.elapsed() > timeout;
         while self.calls.front().is_some_and(is_obsolete) {
@@ -179,7 +179,7 @@ impl<C: BatchedCall> Batcher<C> {
     fn admit(self: &Arc<Self>, call: C) -> Admission<C> {
         let mut queue = self.queue();
         // The caller of a slow statement may have stopped polling, and keeps a slot and a connection. Several such
-        // callers would keep all of them. So while a statement is slow, tasks send further calls.
+        // callers would keep all slots and connections. Therefore, while a statement is slow, tasks send further calls.
         if !queue.has_slow_statement()
             && let Some(slot) = queue.take_slot()
         {
@@ -194,8 +194,8 @@ impl<C: BatchedCall> Batcher<C> {
         Admission::Queued(response)
     }
 
-    /// Starts further statements beside slow ones while calls are queued. The holders of the slots cannot start them,
-    /// because the caller of a slow statement may have stopped polling.
+    /// Starts further statements beside slow statements while calls are queued. The holders of the slots cannot start
+    /// these statements, because the caller of a slow statement may have stopped polling.
     async fn poll_queue(self: Arc<Self>) {
         let mut is_polled = true;
         while is_polled {
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_statement_runs_at_a_time_and_another_one_may_start_beside_a_slow_one() {
+    async fn one_statement_runs_at_a_time_and_another_may_start_beside_a_slow_statement() {
         let mut queue = Queue::new();
         let first = queue.take_slot().unwrap();
         let _response = [enqueue(&mut queue, 1), enqueue(&mut queue, 1)];

@@ -30,7 +30,7 @@ fn deadline(moment: SystemTime) -> Deadline {
 }
 
 /// Returns the CRC-32C of key, version and value. The checksum covers the key, so that a row under a wrong key counts
-/// as damaged. It does not cover the deadline, because the server computes the deadline.
+/// as damaged. The checksum does not cover the deadline, because the server computes the deadline.
 pub(crate) fn checksum_of(key: &Key, version: &[u8], value: &[u8]) -> i32 {
     crc32c::crc32c_append(checksum_before(key, version), value).cast_signed()
 }
@@ -71,7 +71,7 @@ impl Lifetime {
         Self { at: None, millis: millis.filter(|millis| *millis < 253_402_300_800_000) }
     }
 
-    /// Converts a moment, rounded up to the microsecond, which is the server's precision. The statement rounds a future
+    /// Converts a moment, rounded up to the microsecond. This is the server's precision. The statement rounds a future
     /// moment up to the millisecond.
     fn until(moment: SystemTime) -> Self {
         if Deadline::resolve(Expiry::At(moment), SystemTime::UNIX_EPOCH, None) == Deadline::NEVER {

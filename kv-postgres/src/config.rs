@@ -7,8 +7,8 @@ use bytesize::ByteSize;
 use kv_core::{Error, Limits, Result};
 use serde::{Deserialize, Serialize};
 
-/// The durability of an acknowledged write. Each name says what a crash may lose. The server's own settings may lower
-/// the durability further; the store declares the durability that it detects.
+/// The durability of an acknowledged write. Each name states the loss that a crash may cause. The server's own settings
+/// may lower the durability further. The store declares the durability that it detects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -16,7 +16,8 @@ pub enum SyncMode {
     /// A crash loses nothing: each commit is flushed to the disk before it is acknowledged.
     #[default]
     EveryCommit,
-    /// A crash of the server may lose the most recent commits, each as a whole (`synchronous_commit = off`).
+    /// A crash of the server may lose the most recent commits, each as a whole (`synchronous_commit = off`). Refused if
+    /// a pooler or the application's pool provides the sessions.
     LosesLastMoments,
     /// A crash of the server, or of any of its processes, loses all entries (`UNLOGGED`). This mode has an effect only
     /// if the store creates the table.
@@ -28,10 +29,10 @@ pub enum SyncMode {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PostgresConfig {
-    /// The schema of the table: `[A-Za-z_][A-Za-z0-9_]*`, at most 54 bytes. Created if it is missing.
+    /// The schema of the table: `[A-Za-z_][A-Za-z0-9_]*`, at most 54 bytes. A missing schema is created.
     pub schema: String,
-    /// The table. Each table is a store of its own: `[A-Za-z_][A-Za-z0-9_]*`, at most 54 bytes. Created if it is
-    /// missing.
+    /// The table. Each table is a separate store: `[A-Za-z_][A-Za-z0-9_]*`, at most 54 bytes. A missing table is
+    /// created.
     pub table: String,
     /// The durability of an acknowledged write.
     pub sync: SyncMode,
@@ -41,13 +42,13 @@ pub struct PostgresConfig {
     /// True if a transaction pooler such as pgbouncer is between the store and the server. The store then uses no
     /// prepared statements and no session settings.
     pub pooled: bool,
-    /// The URL of the server itself, not of a pooler. The connection for watch and messages uses it.
+    /// The URL of the server itself, not of a pooler. The connection for watch and messages uses this URL.
     #[serde(skip_serializing)]
     pub listen_url: Option<String>,
     /// The timeout of making a connection.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// The timeout of a round trip. A call that exceeds it fails as `Unavailable` or `Indeterminate`.
+    /// The timeout of a round trip. A call that exceeds this timeout fails as `Unavailable` or `Indeterminate`.
     #[serde(with = "humantime_serde")]
     pub operation_timeout: Duration,
     /// The timeout of the wait for a row that another session has locked. Has no effect behind a pooler.
@@ -61,11 +62,18 @@ pub struct PostgresConfig {
 }
 
 impl PostgresConfig {
-    /// Checks the settings, and returns the limits of the store.
+    /// Checks the settings, and returns the limits of the store. `has_own_sessions` is false if an application's pool
+    /// or a pooler provides the sessions. The store applies no settings to such sessions.
     ///
     /// # Errors
-    /// `Invalid` for a setting that is out of range.
-    pub(crate) fn limits(&self) -> Result<Limits> {
+    /// `Invalid` for a setting that is out of range or has no effect.
+    pub(crate) fn limits(&self, has_own_sessions: bool) -> Result<Limits> {
+        if self.sync == SyncMode::LosesLastMoments && !has_own_sessions {
+            return Err(Error::invalid(
+                "`sync=loses-last-moments` has no effect on the sessions of a pooler or of the application's pool: \
+                 set `synchronous_commit` for the role",
+            ));
+        }
         // To the server and to libpq, zero means an endless wait.
         let durations = [
             ("connect_timeout", self.connect_timeout),
@@ -88,8 +96,9 @@ impl PostgresConfig {
 
     /// The options with which each session of the store starts.
     ///
-    /// They keep a plan from depending on the size that the table had when the statement was prepared. They end a
-    /// statement whose client no longer waits for it, and release the locks of a client that is gone.
+    /// With these options, a plan does not depend on the size that the table had when the statement was prepared. The
+    /// server also ends a statement for which the client no longer waits, and releases the locks of a client that has
+    /// disconnected.
     pub(crate) fn session_options(&self) -> String {
         let commit = if self.sync == SyncMode::LosesLastMoments { "off" } else { "on" };
         let (statement, lock) = (self.operation_timeout.as_millis(), self.lock_timeout.as_millis());
@@ -184,8 +193,8 @@ mod tests {
     #[test]
     fn max_value_must_be_within_its_range() {
         let config = |max_value| PostgresConfig { max_value, ..PostgresConfig::default() };
-        assert!(config(ByteSize::mib(7)).limits().is_err());
-        assert!(config(ByteSize::gib(1)).limits().is_err());
-        assert_eq!(PostgresConfig::default().limits().unwrap(), Limits::DEFAULT);
+        assert!(config(ByteSize::mib(7)).limits(true).is_err());
+        assert!(config(ByteSize::gib(1)).limits(true).is_err());
+        assert_eq!(PostgresConfig::default().limits(true).unwrap(), Limits::DEFAULT);
     }
 }

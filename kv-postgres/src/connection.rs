@@ -55,7 +55,7 @@ impl Connections {
                         object: Some(object),
                         is_busy: false,
                         is_in_transaction: false,
-                        _permit: permit,
+                        permit: Some(permit),
                     });
                 }
                 Err(failure) if !failure.is_connection_limit() => return Err(failure),
@@ -70,7 +70,7 @@ impl Connections {
 
     async fn object(&self) -> Result<Object, Failure> {
         let result = if self.canceller.is_some() {
-            // A wait for the pool is rare, and a timeout of zero needs no timer. So first try without a wait.
+            // A wait for the pool is rare, and a timeout of zero needs no timer. Therefore first try without a wait.
             let at_once = Timeouts { wait: Some(Duration::ZERO), ..self.pool.timeouts() };
             match self.pool.timeout_get(&at_once).await {
                 Err(PoolError::Timeout(TimeoutType::Wait)) => self.pool.get().await,
@@ -84,15 +84,15 @@ impl Connections {
         result.map_err(Failure::from_pool)
     }
 
-    /// Returns the error of a pool timeout. Its kind says if all connections are in use, or if the pool did not open
-    /// one in time.
+    /// Returns the error of a pool timeout. The kind of the error distinguishes a pool whose connections are all in use
+    /// from a pool that did not open a connection in time.
     pub(crate) fn timeout_error(&self) -> PoolError {
         let status = self.pool.status();
         let is_full = status.size >= status.max_size;
         PoolError::Timeout(if is_full { TimeoutType::Wait } else { TimeoutType::Create })
     }
 
-    /// Runs a statement in a transaction of its own. Retries the statement if the server rolled it back because of a
+    /// Runs a statement in a separate transaction. Retries the statement if the server rolled it back because of a
     /// conflict.
     pub(crate) async fn write(&self, sql: &Sql, params: Params<'_>) -> Result<Vec<Row>, Failure> {
         self.send(sql, params, Effect::Write(None)).await
@@ -134,8 +134,8 @@ impl std::fmt::Debug for Connections {
     }
 }
 
-/// A connection for one call. It goes back to the pool only if the server has answered every request, and no
-/// transaction is open.
+/// A connection for one call. The connection goes back to the pool only if the server has answered every request, and
+/// no transaction is open.
 pub(crate) struct Connection<'c> {
     connections: &'c Connections,
     object: Option<Object>,
@@ -143,10 +143,10 @@ pub(crate) struct Connection<'c> {
     is_busy: bool,
     is_in_transaction: bool,
     /// Declared last, so that the permit is released after `object` has gone back to the pool.
-    _permit: SemaphorePermit<'c>,
+    permit: Option<SemaphorePermit<'c>>,
 }
 
-impl Connection<'_> {
+impl<'c> Connection<'c> {
     /// Sends a statement and waits for its rows.
     pub(crate) async fn query(&mut self, sql: &Sql, params: Params<'_>) -> Result<Vec<Row>, Failure> {
         let Some(object) = &self.object else { return Err(Failure::NotSent(Cause::Closed)) };
@@ -181,6 +181,12 @@ impl Connection<'_> {
             Err(_) => Err(Failure::Unanswered(Cause::Timeout)),
         };
         self.settle(done)
+    }
+
+    /// Closes the connection, so that the pool does not keep it. Returns its permit.
+    pub(crate) fn close(mut self) -> Option<SemaphorePermit<'c>> {
+        drop(self.object.take().map(Object::take));
+        self.permit.take()
     }
 
     /// Marks the connection as inside a transaction. The connection does not go back to the pool before

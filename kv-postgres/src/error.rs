@@ -19,21 +19,21 @@ pub(crate) const NAME: &str = "postgres";
 /// Adds the backend, the operation and the key to errors.
 pub(crate) const CONTEXT: ErrorContext = ErrorContext::new(NAME);
 
-/// The failure of a round trip. It can be cloned, because all calls of a batch share its failure.
+/// The failure of a round trip. A failure can be cloned, because all calls of a batch share the failure of the batch.
 #[derive(Debug, Clone)]
 pub(crate) enum Failure {
     /// The statement was not sent.
     NotSent(Cause),
-    /// The server responded with an error, and so rolled the statement back.
+    /// The server responded with an error, so it has rolled the statement back.
     ServerError(SqlState, Arc<tokio_postgres::Error>),
-    /// The server refused the connection or failed to prepare the statement. It ran nothing, and another call of the
-    /// batch would fail in the same way.
+    /// The server refused the connection or failed to prepare the statement. The server ran nothing, and another call
+    /// of the batch would fail in the same way.
     Refused(SqlState, Arc<tokio_postgres::Error>),
     /// The server or the client rejected the connection, for a reason that a retry does not change.
     Rejected(Rejection),
     /// The server rolled a write back because the configuration makes the sessions of the store read-only.
     ReadOnly,
-    /// The statement was sent, and no response came.
+    /// The statement was sent, and no response arrived.
     Unanswered(Cause),
     /// The rows of the response do not have the expected columns.
     UnexpectedShape,
@@ -53,7 +53,7 @@ pub(crate) enum Cause {
 }
 
 impl Failure {
-    /// Converts an error of getting a connection from the pool.
+    /// Converts an error that the pool returned instead of a connection.
     pub(crate) fn from_pool(error: PoolError) -> Self {
         match error {
             PoolError::Timeout(TimeoutType::Wait) => Self::NotSent(Cause::NoConnection),
@@ -63,7 +63,7 @@ impl Failure {
         }
     }
 
-    /// Converts an error of connecting.
+    /// Converts an error from connecting.
     pub(crate) fn from_connect(error: tokio_postgres::Error) -> Self {
         match Rejection::find(&error) {
             Some(rejection) => Self::Rejected(rejection),
@@ -84,7 +84,7 @@ impl Failure {
     /// Converts an error of a statement that may have been sent.
     pub(crate) fn from_statement(error: tokio_postgres::Error) -> Self {
         match error.code() {
-            // This code only announces the end of the connection. The server may have committed the statement before.
+            // This code only announces the end of the connection. The server may already have committed the statement.
             Some(code) if ends_connection(code) => Self::Unanswered(Cause::Driver(Arc::new(error))),
             Some(code) => Self::ServerError(code.clone(), Arc::new(error)),
             None => Self::Unanswered(Cause::Driver(Arc::new(error))),
@@ -125,6 +125,11 @@ impl Failure {
     /// True if the server ran the statement and rolled it back.
     pub(crate) fn is_rolled_back(&self) -> bool {
         matches!(self, Self::ServerError(..) | Self::ReadOnly)
+    }
+
+    /// True if the server found damaged data while it ran the statement.
+    pub(crate) fn is_damaged(&self) -> bool {
+        matches!(self, Self::ServerError(code, _) if kind_of(code).0 == ErrorKind::Corrupt && code.code().starts_with("XX"))
     }
 
     /// True if the server accepts no more connections: from this role, to this database, or in total.
@@ -194,7 +199,8 @@ impl fmt::Display for Code {
 
 impl StdError for Code {}
 
-/// Returns the driver's error as a source. If its message may quote stored data, returns only its SQLSTATE.
+/// Returns the driver's error as a source. If the message of the error may quote stored data, returns only its
+/// SQLSTATE.
 fn source(code: &SqlState, error: Arc<tokio_postgres::Error>) -> Box<dyn StdError + Send + Sync> {
     let may_quote = error.as_db_error().is_some_and(|error| error.detail().is_some() || error.where_().is_some());
     if may_quote || matches!(code.code().get(..2), Some("22" | "23" | "P0")) {

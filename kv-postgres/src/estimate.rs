@@ -5,19 +5,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The expected length of the next value that is read, in bytes.
 ///
 /// The estimate is the length of the longest value in the last response to a read of several keys. The next statement
-/// that reads several keys asks for as many as fit into [`ValueLength::MAX_RESPONSE_BYTES`] if their values have this
+/// that reads several keys reads as many keys as fit into [`ValueLength::MAX_RESPONSE_BYTES`] if their values have this
 /// length.
 #[derive(Debug)]
 pub(crate) struct ValueLength(AtomicUsize);
 
 impl ValueLength {
-    /// The approximate maximum size of a response, in bytes. A single value may exceed it.
+    /// The approximate maximum size of a response, in bytes. A single value may exceed this maximum.
     pub(crate) const MAX_RESPONSE_BYTES: usize = 4 << 20;
     /// The minimum of the estimate, in bytes.
     const MIN: usize = 256;
     /// The estimate before the first read, in bytes.
     const INITIAL: usize = 16 << 10;
-    /// The estimate after a failed statement, in bytes. It is large, because the response may have been too large.
+    /// The estimate after a failed statement, in bytes. The estimate is large, because the response may have been too
+    /// large.
     const AFTER_FAILURE: usize = 1 << 20;
 
     pub(crate) const fn new() -> Self {

@@ -26,7 +26,7 @@ impl Get {
 
 impl BatchedCall for Get {
     type Response = Option<Entry>;
-    // Two, because two processes of the server read in parallel.
+    // The number is two, because two processes of the server read in parallel.
     const MAX_FAST_STATEMENTS: usize = 2;
 
     fn bytes(&self) -> usize {
@@ -48,7 +48,7 @@ impl BatchedCall for Get {
     }
 }
 
-/// Reads the live entry of a key in a statement of its own.
+/// Reads the live entry of a key in a separate statement.
 pub(crate) async fn get(state: &State, key: &Key) -> Result<Option<Entry>> {
     let rows = state.read(&state.sql.get, &[&key.as_str()]).await?;
     rows.first().map(|row| codec::entry(key, row, 0)).transpose()

@@ -4,42 +4,63 @@
 
 use std::ops::Bound;
 
-use kv_core::{Key, ListItem, ListPage, ListQuery, Result};
+use kv_core::{Error, Key, ListItem, ListPage, ListQuery, Result};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::codec;
+use crate::error::read_error;
 use crate::state::{State, column};
 use crate::statement::{Sql, end_of_range};
 
 /// The maximum number of rows in one scan, and of items in a page whose query has no limit.
 const MAX_ROWS: usize = 2_000;
-/// As [`MAX_ROWS`], for a list without values.
+/// The same maximum as [`MAX_ROWS`], for a list without values.
 const MAX_KEYS: usize = 10_000;
-/// The number of skipped rows, which are expired or foreign, after which a page ends early.
+/// The number of skipped rows after which a page ends early. Skipped rows are expired or foreign.
 const MAX_SKIPPED_ROWS: usize = 10_000;
 
 /// Reads one page of a list. The page ends at the query's limit or at its maximum of bytes, and reports damaged rows
 /// separately from the items.
 ///
+/// If the server itself finds a damaged row, a scan returns no rows at all. In this case, each further scan reads half
+/// as many rows, until a scan of one row fails. The key of this row is then read without the value.
+///
 /// # Errors
-/// As [`State::read`]. A damaged row is not an error of the call.
+/// The errors of [`State::read`]. A damaged row is not an error of the call, unless the server cannot read its key.
 pub(crate) async fn page(state: &State, query: &ListQuery) -> Result<ListPage> {
     let Some((mut start, mut end)) = query.range() else { return Ok(ListPage::default()) };
     let max_rows = if query.keys_only { MAX_KEYS } else { MAX_ROWS };
     let mut page = PageBuilder::new(query, max_rows);
+    let table = state.table.qualified();
+    // The maximum number of rows in a scan while there are damaged rows.
+    let mut rows_beside_damage = usize::MAX;
     loop {
-        let limit = page.rows_to_scan(max_rows);
+        let limit = page.rows_to_scan(max_rows).min(rows_beside_damage);
         let sql_limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let bytes = i64::try_from(page.free_bytes()).unwrap_or(i64::MAX);
-        let sql = statement(&state.table.qualified(), query, &start, &end);
+        let sql = statement(&table, query.keys_only, query.reverse, &start, &end);
         let (from, to) = (key_text(&start), key_text(&end));
         let rows = if query.keys_only {
-            state.read(&sql, &[&from, &to, &sql_limit]).await?
+            state.connections.read(&sql, &[&from, &to, &sql_limit]).await
         } else {
-            state.read(&sql, &[&from, &to, &sql_limit, &bytes]).await?
+            state.connections.read(&sql, &[&from, &to, &sql_limit, &bytes]).await
         };
-        let Some(last) = page.add(&rows, limit)? else { return Ok(page.page) };
+        let last = match rows {
+            Ok(rows) => page.add(&rows, limit)?,
+            Err(failure) if failure.is_damaged() && !query.keys_only && limit > 1 => {
+                rows_beside_damage = limit / 2;
+                continue;
+            }
+            Err(failure) if failure.is_damaged() && !query.keys_only => {
+                rows_beside_damage = max_rows;
+                let sql = statement(&table, true, query.reverse, &start, &end);
+                let rows = state.read(&sql, &[&from, &to, &sql_limit]).await?;
+                page.add_damaged(&rows, read_error(failure))?
+            }
+            Err(failure) => return Err(read_error(failure)),
+        };
+        let Some(last) = last else { return Ok(page.page) };
         let after = Bound::Excluded(last);
         if query.reverse {
             end = after;
@@ -53,13 +74,13 @@ pub(crate) async fn page(state: &State, query: &ListQuery) -> Result<ListPage> {
 struct PageBuilder {
     page: ListPage,
     keys_only: bool,
-    /// The maximum number of entries in the page, damaged ones included.
+    /// The maximum number of entries in the page, including damaged entries.
     limit: usize,
     /// The total size of the values at which the page ends, in bytes.
     max_bytes: usize,
-    /// The total size of the values in the page, damaged ones included, in bytes.
+    /// The total size of the values in the page, including damaged values, in bytes.
     bytes: usize,
-    /// The key of the last scanned row. Its entry may be expired. Foreign rows have no key.
+    /// The key of the last scanned row that has a key. The entry may be expired. Foreign rows have no key.
     last: Option<Key>,
     /// The number of scanned rows that are expired or foreign.
     skipped_rows: usize,
@@ -78,7 +99,7 @@ impl PageBuilder {
         }
     }
 
-    /// Returns the number of entries in the page, damaged ones included.
+    /// Returns the number of entries in the page, including damaged entries.
     fn len(&self) -> usize {
         self.page.items.len() + self.page.damaged.len()
     }
@@ -87,9 +108,9 @@ impl PageBuilder {
         self.len() >= self.limit || self.bytes >= self.max_bytes
     }
 
-    /// Returns the maximum number of rows in the next scan. It is one more than the page can take, because the
-    /// additional row proves that there is a next page. It grows with the number of skipped rows, so that a page with a
-    /// small limit needs few scans.
+    /// Returns the maximum number of rows in the next scan. The number is one more than the page can take, because the
+    /// additional row proves that there is a next page. The number grows with the number of skipped rows, so that a
+    /// page with a small limit needs few scans.
     fn rows_to_scan(&self, max_rows: usize) -> usize {
         (self.limit - self.len()).max(self.skipped_rows).min(max_rows).saturating_add(1)
     }
@@ -123,6 +144,25 @@ impl PageBuilder {
         rows.last().map(|row| column(row, 0)).transpose()
     }
 
+    /// Adds the row of a scan as damaged. The scan read no values and at most one row. Returns the same as
+    /// [`Self::add`].
+    fn add_damaged(&mut self, rows: &[Row], error: Error) -> Result<Option<String>> {
+        let Some(row) = rows.first() else { return Ok(None) };
+        if self.is_full() {
+            self.page.next = self.last.take();
+            return Ok(None);
+        }
+        let text: &str = column(row, 0)?;
+        match Key::parse_stored(text) {
+            Ok(key) => {
+                self.page.damaged.push(error.with_key(&key));
+                self.last = Some(key);
+            }
+            Err(_) => self.skipped_rows += 1,
+        }
+        Ok(Some(text.to_owned()))
+    }
+
     fn add_row(&mut self, row: &Row) -> Result<()> {
         // A row whose text is not a key is foreign, and is skipped.
         let key = Key::parse_stored(column(row, 0)?).ok();
@@ -153,19 +193,19 @@ fn key_text(bound: &Bound<String>) -> Option<&str> {
     }
 }
 
-/// Returns the statement of one scan. Its limit counts expired rows as well, so that a scan is bounded even if few rows
-/// are live. It returns no values beyond the maximum of bytes of the page.
-fn statement(table: &str, query: &ListQuery, start: &Bound<String>, end: &Bound<String>) -> Sql {
+/// Returns the statement of one scan. The limit of the statement counts expired rows as well, so that a scan is bounded
+/// even if few rows are live. The statement returns no values beyond the maximum of bytes of the page.
+fn statement(table: &str, keys_only: bool, reverse: bool, start: &Bound<String>, end: &Bound<String>) -> Sql {
     let end = end_of_range(key_text(end).is_some());
     let from = if matches!(start, Bound::Excluded(_)) { ">" } else { ">=" };
-    let direction = if query.reverse { "DESC" } else { "ASC" };
+    let direction = if reverse { "DESC" } else { "ASC" };
     let live = "(e.expires_at IS NULL OR e.expires_at > clock_timestamp()) AS live";
-    let fields = if query.keys_only { "" } else { ", e.value, e.version, e.checksum, e.expires_at" };
+    let fields = if keys_only { "" } else { ", e.value, e.version, e.checksum, e.expires_at" };
     let rows = format!(
         "SELECT e.key, {live}{fields} FROM {table} e WHERE e.key {from} $1 AND {end} \
          ORDER BY e.key {direction} LIMIT $3"
     );
-    if query.keys_only {
+    if keys_only {
         return Sql::new(
             format!("SELECT p.key, p.live, count(*) OVER () FROM ({rows}) p ORDER BY p.key {direction}"),
             &[Type::TEXT, Type::TEXT, Type::INT8],

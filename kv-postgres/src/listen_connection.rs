@@ -7,16 +7,16 @@ use kv_core::Result;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, Client, Connection};
+use tokio_postgres::{AsyncMessage, Client, Connection, Notification};
 
 use crate::address::Address;
 use crate::error::{Cause, Failure, read_error};
 
-/// Connects, and passes the payload of each notification to `notify`. The returned task ends with the connection.
+/// Connects, and passes each notification to `notify`. The returned task ends with the connection.
 pub(crate) async fn open(
     address: &Address,
     timeout: Duration,
-    notify: impl FnMut(&str) + Send + 'static,
+    notify: impl FnMut(&Notification) + Send + 'static,
 ) -> Result<(Client, JoinHandle<()>)> {
     let connecting = tokio::time::timeout(timeout, address.config.connect(address.tls.clone()));
     let (client, connection) = match connecting.await {
@@ -26,14 +26,14 @@ pub(crate) async fn open(
     Ok((client, tokio::spawn(drive(connection, notify))))
 }
 
-async fn drive<S, T>(mut connection: Connection<S, T>, mut notify: impl FnMut(&str) + Send)
+async fn drive<S, T>(mut connection: Connection<S, T>, mut notify: impl FnMut(&Notification) + Send)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
     T: AsyncRead + AsyncWrite + Unpin + Send,
 {
     while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
         if let AsyncMessage::Notification(notification) = message {
-            notify(notification.payload());
+            notify(&notification);
         }
     }
 }
@@ -41,7 +41,7 @@ where
 /// Waits for a round trip, at most for `timeout`.
 ///
 /// # Errors
-/// As [`read_error`].
+/// The errors of [`read_error`].
 pub(crate) async fn round_trip<T>(
     timeout: Duration,
     trip: impl Future<Output = Result<T, tokio_postgres::Error>> + Send,
@@ -65,10 +65,10 @@ pub(crate) async fn listen_for(
     let mut sender = Some(sender);
     // The connection ends when its client is dropped, so nothing has to abort its task.
     let (client, _) = open(address, timeout, move |received| {
-        if received == payload
+        if received.payload() == payload
             && let Some(sender) = sender.take()
         {
-            // If the notification arrives late, the receiver is gone.
+            // If the notification arrives late, the receiver was already dropped.
             let _ = sender.send(());
         }
     })

@@ -1,33 +1,35 @@
-//! The listener: one task that keeps the connection for notifications, and reconnects when it is lost.
+//! The listener: one task that keeps the connection for notifications, and reconnects when the connection is lost.
 //!
-//! The task connects for the first watcher or subscriber, and disconnects about half a minute after the last one is
-//! gone. While it is connected, it reads every notification at once, so that no notifications pile up on the server,
-//! and passes them to the hubs, whose queues are bounded. After a reconnect, all watchers and subscribers get a gap.
-//! The gap is sent after the new connection listens, so an entry that is read after the gap misses no later change.
+//! The task connects for the first watcher or subscriber, and disconnects about half a minute after the last watcher or
+//! subscriber has ended. While it is connected, the task reads every notification at once, so that no notifications
+//! pile up on the server. The task passes the notifications to the hubs, whose queues are bounded. After a reconnect,
+//! all watchers and subscribers get a gap. The gap is sent after the new connection listens, so an entry that is read
+//! after the gap misses no later change.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kv_core::adapter::Effect;
-use kv_core::{Capability, Clock, Error, GapReason, Key, Message, Result, SystemClock};
+use kv_core::{Capability, Clock, Error, ErrorKind, GapReason, Result, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_postgres::Client;
 
 use crate::address::Address;
+use crate::delivery::{self, Delivery, MAX_PENDING_MESSAGES, SharedVerifier};
 use crate::listen_connection::{self, round_trip};
-use crate::message::{self, Published};
+use crate::permits::Place;
 use crate::runtime::until_stopped;
-use crate::state::State;
-use crate::watch;
+use crate::seal::{self, Verifier};
+use crate::state::{State, column};
+use crate::{message, watch};
 
 /// The interval at which the listener pings the server and looks for subscribers.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
-/// The number of heartbeats without any subscriber after which the listener disconnects. After the same number without
-/// a watcher, it releases the watchers' lock.
+/// The number of heartbeats without any subscriber after which the listener disconnects. After the same number of
+/// heartbeats without a watcher, the listener releases the watchers' lock.
 const MAX_IDLE_HEARTBEATS: u32 = 6;
-/// The maximum number of messages that are queued while a stored message before them is fetched.
-const MAX_PENDING_MESSAGES: usize = 10_000;
 /// The delay before the first attempt to reconnect.
 const MIN_RECONNECT_DELAY: Duration = Duration::from_millis(50);
 /// The maximum delay before an attempt to reconnect. The delay doubles after each failure.
@@ -91,16 +93,11 @@ struct Session {
     connection_task: JoinHandle<()>,
     delivery_task: JoinHandle<()>,
     deliveries: mpsc::Sender<Delivery>,
+    verifier: SharedVerifier,
+    /// The connection of the pool whose place at the server this connection took.
+    _place: Option<Place>,
     /// True while the triggers are enabled and this session holds the watchers' lock.
     reports_changes: bool,
-}
-
-/// An item in the queue of the task that delivers messages.
-#[derive(Debug)]
-enum Delivery {
-    Published(Published),
-    /// Sends a response once all items before it are delivered.
-    Barrier(oneshot::Sender<Result<()>>),
 }
 
 impl Drop for Session {
@@ -164,18 +161,22 @@ impl ListenerTask {
         }
     }
 
-    /// Processes a request and sends the response. The caller may no longer wait for the response.
+    /// Processes a request and sends the response. If the caller no longer waits, the response is dropped.
     async fn serve(&mut self, Request { needs_changes, responder }: Request) {
         self.idle_heartbeats = 0;
         self.unwatched_heartbeats = 0;
         let listening = async {
             self.connect().await?;
-            if needs_changes { self.enable_changes().await } else { self.ping().await }
+            if needs_changes {
+                return self.enable_changes().await;
+            }
+            self.enable_messages().await?;
+            self.ping().await
         };
         match (listening.await, &self.session) {
             (Ok(()), Some(session)) if !needs_changes => {
-                // The response comes after the delivery of all earlier messages, so that the subscriber gets none of
-                // them.
+                // The response is sent after the delivery of all earlier messages, so that the subscriber gets none of
+                // these messages.
                 let sent = session.deliveries.send(Delivery::Barrier(responder)).await;
                 if let Err(mpsc::error::SendError(Delivery::Barrier(responder))) = sent {
                     let _ = responder.send(Err(connection_lost()));
@@ -199,19 +200,43 @@ impl ListenerTask {
         let session = connect(Arc::clone(&self.state), &self.address).await?;
         self.session = Some(session);
         if self.is_lost {
-            // Even if this request is from a subscriber, the watchers of the lost connection still need changes.
-            if self.state.changes.has_subscribers() {
-                let enabled = self.enable_changes().await;
-                if enabled.is_err() {
-                    // Without the triggers, this session would silently miss changes, so drop it.
-                    self.lose();
-                }
-                enabled?;
+            // The watchers and subscribers of the lost connection still need changes and messages, even if this request
+            // needs only messages.
+            let enabled = self.enable_again().await;
+            if enabled.is_err() {
+                // This session would silently miss changes or messages, so drop it.
+                self.lose();
             }
+            enabled?;
             self.is_lost = false;
             self.state.changes.gap(GapReason::Reconnected);
             self.state.messages.gap(GapReason::Reconnected);
         }
+        Ok(())
+    }
+
+    async fn enable_again(&mut self) -> Result<()> {
+        if self.state.changes.has_subscribers() {
+            self.enable_changes().await?;
+        }
+        if self.state.messages.has_subscribers() {
+            self.enable_messages().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the secret of the messages, unless this session already verifies messages.
+    async fn enable_messages(&mut self) -> Result<()> {
+        let Some(session) = &mut self.session else { return Err(connection_lost()) };
+        if session.verifier.is_some() {
+            return Ok(());
+        }
+        let sql = seal::secret_sql(&self.state.table);
+        let row = round_trip(self.state.connections.timeout, session.client.query_typed_opt(&sql, &[])).await?;
+        let row = row.ok_or_else(message::missing_secret)?;
+        let since: &str = column(&row, 1)?;
+        let since = since.parse().map_err(|_| message::missing_secret())?;
+        session.verifier.set(Some(Verifier::new(column(&row, 0)?, since)));
         Ok(())
     }
 
@@ -248,10 +273,14 @@ impl ListenerTask {
             self.session = None;
             return;
         }
+        if !self.state.messages.has_subscribers() {
+            // The next subscriber gets a new verifier, which refuses copies of the messages that this session ignores.
+            session.verifier.set(None);
+        }
         let is_watched = self.state.changes.has_subscribers();
         self.unwatched_heartbeats = if is_watched { 0 } else { self.unwatched_heartbeats + 1 };
         // While a session holds the watchers' lock, the triggers stay enabled and slow down all writers. The unlock
-        // below releases only this lock, because the session holds no other one.
+        // below releases only this lock, because the session holds no other lock.
         let is_unused = session.reports_changes && self.unwatched_heartbeats >= MAX_IDLE_HEARTBEATS;
         let sql = if is_unused { "SELECT pg_advisory_unlock_all()" } else { "" };
         if round_trip(self.state.connections.timeout, session.client.batch_execute(sql)).await.is_err() {
@@ -283,65 +312,29 @@ async fn ended(session: Option<&mut Session>) {
     }
 }
 
-/// Connects and listens.
+/// Connects and listens. If the server accepts no more connections, closes a connection of the pool, and takes its
+/// place.
 async fn connect(state: Arc<State>, address: &Address) -> Result<Session> {
     let timeout = state.connections.timeout;
-    let (deliveries, pending) = mpsc::channel(MAX_PENDING_MESSAGES);
-    let channel = state.table.channel();
-    let delivery_task = tokio::spawn(deliver(Arc::clone(&state), pending));
-    let sender = deliveries.clone();
-    let opened = listen_connection::open(address, timeout, move |payload| dispatch(&state, payload, &sender)).await;
-    let (client, connection_task) = match opened {
-        Ok(opened) => opened,
-        Err(error) => {
-            delivery_task.abort();
-            return Err(error);
+    let deadline = Instant::now() + timeout;
+    let mut place = None;
+    let (verifier, deliveries, delivery_task, (client, connection_task)) = loop {
+        let (verifier, (deliveries, pending)) = (SharedVerifier::default(), mpsc::channel(MAX_PENDING_MESSAGES));
+        let receiver = delivery::receiver(Arc::clone(&state), verifier.clone(), deliveries.clone());
+        match listen_connection::open(address, timeout, receiver).await {
+            Ok(opened) => {
+                let delivery_task = tokio::spawn(delivery::deliver(Arc::clone(&state), pending));
+                break (verifier, deliveries, delivery_task, opened);
+            }
+            Err(error) if error.kind() != ErrorKind::Capacity || Instant::now() >= deadline => return Err(error),
+            Err(error) if place.is_none() => place = Some(Place::take(&state).await?.ok_or(error)?),
+            // The server frees the place some time after the connection was closed.
+            Err(_) => SystemClock.sleep(MIN_RECONNECT_DELAY).await,
         }
     };
-    let session = Session { client, connection_task, delivery_task, deliveries, reports_changes: false };
-    round_trip(timeout, session.client.batch_execute(&format!("LISTEN {channel}"))).await?;
+    let session =
+        Session { client, connection_task, delivery_task, deliveries, verifier, _place: place, reports_changes: false };
+    let listen = format!("LISTEN {}", state.table.channel());
+    round_trip(timeout, session.client.batch_execute(&listen)).await?;
     Ok(session)
-}
-
-/// Passes a notification to the hubs. Never waits, so that the connection is read without a pause.
-fn dispatch(state: &State, payload: &str, deliveries: &mpsc::Sender<Delivery>) {
-    let (kind, rest) = payload.split_once(' ').unwrap_or((payload, ""));
-    match kind.as_bytes() {
-        // A set or a removal.
-        [b's', ..] | b"d" => {
-            if let Ok(key) = Key::parse_stored(rest) {
-                state.changes.notify(&key);
-            }
-        }
-        // The table was truncated.
-        b"f" => state.changes.gap(GapReason::Flushed),
-        _ => {
-            let Some(published) = Published::parse(kind, rest) else { return };
-            let has_subscribers = state.messages.has_subscribers();
-            if has_subscribers && deliveries.try_send(Delivery::Published(published)).is_err() {
-                state.messages.gap(GapReason::Lagged);
-            }
-        }
-    }
-}
-
-/// Delivers messages in their order, and fetches the payloads of stored ones.
-async fn deliver(state: Arc<State>, mut pending: mpsc::Receiver<Delivery>) {
-    while let Some(delivery) = pending.recv().await {
-        let published = match delivery {
-            Delivery::Published(published) => published,
-            Delivery::Barrier(responder) => {
-                let _ = responder.send(Ok(()));
-                continue;
-            }
-        };
-        match published {
-            Published::Inline(message) => state.messages.notify(&message),
-            Published::Stored { channel, id } => match message::fetch(&state, &id).await {
-                Ok(Some(payload)) => state.messages.notify(&Message { channel, payload }),
-                Ok(None) => state.messages.gap(GapReason::Lagged),
-                Err(_) => state.messages.gap(GapReason::Reconnected),
-            },
-        }
-    }
 }

@@ -1,15 +1,17 @@
 //! Publishing and subscribing.
 //!
-//! A message is published as a notification of the server. If it is too large for a notification, a table stores its
-//! payload. A notification is `t KEY TEXT` for a message that is UTF-8 text without NUL, `x KEY HEX` for a small
-//! message of other bytes, and `l KEY ID` for a message whose payload the table stores.
+//! A message is published as a notification of the server. If the message is too large for a notification, a table
+//! stores its payload. The text of a notification is `t KEY TEXT` for a message that is UTF-8 text without NUL, `x KEY
+//! HEX` for a small message of other bytes, and `l KEY ID` for a message whose payload the table stores. The
+//! notification is `m SEAL TRANSACTION` followed by this text; see [`crate::seal`].
 
 use bytes::Bytes;
 use kv_core::adapter::Effect;
-use kv_core::{Capability, Key, KeyPrefix, Message, MessageStream, Result, Version};
-use tokio_postgres::types::Type;
+use kv_core::{Capability, Error, ErrorKind, Key, KeyPrefix, Message, MessageStream, Result, Version};
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::listener;
+use crate::seal::MAX_SEAL_BYTES;
 use crate::state::{State, column};
 use crate::statement::Sql;
 
@@ -26,8 +28,9 @@ pub(crate) enum Published {
 }
 
 impl Published {
-    /// Parses a notification, which is its kind and the rest of its payload. Returns `None` for a foreign notification.
-    pub(crate) fn parse(kind: &str, rest: &str) -> Option<Self> {
+    /// Parses the text of a message. Returns `None` if another version of this crate wrote it.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (kind, rest) = text.split_once(' ')?;
         let (key, rest) = rest.split_once(' ')?;
         let channel = Key::parse_stored(key).ok()?;
         Some(match kind {
@@ -54,41 +57,59 @@ fn from_hex(text: &str) -> Option<Bytes> {
 pub(crate) async fn publish(state: &State, channel: &Key, payload: &Bytes) -> Result<()> {
     state.info.capabilities.require(Capability::Messages)?;
     state.info.limits.check_message(payload.len())?;
-    let max_payload = MAX_BYTES.saturating_sub(channel.as_str().len() + 3);
+    check_tables(state)?;
+    let max_payload = MAX_BYTES.saturating_sub(MAX_SEAL_BYTES + channel.as_str().len() + 3);
     let notify_channel = state.table.channel();
     let text = std::str::from_utf8(payload).ok().filter(|text| text.len() <= max_payload && !text.contains('\0'));
-    if let Some(text) = text {
-        return notify(state, &notify_channel, &format!("t {channel} {text}")).await;
-    }
-    if payload.len() <= max_payload / 2 {
+    let inline = if let Some(text) = text {
+        Some(format!("t {channel} {text}"))
+    } else if payload.len() <= max_payload / 2 {
         let hex: String = payload
             .iter()
             .flat_map(|byte| [byte >> 4, byte & 15])
             .filter_map(|digit| char::from_digit(digit.into(), 16))
             .collect();
-        return notify(state, &notify_channel, &format!("x {channel} {hex}")).await;
+        Some(format!("x {channel} {hex}"))
+    } else {
+        None
+    };
+    let rows = if let Some(text) = inline {
+        state.write(&state.sql.publish, &[&notify_channel, &text], Effect::Write(None)).await?
+    } else {
+        let id = Version::random();
+        let (text, id, bytes) = (format!("l {channel} {id}"), id.as_bytes(), payload.as_ref());
+        let params: [&(dyn ToSql + Sync); 4] = [&notify_channel, &text, &id, &bytes];
+        state.write(&state.sql.publish_stored, &params, Effect::Write(None)).await?
+    };
+    if rows.is_empty() { Err(missing_secret()) } else { Ok(()) }
+}
+
+/// Checks that the tables for messages belong to the owner of the store's table.
+///
+/// # Errors
+/// `Denied`.
+pub(crate) fn check_tables(state: &State) -> Result<()> {
+    if state.has_message_tables {
+        return Ok(());
     }
-    let id = Version::random();
-    let sql = Sql::new(
-        format!(
-            "WITH inserted AS (INSERT INTO {} (id, payload) VALUES ($1, $2)) SELECT pg_notify($3, $4)",
-            state.table.messages_table()
-        ),
-        &[Type::BYTEA, Type::BYTEA, Type::TEXT, Type::TEXT],
-    );
-    let (id_bytes, bytes) = (id.as_bytes(), payload.as_ref());
-    state
-        .write(&sql, &[&id_bytes, &bytes, &notify_channel, &format!("l {channel} {id}")], Effect::Write(None))
-        .await
-        .map(drop)
+    Err(Error::new(
+        ErrorKind::Denied,
+        "the tables for messages are missing or belong to another role: open the store as the owner of its table",
+    ))
+}
+
+/// Returns the error of a message if the table of the secret has no row.
+pub(crate) fn missing_secret() -> Error {
+    Error::corrupt("the secret of the messages is missing")
 }
 
 /// Subscribes to messages.
 pub(crate) async fn subscribe(state: &State, channels: &KeyPrefix) -> Result<MessageStream> {
     state.check_open()?;
     state.info.capabilities.require(Capability::Messages)?;
-    // The first inbox makes the listener stay connected. The stream reads from a second inbox, which is created after
-    // the listener has delivered all earlier messages, so that it contains none of them.
+    check_tables(state)?;
+    // The first inbox makes the listener stay connected. The stream reads from a second inbox. The second inbox is
+    // created after the listener has delivered all earlier messages, so that it contains none of these messages.
     let first = state.messages.subscribe(channels.clone());
     listener::listen(state, false).await?;
     let inbox = state.messages.subscribe(channels.clone());
@@ -96,7 +117,7 @@ pub(crate) async fn subscribe(state: &State, channels: &KeyPrefix) -> Result<Mes
     Ok(kv_core::deliver(inbox))
 }
 
-/// Sends a notification.
+/// Sends a notification without a seal.
 pub(crate) async fn notify(state: &State, channel: &str, payload: &str) -> Result<()> {
     let sql = Sql::new("SELECT pg_notify($1, $2)", &[Type::TEXT, Type::TEXT]);
     state.write(&sql, &[&channel, &payload], Effect::Write(None)).await.map(drop)
@@ -111,6 +132,7 @@ pub(crate) async fn fetch(state: &State, id: &Version) -> Result<Option<Bytes>> 
 
 /// Deletes stored messages that are older than a minute. By then, every subscriber has had time to fetch them.
 pub(crate) async fn delete_old(state: &State) -> Result<()> {
+    check_tables(state)?;
     let sql = Sql::new(
         format!(
             "DELETE FROM {} WHERE sent_at < (SELECT clock_timestamp() - interval '1 minute')",
@@ -126,18 +148,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_notification_is_parsed_and_a_foreign_one_is_ignored() {
+    fn every_kind_of_message_is_parsed_and_an_unknown_kind_is_ignored() {
         let channel = Key::new(["a", "b c"]).unwrap();
         let message = |payload: &[u8]| {
             Some(Published::Inline(Message { channel: channel.clone(), payload: Bytes::copy_from_slice(payload) }))
         };
-        assert_eq!(Published::parse("t", &format!("{channel} some text ")), message(b"some text "));
-        assert_eq!(Published::parse("t", &format!("{channel} ")), message(b""));
-        assert_eq!(Published::parse("x", &format!("{channel} 00ff")), message(&[0, 255]));
+        assert_eq!(Published::parse(&format!("t {channel} some text ")), message(b"some text "));
+        assert_eq!(Published::parse(&format!("t {channel} ")), message(b""));
+        assert_eq!(Published::parse(&format!("x {channel} 00ff")), message(&[0, 255]));
         let id = Version::random();
-        assert_eq!(Published::parse("l", &format!("{channel} {id}")), Some(Published::Stored { channel, id }));
-        for (kind, rest) in [("t", "no-space"), ("x", "a 0"), ("x", "a 0g"), ("l", "a b"), ("?", "a b"), ("t", "$ b")] {
-            assert_eq!(Published::parse(kind, rest), None, "{kind} {rest}");
+        assert_eq!(Published::parse(&format!("l {channel} {id}")), Some(Published::Stored { channel, id }));
+        for text in ["", "t", "t no-space", "x a 0", "x a 0g", "l a b", "? a b", "t $ b"] {
+            assert_eq!(Published::parse(text), None, "{text}");
         }
     }
 }

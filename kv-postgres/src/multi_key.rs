@@ -1,4 +1,4 @@
-//! Statements over several keys. Batches of single calls and calls over several keys use them.
+//! Statements over several keys. Batches of single calls and calls over several keys use these statements.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -13,16 +13,23 @@ use tokio_postgres::types::ToSql;
 
 use crate::codec::{self, Lifetime};
 use crate::error::{Failure, read_error};
+use crate::get;
 use crate::state::{State, column};
 
 /// The maximum number of concurrent statements when the calls of a failed statement are sent one by one.
 const MAX_SINGLE_STATEMENTS: usize = 4;
 
-/// Reads the live entries of several keys in one statement.
+/// Reads the live entries of several keys in one statement. If the server finds a damaged row, reads each key in a
+/// separate statement.
 pub(crate) async fn get_many(state: &State, keys: &[&Key]) -> Vec<Result<Option<Entry>>> {
     let texts: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
     let rows = match state.connections.read(&state.sql.get_many, &[&texts]).await {
         Ok(rows) => rows,
+        Err(failure) if failure.is_damaged() && keys.len() > 1 => {
+            let single: Vec<BoxFuture<'_, _>> =
+                keys.iter().map(|key| Box::pin(get::get(state, key)) as BoxFuture<'_, _>).collect();
+            return stream::iter(single).buffered(MAX_SINGLE_STATEMENTS).collect().await;
+        }
         Err(failure) => {
             state.value_length.record(None);
             return keys.iter().map(|_| Err(read_error(failure.clone()))).collect();
@@ -52,7 +59,7 @@ impl PlainSet {
         codec::checksum_of(&self.key, self.version.as_bytes(), &self.value)
     }
 
-    /// Writes the key in a statement of its own.
+    /// Writes the key in a separate statement.
     async fn send_alone(&self, state: &State) -> Result<(), Failure> {
         let Self { key, value, version, lifetime: Lifetime { at, millis } } = self;
         let (value, checksum) = (value.as_ref(), self.checksum());
@@ -80,7 +87,7 @@ pub(crate) async fn set_many(state: &State, sets: &[&PlainSet]) -> Vec<Result<Se
     let last_sets: Vec<&PlainSet> =
         sets.iter().enumerate().filter(|(index, set)| last.get(&set.key) == Some(index)).map(|(_, set)| *set).collect();
     let outcomes: HashMap<&Key, Result<(), Failure>> = match send_sets(state, &last_sets).await {
-        // A single write may have made the server roll back all of them, so send each in a statement of its own.
+        // A single write may have made the server roll back all writes, so send each write in a separate statement.
         Err(failure) if failure.is_rolled_back() && last_sets.len() > 1 => {
             let single: Vec<BoxFuture<'_, _>> =
                 last_sets.iter().map(|set| with_key(&set.key, set.send_alone(state))).collect();

@@ -36,10 +36,11 @@ pub(crate) enum Origin {
 /// Opens a store.
 pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<PostgresStore> {
     let table = Table::new(&config.schema, &config.table)?;
-    let info = StoreInfo::new(NAME, CAPABILITIES).with_limits(config.limits()?);
+    let has_own_sessions = matches!(origin, Origin::Address(_)) && !config.pooled;
+    let info = StoreInfo::new(NAME, CAPABILITIES).with_limits(config.limits(has_own_sessions)?);
     let runtime = StoreRuntime::current()?;
     let (connections, own_address) = connections(origin, &config)?;
-    prepare(&connections, &table, &config).await?;
+    let has_message_tables = prepare(&connections, &table, &config).await?;
 
     let listen_address = match &config.listen_url {
         Some(url) => Some(Address::parse_listen_url(url)?),
@@ -47,7 +48,8 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
     };
     let has_listen_url = listen_address.is_some();
     let address = listen_address.or(own_address).map(|mut address| {
-        // The listener's connection runs no statement that depends on session settings, so it needs none.
+        // The listener's connection runs no statement that depends on session settings, so it needs no session
+        // settings.
         address.apply(&PostgresConfig { pooled: true, ..config.clone() });
         address
     });
@@ -60,7 +62,9 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
         value_length: ValueLength::new(),
         changes: Hub::new(),
         messages: Hub::new(),
+        has_message_tables,
         listener: None,
+        lock_timeout: config.lock_timeout,
         sweep_interval: config.sweep_interval,
     };
     let address = match address {
@@ -85,7 +89,7 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
     Ok(PostgresStore::new(state))
 }
 
-/// Builds the pool, or takes the application's pool. Returns the address as well, unless the pool is the application's.
+/// Builds the pool, or takes the application's pool. Also returns the address, unless the pool is the application's.
 fn connections(origin: Origin, config: &PostgresConfig) -> Result<(Connections, Option<Address>)> {
     let (pool, canceller, address) = match origin {
         Origin::Pool(pool) => (pool, None, None),
@@ -119,8 +123,8 @@ fn connections(origin: Origin, config: &PostgresConfig) -> Result<(Connections, 
     Ok((connections, address))
 }
 
-/// Checks the server, and creates the table if it is missing. Uses one connection and one timeout for all of it.
-async fn prepare(connections: &Connections, table: &Table, config: &PostgresConfig) -> Result<()> {
+/// Prepares the table as [`schema::prepare`] does, with one connection and one timeout for all statements.
+async fn prepare(connections: &Connections, table: &Table, config: &PostgresConfig) -> Result<bool> {
     let timeout = config.connect_timeout.saturating_add(config.operation_timeout);
     // The application's pool may have no timeouts.
     let result = tokio::time::timeout(timeout, connections.pool.get()).await;
@@ -145,8 +149,8 @@ async fn notifications_arrive(state: &State, address: &Address) -> Result<bool> 
     let (channel, payload) = (state.table.channel(), format!("? {}", Version::random()));
     let (client, mut arrived) = listen_connection::listen_for(&channel, payload.clone(), address, timeout).await?;
     message::notify(state, &channel, &payload).await?;
-    // The server sends pending notifications to a session before its next response. So a notification that has not
-    // arrived after this round trip never arrives, however slow the server is.
+    // The server sends pending notifications to a session before its next response. Therefore a notification that has
+    // not arrived after this round trip never arrives, however slow the server is.
     round_trip(timeout, client.batch_execute("")).await?;
     Ok(arrived.try_recv().is_ok())
 }

@@ -1,25 +1,30 @@
 //! Permits for the connections of the pool. While the server accepts no more connections, there are fewer permits.
 //!
-//! If all connections are in use, the pool asks the server for another one. The server refuses if the limit of the
-//! role, of the database or of the server is reached. Then the call waits for an existing connection. The permit of the
-//! refused connection is withheld for a while, so that other calls wait as well instead of asking the server again.
+//! If all connections are in use, the pool opens another connection. The server refuses this connection if the limit of
+//! the role, of the database or of the server is reached. In this case, the call waits for an existing connection. The
+//! permit of the refused connection is withheld for a while, so that other calls also wait instead of trying to
+//! connect.
+//!
+//! If the server refuses the listener's connection, the listener takes the place of one of the pool's connections.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kv_core::Result;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use crate::error::{Cause, Failure};
+use crate::error::{Cause, Failure, read_error};
+use crate::state::State;
 
-/// The delay between a refused connection and the next attempt to open another one.
+/// The delay between a refused connection and the next attempt to open another connection.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// One permit for each connection of the pool.
 #[derive(Debug)]
 pub(crate) struct Permits {
     semaphore: Semaphore,
-    /// The number of all permits, withheld ones included.
+    /// The number of all permits, including withheld permits.
     max: usize,
     withheld: Mutex<Withheld>,
 }
@@ -28,13 +33,15 @@ pub(crate) struct Permits {
 struct Withheld {
     /// The number of withheld permits.
     count: usize,
-    /// The moment from which one of the withheld permits may be given back.
+    /// The number of permits that [`Place`]s hold.
+    places: usize,
+    /// The moment at which one of the withheld permits may be given back.
     until: Instant,
 }
 
 impl Permits {
     pub(crate) fn new(max: usize) -> Self {
-        let withheld = Mutex::new(Withheld { count: 0, until: Instant::now() });
+        let withheld = Mutex::new(Withheld { count: 0, places: 0, until: Instant::now() });
         Self { semaphore: Semaphore::new(max), max, withheld }
     }
 
@@ -57,7 +64,7 @@ impl Permits {
     /// could wait for. `size` is the number of connections in the pool.
     pub(crate) fn withhold(&self, permit: SemaphorePermit<'_>, size: usize) -> bool {
         let mut withheld = self.withheld();
-        let permits = self.max.saturating_sub(withheld.count);
+        let permits = self.max.saturating_sub(withheld.count + withheld.places);
         // The holder of another permit has a connection or is opening one.
         let has_others = size > 0 || self.semaphore.available_permits() + 1 < permits;
         if permits <= 1 || !has_others {
@@ -69,7 +76,18 @@ impl Permits {
         true
     }
 
-    /// Gives one withheld permit back if its delay is over.
+    /// Takes a permit out of use until [`Permits::end_place`].
+    fn begin_place(&self, permit: SemaphorePermit<'_>) {
+        permit.forget();
+        self.withheld().places += 1;
+    }
+
+    fn end_place(&self) {
+        self.withheld().places -= 1;
+        self.semaphore.add_permits(1);
+    }
+
+    /// Gives one withheld permit back if the delay of the permit is over.
     fn give_back(&self) {
         let mut withheld = self.withheld();
         if withheld.count > 0 && withheld.until <= Instant::now() {
@@ -81,6 +99,34 @@ impl Permits {
 
     fn withheld(&self) -> MutexGuard<'_, Withheld> {
         self.withheld.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of a connection at a server that accepts no more connections. The pool closed the connection and does not
+/// replace it until this value is dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<State>);
+
+impl Place {
+    /// Waits for a connection of the pool, and closes it. Returns `None` if the pool has no other connection.
+    ///
+    /// # Errors
+    /// `Capacity` if no connection becomes idle within the timeout.
+    pub(crate) async fn take(state: &Arc<State>) -> Result<Option<Self>> {
+        let connections = &state.connections;
+        let connection = connections.get().await.map_err(read_error)?;
+        if connections.pool.status().size < 2 {
+            return Ok(None);
+        }
+        let Some(permit) = connection.close() else { return Ok(None) };
+        connections.permits.begin_place(permit);
+        Ok(Some(Self(Arc::clone(state))))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.permits.end_place();
     }
 }
 

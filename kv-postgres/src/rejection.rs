@@ -20,7 +20,8 @@ pub(crate) enum Rejection {
 }
 
 impl Rejection {
-    /// Returns the rejection in the driver's error of connecting. Returns `None` for an error that may be temporary.
+    /// Returns the rejection that the driver's error from connecting describes. Returns `None` for an error that may be
+    /// temporary.
     pub(crate) fn find(error: &tokio_postgres::Error) -> Option<Self> {
         if let Some(code) = error.code() {
             let (kind, _) = Self::kind(code);
@@ -30,19 +31,19 @@ impl Rejection {
         let cause = error.source()?;
         match cause.downcast_ref::<io::Error>() {
             Some(cause) => cause.get_ref()?.downcast_ref().cloned().map(Self::Tls),
-            // Only its text identifies this error of the driver, because its kind is private and its cause is text as
-            // well.
+            // Only the text identifies this error of the driver: the kind of the error is private, and its source is a
+            // plain string.
             None => (error.to_string() == "error performing TLS handshake").then_some(Self::NoTls),
         }
     }
 
-    /// As [`kind_of`], for an error of connecting. The settings of the URL or of the role can cause such an error, but
-    /// not the table.
+    /// Returns the kind and the message of an error from connecting. Unlike in [`kind_of`], the table cannot be the
+    /// cause, but a setting of the URL or of the role can be the cause.
     fn kind(code: &SqlState) -> (ErrorKind, &'static str) {
         match (code.code(), code.code().get(..2).unwrap_or_default()) {
             ("42501", _) => kind_of(code),
             (_, "22" | "42") => {
-                (ErrorKind::Invalid, "the server refuses a setting of the session, such as one in `options` of the URL")
+                (ErrorKind::Invalid, "the server refuses a session setting, for example one in the URL's `options`")
             }
             _ => kind_of(code),
         }

@@ -63,7 +63,7 @@ impl StoreRuntime {
         Ok(Self { handle, is_alive, is_closed: AtomicBool::new(false), calls, stop })
     }
 
-    /// Checks that the store is open and its runtime is alive.
+    /// Checks that the store is open and that its runtime has not ended.
     ///
     /// # Errors
     /// `Closed` after the store was closed, `Unavailable` after its runtime has ended.
@@ -86,7 +86,7 @@ impl StoreRuntime {
         self.check()?;
         let permit = Arc::clone(&self.calls).try_acquire_owned();
         let permit = permit.map_err(|_| Error::capacity("too many running calls"))?;
-        // Either this second check sees a concurrent `close`, or that `close` waits for this call's permit.
+        // A concurrent `close` either fails this second check, or waits for this call's permit.
         self.check()?;
         let is_sent = Arc::new(AtomicBool::new(false));
         let work = Box::pin(IS_SENT.scope(Arc::clone(&is_sent), work));
@@ -112,7 +112,7 @@ impl StoreRuntime {
         self.stop.subscribe()
     }
 
-    /// Refuses new calls and waits for running ones. Returns `false` if they do not end within `timeout`.
+    /// Refuses new calls and waits for running calls. Returns `false` if the running calls do not end within `timeout`.
     pub(crate) async fn close(&self, timeout: Duration) -> bool {
         self.is_closed.store(true, Ordering::Release);
         if !self.is_alive.load(Ordering::Acquire) {
@@ -139,7 +139,7 @@ pub(crate) fn runtime_ended(effect: Effect) -> Error {
 
 /// Waits until the store is closed or dropped.
 pub(crate) async fn until_stopped(mut stopped: watch::Receiver<bool>) {
-    // An error means that the sender was dropped, which ends the tasks as well.
+    // An error means that the sender was dropped. This ends the tasks as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
@@ -166,7 +166,7 @@ impl Drop for UnsentGuard {
     }
 }
 
-/// A call that its caller polls. If the caller drops a call that has already sent data, a task finishes it.
+/// A call that its caller polls. If the caller drops a call that has already sent data, a task finishes the call.
 struct DetachOnDrop<T: Send + 'static> {
     handle: Handle,
     work: Option<BoxFuture<'static, Result<T>>>,

@@ -1,21 +1,21 @@
 //! The layout of the table, and its creation by the first process that opens it.
 //!
-//! Layout 1 has one table for each store. The primary key is the canonical text of the key with `COLLATE "C"`, which
-//! sorts like the keys. Further objects belong to the table: an index for the sweeper, a function that extends a
-//! checksum by further bytes, triggers for watchers, which are disabled at first, and a table for messages that are too
-//! large for a notification. The comment of the table marks the table as a store, and contains the number of the
-//! layout.
+//! Layout 1 has one table for each store. The primary key is the canonical text of the key. With `COLLATE "C"`, the
+//! texts sort like the keys. Further objects belong to the table: an index for the sweeper, a function that extends a
+//! checksum by further bytes, triggers for watchers, which are disabled at first, a table for messages that are too
+//! large for a notification, and a table with the secret that authenticates messages. The comment of the table marks
+//! the table as a store, and contains the number of the layout.
 //!
-//! The sweeper's index is on a separate column, `sweep_after`: the moment at which the sweeper checks the row, which is
-//! never later than the row's deadline. An overwrite moves `sweep_after` only to an earlier moment. So most overwrites
-//! change no indexed column, and the new version of the row stays in the same page. After a check, the sweeper moves
-//! `sweep_after` to a later moment.
+//! The sweeper's index is on a separate column, `sweep_after`: the moment at which the sweeper checks the row. This
+//! moment is never later than the row's deadline. An overwrite moves `sweep_after` only to an earlier moment. Therefore
+//! most overwrites change no indexed column, and the new version of the row stays in the same page. After a check, the
+//! sweeper moves `sweep_after` to a later moment.
 
 use std::fmt::Write as _;
 
-use kv_core::{Error, Result};
+use kv_core::{Error, ErrorKind, Result};
 use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::config::SyncMode;
 use crate::error::{Failure, read_error};
@@ -39,8 +39,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// The maximum length of a name, in bytes. The server silently truncates names to 63 bytes, which leaves nine
-    /// bytes for the suffixes of dependent objects.
+    /// The maximum length of a name, in bytes. The server silently truncates names to 63 bytes. This maximum leaves
+    /// nine bytes for the suffixes of dependent objects.
     const MAX_BYTES: usize = 54;
 
     pub(crate) fn new(schema: &str, name: &str) -> Result<Self> {
@@ -73,6 +73,11 @@ impl Table {
         self.dependent(" letters")
     }
 
+    /// Returns the quoted name of the table with the secret that authenticates messages.
+    pub(crate) fn secret_table(&self) -> String {
+        self.dependent(" secret")
+    }
+
     /// Returns the quoted name of the function that extends a checksum by further bytes.
     pub(crate) fn checksum_function(&self) -> String {
         self.dependent(" crc")
@@ -84,7 +89,7 @@ impl Table {
     }
 
     /// Returns the quoted name of an object that belongs to the table. The suffix contains a space, so the name cannot
-    /// be that of another store's table.
+    /// equal the name of another store's table.
     ///
     /// The suffixes belong to layout 1 and never change, because existing databases contain these names.
     fn dependent(&self, suffix: &str) -> String {
@@ -111,20 +116,54 @@ impl Table {
     }
 }
 
-/// Checks the server and the table, and creates the table if it is missing.
+/// The objects of a store that the database has.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    /// `None` if the table is missing. True if the role of the session owns the table.
+    is_own_table: Option<bool>,
+    has_messages: bool,
+    has_secret: bool,
+    /// True if the tables for messages and for their secret belong to the owner of the table. Otherwise, another role
+    /// may have created them to forge messages, or to run that role's triggers with the rights of the store.
+    has_same_owner: bool,
+}
+
+impl Found {
+    /// True if the session should create missing objects. Only the owner of the table may add objects to the table.
+    fn is_incomplete(self) -> bool {
+        self.is_own_table.is_none_or(|is_own| is_own && !(self.has_messages && self.has_secret))
+    }
+
+    fn has_table(self) -> bool {
+        self.is_own_table.is_some()
+    }
+}
+
+/// Checks the server and the table, and creates missing objects. Returns true if the tables for messages can be
+/// trusted.
 ///
 /// # Errors
 /// - `Invalid`: the server is too old, or the database does not use UTF-8.
 /// - `Corrupt`: the table is foreign or has another layout.
 /// - `Denied`: the role may not create the table, or its sessions are read-only.
-pub(crate) async fn prepare(client: &Client, table: &Table, sync: SyncMode, is_read_only: bool) -> Result<()> {
+pub(crate) async fn prepare(client: &Client, table: &Table, sync: SyncMode, is_read_only: bool) -> Result<bool> {
     check_server(client).await?;
-    if is_created(client, table).await? {
-        return Ok(());
+    let found = find(client, table).await?;
+    if !found.is_incomplete() || (found.has_table() && is_read_only) {
+        return Ok(found.has_same_owner);
     }
     if is_read_only {
         return Err(read_error(Failure::ReadOnly));
     }
+    match create(client, table, sync).await {
+        Ok(()) => Ok(find(client, table).await?.has_same_owner),
+        // Without the secret, the store works except for messages.
+        Err(error) if found.has_table() && error.kind() == ErrorKind::Denied => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn create(client: &Client, table: &Table, sync: SyncMode) -> Result<()> {
     // The lock makes processes create tables one after another. Otherwise, if two sessions create the same name at
     // once, one of them fails, even with `IF NOT EXISTS`. The timeout of opening bounds the wait for this lock, so
     // `lock_timeout` is disabled.
@@ -134,14 +173,15 @@ pub(crate) async fn prepare(client: &Client, table: &Table, sync: SyncMode, is_r
     );
     let created = async {
         client.batch_execute(&locked).await.map_err(driver_error)?;
-        if !is_created(client, table).await? {
-            client.batch_execute(&creation(table, sync)).await.map_err(driver_error)?;
+        let found = find(client, table).await?;
+        if found.is_incomplete() {
+            client.batch_execute(&creation(table, sync, found)).await.map_err(driver_error)?;
         }
         client.batch_execute("COMMIT").await.map_err(driver_error)
     };
     let created = created.await;
     if created.is_err() {
-        // The caller needs the first error, not that of the rollback.
+        // The caller needs the first error, not the error of the rollback.
         let _ = client.batch_execute("ROLLBACK").await;
     }
     created
@@ -174,13 +214,25 @@ async fn check_server(client: &Client) -> Result<()> {
     Ok(())
 }
 
-async fn is_created(client: &Client, table: &Table) -> Result<bool> {
-    let sql = "SELECT obj_description(c.oid, 'pg_class') FROM pg_catalog.pg_class c WHERE c.oid = to_regclass($1)";
-    let found = client.query_typed_opt(sql, &[(&table.qualified(), Type::TEXT)]).await.map_err(driver_error)?;
-    let Some(row) = found else { return Ok(false) };
-    let comment: Option<String> = row.get(0);
+async fn find(client: &Client, table: &Table) -> Result<Found> {
+    let sql = "SELECT pg_get_userbyid(c.relowner) = current_user, obj_description(c.oid, 'pg_class'), \
+               to_regclass($2) IS NOT NULL, to_regclass($3) IS NOT NULL, \
+               (SELECT count(*) = 2 FROM pg_catalog.pg_class d WHERE d.oid IN (to_regclass($2), to_regclass($3)) \
+               AND d.relkind = 'r' AND d.relowner = c.relowner) \
+               FROM (SELECT) one LEFT JOIN pg_catalog.pg_class c ON c.oid = to_regclass($1)";
+    let names = [table.qualified(), table.messages_table(), table.secret_table()];
+    let parameters = names.each_ref().map(|name| (name as &(dyn ToSql + Sync), Type::TEXT));
+    let row = client.query_typed_one(sql, &parameters).await.map_err(driver_error)?;
+    let found = Found {
+        is_own_table: row.get(0),
+        has_messages: row.get(2),
+        has_secret: row.get(3),
+        has_same_owner: row.get(4),
+    };
+    let comment: Option<String> = row.get(1);
     match comment.as_deref().and_then(|comment| comment.strip_prefix(MARK)) {
-        Some(LAYOUT) => Ok(true),
+        _ if !found.has_table() => Ok(found),
+        Some(LAYOUT) => Ok(found),
         Some(other) => Err(Error::corrupt(format!(
             "the table has layout {}, but this version supports only layout {LAYOUT}",
             other.chars().take(20).collect::<String>()
@@ -189,12 +241,38 @@ async fn is_created(client: &Client, table: &Table) -> Result<bool> {
     }
 }
 
-/// Returns the statements that create the table and the objects that belong to it.
-fn creation(names: &Table, sync: SyncMode) -> String {
+/// Returns the statements that create the missing objects of a store.
+fn creation(names: &Table, sync: SyncMode, found: Found) -> String {
+    let mut sql = if found.has_table() { String::new() } else { table_creation(names, sync) };
+    // Without `IF NOT EXISTS`, the creation fails if another role has created the same name since the check. Default
+    // privileges could let every role read the secret or change messages, so they are revoked.
+    if !found.has_messages {
+        let (messages, sent) = (names.messages_table(), format!("\"{} sent\"", names.name));
+        let _ = write!(
+            sql,
+            "CREATE UNLOGGED TABLE {messages} (id bytea PRIMARY KEY, payload bytea NOT NULL, \
+             sent_at timestamptz NOT NULL DEFAULT clock_timestamp()); \
+             CREATE INDEX {sent} ON {messages} (sent_at); REVOKE ALL ON {messages} FROM PUBLIC;"
+        );
+    }
+    if !found.has_secret {
+        let secret = names.secret_table();
+        // Two random UUIDs contain 244 random bits, from the generator that the server also uses for passwords.
+        let _ = write!(
+            sql,
+            "CREATE TABLE {secret} (id bool PRIMARY KEY DEFAULT true CHECK (id), secret bytea NOT NULL); \
+             INSERT INTO {secret} (secret) SELECT sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())); \
+             REVOKE ALL ON {secret} FROM PUBLIC;"
+        );
+    }
+    sql
+}
+
+/// Returns the statements that create the schema, the table, its functions and its triggers.
+fn table_creation(names: &Table, sync: SyncMode) -> String {
     let (table, schema) = (names.qualified(), &names.schema);
-    let (messages, crc, notify) = (names.messages_table(), names.checksum_function(), names.notify_function());
+    let (crc, notify) = (names.checksum_function(), names.notify_function());
     let sweep = format!("\"{} sweep\"", names.name);
-    let sent = format!("\"{} sent\"", names.name);
     let unlogged = if sync == SyncMode::LosesAllOnCrash { "UNLOGGED " } else { "" };
     let channel = names.channel();
     let [trigger, truncated] = Table::TRIGGERS;
@@ -221,13 +299,6 @@ fn creation(names: &Table, sync: SyncMode) -> String {
         ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1);
         CREATE INDEX {sweep} ON {table} (sweep_after) WHERE sweep_after IS NOT NULL;
         COMMENT ON TABLE {table} IS '{MARK}{LAYOUT}';
-
-        CREATE UNLOGGED TABLE IF NOT EXISTS {messages} (
-            id bytea PRIMARY KEY,
-            payload bytea NOT NULL,
-            sent_at timestamptz NOT NULL DEFAULT clock_timestamp()
-        );
-        CREATE INDEX IF NOT EXISTS {sent} ON {messages} (sent_at);
 
         CREATE OR REPLACE FUNCTION {crc}(state int8, bytes bytea) RETURNS int4 LANGUAGE plpgsql IMMUTABLE STRICT AS $body$
         DECLARE crc int8 := state # 4294967295;

@@ -30,7 +30,7 @@ impl PostgresStore {
     /// Opens the store of a URL such as `postgres://user:password@host/database?table=kv`.
     ///
     /// # Errors
-    /// As [`PostgresBuilder::open`], and `Invalid` for a URL of another scheme or with an unknown option.
+    /// The errors of [`PostgresBuilder::open`], and `Invalid` for a URL of another scheme or with an unknown option.
     pub async fn open(url: &str) -> Result<Self> {
         PostgresBuilder::new().url(url)?.open().await
     }
@@ -39,7 +39,7 @@ impl PostgresStore {
     /// options.
     ///
     /// # Errors
-    /// As [`PostgresStore::open`].
+    /// The errors of [`PostgresStore::open`].
     pub async fn from_url(url: &StoreUrl) -> Result<Self> {
         PostgresBuilder::from_url(url)?.open().await
     }

@@ -27,8 +27,12 @@ pub(crate) struct State {
     pub(crate) value_length: ValueLength,
     pub(crate) changes: Hub<Changes>,
     pub(crate) messages: Hub<Messages>,
+    /// True if the tables for messages belong to the owner of the table.
+    pub(crate) has_message_tables: bool,
     /// `None` if the store receives no notifications.
     pub(crate) listener: Option<Listener>,
+    /// The timeout of the wait for a lock that another session holds.
+    pub(crate) lock_timeout: Duration,
     pub(crate) sweep_interval: Duration,
 }
 
@@ -39,18 +43,20 @@ impl State {
         self.connections.read(sql, params).await.map_err(read_error)
     }
 
-    /// Runs a statement that changes something. `effect` decides the kind of the error if no response comes.
+    /// Runs a statement that changes something. `effect` decides the kind of the error if no response arrives.
     pub(crate) async fn write(&self, sql: &Sql, params: Params<'_>, effect: Effect) -> Result<Vec<Row>> {
         self.connections.write(sql, params).await.map_err(|failure| failure.into_error(effect))
     }
 
+    /// Checks that the store is open and that its runtime has not ended.
+    ///
     /// # Errors
     /// `Closed` after the store was closed, `Unavailable` after its runtime has ended.
     pub(crate) fn check_open(&self) -> Result<()> {
         self.runtime.check()
     }
 
-    /// Refuses new calls, waits for running ones, and closes the hubs and the store's own pool.
+    /// Refuses new calls, waits for running calls, and closes the hubs and the store's own pool.
     ///
     /// # Errors
     /// `Unavailable` if running calls exceed the operation timeout. The store is closed nevertheless.
@@ -71,7 +77,7 @@ impl State {
     /// Stops the tasks of the store without waiting for them.
     pub(crate) fn stop(&self) {
         self.runtime.stop();
-        // Closing the hubs ends the streams of subscribers, which would otherwise wait forever.
+        // Closing the hubs ends the streams of subscribers. Otherwise these streams would wait forever.
         self.close_hubs();
     }
 

@@ -1,4 +1,5 @@
-//! The SQL statements of one table. They are built once, when the store is opened, and contain only validated names.
+//! The SQL statements of one table. The statements are built once, when the store is opened, and contain only validated
+//! names.
 //!
 //! Names are qualified with their schema, and no statement depends on a session setting. In every condition an expired
 //! entry counts as absent. Conditions use `clock_timestamp()`, because it advances while a statement waits for a row
@@ -7,6 +8,7 @@
 use tokio_postgres::types::Type;
 
 use crate::schema::Table;
+use crate::seal;
 
 /// A statement and the types of its parameters. Because the types are known, an unprepared statement needs only one
 /// round trip.
@@ -53,6 +55,8 @@ pub(crate) struct Statements {
     pub(crate) inspect: Sql,
     pub(crate) apply: Sql,
     pub(crate) remove: Sql,
+    pub(crate) publish: Sql,
+    pub(crate) publish_stored: Sql,
 }
 
 /// The columns of an entry, in the order that `codec::entry` expects.
@@ -123,8 +127,7 @@ impl Statements {
             delete_if: [Condition::Present, Condition::Version, Condition::Value]
                 .map(|condition| delete_if(&table, condition)),
             delete_many: Sql::new(
-                // Every statement over several rows locks the rows in the order of their keys, which prevents
-                // deadlocks.
+                // Every statement over several rows locks the rows in the order of their keys. This prevents deadlocks.
                 format!(
                     "WITH found AS MATERIALIZED (SELECT e.key FROM {table} e WHERE e.key = any($1) ORDER BY e.key FOR UPDATE) \
                      DELETE FROM {table} AS e USING found WHERE e.key = found.key RETURNING e.key, {LIVE}"
@@ -166,6 +169,15 @@ impl Statements {
                      AND (NOT e.key = any($2) OR (e.expires_at = '-infinity' AND e.version = ''))"
                 ),
                 &[Type::TEXT_ARRAY, Type::TEXT_ARRAY],
+            ),
+            publish: Sql::new(seal::notify_sql(names), &[Type::TEXT, Type::TEXT]),
+            publish_stored: Sql::new(
+                format!(
+                    "WITH inserted AS (INSERT INTO {} (id, payload) VALUES ($3, $4)) {}",
+                    names.messages_table(),
+                    seal::notify_sql(names)
+                ),
+                &[Type::TEXT, Type::TEXT, Type::BYTEA, Type::BYTEA],
             ),
         }
     }
@@ -209,8 +221,8 @@ fn with_current(table: &str, write: &str) -> String {
 
 /// Returns the condition that a key is before the end of a range.
 ///
-/// There are two SQL texts. An index scan stops at the end of the range only if the condition is a plain comparison; a
-/// single text with `OR` would be a filter on every row up to the end of the table.
+/// The function has two SQL texts. An index scan stops at the end of the range only if the condition is a plain
+/// comparison. A single text with `OR` would be a filter on every row up to the end of the table.
 pub(crate) const fn end_of_range(has_end: bool) -> &'static str {
     if has_end { "e.key < $2" } else { "$2::text IS NULL" }
 }
@@ -292,8 +304,8 @@ fn set_many(table: &str, is_relative: bool) -> Sql {
 }
 
 /// Returns the statement that applies a transaction's writes. The transaction has locked the rows already. `$8` is the
-/// moment of the checks, or null if there are none. An entry that was live at that moment counts as live, so a write
-/// can keep its deadline.
+/// moment of the checks, or null if there are no checks. An entry that was live at that moment counts as live, so a
+/// write can keep the deadline of the entry.
 fn apply(table: &str) -> Sql {
     let (new_deadline, kept_moment) = (deadline("b.at", "b.millis"), moment("b.at"));
     let text = format!(
@@ -319,8 +331,8 @@ fn apply(table: &str) -> Sql {
 
 /// Returns the statement that adds to the decimal text of a counter, in exact arithmetic. If the value is not a counter
 /// or the sum does not fit into an `i64`, the statement writes nothing and returns no row. The statement reads the
-/// clock once for all columns, so that they agree about the expiry. `$4` is the checksum of key and version, which the
-/// server extends by the bytes of the new text.
+/// clock once for all columns, so that all columns agree about the expiry. `$4` is the checksum of key and version,
+/// which the server extends by the bytes of the new text.
 fn increment(names: &Table) -> Sql {
     let (table, crc) = (names.qualified(), names.checksum_function());
     let text = "encode(e.value, 'escape')";
@@ -347,9 +359,9 @@ fn increment(names: &Table) -> Sql {
     Sql::new(statement, &[Type::TEXT, Type::INT8, Type::BYTEA, Type::INT8, Type::TIMESTAMPTZ, Type::INT8])
 }
 
-/// Returns the statement that checks a bounded number of due rows. It removes expired rows, moves `sweep_after` of the
-/// others to their deadline, and skips rows that another session has locked. It returns the number of removed rows and
-/// the number of due rows.
+/// Returns the statement that checks a bounded number of due rows. The statement removes expired rows, moves
+/// `sweep_after` of the other rows to their deadline, and skips rows that another session has locked. The statement
+/// returns the number of removed rows and the number of due rows.
 fn sweep(table: &str) -> Sql {
     let text = format!(
         "WITH due AS MATERIALIZED (SELECT e.ctid AS row_id, e.expires_at, e.expires_at <= clock_timestamp() AS is_expired \

@@ -24,8 +24,8 @@ use crate::{batch, clear, list, message, sweep, watch};
 
 /// A store in a table of a PostgreSQL database.
 ///
-/// Clones share one store. [`close`](KvStore::close) on any clone closes it for all; dropping the last clone closes it,
-/// too. A watch stream holds a clone.
+/// Clones share one store. [`close`](KvStore::close) on any clone closes the store for all clones. Dropping the last
+/// clone closes the store, too. A watch stream holds a clone.
 ///
 /// The calls and tasks of the store run on the tokio runtime that opened it.
 #[derive(Debug, Clone)]
@@ -33,7 +33,8 @@ pub struct PostgresStore {
     shared: Arc<Shared>,
 }
 
-/// The fields that all clones share. The store's tasks hold only the [`State`], so dropping the last clone stops them.
+/// The fields that all clones share. The store's tasks hold only the [`State`], so dropping the last clone stops the
+/// tasks.
 #[derive(Debug)]
 struct Shared {
     state: Arc<State>,
@@ -72,7 +73,7 @@ impl PostgresStore {
         CONTEXT.operation(operation, self.state().runtime.run(effect, work).await)
     }
 
-    /// As [`PostgresStore::run`], for an operation on one key.
+    /// Runs work as [`PostgresStore::run`] does, for an operation on one key.
     async fn run_key<T, F>(&self, operation: Operation, key: &Key, effect: Effect, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -81,7 +82,7 @@ impl PostgresStore {
         CONTEXT.key(operation, key, self.state().runtime.run(effect, work).await)
     }
 
-    /// As [`PostgresStore::run`], for an operation on several keys.
+    /// Runs work as [`PostgresStore::run`] does, for an operation on several keys.
     async fn run_keys<T, F>(&self, operation: Operation, keys: Vec<Key>, effect: Effect, work: F) -> Vec<Result<T>>
     where
         T: Send + 'static,

@@ -18,13 +18,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 pub(crate) enum SslMode {
     /// Plain text.
     Disable,
-    /// Encrypted if the server offers TLS; the certificate is not verified.
+    /// Encrypted if the server offers TLS. The certificate is not verified.
     Prefer,
-    /// Encrypted; the certificate is verified only if a root certificate is configured.
+    /// Encrypted. The certificate is verified only if a root certificate is configured.
     Require,
-    /// Encrypted; the certificate must come from a known authority.
+    /// Encrypted. The certificate must come from a known authority.
     VerifyCa,
-    /// Encrypted; the certificate must come from a known authority and name the host.
+    /// Encrypted. The certificate must come from a known authority and name the host.
     VerifyFull,
 }
 
@@ -119,7 +119,7 @@ fn verifier(mode: SslMode, files: &Files, provider: &Arc<CryptoProvider>) -> Res
             }
         }
         None => {
-            // The system's store may contain certificates that cannot be parsed. They are ignored.
+            // The system's store may contain certificates that cannot be parsed. Such certificates are ignored.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
@@ -150,8 +150,9 @@ fn unreadable(option: &str, error: rustls::pki_types::pem::Error) -> Error {
     Error::invalid(format!("the file of `{option}` cannot be read as PEM")).with_source(error)
 }
 
-/// A verifier that does not check the name of the host. It accepts any certificate of a known authority, or any
-/// certificate at all if there is no authority. Only an explicit `sslmode` makes a connection use this verifier.
+/// A verifier that does not check the name of the host. The verifier accepts any certificate of a known authority, or
+/// any certificate at all if no authority is configured. Only an explicit `sslmode` makes a connection use this
+/// verifier.
 #[derive(Debug)]
 struct Lenient {
     authority: Option<Arc<WebPkiServerVerifier>>,
@@ -168,7 +169,7 @@ impl ServerCertVerifier for Lenient {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
-        // The verifier checks the name last. So if it returns this error, everything else is valid.
+        // The verifier checks the name last. Therefore everything else is valid if the verifier returns this error.
         match authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

@@ -1,9 +1,9 @@
 //! Committing a transaction.
 //!
 //! A transaction first locks all its keys, in their order, so that two transactions never deadlock with each other. For
-//! an absent key it inserts a placeholder, which is an expired row, and locks it. So a key that a check found absent
-//! stays absent until the commit. No other session ever sees a placeholder, because it is removed or overwritten before
-//! the commit.
+//! an absent key, the transaction inserts a placeholder, which is an expired row, and locks this row. Therefore a key
+//! that a check found absent stays absent until the commit. No other session ever sees a placeholder, because it is
+//! removed or overwritten before the commit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::SystemTime;
@@ -31,7 +31,7 @@ pub(crate) struct Commit {
 #[derive(Debug, Clone, Copy)]
 enum Final<'t> {
     /// The key has an entry. If `keeps_deadline`, the entry has the deadline `lifetime.at`, or the deadline of the
-    /// stored row if `lifetime.at` is `None`; a deadline that has passed counts as none.
+    /// stored row if `lifetime.at` is `None`. A stored deadline that has passed counts as no deadline.
     Entry {
         value: &'t [u8],
         version: Version,
@@ -78,7 +78,7 @@ impl Commit {
                 }
             };
             if let Some(check) = refused {
-                // If the rollback fails, the connection is closed, which ends the transaction as well.
+                // If the rollback fails, the connection is closed. This ends the transaction as well.
                 if connection.execute("ROLLBACK").await.is_ok() {
                     connection.leave_transaction();
                 }
@@ -112,7 +112,7 @@ impl Commit {
         let finals = self.finals();
         self.apply(state, connection, &finals, checked_at).await?;
         let removed = finals.iter().filter(|(_, last)| matches!(last, Final::Absent)).map(|(key, _)| key.as_str());
-        // Keys that are checked and not mutated. Of their rows, only placeholders are removed.
+        // Keys that are checked and not mutated. If such a key has a placeholder, the placeholder is removed.
         let checked: Vec<_> = self
             .transaction
             .checks
@@ -150,7 +150,7 @@ impl Commit {
             checked_at = Some(row.try_get(0).map_err(|_| Failure::UnexpectedShape)?);
             match (row.try_get(1), row.try_get(2), row.try_get(3)) {
                 (Ok(Some(key)), Ok(Some(version)), Ok(value)) => drop(found.insert(key, (version, value))),
-                // The single row of a result in which all keys are absent.
+                // The result has a single row without a key, because all keys are absent.
                 (Ok(None), _, _) => {}
                 _ => return Err(Failure::UnexpectedShape),
             }

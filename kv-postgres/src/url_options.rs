@@ -9,11 +9,11 @@ use crate::tls::{Files, SslMode};
 /// The part of the program that reads an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reader {
-    /// tokio-postgres.
+    /// The driver, tokio-postgres.
     Driver,
-    /// [`crate::tls`].
+    /// The module [`crate::tls`].
     Tls,
-    /// [`crate::config::PostgresConfig`].
+    /// The settings of the store, [`crate::config::PostgresConfig`].
     Store,
 }
 
@@ -21,11 +21,11 @@ enum Reader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Condition {
     Always,
-    /// If `sslmode` encrypts.
+    /// `sslmode` encrypts.
     Encrypted,
-    /// If `sslmode` verifies the server's certificate, provided that there is a root certificate.
+    /// `sslmode` verifies the server's certificate if there is a root certificate.
     Verified,
-    /// If the store has sessions of its own, because `pooled` is not set.
+    /// The store has its own sessions, because `pooled` is not set.
     OwnSessions,
 }
 
@@ -94,7 +94,7 @@ impl UrlOptions {
     /// Checks that each given option has an effect.
     ///
     /// # Errors
-    /// `Invalid` for an option without an effect. The error text contains its name.
+    /// `Invalid` for an option without an effect. The error text contains the name of the option.
     pub(crate) fn check(&self, mode: SslMode, pooled: bool) -> Result<()> {
         for (name, condition) in &self.conditions {
             let (has_effect, needs) = match condition {

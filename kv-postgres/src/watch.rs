@@ -2,10 +2,14 @@
 //!
 //! Triggers report changes. While no process watches, the triggers are disabled, so that they do not slow down writers.
 //! A connection with watchers holds the watchers' advisory lock, which is shared, and enables the triggers. Enabling
-//! them waits for running writes, so every write that is acknowledged later is reported. The housekeeping of any
-//! process disables the triggers if it gets the lock exclusively, and holds the lock until they are disabled.
+//! the triggers waits for running writes, so every write that is acknowledged later is reported. The housekeeping of
+//! any process disables the triggers if it gets the lock exclusively, and holds the lock until the triggers are
+//! disabled.
+
+use std::time::Duration;
 
 use kv_core::{KvStore, Result, WatchQuery, WatchStream};
+use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -15,9 +19,6 @@ use crate::listener;
 use crate::schema::{Table, WATCH_LOCK};
 use crate::state::{State, column};
 use crate::statement::Sql;
-
-/// The maximum number of retries of enabling the triggers while other sessions hold locks of the table.
-const MAX_RETRIES: usize = 5;
 
 /// Watches changes. The returned stream reads entries from `store`.
 pub(crate) async fn watch(state: &State, store: impl KvStore, query: &WatchQuery) -> Result<WatchStream> {
@@ -29,23 +30,29 @@ pub(crate) async fn watch(state: &State, store: impl KvStore, query: &WatchQuery
 }
 
 /// Takes the watchers' lock on the connection of `client`, and enables the triggers, so that they report every later
-/// write.
+/// write. While other sessions hold locks on the table, tries again until the operation timeout.
+///
+/// Writers wait behind an attempt. Therefore an attempt waits at most as long as a writer waits for a lock.
 pub(crate) async fn enable(client: &Client, state: &State) -> Result<()> {
     let timeout = state.connections.timeout;
+    let deadline = Instant::now() + timeout;
     let lock = format!("SELECT pg_advisory_lock_shared({WATCH_LOCK}, {})", state.table.number());
     round_trip(timeout, client.batch_execute(&lock)).await?;
     let parameters = [(&state.table.qualified() as &(dyn ToSql + Sync), Type::TEXT)];
-    let mut retries = 0;
+    // The server must end an attempt before its round trip times out, because the connection then stays usable.
+    let lock_timeout = state.lock_timeout.min(timeout / 2).max(Duration::from_millis(1));
+    let milliseconds = lock_timeout.as_millis();
+    let sql = format!("SET LOCAL lock_timeout = {milliseconds}; {}", alter_triggers(&state.table, "ENABLE"));
     loop {
         let is_enabled = round_trip(timeout, client.query_typed_one(IS_ENABLED, &parameters)).await?;
         if column(&is_enabled, 0)? {
             return Ok(());
         }
-        let sql = format!("SET LOCAL lock_timeout = '2s'; {}", alter_triggers(&state.table, "ENABLE"));
         match round_trip(timeout, client.batch_execute(&sql)).await {
-            Err(error) if error.is_retryable() && retries < MAX_RETRIES && !client.is_closed() => retries += 1,
-            Err(error) => return Err(error),
-            Ok(()) => {}
+            Err(error) if !error.is_retryable() || client.is_closed() || Instant::now() + lock_timeout > deadline => {
+                return Err(error);
+            }
+            Ok(()) | Err(_) => {}
         }
     }
 }

@@ -28,15 +28,16 @@ type Parameters<'p> = Vec<&'p (dyn ToSql + Sync)>;
 
 /// The result of a conditional statement.
 enum Attempt {
-    /// The statement wrote. The entry is the removed one, if the caller requested it.
+    /// The statement wrote. The field is the removed entry, if the caller requested the entry.
     Done(Option<Entry>),
-    /// The statement did not write. The entry is the live one that it found.
+    /// The statement did not write. The field is the live entry that the statement found.
     Refused(Option<Entry>),
 }
 
 impl BatchedCall for PlainSet {
     type Response = SetOutcome;
-    // A flush takes as long for many writes as for a few, so a second statement would only make the batches smaller.
+    // The number is one: a flush takes as long for many writes as for a few, so a second statement would only make the
+    // batches smaller.
     const MAX_FAST_STATEMENTS: usize = 1;
 
     fn bytes(&self) -> usize {
@@ -61,7 +62,7 @@ pub(crate) struct Delete(Key);
 
 impl BatchedCall for Delete {
     type Response = DeleteOutcome;
-    // For the same reason as for sets.
+    // The number is one, for the same reason as for sets.
     const MAX_FAST_STATEMENTS: usize = 1;
 
     fn bytes(&self) -> usize {
@@ -100,7 +101,7 @@ pub(crate) async fn set(state: &State, sets: &Arc<Batcher<PlainSet>>, set: Singl
     }
 }
 
-/// Returns the lifetime of an unconditional write, or `None` if the write needs a statement of its own.
+/// Returns the lifetime of an unconditional write, or `None` if the write needs a separate statement.
 pub(crate) fn plain_lifetime(options: &SetOptions) -> Option<Lifetime> {
     match (&options.when, options.return_previous) {
         (When::Always, false) => Lifetime::new(options.expiry),
@@ -109,13 +110,13 @@ pub(crate) fn plain_lifetime(options: &SetOptions) -> Option<Lifetime> {
 }
 
 impl SingleSet {
-    /// Writes the key in a statement of its own.
+    /// Writes the key in a separate statement.
     pub(crate) async fn send(&self, state: &State) -> Result<SetOutcome> {
         let stored = |previous| SetOutcome::Stored { version: Some(self.version), previous };
         let SetOptions { when, return_previous, .. } = &self.options;
         for _ in 0..MAX_ATTEMPTS {
-            // Reads the entry, and then writes on the condition that the entry is unchanged. So no other write can come
-            // between the read and the write.
+            // Reads the entry, and then writes on the condition that the entry is unchanged. Therefore no other write
+            // can come between the read and the write.
             if *return_previous {
                 let current = get(state, &self.key).await?;
                 if !when.holds(current.as_ref()) {
@@ -133,8 +134,8 @@ impl SingleSet {
                 Attempt::Refused(current) if !when.holds(current.as_ref()) => {
                     return Ok(SetOutcome::Refused { current });
                 }
-                // The condition holds for the entry that the statement returned, because the entry changed meanwhile.
-                // Try again.
+                // The condition holds for the entry that the statement returned, because the entry changed during the
+                // statement. Try again.
                 Attempt::Refused(_) => {}
             }
         }
@@ -304,8 +305,8 @@ pub(crate) async fn increment(
         if let Some(row) = rows.first() {
             return column(row, 0);
         }
-        // No row means that the value is not a counter or the sum overflows. `add` returns this error. If it returns
-        // none, the entry has changed meanwhile, so try again.
+        // No row means that the value is not a counter or the sum overflows. `add` returns this error. If `add` returns
+        // no error, the entry has changed since the statement, so try again.
         if let Some(entry) = get(state, key).await? {
             counter::add(&entry.value, by)?;
         }

@@ -1,4 +1,4 @@
-//! The conformance suite on one server. Each store has a table of its own.
+//! The conformance suite on one server. Each store has its own table.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};

@@ -1,4 +1,4 @@
-//! The conformance suite with store handles in two processes, which make calls in turn.
+//! The conformance suite with store handles in two processes. The calls alternate between the processes.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};

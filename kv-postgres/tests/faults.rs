@@ -116,7 +116,7 @@ async fn queued_calls_end() {
     let store = impatient(&server).open().await.unwrap();
     set(&store, "k", "v").await.unwrap();
     server.pause().unwrap();
-    // Each value fills a statement, so the calls cannot share one.
+    // Each value fills a statement, so the calls cannot share a statement.
     let large = "x".repeat(4 << 20);
     let calls = (0..40).map(|number| {
         let (store, large) = (store.clone(), large.clone());
@@ -224,7 +224,7 @@ async fn unpolled_calls() {
 }
 
 async fn full_disk() {
-    // A small WAL makes the table run out of space first. Without space for its WAL, the server would stop.
+    // With a small WAL, the table runs out of space first. Without space for its WAL, the server would stop.
     let server = Postgres::builder().data_on_tmpfs(256 << 20).setting("max_wal_size", "32MB");
     let server = server.setting("min_wal_size", "32MB").start().unwrap();
     let store = impatient(&server).operation_timeout(Duration::from_secs(10)).open().await.unwrap();

@@ -1,28 +1,21 @@
 //! Faults of real connections, pools that are exhausted, and calls that are dropped.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use kv_core::{
-    ErrorKind, Expiry, GapReason, IncrementOptions, KeyPrefix, KvStore, MessageEvent, SetOptions, Transaction,
-    WatchEvent, WatchQuery, When,
-};
+use kv_core::{ErrorKind, Expiry, IncrementOptions, KeyPrefix, KvStore, SetOptions, Transaction, When};
 use kv_postgres::{PostgresStore, deadpool_postgres};
 use test_servers::postgres::Postgres;
 use test_servers::proxy::{Direction, Proxy};
 
 mod support;
-use support::{KillOnDrop, get, impatient, key, lock_row, now, pause, pool, recovers, set, test};
+use support::{TERMINATE, get, impatient, key, lock_row, now, pause, pool, recovers, set, test};
 
 fn main() {
     support::main(
         |_| unreachable!("there are no children"),
         vec![
             test("a_terminated_connection_is_replaced", terminated_connections),
-            test("watchers_and_subscribers_get_a_gap_after_their_connection_was_terminated", terminated_listener),
-            test("a_watcher_gets_changes_after_a_reconnect_to_a_locked_table", locked_table),
             test("a_write_whose_response_was_cut_is_indeterminate", cut_responses),
             test("a_commit_whose_response_was_cut_is_indeterminate", cut_commit),
             test("the_wait_for_a_full_pool_is_bounded", exhausted_pool),
@@ -34,8 +27,6 @@ fn main() {
     );
 }
 
-const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'anykv'";
-
 async fn terminated_connections() {
     let server = Postgres::start().unwrap();
     let store = impatient(&server).open().await.unwrap();
@@ -44,29 +35,6 @@ async fn terminated_connections() {
         server.psql("kv", TERMINATE).unwrap();
         // The pool has noticed that the connection is closed, or the read is retried on another connection.
         assert_eq!(get(&store, round).await.unwrap().as_deref(), Some("v"));
-    }
-}
-
-async fn terminated_listener() {
-    let server = Postgres::start().unwrap();
-    let store = impatient(&server).open().await.unwrap();
-    let mut watch = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
-    let mut messages = store.subscribe(&KeyPrefix::ALL).await.unwrap();
-    for round in 0..5 {
-        server.psql("kv", TERMINATE).unwrap();
-        let gap = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap();
-        assert_eq!(gap.unwrap().unwrap(), WatchEvent::Gap { reason: GapReason::Reconnected });
-        let gap = tokio::time::timeout(Duration::from_secs(10), messages.next()).await.unwrap();
-        assert_eq!(gap.unwrap().unwrap(), MessageEvent::Gap { reason: GapReason::Reconnected });
-        // After the gap, changes and messages arrive again.
-        set(&store, round, "v").await.unwrap();
-        match tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap().unwrap().unwrap() {
-            WatchEvent::Set { key: changed, .. } => assert_eq!(changed, key(round)),
-            other => panic!("{other:?}"),
-        }
-        store.publish(&key("c"), "m".into()).await.unwrap();
-        let event = tokio::time::timeout(Duration::from_secs(10), messages.next()).await.unwrap();
-        assert!(matches!(event.unwrap().unwrap(), MessageEvent::Message(_)));
     }
 }
 
@@ -140,7 +108,7 @@ async fn cut_commit() {
         proxy.pass();
         recovers(&store, Duration::from_secs(5)).await;
         let (one, last) = (store.contains(&one).await.unwrap(), store.get(&two).await.unwrap());
-        assert_eq!(one, last.is_some(), "a part of the transaction was applied");
+        assert_eq!(one, last.is_some(), "the transaction was partially applied");
         match done {
             Ok(outcome) => assert!(outcome.is_committed() && one),
             Err(error) if error.maybe_applied() => {
@@ -157,28 +125,6 @@ async fn cut_commit() {
         }
     }
     assert!(indeterminate > 0 && applied > 0, "{indeterminate} indeterminate, {applied} applied");
-}
-
-async fn locked_table() {
-    let server = Postgres::start().unwrap();
-    let store = impatient(&server).open().await.unwrap();
-    let mut watch = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
-    // The triggers are disabled as if there were no watchers. A lock then prevents for some seconds that the listener
-    // enables them again.
-    server.psql("kv", "ALTER TABLE kv DISABLE TRIGGER USER").unwrap();
-    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' \
-                    AND pid <> pg_backend_pid()";
-    let mut holder = Command::new("psql");
-    holder
-        .arg(server.url())
-        .arg("-c")
-        .arg(format!("BEGIN; LOCK TABLE kv IN SHARE MODE; {terminate}; SELECT pg_sleep(10)"));
-    let _holder = KillOnDrop(holder.stdout(Stdio::null()).spawn().unwrap());
-    let gap = tokio::time::timeout(Duration::from_secs(40), watch.next()).await.unwrap().unwrap().unwrap();
-    assert!(matches!(gap, WatchEvent::Gap { .. }), "{gap:?}");
-    set(&store, "after", "v").await.unwrap();
-    let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap().unwrap().unwrap();
-    assert!(matches!(event, WatchEvent::Set { .. }), "{event:?}");
 }
 
 async fn exhausted_pool() {

@@ -4,13 +4,13 @@
 use std::error::Error as _;
 
 use kv_core::{Error, ErrorKind, KeyPrefix, KvStore, Reach, WatchQuery};
-use kv_postgres::{CAPABILITIES, POOLED_CAPABILITIES, PostgresStore};
+use kv_postgres::{CAPABILITIES, POOLED_CAPABILITIES, PostgresStore, SyncMode};
 use test_servers::pgbouncer::PgBouncer;
 use test_servers::postgres::Postgres;
 use test_servers::tls::Certificate;
 
 mod support;
-use support::{get, impatient, key, set, test};
+use support::{get, impatient, key, pool, set, test};
 
 fn main() {
     support::main(
@@ -25,7 +25,8 @@ fn main() {
             test("a_server_with_an_unknown_certificate_is_refused", unknown_certificate),
             test("an_expired_certificate_is_refused", expired_certificate),
             test("a_server_without_tls_is_refused_if_tls_is_required", downgrade),
-            test("an_undeclared_pooler_is_refused_and_a_declared_one_has_no_watch_or_messages", pooler),
+            test("an_undeclared_pooler_is_refused_and_a_declared_pooler_has_no_watch_or_messages", undeclared_pooler),
+            test("a_durability_that_the_sessions_cannot_have_is_refused", sync_without_own_sessions),
             test("a_dropped_table_is_created_again", dropped_table),
             test("a_store_opens_by_every_form_of_url", urls),
             test("a_write_in_a_session_that_is_read_only_by_configuration_is_denied", read_only_role),
@@ -164,7 +165,7 @@ async fn downgrade() {
     PostgresStore::open(&format!("{}?sslmode=prefer", server.url())).await.unwrap();
 }
 
-async fn pooler() {
+async fn undeclared_pooler() {
     let server = Postgres::start().unwrap();
     let pooler = PgBouncer::start(&server).unwrap();
     let through = || PostgresStore::builder().url(&pooler.url("kv")).unwrap();
@@ -183,6 +184,19 @@ async fn pooler() {
     let listening = through().pooled(true).listen_url(server.url()).open().await.unwrap();
     assert_eq!(listening.info().capabilities, CAPABILITIES.with_durability(durability));
     assert_eq!(listening.info().capabilities.watch, Reach::Shared);
+}
+
+async fn sync_without_own_sessions() {
+    let server = Postgres::start().unwrap();
+    let pooler = PgBouncer::start(&server).unwrap();
+    let url = format!("{}?pooled=true&sync=loses-last-moments", pooler.url("kv"));
+    let with_pool = PostgresStore::builder().pool(pool(&server, 1)).sync(SyncMode::LosesLastMoments);
+    for opened in [PostgresStore::open(&url).await, with_pool.open().await] {
+        let error = opened.unwrap_err();
+        assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("`sync="), "{error:?}");
+    }
+    assert_eq!(server.psql("kv", "SELECT to_regclass('kv') IS NULL").unwrap().trim(), "t");
+    PostgresStore::open(&format!("{}?pooled=true&sync=loses-all-on-crash", pooler.url("kv"))).await.unwrap();
 }
 
 async fn dropped_table() {

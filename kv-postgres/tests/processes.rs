@@ -183,7 +183,7 @@ async fn creators() {
 }
 
 /// After a watching process was killed, the triggers are still enabled. The housekeeping of another process disables
-/// them, but not while a process watches.
+/// the triggers, but not while a process watches.
 async fn triggers_are_disabled() {
     let server = Postgres::start().unwrap();
     let store = PostgresStore::builder().url(&server.url()).unwrap().open().await.unwrap();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use kv_core::{
-    ErrorKind, Expires, Expiry, GapReason, IncrementOptions, Key, KeyPrefix, Kv, KvStore, ListQuery, SetItem,
-    SetOptions, WatchEvent, WatchQuery,
+    Entry, ErrorKind, Expires, Expiry, GapReason, IncrementOptions, Key, KeyPrefix, Kv, KvStore, ListQuery, Result,
+    SetItem, SetOptions, WatchEvent, WatchQuery,
 };
 use kv_postgres::PostgresStore;
 use test_servers::postgres::Postgres;
@@ -21,9 +21,10 @@ fn main() {
             test("a_null_value_a_nul_in_a_key_a_long_key_and_a_short_deadline_work", unusual_entries),
             test("the_time_zone_of_a_session_does_not_matter", time_zones),
             test("a_damaged_row_is_corrupt_and_the_other_rows_are_readable", damaged_row),
+            test("a_row_that_the_server_cannot_read_is_corrupt_and_the_other_rows_are_readable", unreadable_rows),
             test("a_page_is_filled_up_to_its_limit_or_its_maximum_of_bytes", full_pages),
             test("foreign_rows_do_not_end_a_list", foreign_rows),
-            test("an_increment_at_the_deadline_adds_to_the_old_counter_or_starts_a_new_one", expiring_counter),
+            test("an_increment_at_the_deadline_adds_to_the_old_counter_or_starts_a_new_counter", expiring_counter),
             test("truncating_the_table_gives_watchers_a_gap", truncated),
         ],
     );
@@ -107,6 +108,64 @@ async fn damaged_row() {
     assert_eq!((page.items.len(), page.damaged.len()), (3, 0));
 }
 
+/// The server stores large values in pieces. It reports SQLSTATE XX001 for a value whose pieces are missing.
+async fn unreadable_rows() {
+    let mut server = Postgres::start().unwrap();
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    let large: Vec<u8> = (0..6_250).flat_map(|_| kv_core::Version::random().as_bytes().to_vec()).collect();
+    let unreadable = [7, 31, 32, 39];
+    for number in 0..40 {
+        let value = if unreadable.contains(&number) { large.clone() } else { b"v".to_vec() };
+        let name = key(format!("{number:02}"));
+        let _ = store.set(&name, value.into(), &SetOptions::default()).await.unwrap();
+    }
+    let file = "CHECKPOINT; SELECT current_setting('data_directory') || '/' || pg_relation_filepath(reltoastrelid) \
+                FROM pg_class WHERE oid = 'kv'::regclass";
+    let file = server.psql("kv", file).unwrap().trim().to_owned();
+    server.kill().unwrap();
+    // Pages of zeros are empty.
+    let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+    let length = file.metadata().unwrap().len();
+    assert!(length > 0);
+    file.set_len(0).unwrap();
+    file.set_len(length).unwrap();
+    server.restart().unwrap();
+
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    let names: Vec<_> = (0..40).map(|number| key(format!("{number:02}"))).collect();
+    let check = |results: &[Result<Option<Entry>>]| {
+        for (number, result) in results.iter().enumerate() {
+            if unreadable.contains(&number) {
+                let error = result.as_ref().unwrap_err();
+                assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(&names[number])), "{number}");
+            } else {
+                assert_eq!(result.as_ref().unwrap().as_ref().unwrap().value, "v", "{number}");
+            }
+        }
+    };
+    check(&store.get_many(&names).await);
+    // Concurrent gets share statements.
+    check(&futures_util::future::join_all(names.iter().map(|name| store.get(name))).await);
+    for query in [ListQuery::default(), ListQuery::default().with_reverse(), ListQuery::default().with_limit(7)] {
+        let (mut query, mut items, mut damaged) = (query, Vec::new(), Vec::new());
+        loop {
+            let page = store.list(&query).await.unwrap();
+            items.extend(page.items.into_iter().map(|item| item.key));
+            damaged.extend(page.damaged.iter().map(|error| error.key().unwrap().clone()));
+            let Some(next) = page.next else { break };
+            query = query.resume(next);
+        }
+        items.sort();
+        damaged.sort();
+        assert_eq!(damaged, unreadable.map(|number| names[number].clone()), "{query:?}");
+        assert_eq!(items.len(), 36, "{query:?}");
+        items.dedup();
+        assert_eq!(items.len(), 36, "{query:?}");
+    }
+    set(&store, "07", "healed").await.unwrap();
+    assert_eq!(get(&store, "07").await.unwrap().as_deref(), Some("healed"));
+}
+
 async fn full_pages() {
     let server = Postgres::start().unwrap();
     let store = PostgresStore::open(&server.url()).await.unwrap();
@@ -127,7 +186,7 @@ async fn full_pages() {
     let query = ListQuery::default().with_limit(8_000).with_max_page_bytes(5_000);
     let page = store.list(&query).await.unwrap();
     assert_eq!((page.items.len(), page.next), (5_000, Some(last(&query, 5_000))));
-    // Expired rows between live ones do not end a page.
+    // Expired rows between live rows do not end a page.
     server.psql("kv", "UPDATE kv SET expires_at = clock_timestamp() WHERE key BETWEEN '00001' AND '06000'").unwrap();
     let query = ListQuery::default().with_limit(2);
     let page = store.list(&query).await.unwrap();
@@ -157,7 +216,7 @@ async fn foreign_rows() {
     }
 }
 
-/// Each increment of a short-lived counter either adds to the counter or starts a new one with a new deadline.
+/// Each increment of a short-lived counter either adds to the counter or starts a new counter with a new deadline.
 async fn expiring_counter() {
     let server = Postgres::start().unwrap();
     let store = PostgresStore::open(&server.url()).await.unwrap();

@@ -16,7 +16,10 @@ use test_servers::postgres::Postgres;
 /// The environment variable with the name of the child, if this process is a child.
 const CHILD: &str = "KV_POSTGRES_TEST_CHILD";
 
-/// Runs the child if this process is one. Otherwise runs the tests.
+/// Terminates the connections of all stores.
+pub const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'anykv'";
+
+/// Runs the child if this process is a child. Otherwise runs the tests.
 pub fn main(child: impl FnOnce(&str), tests: Vec<Trial>) {
     if let Ok(name) = std::env::var(CHILD) {
         return child(&name);
@@ -90,7 +93,7 @@ pub async fn pause(duration: Duration) {
     SystemClock.sleep(duration).await;
 }
 
-/// Retries a write until it succeeds, and returns the time that this took. Panics if it takes longer than `limit`.
+/// Retries a write until it succeeds, and returns the elapsed time. Panics if the elapsed time exceeds `limit`.
 pub async fn recovers(store: &PostgresStore, limit: Duration) -> Duration {
     let started = now();
     loop {
@@ -103,7 +106,7 @@ pub async fn recovers(store: &PostgresStore, limit: Duration) -> Duration {
     }
 }
 
-/// Starts a process that holds the lock of a row until it is dropped.
+/// Starts a process that holds the lock of a row until the returned value is dropped.
 pub async fn lock_row(server: &Postgres, row: &str) -> KillOnDrop {
     let mut command = Command::new("psql");
     command
