@@ -1,15 +1,12 @@
-//! The addresses of the servers, from which the driver's clients are made.
-
-use std::path::Path;
+//! The addresses of the servers.
 
 use kv_core::{Error, Result, StoreUrl};
-use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
-    TlsCertificates,
-};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 
-use crate::config::RedisConfig;
+use crate::config::{RedisConfig, Secret};
 use crate::options;
+use crate::server::endpoint::Endpoint;
+use crate::server::tls;
 
 /// The names of the URL schemes.
 pub(crate) const TCP: &str = "redis";
@@ -43,10 +40,11 @@ impl Address {
     /// Returns the address in a URL.
     ///
     /// # Errors
-    /// `Invalid` for another scheme or an invalid address.
+    /// `Invalid` for another scheme, for an invalid address, and for a login or a database that differs from the one in
+    /// the options.
     pub(crate) fn from_url(url: &StoreUrl, config: &RedisConfig) -> Result<Self> {
         let scheme = url.scheme();
-        if scheme == TCP || scheme == TLS {
+        let address = if scheme == TCP || scheme == TLS {
             parsed(&format!("{scheme}:{}", url.rest())).map(|info| Self::Server(Box::new(info)))
         } else if scheme == UNIX {
             let path = url.path()?;
@@ -60,7 +58,9 @@ impl Address {
             nodes(url.rest(), config.tls).map(Self::Cluster)
         } else {
             Err(Error::invalid(format!("`{scheme}:` is not a scheme of Redis")))
-        }
+        }?;
+        check_conflicts(url, &address, config)?;
+        Ok(address)
     }
 
     pub(crate) fn is_cluster(&self) -> bool {
@@ -84,7 +84,8 @@ impl Address {
         }
     }
 
-    /// Returns the number of the database: that of the settings if they have one, otherwise that of the address.
+    /// Returns the number of the database: the number in the settings if they have one, otherwise the number in the
+    /// address.
     pub(crate) fn db(&self, config: &RedisConfig) -> i64 {
         config.db.unwrap_or_else(|| match self {
             Self::Server(info) => info.redis_settings().db(),
@@ -92,17 +93,60 @@ impl Address {
         })
     }
 
-    /// Returns a client of the driver for each server, with the settings applied.
+    /// Returns each server with the settings applied.
     ///
     /// # Errors
-    /// `Invalid` for a setting that the address does not use, and for invalid settings.
-    pub(crate) fn clients(&self, config: &RedisConfig) -> Result<Vec<Client>> {
+    /// `Invalid` for a setting that does not apply to the address, and for invalid settings.
+    pub(crate) fn endpoints(&self, config: &RedisConfig) -> Result<Vec<Endpoint>> {
         options::check_config(self, config)?;
-        match self {
-            Self::Server(info) => Ok(vec![client(info, config)?]),
-            Self::Cluster(nodes) if nodes.is_empty() => Err(missing_address()),
-            Self::Cluster(nodes) => nodes.iter().map(|info| client(info, config)).collect(),
-        }
+        let nodes = match self {
+            Self::Server(info) => std::slice::from_ref(info.as_ref()),
+            Self::Cluster(nodes) if nodes.is_empty() => return Err(missing_address()),
+            Self::Cluster(nodes) => nodes,
+        };
+        let has_files = config.ca.is_some() || config.cert.is_some() || config.key.is_some();
+        let tls = if !self.has_tls(config) {
+            None
+        } else if nodes.iter().any(has_driver_tls) && !has_files {
+            install_crypto_provider();
+            None
+        } else {
+            Some(tls::connector(config)?)
+        };
+        nodes.iter().map(|info| Ok(Endpoint::new(client(info, config)?, tls.clone()))).collect()
+    }
+}
+
+/// True for an address with TLS settings of a `redis::Client`, which only the driver can read.
+fn has_driver_tls(info: &ConnectionInfo) -> bool {
+    match info.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => *insecure || tls_params.is_some(),
+        _ => false,
+    }
+}
+
+/// Refuses a database, a user or a password in front of the options that differs from that in an option, because the
+/// store can use only one of the two values. The same value may be given twice.
+fn check_conflicts(url: &StoreUrl, address: &Address, config: &RedisConfig) -> Result<()> {
+    let info = match address {
+        Address::Server(info) => Some(info.as_ref()),
+        Address::Cluster(nodes) => nodes.first(),
+    };
+    let Some(settings) = info.map(ConnectionInfo::redis_settings) else { return Ok(()) };
+    let differ = |one: Option<&str>, other: Option<&str>| one.is_some() && other.is_some() && one != other;
+    // The path in the URL of a socket is not a database. Without a path, the driver assumes database 0.
+    let has_db = matches!(url.scheme(), TCP | TLS)
+        && url.rest().trim_start_matches('/').split_once('/').is_some_and(|(_, db)| !db.is_empty());
+    let conflicts = [
+        ("db", "a database", has_db && config.db.is_some_and(|db| db != settings.db())),
+        ("user", "a user", differ(settings.username(), config.user.as_deref())),
+        ("pass", "a password", differ(settings.password(), config.pass.as_ref().map(Secret::as_str))),
+    ];
+    match conflicts.into_iter().find(|(.., is_conflict)| *is_conflict) {
+        Some((option, name, _)) => Err(Error::invalid(format!(
+            "the address in the URL has {name}, and the option `{option}` has another one: leave one of them out"
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -151,38 +195,14 @@ fn client(info: &ConnectionInfo, config: &RedisConfig) -> Result<Client> {
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         info = info.set_tcp_settings(tcp);
     }
-    let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-    let built = if is_tls && (config.ca.is_some() || config.cert.is_some() || config.key.is_some()) {
-        install_crypto_provider();
-        Client::build_with_tls(info, certificates(config)?)
-    } else {
-        if is_tls {
-            install_crypto_provider();
-        }
-        Client::open(info)
-    };
-    built.map_err(|error| Error::invalid("the settings of the connection are invalid").with_source(error))
-}
-
-fn certificates(config: &RedisConfig) -> Result<TlsCertificates> {
-    let client_tls = match (&config.cert, &config.key) {
-        (Some(cert), Some(key)) => Some(ClientTlsConfig { client_cert: file(cert)?, client_key: file(key)? }),
-        (None, None) => None,
-        _ => return Err(Error::invalid("`cert` and `key` must be set together")),
-    };
-    Ok(TlsCertificates { client_tls, root_cert: config.ca.as_deref().map(file).transpose()? })
-}
-
-fn file(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path)
-        .map_err(|error| Error::invalid(format!("the file {} cannot be read", path.display())).with_source(error))
+    Client::open(info).map_err(|error| Error::invalid("the settings of the connection are invalid").with_source(error))
 }
 
 /// Installs a default crypto provider for rustls if the process has none, because the driver uses the default provider
-/// and fails without one.
+/// and fails without one. The store calls this function only if the driver makes the connections.
 fn install_crypto_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // The call fails if another thread has installed a provider first, which serves as well.
+        // The call fails if another thread has installed a provider first. That provider serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
@@ -225,18 +245,18 @@ mod tests {
             assert_eq!(error.kind(), kv_core::ErrorKind::Invalid, "{url}");
             assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
         }
-        let none = Address::Cluster(vec![]).clients(&RedisConfig::default());
+        let none = Address::Cluster(vec![]).endpoints(&RedisConfig::default());
         assert!(none.is_err());
     }
 
     #[test]
     fn the_settings_are_applied_to_the_address() {
         let config = RedisConfig { db: Some(2), pass: Some("canary".into()), ..RedisConfig::default() };
-        let clients = address("redis://h").unwrap().clients(&config).unwrap();
-        let settings = clients[0].get_connection_info().redis_settings();
+        let endpoints = address("redis://h").unwrap().endpoints(&config).unwrap();
+        let settings = endpoints[0].info().redis_settings();
         assert_eq!((settings.db(), settings.password()), (2, Some("canary")));
-        assert!(!format!("{:?}", clients[0].get_connection_info()).contains("canary"));
+        assert!(!format!("{:?} {:?}", endpoints[0], endpoints[0].info()).contains("canary"));
         let on_cluster = Address::Cluster(vec!["redis://h".into_connection_info().unwrap()]);
-        assert!(on_cluster.clients(&config).is_err());
+        assert!(on_cluster.endpoints(&config).is_err());
     }
 }

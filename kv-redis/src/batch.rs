@@ -11,13 +11,14 @@ use crate::error::{Failure, read_error};
 use crate::server::router::Request;
 use crate::state::State;
 use crate::write::deleted_flags;
+use crate::write_gate::Write;
 
 /// The maximum number of keys that one command reads. The number is bounded, because the server runs no other command
-/// meanwhile.
+/// during this command.
 const KEYS_PER_READ: usize = 1_000;
 
 /// The maximum number of keys that one script writes. The number is bounded, because the server runs no other command
-/// meanwhile.
+/// during this command.
 const KEYS_PER_WRITE: usize = 250;
 
 /// The maximum number of bytes that one script writes, unless a single value is longer. The number is bounded, because
@@ -63,8 +64,8 @@ impl State {
     }
 
     /// Reads missing keys again if a value of another type is stored under them, to report it as `Corrupt`: `MGET`
-    /// returns nil for such a key, as if the key did not exist. This costs a further round trip, but only if keys are
-    /// missing.
+    /// returns nil for such a key, as if the key did not exist. The check costs a further round trip, but only if keys
+    /// are missing.
     async fn recheck_missing(&self, keys: &[Key], results: &mut [Option<Result<Option<Entry>>>]) {
         let missing = results.iter().zip(keys).enumerate().filter(|(_, (result, _))| matches!(result, Some(Ok(None))));
         let missing = missing.map(|(index, (_, key))| ((index, key), self.layout.place(key)));
@@ -89,8 +90,8 @@ impl State {
 
     pub(crate) async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
         let mut outcomes = Vec::new();
-        // A key that occurs twice is written twice, in order. So its second item is in a later run, which is sent after
-        // the replies to the first run.
+        // A key that occurs twice is written twice, in order. Therefore the second item of the key is in a later run,
+        // which is sent after the replies to the first run.
         for run in unique_runs(items, |item| &item.key) {
             let start = outcomes.len();
             outcomes.resize_with(start + run.len(), || None);
@@ -162,7 +163,7 @@ impl State {
     }
 
     pub(crate) async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
-        if let Err(error) = self.check_open().and_then(|()| self.check_writable()) {
+        if let Err(error) = self.check_open().and_then(|()| self.write_gate.check(Write::Remove)) {
             return keys.iter().map(|_| Err(error.clone())).collect();
         }
         let mut outcomes = Vec::new();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::layout::Place;
 use crate::state::State;
 
-/// Items whose keys are in one bucket. The plain format has no buckets; there the keys are in one slot.
+/// Items whose keys are in one bucket. The plain format has no buckets, so the keys of its groups are in one slot.
 #[derive(Debug)]
 pub(crate) struct BucketGroup<T> {
     pub(crate) slot: u16,
@@ -54,8 +54,7 @@ pub(crate) fn group_by_bucket<T>(
     groups
 }
 
-/// Splits a group into groups whose weights are at most `max_weight` in total. A member that is heavier forms a group
-/// of its own.
+/// Splits a group into groups whose weights are at most `max_weight` in total. A heavier member forms a separate group.
 pub(crate) fn split_by_weight<T>(
     group: BucketGroup<T>,
     weight: impl Fn(&T) -> usize,

@@ -42,12 +42,12 @@ impl RedisBuilder {
         Self { address: None, config: RedisConfig::default(), clock: Arc::new(SystemClock) }
     }
 
-    /// Takes the address and the settings from a URL. It must have one of the [`SCHEMES`](crate::SCHEMES), and may have
-    /// the fields of [`RedisConfig`] as options.
+    /// Takes the address and the settings from a URL. The URL must have one of the [`SCHEMES`](crate::SCHEMES), and may
+    /// have the fields of [`RedisConfig`] as options.
     ///
     /// # Errors
-    /// `Invalid` if the URL has another scheme, no valid address, an unknown option, or an option that its scheme or
-    /// mode does not use.
+    /// `Invalid` if the URL has another scheme, no valid address, an unknown option, or an option that does not apply
+    /// to its scheme, format or index.
     pub fn from_url(url: &StoreUrl) -> Result<Self> {
         let config: RedisConfig = url.options()?;
         let address = Address::from_url(url, &config)?;
@@ -55,15 +55,15 @@ impl RedisBuilder {
         Ok(Self { address: Some(address), ..Self::new().config(config) })
     }
 
-    /// Takes the address, login and certificates of a server from a client of the driver. The store opens its own
+    /// Takes the address, login and certificates of a server from a [`redis::Client`]. The store opens its own
     /// connections.
     pub fn client(mut self, client: &Client) -> Self {
         self.address = Some(Address::Server(Box::new(client.get_connection_info().clone())));
         self
     }
 
-    /// Takes the addresses, logins and certificates of some nodes of a cluster from clients of the driver. The store
-    /// finds the other nodes, and opens its own connections.
+    /// Takes the addresses, logins and certificates of some nodes of a cluster from several [`redis::Client`]s. The
+    /// store finds the other nodes, and opens its own connections.
     pub fn cluster<'c>(mut self, clients: impl IntoIterator<Item = &'c Client>) -> Self {
         let nodes = clients.into_iter().map(|client| client.get_connection_info().clone()).collect();
         self.address = Some(Address::Cluster(nodes));
@@ -149,11 +149,11 @@ impl RedisBuilder {
         self
     }
 
-    /// Opens the store, and creates the namespace if it is new.
+    /// Opens the store. Creates the namespace if it does not exist.
     ///
     /// # Errors
-    /// - `Invalid`: no address was given, a setting is out of range or not used by the scheme or mode, the scheme does
-    ///   not fit the server, or the namespace was created with other settings.
+    /// - `Invalid`: no address was given, a setting is out of range or does not apply to the scheme, format or index,
+    ///   the scheme does not fit the server, or the namespace was created with other settings.
     /// - `Denied`: the server refuses the login or the client certificate, or the server's certificate is not trusted.
     /// - `Capacity`: the server has as many connections as its `maxclients` allows, or its memory is too full to create
     ///   a namespace.

@@ -49,11 +49,12 @@ pub const PLAIN_CAPABILITIES: Capabilities = Capabilities::CORE
     .with_shared()
     .with_durability(Durability::surviving(Survives::Process));
 
-/// The capabilities of the plain format on a cluster. There are no transactions, because each key is in a slot of its
-/// own.
+/// The capabilities of the plain format on a cluster. There are no transactions, because each key is in a separate
+/// slot.
 pub const CLUSTER_PLAIN_CAPABILITIES: Capabilities = PLAIN_CAPABILITIES.with_transactions(Transactions::None);
 
-/// The settings of the servers, read when the store is opened, that narrow its capabilities.
+/// The settings of the servers that narrow the capabilities of the store. The store reads these settings when it is
+/// opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Observed {
     pub(crate) may_evict: bool,

@@ -10,6 +10,7 @@ use crate::layout::Shape;
 use crate::scan::{Scan, Types};
 use crate::state::State;
 use crate::write::deleted_flags;
+use crate::write_gate::Write;
 
 /// The maximum number of keys that one script deletes.
 const KEYS_PER_SCRIPT: usize = 500;
@@ -18,8 +19,9 @@ impl State {
     pub(crate) async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         self.check_open()?;
         self.info.capabilities.require(Capability::List)?;
-        self.check_writable()?;
+        self.write_gate.check(Write::Remove)?;
         let Some(range) = ListQuery::new(prefix.clone()).range() else { return Ok(0) };
+        self.refresh_settings().await?;
         let mut count = 0;
         // With an index that may lack members, `clear` would miss entries. A scan finds all entries.
         if self.layout.shape == Shape::Indexed && self.index_trust.is_complete() {

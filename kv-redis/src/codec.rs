@@ -37,8 +37,8 @@ impl WriteDeadline {
         let ServerTime { at: now, latest } = now;
         match expiry {
             Expiry::Keep => return Self::Keep,
-            // The server's clock may already be at `latest`. So a deadline up to `latest` counts as expired, and an
-            // entry whose deadline is the caller's current time always expires at once.
+            // The server's clock may already be at `latest`. Therefore a deadline up to `latest` counts as expired, and
+            // an entry whose deadline is the caller's current time always expires at once.
             Expiry::At(moment) if moment <= latest => return Self::Expired,
             _ => {}
         }
@@ -71,8 +71,8 @@ impl WriteDeadline {
 }
 
 impl Format {
-    /// Returns the maximum number of bytes of one value in a reply. It allows for the longest value that any store
-    /// accepts, or in plain format for the longest string that a server accepts. A margin allows for the header.
+    /// Returns the maximum number of bytes of one value in a reply. This is the length of the longest value that any
+    /// store accepts or, in plain format, of the longest string that a server accepts, plus a margin for the header.
     pub(crate) fn max_reply_bytes(self) -> u64 {
         const MARGIN: u64 = 1 << 20;
         match self {
@@ -89,8 +89,8 @@ impl Format {
         }
     }
 
-    /// Decodes a reply: the stored bytes, or the value and the deadline in plain format; `Nil` if there is no entry.
-    /// The scripts return an integer for a value of another type.
+    /// Decodes a reply: the stored bytes, or the value and the deadline in plain format. The reply is `Nil` if there is
+    /// no entry, and an integer of a script for a value of another type.
     pub(crate) fn decode(self, key: &Key, reply: Value) -> Result<Option<Entry>> {
         match (self, reply) {
             (_, Value::Nil) => Ok(None),
@@ -130,8 +130,8 @@ pub(crate) fn deadline_fields(key: &Key, deadline: WriteDeadline) -> Vec<u8> {
     header.get(1..13).map(<[u8]>::to_vec).unwrap_or_default()
 }
 
-/// Returns the state of the checksum after the key and the version. The increment script continues it with the new
-/// value.
+/// Returns the state of the checksum after the key and the version. The increment script continues this state with the
+/// new value.
 pub(crate) fn checksum_state(key: &Key, version: &Version) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(key.as_str().as_bytes()), &version_field(version))
 }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_passed_deadline_is_expired_and_an_unrepresentable_one_is_never() {
+    fn a_passed_deadline_is_expired_and_an_unrepresentable_deadline_is_never() {
         let second = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
         let now = ServerTime { at: second, latest: second + Duration::from_millis(2) };
         assert_eq!(WriteDeadline::resolve(Expiry::At(now.latest), now), WriteDeadline::Expired);

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::codec::Format;
 
 /// The largest allowed [`RedisConfig::max_value`], in bytes. The server accepts values of 512 MiB, but a script that
-/// checks a condition may hold two values at once: the stored one and the new one.
+/// checks a condition may hold two values at once: the stored value and the new value.
 pub(crate) const MAX_VALUE_BYTES: u64 = 256 << 20;
 
 /// The default of [`RedisConfig::group_segments`].
@@ -22,8 +22,8 @@ pub(crate) const DEFAULT_GROUP_SEGMENTS: u8 = 2;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Index {
-    /// Opens an existing namespace as it was created. Creates a new namespace with an index, unless the server may
-    /// evict any key or does not report its eviction policy.
+    /// Opens an existing namespace with the index setting with which it was created. Creates a new namespace with an
+    /// index, unless the server may evict any key or does not report its eviction policy.
     #[default]
     Auto,
     /// With an index. A new namespace is refused if the server may evict any key or does not report its eviction
@@ -69,23 +69,23 @@ impl fmt::Debug for Secret {
 #[non_exhaustive]
 pub struct RedisConfig {
     /// The name that separates the keys of this store from all other keys in the database: any text of at most 255
-    /// bytes, by default `kv`. In plain format the name may be empty; then the whole database is the store.
+    /// bytes, by default `kv`. In plain format the name may be empty. With an empty name, the whole database is the
+    /// store.
     pub namespace: String,
     /// The format of stored entries.
     pub format: Format,
     /// The choice of a namespace with or without an index.
     pub index: Index,
     /// The number of buckets that the keys are spread over: at most 1,024, by default 1 on a single server and 64 on a
-    /// cluster. All keys of a bucket are on one master. Fixed when the namespace is created.
+    /// cluster. All keys of a bucket are on one master. The number never changes after the namespace was created.
     pub buckets: Option<u16>,
-    /// The number of leading key segments that choose the bucket of a key, by default 2. Fixed when the namespace is
-    /// created.
+    /// The number of leading key segments that choose the bucket of a key, by default 2. The number never changes after
+    /// the namespace was created.
     pub group_segments: u8,
-    /// The longest duration of connecting to a server, by default 5 seconds.
+    /// The timeout of connecting to a server, by default 5 seconds.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// The longest duration of a round trip, including a reconnect and, on a cluster, all retries; by default 10
-    /// seconds.
+    /// The timeout of a round trip, including a reconnect and, on a cluster, all retries. The default is 10 seconds.
     #[serde(with = "humantime_serde")]
     pub operation_timeout: Duration,
     /// The interval at which the store checks each connection and reads the server's clock, by default 1 second.
@@ -97,28 +97,31 @@ pub struct RedisConfig {
     pub sweep_interval: Duration,
     /// The largest value that a write accepts: at least 8 MiB, and at most 256 MiB.
     pub max_value: ByteSize,
-    /// The number of the database. Replaces the number in the URL. Refused for a cluster, which only has database 0.
+    /// The number of the database. Replaces the number in a client of the driver. Refused if the URL has another
+    /// number, and for a cluster, which only has database 0.
     pub db: Option<i64>,
-    /// The name of the user. Replaces the user in the URL.
+    /// The name of the user. Replaces the user in a client of the driver. Refused if the URL has another user.
     pub user: Option<String>,
-    /// The password. Replaces the password in the URL.
+    /// The password. Replaces the password in a client of the driver. Refused if the URL has another password.
     pub pass: Option<Secret>,
-    /// Sets `TCP_NODELAY`, by default false: the kernel sends each command at once. Otherwise it collects commands
-    /// while earlier bytes are unacknowledged. With few tasks, `true` lowers the latency over a network; with many
-    /// tasks it lowers the number of commands a second.
+    /// Sets `TCP_NODELAY`, by default false. With `true`, the kernel sends each command at once. With `false`, the
+    /// kernel collects commands while earlier bytes are unacknowledged. With few tasks, `true` lowers the latency over
+    /// a network. With many tasks, `true` lowers the number of commands per second.
     pub nodelay: bool,
-    /// Uses TLS to the nodes of a cluster, by default false. Refused for one server, because there the scheme decides.
+    /// Uses TLS to the nodes of a cluster, by default false. Refused for one server, because the scheme of its URL
+    /// decides.
     pub tls: bool,
-    /// A PEM file of the authorities that may sign the server's certificate. They replace those of the system.
+    /// A PEM file of the authorities that may sign the server's certificate. These authorities replace the authorities
+    /// of the system.
     pub ca: Option<PathBuf>,
-    /// A PEM file with the client certificate, for a server that requires one.
+    /// A PEM file with the client certificate, for a server that requires a client certificate.
     pub cert: Option<PathBuf>,
     /// A PEM file with the private key of `cert`.
     pub key: Option<PathBuf>,
 }
 
 impl RedisConfig {
-    /// The limits that follow from the settings.
+    /// Returns the limits that follow from the settings.
     ///
     /// # Errors
     /// `Invalid` if a duration is zero or `max_value` is out of range.

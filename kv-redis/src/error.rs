@@ -1,7 +1,7 @@
 //! The driver's errors as kinds of the contract.
 //!
-//! A [`Failure`] is the reason why a request failed. It becomes an error of the contract when the caller knows the
-//! effect that the request may have had.
+//! A [`Failure`] is the reason why a request failed. Code that knows the effect that the request may have had converts
+//! the failure to an error of the contract.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -111,7 +111,7 @@ fn code_of(error: &ServerError) -> &str {
 }
 
 /// Returns the error for a server's error, by its code. An error with a known code means that the server has changed
-/// nothing. An `ERR` of a script, or an unknown code, may follow a write.
+/// nothing. A script may have written before it failed with `ERR` or an unknown code.
 fn refused(error: &ServerError, effect: Effect) -> Error {
     let (kind, message) = match code_of(error) {
         "OOM" => (ErrorKind::Capacity, "the server's memory is full"),
@@ -185,8 +185,8 @@ fn not_sent(error: &RedisError) -> Error {
 /// The error text for a server that accepts no more connections.
 const FULL: &str = "the server has as many connections as its `maxclients` allows";
 
-/// Returns the kind and the message for a reply that is due to a wrong address or a full server; `None` for `TooLarge`,
-/// which is due to neither.
+/// Returns the kind and the message for a reply that a wrong address or a full server causes. Returns `None` for
+/// `TooLarge`, because neither causes it.
 fn mistake(bad: BadReply) -> Option<(ErrorKind, &'static str)> {
     Some(match bad {
         BadReply::Tls => (
@@ -234,8 +234,8 @@ fn io_cause<T: StdError + 'static>(error: &RedisError) -> Option<&T> {
     cause.and_then(|cause| cause.downcast_ref::<T>())
 }
 
-/// Returns the driver's error without its text, because the text may contain stored data: for a truncated reply it
-/// contains the received bytes.
+/// Returns the driver's error without its text, because the text may contain stored data: for a truncated reply the
+/// text contains the received bytes.
 fn redacted(error: &RedisError) -> RedisError {
     match error.kind() {
         redis::ErrorKind::Io => error.clone(),
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sent_write_is_indeterminate_and_an_unsent_one_unavailable() {
+    fn a_sent_write_is_indeterminate_and_an_unsent_write_is_unavailable() {
         let version = Some(Version::random());
         let broken = || RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
         for failure in [Failure::TimedOut, Failure::Disconnected(broken()), Failure::UnexpectedReply] {

@@ -1,10 +1,10 @@
 //! Reads of a single key.
 //!
-//! While few gets are in flight, each get is sent at once as a command of its own. If many are in flight, the gets that
-//! become ready within one turn of the scheduler are sent as one `MGET`. So the server, and both ends of the
-//! connection, process one command instead of a hundred. No get waits for the reply to another get, so the gets do not
-//! queue up behind each other on a slow network. No get joins a command that was already sent, so its value is never
-//! older than its call.
+//! While few gets are in flight, each get is sent at once as a separate command. If many gets are in flight, the gets
+//! that become ready within one round of the scheduler are sent as one `MGET`. Therefore the server, and both ends of
+//! the connection, process one command instead of a hundred. No get waits for the reply to another get, so the gets do
+//! not queue up behind each other on a slow network. No get joins a command that was already sent, so the value that a
+//! get returns is never older than the call.
 
 use std::sync::Arc;
 
@@ -78,7 +78,7 @@ impl State {
 }
 
 /// The task's obligation to send the queue. If the task ends with its runtime before it has taken the queue, the drop
-/// discards the queued gets, and each of their callers sends its get alone.
+/// discards the queued gets, and each caller of a discarded get sends its get alone.
 struct QueueSender {
     state: Arc<State>,
     has_taken: bool,
@@ -99,7 +99,7 @@ impl Drop for QueueSender {
     }
 }
 
-/// Takes the queue at the end of this turn of the scheduler, and sends it in batches.
+/// Takes the queue at the end of this round of the scheduler, and sends the gets in batches.
 async fn send_queue(mut sender: QueueSender) {
     tokio::task::yield_now().await;
     let mut pending = sender.take();

@@ -6,8 +6,8 @@ use kv_core::{Entry, Key, Result};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// The number of gets in flight from which on a further get is sent together with others. With fewer gets in flight, a
-/// command of its own gets its reply sooner.
+/// The number of gets in flight at which a further get is sent together with others. With fewer gets in flight, a
+/// separate command gets its reply sooner.
 const COALESCE_ABOVE: usize = 32;
 
 /// The maximum number of keys in one command.
@@ -16,7 +16,7 @@ const MAX_KEYS: usize = 128;
 /// The maximum size of the reply to one command in bytes, by estimate.
 const MAX_REPLY_BYTES: usize = 1 << 20;
 
-/// The queued gets of a store, and the numbers that decide how many are sent together.
+/// The queued gets of a store, and the numbers that decide how many gets are sent together.
 #[derive(Debug, Default)]
 pub(crate) struct GetQueue {
     /// The number of gets in flight, queued or sent.
@@ -50,8 +50,8 @@ impl GetQueue {
         (InFlight(self), others >= COALESCE_ABOVE)
     }
 
-    /// Updates the estimate of value lengths with a result. Concurrent updates may overwrite each other, which does no
-    /// harm to an estimate.
+    /// Updates the estimate of value lengths with a result. Concurrent updates may overwrite each other. This does not
+    /// harm an estimate.
     pub(crate) fn observe(&self, result: &Result<Option<Entry>>) {
         let Ok(Some(entry)) = result else { return };
         let (before, now) = (self.value_bytes.load(Ordering::Relaxed), entry.value.len());

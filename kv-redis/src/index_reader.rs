@@ -50,7 +50,7 @@ impl IndexReader {
         Self { buckets: buckets.map(reader).collect(), reverse, members_per_read }
     }
 
-    /// Fills the empty buffers of all buckets that are not exhausted. Returns true if any buffer has keys then.
+    /// Fills the empty buffers of all buckets that are not exhausted. Returns true if, afterwards, any buffer has keys.
     pub(crate) async fn fill(&mut self, state: &State) -> Result<bool, Failure> {
         let reverse = self.reverse;
         loop {
@@ -91,7 +91,7 @@ impl IndexReader {
     }
 
     /// Moves keys from the buffers to `keys`, in order over all buckets, until `keys` has `wanted` keys. Stops early if
-    /// a buffer is empty that must be filled first.
+    /// an empty buffer must be filled first.
     pub(crate) fn merge_into(&mut self, keys: &mut Vec<Key>, wanted: usize) {
         while keys.len() < wanted && self.buckets.iter().all(|reader| reader.is_exhausted || !reader.buffer.is_empty())
         {

@@ -1,15 +1,15 @@
 //! Tracks whether the indexes may lack members because the server may have evicted them.
 //!
 //! An index is an ordinary key of the database. A server that may evict any key may evict an index with all its
-//! members. Then lists would lack entries. So lists fail until the eviction policy is changed and a sweep has added the
-//! missing members.
+//! members. Then lists would lack entries. Therefore lists fail until the eviction policy is changed and a sweep has
+//! added the missing members.
 
 use kv_core::{Error, Result};
 use parking_lot::Mutex;
 
 use crate::server::info::{Eviction, Policy};
 
-/// The eviction policies that the store has observed, and whether a complete sweep has run since.
+/// The eviction policies that the store has observed, and the state of the sweep that follows an evicting policy.
 #[derive(Debug, Default)]
 pub(crate) struct IndexTrust(Mutex<State>);
 
@@ -17,10 +17,13 @@ pub(crate) struct IndexTrust(Mutex<State>);
 struct State {
     /// The current policy, if it may evict indexes.
     evicting: Option<Policy>,
-    /// The last policy that may have evicted indexes since the last complete sweep.
+    /// The latest policy that may have evicted indexes since the last complete sweep.
     evicted: Option<Policy>,
     /// The number of times that a policy which may evict indexes was observed.
     observations: u64,
+    /// The last observed policy, and the number of keys that the servers had evicted.
+    policy: Option<Policy>,
+    evicted_keys: Option<u64>,
 }
 
 impl IndexTrust {
@@ -36,6 +39,22 @@ impl IndexTrust {
             Eviction::None | Eviction::Expiring => state.evicting = None,
             Eviction::Unknown => {}
         }
+        let is_steady = policy.eviction == Eviction::None && state.policy == Some(policy);
+        state.policy = Some(policy);
+        if !is_steady {
+            state.evicted_keys = None;
+        }
+    }
+
+    /// Records the number of keys that the servers have evicted, after the policy was observed. If the policy evicts
+    /// nothing, but the number has risen since this policy was first observed, another policy was set in between.
+    pub(crate) fn observe_evictions(&self, evicted_keys: u64) {
+        let mut state = self.0.lock();
+        if state.evicted_keys.is_some_and(|before| evicted_keys > before) {
+            state.evicted = Some(Policy { eviction: Eviction::AnyKey, name: "another policy" });
+            state.observations += 1;
+        }
+        state.evicted_keys = Some(evicted_keys);
     }
 
     /// True if every live entry is in its index.
@@ -107,6 +126,26 @@ mod tests {
         assert!(trust.check().is_err() && trust.wants_sweep());
         let late = trust.begin_sweep();
         trust.end_sweep(late);
+        assert!(trust.check().is_ok());
+    }
+
+    #[test]
+    fn evictions_under_a_policy_that_evicts_nothing_prove_another_policy() {
+        let trust = IndexTrust::default();
+        for evicted_keys in [7, 7, 7] {
+            trust.observe(NO_EVICTION);
+            trust.observe_evictions(evicted_keys);
+        }
+        assert!(trust.is_complete());
+        trust.observe(NO_EVICTION);
+        trust.observe_evictions(8);
+        assert!(trust.check().is_err() && trust.wants_sweep());
+        trust.end_sweep(trust.begin_sweep());
+        // A restarted server has evicted nothing yet.
+        for evicted_keys in [0, 0] {
+            trust.observe(NO_EVICTION);
+            trust.observe_evictions(evicted_keys);
+        }
         assert!(trust.check().is_ok());
     }
 }

@@ -62,7 +62,7 @@ pub(crate) struct Layout {
     is_cluster: bool,
 }
 
-/// A part of the keys of a namespace, which share a slot and an index.
+/// A part of the keys of a namespace. These keys share a slot and an index.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     pub(crate) slot: u16,
@@ -87,6 +87,8 @@ impl Layout {
     /// The maximum number of buckets.
     pub(crate) const MAX_BUCKETS: u16 = 1_024;
 
+    /// Creates the layout of a namespace.
+    ///
     /// # Errors
     /// `Invalid` for a namespace, a number of buckets or a number of group segments out of range.
     pub(crate) fn new(
@@ -189,7 +191,7 @@ impl Layout {
         format!("{}{tag}{prefix_text}*", glob_escaped(&self.entry_prefix))
     }
 
-    /// Returns the physical key with this name that holds no entry, and its slot.
+    /// Returns the physical key with this name outside the entries, and the slot of this key.
     pub(crate) fn own_key(&self, name: &str) -> (String, u16) {
         let key = format!("{}{name}", self.own_prefix);
         let slot = slot_of(key.as_bytes());
@@ -213,7 +215,7 @@ impl Layout {
         format!("1 {} {} {}", shape.name(), self.buckets.len(), self.group_segments)
     }
 
-    /// Returns the bucket of a canonical key, which its first segments choose.
+    /// Returns the bucket of a canonical key. The first segments of the key choose the bucket.
     fn bucket_of(&self, text: &str) -> usize {
         if self.buckets.len() < 2 {
             return 0;
@@ -238,8 +240,8 @@ pub(crate) fn glob_escaped(text: &str) -> String {
     pattern
 }
 
-/// Returns the slot of a physical key. The slot is that of the text in the first braces, or of the whole key if there
-/// is no such text.
+/// Returns the slot of a physical key. The text in the first braces determines the slot. If there is no such text, the
+/// whole key does.
 pub(crate) fn slot_of(key: &[u8]) -> u16 {
     let tagged = || {
         let from = key.iter().position(|&byte| byte == b'{')? + 1;
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn no_prefix_of_a_namespace_begins_with_that_of_another() {
+    fn no_prefix_of_a_namespace_begins_with_the_prefix_of_another_namespace() {
         let names = ["a", "a#", "a!", "ab", "a{", "a$23", "*", "a*", "", "a#{0}"];
         let prefixes: Vec<String> = names
             .iter()

@@ -17,8 +17,8 @@ pub(crate) async fn create_or_check(
     expected: &str,
 ) -> Result<()> {
     if found.is_none() {
-        // The write has `NX`, so another handle may have written the record first. The record that is read next
-        // decides, whichever handle has written it.
+        // The write has `NX`, so another handle may have written the record first. The record that this handle reads
+        // next decides, whichever handle has written it.
         write(router, layout).await.map_err(read_error)?;
         found = read(router, layout).await.map_err(read_error)?;
     }
@@ -36,7 +36,7 @@ pub(crate) async fn create_or_check(
 }
 
 /// Reads the record of the layout. Callers read the record before they write it, because a server whose memory is full
-/// refuses a write even if it would change nothing.
+/// refuses even a write that would change nothing.
 pub(crate) async fn read(router: &Router, layout: &Layout) -> Result<Option<Vec<u8>>, Failure> {
     let (key, slot) = layout.own_key("layout");
     let mut get = redis::cmd("GET");

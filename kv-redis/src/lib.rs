@@ -25,12 +25,14 @@ mod scan;
 mod scheme;
 mod script;
 mod server;
+mod settings;
 mod state;
 mod store;
 mod sweep;
 mod transaction;
 mod watch;
 mod write;
+mod write_gate;
 
 pub use redis;
 

@@ -1,6 +1,6 @@
 //! Pages of a list.
 //!
-//! The keys come from the indexes of the buckets, which are merged, or from a scan, which is sorted.
+//! The keys come from the merged indexes of the buckets, or from a sorted scan.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -28,8 +28,13 @@ impl State {
         query.check(&self.info.capabilities)?;
         let Some(range) = query.range() else { return Ok(ListPage::default()) };
         if self.layout.shape == Shape::Indexed {
+            self.refresh_settings().await?;
             self.index_trust.check()?;
-            self.list_from_index(query, range).await
+            let page = self.list_from_index(query, range).await?;
+            // After a failover, the list may have ended on another server than the one on which it began.
+            self.refresh_settings().await?;
+            self.index_trust.check()?;
+            Ok(page)
         } else {
             self.list_from_scan(query, range).await
         }
@@ -40,8 +45,8 @@ impl State {
         let keys_per_round = wanted.min(KEYS_PER_ROUND);
         let buckets = self.layout.buckets_of(&query.prefix);
         // The index of a single bucket is read up to one key beyond the round, because this key proves that the list
-        // goes on. Of several buckets, each is read up to its share of the round, and a few keys more, because the
-        // shares differ.
+        // continues. If there are several buckets, each index is read up to its share of the round plus a few keys,
+        // because the shares differ.
         let members_per_read = if buckets.len() == 1 { keys_per_round + 1 } else { keys_per_round / buckets.len() + 8 };
         let mut reader = IndexReader::new(buckets, range, query.reverse, members_per_read);
         let (mut page, mut bytes_left, mut members_read) = (ListPage::default(), query.max_page_bytes.max(1), 0);
@@ -77,7 +82,7 @@ impl State {
         let mut scan = Scan::begin(self, &query.prefix, types).await.map_err(read_error)?;
         while let Some(keys) = scan.next(self).await.map_err(read_error)? {
             found.extend(keys.into_iter().filter(|key| is_in_range(&range, key)));
-            // Keep one key more than wanted, because this key proves that the list goes on.
+            // Keep one key more than wanted, because this key proves that the list continues.
             while found.len() > wanted.saturating_add(1) {
                 if query.reverse {
                     found.pop_first()
@@ -94,7 +99,7 @@ impl State {
         };
         let mut page = ListPage::default();
         if query.keys_only {
-            // A scan returns only keys that exist, so no check as for the members of an index is needed.
+            // A scan returns only keys that exist, so the check that the members of an index need is not necessary.
             page.next = keys.last().filter(|_| keys.len() < found_count).cloned();
             page.items = keys.into_iter().map(|key| ListItem { key, entry: None }).collect();
             return Ok(page);

@@ -26,9 +26,9 @@ impl State {
     pub(crate) async fn subscribe(self: &Arc<Self>, channels: &KeyPrefix) -> Result<MessageStream> {
         self.check_open()?;
         self.info.capabilities.require(Capability::Messages)?;
-        // The listener only receives messages while the hub has a subscription, so a first subscription starts it. The
-        // stream gets a second subscription, made after the listener is ready. So it gets no message that was published
-        // before the call.
+        // The listener only receives messages while the hub has a subscription, so a first subscription starts the
+        // listener. The stream gets a second subscription, made after the listener is ready. Therefore the stream gets
+        // no message that was published before the call.
         let hub = &self.hubs.messages;
         let first = hub.subscribe(channels.clone());
         listen(self, Kind::Messages).await.map_err(read_error)?;

@@ -4,6 +4,7 @@
 //! tasks.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use kv_core::{Clock, Error, Result, StoreInfo};
 
@@ -16,10 +17,12 @@ use crate::layout::{Layout, Shape};
 use crate::layout_record;
 use crate::script::Scripts;
 use crate::server::cluster::Cluster;
+use crate::server::connections::Connections;
 use crate::server::info::{self, Eviction};
 use crate::server::node::{Node, Timing};
 use crate::server::probe;
 use crate::server::router::{Router, Servers};
+use crate::settings::run_settings_reader;
 use crate::state::State;
 use crate::store::RedisStore;
 use crate::sweep;
@@ -32,10 +35,10 @@ pub(crate) async fn open(address: &Address, config: &RedisConfig, clock: Arc<dyn
     let is_cluster = address.is_cluster();
     let buckets = config.buckets.unwrap_or(if is_cluster { CLUSTER_BUCKETS } else { 1 });
     let layout = |shape| Layout::new(&config.namespace, shape, buckets, config.group_segments, is_cluster);
-    // The result is not needed yet: this call reports invalid settings before anything is sent to a server.
+    // This call only reports invalid settings before anything is sent to a server. Its result is not needed yet.
     layout(if config.format == Format::Plain { Shape::Plain } else { Shape::Indexed })?;
-    let clients = address.clients(config)?;
-    let first = clients.first().map(|client| client.get_connection_info().addr().clone());
+    let endpoints = address.endpoints(config)?;
+    let first = endpoints.first().map(|endpoint| endpoint.info().addr().clone());
     let timing = Timing {
         connect: config.connect_timeout,
         operation: config.operation_timeout,
@@ -43,19 +46,21 @@ pub(crate) async fn open(address: &Address, config: &RedisConfig, clock: Arc<dyn
         max_value: config.format.max_reply_bytes(),
     };
     let scripts = Arc::new(Scripts::new(config.format));
+    let connections = Arc::<Connections>::default();
     let servers = if is_cluster {
-        Servers::Cluster(Box::new(Cluster::new(clients, timing, clock)))
+        Servers::Cluster(Box::new(Cluster::new(endpoints, timing, clock, Arc::clone(&connections))))
     } else {
-        let client = clients.into_iter().next().ok_or_else(|| Error::invalid("there is no address"))?;
-        Servers::Single(Node::new(client, timing, clock))
+        let endpoint = endpoints.into_iter().next().ok_or_else(|| Error::invalid("there is no address"))?;
+        Servers::Single(Node::new(endpoint, timing, clock, Arc::clone(&connections)))
     };
-    let router = Router::new(servers, timing, Arc::clone(&scripts));
+    let router = Router::new(servers, connections, timing, Arc::clone(&scripts));
     if let Err(failure) = router.connect().await {
         return Err(read_error(match first {
             Some(first) => Box::pin(probe::explained(&first, failure)).await,
             None => failure,
         }));
     }
+    let connections_before = router.connections().count();
     let server_info = info::read_all(&router).await?;
     // The key of the record is the same for every layout of the namespace.
     let record = match config.format {
@@ -78,26 +83,29 @@ pub(crate) async fn open(address: &Address, config: &RedisConfig, clock: Arc<dyn
         let expected = layout.record_as(if is_read_only { Shape::Indexed } else { shape });
         layout_record::create_or_check(&router, &layout, record, &expected).await?;
     }
-    let durability = if is_cluster { info::through_failover(server_info.durability) } else { server_info.durability };
-    let observed = Observed { may_evict: server_info.policy.eviction != Eviction::None, durability };
+    let observed =
+        Observed { may_evict: server_info.policy.eviction != Eviction::None, durability: server_info.durability };
     let capabilities = capabilities(shape, is_cluster, buckets, config.group_segments, observed);
     let info = StoreInfo::new(NAME, capabilities).with_limits(limits);
     let channel_prefix = layout.channel_prefix(address.db(config));
     let state = State::new(info, router, layout, config.format, scripts, channel_prefix);
     if is_read_only {
-        state.set_read_only();
+        state.write_gate.set_read_only();
     }
+    state.index_trust.observe(server_info.policy);
+    state.index_trust.observe_evictions(server_info.evicted_keys);
+    state.settings_connections.store(connections_before, Ordering::Release);
+    let reader = tokio::spawn(run_settings_reader(Arc::downgrade(&state), config.heartbeat));
+    let mut tasks = vec![reader.abort_handle()];
     if shape == Shape::Indexed {
-        state.index_trust.observe(server_info.policy);
-        let sweeper = tokio::spawn(sweep::run_sweeper(Arc::downgrade(&state), config.sweep_interval));
-        let policy_reader = tokio::spawn(sweep::run_policy_reader(Arc::downgrade(&state), config.heartbeat));
-        state.set_tasks([sweeper.abort_handle(), policy_reader.abort_handle()]);
+        tasks.push(tokio::spawn(sweep::run_sweeper(Arc::downgrade(&state), config.sweep_interval)).abort_handle());
     }
+    state.set_tasks(tasks);
     Ok(RedisStore::from_state(state))
 }
 
-/// Returns the shape with which the namespace is opened or created. If its record has another shape,
-/// `layout_record::create_or_check` refuses it later.
+/// Returns the shape with which the namespace is opened or created. If the record of the namespace has another shape,
+/// `layout_record::create_or_check` refuses the namespace later.
 fn shape(config: &RedisConfig, recorded: Option<Shape>, eviction: Eviction) -> Result<Shape> {
     if config.format == Format::Plain {
         return match config.index {
@@ -109,7 +117,8 @@ fn shape(config: &RedisConfig, recorded: Option<Shape>, eviction: Eviction) -> R
     }
     let may_lose_index = matches!(eviction, Eviction::AnyKey | Eviction::Unknown);
     match (config.index, recorded) {
-        // The namespace exists. If the server may evict its indexes, it is opened all the same, and only lists fail.
+        // The namespace exists. If the server may evict its indexes, the namespace is opened nevertheless, and only
+        // lists fail.
         (Index::Auto | Index::Ordered, Some(Shape::Indexed)) => Ok(Shape::Indexed),
         (Index::None, _) | (Index::Auto, Some(Shape::IndexFree)) => Ok(Shape::IndexFree),
         (Index::Auto, _) if may_lose_index => Ok(Shape::IndexFree),

@@ -1,5 +1,5 @@
-//! The options that are not used by every kind of address and every format. An option that is not used is refused,
-//! because a caller who sets it expects an effect.
+//! The options that apply only to some addresses or formats. An option that does not apply is refused, because a caller
+//! who sets an option expects an effect.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::address::{Address, AddressKind};
 use crate::codec::Format;
 use crate::config::{Index, RedisConfig};
 
-/// The settings that decide which options are used.
+/// The settings that decide which options apply.
 pub(crate) struct Mode {
     pub(crate) kind: AddressKind,
     pub(crate) has_tls: bool,
@@ -17,20 +17,20 @@ pub(crate) struct Mode {
     pub(crate) index: Index,
 }
 
-/// The rule for an option that is not used in every mode.
+/// The rule for an option that applies only in some modes.
 pub(crate) struct Rule {
     pub(crate) option: &'static str,
     pub(crate) is_used: fn(&Mode) -> bool,
-    /// The text that follows in the error: the reason for the refusal, and the remedy.
+    /// The end of the error text: the reason for the refusal, and the remedy.
     explanation: &'static str,
 }
 
-/// The rules. An option without a rule is used in every mode.
+/// The rules. An option without a rule applies in every mode.
 pub(crate) const RULES: [Rule; 9] = [
     Rule {
         option: "tls",
         is_used: |mode| mode.kind == AddressKind::Cluster,
-        explanation: "it belongs to `redis-cluster:`. For one server the scheme decides: `rediss:` uses TLS",
+        explanation: "only `redis-cluster:` has this option: use `rediss:` for one server with TLS",
     },
     Rule { option: "ca", is_used: |mode| mode.has_tls, explanation: NEEDS_TLS },
     Rule { option: "cert", is_used: |mode| mode.has_tls, explanation: NEEDS_TLS },
@@ -38,7 +38,7 @@ pub(crate) const RULES: [Rule; 9] = [
     Rule {
         option: "nodelay",
         is_used: |mode| mode.kind != AddressKind::Socket,
-        explanation: "it belongs to TCP, and a Unix socket has no such setting: leave it out",
+        explanation: "a Unix socket has no such setting: leave it out",
     },
     Rule {
         option: "db",
@@ -55,15 +55,15 @@ pub(crate) const RULES: [Rule; 9] = [
 ];
 
 const NEEDS_TLS: &str = "it needs TLS: use the scheme `rediss:`, or `redis-cluster:` with `tls=true`";
-const NO_BUCKETS: &str = "the plain format has no buckets: leave it out, or use `format=entry`";
+const NO_BUCKETS: &str = "the plain format has no buckets of keys: leave it out, or use `format=entry`";
 
-/// Refuses each option in a URL that its scheme or mode does not use, even if the option has its default value.
+/// Refuses each option in a URL that does not apply to its address or mode, even if the option has its default value.
 pub(crate) fn check_url(url: &StoreUrl, address: &Address, config: &RedisConfig) -> Result<()> {
     let given: BTreeMap<String, String> = url.options()?;
     check(address, config, |option| given.contains_key(option))
 }
 
-/// Refuses a setting that the address or mode does not use, if the setting differs from its default.
+/// Refuses a setting that does not apply to the address or mode, if the setting differs from its default.
 pub(crate) fn check_config(address: &Address, config: &RedisConfig) -> Result<()> {
     let default = RedisConfig::default();
     check(address, config, |option| match option {

@@ -8,13 +8,17 @@ use crate::error::{Failure, read_error};
 use crate::server::router::Request;
 use crate::state::State;
 
-/// The maximum number of keys in one command. The number is bounded, because the server runs no other command
-/// meanwhile.
+/// The maximum number of keys in one command. The number is bounded, because the server runs no other command during
+/// this command.
 const KEYS_PER_COMMAND: usize = 1_000;
 
 /// The smallest share of a page, in bytes of values, that each of several groups may read. If fewer bytes are left in
-/// the page, the share is what is left.
+/// the page, the share is the number of bytes that are left.
 const MIN_SHARE: usize = 16 << 10;
+
+/// The maximum number of bytes of values that one script reads, in addition to the last value. The bounds on replies
+/// allow for this number.
+const MAX_SHARE: usize = 8 << 20;
 
 impl State {
     /// Returns for each key true if it has a live entry.
@@ -34,7 +38,7 @@ impl State {
         let mut live = vec![true; keys.len()];
         let mut unresolved = Vec::new();
         for (group, reply) in groups.into_iter().zip(self.call_many(&requests).await) {
-            // If the count is the number of keys, all entries of the group exist. That is the usual case.
+            // The usual case: if the count is the number of keys, all entries of the group exist.
             match reply.map_err(read_error)? {
                 Value::Int(count) if usize::try_from(count) == Ok(group.members.len()) => {}
                 Value::Int(_) => unresolved.extend(group.members),
@@ -68,7 +72,7 @@ impl State {
             }
             let used: usize = read.iter().flatten().flatten().map(|entry| entry.value.len()).sum();
             bytes_left = bytes_left.saturating_sub(used);
-            // The next read asks for as many entries as fit, if their average length is that of the entries of this
+            // The next read asks for as many entries as fit, if their average length equals the average length in this
             // read. Then there are at most `wanted` groups, so the share of each group holds two entries of this
             // length.
             wanted = (bytes_left / (used / read.len()).max(1)).max(1);
@@ -91,7 +95,7 @@ impl State {
             .map(|(index, group)| {
                 let keys: Vec<&[u8]> = group.members.iter().map(|(_, place)| place.physical.as_slice()).collect();
                 let mut cmd = self.scripts.page.call(keys);
-                cmd.arg(share).arg(i32::from(index == 0));
+                cmd.arg(share.min(MAX_SHARE)).arg(i32::from(index == 0));
                 Request::new(group.slot, cmd)
             })
             .collect();

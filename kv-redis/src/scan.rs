@@ -27,11 +27,11 @@ pub(crate) enum Types {
     All,
 }
 
-/// A scan that returns every key under a prefix, from all servers. It returns each key at least once, in no order.
+/// A scan of all servers for the keys under a prefix. The scan returns each key at least once, in no order.
 ///
-/// A server returns only its own keys, and `SCAN` does not report that a slot has moved to another server. So the scan
-/// makes another pass over a cluster if a slot changed its master during a pass, or was being moved. A key moves during
-/// one pass at most, so the other pass finds it.
+/// A server returns only its own keys, and `SCAN` does not report that a slot has moved to another server. Therefore
+/// the scan makes another pass over a cluster if a slot got another master or was being moved during a pass. A key
+/// moves during one pass at most, so the other pass finds the key.
 pub(crate) struct Scan {
     prefix: KeyPrefix,
     types: Types,

@@ -63,7 +63,7 @@ impl RedisStore {
         CONTEXT.operation(Operation::Open, builder)?.open().await
     }
 
-    /// Opens the store at a URL. It must have one of the [`SCHEMES`], and may have the fields of
+    /// Opens the store at a URL. The URL must have one of the [`SCHEMES`], and may have the fields of
     /// [`RedisConfig`](crate::RedisConfig) as options.
     ///
     /// # Errors

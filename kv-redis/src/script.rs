@@ -4,22 +4,45 @@ use redis::{Arg, Cmd};
 
 use crate::codec::Format;
 
-/// The scripts of one format.
-#[derive(Debug)]
-pub(crate) struct Scripts {
-    pub(crate) get: Script,
-    pub(crate) set: Script,
-    pub(crate) set_new: Script,
-    pub(crate) set_many: Script,
-    pub(crate) delete: Script,
-    pub(crate) delete_many: Script,
-    pub(crate) touch: Script,
-    pub(crate) increment: Script,
-    pub(crate) increment_plain: Script,
-    pub(crate) commit: Script,
-    pub(crate) page: Script,
-    pub(crate) index_add: Script,
-    pub(crate) index_prune: Script,
+/// Defines the scripts of one format from their names. The text of each script is in the file of its name. The scripts
+/// in the first list use the functions of the format.
+macro_rules! scripts {
+    (with functions: $($using:ident)+; alone: $($alone:ident)+;) => {
+        /// The scripts of one format.
+        #[derive(Debug)]
+        pub(crate) struct Scripts {
+            $(pub(crate) $using: Script,)+
+            $(pub(crate) $alone: Script,)+
+        }
+
+        impl Scripts {
+            pub(crate) fn new(format: Format) -> Self {
+                let functions = match format {
+                    Format::Entry => include_str!("lua/format_entry.lua"),
+                    Format::Plain => include_str!("lua/format_plain.lua"),
+                };
+                // Every call of a script defines these functions again, which takes time. Therefore only the scripts
+                // that use these functions contain them.
+                Self {
+                    $($using: Script::new(
+                        format!("{functions}\n{}", include_str!(concat!("lua/", stringify!($using), ".lua"))),
+                    ),)+
+                    $($alone: Script::new(
+                        include_str!(concat!("lua/", stringify!($alone), ".lua")).to_owned(),
+                    ),)+
+                }
+            }
+
+            fn all(&self) -> impl Iterator<Item = &Script> {
+                [$(&self.$using,)+ $(&self.$alone,)+].into_iter()
+            }
+        }
+    };
+}
+
+scripts! {
+    with functions: get set delete touch increment commit page;
+    alone: set_new set_many delete_many increment_plain index_add index_prune;
 }
 
 /// A script, and its SHA-1 digest, with which `EVALSHA` refers to the script.
@@ -30,67 +53,8 @@ pub(crate) struct Script {
 }
 
 impl Scripts {
-    pub(crate) fn new(format: Format) -> Self {
-        let functions = match format {
-            Format::Entry => include_str!("lua/format_entry.lua"),
-            Format::Plain => include_str!("lua/format_plain.lua"),
-        };
-        // Every call of a script defines these functions again, which takes time. So only the scripts that use them
-        // contain them.
-        let script = |body| Script::new(format!("{functions}\n{body}"));
-        let bare = |body: &str| Script::new(body.to_owned());
-        Self {
-            get: script(include_str!("lua/get.lua")),
-            set: script(include_str!("lua/set.lua")),
-            set_new: bare(include_str!("lua/set_new.lua")),
-            set_many: bare(include_str!("lua/set_many.lua")),
-            delete: script(include_str!("lua/delete.lua")),
-            delete_many: bare(include_str!("lua/delete_many.lua")),
-            touch: script(include_str!("lua/touch.lua")),
-            increment: script(include_str!("lua/increment.lua")),
-            increment_plain: bare(include_str!("lua/increment_plain.lua")),
-            commit: script(include_str!("lua/commit.lua")),
-            page: script(include_str!("lua/page.lua")),
-            index_add: bare(include_str!("lua/index_add.lua")),
-            index_prune: bare(include_str!("lua/index_prune.lua")),
-        }
-    }
-
-    fn all(&self) -> [&Script; 13] {
-        let Self {
-            get,
-            set,
-            set_new,
-            set_many,
-            delete,
-            delete_many,
-            touch,
-            increment,
-            increment_plain,
-            commit,
-            page,
-            index_add,
-            index_prune,
-        } = self;
-        [
-            get,
-            set,
-            set_new,
-            set_many,
-            delete,
-            delete_many,
-            touch,
-            increment,
-            increment_plain,
-            commit,
-            page,
-            index_add,
-            index_prune,
-        ]
-    }
-
     /// Returns the `EVAL` command of an `EVALSHA` command: the same call, with the text of the script instead of the
-    /// digest. It is for a server that does not have the script. Returns `None` for any other command.
+    /// digest. Use this command for a server that does not have the script. Returns `None` for any other command.
     pub(crate) fn eval_of(&self, call: &Cmd) -> Option<Cmd> {
         let mut arguments = call.args_iter().map(|argument| match argument {
             Arg::Simple(bytes) => bytes,
@@ -101,7 +65,7 @@ impl Scripts {
         if name != b"EVALSHA" {
             return None;
         }
-        let script = self.all().into_iter().find(|script| script.has_digest(digest))?;
+        let script = self.all().find(|script| script.has_digest(digest))?;
         let mut eval = redis::cmd("EVAL");
         eval.arg(&script.text);
         arguments.for_each(|argument| {

@@ -1,6 +1,6 @@
 //! The state that all clones of a store and its tasks share.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use kv_core::{Error, Result, StoreInfo, Version};
@@ -15,10 +15,12 @@ use crate::layout::{Layout, Shape};
 use crate::listener::hubs::Hubs;
 use crate::script::Scripts;
 use crate::server::router::{Request, Router};
+use crate::write_gate::WriteGate;
 
 /// The state of an open store. Each operation is a method of this type, in the file that is named after the operation.
 ///
-/// Background tasks hold it weakly. So it is dropped with the last clone of the store, which closes the store.
+/// Background tasks hold only weak references to the state. Therefore the state is dropped with the last clone of the
+/// store, which closes the store.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) info: StoreInfo,
@@ -30,15 +32,17 @@ pub(crate) struct State {
     pub(crate) get_queue: GetQueue,
     /// The number of consecutive unconditional sets that found no entry to overwrite or did not try to overwrite one.
     pub(crate) misses: AtomicU32,
-    /// True if the record in the database was that of another layout when a task last read it.
+    /// True if a task has found the record of another layout in the database.
     pub(crate) is_layout_changed: AtomicBool,
     /// Records if the indexes may lack members.
     pub(crate) index_trust: IndexTrust,
-    /// True if writes are refused, because they would not maintain the indexes of the namespace.
-    is_read_only: AtomicBool,
+    /// Refuses writes that would be weaker than the capabilities.
+    pub(crate) write_gate: WriteGate,
+    /// The number of connections when the settings of the servers were last read.
+    pub(crate) settings_connections: AtomicU64,
     is_closed: AtomicBool,
-    /// The sweeper and the task that reads the eviction policy; unset without an index.
-    tasks: OnceLock<[AbortHandle; 2]>,
+    /// The task that reads the settings, and with an index the sweeper.
+    tasks: OnceLock<Vec<AbortHandle>>,
 }
 
 impl State {
@@ -62,43 +66,30 @@ impl State {
             misses: AtomicU32::new(0),
             is_layout_changed: AtomicBool::new(false),
             index_trust: IndexTrust::default(),
-            is_read_only: AtomicBool::new(false),
+            write_gate: WriteGate::default(),
+            settings_connections: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             tasks: OnceLock::new(),
         })
     }
 
-    /// Stores the abort handles of the background tasks, which `close` ends. Called once, when the store is opened.
-    pub(crate) fn set_tasks(&self, tasks: [AbortHandle; 2]) {
+    /// Stores the abort handles of the background tasks, which `close` ends. The store calls this method once, when it
+    /// is opened.
+    pub(crate) fn set_tasks(&self, tasks: Vec<AbortHandle>) {
         let _ = self.tasks.set(tasks);
-    }
-
-    /// Makes [`State::check_writable`] fail from now on.
-    pub(crate) fn set_read_only(&self) {
-        self.is_read_only.store(true, Ordering::Release);
-    }
-
-    /// # Errors
-    /// `Invalid` if the store was opened for reading and copying only.
-    pub(crate) fn check_writable(&self) -> Result<()> {
-        if self.is_read_only.load(Ordering::Acquire) {
-            return Err(Error::invalid(
-                "the namespace has an index, and the handle was opened without it, for reading and copying: set the \
-                 server's `maxmemory-policy` to `noeviction` and open with `index=ordered` to write",
-            ));
-        }
-        Ok(())
     }
 
     pub(crate) fn is_plain(&self) -> bool {
         self.layout.shape == Shape::Plain
     }
 
-    /// The version that callers get: `None` in plain format, which stores no versions.
+    /// Returns the version that callers get: `None` in plain format, which stores no versions.
     pub(crate) fn visible_version(&self, version: Version) -> Option<Version> {
         (!self.is_plain()).then_some(version)
     }
 
+    /// Checks that the store is open.
+    ///
     /// # Errors
     /// `Closed` after the store was closed.
     pub(crate) fn check_open(&self) -> Result<()> {

@@ -15,11 +15,11 @@ use crate::state::State;
 
 /// A store on a Redis or Valkey server, or on a Redis Cluster: one namespace of a database.
 ///
-/// Clones share one store. [`close`](KvStore::close) on any clone closes it for all; dropping the last clone closes it,
-/// too. A watch stream holds a clone.
+/// Clones share one store. [`close`](KvStore::close) on any clone closes the store for all clones. Dropping the last
+/// clone closes the store, too. A watch stream holds a clone.
 ///
-/// The store has its own connections: one to each server, and a second one to each master while there are watchers or
-/// subscribers.
+/// The store has its own connections: one to each server, and a second connection to each master while there are
+/// watchers or subscribers.
 #[derive(Debug, Clone)]
 pub struct RedisStore {
     state: Arc<State>,
@@ -105,7 +105,8 @@ impl KvStore for RedisStore {
 
     async fn flush(&self) -> Result<()> {
         // The store holds no pending writes: the server decides how durable an acknowledged write is.
-        CONTEXT.operation(Operation::Flush, self.state.check_open())
+        let is_durable = self.state.check_open().and_then(|()| self.state.write_gate.check_durability());
+        CONTEXT.operation(Operation::Flush, is_durable)
     }
 
     async fn sweep(&self) -> Result<u64> {

@@ -1,7 +1,7 @@
 //! Sweeping expired entries.
 //!
-//! The server itself frees expired entries. A sweep removes their keys from the indexes, and adds the keys of live
-//! entries that are missing in the indexes.
+//! The server itself frees expired entries. A sweep removes the keys of these entries from the indexes, and adds keys
+//! of live entries that are missing in the indexes.
 
 use std::ops::Bound;
 use std::sync::Weak;
@@ -18,18 +18,17 @@ use crate::layout::Shape;
 use crate::layout_record;
 use crate::scan::{Scan, Types};
 use crate::script::Script;
-use crate::server::info;
 use crate::server::router::Request;
 use crate::state::State;
 
 /// The maximum number of index members that one step checks.
 const MEMBERS_PER_STEP: usize = 500;
 
-/// The number of turns of the sweeper for each step of its scan of the database.
-const TURNS_PER_SCAN_STEP: u32 = 8;
+/// The number of rounds of the sweeper for each step of its scan of the database.
+const ROUNDS_PER_SCAN_STEP: u32 = 8;
 
-/// The maximum number of steps in one turn of the sweeper.
-const STEPS_PER_TURN: u32 = 16;
+/// The maximum number of steps in one round of the sweeper.
+const STEPS_PER_ROUND: u32 = 16;
 
 impl State {
     pub(crate) async fn sweep(&self) -> Result<u64> {
@@ -55,8 +54,8 @@ impl State {
         Ok(count)
     }
 
-    /// Adds the keys of existing entries that are missing in their index. Returns false if the server's memory is full;
-    /// a later sweep adds the keys then.
+    /// Adds the keys of existing entries that are missing in their index. Returns false if the server's memory is full.
+    /// In this case, a later sweep adds the keys.
     ///
     /// A key may be missing because the server has evicted the index. Or another program has written a foreign value
     /// under the key, and a set has overwritten the value: such a set assumes that an existing key is in the index.
@@ -69,7 +68,7 @@ impl State {
 
     /// Makes one step of a scan that adds missing members. `scan` is `None` before the first step and after the last
     /// step. Returns false if the server's memory is full.
-    async fn scan_step(&self, scan: &mut Option<Scan>) -> Result<bool, Failure> {
+    pub(crate) async fn scan_step(&self, scan: &mut Option<Scan>) -> Result<bool, Failure> {
         let current = match scan {
             Some(scan) => scan,
             None => scan.insert(Scan::begin(self, &KeyPrefix::ALL, Types::Strings).await?),
@@ -105,7 +104,7 @@ impl State {
         Ok(count)
     }
 
-    /// Checks the record of the layout. If the record is missing because the database was flushed, writes it again, so
+    /// Checks the record of the layout. If the record is missing after a `FLUSHALL`, writes it again, so
     /// that no other handle creates the namespace with another layout. If another layout was recorded, the store fails
     /// its calls with `LayoutChanged`.
     async fn ensure_layout_record(&self) -> Result<(), Failure> {
@@ -135,15 +134,15 @@ impl State {
                 let mut take = redis::cmd("SET");
                 take.arg(&key).arg(&holder_id).arg("NX").arg("PX").arg(&millis);
                 match self.call(&Request::new(slot, take)).await {
-                    // The server's memory is full, so no handle can take the lease. Every handle sweeps then, because a
-                    // sweep frees memory.
+                    // The server's memory is full, so no handle can take the lease. In this case every handle sweeps,
+                    // because a sweep frees memory.
                     Err(failure) if failure.code() == Some("OOM") => Ok(true),
                     reply => Ok(reply? != Value::Nil),
                 }
             }
             holder if holder == Value::BulkString(holder_id.into_bytes()) => {
-                // The lease may expire before this command, and another handle may take it. Then this command renews
-                // the lease of the other handle, and both sweep for a moment, which does no harm.
+                // The lease may expire before this command, and another handle may take it. In this case, this command
+                // renews the lease of the other handle, and both handles sweep for a moment. This does no harm.
                 let mut renew = redis::cmd("PEXPIRE");
                 renew.arg(&key).arg(&millis);
                 self.call(&Request::new(slot, renew)).await.map(|_| true)
@@ -169,11 +168,11 @@ pub(crate) async fn run_sweeper(state: Weak<State>, interval: Duration) {
                 return Some(lease / 2);
             }
             turn = turn.wrapping_add(1);
-            if turn.is_multiple_of(TURNS_PER_SCAN_STEP) && state.scan_step(&mut scan).await.is_err() {
+            if turn.is_multiple_of(ROUNDS_PER_SCAN_STEP) && state.scan_step(&mut scan).await.is_err() {
                 scan = None;
             }
             // The lease is renewed only once in several steps, to save commands.
-            for _ in 0..STEPS_PER_TURN {
+            for _ in 0..STEPS_PER_ROUND {
                 let reader_of_bucket = reader.get_or_insert_with(|| {
                     IndexReader::new(bucket..bucket + 1, whole_index(), false, MEMBERS_PER_STEP)
                 });
@@ -204,31 +203,6 @@ pub(crate) async fn run_sweeper(state: Weak<State>, interval: Duration) {
         match step.await {
             Some(pause) => SystemClock.sleep(pause).await,
             None => return,
-        }
-    }
-}
-
-/// Reads the eviction policy of the servers at every heartbeat, because an administrator may change it. When the policy
-/// can no longer evict indexes, scans the database and adds the members that the indexes have lost.
-pub(crate) async fn run_policy_reader(weak: Weak<State>, heartbeat: Duration) {
-    loop {
-        SystemClock.sleep(heartbeat).await;
-        let Some(state) = weak.upgrade() else { return };
-        if let Ok(policy) = info::read_policy(&state.router).await {
-            state.index_trust.observe(policy);
-        }
-        let mark = state.index_trust.begin_sweep();
-        let mut scan = None;
-        let mut next = Some(state);
-        // The scan holds the state only during a step, so that the store can be dropped between two steps. A failed
-        // scan is repeated at the next heartbeat.
-        while let Some(state) = next.take().or_else(|| weak.upgrade()) {
-            if !state.index_trust.wants_sweep() || !state.scan_step(&mut scan).await.unwrap_or(false) {
-                break;
-            }
-            if scan.is_none() {
-                state.index_trust.end_sweep(mark);
-            }
         }
     }
 }

@@ -10,12 +10,13 @@ use crate::layout::Place;
 use crate::server::router::Request;
 use crate::state::State;
 use crate::write::condition;
+use crate::write_gate::Write;
 
 impl State {
     pub(crate) async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         self.check_open()?;
         transaction.validate(&self.info.capabilities, &self.info.limits)?;
-        self.check_writable()?;
+        self.write_gate.check(Write::Store)?;
         let Some(first) = transaction.keys().next() else {
             return Ok(CommitOutcome::Committed { versions: Vec::new() });
         };
@@ -46,8 +47,8 @@ impl State {
         for argument in &arguments {
             cmd.arg(argument);
         }
-        // The commit is atomic. So if one of the new versions is found later, all mutations were applied, and the error
-        // needs to carry only one version.
+        // The commit is atomic. If a later read finds one of the new versions, all mutations were applied. Therefore
+        // the error needs to carry only one version.
         let attempted: Option<Version> = versions.iter().flatten().next().copied();
         let effect = Effect::Write(attempted);
         let reply = self.call(&Request::new(slot, cmd)).await.map_err(|failure| failure.into_error(effect))?;
@@ -59,7 +60,8 @@ impl State {
     }
 }
 
-/// The numbers with which the arguments of the script refer to its `KEYS`. Each key and each index has one number.
+/// The numbers with which the arguments of a script refer to the `KEYS` of the script. Each key and each index has one
+/// number.
 #[derive(Default)]
 struct Numbering<'t> {
     numbers: HashMap<&'t Key, usize>,

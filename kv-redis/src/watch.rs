@@ -22,7 +22,7 @@ impl State {
             return Ok(events);
         }
         // With an empty namespace the server reports every key of the database. Values of other types are foreign, so
-        // their keys must not become events. The stream returns `Corrupt` for them.
+        // their keys must not become events. The stream returns `Corrupt` for these keys.
         let is_ours =
             |event: &Result<WatchEvent>| !event.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Corrupt));
         Ok(events.filter(move |event| std::future::ready(is_ours(event))).boxed())

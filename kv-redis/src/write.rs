@@ -15,9 +15,10 @@ use crate::error::Failure;
 use crate::layout::{Place, Shape};
 use crate::server::router::Request;
 use crate::state::State;
+use crate::write_gate::Write;
 
-/// The number of consecutive misses after which only one set in this number of sets still tries to overwrite. A miss is
-/// an unconditional set that found no entry to overwrite, or that did not try.
+/// After this number of consecutive misses, only one set in this number of sets still tries to overwrite. A miss is an
+/// unconditional set that found no entry to overwrite, or that did not try to overwrite.
 const MANY_MISSES: u32 = 16;
 
 /// A set that is ready to be sent.
@@ -47,7 +48,7 @@ impl State {
     pub(crate) fn check_set(&self, value: &Bytes, options: &SetOptions) -> Result<()> {
         self.check_open()?;
         options.check(&self.info.capabilities)?;
-        self.check_writable()?;
+        self.write_gate.check(Write::Store)?;
         self.info.limits.check_value(value.len())
     }
 
@@ -82,8 +83,8 @@ impl State {
     }
 
     /// True if a set should first try to overwrite an entry. After many consecutive misses only every sixteenth set
-    /// tries, because a set of a new key takes one round trip with the script alone, and two if it tries to overwrite
-    /// first.
+    /// tries, because a set of a new key takes one round trip with the script alone, and two round trips if the set
+    /// tries to overwrite first.
     fn may_overwrite(&self) -> bool {
         if self.layout.shape != Shape::Indexed {
             return true;
@@ -142,7 +143,7 @@ impl State {
     pub(crate) async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
         self.check_open()?;
         options.check(&self.info.capabilities)?;
-        self.check_writable()?;
+        self.write_gate.check(Write::Remove)?;
         let place = self.layout.place(key);
         if options.when == When::Always && !options.return_previous {
             let mut cmd = self.scripts.delete_many.call(self.script_keys(&place));
@@ -170,7 +171,7 @@ impl State {
 
     pub(crate) async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
         self.check_open()?;
-        self.check_writable()?;
+        self.write_gate.check(Write::Store)?;
         let place = self.layout.place(key);
         let deadline = WriteDeadline::resolve(expiry.into(), self.router.now(place.slot));
         let mut cmd = self.scripts.touch.call(self.script_keys(&place));
@@ -185,7 +186,7 @@ impl State {
     pub(crate) async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
         self.check_open()?;
         options.check(&self.info.capabilities)?;
-        self.check_writable()?;
+        self.write_gate.check(Write::Store)?;
         let (place, version) = (self.layout.place(key), Version::random());
         let deadline = WriteDeadline::resolve(options.expiry, self.router.now(place.slot));
         let scratch = self.layout.bucket(place.bucket).map(|bucket| bucket.scratch.clone());

@@ -1,4 +1,4 @@
-//! The conformance suite on one server whose keys are spread over four buckets; each store is a namespace of its own.
+//! The conformance suite on one server whose keys are spread over four buckets. Each store is a separate namespace.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};

@@ -1,4 +1,4 @@
-//! The conformance suite in plain format, on a cluster; each store is a namespace of its own.
+//! The conformance suite in plain format, on a cluster. Each store is a separate namespace.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};

@@ -1,4 +1,4 @@
-//! The conformance suite on a cluster, with handles in two processes that are used by turns.
+//! The conformance suite on a cluster, with handles in two processes. The calls alternate between the handles.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};

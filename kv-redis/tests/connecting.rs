@@ -1,4 +1,4 @@
-//! The kinds of errors if a connection cannot be made.
+//! The kinds of errors when a connection cannot be made.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;

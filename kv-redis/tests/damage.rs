@@ -17,7 +17,7 @@ async fn list(store: &RedisStore, query: &ListQuery) -> (Vec<Key>, Vec<Key>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_list_reports_each_damaged_entry_and_goes_on() {
+async fn a_list_reports_each_damaged_entry_and_continues() {
     let server = Redis::start().unwrap();
     let builders = [at(&server.url()).namespace("one"), at(&server.url()).namespace("free").index(Index::None)];
     for (builder, name) in builders.into_iter().zip(["one", "free"]) {

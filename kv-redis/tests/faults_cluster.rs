@@ -59,7 +59,7 @@ async fn lists_of_300_and_of_100_000_keys_are_complete_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn moving_slots_under_load_loses_no_write_and_makes_none_indeterminate() {
+async fn moving_slots_under_load_loses_no_write_and_makes_no_write_indeterminate() {
     let mut cluster = RedisCluster::start().unwrap();
     let store = open(&cluster).await;
     let counters: Vec<Key> = (0..8).map(|at| Key::new(["count", &at.to_string()]).unwrap()).collect();
@@ -69,8 +69,8 @@ async fn moving_slots_under_load_loses_no_write_and_makes_none_indeterminate() {
     let tasks: Vec<_> =
         counters.iter().map(|key| tokio::spawn(count_until(store.clone(), key.clone(), stopped.clone()))).collect();
     SystemClock.sleep(Duration::from_millis(100)).await;
-    // The slots to move are those of the counters and of some other buckets. They are computed from the keys that the
-    // servers list.
+    // The slots to move are those of the counters and of some other buckets. The test computes these slots from the
+    // keys that the servers list.
     let names: Vec<String> = ["kv#{*}count#*", "kv!{*}"]
         .iter()
         .flat_map(|pattern| {
@@ -140,8 +140,8 @@ async fn a_handle_works_after_the_failover_of_a_master() {
         let tally = tokio::time::timeout(Duration::from_secs(30), task).await.unwrap().unwrap();
         assert!(tally.longest < Duration::from_secs(15), "{tally:?}");
     }
-    // The failover may lose writes, so the counters are not compared. But every bucket works again, and the watcher got
-    // a gap.
+    // The failover may lose writes, so the counters are not compared. Every bucket must work again, and the watcher
+    // must get a gap.
     let keys: Vec<Key> = (0..500).map(|at| Key::new(["after", &at.to_string()]).unwrap()).collect();
     fill(&store, &keys).await;
     assert!(store.get_many(&keys).await.into_iter().all(|entry| entry.unwrap().is_some()));

@@ -31,24 +31,24 @@ impl Proxied {
         for (number, proxy) in proxies.iter().enumerate() {
             cluster.announce(number, proxy.port()).unwrap();
         }
-        // The replicas are killed, because they would connect through the proxies, too, and a cut would hit their bytes
-        // instead of those of the store.
+        // The replicas are killed, because they would also connect through the proxies, and a cut would hit the bytes
+        // of a replica instead of the bytes of the store.
         cluster.nodes().iter_mut().skip(3).for_each(|replica| replica.kill().unwrap());
         Self { cluster, proxies }
     }
 
-    /// Opens a store with one bucket, so that all keys are on one master. Its heartbeat and sweeper are too slow to
-    /// interfere with the cut.
+    /// Opens a store with one bucket, so that all keys are on one master. The intervals of the heartbeat and the
+    /// sweeper are longer than a test, so neither sends a command while the test cuts a connection.
     async fn open(&self) -> RedisStore {
         let hour = Duration::from_secs(3_600);
         let builder = at(&self.cluster.url()).buckets(1).heartbeat(hour).sweep_interval(hour);
         let store = builder.operation_timeout(TIMEOUT).connect_timeout(TIMEOUT).open().await.unwrap();
-        // Wait for the first turn of the sweeper.
+        // Wait for the first run of the sweeper.
         SystemClock.sleep(Duration::from_millis(500)).await;
         store
     }
 
-    /// Returns the proxy in front of the master that has the keys. This proxy passes on the most bytes during some
+    /// Returns the proxy in front of the master that has the keys: the proxy that passes on the most bytes during some
     /// writes.
     async fn proxy_of_keys(&self, store: &RedisStore) -> &Proxy {
         let before: Vec<u64> = self.proxies.iter().map(|proxy| proxy.bytes(Direction::ToServer)).collect();
@@ -150,7 +150,7 @@ async fn a_subscriber_whose_connection_is_cut_gets_a_gap_and_then_messages_again
         let next = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap().unwrap().unwrap();
         match next {
             MessageEvent::Message(message) if message.payload == "after" => break,
-            // Another connection was lost while the first one was made again, so this message was lost. Publish again.
+            // Another connection was lost during the first reconnect, so this message was lost as well. Publish again.
             MessageEvent::Gap { .. } => eventually(publish).await,
             other => panic!("{other:?}"),
         }

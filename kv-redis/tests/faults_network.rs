@@ -14,7 +14,8 @@ use support::{at, eventually, key, next_event, set, value};
 
 const TIMEOUT: Duration = Duration::from_millis(600);
 
-/// Opens a store behind a proxy. Its heartbeat and sweeper are too slow to interfere with the cut.
+/// Opens a store behind a proxy. The intervals of the heartbeat and the sweeper are longer than a test, so neither
+/// sends a command while the test cuts the connection.
 async fn behind(proxy: &Proxy) -> RedisStore {
     let store = at(&format!("redis://{}", proxy.address()))
         .operation_timeout(TIMEOUT)
@@ -24,7 +25,7 @@ async fn behind(proxy: &Proxy) -> RedisStore {
         .open()
         .await
         .unwrap();
-    // Wait for the first turn of the sweeper.
+    // Wait for the first run of the sweeper.
     SystemClock.sleep(Duration::from_millis(200)).await;
     store
 }
@@ -65,7 +66,7 @@ async fn calls_in_a_black_hole_time_out_and_the_handle_works_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_heartbeat_gives_up_an_idle_connection_in_a_black_hole() {
+async fn the_heartbeat_closes_an_idle_connection_in_a_black_hole() {
     let server = Redis::start().unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let store = at(&format!("redis://{}", proxy.address()))
@@ -136,6 +137,7 @@ async fn a_get_whose_reply_is_cut_at_any_byte_is_unavailable_and_shows_no_value(
         proxy.cut_after(Direction::ToClient, bytes);
         let error = store.get(&key("k")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        // Without the first letter, because the cut may separate this letter from the rest of the value.
         assert!(!format!("{error:?} {error}").contains("anary"), "{error:?}");
         assert_eq!(value(&store, "k").await.as_deref(), Some("canary"));
     }
@@ -229,7 +231,7 @@ async fn a_watcher_in_a_black_hole_gets_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flush_of_the_database_gives_a_gap() {
+async fn a_watcher_gets_a_gap_after_flushall() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).open().await.unwrap();
     let _ = set(&store, "a", "1").await.unwrap();

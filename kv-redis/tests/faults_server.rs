@@ -135,7 +135,7 @@ async fn a_full_server_refuses_writes_and_serves_reads_and_deletes() {
         assert_eq!(store.get(&key(number)).await.unwrap().unwrap().value.len(), 50_000);
     }
     assert!(store.delete(&key(0), &DeleteOptions::default()).await.unwrap().is_deleted());
-    // A handle that is opened now can read and delete, too.
+    // A handle that is opened now can also read and delete.
     let second = open(&server).await;
     assert_eq!(second.get(&key(1)).await.unwrap().unwrap().value.len(), 50_000);
     assert!(second.delete(&key(1), &DeleteOptions::default()).await.unwrap().is_deleted());
@@ -149,7 +149,8 @@ async fn a_full_server_refuses_writes_and_serves_reads_and_deletes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_is_swept() {
     let server = Redis::start().unwrap();
-    // The first handle is too slow to sweep. Its lease is removed below, so that the second handle sweeps.
+    // The sweep interval of the first handle is longer than the test. The test removes the lease of this handle below,
+    // so that the second handle sweeps.
     let first = at(&server.url()).sweep_interval(Duration::from_secs(3_600)).open().await.unwrap();
     let soon = SetOptions::default().with_expiry(kv_core::Expiry::After(Duration::from_millis(200)));
     let items: Vec<_> = (0..5_000).map(|at| kv_core::SetItem::new(key(at), "v").with_options(soon.clone())).collect();

@@ -101,7 +101,7 @@ async fn namespaces_with_any_names_are_separate() {
             assert_eq!(keys(store).await.len(), 2, "{name}");
         }
         // The clear gives events to the watch of the first store only. The first event of each other watch is the set
-        // of its own store.
+        // in the store of that watch.
         for (store, mut watch) in stores.iter().zip(watches).skip(1) {
             let _ = set(store, "own", "v").await.unwrap();
             assert!(matches!(next_event(&mut watch).await, WatchEvent::Set { key: set, .. } if set == key("own")));

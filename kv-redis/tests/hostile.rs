@@ -1,4 +1,4 @@
-//! Servers that send more than the reply to any command of the store has.
+//! Servers that send more bytes or values than a reply to any command of the store can have.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::sync::Arc;

@@ -70,7 +70,7 @@ async fn gets_succeed_after_the_first_gets_were_dropped() {
 }
 
 #[test]
-fn gets_of_an_ended_runtime_do_not_block_others() {
+fn gets_of_an_ended_runtime_do_not_block_other_gets() {
     let server = Redis::start().unwrap();
     let lasting = tokio::runtime::Runtime::new().unwrap();
     let short = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -97,7 +97,7 @@ async fn gets_of_long_values_are_not_sent_together() {
     let store = at(&server.url()).open().await.unwrap();
     let long = "x".repeat(2 << 20);
     let _ = set(&store, "long", &long).await.unwrap();
-    // The reply raises the estimate of value lengths, so that each further get is a command of its own.
+    // The reply raises the estimate of value lengths, so that each further get is a separate command.
     assert_eq!(value(&store, "long").await.unwrap().len(), long.len());
     let before = calls(&server, &["mget"]);
     for found in join_all((0..64).map(|_| value(&store, "long"))).await {

@@ -29,7 +29,7 @@ async fn a_node_of_a_cluster_is_not_opened_as_one_server_and_stays_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_alone_is_not_opened_as_a_cluster() {
+async fn a_server_outside_a_cluster_is_not_opened_as_a_cluster() {
     let server = Redis::start().unwrap();
     let error = RedisStore::open(&server.url().replace("redis:", "redis-cluster:")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");

@@ -1,4 +1,4 @@
-//! Options that a scheme or a format does not use are refused before anything is sent.
+//! Options that do not apply to the scheme or the format are refused before anything is sent.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use kv_core::ErrorKind;
@@ -27,7 +27,7 @@ const REFUSED: [(&str, &str); 17] = [
 ];
 
 #[tokio::test]
-async fn an_option_that_the_scheme_or_mode_does_not_use_is_refused_by_name() {
+async fn an_option_that_does_not_apply_is_refused_and_the_error_names_the_option() {
     for (url, option) in REFUSED {
         let error = RedisStore::open(url).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{url}: {error}");
@@ -36,7 +36,7 @@ async fn an_option_that_the_scheme_or_mode_does_not_use_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_setting_of_the_builder_that_the_address_does_not_use_is_refused() {
+async fn a_setting_of_the_builder_that_does_not_apply_to_the_address_is_refused() {
     let client = redis::Client::open("redis://127.0.0.1:9").unwrap();
     let single = || RedisStore::builder().client(&client);
     let cases = [
@@ -48,5 +48,32 @@ async fn a_setting_of_the_builder_that_the_address_does_not_use_is_refused() {
         let error = builder.open().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{option}: {error}");
         assert!(error.message().contains(&format!("`{option}`")), "{error}");
+    }
+}
+
+/// URLs whose address and options contradict each other, each with the name of the option that is refused.
+const CONTRADICTIONS: [(&str, &str); 7] = [
+    ("redis://127.0.0.1:9/3?db=5", "db"),
+    ("redis://127.0.0.1:9/0?db=5", "db"),
+    ("rediss://127.0.0.1:9/3?db=0", "db"),
+    ("redis://ada:s3cret@127.0.0.1:9?user=eve", "user"),
+    ("redis://ada:s3cret@127.0.0.1:9?user=ada&pass=canary", "pass"),
+    ("redis://:s3cret@127.0.0.1:9?pass=canary", "pass"),
+    ("redis-cluster://ada:s3cret@127.0.0.1:9?user=eve", "user"),
+];
+
+#[tokio::test]
+async fn an_option_that_contradicts_the_address_is_refused_by_name() {
+    for (url, option) in CONTRADICTIONS {
+        let error = RedisStore::open(url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{url}: {error}");
+        assert!(error.message().contains(&format!("`{option}`")), "{url}: {error}");
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("s3cret") && !shown.contains("canary"), "{shown}");
+    }
+    // No server listens on this port.
+    for url in ["redis://127.0.0.1:9/3?db=3", "redis://ada:s%33cret@127.0.0.1:9/?user=ada&pass=s3cret&db=2"] {
+        let error = RedisStore::open(url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{url}: {error}");
     }
 }

@@ -115,7 +115,7 @@ async fn expired_entries_of_a_transaction_over_several_buckets_are_swept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_is_filled_up_to_its_number_of_keys_or_of_bytes() {
+async fn a_page_is_filled_up_to_its_limit_of_keys_or_bytes() {
     let server = Redis::start().unwrap();
     let builders = [at(&server.url()).namespace("one"), at(&server.url()).namespace("many").buckets(64)];
     for builder in builders {

@@ -28,7 +28,7 @@ fn only(name: &str, calls: u64) -> BTreeMap<String, u64> {
     BTreeMap::from([(name.to_owned(), calls)])
 }
 
-/// Opens a store whose sweeper and heartbeat are too slow to run a command during the test.
+/// Opens a store whose sweeper and heartbeat have intervals longer than the test, so that neither runs a command.
 async fn open(server: &Redis, index: Index) -> RedisStore {
     let hour = Duration::from_secs(3_600);
     let store = at(&server.url()).index(index).sweep_interval(hour).heartbeat(hour).open().await.unwrap();

@@ -84,9 +84,9 @@ async fn dropped_futures_leave_a_consistent_store() {
         poll_times(times, store.publish(&own, "m".into())).await;
         poll_times(times, store.subscribe(&KeyPrefix::ALL)).await;
         poll_times(times, store.sweep()).await;
-        assert_eq!(value(&store, "one").await, value(&store, "two").await, "the transaction was applied in part");
+        assert_eq!(value(&store, "one").await, value(&store, "two").await, "the transaction was partially applied");
     }
-    // The index and the entries agree: the list has exactly the keys for which `contains` returns true.
+    // The index must agree with the entries: the list has exactly the keys for which `contains` returns true.
     let listed: BTreeSet<Key> = keys(&store).await.into_iter().collect();
     for name in ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "count", "one", "two"].map(key) {
         assert_eq!(store.contains(&name).await.unwrap(), listed.contains(&name), "{name}");
@@ -199,7 +199,7 @@ async fn messages_of_another_database_are_not_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sweeper_empties_the_index_of_expired_keys() {
+async fn the_sweeper_removes_expired_keys_from_the_index() {
     let server = Redis::start().unwrap();
     let store = at(&server.url()).open().await.unwrap();
     let soon = SetOptions::default().with_expiry(Expiry::After(Duration::from_millis(500)));

@@ -16,7 +16,7 @@ use test_servers::redis::Redis;
 mod support;
 use support::{at, eventually, keys};
 
-/// Returns a builder of a store whose background tasks are too slow to interfere.
+/// Returns a builder of a store whose background tasks have intervals longer than a test.
 fn quiet(cluster: &RedisCluster) -> RedisBuilder {
     let never = Duration::from_secs(3_600);
     at(&cluster.url()).connect_timeout(Duration::from_secs(2)).heartbeat(never).sweep_interval(never)
@@ -33,8 +33,8 @@ async fn fill(store: &RedisStore, names: &[Key], options: &SetOptions) {
     assert!(store.set_many(&items).await.into_iter().all(|outcome| outcome.unwrap().is_stored()));
 }
 
-/// Makes the replica of the second master the new master, while both are alive. The second master is chosen, because
-/// the store reads the slot map from the first master.
+/// Makes the replica of the second master the new master, while both servers are running. The second master is chosen,
+/// because the store reads the slot map from the first master.
 async fn fail_over(cluster: &mut RedisCluster) {
     let [first, master, third, _, replica, _] = cluster.nodes() else { panic!("a cluster has six nodes") };
     replica.cli(&["CLUSTER", "FAILOVER"]).unwrap();
@@ -58,7 +58,8 @@ async fn a_scan_finds_the_keys_of_a_new_master() {
         fill(store, &names, &SetOptions::default()).await;
     }
     fail_over(&mut cluster).await;
-    // The former master becomes a replica of another master. Then it has other keys, which a scan of it would return.
+    // The former master becomes a replica of another master. The former master then has other keys, and a scan of the
+    // former master would return these keys.
     let [other, former, ..] = cluster.nodes() else { panic!("a cluster has six nodes") };
     let other = other.cli(&["CLUSTER", "MYID"]).unwrap();
     eventually(|| async { former.cli(&["CLUSTER", "REPLICATE", other.trim()]).is_ok() }).await;

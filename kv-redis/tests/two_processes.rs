@@ -41,7 +41,7 @@ fn main() {
         test("a_subscriber_gets_the_messages_of_another_process", a_subscriber_gets_the_messages_of_another_process),
         test("increments_of_four_processes_are_exact", increments_of_four_processes_are_exact),
         test("a_create_succeeds_in_one_of_four_processes", a_create_succeeds_in_one_of_four_processes),
-        test("a_killed_process_does_not_block_others", a_killed_process_does_not_block_others),
+        test("a_killed_process_does_not_block_other_processes", a_killed_process_does_not_block_other_processes),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit()
 }
@@ -219,7 +219,7 @@ fn a_create_succeeds_in_one_of_four_processes() {
     assert_eq!(won, (0..100).collect::<Vec<_>>());
 }
 
-fn a_killed_process_does_not_block_others() {
+fn a_killed_process_does_not_block_other_processes() {
     let server = Redis::start().unwrap();
     block_on(async {
         let store = at(&server.url()).open().await.unwrap();

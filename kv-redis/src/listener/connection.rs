@@ -46,7 +46,7 @@ impl ListenerConnection {
             Ok::<(), redis::aio::SendError>(())
         };
         let timing = state.router.timing();
-        let connecting = timeout(timing.connect, connect(node.client(), timing.max_value, on_push));
+        let connecting = timeout(timing.connect, connect(node.endpoint(), timing.max_value, on_push));
         let driver = connecting.await.map_err(|_| Failure::NotSentInTime)??;
         Ok(Self { node, driver, is_dead, is_tracking: false, is_subscribed: false })
     }

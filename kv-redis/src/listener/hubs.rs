@@ -1,4 +1,4 @@
-//! The hubs that pass changes and messages to subscribers, and the status of the listener that passes them to the hubs.
+//! The hubs that pass changes and messages to subscribers, and the status of the listener that feeds the hubs.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -26,7 +26,8 @@ pub(super) struct Status {
     pub(super) changes: bool,
     /// True if the listener receives messages.
     pub(super) messages: bool,
-    /// The number of the last call to `listen` that is served: a round that began after the call was successful.
+    /// The number of the latest call to `listen` that is served. A call is served if a round that began after the call
+    /// was successful.
     pub(super) served: u64,
     /// The number of failed rounds.
     pub(super) failures: u64,
@@ -51,8 +52,8 @@ pub(crate) struct Hubs {
     pub(super) layout: Arc<Layout>,
     /// The prefix of the names of all channels of the namespace.
     pub(super) channel_prefix: String,
-    /// The slot whose master passes on the messages. All publishers and subscribers use this master, so that no message
-    /// passes through the cluster bus, which may lose messages without an error.
+    /// The slot whose master receives and sends the messages. All publishers and subscribers use this master, so that
+    /// no message passes through the cluster bus, which may lose messages without an error.
     pub(super) message_slot: u16,
     pub(super) status: watch::Sender<Status>,
     /// The task of the listener; `None` if it was not started or has ended.
@@ -79,7 +80,8 @@ impl Hubs {
         }
     }
 
-    /// Returns the name of a channel on the server, and the slot whose master passes on its messages.
+    /// Returns the name of a channel on the server, and the slot whose master receives and sends the channel's
+    /// messages.
     pub(crate) fn channel(&self, channel: &Key) -> (String, u16) {
         (format!("{}{}", self.channel_prefix, channel.as_str()), self.message_slot)
     }
@@ -100,11 +102,12 @@ impl Hubs {
         }
     }
 
-    /// Marks a kind as not received, so that the listener may stop its notifications. If the kind has a subscriber
-    /// again, changes nothing and returns false.
+    /// Marks a kind as not received, so that the listener may end the notifications of this kind. If the kind has a
+    /// subscriber again, changes nothing and returns false.
     pub(super) fn retire(&self, kind: Kind) -> bool {
-        // A caller of `listen` subscribes to the hub first, and then takes this lock and waits for the status. So
-        // either the check below finds the subscription, or the caller waits until the kind is received again.
+        // A caller of `listen` subscribes to the hub first, and then takes this lock and waits for the status.
+        // Therefore either the check below finds the subscription, or the caller waits until the kind is received
+        // again.
         let _task = self.task.lock();
         if self.has_subscribers(kind) {
             return false;

@@ -39,7 +39,7 @@ impl PushReceiver {
                         }
                     }
                 }
-                // An invalidation without keys reports a flush of the database.
+                // An invalidation without keys reports a `FLUSHALL` or a `FLUSHDB`.
                 _ => self.changes.gap(GapReason::Flushed),
             },
             PushKind::PMessage => {

@@ -25,7 +25,8 @@ pub(crate) async fn listen(state: &Arc<State>, kind: Kind) -> Result<(), Failure
     let mut status = {
         let mut task = hubs.task.lock();
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            // If the last task has ended with its runtime, the status still names the kinds that it received.
+            // If the previous task has ended with its runtime, the status still names the kinds that this task
+            // received.
             let received_before = {
                 let status = hubs.status.borrow();
                 (status.changes, status.messages)
@@ -50,11 +51,11 @@ pub(crate) async fn listen(state: &Arc<State>, kind: Kind) -> Result<(), Failure
 }
 
 /// Calls `run_round` repeatedly until there are no subscribers. `received_before` is true for the kinds (changes,
-/// messages) that an earlier task received. Their subscribers get a gap, because notifications may have been missed
-/// since.
+/// messages) that an earlier task received. The subscribers of these kinds get a gap, because notifications may have
+/// been missed since.
 async fn run_listener(state: Weak<State>, received_before: (bool, bool)) {
     let mut connections: Vec<ListenerConnection> = Vec::new();
-    // True for each kind of which notifications may have been missed since the last successful round.
+    // True for each kind whose notifications may have been missed since the last successful round.
     let (mut missed_changes, mut missed_messages) = received_before;
     let mut is_first = true;
     loop {
@@ -106,15 +107,15 @@ async fn run_listener(state: Weak<State>, received_before: (bool, bool)) {
         if is_healthy {
             let _ = timeout(interval, wake.notified()).await;
         } else {
-            // The pause before a reconnect is short, because subscribers miss notifications meanwhile. There is a
-            // pause, because reconnects to a server that is down would otherwise follow each other without a break.
+            // The pause before a reconnect is short, because subscribers miss notifications during the pause. There is
+            // a pause, because reconnects to a server that is down would otherwise follow each other without a break.
             SystemClock.sleep((interval / 10).min(MAX_PAUSE)).await;
         }
     }
 }
 
 /// Checks the connections, connects to every new master, and starts the wanted notifications. Returns true if
-/// notifications may have been missed since the last round.
+/// notifications may have been missed since the previous round.
 async fn run_round(state: &State, connections: &mut Vec<ListenerConnection>, wanted: Wanted) -> Result<bool, Failure> {
     state.router.refresh().await?;
     let masters = state.router.masters();
@@ -134,7 +135,7 @@ async fn run_round(state: &State, connections: &mut Vec<ListenerConnection>, wan
     }
     for node in masters {
         if !connections.iter().any(|connection| Arc::ptr_eq(&connection.node, &node)) {
-            // This master is new since the last round. Its keys may have changed before this connection was made.
+            // This master is new since the previous round. Its keys may have changed before this connection was made.
             has_gap |= connections_before > 0;
             connections.push(ListenerConnection::open(state, node).await?);
         }

@@ -1,4 +1,4 @@
--- Functions for bare values, which other programs write, too. They correspond to those in format_entry.lua. The
+-- Functions for bare values, which other programs write, too. They correspond to the functions in format_entry.lua. The
 -- deadline is only that of the Redis key.
 local function read(key)
   local found = redis.pcall('GET', key)

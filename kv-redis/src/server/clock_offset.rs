@@ -40,8 +40,8 @@ impl ClockOffset {
     /// The largest assumed drift between the clocks, as a divisor: 1/10,000 of the elapsed time.
     const DRIFT_DIVISOR: i128 = 10_000;
 
-    /// Returns the offset of another server, to use until this server is measured. It is a good estimate, because the
-    /// clocks of the servers of a cluster differ less from each other than from our clock.
+    /// Returns the offset of another server, to use until this server is measured. This offset is a good estimate,
+    /// because the clocks of the servers of a cluster differ less from each other than from our clock.
     pub(crate) fn borrowed_from(other: &Self) -> Self {
         let sample = *other.0.lock().unwrap_or_else(PoisonError::into_inner);
         Self(Mutex::new(sample.map(|sample| {
@@ -56,7 +56,7 @@ impl ClockOffset {
     }
 
     /// Records a measurement: the server replied with the time `server` to a request that was sent at `sent_at`, and
-    /// the reply was received at `received_at`. The measurement is dropped if an earlier one is more exact.
+    /// the reply was received at `received_at`. The measurement is dropped if an earlier measurement is more exact.
     pub(crate) fn record(&self, sent_at: SystemTime, server: SystemTime, received_at: SystemTime) {
         // Our clock was set back during the round trip, so the measurement is useless.
         let Ok(round_trip) = received_at.duration_since(sent_at) else { return };
@@ -66,8 +66,8 @@ impl ClockOffset {
         let replaces = best.filter(|best| best.is_own).is_none_or(|best| {
             let age = received_at.duration_since(best.taken_at).map_or(i128::MAX / Self::DRIFT_DIVISOR, nanos);
             let aged_error = best.error + age / Self::DRIFT_DIVISOR;
-            // If the measurements differ by more than their errors and a millisecond, one of the clocks was set. Then
-            // the new measurement counts, even if it is less exact.
+            // If the measurements differ by more than their errors and a millisecond, one of the clocks was set. In
+            // this case the new measurement counts, even if it is less exact.
             error <= aged_error || (ahead - best.ahead).abs() > error + aged_error + 1_000_000
         });
         if replaces {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_time_is_that_at_the_middle_of_the_round_trip() {
+    fn the_servers_time_was_read_at_the_middle_of_the_round_trip() {
         let offset = ClockOffset::default();
         assert_eq!(offset.server_time_at(at(0)).at, at(0));
         offset.record(at(0), at(5_001), at(2));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_measurement_does_not_replace_an_exact_one_unless_a_clock_was_set() {
+    fn a_slow_measurement_does_not_replace_an_exact_measurement_unless_a_clock_was_set() {
         let offset = ClockOffset::default();
         offset.record(at(0), at(0), at(0));
         offset.record(at(100), at(900), at(1_100));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unmeasured_server_uses_the_offset_of_another_one() {
+    fn an_unmeasured_server_uses_the_offset_of_another_server() {
         let measured = ClockOffset::default();
         measured.record(at(0), at(5_000), at(0));
         let new = ClockOffset::borrowed_from(&measured);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_less_exact_measurement_replaces_a_much_older_one() {
+    fn a_less_exact_measurement_replaces_a_much_older_measurement() {
         let offset = ClockOffset::default();
         offset.record(at(0), at(0), at(0));
         offset.record(at(100_000_000), at(100_000_006), at(100_000_010));

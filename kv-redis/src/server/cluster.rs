@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use kv_core::Clock;
 use parking_lot::{Mutex, RwLock};
-use redis::{Client, ConnectionAddr, ConnectionInfo, Value};
+use redis::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Failure;
 use crate::layout::SLOTS;
 use crate::server::clock_offset::ServerTime;
+use crate::server::connections::Connections;
+use crate::server::endpoint::Endpoint;
 use crate::server::node::{Node, Timing};
 
 /// A cluster: its masters, and the slots of each master as a node has reported them.
@@ -22,6 +24,7 @@ pub(crate) struct Cluster {
     seeds: Vec<Arc<Node>>,
     timing: Timing,
     clock: Arc<dyn Clock>,
+    connections: Arc<Connections>,
     map: RwLock<Arc<SlotMap>>,
     /// The nodes that other nodes have reported, by address. After a refresh only masters remain.
     nodes: Mutex<HashMap<String, Arc<Node>>>,
@@ -52,12 +55,19 @@ impl SlotMap {
 }
 
 impl Cluster {
-    pub(crate) fn new(seeds: Vec<Client>, timing: Timing, clock: Arc<dyn Clock>) -> Self {
-        let seeds = seeds.into_iter().map(|client| Node::new(client, timing, Arc::clone(&clock))).collect();
+    pub(crate) fn new(
+        seeds: Vec<Endpoint>,
+        timing: Timing,
+        clock: Arc<dyn Clock>,
+        connections: Arc<Connections>,
+    ) -> Self {
+        let node = |seed| Node::new(seed, timing, Arc::clone(&clock), Arc::clone(&connections));
+        let seeds = seeds.into_iter().map(node).collect();
         Self {
             seeds,
             timing,
             clock,
+            connections,
             map: RwLock::default(),
             nodes: Mutex::default(),
             refreshing: tokio::sync::Mutex::new(0),
@@ -104,27 +114,16 @@ impl Cluster {
     }
 
     fn node_at(&self, host: &str, port: u16) -> Option<Arc<Node>> {
-        let template = self.seeds.first()?.client().get_connection_info();
-        let address = match template.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-                host: host.to_owned(),
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            _ => ConnectionAddr::Tcp(host.to_owned(), port),
-        };
+        let endpoint = self.seeds.first()?.endpoint().at(host, port).ok()?;
+        let name = endpoint.info().addr().to_string();
         let mut nodes = self.nodes.lock();
-        if let Some(node) = nodes.get(&address.to_string()) {
+        if let Some(node) = nodes.get(&name) {
             return Some(Arc::clone(node));
         }
-        let name = address.to_string();
-        let info: ConnectionInfo = template.clone().set_addr(address);
-        let client = Client::open(info).ok()?;
         let node = match nodes.values().chain(&self.seeds).find(|known| known.is_measured()) {
             // A write may need the time of the new node before its clock is measured.
-            Some(known) => known.sibling(client),
-            None => Node::new(client, self.timing, Arc::clone(&self.clock)),
+            Some(known) => known.sibling(endpoint),
+            None => Node::new(endpoint, self.timing, Arc::clone(&self.clock), Arc::clone(&self.connections)),
         };
         nodes.insert(name, Arc::clone(&node));
         Some(node)
@@ -178,10 +177,7 @@ impl Cluster {
         let Value::Array(ranges) = reply else { return Err(Failure::UnexpectedReply) };
         let no_master = u16::MAX;
         let mut map = SlotMap { slots: vec![no_master; usize::from(SLOTS)], masters: Vec::new() };
-        let asked_host = match asked.client().get_connection_info().addr() {
-            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
-            _ => String::new(),
-        };
+        let asked_host = asked.endpoint().host().unwrap_or_default().to_owned();
         for range in ranges {
             let Value::Array(parts) = range else { return Err(Failure::UnexpectedReply) };
             let mut parts = parts.into_iter();

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, PushInfo};
+use redis::{AsyncConnectionConfig, PushInfo};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::error::Failure;
+use crate::server::endpoint::Endpoint;
 use crate::server::stream::BoundedStream;
 
 /// A connection to a server, and the task that checks it at every heartbeat.
@@ -19,14 +21,14 @@ pub(crate) struct Connection {
     is_dead: Arc<AtomicBool>,
     connected_at: Instant,
     /// The latest deadline of a call that got its reply, in milliseconds since `connected_at`. If a call times out and
-    /// no call with a later deadline has got its reply, the connection counts as dead. The value is stored only if it
-    /// rises, so at most once a millisecond, because all threads read it.
+    /// no call with a later deadline has got its reply, the connection counts as dead. Because all threads read the
+    /// value, it is stored only if it rises, and so at most once per millisecond.
     latest_deadline: AtomicU64,
     heartbeat: Mutex<Option<AbortHandle>>,
 }
 
-/// A guard that marks the connection dead on drop. The driver owns the guard and drops it when it gives up the
-/// connection or its runtime ends.
+/// A guard that marks the connection dead on drop. The driver owns the guard, and drops it when the driver closes the
+/// connection or the runtime of the driver ends.
 struct DeadOnDrop(Arc<AtomicBool>);
 
 impl Drop for DeadOnDrop {
@@ -36,7 +38,7 @@ impl Drop for DeadOnDrop {
 }
 
 impl Connection {
-    pub(crate) async fn open(client: &Client, max_value: u64) -> Result<Self, Failure> {
+    pub(crate) async fn open(endpoint: &Endpoint, max_value: u64) -> Result<Self, Failure> {
         let is_dead = Arc::new(AtomicBool::new(false));
         let guard = DeadOnDrop(Arc::clone(&is_dead));
         let on_push = move |push: PushInfo| {
@@ -45,7 +47,7 @@ impl Connection {
             }
             Ok::<(), redis::aio::SendError>(())
         };
-        let driver = connect(client, max_value, on_push).await?;
+        let driver = connect(endpoint, max_value, on_push).await?;
         Ok(Self {
             driver,
             is_dead,
@@ -58,6 +60,11 @@ impl Connection {
     /// Returns a clone of the driver's connection, which sends a command through the same socket.
     pub(crate) fn driver(&self) -> MultiplexedConnection {
         self.driver.connection.clone()
+    }
+
+    /// Returns the time since the connection was made.
+    pub(crate) fn age(&self) -> Duration {
+        self.connected_at.elapsed()
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -117,8 +124,8 @@ impl Drop for Driver {
 }
 
 /// Opens a connection of the driver that passes the server's pushes to `on_push`, and that ends if the server sends a
-/// value of more than `max_value` bytes.
-pub(crate) async fn connect<P>(client: &Client, max_value: u64, on_push: P) -> Result<Driver, Failure>
+/// value of more than `max_value` bytes, or a longer reply than the command can have.
+pub(crate) async fn connect<P>(endpoint: &Endpoint, max_value: u64, on_push: P) -> Result<Driver, Failure>
 where
     P: Fn(PushInfo) -> Result<(), redis::aio::SendError> + Send + Sync + 'static,
 {
@@ -130,14 +137,11 @@ where
         .set_pipeline_buffer_size(1_024)
         .set_write_backpressure_boundary(64 << 10)
         .set_push_sender(on_push);
-    let info = client.get_connection_info();
-    let bounded =
-        BoundedStream::connect(info.addr(), info.tcp_settings(), max_value).await.map_err(Failure::NotSent)?;
-    if let Some(stream) = bounded {
-        let opening = MultiplexedConnection::new_with_config(info.redis_settings(), stream, config);
+    if let Some(stream) = BoundedStream::connect(endpoint, max_value).await.map_err(Failure::NotSent)? {
+        let opening = MultiplexedConnection::new_with_config(endpoint.info().redis_settings(), stream, config);
         let (connection, task) = opening.await.map_err(Failure::NotSent)?;
         return Ok(Driver { connection, task: Some(tokio::spawn(task).abort_handle()) });
     }
-    let opening = client.get_multiplexed_async_connection_with_config(&config);
+    let opening = endpoint.client().get_multiplexed_async_connection_with_config(&config);
     Ok(Driver { connection: opening.await.map_err(Failure::NotSent)?, task: None })
 }

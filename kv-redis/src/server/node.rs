@@ -1,5 +1,5 @@
-//! One server. A node has at most one multiplexed connection, which is opened on demand and given up when it no longer
-//! works.
+//! One server. A node has at most one multiplexed connection. The node opens the connection on demand, and discards it
+//! when it no longer works.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -7,15 +7,16 @@ use std::time::{Duration, SystemTime};
 
 use kv_core::{Clock, SystemClock};
 use parking_lot::{Mutex, RwLock};
-use redis::{Client, Cmd, Pipeline, RedisError, Value};
+use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Failure;
 use crate::server::clock_offset::{ClockOffset, ServerTime};
 use crate::server::connection::Connection;
+use crate::server::connections::Connections;
+use crate::server::endpoint::Endpoint;
 
-/// The timeouts, the heartbeat interval and the maximum size of a value, which are the same for every server of a
-/// store.
+/// The timeouts, the heartbeat interval and the maximum size of a value. Every server of a store has the same settings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timing {
     pub(crate) connect: Duration,
@@ -30,36 +31,51 @@ pub(crate) struct Timing {
 pub(crate) struct Node {
     /// This node, for the heartbeat task.
     this: Weak<Self>,
-    client: Client,
+    endpoint: Endpoint,
     timing: Timing,
     clock: Arc<dyn Clock>,
+    /// The counter of connections, which all nodes of a store share.
+    connections: Arc<Connections>,
     offset: ClockOffset,
     connection: RwLock<Option<Arc<Connection>>>,
-    /// Held while connecting, so that there is one attempt at a time.
+    /// The lock that an attempt to connect holds, so that there is one attempt at a time.
     connecting: tokio::sync::Mutex<()>,
     /// The number of failed attempts to connect, and the last failure. If an attempt fails, the callers that waited for
-    /// it get the same failure and do not try again.
+    /// this attempt get the same failure and do not try again.
     failed_attempts: Mutex<(u64, Option<Failure>)>,
     is_closed: AtomicBool,
 }
 
 impl Node {
-    pub(crate) fn new(client: Client, timing: Timing, clock: Arc<dyn Clock>) -> Arc<Self> {
-        Self::with_offset(client, timing, clock, ClockOffset::default())
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        timing: Timing,
+        clock: Arc<dyn Clock>,
+        connections: Arc<Connections>,
+    ) -> Arc<Self> {
+        Self::with_offset(endpoint, timing, clock, connections, ClockOffset::default())
     }
 
-    /// Returns a node for another server of the same cluster, which uses the clock offset of this node until its own
-    /// offset is measured.
-    pub(crate) fn sibling(&self, client: Client) -> Arc<Self> {
-        Self::with_offset(client, self.timing, Arc::clone(&self.clock), ClockOffset::borrowed_from(&self.offset))
+    /// Returns a node for another server of the same cluster. The new node uses the clock offset of this node until its
+    /// own offset is measured.
+    pub(crate) fn sibling(&self, endpoint: Endpoint) -> Arc<Self> {
+        let offset = ClockOffset::borrowed_from(&self.offset);
+        Self::with_offset(endpoint, self.timing, Arc::clone(&self.clock), Arc::clone(&self.connections), offset)
     }
 
-    fn with_offset(client: Client, timing: Timing, clock: Arc<dyn Clock>, offset: ClockOffset) -> Arc<Self> {
+    fn with_offset(
+        endpoint: Endpoint,
+        timing: Timing,
+        clock: Arc<dyn Clock>,
+        connections: Arc<Connections>,
+        offset: ClockOffset,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
-            client,
+            endpoint,
             timing,
             clock,
+            connections,
             offset,
             connection: RwLock::new(None),
             connecting: tokio::sync::Mutex::new(()),
@@ -68,8 +84,8 @@ impl Node {
         })
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Returns the server's time.
@@ -115,7 +131,16 @@ impl Node {
         }
     }
 
-    /// Gives up the connection. From now on, calls fail with `Closed`.
+    /// Discards the connection if it is older than a heartbeat, so that the next call makes a new connection.
+    pub(crate) fn renew_connection(&self) {
+        if let Some(connection) = self.current()
+            && connection.age() >= self.timing.heartbeat
+        {
+            self.discard(&connection);
+        }
+    }
+
+    /// Discards the connection. From now on, calls fail with `Closed`.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         *self.connection.write() = None;
@@ -126,24 +151,25 @@ impl Node {
         if error.code() == "READONLY" {
             // The server is a replica now. A new connection to the same address may lead to the new master, for example
             // through a proxy.
-            self.give_up(connection);
+            self.discard(connection);
         }
         Err(Failure::Refused(error))
     }
 
     fn disconnected(&self, connection: &Arc<Connection>, error: RedisError) -> Failure {
-        self.give_up(connection);
+        self.discard(connection);
         Failure::Disconnected(error)
     }
 
     fn timed_out(&self, connection: &Arc<Connection>, deadline: Instant) -> Failure {
+        // A reply to a later call proves that the connection works, and that only this call was slow.
         if !connection.has_replied_after(deadline) {
-            self.give_up(connection);
+            self.discard(connection);
         }
         Failure::TimedOut
     }
 
-    fn give_up(&self, connection: &Arc<Connection>) {
+    fn discard(&self, connection: &Arc<Connection>) {
         connection.mark_dead();
         let mut current = self.connection.write();
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
@@ -187,13 +213,16 @@ impl Node {
     }
 
     async fn connect(&self) -> Result<Arc<Connection>, Failure> {
-        let connection = Arc::new(Connection::open(&self.client, self.timing.max_value).await?);
+        let connection = Arc::new(Connection::open(&self.endpoint, self.timing.max_value).await?);
         self.measure_clock(&connection).await?;
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Failure::Closed);
         }
         let heartbeat = tokio::spawn(run_heartbeat(Weak::clone(&self.this), Arc::downgrade(&connection), self.timing));
         connection.set_heartbeat(heartbeat.abort_handle());
+        // The number rises before the first call uses the connection, so that a list that begins later sees the new
+        // number.
+        self.connections.add();
         *self.connection.write() = Some(Arc::clone(&connection));
         Ok(connection)
     }
@@ -218,7 +247,7 @@ impl Node {
     }
 }
 
-/// Reads the server's time at every heartbeat, and gives up the connection if the server does not reply.
+/// Reads the server's time at every heartbeat, and discards the connection if the server does not reply.
 async fn run_heartbeat(node: Weak<Node>, connection: Weak<Connection>, timing: Timing) {
     loop {
         SystemClock.sleep(timing.heartbeat).await;
@@ -226,7 +255,7 @@ async fn run_heartbeat(node: Weak<Node>, connection: Weak<Connection>, timing: T
         let deadline = Instant::now() + timing.operation;
         match timeout_at(deadline, node.measure_clock(&connection)).await {
             Ok(Ok(()) | Err(Failure::Refused(_))) => connection.record_reply(deadline),
-            Ok(Err(_)) => node.give_up(&connection),
+            Ok(Err(_)) => node.discard(&connection),
             Err(_) => drop(node.timed_out(&connection, deadline)),
         }
         if connection.is_dead() {

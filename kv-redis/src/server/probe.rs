@@ -1,7 +1,7 @@
 //! A probe of the protocol at an address, to distinguish a wrong scheme from a server that is down.
 //!
-//! The driver's errors do not distinguish them: a server that expects TLS closes a connection without TLS, and a server
-//! without TLS waits for the rest of a command when a client begins TLS.
+//! The driver's errors do not distinguish these two cases: a server that expects TLS closes a connection without TLS,
+//! and a server without TLS waits for the rest of a command when a client begins TLS.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use tokio::time::timeout;
 use crate::error::Failure;
 use crate::server::reply_bounds::BadReply;
 
-/// The longest duration of a probe.
+/// The timeout of a probe.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A TLS handshake with an empty `ClientHello`, to which a server with TLS replies with an alert.
 const EMPTY_HELLO: &[u8] = &[22, 3, 1, 0, 4, 1, 0, 0, 0];
 
-/// Returns `WrongProtocol` instead of a failure to connect, if a server at the address replies in another protocol than
-/// that of the scheme.
+/// Returns `WrongProtocol` instead of a failure to connect, if a server at the address replies in a protocol that does
+/// not fit the scheme.
 pub(crate) async fn explained(address: &ConnectionAddr, failure: Failure) -> Failure {
     if !matches!(failure, Failure::NotSent(_) | Failure::NotSentInTime) {
         return failure;

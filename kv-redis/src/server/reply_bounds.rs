@@ -1,19 +1,29 @@
 //! Bounds on the replies of a server.
 //!
-//! The driver collects a whole reply of any length in memory, and with every read it searches an unfinished line again
-//! from the start of the line. So a hostile server could use up memory and time. This module follows the frames of the
-//! protocol, and ends the connection if the server sends more than any command of this crate can return.
+//! The driver collects a whole reply of any length in memory. With every read, the driver also searches an unfinished
+//! line again from the start of the line. Therefore a hostile server could use up memory and time. This module follows
+//! the frames of the protocol, and ends the connection if the server sends more than the command can return.
 
 use std::fmt;
 
+use crate::server::sent_commands::SentCommands;
+
 /// The maximum number of bytes in a line. A line holds a number, a status or an error.
 const MAX_LINE: usize = 64 << 10;
+
+/// The maximum number of bytes of a reply, in addition to the stored values that its command reads: headers, keys,
+/// numbers, the settings of a server, the slots of a cluster, and the page that the script of a page fills.
+const MAX_REPLY: u64 = 16 << 20;
+
+/// The maximum number of bytes of a push: the names of changed keys, or a message. Subscribers get a gap if the server
+/// sends a longer push, because a longer push ends the connection.
+const MAX_PUSH: u64 = 64 << 20;
 
 /// The maximum number of values in one reply, including nested values. The replies with the most values are
 /// invalidations of many keys.
 const MAX_VALUES: u64 = 1 << 20;
 
-/// The maximum depth of nested values, which is also that of the driver.
+/// The maximum depth of nested values. The driver has the same maximum.
 const MAX_DEPTH: usize = 100;
 
 /// The reason to end a connection.
@@ -27,7 +37,7 @@ pub(crate) enum BadReply {
     Full,
     /// The bytes are not of the Redis protocol.
     Foreign,
-    /// A value, a line or the number of values exceeds the maximum for replies to this crate's commands.
+    /// A value, a line, the number of values or the whole reply exceeds the maximum for replies to the command.
     TooLarge,
 }
 
@@ -50,7 +60,10 @@ impl std::error::Error for BadReply {}
 pub(crate) struct ReplyBounds {
     /// The maximum number of bytes of one value.
     max_value: u64,
+    sent: SentCommands,
     position: Position,
+    /// The number of bytes that the current reply may still have.
+    bytes_left: u64,
     /// The number of values that are still to come, for each unfinished list of the current reply.
     open: Vec<u64>,
     /// The number of values of the current reply so far.
@@ -62,7 +75,7 @@ pub(crate) struct ReplyBounds {
 /// The position of the next byte in the protocol.
 #[derive(Debug, Clone, Copy)]
 enum Position {
-    /// The first byte of a value, which is its type.
+    /// The first byte of a value. This byte is the type of the value.
     Type,
     /// The header line of a value whose type byte is `kind`. `length` is the number of bytes of the line so far, and
     /// `number` is the number that the line contains so far.
@@ -90,7 +103,20 @@ impl Number {
 
 impl ReplyBounds {
     pub(crate) fn new(max_value: u64) -> Self {
-        Self { max_value, position: Position::Type, open: Vec::new(), values: 0, is_first: true }
+        Self {
+            max_value,
+            sent: SentCommands::default(),
+            position: Position::Type,
+            bytes_left: 0,
+            open: Vec::new(),
+            values: 0,
+            is_first: true,
+        }
+    }
+
+    /// Follows the next bytes that were sent to the server, to know the commands.
+    pub(crate) fn follow_sent(&mut self, sent: &[u8]) {
+        self.sent.follow(sent);
     }
 
     /// Follows the next received bytes.
@@ -98,7 +124,8 @@ impl ReplyBounds {
     /// # Errors
     /// The reason to end the connection.
     pub(crate) fn follow(&mut self, mut received: &[u8]) -> Result<(), BadReply> {
-        // The server sends this error before the first command. The driver would take it for the reply to a command.
+        // The server sends this error before the first command. The driver would mistake this error for the reply to a
+        // command.
         if self.is_first && received.starts_with(b"-ERR max number of clients") {
             return Err(BadReply::Full);
         }
@@ -114,6 +141,9 @@ impl ReplyBounds {
                         });
                     }
                     self.is_first = false;
+                    if self.values == 0 {
+                        self.bytes_left = self.budget(byte);
+                    }
                     self.values += 1;
                     if self.values > MAX_VALUES {
                         return Err(BadReply::TooLarge);
@@ -128,7 +158,8 @@ impl ReplyBounds {
                         return Err(BadReply::TooLarge);
                     }
                     if byte == b'\n' {
-                        let (kind, number) = (*kind, *number);
+                        let (kind, length, number) = (*kind, *length, *number);
+                        self.spend(u64::try_from(length).unwrap_or(u64::MAX))?;
                         self.end_line(kind, number)?;
                     } else {
                         number.add(byte);
@@ -148,6 +179,20 @@ impl ReplyBounds {
         Ok(())
     }
 
+    /// Returns the maximum number of bytes of a reply or push whose first byte is `kind`.
+    fn budget(&mut self, kind: u8) -> u64 {
+        if kind == b'>' {
+            return MAX_PUSH;
+        }
+        MAX_REPLY.saturating_add(self.max_value.saturating_mul(self.sent.take_values()))
+    }
+
+    /// Subtracts bytes of the current reply from the number of bytes that this reply may still have.
+    fn spend(&mut self, bytes: u64) -> Result<(), BadReply> {
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(BadReply::TooLarge)?;
+        Ok(())
+    }
+
     /// Ends a line, which announces the number of bytes or values that follow.
     fn end_line(&mut self, kind: u8, number: Number) -> Result<(), BadReply> {
         let count = if number.is_negative { 0 } else { number.value };
@@ -157,6 +202,7 @@ impl ReplyBounds {
                 if count > self.max_value {
                     return Err(BadReply::TooLarge);
                 }
+                self.spend(count)?;
                 self.position = Position::Bytes(count + 2);
                 return Ok(());
             }

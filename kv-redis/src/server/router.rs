@@ -17,11 +17,12 @@ use crate::error::Failure;
 use crate::script::Scripts;
 use crate::server::clock_offset::ServerTime;
 use crate::server::cluster::{Cluster, SlotMap};
+use crate::server::connections::Connections;
 use crate::server::mode::{self, Mode};
 use crate::server::node::{Node, Timing};
 use crate::server::split_read::SplitRead;
 
-/// A command, and the slot whose master it is for.
+/// A command, and the slot whose master receives the command.
 #[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) slot: u16,
@@ -45,6 +46,7 @@ impl std::fmt::Debug for Request {
 #[derive(Debug)]
 pub(crate) struct Router {
     servers: Servers,
+    connections: Arc<Connections>,
     timing: Timing,
     scripts: Arc<Scripts>,
 }
@@ -74,12 +76,17 @@ impl Router {
     /// The longest pause before a retry.
     const MAX_PAUSE: Duration = Duration::from_millis(200);
 
-    pub(crate) fn new(servers: Servers, timing: Timing, scripts: Arc<Scripts>) -> Self {
-        Self { servers, timing, scripts }
+    pub(crate) fn new(servers: Servers, connections: Arc<Connections>, timing: Timing, scripts: Arc<Scripts>) -> Self {
+        Self { servers, connections, timing, scripts }
     }
 
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self.servers, Servers::Cluster(_))
+    }
+
+    /// Returns the counter of connections, which all nodes share.
+    pub(crate) fn connections(&self) -> &Arc<Connections> {
+        &self.connections
     }
 
     pub(crate) fn timing(&self) -> Timing {
@@ -125,7 +132,8 @@ impl Router {
         }
     }
 
-    /// Connects, and refuses a server whose mode does not fit. Called before anything is written.
+    /// Connects, and refuses a server whose mode does not fit the scheme. The store calls this method before it writes
+    /// anything.
     pub(crate) async fn connect(&self) -> Result<(), Failure> {
         match &self.servers {
             Servers::Single(node) => match mode::read(node, self.deadline()).await? {
@@ -167,7 +175,7 @@ impl Router {
     }
 
     /// Sends several commands, in one pipeline for each server, and waits for all replies. No two commands may concern
-    /// the same key, because a command that is sent again could overtake another one.
+    /// the same key, because a command that is sent again could overtake another command.
     pub(crate) async fn call_many(&self, requests: &[Request]) -> Vec<Result<Value, Failure>> {
         let deadline = self.deadline();
         let mut replies: Vec<Option<Result<Value, Failure>>> = vec![None; requests.len()];
@@ -191,7 +199,7 @@ impl Router {
             match reply {
                 Some(Ok(value)) => Ok(value),
                 Some(Err(failure)) if !self.is_retryable(&failure) => Err(self.settled(failure)),
-                // Send the command again with a call of its own, which handles redirections and pauses.
+                // Send the command again with a separate call, which handles redirections and pauses.
                 _ => self.call_until(request, deadline).await,
             }
         });
@@ -244,7 +252,7 @@ impl Router {
         }
     }
 
-    /// Sends a command to the master of its slot, and sends it again as its failures allow.
+    /// Sends a command to the master of its slot. After a failure that allows a retry, sends the command again.
     async fn call_cluster(&self, cluster: &Cluster, request: &Request, deadline: Instant) -> Result<Value, Failure> {
         let mut pause = Self::FIRST_PAUSE;
         let mut eval = None;
@@ -316,7 +324,7 @@ impl Router {
     }
 }
 
-/// Sends a command to the server to which a slot is being moved. The server accepts it only after `ASKING`.
+/// Sends a command to the server to which a slot is being moved. The server accepts the command only after `ASKING`.
 async fn call_asking(node: &Node, cmd: &Cmd, deadline: Instant) -> Result<Value, Failure> {
     let mut pipeline = Pipeline::with_capacity(2);
     pipeline.cmd("ASKING");

@@ -1,7 +1,7 @@
 //! Reads of many keys, split into reads of one key each.
 //!
 //! While a slot is being moved, some of its keys are on one server and some on another. If the keys of a command are on
-//! both servers, both refuse the command (`TRYAGAIN`). A command with one key succeeds on one of the servers.
+//! two servers, both servers refuse the command (`TRYAGAIN`). A command with one key succeeds on one of the servers.
 
 use redis::{Arg, Cmd, Value};
 
@@ -31,8 +31,8 @@ enum Reply {
 }
 
 impl SplitRead {
-    /// Splits a command that reads several keys. Returns `None` for a command with one key, and for a write, which must
-    /// stay atomic.
+    /// Splits a command that reads several keys. Returns `None` for a command with one key, and for a write, because a
+    /// write must stay atomic.
     pub(crate) fn of(cmd: &Cmd, scripts: &Scripts) -> Option<Self> {
         let mut words = cmd.args_iter().map(|argument| match argument {
             Arg::Simple(bytes) => bytes.to_vec(),

@@ -6,9 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use redis::io::tcp::{TcpSettings, socket2};
 use redis::{ConnectionAddr, RedisError};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
+use crate::server::endpoint::Endpoint;
 use crate::server::reply_bounds::ReplyBounds;
 
 /// A socket that fails if the server sends a reply beyond the bounds.
@@ -21,28 +24,34 @@ pub(crate) struct BoundedStream {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
 impl BoundedStream {
-    /// Connects to an address. Returns `None` for an address with TLS. Only the driver can read the TLS settings of its
-    /// client, so the driver must connect there. Its connection has no bounds, but the server's certificate is checked.
-    pub(crate) async fn connect(
-        address: &ConnectionAddr,
-        settings: &TcpSettings,
-        max_value: u64,
-    ) -> Result<Option<Self>, RedisError> {
-        let socket = match address {
-            ConnectionAddr::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                apply(settings, &stream)?;
-                Socket::Tcp(stream)
+    /// Connects to a server. Returns `None` for a [`redis::Client`] that has its own TLS settings: only the driver can
+    /// read these settings, so the driver must connect. The driver's connection has no bounds.
+    pub(crate) async fn connect(endpoint: &Endpoint, max_value_bytes: u64) -> Result<Option<Self>, RedisError> {
+        let settings = endpoint.info().tcp_settings();
+        let socket = match (endpoint.info().addr(), endpoint.tls()) {
+            (ConnectionAddr::Tcp(host, port), _) => Socket::Tcp(connect_tcp(host, *port, settings).await?),
+            (ConnectionAddr::TcpTls { host, port, .. }, Some(tls)) => {
+                let name = ServerName::try_from(host.clone())
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+                let stream = connect_tcp(host, *port, settings).await?;
+                Socket::Tls(Box::new(tls.connect(name, stream).await?))
             }
-            ConnectionAddr::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+            (ConnectionAddr::Unix(path), _) => Socket::Unix(UnixStream::connect(path).await?),
             _ => return Ok(None),
         };
-        Ok(Some(Self { socket, bounds: ReplyBounds::new(max_value) }))
+        Ok(Some(Self { socket, bounds: ReplyBounds::new(max_value_bytes) }))
     }
+}
+
+async fn connect_tcp(host: &str, port: u16, settings: &TcpSettings) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    apply(settings, &stream)?;
+    Ok(stream)
 }
 
 /// Applies the TCP settings of the driver's client to a connection.
@@ -65,6 +74,7 @@ impl AsyncRead for BoundedStream {
         let before = buf.filled().len();
         ready!(match socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         })?;
         let received = buf.filled().get(before..).unwrap_or_default();
@@ -74,15 +84,20 @@ impl AsyncRead for BoundedStream {
 
 impl AsyncWrite for BoundedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().socket {
+        let Self { socket, bounds } = self.get_mut();
+        let written = ready!(match socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        })?;
+        bounds.follow_sent(bytes.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -90,6 +105,7 @@ impl AsyncWrite for BoundedStream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

@@ -37,7 +37,8 @@ async fn serve(mut connection: TcpStream, responder: Responder) -> std::io::Resu
     }
 }
 
-/// Parses the first command. Returns its words and its length in bytes; `None` if the command is not complete.
+/// Parses the first command. Returns the words of the command and its length in bytes; `None` if the command is not
+/// complete.
 pub(crate) fn command(received: &[u8]) -> Option<(Vec<String>, usize)> {
     let mut at = 0;
     let line = |at: &mut usize| {
