@@ -62,7 +62,8 @@ fn main() {
 /// One side of a comparison: its name, and a function that runs one round and returns the number of operations.
 type Side<'s> = (String, Box<dyn FnMut() -> usize + 's>);
 
-/// Runs the sides in alternating rounds. Prints their rates, and the ratio of each to the first.
+/// Runs the sides in alternating rounds. Prints the rate of each side, and the ratio of this rate to the rate of the
+/// first side.
 fn compare(title: &str, mut sides: Vec<Side<'_>>) {
     let mut rates = vec![Vec::new(); sides.len()];
     for round in 0..=ROUNDS {
@@ -273,7 +274,7 @@ impl Pair {
     }
 }
 
-/// Measures the sizes of folders, and the times to load, open, close and verify them.
+/// Measures the sizes of stores on disk, and the times to load, open, close and verify the stores.
 async fn space() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("churn");

@@ -12,15 +12,15 @@ use crate::error::{from_sled, is_fatal};
 use crate::health::Poison;
 use crate::pending::{PendingChanges, PendingRecord};
 
-/// Reads keys from the pending changes first and from the tree otherwise, and adds changes. The owner excludes other
-/// writers, so the tree does not change while a builder exists.
+/// Reads a key from the pending changes or, if they have no record of the key, from the tree. Adds changes. The owner
+/// excludes other writers, so the tree does not change while a builder exists.
 pub(crate) struct BatchBuilder<'t> {
     tree: &'t Tree,
     now: SystemTime,
     changes: PendingChanges,
     /// Changes that the worker is writing to the tree. They are newer than the tree and older than `changes`.
     flushing: Option<Arc<PendingChanges>>,
-    /// The keys that this builder has changed, in the order of their first change. Watchers are notified of them.
+    /// The keys that this builder has changed, in the order of their first change. Watchers are notified of these keys.
     changed_keys: Vec<Key>,
     /// The first error after which sled must not be used any more.
     poison: Option<Poison>,
@@ -44,7 +44,7 @@ impl<'t> BatchBuilder<'t> {
         (self.changes, self.changed_keys)
     }
 
-    /// Returns the error, if there was one, after which neither this batch nor a later one may be applied.
+    /// Returns the error, if there was one, after which neither this batch nor a later batch may be applied.
     pub(crate) fn take_poison(&mut self) -> Option<Poison> {
         self.poison.take()
     }
@@ -68,12 +68,12 @@ impl<'t> BatchBuilder<'t> {
         &self.changes
     }
 
-    /// The stored bytes that a key has after the changes so far.
+    /// Returns the stored bytes that a key has after the changes so far.
     pub(crate) fn stored(&mut self, key: &Key) -> Result<Option<IVec>> {
         Ok(self.record(key)?.after.clone())
     }
 
-    /// The deadline of a live entry.
+    /// Returns the deadline of a live entry.
     pub(crate) fn live_deadline(&mut self, key: &Key) -> Result<Option<Deadline>> {
         let now = self.now;
         let Some(stored) = &self.record(key)?.after else { return Ok(None) };
@@ -81,7 +81,7 @@ impl<'t> BatchBuilder<'t> {
         Ok((!deadline.has_passed(now)).then_some(deadline))
     }
 
-    /// A live entry and its deadline.
+    /// Returns a live entry and its deadline.
     pub(crate) fn live(&mut self, key: &Key) -> Result<Option<(Entry, Deadline)>> {
         let Some(stored) = self.stored(key)? else { return Ok(None) };
         if stored::deadline(key, &stored)?.has_passed(self.now) {
@@ -110,8 +110,8 @@ impl<'t> BatchBuilder<'t> {
         self.changes.stray_index_keys.insert(physical);
     }
 
-    /// The deadline of the key's record in the tree, without the changes of this builder. The index in the tree should
-    /// hold it.
+    /// Returns the deadline of the key's record in the tree, without the changes of this builder. The index in the tree
+    /// should hold this deadline.
     pub(crate) fn deadline_in_tree(&mut self, key: &Key) -> Result<Option<Deadline>> {
         let record = self.record(key)?;
         Ok(record.before.as_ref().and_then(|stored| stored::deadline(key, stored).ok()))

@@ -20,7 +20,7 @@ impl SledStore {
     /// Opens the store in this folder with the default settings. Creates the store if it does not exist.
     ///
     /// # Errors
-    /// Those of [`SledBuilder::open`].
+    /// The errors of [`SledBuilder::open`].
     ///
     /// # Cancel safety
     /// If the future is dropped, the store is closed as soon as opening has finished.
@@ -93,11 +93,11 @@ impl SledBuilder {
     }
 
     /// Opens the store in this folder. Creates the folder and the store if they do not exist. On Unix, only the owner
-    /// can enter a folder that was created, and read files that were created.
+    /// can enter a folder that this call created and read the files in it.
     ///
     /// Opening reads all stored data once and compares it with the tree checksum, so it takes time in proportion to the
-    /// stored data. [`SledCheck::Nothing`] skips this check. The store runs on threads of its own and does not depend
-    /// on the runtime that opened it.
+    /// stored data. [`SledCheck::Nothing`] skips this check. The store runs on its own threads and does not depend on
+    /// the runtime that opened the store.
     ///
     /// # Errors
     /// `Unavailable` if another store, in this process or another, keeps the folder open for longer than a second, and

@@ -1,15 +1,15 @@
 //! The clean-shutdown marker: a file beside sled's files that holds the tree checksum at closing.
 //!
 //! A crash leaves an unreadable end of the log, so sled truncates its log at the first part that it cannot read. sled
-//! does the same if the last writes are damaged or the end of the log is missing, and these are not a crash. The marker
-//! distinguishes the two: a store with a marker was closed, and must still have the records that it had at closing. The
-//! marker exists from closing to the next write: it is synced after the data that it describes, and removed before that
-//! data changes.
+//! does the same if there was no crash, but the last writes are damaged or the end of the log is missing. The marker
+//! distinguishes a crash from such damage: a store with a marker was closed, and must still have the records that it
+//! had at closing. The marker exists from closing to the next write: the store syncs the marker after the data that it
+//! describes, and removes the marker before that data changes.
 //!
 //! | bytes | content |
 //! |---|---|
 //! | 0–21 | the [tree checksum](crate::tree_checksum) |
-//! | 22–25 | CRC-32 of bytes 0–21, little-endian; a marker that does not match it is ignored |
+//! | 22–25 | CRC-32 of bytes 0–21, little-endian; a marker that does not match this CRC-32 is ignored |
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -38,7 +38,7 @@ pub(crate) fn read(folder: &Path) -> Option<TreeChecksum> {
     (crc32fast::hash(checksum) == u32::from_le_bytes(*crc)).then(|| TreeChecksum::decode(checksum).ok())?
 }
 
-/// Removes the marker. Called before the first write, which makes the marker wrong.
+/// Removes the marker. The worker calls this method before the first write, because that write makes the marker wrong.
 pub(crate) fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_file(folder.join(FILE_NAME)) {
         Ok(()) => File::open(folder)?.sync_all(),

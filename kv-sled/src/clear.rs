@@ -1,6 +1,6 @@
 //! Clearing a prefix.
 //!
-//! It takes several batches of limited size, so that other writes are delayed only briefly.
+//! A clear takes several batches of limited size, so that other writes are delayed only briefly.
 
 use std::ops::{Bound, RangeBounds};
 
@@ -36,7 +36,7 @@ impl Queue {
     }
 }
 
-/// The range of the canonical texts of all keys that a prefix covers.
+/// Returns the range of the canonical texts of the keys under a prefix.
 fn text_range(prefix: &KeyPrefix) -> (Bound<String>, Bound<String>) {
     let (start, end) = prefix.range();
     (Bound::Included(start.to_owned()), end.map_or(Bound::Unbounded, Bound::Excluded))
@@ -44,7 +44,8 @@ fn text_range(prefix: &KeyPrefix) -> (Bound<String>, Bound<String>) {
 
 impl BatchBuilder<'_> {
     /// Removes the entries in a range until one of the two limits is reached. Returns the number of removed entries
-    /// that were live or damaged, and the physical key after which to continue, or `None` at the end of the range.
+    /// that were live or damaged. Also returns the physical key after which to continue, which is `None` at the end of
+    /// the range.
     fn clear(
         &mut self,
         range: &(Bound<Vec<u8>>, Bound<Vec<u8>>),

@@ -1,6 +1,7 @@
 //! Entries as stored bytes, and back.
 //!
-//! A record is a physical key and its value in sled's tree. The first byte of the physical key says what the record is:
+//! A record is a physical key and its value in sled's tree. The first byte of the physical key is the kind of the
+//! record:
 //!
 //! | first byte | rest of the key | value |
 //! |---|---|---|
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn physical_keys_decode() {
+    fn every_physical_key_decodes_to_its_parts() {
         let key = Key::new(["a", ""]).unwrap();
         let deadline = Deadline::from_millis(1_767_225_600_000);
         assert_eq!(Physical::decode(&data_key(&key)), Physical::Data(key.clone()));

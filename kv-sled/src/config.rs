@@ -19,12 +19,12 @@ pub struct SledConfig {
     #[serde(rename = "cache", deserialize_with = "bytes")]
     pub cache_bytes: u64,
     /// The free-space reserve in bytes, as a number or as text. Writes are refused as `Capacity` while the file system
-    /// has less free space. The default is 64 MiB. sled does not recover from a full disk, so writes must stop before
+    /// has less free space. The default is 64 MiB. sled does not recover from a full disk, so writes must end before
     /// the disk is full.
     #[serde(rename = "min_free", deserialize_with = "bytes")]
     pub min_free_bytes: u64,
-    /// The interval of the background sweeper, as humantime text. An expired entry takes space for about this time at
-    /// most. The default is 500 ms.
+    /// The interval of the background sweeper, as humantime text. An expired entry takes space for at most about this
+    /// time. The default is 500 ms.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
     /// The longest time that a call may spend inside sled, as humantime text. If a call takes longer, the watchdog
@@ -32,7 +32,7 @@ pub struct SledConfig {
     #[serde(with = "humantime_serde")]
     pub operation_timeout: Duration,
     /// The longest time without progress while the store opens, as humantime text. After that time, the files count as
-    /// damaged. The default is 4 s. One second is added for each 64 MiB of sled's log.
+    /// damaged. The default is 4 s. The store adds one second for each 64 MiB of sled's log.
     #[serde(with = "humantime_serde")]
     pub open_timeout: Duration,
     /// The check of the stored data on opening. The default is `everything`.
@@ -108,12 +108,12 @@ pub enum SledCheck {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum SledDurability {
-    /// An acknowledged write survives the sudden end of this process. It is flushed to the operating system before it
-    /// is acknowledged. Concurrent writes share a flush.
+    /// An acknowledged write survives the sudden end of this process. The write is flushed to the operating system
+    /// before it is acknowledged. Concurrent writes share a flush.
     #[default]
     Process,
     /// Write-behind: **the sudden end of this process can lose the writes that were acknowledged within this interval
-    /// before it**. Pending writes are in memory, where they can be read and overwritten.
+    /// before the end**. Pending writes are in memory, where they can be read and overwritten.
     Interval(Duration),
     /// An acknowledged write survives loss of power, as far as an fsync of every changed file can ensure it. sled moves
     /// pages between two fsyncs in an order that this crate cannot control: see the crate's documentation.

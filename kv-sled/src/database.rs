@@ -151,8 +151,8 @@ impl Database {
         }
     }
 
-    /// The failure of a batch that was not applied. With write-behind it is `Unknown`, because the batch may hold
-    /// acknowledged writes, and their loss must poison the store.
+    /// The failure of a batch that was not applied. With write-behind, the failure is `Unknown`, because the batch may
+    /// hold acknowledged writes, and the loss of such writes must poison the store.
     fn not_applied(&self, error: Error) -> Stop {
         if self.state.write_behind.is_some() { Stop::Unknown(error) } else { Stop::NotStarted(error) }
     }
@@ -237,7 +237,8 @@ impl Database {
         let Self { db, storage, is_broken, .. } = self;
         if is_broken && !has_sled_failed {
             // Dropping a database flushes it, unless one of sled's threads has reported an error. Here the flush would
-            // hang while it holds the process-wide lock. So leak the database: only this folder stays locked.
+            // hang while it holds the process-wide lock. Therefore leak the database, so that only this folder stays
+            // locked.
             mem::forget(db);
             return false;
         }
@@ -245,7 +246,7 @@ impl Database {
     }
 }
 
-/// The failure of an operation, by the progress that it had made.
+/// The failure of an operation, by the progress that the operation had made.
 pub(crate) enum Stop {
     /// Nothing was applied.
     NotStarted(Error),
@@ -267,7 +268,8 @@ pub(crate) fn not_started(error: &Error) -> WriteFailure {
     WriteFailure::NotStarted(constructor(error), error.message().to_owned())
 }
 
-/// The constructor for errors of the same kind. Errors cannot be cloned, and each waiting caller needs its own.
+/// Returns the constructor for errors of the same kind. Errors cannot be cloned, and each waiting caller needs its own
+/// error.
 fn constructor(error: &Error) -> fn(String) -> Error {
     match error.kind() {
         ErrorKind::Capacity => |text| Error::capacity(text),

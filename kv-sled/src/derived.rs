@@ -1,14 +1,14 @@
 //! Derived files: sled's snapshots and its configuration. sled can write both again.
 //!
 //! When sled opens, it writes a snapshot of its page table and removes the previous snapshot. sled takes every file
-//! whose name begins with `snap.` for a snapshot, including a half-written one, and fails to open if the last of them
-//! by name is damaged. Without a snapshot, sled reads the whole log. No record is only in a snapshot, because sled
-//! frees a part of the log only after all pages of that part were written again in a later part. So this module renames
-//! a damaged snapshot, and the comparison with the tree checksum then proves that the log alone was enough.
+//! whose name begins with `snap.` for a snapshot, including a half-written file, and fails to open if the last such
+//! file by name is damaged. Without a snapshot, sled reads the whole log. No record is only in a snapshot, because sled
+//! frees a part of the log only after all pages of that part were written again in a later part. Therefore this module
+//! renames a damaged snapshot, and the comparison with the tree checksum then proves that the log alone was enough.
 //!
 //! The configuration has the same content in every store of this crate. This module renames a damaged configuration if
-//! the log can be read completely and matches the tree checksum, because then the log is one of this crate. sled writes
-//! the configuration again.
+//! the log can be read completely and matches the tree checksum, because then this crate has written the log. sled
+//! writes the configuration again.
 
 use std::fs::{self, File};
 use std::io;
@@ -25,7 +25,7 @@ const SNAPSHOT_ASIDE: &str = "damaged.snap";
 /// The new name of a damaged configuration.
 const CONFIG_ASIDE: &str = "damaged.conf";
 
-/// The result of looking for damaged derived files.
+/// The result of a search for damaged derived files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DerivedFiles {
     /// No file was damaged.
@@ -40,7 +40,7 @@ pub(crate) enum DerivedFiles {
 /// open.
 ///
 /// # Errors
-/// Those of the file system.
+/// The errors of the file system.
 pub(crate) fn set_aside(folder: &Path) -> Result<DerivedFiles> {
     let is_config_damaged = is_config_damaged(folder).map_err(unreadable)? && is_log_whole(folder);
     if !is_config_damaged && damaged_snapshots(folder).map_err(unreadable)?.is_empty() {
@@ -117,11 +117,11 @@ fn is_config_damaged(folder: &Path) -> io::Result<bool> {
     Ok(crc32fast::hash(content) != u32::from_le_bytes(crc))
 }
 
-/// The maximum number of bytes of a configuration that sled takes for an empty one.
+/// The maximum number of bytes of a configuration that sled treats as empty.
 const MAX_EMPTY_CONFIG_BYTES: usize = 8;
 
 /// True if the log is complete and of a store of this crate. The log of a store that is open elsewhere counts as
-/// complete, because the caller tries to lock it next and then finds that it is locked.
+/// complete, because the caller then tries to lock the log and finds that it is locked.
 fn is_log_whole(folder: &Path) -> bool {
     match verify(folder) {
         Ok(found) => found.is_whole,
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_set_aside_while_another_opener_holds_the_lock() {
+    fn no_file_is_set_aside_while_another_store_holds_the_lock() {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("db")).unwrap();
         log.lock().unwrap();

@@ -1,6 +1,6 @@
 //! The driver's errors as kinds of the contract.
 //!
-//! The driver is sled; errors of the file system are converted here, too.
+//! The driver is sled. This module also converts errors of the file system.
 
 use std::io;
 
@@ -13,7 +13,7 @@ pub(crate) const NAME: &str = "sled";
 /// Adds the backend, the operation and the key to errors.
 pub(crate) const CONTEXT: ErrorContext = ErrorContext::new(NAME);
 
-/// The kind of an error of sled, if nothing was written.
+/// Returns the kind of an error of sled, if nothing was written.
 ///
 /// sled keeps the first error of its background threads and returns a copy of that error from every later call. A copy
 /// of an I/O error has the same kind and a text, but not the error number of the operating system.
@@ -28,7 +28,7 @@ pub(crate) fn kind(error: &sled::Error) -> ErrorKind {
     }
 }
 
-/// The kind of an error of the file system.
+/// Returns the kind of an error of the file system.
 pub(crate) fn io_kind(error: &io::Error) -> ErrorKind {
     match error.kind() {
         io::ErrorKind::StorageFull
@@ -47,7 +47,7 @@ pub(crate) fn io_kind(error: &io::Error) -> ErrorKind {
         | io::ErrorKind::ResourceBusy
         | io::ErrorKind::Interrupted
         | io::ErrorKind::TimedOut => ErrorKind::Unavailable,
-        // Stable Rust has no kind for these two. Check the error number, or the number in the text of a copy.
+        // Stable Rust has no kind for these two errors. Check the error number, or the number in the text of a copy.
         _ if has_number(error, &OUT_OF_DESCRIPTORS) => ErrorKind::Capacity,
         _ if has_number(error, &LOOP_OF_LINKS) => ErrorKind::Invalid,
         _ => ErrorKind::Unavailable,
@@ -74,9 +74,9 @@ pub(crate) fn is_locked(error: &sled::Error) -> bool {
 
 /// True if sled must not be used any more after the error.
 ///
-/// If sled fails to write a large value to a file of its own, sled leaves a gap in the log. The next flush waits for
-/// ever until that gap is filled, and holds sled's process-wide lock meanwhile (`reserve_inner` in `logger.rs`). A read
-/// can cause such a failure, too, because it may split pages.
+/// If sled fails to write a large value to a separate file, sled leaves a gap in the log. The gap is never filled, so
+/// the next flush waits for ever, and holds sled's process-wide lock during this wait (`reserve_inner` in `logger.rs`).
+/// A read can also cause such a failure, because a read may split pages.
 pub(crate) fn is_fatal(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<sled::Error>());
     match source {
@@ -95,7 +95,7 @@ pub(crate) fn from_io(error: io::Error, message: &'static str) -> Error {
     Error::new(io_kind(&error), format!("{message}: {error}")).with_source(error)
 }
 
-/// The text of an error, without the stored keys and values that sled puts into some of its texts.
+/// Returns the text of an error, without the stored keys and values that sled puts into some error texts.
 fn describe(error: &sled::Error) -> String {
     match error {
         sled::Error::CollectionNotFound(_) => "sled no longer finds its tree".to_owned(),

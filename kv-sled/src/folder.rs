@@ -34,8 +34,8 @@ pub(crate) fn prepare(folder: &Path) -> Result<()> {
         (false, false) if rest == Rest::Foreign => {
             Err(Error::invalid("the folder holds foreign files; a store needs a folder of its own"))
         }
-        // A configuration without a log is normal: sled writes the configuration first, and an earlier opening was
-        // interrupted.
+        // A configuration without a log is normal if an earlier opening was interrupted, because sled writes the
+        // configuration first.
         (true | false, true) | (false, false) => Ok(()),
     }
 }
@@ -58,7 +58,7 @@ pub(crate) fn check_exists(folder: &Path) -> Result<()> {
     }
 }
 
-/// The files in a folder, by which a store is recognised.
+/// The files of a folder that show whether the folder holds a store.
 #[derive(Debug, Default)]
 struct Contents {
     has_log: bool,
@@ -73,7 +73,7 @@ enum Rest {
     Nothing,
     /// Files that are not sled's.
     Foreign,
-    /// Snapshots or a clean-shutdown marker, which only a store with a log has.
+    /// Snapshots or a clean-shutdown marker. Only a store with a log has such files.
     Store,
 }
 
@@ -156,7 +156,7 @@ fn log_is_missing() -> Error {
 /// Waits until sled has released its lock on the files, but not longer than a second.
 ///
 /// sled's threads still hold references when a database is dropped, so the files stay locked for a moment. Without this
-/// wait, a caller that opens the store again at once would be refused.
+/// wait, a caller that immediately opens the store again would be refused.
 pub(crate) async fn wait_until_released(folder: &Path) {
     for _ in 0..RELEASE_STEPS {
         let Ok(log) = fs::File::open(folder.join("db")) else { return };

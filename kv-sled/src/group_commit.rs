@@ -15,21 +15,22 @@ const MAX_BYTES: usize = 4 << 20;
 pub(crate) struct GroupCommit<'q> {
     requests: &'q mut Receiver<Request>,
     first: Option<Request>,
-    /// The expected number of writes: the number in the last batch.
+    /// The expected number of writes: the number in the previous batch.
     expected: usize,
     writes: Vec<Box<dyn QueuedWrite>>,
     bytes: usize,
-    /// The request that ended the group, because it is not a write.
+    /// The request that ended the batch, because the request is not a write.
     next_request: Option<Request>,
 }
 
 impl<'q> GroupCommit<'q> {
-    /// Begins a group with a request. While the group has fewer than `expected` writes, it waits briefly for more.
+    /// Begins a batch with a request. While the batch has fewer than `expected` writes, [`next`](Self::next) waits
+    /// briefly for more.
     pub(crate) fn new(first: Request, expected: usize, requests: &'q mut Receiver<Request>) -> Self {
         Self { requests, first: Some(first), expected, writes: Vec::new(), bytes: 0, next_request: None }
     }
 
-    /// Takes the next write from the queue. `None` if the group is complete.
+    /// Takes the next write from the queue. `None` if the batch is complete.
     pub(crate) fn next(&mut self) -> Option<&mut dyn QueuedWrite> {
         if self.next_request.is_some() || self.writes.len() >= MAX_WRITES || self.bytes >= MAX_BYTES {
             return None;
@@ -51,10 +52,10 @@ impl<'q> GroupCommit<'q> {
         }
     }
 
-    /// Receives the next request. Callers that got their responses together send their next writes one by one, while
-    /// the worker already evaluates the first of these writes. A write that misses the batch waits for one more flush,
-    /// and a small batch costs as much as a large one. So if the queue is empty, this yields a few times before it
-    /// gives up.
+    /// Receives the next request. If the queue is empty, yields up to [`MAX_YIELDS`] times while the batch has fewer
+    /// than `expected` writes. The reason: callers that got their responses together send their next writes one by one,
+    /// while the worker already evaluates the first of these writes. A write that misses the batch waits for one more
+    /// flush, and a small batch costs as much as a large batch.
     fn receive(&mut self) -> Option<Request> {
         for _ in 0..MAX_YIELDS {
             if let Ok(request) = self.requests.try_recv() {
@@ -73,7 +74,7 @@ impl<'q> GroupCommit<'q> {
         self.writes.len()
     }
 
-    /// Sends the responses of all writes, or the failure to each. Returns the request that ended the group.
+    /// Sends the response of each write, or the failure to every write. Returns the request that ended the batch.
     pub(crate) fn finish(self, failure: Option<&WriteFailure>) -> Option<Request> {
         for write in self.writes {
             match failure {

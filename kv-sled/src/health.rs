@@ -20,7 +20,7 @@ enum Signal {
     Hung,
 }
 
-/// The reason why a store is poisoned. It stays poisoned until it is opened again.
+/// The reason why a store is poisoned. A poisoned store stays poisoned until it is opened again.
 #[derive(Debug, Clone)]
 pub(crate) struct Poison {
     /// The kind of the error that has poisoned the store.
@@ -72,8 +72,8 @@ impl Health {
         }
     }
 
-    /// As [`Health::check`], for a write that was not started. If a full disk has poisoned the store, the error is
-    /// `Capacity`.
+    /// Checks as [`Health::check`] does, for a write that was not started. If a full disk has poisoned the store, the
+    /// error is `Capacity`.
     pub(crate) fn check_write(&self) -> Result<()> {
         self.check().map_err(|error| match (error.kind(), self.poison.get()) {
             (ErrorKind::Unavailable, Some(Poison { kind: ErrorKind::Capacity, text: _ })) => {
@@ -117,7 +117,7 @@ impl Health {
         self.state.load(Ordering::SeqCst) == CLOSED
     }
 
-    /// The error text of a poisoned store, with the cause.
+    /// Returns the error text of a poisoned store, with the cause.
     pub(crate) fn poison_text(&self) -> String {
         let text = self.poison.get().map_or("", |poison| &poison.text);
         format!("the store is poisoned until it is opened again: {text}")

@@ -20,6 +20,7 @@ mod inline_write;
 mod list;
 mod message;
 mod open;
+mod orphans;
 mod pending;
 mod permissions;
 mod presence;

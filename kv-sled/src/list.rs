@@ -15,8 +15,8 @@ use crate::state::State;
 /// The maximum number of records that are read under one lock. Writers wait for this lock.
 const CHUNK_RECORDS: usize = 256;
 
-/// The maximum number of records that are read for one page, live or not. The page ends then, even if it has fewer
-/// items than its limit, so that a call over many expired entries stays short.
+/// The maximum number of records that are read for one page, live or not. After this number, the page ends even if it
+/// has fewer items than its limit, so that a call over many expired entries stays short.
 const MAX_RECORDS: usize = 64 * CHUNK_RECORDS;
 
 type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
@@ -47,7 +47,8 @@ impl State {
                 }
             }
             let Some(last) = chunk.last else { return Ok(page) };
-            // A page can end only at a key. If the last record is foreign, it has no key, so read one more chunk.
+            // A page can end only at a key. A foreign record has no key. If the last record is foreign, read one more
+            // chunk.
             if records >= MAX_RECORDS
                 && let Physical::Data(key) = Physical::decode(&last)
             {
@@ -82,8 +83,8 @@ struct Overlay {
 }
 
 impl Overlay {
-    /// Takes the next record in list order, if it does not come after this physical key. `None` as the physical key
-    /// means no limit.
+    /// Takes the next record in list order, if the record does not come after the physical key `last`. If `last` is
+    /// `None`, there is no limit.
     fn pop_up_to(&mut self, last: Option<&[u8]>) -> Option<(Key, Option<IVec>)> {
         let entry = if self.reverse { self.records.last_entry() } else { self.records.first_entry() }?;
         let is_next = last.is_none_or(|last| {
@@ -108,7 +109,8 @@ struct Row {
     key: Key,
     /// The entry, `None` in a list of keys only, or the error of a damaged entry.
     found: Result<Option<Entry>>,
-    /// The number of bytes that count towards the size of a page: those of the value, or zero in a list of keys only.
+    /// The number of bytes that count towards the size of a page: the bytes of the value, or zero in a list of keys
+    /// only.
     bytes: usize,
 }
 

@@ -1,7 +1,7 @@
 //! Opening a store.
 //!
-//! A thread opens the files and then becomes the store's worker. The watchdog watches it from the beginning, because
-//! sled may hang on damaged files.
+//! A thread opens the files and then becomes the store's worker. The watchdog watches this thread from the beginning,
+//! because sled may hang on damaged files.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +22,7 @@ use crate::database::Database;
 use crate::derived::{self, DerivedFiles};
 use crate::error::{NAME, from_io, from_sled, is_locked};
 use crate::folder;
+use crate::orphans;
 use crate::permissions;
 use crate::presence::Presence;
 use crate::queue::Queue;
@@ -47,7 +48,7 @@ const BYTES_PER_SECOND: u64 = 64 << 20;
 /// The interval of sled's background flush, in milliseconds. sled also cleans up its log during this flush.
 const SLED_FLUSH_MILLIS: u64 = 500;
 
-/// The smallest page cache, in bytes, with which sled works well. A smaller configured size is raised to it.
+/// The smallest page cache, in bytes, with which sled works well. A smaller configured size is raised to this size.
 const MIN_CACHE_BYTES: u64 = 1 << 20;
 
 /// Starts the threads of a store and waits until the store is open.
@@ -113,8 +114,8 @@ fn run_worker(
         });
         match worker {
             Ok(worker) => {
-                // If the caller has dropped its future, this response is lost. The queue has no sender then, and the
-                // worker closes the store at once.
+                // If the caller has dropped its future, this response is lost. In this case the queue has no sender,
+                // and the worker closes the store at once.
                 let _ = responder.send(Ok(()));
                 worker.run(requests).await;
             }
@@ -171,7 +172,7 @@ fn open_files(config: &SledConfig, path: &Path, heartbeat: &Heartbeat, is_new: b
         DerivedFiles::Locked => return Err(OpenError::Locked),
         DerivedFiles::Sound => config.check,
         // The log must have been enough to write these files again. Only the comparison with the tree checksum proves
-        // it.
+        // this.
         DerivedFiles::SetAside => SledCheck::Everything,
     };
     let sled_config = sled::Config::new()
@@ -199,6 +200,9 @@ fn open_files(config: &SledConfig, path: &Path, heartbeat: &Heartbeat, is_new: b
     }
     let mut storage = Storage::open(path).map_err(sync_failed)?;
     let presence = Presence::new(path).map_err(sync_failed)?;
+    heartbeat.beat();
+    // Orphans only take space, so a failure to remove them does not prevent opening.
+    let _ = orphans::remove(&mut storage);
     if config.durability == SledDurability::Power {
         db.flush().map_err(|error| OpenError::Failed(from_sled(error)))?;
         storage.sync_all().map_err(sync_failed)?;
@@ -225,7 +229,7 @@ fn stored_checksum(db: &Db) -> Result<Option<TreeChecksum>> {
     db.get(CHECKSUM_KEY).map_err(read_error)?.map(|stored| TreeChecksum::decode(&stored)).transpose()
 }
 
-/// Converts an error of a read of stored data. A missing file is the file of a large value, and damage.
+/// Converts an error of a read of stored data. A missing file is the file of a large value, so it counts as damage.
 fn read_error(error: sled::Error) -> Error {
     match &error {
         sled::Error::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {

@@ -1,4 +1,4 @@
-//! Pending changes: writes were evaluated, and their changes are not in the tree yet.
+//! Pending changes: the changes of writes that were evaluated and are not in the tree yet.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use sled::{Batch, IVec};
 use crate::codec::{CHECKSUM_KEY, data_key, index_key};
 use crate::tree_checksum::TreeChecksum;
 
-/// The records that writes have read or changed: before and after the writes.
+/// The records that writes have read or changed, with their bytes before and after the writes.
 #[derive(Debug, Default)]
 pub(crate) struct PendingChanges {
     pub(crate) records: HashMap<Key, PendingRecord>,
@@ -82,8 +82,8 @@ impl PendingChanges {
     }
 }
 
-/// The physical key in the deadline index for an entry with these stored bytes. `None` if the entry never expires, does
-/// not exist or is damaged.
+/// Returns the physical key in the deadline index for an entry with these stored bytes. `None` if the entry never
+/// expires, does not exist or is damaged.
 fn index_key_of(key: &Key, stored: Option<&IVec>) -> Option<Vec<u8>> {
     index_key(stored::deadline(key, stored?).ok()?, key)
 }

@@ -1,9 +1,9 @@
 //! The permissions of a new store's files: only the owner can read them.
 //!
-//! sled creates its files with the default permissions of the process, with which other users can usually read them. So
-//! the folder of a new store gets permissions for its owner only, and other users cannot reach the files that sled
-//! creates in it. If the folder existed before, it keeps its permissions. Then the files get permissions for their
-//! owner only, after sled has created them and before the first write.
+//! sled creates its files with the default permissions of the process, so other users can usually read the files.
+//! Therefore the folder of a new store gets permissions for its owner only, and other users cannot reach the files that
+//! sled creates in the folder. A folder that existed before keeps its permissions. In this case the files get
+//! permissions for their owner only, after sled has created the files and before the first write.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -18,7 +18,7 @@ pub(crate) fn create_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, FOLDER_MODE);
     match builder.create(folder) {
-        // Another opener has created the folder meanwhile.
+        // Another caller or process has created the folder since the check.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         created => created,
     }
@@ -34,7 +34,7 @@ pub(crate) fn create_file(path: &Path) -> io::Result<File> {
 }
 
 /// Removes other users' permissions on the files of a store that sled has opened. Changes nothing in an older store
-/// whose log other users can read, because the owner may want that.
+/// whose log other users can read, because the owner may intend this.
 #[cfg(unix)]
 pub(crate) fn restrict(folder: &Path, is_new: bool) -> io::Result<()> {
     let log = folder.join("db");

@@ -2,15 +2,15 @@
 //!
 //! sled has a lock that excludes reads and flushes while a batch is applied. sled's lock has no timeout, and **all
 //! databases of the process share it** (`concurrency_control.rs`). If one thread hangs while it holds sled's lock,
-//! every other thread that calls sled hangs, too, and cannot be interrupted. So every thread takes the lock of this
-//! module first, with a timeout.
+//! every other thread that calls sled hangs, too, and cannot be interrupted. Therefore every thread takes the lock of
+//! this module first, with a timeout.
 
 use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// The longest time that a caller's thread waits for a lock. It is short, because the thread may run other tasks of the
-/// caller's runtime.
+/// The longest time that a caller's thread waits for a lock. This time is short, because the thread may run other tasks
+/// of the caller's runtime.
 pub(crate) const INLINE_WAIT: Duration = Duration::from_millis(2);
 
 static LOCK: RwLock<()> = RwLock::new(());

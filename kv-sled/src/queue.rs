@@ -11,7 +11,7 @@ use crate::batch_builder::BatchBuilder;
 use crate::request::{PendingResponse, Request, WriteInfo, queued};
 use crate::state::State;
 
-/// Sends requests to the worker. All clones of a store share one `Queue`; when it is dropped, the worker ends.
+/// Sends requests to the worker. All clones of a store share one `Queue`. When the queue is dropped, the worker ends.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) state: Arc<State>,
@@ -21,15 +21,15 @@ pub(crate) struct Queue {
 /// The ways in which a write can be executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// Inline if possible, otherwise by the worker. See [`State::write_inline`].
+    /// The write is executed inline if possible, otherwise by the worker. See [`State::write_inline`].
     Any,
-    /// By the worker.
+    /// The worker executes the write.
     Queued,
 }
 
 impl Route {
-    /// The route of a write that follows other writes of the same call. If the write before it was queued, it is
-    /// queued, too, so that the writes keep their order.
+    /// Returns the route of a write that follows other writes of the same call. If the previous write was queued, this
+    /// write is queued, too, so that the writes keep their order.
     pub(crate) fn after<T>(sent: &[Result<Sent<T>>]) -> Self {
         let last = sent.iter().rev().find_map(|sent| sent.as_ref().ok());
         if matches!(last, Some(Sent::Queued(_))) { Self::Queued } else { Self::Any }
@@ -70,7 +70,7 @@ impl Queue {
             },
             Route::Queued => evaluate,
         };
-        let (write, pending) = queued(info.version, info.bytes, evaluate);
+        let (write, pending) = queued(&info, evaluate);
         self.enqueue(Request::Write(write)).await?;
         Ok(Sent::Queued(pending))
     }
@@ -149,7 +149,7 @@ impl Queue {
         }
     }
 
-    /// The error of a request that gets no response from the worker.
+    /// Returns the error of a request that gets no response from the worker.
     fn no_response(&self) -> Error {
         match self.state.health.check_write() {
             Err(error) => error,
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_write_is_queued_behind_a_queued_write_of_the_same_call() {
-        let (_write, pending) = queued(None, 0, |_: &mut BatchBuilder<'_>| Ok(()));
+        let (_write, pending) = queued(&WriteInfo::scan(0), |_: &mut BatchBuilder<'_>| Ok(()));
         let mut sent = vec![Ok(Sent::Done(Ok(())))];
         assert_eq!(Route::after(&sent), Route::Any);
         sent.push(Ok(Sent::Queued(pending)));

@@ -16,7 +16,8 @@ use crate::state::State;
 use crate::write_behind::Lookup;
 
 impl State {
-    /// Reads the tree on the caller's thread. If the locks are not available soon, reads it on a thread that may block.
+    /// Reads the tree on the caller's thread. If the locks are not available soon, reads the tree on a thread that may
+    /// block.
     pub(crate) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl Fn(&Tree) -> Result<T> + Send + 'static,
@@ -24,8 +25,8 @@ impl State {
         self.inline_or_blocking(move |state, timeout| state.try_read(timeout, &read)).await
     }
 
-    /// Passes the stored bytes of a key to `read`: those of a pending write if there is one, otherwise those in the
-    /// tree.
+    /// Passes the stored bytes of a key to `read`: the bytes of a pending write if there is one, otherwise the bytes in
+    /// the tree.
     pub(crate) async fn read_key<T: Send + 'static>(
         self: &Arc<Self>,
         key: &Key,
@@ -43,7 +44,7 @@ impl State {
         .await
     }
 
-    /// Runs `attempt` on the caller's thread with a short timeout. If it returns `None`, runs it again with the
+    /// Runs `attempt` on the caller's thread with a short timeout. If `attempt` returns `None`, runs it again with the
     /// operation timeout, on a thread that may block.
     pub(crate) async fn inline_or_blocking<T: Send + 'static>(
         self: &Arc<Self>,

@@ -1,13 +1,13 @@
 //! Reclaiming the space of large values.
 //!
-//! sled writes a page with a large value to a file of its own, and a pointer to that file into the log. When the page
+//! sled writes a page with a large value to a separate file, and a pointer to that file into the log. When the page
 //! is replaced, sled removes the old file only after the log segment with the new pointer is full. Pointers are short,
-//! so without other writes it takes gigabytes of large values to fill a segment. If the store is closed before, the old
-//! file is never removed.
+//! so without other writes it takes gigabytes of large values to fill a segment. If the store is closed before the
+//! segment is full, the old file is never removed.
 //!
-//! So the worker fills segments itself: it writes padding, which is one record that is neither an entry nor in the
-//! index, and removes the padding again. The tree checksum counts the padding like every other record, so a crash while
-//! the padding is there does no harm.
+//! Therefore the worker fills segments itself: it writes padding, which is one record that is neither an entry nor in
+//! the index, and removes the padding again. The tree checksum counts the padding like every other record, so a crash
+//! while the padding is there does no harm.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use crate::pending::{PendingChanges, TreeBatch};
 use crate::salvage::SEGMENT_BYTES;
 use crate::worker::Worker;
 
-/// The minimum number of bytes of a large value. It is below 128 KiB, above which sled writes a page to a file of its
-/// own, because a page may hold several values.
+/// The minimum number of bytes of a large value. sled writes a page of more than 128 KiB to a separate file. The
+/// minimum is lower, because a page may hold several values.
 const LARGE_BYTES: usize = 64 << 10;
 
 /// The number of bytes of large values, written or replaced, at which the worker reclaims after the current batch.
@@ -30,17 +30,17 @@ pub(crate) const DUE_BYTES: u64 = 8 << 20;
 /// The number of bytes of large values, written or replaced, at which the worker reclaims after its next sweep.
 pub(crate) const IDLE_BYTES: u64 = 1 << 20;
 
-/// The number of bytes of the padding record. They are too few for a file of their own, so they fill the log.
+/// The number of bytes of the padding record. This is too little for a separate file, so the record fills the log.
 const PADDING_BYTES: usize = 64 << 10;
 
-/// The number of times that the padding is written. It fills two and a half segments, because sled frees a segment only
-/// after the next segment is full, too.
+/// The number of times that the padding is written. Together, these writes fill two and a half segments, because sled
+/// frees a segment only after the next segment is full, too.
 const PADDING_WRITES: usize = 5 * SEGMENT_BYTES / PADDING_BYTES / 2;
 
 impl Worker {
     /// Reclaims the space of replaced large values, if at least this many bytes were written or replaced.
     pub(crate) fn reclaim(&mut self, min_bytes: u64) {
-        if self.database.large_bytes() < min_bytes || self.check_writable().is_err() {
+        if self.database.large_bytes() < min_bytes || self.check_removable().is_err() {
             return;
         }
         let heartbeat = Arc::clone(&self.heartbeat);
@@ -51,16 +51,16 @@ impl Worker {
 }
 
 impl Database {
-    /// Writes padding until the current segment of the log and the next one are full.
+    /// Writes padding until the current segment and the next segment of the log are full.
     fn complete_segments(&mut self) -> Result<(), Stop> {
         for number in 0..PADDING_WRITES {
             // Each value differs, because sled writes nothing if the key already has the same value.
             let mut padding = number.to_be_bytes().to_vec();
             padding.resize(PADDING_BYTES, 0);
             self.set_padding(Some(padding.into()))?;
-            // Flush after each write, so that no writes pile up in sled. sled has few I/O threads. If all of them wait
-            // for a lock while the holder of that lock waits for one of them to truncate the log, sled hangs for ever
-            // (`bump_tip` in `segment.rs`).
+            // Flush after each write, so that no writes pile up in sled. sled has few I/O threads. If all I/O threads
+            // wait for a lock while the holder of that lock waits for an I/O thread to truncate the log, sled hangs for
+            // ever (`bump_tip` in `segment.rs`).
             self.flush()?;
         }
         self.set_padding(None)?;

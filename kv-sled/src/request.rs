@@ -23,8 +23,14 @@ pub(crate) trait QueuedWrite: Send {
     /// The approximate number of bytes that the write adds to a batch.
     fn bytes(&self) -> usize;
 
+    /// True if the write only removes entries, so that it may use a part of the free-space reserve.
+    fn is_removal(&self) -> bool;
+
     /// Marks the write as started: it may be applied from now on.
     fn start(&self);
+
+    /// Keeps an error as the response, instead of evaluating the write.
+    fn refuse(&mut self, error: Error);
 
     /// Evaluates the write after the changes of the batch, and keeps the response.
     fn evaluate(&mut self, batch: &mut BatchBuilder<'_>);
@@ -36,11 +42,11 @@ pub(crate) trait QueuedWrite: Send {
     fn fail(self: Box<Self>, failure: &WriteFailure);
 }
 
-/// The failure of a batch, which all its writes get instead of their responses.
+/// The failure of a batch. All writes of the batch get this failure instead of their responses.
 #[derive(Debug)]
 pub(crate) enum WriteFailure {
-    /// The batch was not applied. Holds the constructor and the text of the error, because each caller needs its own
-    /// error.
+    /// The batch was not applied. The fields are the constructor and the text of the error, because each caller needs
+    /// its own error.
     NotStarted(fn(String) -> Error, String),
     /// The batch may have been applied.
     Unknown(String),
@@ -54,21 +60,28 @@ pub(crate) struct WriteInfo<'k> {
     pub(crate) version: Option<Version>,
     /// The approximate number of bytes that the write adds to a batch.
     pub(crate) bytes: usize,
+    /// True if the write only removes entries.
+    pub(crate) is_removal: bool,
 }
 
 impl<'k> WriteInfo<'k> {
     /// Returns the properties of a write of a single key.
     pub(crate) fn key(key: &'k Key, version: Option<Version>, value_bytes: usize) -> Self {
-        Self { key: Some(key), version, bytes: key.as_str().len() + value_bytes }
+        Self { key: Some(key), version, bytes: key.as_str().len() + value_bytes, is_removal: false }
     }
 
-    /// Returns the properties of a write that scans the tree and adds about `bytes` bytes to a batch.
+    /// Returns the properties of a delete of a single key.
+    pub(crate) fn delete(key: &'k Key) -> Self {
+        Self { is_removal: true, ..Self::key(key, None, 0) }
+    }
+
+    /// Returns the properties of a write that scans the tree and removes entries, with about `bytes` bytes in a batch.
     pub(crate) fn scan(bytes: usize) -> Self {
-        Self { key: None, version: None, bytes }
+        Self { key: None, version: None, bytes, is_removal: true }
     }
 }
 
-/// The response to a queued write, which the caller waits for.
+/// The response to a queued write. The caller waits for this response.
 pub(crate) struct PendingResponse<T> {
     pub(crate) response: oneshot::Receiver<Result<T>>,
     is_started: Arc<AtomicBool>,
@@ -76,8 +89,8 @@ pub(crate) struct PendingResponse<T> {
 }
 
 impl<T> PendingResponse<T> {
-    /// The error of a write that gets no response: `Indeterminate` if the worker has started the write, otherwise
-    /// `not_started`.
+    /// Returns the error of a write that gets no response: `Indeterminate` if the worker has started the write,
+    /// otherwise `not_started`.
     pub(crate) fn unanswered(&self, not_started: Error) -> Error {
         if self.is_started.load(Ordering::SeqCst) {
             Error::indeterminate(self.version, not_started.message().to_owned())
@@ -94,23 +107,21 @@ struct Write<T, E> {
     is_started: Arc<AtomicBool>,
     version: Option<Version>,
     bytes: usize,
+    is_removal: bool,
 }
 
 /// Returns a queued write that calls `evaluate`, and its pending response.
-pub(crate) fn queued<T, E>(
-    version: Option<Version>,
-    bytes: usize,
-    evaluate: E,
-) -> (Box<dyn QueuedWrite>, PendingResponse<T>)
+pub(crate) fn queued<T, E>(info: &WriteInfo<'_>, evaluate: E) -> (Box<dyn QueuedWrite>, PendingResponse<T>)
 where
     T: Send + 'static,
     E: FnOnce(&mut BatchBuilder<'_>) -> Result<T> + Send + 'static,
 {
+    let WriteInfo { key: _, version, bytes, is_removal } = *info;
     let (responder, response) = oneshot::channel();
     let is_started = Arc::new(AtomicBool::new(false));
     let pending = PendingResponse { response, is_started: Arc::clone(&is_started), version };
     let evaluate = Some(evaluate);
-    (Box::new(Write { evaluate, response: None, responder, is_started, version, bytes }), pending)
+    (Box::new(Write { evaluate, response: None, responder, is_started, version, bytes, is_removal }), pending)
 }
 
 impl<T, E> QueuedWrite for Write<T, E>
@@ -120,6 +131,15 @@ where
 {
     fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn is_removal(&self) -> bool {
+        self.is_removal
+    }
+
+    fn refuse(&mut self, error: Error) {
+        self.evaluate = None;
+        self.response = Some(Err(error));
     }
 
     fn start(&self) {
@@ -141,7 +161,7 @@ where
 
     fn fail(self: Box<Self>, failure: &WriteFailure) {
         let error = match failure {
-            WriteFailure::NotStarted(constructor, text) => constructor(text.clone()),
+            WriteFailure::NotStarted(..) => failure.to_error(),
             WriteFailure::Unknown(text) => match self.response {
                 // The evaluation of this write failed, so it added nothing to the batch.
                 Some(Err(error)) => error,
@@ -153,6 +173,14 @@ where
 }
 
 impl WriteFailure {
+    /// Returns the error of a write that was not started.
+    pub(crate) fn to_error(&self) -> Error {
+        match self {
+            Self::NotStarted(constructor, text) => constructor(text.clone()),
+            Self::Unknown(text) => Error::indeterminate(None, text.clone()),
+        }
+    }
+
     pub(crate) fn text(&self) -> &str {
         match self {
             Self::NotStarted(_, text) | Self::Unknown(text) => text,
@@ -169,7 +197,8 @@ mod tests {
     #[test]
     fn an_unanswered_write_is_indeterminate_after_it_was_started() {
         let version = Version::random();
-        let (write, pending) = queued(Some(version), 0, |_: &mut BatchBuilder<'_>| Ok(()));
+        let info = WriteInfo { version: Some(version), ..WriteInfo::scan(0) };
+        let (write, pending) = queued(&info, |_: &mut BatchBuilder<'_>| Ok(()));
         assert_eq!(pending.unanswered(Error::unavailable("gone")).kind(), ErrorKind::Unavailable);
         write.start();
         let error = pending.unanswered(Error::unavailable("gone"));

@@ -21,7 +21,7 @@ pub(crate) struct State {
     pub(crate) health: Health,
     /// The tree that callers read; `None` until opening has finished and after closing.
     pub(crate) tree: RwLock<Option<sled::Tree>>,
-    /// sled's configuration. It also holds the first error of sled's background threads.
+    /// sled's configuration. The configuration also holds the first error of sled's background threads.
     pub(crate) sled_config: OnceLock<sled::Config>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) operation_timeout: Duration,
@@ -54,6 +54,8 @@ impl State {
         }
     }
 
+    /// Checks that the store is open and not poisoned.
+    ///
     /// # Errors
     /// `Closed` after the store was closed, `Unavailable` while the store is poisoned.
     pub(crate) fn check_open(&self) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Syncing a store's files.
 //!
-//! sled writes its log to the file `db` and flushes it with `sync_file_range`. That is not an fsync: it covers neither
-//! the length of the file nor the cache of the disk. sled writes large values to files of their own in the folder
+//! sled writes its log to the file `db` and flushes it with `sync_file_range`. That call is not an fsync: it covers
+//! neither the length of the file nor the cache of the disk. sled writes large values to separate files in the folder
 //! `blobs`, and does not sync these files at all.
 
 use std::fs::{self, File};
@@ -57,7 +57,8 @@ impl Storage {
         // Sync the large values first, because the log refers to them.
         let modified = fs::metadata(&self.blobs)?.modified()?;
         let last = match self.synced {
-            // The folder is unchanged. If its time is recent, it may be that of a later change, too.
+            // The folder is unchanged, unless its modification time is so recent that a later change may have the same
+            // time.
             Some((synced, last)) if synced == modified && !is_recent(modified) => last,
             Some((_, last)) => self.sync_blobs(Some(last))?,
             None => self.sync_blobs(None)?,
@@ -94,7 +95,8 @@ impl Storage {
     }
 }
 
-/// True if a modification time is so recent that a later change may get the same time, because file systems round it.
+/// True if a modification time is so recent that a later change may get the same time, because file systems round
+/// times.
 #[expect(
     clippy::disallowed_methods,
     reason = "the file system stamps files with the system's clock, so no other clock compares with it"

@@ -17,8 +17,8 @@ use crate::stats::SledStats;
 
 /// A store in a folder, in a database of sled.
 ///
-/// Clones share one store. `close` on any clone closes it for all; dropping the last clone closes it, too. An open
-/// watch stream holds a clone.
+/// Clones share one store. `close` on any clone closes the store for all clones. Dropping the last clone closes the
+/// store, too. An open watch stream holds a clone.
 ///
 /// # Examples
 /// ```

@@ -35,7 +35,7 @@ impl Queue {
 impl Worker {
     /// Removes one batch of expired entries. Returns false if there may be more expired entries.
     pub(crate) fn sweep(&mut self) -> bool {
-        if self.check_writable().is_err() {
+        if self.check_removable().is_err() {
             return true;
         }
         let heartbeat = Arc::clone(&self.heartbeat);
@@ -65,7 +65,7 @@ impl BatchBuilder<'_> {
                 self.remove_index_key(physical);
                 continue;
             };
-            // The index is derived from the entries, so if they disagree, the entry is right.
+            // The index is derived from the entries, so the entry is right if index and entry disagree.
             let actual = self.stored(&key)?.and_then(|stored| stored::deadline(&key, &stored).ok());
             if actual == Some(deadline) {
                 self.put(&key, None)?;

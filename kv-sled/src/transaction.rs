@@ -16,7 +16,7 @@ impl Queue {
         let transaction = transaction.clone();
         let versions: Vec<_> = transaction.mutations.iter().map(|_| Version::random()).collect();
         let bytes = transaction.mutations.iter().map(mutation_bytes).sum();
-        let info = WriteInfo { key: None, version: versions.first().copied(), bytes };
+        let info = WriteInfo { key: None, version: versions.first().copied(), bytes, is_removal: false };
         self.write(info, move |batch| evaluate(batch, &transaction, &versions)).await
     }
 }

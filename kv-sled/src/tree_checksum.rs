@@ -1,9 +1,9 @@
 //! The tree checksum: the number of records in the tree, and the sum of their digests.
 //!
-//! sled silently skips damaged parts of its log, and may then return values that were overwritten long ago. The
-//! checksum of such an old value is right, so only a checksum over the whole tree can detect the damage. The tree
-//! checksum is one record, which every batch writes together with its other changes. Opening compares it with the
-//! records in the tree.
+//! sled silently skips damaged parts of its log, and may then return values that were overwritten long ago. Such an old
+//! value matches its own checksum, so only a checksum over the whole tree can detect the damage. The tree checksum is
+//! one record, which every batch writes together with its other changes. Opening compares it with the records in the
+//! tree.
 //!
 //! | bytes | content |
 //! |---|---|
@@ -14,7 +14,7 @@
 
 use kv_core::{Error, Result, stored};
 
-/// The first bytes of a stored tree checksum. They distinguish a store of this crate from other sled databases.
+/// The first bytes of a stored tree checksum. These bytes distinguish a store of this crate from other sled databases.
 const MAGIC: &[u8; 5] = b"anykv";
 /// The version of the stored format.
 const LAYOUT: u8 = 1;
@@ -72,8 +72,8 @@ impl TreeChecksum {
     }
 }
 
-/// The 64-bit digest of a record. It covers the key and the header of the value. That is enough, because the header
-/// holds a random version and the checksum of the rest.
+/// Returns the 64-bit digest of a record. The digest covers the key and the header of the value. That is enough,
+/// because the header holds a random version and the checksum of the rest.
 fn digest(key: &[u8], value: &[u8]) -> u64 {
     let header = value.get(..stored::HEADER_BYTES).unwrap_or(value);
     let hash = fold(fold(0x9E37_79B9_7F4A_7C15 ^ key.len() as u64, key), header);

@@ -29,13 +29,13 @@ pub struct Verification {
     /// True if no entry is damaged and the records match the stored tree checksum, and also the tree checksum in the
     /// clean-shutdown marker if there is a marker.
     ///
-    /// If true, and the store was closed, the records are those at closing. If true, and the store crashed, the records
-    /// are a state that the store once had:
+    /// If the field is true and the store was closed, the records are those at closing. If the field is true and the
+    /// store crashed, the records are a state that the store once had:
     ///
-    /// - Without damaged parts of the log, it is the state after the last acknowledged write. There is one exception:
+    /// - Without damaged parts of the log, this is the state after the last acknowledged write. There is one exception:
     ///   if the end of the log was cut off, or its last batch is damaged, the files look as after an earlier crash.
-    /// - With damaged parts of the log, it may be an earlier state, or the damage may be in parts that are no longer in
-    ///   use.
+    /// - With damaged parts of the log, this may be an earlier state, or the damage may be in parts that are no longer
+    ///   in use.
     pub is_whole: bool,
 }
 
@@ -76,8 +76,8 @@ impl From<Verification> for kv_core::Verification {
 /// Verifies the files of a store without opening the store. Writes nothing and does not use sled.
 ///
 /// Compares every part with its checksum, and all records with the tree checksum. Reads the log once, and then every
-/// page twice. Keeps only the position and the bounds of each page in memory. Blocks: call it from a thread that may
-/// block.
+/// page twice. Keeps only the position and the bounds of each page in memory. This function blocks, so call it from a
+/// thread that may block.
 ///
 /// # Errors
 /// `Invalid` if the path does not exist, is not a folder, or is a folder without a store; `Unavailable` if a store has
@@ -87,7 +87,8 @@ pub fn verify(path: impl AsRef<Path>) -> Result<Verification> {
     export(path, |_, _| Ok(()))
 }
 
-/// As [`verify`], and passes every readable entry to `take`. Use it to save the data of a store that no longer opens.
+/// Verifies as [`verify`], and passes every readable entry to `take`. Use this function to save the data of a store
+/// that no longer opens.
 ///
 /// The entries are in key order, unless the files are damaged. Expired entries that are not swept yet are included. If
 /// [`Verification::is_whole`] is false, entries may be missing, and there may be old entries that were later
@@ -110,7 +111,7 @@ pub fn verify(path: impl AsRef<Path>) -> Result<Verification> {
 /// ```
 ///
 /// # Errors
-/// Those of [`verify`], and the first error of `take`.
+/// The errors of [`verify`], and the first error of `take`.
 pub fn export(path: impl AsRef<Path>, take: impl FnMut(Key, Entry) -> Result<()>) -> Result<Verification> {
     CONTEXT.operation(Operation::Open, read(path.as_ref(), take))
 }
@@ -147,7 +148,7 @@ fn read(path: &Path, mut take: impl FnMut(Key, Entry) -> Result<()>) -> Result<V
     let Damage { log_parts: damaged_log_parts, pages: damaged_pages } = damage;
     let expected = at_closing.or(stored_checksum);
     let has_found_nothing = expected.is_none() && entries == 0 && damaged_log_parts == 0 && damaged_pages == 0;
-    // Without foreign records, the log may be that of a store, truncated so that all entries are lost.
+    // Without foreign records, the log may belong to a store and be so truncated that all entries are lost.
     if has_found_nothing && (has_foreign || files.segments()? == 0) {
         return Err(Error::corrupt("the folder holds no part of a store of anykv"));
     }

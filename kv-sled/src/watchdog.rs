@@ -77,20 +77,21 @@ pub(crate) fn watch(state: &Arc<State>, heartbeat: &Heartbeat, ended: &Receiver<
 /// Wakes a flush that waits for a failed write.
 ///
 /// If a write of sled's log thread fails, sled keeps the error, but does not wake the flush that waits for that write
-/// (`exit_reservation` in `logger.rs`). So a flush on a full disk would wait for ever. Every later write wakes the
-/// flush, and then fails with the same error and writes nothing. So this function makes such a write, on a thread of
-/// its own, because the write may hang, too.
+/// (`exit_reservation` in `logger.rs`). Without this function, a flush on a full disk would wait for ever. Every later
+/// write wakes the flush, and then fails with the same error and writes nothing. This function makes such a write on a
+/// separate thread, because the write may hang, too.
 fn wake_flush(state: &Arc<State>) {
     let Some(tree) = state.tree.try_read().and_then(|tree| tree.clone()) else { return };
     let thread = thread::Builder::new().name("kv-sled-wake".to_owned()).spawn(move || {
-        // This always fails, because sled has kept an error.
+        // The write always fails, because sled has kept an error.
         let _ = tree.insert(NEVER_WRITTEN, NEVER_WRITTEN);
     });
     // If no thread can be started, the watchdog tries again after its next interval.
     drop(thread);
 }
 
-/// The key and the value of the write that wakes a flush. sled refuses every write then, so they are never stored.
+/// The key and the value of the write that wakes a flush. sled refuses this write, so the key and the value are never
+/// stored.
 const NEVER_WRITTEN: &[u8] = b"";
 
 fn millis(duration: Duration) -> u64 {

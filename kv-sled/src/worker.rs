@@ -1,7 +1,7 @@
 //! The worker: the only thread that writes to sled.
 //!
-//! It takes queued writes, evaluates them in order, applies their changes as one batch, makes the batch durable and
-//! acknowledges the writes.
+//! The worker takes queued writes, evaluates the writes in order, applies their changes as one batch, makes the batch
+//! durable and acknowledges the writes.
 
 use std::io;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ pub(crate) struct Worker {
     pub(crate) state: Arc<State>,
     pub(crate) heartbeat: Arc<Heartbeat>,
     pub(crate) database: Database,
-    /// The number of writes in the last batch.
+    /// The number of writes in the previous batch.
     last_writes: usize,
 }
 
@@ -53,7 +53,7 @@ impl Worker {
         let mut sweep = clock.sleep(self.config.sweep_interval);
         let mut flush: Option<BoxFuture<'static, ()>> = None;
         let state = Arc::clone(&self.state);
-        // This sets the maximum size of the write-behind buffer.
+        // This check also sets the maximum size of the write-behind buffer.
         let _ = self.check_writable();
         let closing = loop {
             if let (SledDurability::Interval(interval), true, true) =
@@ -108,17 +108,21 @@ impl Worker {
         match self.write(first, requests)? {
             Request::Close(responder) => return Some(responder),
             Request::Flush(responder) => drop(responder.send(self.flush(true))),
-            // Unreachable, because a write never ends a group.
-            Request::Write(write) => write.fail(&not_started(&Error::unavailable("the write came out of its order"))),
+            // Unreachable, because a write never ends a batch.
+            Request::Write(write) => write.fail(&not_started(&Error::unavailable("a write ended the batch of writes"))),
         }
         None
     }
 
     /// Evaluates queued writes, applies their changes as one batch, makes the batch durable and acknowledges the
-    /// writes. Returns the request that ended the group.
+    /// writes. Returns the request that ended the batch.
     fn write(&mut self, first: Request, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
         let mut group = GroupCommit::new(first, self.last_writes, requests);
-        if let Err(failure) = self.check_writable() {
+        // Below the reserve, only writes that remove entries are evaluated.
+        let full = self.check_writable().err();
+        if full.is_some()
+            && let Err(failure) = self.check_removable()
+        {
             while group.next().is_some() {}
             return group.finish(Some(&failure));
         }
@@ -128,10 +132,14 @@ impl Worker {
             self.database.run(|database| {
                 let ((), changed) = database.change(|state, batch| {
                     while let Some(write) = group.next() {
+                        if let Some(full) = full.as_ref().filter(|_| !write.is_removal()) {
+                            write.refuse(full.to_error());
+                            continue;
+                        }
                         write.start();
                         // If a caller sees that the store is poisoned and its write was not started, the caller returns
-                        // an error that means "not applied". So check the health after `start`: either the caller sees
-                        // that the write was started, or this thread sees that the store is poisoned.
+                        // an error that means "not applied". Therefore check the health after `start`: either the
+                        // caller sees that the write was started, or this thread sees that the store is poisoned.
                         state.health.check_write()?;
                         batch.set_now(state.clock.now());
                         write.evaluate(batch);
@@ -153,14 +161,15 @@ impl Worker {
             }
             Err(failure) => group.finish(Some(&failure)),
         };
-        self.reclaim(reclaim::DUE_BYTES);
+        // Below the reserve, free the space of removed values at once.
+        self.reclaim(if full.is_some() { 1 } else { reclaim::DUE_BYTES });
         next
     }
 
     /// Writes the write-behind buffer to sled.
     fn apply_pending(&mut self) {
-        // This updates the maximum size of the buffer. A full file system does not prevent writing acknowledged
-        // changes.
+        // This check also updates the maximum size of the buffer. A full file system does not prevent writing
+        // acknowledged changes.
         let _ = self.check_writable();
         let heartbeat = Arc::clone(&self.heartbeat);
         let _busy = heartbeat.begin(self.config.operation_timeout);
@@ -171,7 +180,8 @@ impl Worker {
     /// Flushes all acknowledged writes to the operating system. If `is_synced`, also syncs the files to the disk.
     fn flush(&mut self, is_synced: bool) -> Result<()> {
         self.state.health.check_write()?;
-        // This updates the maximum size of the write-behind buffer. A flush is allowed below the free-space reserve.
+        // This check also updates the maximum size of the write-behind buffer. A flush is allowed below the free-space
+        // reserve.
         let _ = self.check_writable();
         let heartbeat = Arc::clone(&self.heartbeat);
         let _busy = heartbeat.begin(self.config.operation_timeout);
@@ -186,23 +196,29 @@ impl Worker {
     /// Fails if the store is poisoned or the free space is below the reserve. Also sets the maximum size of the
     /// write-behind buffer.
     pub(crate) fn check_writable(&self) -> Result<(), WriteFailure> {
-        let free = self.free_bytes();
+        let free = self.free_bytes(self.config.min_free_bytes);
         if let Some(write_behind) = &self.state.write_behind {
-            // A quarter of the free space, because sled writes whole pages for pending records, and some pages several
-            // times.
+            // The maximum is a quarter of the free space, because sled writes whole pages for pending records, and
+            // writes some pages several times.
             write_behind.set_max_bytes(free.as_ref().map_or(0, |bytes| bytes / 4));
         }
         free.map(drop)
     }
 
-    /// The number of free bytes above the `min_free` reserve.
-    fn free_bytes(&self) -> Result<u64, WriteFailure> {
+    /// Fails if the store is poisoned or less than half of the reserve is free. Removing entries may use the other
+    /// half, because sled writes before it frees space.
+    pub(crate) fn check_removable(&self) -> Result<(), WriteFailure> {
+        self.free_bytes(self.config.min_free_bytes / 2).map(drop)
+    }
+
+    /// The number of free bytes above a reserve. Fails if fewer bytes than the reserve are free, or if the store is
+    /// poisoned.
+    fn free_bytes(&self, reserve: u64) -> Result<u64, WriteFailure> {
         if let Some(Err(error)) = self.state.sled_config.get().map(sled::Config::global_error) {
             // One of sled's background threads has failed.
             self.state.health.poison(Poison::failed(&from_sled(error)));
         }
         self.state.health.check_write().map_err(|error| not_started(&error))?;
-        let reserve = self.config.min_free_bytes;
         match fs4::available_space(&self.path) {
             Ok(free) if free < reserve => Err(not_started(&Error::capacity(format!(
                 "the file system has {free} bytes left, and the store keeps {reserve} free"
@@ -239,7 +255,8 @@ impl Worker {
             });
         }
         self.reclaim(1);
-        // Do not watch this call, because a sync may take long. If it fails, the files are as after a crash.
+        // The watchdog does not watch this call, because a sync may take long. If the call fails, the files are as
+        // after a crash.
         let _ = self.database.mark_clean();
         self.state.health.close();
         requests.close();

@@ -64,6 +64,6 @@ impl Queue {
         self.state.health.check_write()?;
         options.check(&self.state.info.capabilities)?;
         let (owned_key, options) = (key.clone(), options.clone());
-        self.send(WriteInfo::key(key, None, 0), route, move |batch| evaluate::delete(batch, &owned_key, &options)).await
+        self.send(WriteInfo::delete(key), route, move |batch| evaluate::delete(batch, &owned_key, &options)).await
     }
 }

@@ -1,10 +1,10 @@
 //! The write-behind buffer: acknowledged writes that sled does not have yet.
 //!
 //! Waiting for the worker costs a caller more than the write itself, and a batch of one write costs sled nearly as much
-//! as a batch of hundreds. So with the durability `Interval`, the caller's thread evaluates a write against this
-//! buffer and the tree, and adds the change to this buffer. The worker writes the buffer to sled as one batch: when the
-//! buffer is large, and at the latest after half of the interval. A key that was overwritten in the meantime is written
-//! once. Reads look up keys in the buffer first.
+//! as a batch of hundreds. Therefore, with the durability `Interval`, the caller's thread evaluates a write against
+//! this buffer and the tree, and adds the change to this buffer. The worker writes the buffer to sled as one batch:
+//! when the buffer is large, and at the latest after half of the interval. A key that was overwritten in the meantime
+//! is written once. Reads look up keys in the buffer first.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -20,22 +20,22 @@ use tokio::sync::Notify;
 
 use crate::pending::{PendingChanges, PendingRecord};
 
-/// The number of records at which the buffer is due to be written.
+/// The number of records at which the worker must write the buffer.
 const DUE_RECORDS: usize = 4_096;
-/// The number of bytes at which the buffer is due to be written.
+/// The number of bytes at which the worker must write the buffer.
 const DUE_BYTES: usize = 4 << 20;
 
 /// The buffer is full at this multiple of [`DUE_RECORDS`] or [`DUE_BYTES`]. While it is full, writes are queued for the
 /// worker.
 const FULL_FACTOR: usize = 4;
 
-/// The buffer. A thread that needs several locks takes the lock of the buffer first, then that of the tree, then the
-/// process-wide lock.
+/// The buffer. A thread that needs several locks takes the lock of the buffer first, then the lock of the tree, and
+/// then the process-wide lock.
 #[derive(Debug)]
 pub(crate) struct WriteBehind {
     layers: RwLock<Layers>,
-    /// The maximum number of bytes in the buffer. It is zero if the file system has no free space above the reserve,
-    /// and while the store closes.
+    /// The maximum number of bytes in the buffer. The maximum is zero if the file system has no free space above the
+    /// reserve, and while the store closes.
     max_bytes: AtomicU64,
     wake: Notify,
 }
@@ -56,7 +56,7 @@ impl Layers {
         self.changes.records.get(key).or_else(flushing)
     }
 
-    /// True if the upper layer is due to be written.
+    /// True if the worker must write the upper layer.
     pub(crate) fn is_due(&self) -> bool {
         self.is_over(1)
     }
@@ -75,12 +75,13 @@ impl WriteBehind {
         Self { layers: RwLock::default(), max_bytes: AtomicU64::new(0), wake: Notify::new() }
     }
 
-    /// Sets the maximum number of bytes in the buffer. A write that already holds the lock may still exceed it.
+    /// Sets the maximum number of bytes in the buffer. A write that already holds the lock may still exceed this
+    /// maximum.
     pub(crate) fn set_max_bytes(&self, bytes: u64) {
         self.max_bytes.store(bytes, Ordering::SeqCst);
     }
 
-    /// Waits until the buffer is no longer empty, or is due to be written.
+    /// Waits until the buffer is no longer empty, or until the worker must write the buffer.
     pub(crate) async fn notified(&self) {
         self.wake.notified().await;
     }
@@ -95,7 +96,7 @@ impl WriteBehind {
         self.layers.try_read().is_none_or(|layers| !layers.changes.records.is_empty())
     }
 
-    /// True if the buffer is due to be written. Does not wait: a locked buffer counts as due.
+    /// True if the worker must write the buffer. Does not wait: a locked buffer counts as due.
     pub(crate) fn is_due(&self) -> bool {
         self.layers.try_read().is_none_or(|layers| layers.is_due())
     }
@@ -117,8 +118,8 @@ impl WriteBehind {
         is_within_limit && !layers.is_over(FULL_FACTOR)
     }
 
-    /// Makes the upper layer the lower layer and returns it, for the worker to write it. The lower layer can be read
-    /// until [`WriteBehind::end_flush`].
+    /// Makes the upper layer the lower layer and returns this layer, so that the worker can write it. The lower layer
+    /// can be read until [`WriteBehind::end_flush`].
     pub(crate) fn begin_flush(&self) -> Arc<PendingChanges> {
         let mut layers = self.layers.write();
         let flushing = Arc::new(mem::take(&mut layers.changes));
@@ -126,7 +127,7 @@ impl WriteBehind {
         flushing
     }
 
-    /// Drops the lower layer. The worker must have written it to the tree.
+    /// Drops the lower layer. The worker must have written this layer to the tree.
     pub(crate) fn end_flush(&self) {
         self.layers.write().flushing = None;
     }

@@ -8,7 +8,8 @@ use conformance_tests::Suite;
 use kv_core::Durability;
 use kv_sled::{CAPABILITIES, SledDurability, SledStore};
 
-/// Short enough that the buffer is flushed while a case runs, and long enough that cases read pending writes.
+/// The interval of write-behind. It is so short that the buffer is flushed while a case runs, and so long that cases
+/// read pending writes.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 fn main() {

@@ -98,7 +98,7 @@ fn large(number: u32) -> Key {
 
 /// 20 keys with values of 300 kB are overwritten 20 times: 6 MB of live values, and 120 MB of writes.
 #[tokio::test]
-async fn a_store_of_only_large_values_takes_bounded_space_when_they_are_overwritten() {
+async fn a_store_of_only_large_values_takes_bounded_space_when_the_values_are_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let store = SledStore::open(&path).await.unwrap();
@@ -136,4 +136,28 @@ async fn deleted_large_values_take_no_space_after_closing() {
     println!("megabytes: {written} written, {closed} closed, {opened} opened again");
     assert!(is_empty(&path));
     assert!(closed < 16 && opened < 16, "{closed} MB, then {opened} MB");
+}
+
+/// Inner pages of these keys are larger than 128 KiB, and sled leaves the files of their old versions.
+#[tokio::test]
+async fn opening_removes_the_files_that_keys_with_a_long_common_prefix_have_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = SledStore::open(&path).await.unwrap();
+    let (prefix, entries) = ("p".repeat(1_400), 4_000);
+    for start in (0..entries).step_by(500) {
+        let key = |number: u32| Key::new([prefix.as_str(), &number.to_string()]).unwrap();
+        let items: Vec<_> = (start..start + 500).map(|number| SetItem::new(key(number), "value")).collect();
+        assert!(store.set_many(&items).await.iter().all(Result::is_ok));
+    }
+    store.close().await.unwrap();
+    let closed = size(&path.join("blobs"));
+    let store = SledStore::open(&path).await.unwrap();
+    let opened = size(&path.join("blobs"));
+    println!("bytes in files of their own: {closed} closed, {opened} opened again");
+    assert!(opened < 4 << 20, "{opened} bytes remain of {closed}");
+    let page = store.list(&kv_core::ListQuery::default().with_keys_only()).await.unwrap();
+    assert_eq!((page.items.len(), page.next), (4_000, None));
+    store.close().await.unwrap();
+    assert!(kv_sled::verify(&path).unwrap().is_whole);
 }

@@ -49,7 +49,7 @@ impl<'b> Bytes<'b> {
         })
     }
 
-    /// Decodes a string, which has its length in front.
+    /// Decodes a string. The length of the string is in front of the string.
     pub(crate) fn string(&mut self) -> Option<&'b [u8]> {
         let length = usize::try_from(self.number()?).ok()?;
         self.slice(length)

@@ -12,7 +12,7 @@ use crate::folder;
 /// The number of bytes of a segment of the log: sled's default, which this crate never changes.
 pub(crate) const SEGMENT_BYTES: usize = 512 << 10;
 
-/// The files of a store under a shared lock. Others can read them too, but no store can be opened.
+/// The files of a store under a shared lock. Other readers can have the same lock, but no caller can open the store.
 #[derive(Debug)]
 pub(crate) struct Files {
     log: File,
@@ -44,7 +44,7 @@ impl Files {
         Ok(length.div_ceil(SEGMENT_BYTES as u64))
     }
 
-    /// Reads a segment. Returns fewer bytes if the log ends in it.
+    /// Reads a segment. Returns fewer bytes if the log ends in this segment.
     pub(crate) fn segment(&self, number: u64) -> Result<Vec<u8>> {
         let mut bytes = vec![0; SEGMENT_BYTES];
         let read = self.read_at(&mut bytes, number * SEGMENT_BYTES as u64).map_err(unreadable)?;

@@ -12,7 +12,7 @@ use super::files::{Files, SEGMENT_BYTES};
 pub(crate) enum Location {
     /// In the log: the offset in the file, and the number of bytes.
     Log(u64, usize),
-    /// In a file of its own, whose name is this number.
+    /// In a separate file. The field is the name of the file.
     Blob(u64),
 }
 
@@ -64,7 +64,7 @@ enum Tail {
 }
 
 impl Tail {
-    /// True if intact messages follow after this end. sled writes messages without gaps, so the bytes between are
+    /// True if intact messages follow after this end. sled writes messages without gaps, so the bytes in between are
     /// damaged.
     fn has_lost_messages(&self, segment: &[u8], start: u64) -> bool {
         let (Self::Blank(offset) | Self::Damaged(offset)) = *self else { return false };
@@ -90,8 +90,8 @@ impl Log {
         let Some((&last_start, &last)) = order.last_key_value() else { return Ok(log) };
         let (end, has_lost_messages) = end_of_log(&files.segment(last)?, last_start);
         log.damaged_parts += u64::from(has_lost_messages);
-        // Most segments without a header were never used, or were freed. But if a segment has messages that are later
-        // than the last segment, its header is damaged.
+        // Most segments without a header were never used, or were freed. If a segment has messages that are later than
+        // the last segment, the header of the segment is damaged.
         for number in without_header {
             let is_later = has_message(&files.segment(number)?, 0, |number| number > segment_number(last_start));
             log.damaged_parts += u64::from(is_later);
@@ -140,7 +140,8 @@ fn segment_start(header: &[u8]) -> Option<u64> {
 }
 
 /// Returns the log position of the last readable message, and true if intact messages of the same use of the segment
-/// follow after damaged bytes. Messages of an earlier use, and half-written messages after a crash, are no damage.
+/// follow after damaged bytes. Messages of an earlier use, and half-written messages after a crash, do not count as
+/// damage.
 fn end_of_log(last_segment: &[u8], start: u64) -> (u64, bool) {
     let mut end = start;
     let tail = messages(last_segment, start, 0, |position, _| end = position);
@@ -172,22 +173,22 @@ fn has_message(segment: &[u8], from: usize, is_expected: impl Fn(u64) -> bool) -
     rests.any(|rest| message(rest, &is_expected, 0).is_some())
 }
 
-/// The segment number that is stored in each message of a segment that begins at this log position. Each use of a
-/// segment has its own number.
+/// Returns the segment number that is stored in each message of a segment that begins at this log position. Each use of
+/// a segment has its own number.
 fn segment_number(start: u64) -> u64 {
     start / SEGMENT_BYTES as u64
 }
 
 /// Decodes the message at the beginning of `bytes`, which are at this offset of the file. Returns the message and its
-/// number of bytes; `None` if it is damaged or its segment number is not expected.
+/// number of bytes. Returns `None` if the message is damaged or has a segment number that is not expected.
 fn message(bytes: &[u8], is_expected: impl Fn(u64) -> bool, offset: u64) -> Option<(Message, usize)> {
     let mut header = Bytes::new(bytes);
     let crc = u32::from_le_bytes(header.array()?);
     let kind = header.byte()?;
     let length = usize::try_from(header.number()?).ok()?;
     let (segment, page) = (header.number()?, header.number()?);
-    // Messages that remain from an earlier use of the segment have another number. This check comes first, because it
-    // is cheaper than the CRC.
+    // Messages that remain from an earlier use of the segment have another segment number. This check comes first,
+    // because it is cheaper than the CRC.
     if !is_expected(segment) || !(1..=11).contains(&kind) {
         return None;
     }

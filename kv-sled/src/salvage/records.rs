@@ -41,8 +41,8 @@ pub(crate) fn for_each_record(files: &Files, mut each: impl FnMut(&[u8], Vec<u8>
         }
     }
     spans.sort_by(|one, other| one.leaf.low.cmp(&other.leaf.low));
-    // The greatest upper bound of the earlier leaves. If it does not exceed the lower bound of a leaf, no earlier leaf
-    // overlaps that leaf, and only the later leaves have to be compared.
+    // The greatest upper bound of the earlier leaves. If this bound does not exceed the lower bound of a leaf, no
+    // earlier leaf overlaps that leaf, and only the later leaves have to be compared.
     let mut greatest = UpperBound::Key(&[]);
     for (position, Span { leaf: Leaf { low, high, records: _ }, last, page }) in spans.iter().enumerate() {
         let is_overlapped = greatest.exceeds(low);
@@ -82,9 +82,9 @@ impl<'s> UpperBound<'s> {
     }
 }
 
-/// The leaves that overlap the leaf at `position` and were written later. Leaves before `first` are known not to
-/// overlap it. An intact log has no such leaves. But if the newest version of a leaf is damaged, an older version with
-/// wider bounds may overlap many newer leaves.
+/// Returns the leaves that overlap the leaf at `position` and were written later. Leaves before `first` do not overlap
+/// that leaf. An intact log has no overlapping leaves. If the newest version of a leaf is damaged, an older version
+/// with wider bounds may overlap many newer leaves.
 fn newer_overlapping<'s>(spans: &'s [Span], first: usize, position: usize, leaf: &Leaf, last: u64) -> Vec<&'s Span> {
     let is_near = |span: &&Span| leaf.high.is_empty() || span.leaf.low < leaf.high;
     let overlaps = |span: &&Span| span.last > last && (span.leaf.high.is_empty() || span.leaf.high > leaf.low);

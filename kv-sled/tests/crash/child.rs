@@ -1,4 +1,4 @@
-//! The child process that writes. It prints each step before it runs the step, and again when the store has
+//! The child process that writes. The child prints each step before it runs the step, and again when the store has
 //! acknowledged the step.
 
 use std::io::{BufRead, BufReader, Write};
@@ -20,7 +20,8 @@ const FOLDER: &str = "KV_SLED_CRASH_FOLDER";
 const DURABILITY: &str = "KV_SLED_CRASH_DURABILITY";
 const ROUND: &str = "KV_SLED_CRASH_ROUND";
 const SEED: &str = "KV_SLED_CRASH_SEED";
-/// The variable with the number of steps of each task. If it is not set, the tasks run until the child is killed.
+/// The environment variable with the number of steps of each task. If the variable is not set, the tasks run until the
+/// child is killed.
 pub(crate) const STEPS: &str = "KV_SLED_CRASH_STEPS";
 
 /// The number of writing tasks. Each task has its own keys.
@@ -48,7 +49,7 @@ pub(crate) struct Child {
 pub(crate) struct Killed {
     pub(crate) at: SystemTime,
     /// The longest time for which the machine did not run the child. A child can exceed the interval by this time,
-    /// because it cannot flush then.
+    /// because a child that does not run cannot flush.
     pub(crate) stalled: Duration,
 }
 
@@ -199,8 +200,8 @@ pub(crate) enum Step {
     },
 }
 
-/// The base of all deadlines, in milliseconds since the Unix epoch. It is in the far future, so that no entry expires
-/// and the model can compare the deadlines.
+/// The base of all deadlines, in milliseconds since the Unix epoch. This base is in the far future, so that no entry
+/// expires and the model can compare the deadlines.
 const FAR_MILLIS: u64 = 4_000_000_000_000;
 
 impl Step {
@@ -219,7 +220,7 @@ impl Step {
             10..13 => Self::Commit { keys: ["a", "b", "c"].map(key), value, deleted: key("expiring") },
             13 | 14 => Self::Increment { key: key("counter") },
             15 | 16 => Self::SetIfAbsent { key: key("plain"), value },
-            // Rare steps: a value that sled writes to a file of its own, and a clear of many keys.
+            // Rare steps: a value that sled writes to a separate file, and a clear of many keys.
             17 if index == 0 => {
                 Self::Set { key: key("large"), value: value.repeat(40_000).into(), deadline_millis: None }
             }

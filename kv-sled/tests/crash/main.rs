@@ -7,6 +7,7 @@
 
 mod child;
 mod injected;
+mod large;
 mod model;
 
 use std::collections::HashSet;
@@ -25,6 +26,12 @@ fn child_that_writes() {
     child::main();
 }
 
+/// The main function of the child process that overwrites large values.
+#[test]
+fn child_that_overwrites_large_values() {
+    large::main();
+}
+
 #[tokio::test]
 async fn no_acknowledged_write_is_lost() {
     kill_repeatedly(SledDurability::Process, rounds()).await;
@@ -41,14 +48,14 @@ async fn write_behind_loses_at_most_the_last_interval() {
 }
 
 fn rounds() -> usize {
-    std::env::var("CRASH_ROUNDS").map_or(30, |rounds| rounds.parse().expect("CRASH_ROUNDS is no number"))
+    std::env::var("CRASH_ROUNDS").map_or(30, |rounds| rounds.parse().expect("CRASH_ROUNDS is not a number"))
 }
 
 async fn kill_repeatedly(durability: SledDurability, rounds: usize) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let seed =
-        std::env::var("CRASH_SEED").map_or_else(|_| random(), |seed| seed.parse().expect("CRASH_SEED is no number"));
+        std::env::var("CRASH_SEED").map_or_else(|_| random(), |seed| seed.parse().expect("CRASH_SEED is not a number"));
     println!("CRASH_SEED={seed}");
     let (mut model, mut versions, mut acknowledged, mut lost) = (Model::new(seed), HashSet::new(), 0, 0);
     for round in 0..rounds {

@@ -28,9 +28,9 @@ impl Model {
     /// Compares the store with the allowed states, and keeps the state of the store for the next check. Returns the
     /// number of lost steps among the steps that were acknowledged within the interval.
     ///
-    /// For each task, two states are allowed: the state after its last acknowledged step, and the state after the step
-    /// that it tried next. With an interval, the state after any step that was acknowledged within the interval before
-    /// the kill is allowed, too.
+    /// For each task, two states are allowed: the state after the last acknowledged step, and the state after the step
+    /// that the task tried next. With an interval, the state after any step that was acknowledged within the interval
+    /// before the kill is allowed, too.
     pub(crate) async fn check(
         &mut self,
         store: &SledStore,

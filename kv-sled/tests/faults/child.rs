@@ -1,4 +1,4 @@
-//! The child process that opens a store. A test can kill it if it hangs on damaged files.
+//! The child process that opens a store. A test can kill the child process if it hangs on damaged files.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -13,7 +13,7 @@ use kv_sled::SledStore;
 const FOLDER: &str = "KV_SLED_FAULT_FOLDER";
 const TASK: &str = "KV_SLED_FAULT_TASK";
 
-/// Runs a child with a task and returns the child's response; `None` after the time limit.
+/// Runs a child with a task and returns the child's response; `None` after the timeout `limit`.
 pub(crate) fn run(path: &Path, task: &str, limit: Duration) -> Option<String> {
     let (response, process) = start(path, task, "exec \"$0\" \"$@\"", limit);
     drop(process);
@@ -63,7 +63,7 @@ impl Drop for Running {
     }
 }
 
-/// A history is a fixed sequence of writes; it cycles through this number of keys.
+/// The number of keys of a history. A history is a fixed sequence of writes that cycles through these keys.
 pub(crate) const KEYS: u64 = 1_200;
 
 /// Returns the key and the value that a step of a history writes.
@@ -91,8 +91,8 @@ pub(crate) fn main() {
     std::process::exit(0);
 }
 
-/// Opens the store and compares its entries with the history. Returns `prefix N` if the entries
-/// are those after the first N steps of the history, and `wrong values` if they match no prefix.
+/// Opens the store and compares its entries with the history. Returns `prefix N` if the entries are those after the
+/// first N steps of the history, and `wrong values` if they match no prefix.
 async fn history(path: &str) -> String {
     let opening = SledStore::builder().open_timeout(Duration::from_millis(1_500)).open(path);
     let store = match opening.await {

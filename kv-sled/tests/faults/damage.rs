@@ -13,10 +13,10 @@ use kv_sled::SledStore;
 
 use crate::child::{self, step};
 
-/// The time limit of a child, including its start on a busy machine.
+/// The timeout of a child process. It includes the start of the process on a busy machine.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The number of parts of a file. A test damages each of them in turn.
+/// The number of parts of a file. A test damages one part after the other.
 pub(crate) const PARTS: u64 = 64;
 
 /// Writes a history and returns the folder of the store: closed, or as after a crash.
@@ -115,7 +115,7 @@ impl Damage {
     }
 }
 
-/// Damages copies of a store, one for each damage, opens each copy in a child process and counts the outcomes.
+/// Makes one damaged copy of a store for each damage, opens each copy in a child process and counts the outcomes.
 fn outcomes(original: &Path, file: &Path, damages: Vec<Damage>, steps: u64) -> BTreeMap<String, usize> {
     let everything = format!("prefix {steps}");
     let work = Mutex::new(damages.into_iter());
@@ -157,7 +157,7 @@ fn check(name: &str, original: &Path, file: &Path, damages: Vec<Damage>, steps: 
     assert!(bad.is_empty(), "{name}: {bad:?}");
 }
 
-/// The number of steps of a history. They fill several segments of sled's log.
+/// The number of steps of a history. These steps fill several segments of sled's log.
 pub(crate) const STEPS: u64 = 3_000;
 
 async fn damaged_log(name: &str, damage: fn(u64) -> Damage, is_closed: bool) {

@@ -9,7 +9,7 @@ use kv_sled::verify;
 use crate::child;
 use crate::damage::{Damage, copy, history};
 
-/// The time limit of a child, including its start on a busy machine.
+/// The timeout of a child process. It includes the start of the process on a busy machine.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Returns the path of the snapshot of a store.

@@ -1,5 +1,5 @@
-//! Full disks. The tests mount small file systems, in memory and in a file. They are skipped without permission to
-//! mount.
+//! Full disks. The tests mount small file systems, in memory and in a file. Without permission to mount, the tests are
+//! skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,8 +20,8 @@ impl Mount {
         Self::with(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], tempfile::tempdir().unwrap())
     }
 
-    /// Mounts a file system in a file. As on a disk, it has a journal and allocates blocks late. `None` without
-    /// `mkfs.ext4` or without permission to mount.
+    /// Mounts a file system in a file. As on a disk, the file system has a journal and allocates blocks late. `None`
+    /// without `mkfs.ext4` or without permission to mount.
     pub(crate) fn ext4(megabytes: u64) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image");
@@ -168,7 +168,7 @@ async fn fill_up(size: usize) -> bool {
     closed.is_ok()
 }
 
-/// ext4 allocates blocks only after sled's write has succeeded. If there are none, the flush fails or hangs.
+/// ext4 allocates blocks only after sled's write has succeeded. If no blocks are free, the flush fails or hangs.
 #[tokio::test]
 async fn without_a_reserve_a_full_ext4_poisons_the_store_and_loses_nothing() {
     let Some(mount) = Mount::ext4(24) else { return };

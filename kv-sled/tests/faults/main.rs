@@ -1,5 +1,5 @@
-//! Faults in the environment of a store: full disks, damaged files, a second opener, missing permissions, and too few
-//! file descriptors.
+//! Faults in the environment of a store: full disks, damaged files, stores that are already open, missing permissions,
+//! and too few file descriptors.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 

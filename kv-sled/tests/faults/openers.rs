@@ -1,4 +1,5 @@
-//! Opening a store: locked folders, foreign files, later layouts, missing permissions, and too few file descriptors.
+//! Opening a store: locked folders, foreign files, newer layout versions, missing permissions, and too few file
+//! descriptors.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +11,7 @@ use kv_sled::{SledCheck, SledStore};
 use crate::child;
 use crate::disk::Mount;
 
-/// The time limit of a child, including its start on a busy machine.
+/// The timeout of a child process. It includes the start of the process on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn key() -> Key {
@@ -18,7 +19,7 @@ fn key() -> Key {
 }
 
 #[tokio::test]
-async fn a_second_opener_in_this_process_is_refused_and_the_first_is_not_affected() {
+async fn a_store_cannot_be_opened_twice_in_one_process_and_the_first_handle_stays_usable() {
     let folder = tempfile::tempdir().unwrap();
     let first = SledStore::open(folder.path().join("store")).await.unwrap();
     let error = SledStore::open(folder.path().join("store")).await.unwrap_err();
@@ -31,7 +32,7 @@ async fn a_second_opener_in_this_process_is_refused_and_the_first_is_not_affecte
 }
 
 #[tokio::test]
-async fn a_second_opener_in_another_process_is_refused_until_the_first_ends() {
+async fn a_store_that_another_process_has_open_cannot_be_opened_until_that_process_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let (response, holder) = child::start(&path, "hold", "exec \"$0\" \"$@\"", LIMIT);
@@ -52,7 +53,7 @@ async fn a_store_that_was_just_closed_or_dropped_opens_again() {
         let _ = store.set(&key(), round.to_string().into(), &SetOptions::default()).await.unwrap();
         if round.is_multiple_of(2) {
             store.close().await.unwrap();
-            // After closing, an opener without retries can lock the files, too.
+            // After `close`, even `sled::open`, which does not retry, can lock the files.
             drop(sled::open(&path).unwrap());
         }
     }
@@ -70,7 +71,7 @@ async fn a_store_that_opens_unchecked_has_all_its_entries() {
         let _ = store.set(&key(), round.to_string().into(), &SetOptions::default()).await.unwrap();
         store.close().await.unwrap();
     }
-    // The rounds without a check have kept the tree checksum right, or this opening would fail.
+    // The rounds without a check have kept the tree checksum correct. Otherwise, `open` would fail here.
     SledStore::open(&path).await.unwrap().close().await.unwrap();
 }
 
@@ -101,7 +102,7 @@ async fn a_foreign_sled_database_is_refused_and_not_changed() {
 }
 
 #[tokio::test]
-async fn a_later_layout_is_refused_and_not_changed() {
+async fn a_newer_layout_version_is_refused_and_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     SledStore::open(&path).await.unwrap().close().await.unwrap();
@@ -126,7 +127,7 @@ async fn a_later_layout_is_refused_and_not_changed() {
 async fn a_folder_without_write_permission_is_denied() {
     let folder = tempfile::tempdir().unwrap();
     let Some(mount) = Mount::tmpfs("16m") else {
-        // Without permission to mount, the user is not root, so the permissions of the folder apply.
+        // A user who may not mount is not root, so the permissions of the folder apply to this user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
         let error = SledStore::open(folder.path().join("store")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
@@ -148,7 +149,7 @@ async fn a_folder_without_write_permission_is_denied() {
 
 #[test]
 fn with_too_few_file_descriptors_no_call_hangs() {
-    let (mut opened, mut refused) = (0, 0);
+    let (mut opened, mut failed_writes) = (0, 0);
     for limit in 4..24 {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
@@ -159,11 +160,11 @@ fn with_too_few_file_descriptors_no_call_hangs() {
         match response.as_str() {
             // Too few descriptors for the test program itself.
             "ended without a response" if opened == 0 => {}
-            // Too few descriptors to open the store; or enough for all writes, because sled has closed a file after the
-            // child had used up the other descriptors.
+            // Either too few descriptors to open the store, or enough for all writes. The latter occurs if sled closes
+            // a file after the child process has used up the other descriptors.
             "error Capacity" | "opened stored stored stored" => {}
-            // The write of the large value needs a descriptor for a file of its own. It fails as `Indeterminate`.
-            "opened stored Indeterminate Unavailable" | "opened stored Indeterminate Capacity" => refused += 1,
+            // The write of the large value needs a descriptor for a separate file. This write fails as `Indeterminate`.
+            "opened stored Indeterminate Unavailable" | "opened stored Indeterminate Capacity" => failed_writes += 1,
             other => panic!("with {limit} file descriptors: {other}"),
         }
         // The store opens again and has the acknowledged writes.
@@ -180,11 +181,11 @@ fn with_too_few_file_descriptors_no_call_hangs() {
         }
     }
     assert!(opened > 0, "the store opened with none of the limits");
-    assert!(refused > 0, "no write failed because of too few file descriptors");
+    assert!(failed_writes > 0, "no write failed because of too few file descriptors");
 }
 
 #[tokio::test]
-async fn a_path_that_is_not_a_folder_is_invalid_and_the_error_names_its_kind() {
+async fn a_path_that_is_not_a_folder_is_invalid_and_the_error_names_the_file_type() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::write(at("file"), "").unwrap();

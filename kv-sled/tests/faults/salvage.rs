@@ -13,7 +13,7 @@ use crate::damage::{Damage, PARTS, STEPS, copy, files, history};
 fn exported(path: &Path) -> (HashMap<Key, Bytes>, Verification) {
     let mut entries = HashMap::new();
     let found = export(path, |key, entry| {
-        assert!(entries.insert(key, entry.value).is_none(), "a key came twice");
+        assert!(entries.insert(key, entry.value).is_none(), "a key was exported twice");
         Ok(())
     })
     .unwrap();
