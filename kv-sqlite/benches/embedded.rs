@@ -5,7 +5,7 @@
 //!
 //! Both sides have the same settings, keys and values, and sync each commit. Raw rows have a key and a value; the
 //! store's rows also have a version, a deadline and two checksums. The raw table is `WITHOUT ROWID` for small values
-//! and has rowids for large values, because these layouts are the faster ones.
+//! and has rowids for large values, because these are the faster layouts.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark may panic")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the system's clock")]
 #![allow(clippy::cast_precision_loss, reason = "a rate is not exact")]
@@ -28,8 +28,8 @@ const ROUNDS: usize = 15;
 /// The duration of a round.
 const ROUND: Duration = Duration::from_millis(250);
 
-/// The environment variable with the number of writing tasks of a child. If it is set, this program is the child whose
-/// syncs `strace` counts, and only writes.
+/// The environment variable with the number of writing tasks of a child. If the variable is set, this program is the
+/// child whose syncs `strace` counts, and only writes.
 const TASKS: &str = "KV_SQLITE_BENCH_TASKS";
 
 fn main() {
@@ -83,7 +83,7 @@ fn write_counted(runtime: &Runtime, tasks: usize) {
     });
 }
 
-/// Runs a child that writes, and prints the number of its syncs that `strace` has counted.
+/// Runs a child that writes, and prints the number of syncs that `strace` has counted in the child.
 fn count_syncs(tasks: usize) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("calls");

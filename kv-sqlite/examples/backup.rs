@@ -13,7 +13,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     kv.set(["users", "1"], "ada").await?;
 
     // Use a separate connection and `VACUUM INTO`, because a copy of the file would miss commits that are still in the
-    // log.
+    // write-ahead log.
     Connection::open(&path)?.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
     kv.set(["users", "1"], "changed later").await?;
 

@@ -116,6 +116,10 @@ impl SqliteBuilder {
         self
     }
 
+    pub(crate) fn into_parts(self) -> (Option<Location>, SqliteConfig) {
+        (self.location, self.config)
+    }
+
     /// Opens the store. The store works on any async runtime, because it has its own threads for timers and writes.
     ///
     /// # Errors

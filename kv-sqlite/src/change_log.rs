@@ -5,8 +5,8 @@
 //! query of an empty table per batch.
 //!
 //! A lease expires, so that writers stop logging after a process with watchers was killed. An expired lease ends only
-//! when a writer deletes its row, so that the clocks of two processes may differ: a handle that finds its row missing
-//! at the next renewal reports a gap to its watchers.
+//! when a writer deletes its row. A handle that finds its row missing at the next renewal reports a gap to its
+//! watchers. Therefore the clocks of two processes may differ.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
@@ -19,7 +19,7 @@ use crate::statement::Statements;
 /// The time after which a lease expires unless it is renewed.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
-/// The maximum number of changes in the log. A watcher that lags more changes behind gets a gap.
+/// The maximum number of changes in the log. A watcher that is more changes behind gets a gap.
 pub(crate) const MAX_CHANGES: i64 = 10_000;
 
 /// The maximum number of changes that one statement reads.
@@ -34,7 +34,8 @@ fn millis_after(duration: Duration) -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// True if another handle than this one has a lease. In an open transaction, this also deletes expired leases.
+/// True if a handle other than this handle has a lease. In an open transaction, this function also deletes expired
+/// leases.
 pub(crate) fn is_watched(connection: &Connection, sql: &Statements, handle_id: i64) -> rusqlite::Result<bool> {
     let other_leases = || {
         connection
@@ -64,7 +65,8 @@ pub(crate) fn log(connection: &Connection, sql: &Statements, handle_id: i64, key
     Ok(())
 }
 
-/// Takes or renews the lease of this handle. For a new lease, returns the last sequence number that it does not cover.
+/// Takes or renews the lease of this handle. For a new lease, returns the last sequence number that the lease does not
+/// cover.
 pub(crate) fn take_lease(connection: &Connection, sql: &Statements, handle_id: i64) -> rusqlite::Result<Option<i64>> {
     let expires = millis_after(LEASE);
     if connection.prepare_cached(&sql.renew_lease)?.execute([handle_id, expires])? > 0 {

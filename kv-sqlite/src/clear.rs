@@ -1,6 +1,6 @@
 //! Clearing a prefix.
 //!
-//! A clear runs as a series of bounded batches, so that other writes can run between them.
+//! A clear runs as a series of bounded batches, so that other writes can run between the batches.
 
 use std::ops::Bound;
 
@@ -17,7 +17,7 @@ use crate::writer::job::Write;
 use crate::writer::rows::Rows;
 
 impl State {
-    /// Removes all entries under a prefix and returns the number of live ones.
+    /// Removes all entries under a prefix and returns the number of live entries removed.
     pub(crate) async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         let queue = self.queue()?;
         let (first, end) = prefix.range();
@@ -27,7 +27,7 @@ impl State {
         loop {
             let batch = ClearBatch { start: start.clone(), end: end.clone(), max_rows };
             let cleared = match queue.call(batch).await {
-                // A smaller batch needs less free space for the log.
+                // A smaller batch needs less free space for the write-ahead log.
                 Err(error) if error.kind() == ErrorKind::Capacity && max_rows > 1 => {
                     max_rows = max_rows.div_ceil(8);
                     continue;

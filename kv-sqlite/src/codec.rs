@@ -53,8 +53,7 @@ impl Stored {
     /// True if the value is stored in the row, and false if it is stored in the table of large values.
     ///
     /// SQLite stores the end of a row that is larger than about a quarter of a page in a separate overflow page, and
-    /// wastes the rest of that page. Large rows also mean fewer rows per page, which makes the tree deeper for every
-    /// read.
+    /// wastes the rest of that page. Large rows also mean fewer rows per page. Then the tree is deeper for every read.
     pub(crate) fn fits_row(key: &Key, value: &[u8]) -> bool {
         key.as_str().len() + value.len() <= 640
     }
@@ -116,21 +115,22 @@ fn checked_deadline(key: &Key, key_check: u32, row: &Row<'_>, first: usize) -> R
     }
 }
 
-/// Returns the value of the column `deadline`. A deadline always fits into it, because the latest is in the year 9999.
+/// Returns the value of the column `deadline`. A deadline always fits into the column, because the latest deadline is
+/// in the year 9999.
 pub(crate) fn deadline_column(deadline: Deadline) -> Option<i64> {
     deadline.as_millis().and_then(|millis| i64::try_from(millis).ok())
 }
 
 /// Returns the CRC-32C of key, version and value.
 ///
-/// The checksum covers the key, so that a row that is stored under a wrong key is detected. It is signed, because
-/// SQLite stores a signed 32-bit number in four bytes and an unsigned 32-bit number in six bytes.
+/// The checksum covers the key, so that a row that is stored under a wrong key is detected. The result is signed,
+/// because SQLite stores a signed 32-bit number in four bytes and an unsigned 32-bit number in six bytes.
 pub(crate) fn checksum_of(key: &Key, version: &[u8], value: &[u8]) -> i32 {
     value_check(crc32c::crc32c(key.as_str().as_bytes()), version, value)
 }
 
-/// Returns the CRC-32C of key and deadline. It is separate from the checksum of the value, so that a touch need not
-/// read the value.
+/// Returns the CRC-32C of key and deadline. This checksum is separate from the checksum of the value, so that a touch
+/// need not read the value.
 pub(crate) fn deadline_check(key: &Key, deadline: Deadline) -> i32 {
     millis_check(crc32c::crc32c(key.as_str().as_bytes()), deadline)
 }

@@ -14,7 +14,7 @@ pub enum SyncMode {
     /// Loses nothing: each commit is flushed to the medium before it is acknowledged.
     #[default]
     EveryCommit,
-    /// Loses the last commits in a loss of power; the earlier commits are complete. The end of the process loses
+    /// A loss of power loses the last commits. The earlier commits are complete. The end of the process loses
     /// nothing, even if the process is killed.
     LosesOnPowerCut,
 }
@@ -34,7 +34,7 @@ impl SyncMode {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SqliteConfig {
-    /// The name of the table, by default `kv`. It matches `[A-Za-z_][A-Za-z0-9_]{0,62}` and does not begin with
+    /// The name of the table, by default `kv`. The name matches `[A-Za-z_][A-Za-z0-9_]{0,62}` and does not begin with
     /// `sqlite_`. Each table of a file is a separate store.
     pub table: String,
     /// The failures that acknowledged writes survive, by default all. Ignored if the store is in memory.
@@ -45,7 +45,7 @@ pub struct SqliteConfig {
     #[serde(with = "humantime_serde")]
     pub busy_timeout: Duration,
     /// The longest duration of a write, by default 10 s. After this time the write is `Unavailable` or `Indeterminate`.
-    /// It also limits opening, closing and a flush, and the time that a read waits for a connection.
+    /// This timeout also limits opening, closing and a flush, and the time that a read waits for a connection.
     #[serde(with = "humantime_serde")]
     pub operation_timeout: Duration,
     /// The interval between sweeps of expired entries, by default 1 s.
@@ -53,7 +53,7 @@ pub struct SqliteConfig {
     pub sweep_interval: Duration,
     /// The maximum number of connections for reads, by default 8. A connection is opened when all others are in use.
     pub readers: usize,
-    /// The maximum size of a value, by default 16 MiB. It is at least 8 MiB and at most 512 MiB.
+    /// The maximum size of a value, by default 16 MiB. The setting is at least 8 MiB and at most 512 MiB.
     pub max_value: ByteSize,
     /// The free space of the file system that is reserved for removing entries, by default 1 MiB. A write that would
     /// use this reserve is `Capacity`. A delete, a clear and a sweep may use the reserve, so that entries can be

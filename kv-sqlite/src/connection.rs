@@ -35,6 +35,12 @@ pub(crate) struct DatabaseFile {
 }
 
 impl DatabaseFile {
+    pub(crate) fn new(path: PathBuf, config: &SqliteConfig) -> Self {
+        let write_lock = WriteLock::of(canonical(&path));
+        let busy_timeout = config.busy_timeout.min(config.operation_timeout).min(MAX_BUSY_TIMEOUT);
+        Self { path, busy_timeout, write_lock }
+    }
+
     /// Opens the connection of the writer. Creates the file and the table if they are missing.
     ///
     /// # Errors
@@ -47,12 +53,9 @@ impl DatabaseFile {
         config: &SqliteConfig,
         timer: &Timer,
     ) -> Result<(Self, Connection, OpenFiles)> {
-        let path = file::prepare(path)?;
-        let write_lock = WriteLock::of(canonical(&path));
+        let database = Self::new(file::prepare(path)?, config);
         let limit = config.operation_timeout;
-        let busy_timeout = config.busy_timeout.min(limit).min(MAX_BUSY_TIMEOUT);
-        let database = Self { path, busy_timeout, write_lock };
-        let until = Instant::now() + busy_timeout;
+        let until = Instant::now() + database.busy_timeout;
         let mut guard = None;
         loop {
             match database.try_open_writer(table, config.sync) {
@@ -93,6 +96,26 @@ impl DatabaseFile {
         Ok(connection)
     }
 
+    /// Opens a connection for the check of a file that is not opened as a store. SQLite accepts a file whose
+    /// definitions or number of pages are damaged. `query_only` prevents writes.
+    pub(crate) fn open_damaged(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(self.busy_timeout)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
+        distrust(&connection)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(connection)
+    }
+
+    /// The number of bytes of the file and of the write-ahead log together.
+    pub(crate) fn bytes(&self) -> u64 {
+        let mut log = self.path.as_os_str().to_owned();
+        log.push("-wal");
+        let length = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+        length(&self.path) + length(Path::new(&log))
+    }
+
     fn try_open_writer(&self, table: &Table, sync: SyncMode) -> Result<(Connection, OpenFiles), Failure> {
         // The busy timeout is zero, and `open_writer` retries instead, because SQLite ignores its busy timeout while it
         // switches the file to a write-ahead log.
@@ -109,7 +132,7 @@ impl DatabaseFile {
         // On macOS `fsync` does not reach the medium without these settings. Elsewhere they have no effect.
         connection.pragma_update(None, "fullfsync", sync == SyncMode::EveryCommit)?;
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
-        // When the log restarts, SQLite truncates it to 16 MiB, because a burst of writes may have enlarged it.
+        // When the log restarts, SQLite truncates the log to 16 MiB, because a burst of writes may have enlarged it.
         connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
         let files = OpenFiles::of(&self.path, &connection)?;
         connection.busy_timeout(self.busy_timeout)?;
@@ -134,7 +157,7 @@ fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// Opens a database in memory, which has this connection only.
+/// Opens a database in memory. The database has only this connection.
 pub(crate) fn open_in_memory(table: &Table) -> Result<Connection> {
     let open = || -> Result<Connection, Failure> {
         let connection = Connection::open_in_memory()?;
@@ -151,16 +174,8 @@ pub(crate) fn open_in_memory(table: &Table) -> Result<Connection> {
 /// Applies the settings that all connections have in common.
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(MAX_CACHED_STATEMENTS);
-    // SQLite detects damaged pages early, and does not run functions that the schema of a hostile file calls.
-    connection.pragma_update(None, "cell_size_check", true)?;
-    connection.pragma_update(None, "trusted_schema", false)?;
+    distrust(connection)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    // Triggers and views are off, because those of a hostile file could change other rows or never end. The writer does
-    // the work of our own triggers. Foreign keys are off, because a table of another program in this file may refer to
-    // our table and would restrict our writes.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
     // Query plans do not depend on parameters. Otherwise SQLite would prepare a statement again for new parameters,
     // which takes longer than a read.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -169,4 +184,22 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
     // 16 MiB. SQLite's default of 2 MiB is too small for the inner pages of a large table.
     connection.pragma_update(None, "cache_size", -16_384)
+}
+
+/// Applies the settings that protect from a hostile file.
+fn distrust(connection: &Connection) -> rusqlite::Result<()> {
+    // SQLite detects damaged pages early, and does not run functions that the schema of a hostile file calls.
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    // Triggers and views are off, because the triggers and views of a hostile file could change other rows or never
+    // end. The writer does the work of our own triggers. Foreign keys are off, because a table of another program in
+    // this file may refer to our table and would restrict our writes.
+    for setting in [
+        DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER,
+        DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW,
+        DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY,
+    ] {
+        connection.set_db_config(setting, false)?;
+    }
+    Ok(())
 }

@@ -37,8 +37,8 @@ pub(crate) fn read_error(error: rusqlite::Error) -> Error {
     to_error(error, Effect::Read)
 }
 
-/// Converts an error by SQLite's code. `effect` is the effect that the failed call may have had: [`Effect::Read`]
-/// before the commit of a write, because the transaction is rolled back then.
+/// Converts an error by SQLite's code. `effect` is the effect that the failed call may have had. Before the commit of a
+/// write, the effect is [`Effect::Read`], because the transaction is rolled back.
 pub(crate) fn to_error(error: rusqlite::Error, effect: Effect) -> Error {
     let (kind, message) = match &error {
         rusqlite::Error::SqliteFailure(failure, _) | rusqlite::Error::SqlInputError { error: failure, .. } => {
@@ -112,7 +112,8 @@ fn kind_of(code: i32, effect: Effect) -> (ErrorKind, &'static str) {
         ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_PROTOCOL => {
             (ErrorKind::Unavailable, "another process holds the lock of the database")
         }
-        // Never indeterminate: a commit is valid only with its last frame, and that frame did not fit on the disk.
+        // A full disk is never indeterminate: a commit is valid only with its last frame, and that frame did not fit on
+        // the disk.
         ffi::SQLITE_FULL => (ErrorKind::Capacity, "the disk is full"),
         ffi::SQLITE_NOMEM => (or_indeterminate(ErrorKind::Capacity), "no memory is left"),
         ffi::SQLITE_TOOBIG => (ErrorKind::Invalid, "the value is larger than SQLite's limit"),

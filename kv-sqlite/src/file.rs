@@ -17,8 +17,8 @@ use crate::schema::APPLICATION_ID;
 
 /// Serialises the creation of files in this process.
 ///
-/// Closing any descriptor of a file drops all POSIX locks that the process holds on that file. So a handle that creates
-/// a file must have closed the descriptor before another handle locks the file.
+/// Closing any descriptor of a file drops all POSIX locks that the process holds on that file. Therefore a handle that
+/// creates a file must have closed the descriptor before another handle locks the file.
 static CREATING: Mutex<()> = Mutex::new(());
 
 /// Creates the file if it is missing, rejects a foreign file, and returns the absolute path of the file.
@@ -75,10 +75,10 @@ fn check_kind(subject: &str, metadata: &Metadata) -> Result<()> {
     Err(Error::invalid(format!("{subject} leads to {found} and not to a regular file")))
 }
 
-/// Returns the reason for which SQLite could not open a file that [`prepare`] has found; `None` if it is unknown.
+/// Returns the reason why SQLite could not open a file that [`prepare`] has found; `None` if the reason is unknown.
 ///
-/// SQLite does not report the reason. So this function creates a probe file in the same directory, and returns the
-/// error if that fails.
+/// SQLite does not report the reason. Therefore this function creates a probe file in the same directory and, if that
+/// fails, returns the error.
 pub(crate) fn explain_open_failure(path: &Path) -> Option<Error> {
     let mut name = path.as_os_str().to_owned();
     name.push("-probe");

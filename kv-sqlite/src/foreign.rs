@@ -1,8 +1,8 @@
-//! Foreign objects: those on the tables of a store that this crate did not create.
+//! Foreign objects: objects on a store's tables that another program has created.
 //!
 //! SQLite runs the triggers, views, generated columns, constraints and index expressions that are in a file. Triggers
 //! and views are disabled on every connection. A store with any foreign object is not opened. If a foreign object other
-//! than a trigger appears while the store is open, the store is not written.
+//! than a trigger appears while the store is open, the store refuses writes.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use rusqlite::{Connection, params};
 
 use crate::statement::Table;
 
-/// The kind of a foreign object. Errors name only the kind, because another program chose the name and the
-/// definition, and they may contain secrets.
+/// The kind of a foreign object. Errors name only the kind, because another program chose the name and the definition,
+/// and both may contain secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ForeignObject {
     Trigger,
@@ -30,9 +30,15 @@ pub(crate) enum ForeignObject {
 }
 
 impl ForeignObject {
-    /// True if the object prevents writes. A trigger does not, because triggers are disabled.
+    /// True if the object prevents writes. A trigger prevents nothing, because triggers are disabled.
     pub(crate) fn prevents_writes(self) -> bool {
         self != Self::Trigger
+    }
+
+    /// True if a connection of this crate runs nothing of the object while it reads the rows. Triggers are disabled,
+    /// and reads of rows in key order use no other index.
+    pub(crate) fn allows_reads(self) -> bool {
+        matches!(self, Self::Trigger | Self::Index | Self::ExpressionIndex)
     }
 
     pub(crate) fn to_error(self) -> Error {

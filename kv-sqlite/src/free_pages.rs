@@ -16,9 +16,9 @@ const MIN_FREE_PAGES: i64 = 256;
 /// Returns free pages to the file system if they are more than a quarter of the file. Fewer free pages stay in the
 /// file, because new entries will soon use them.
 ///
-/// If the disk is full, a batch returns fewer pages, because each page that SQLite moves needs free space for the log.
-/// If the disk has no space even for one page, this succeeds nevertheless, because the entries of the caller are
-/// already removed.
+/// If the disk is full, a batch returns fewer pages, because each page that SQLite moves needs free space for the
+/// write-ahead log. If the disk has no space even for one page, this function succeeds nevertheless, because the
+/// entries of the caller are already removed.
 pub(crate) async fn release(queue: &Queue) -> Result<()> {
     let mut max_pages = MAX_PAGES;
     loop {

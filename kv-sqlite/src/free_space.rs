@@ -1,8 +1,9 @@
 //! The free space for writes that make the database larger.
 //!
-//! Without a reserve, no entry could be removed from a full disk: a delete needs space in the log, and the log can be
-//! emptied only if its content fits into the file. So a write that makes the database larger is refused if less than
-//! `min_free` would be left. Deletes, clears and sweeps may use this reserve.
+//! Without a reserve, no entry could be removed from a full disk: a delete needs space in the write-ahead log (in this
+//! file: the log), and the log can be emptied only if its content fits into the database file. Therefore a write that
+//! makes the database larger is refused if less than `min_free` would be left. Deletes, clears and sweeps may use this
+//! reserve.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use rusqlite::Connection;
 
 use crate::open_files::OpenFiles;
 
-/// The number of free bytes from which on an estimate is enough and the exact free space is not computed.
+/// The number of free bytes at which an estimate is enough, so that the exact free space is not computed.
 const PLENTY: u64 = 64 << 20;
 
 /// The number of free bytes below which the log is emptied to gain space.
@@ -44,7 +45,7 @@ impl FreeSpace {
     pub(crate) const UNLIMITED: Self = Self { on_disk: 0, in_file: 0, in_log: 0, page_size: 1, is_limited: false };
 
     /// Measures the free space. `writes` are the numbers of bytes of the waiting writes. If the free space is low or
-    /// too small for these writes, this empties the log.
+    /// too small for these writes, this function empties the log.
     pub(crate) fn measure(files: &OpenFiles, connection: &Connection, min_free: u64, writes: &[usize]) -> Self {
         let Some(available) = files.free_space() else { return Self::UNLIMITED };
         let (log, page_size) = (files.log_length(), files.page_size);
@@ -97,7 +98,7 @@ impl NeededSpace {
         writes.iter().fold(Self::default(), |needed, bytes| needed.plus(*bytes, page_size))
     }
 
-    /// Returns the sum of these needs and those of a write of `bytes` bytes.
+    /// Returns the sum of these needs and the needs of a write of `bytes` bytes.
     fn plus(self, bytes: usize, page_size: u64) -> Self {
         let pages = (bytes as u64).div_ceil(page_size) + ADDED_PAGES;
         // The log stores each page with a header, which takes less than a hundredth of the page.
@@ -130,14 +131,15 @@ fn checkpoint_growth(files: &OpenFiles, connection: &Connection) -> u64 {
     pages(files, connection, "PRAGMA page_count").saturating_sub(files.length())
 }
 
-/// True if the file system has enough free space for a checkpoint. If not, an attempt would only use up the free space.
+/// True if the file system has enough free space for a checkpoint. If the space is not enough, an attempt would only
+/// use up the free space.
 pub(crate) fn log_fits(files: &OpenFiles, connection: &Connection) -> bool {
     files.free_space().is_none_or(|free| free >= checkpoint_growth(files, connection))
 }
 
-/// Copies the log into the file, so that the next commits overwrite the log; false if that did not succeed.
+/// Copies the log into the file, so that the next commits overwrite the log. Returns false if that did not succeed.
 ///
-/// The log is not truncated, so that other programs cannot use its space.
+/// The log is not truncated, so that other programs cannot use the space of the log.
 pub(crate) fn empty_log(files: &OpenFiles, connection: &Connection) -> bool {
     if !log_fits(files, connection) {
         return false;

@@ -23,6 +23,7 @@ mod open_files;
 mod poller;
 mod read;
 mod readers;
+mod refused;
 mod runtime;
 mod schema;
 mod scheme;

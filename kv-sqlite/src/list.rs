@@ -12,8 +12,8 @@ use crate::statement::{Columns, ListShape, Statements, bound_text};
 /// The value of `LIMIT` for no limit. A page counts its rows itself, because foreign rows do not count.
 const NO_LIMIT: i64 = -1;
 
-/// The maximum number of entries, live or expired, that a page reads. It bounds the time that a page takes on the
-/// caller's thread if most entries have expired and are not swept yet.
+/// The maximum number of entries, live or expired, that a page reads. This limit bounds the time that a page takes on
+/// the caller's thread if most entries have expired and are not swept yet.
 const MAX_ENTRIES: usize = 10_000;
 
 impl State {
@@ -43,7 +43,7 @@ fn read_page(
         let row = match rows.next() {
             Ok(Some(row)) => row,
             Ok(None) => return Ok(page),
-            // If this page has read a key already, the page ends there and the next page returns the error.
+            // If this page has already read a key, the page ends before the error, and the next page returns the error.
             Err(_) if last.is_some() => break,
             Err(error) => return Err(read_error(error)),
         };

@@ -1,12 +1,12 @@
-//! Consistent expiry in reads and in the writer's open batch.
+//! Prevents a read from reporting an entry as expired while a write that saw the entry live is not yet committed.
 //!
 //! The writer checks if an entry is live, and the effect of the write becomes visible only with the later commit. The
 //! entry may expire in between. Then a reader could report the entry as expired before the commit, although the write
 //! succeeds because the entry was live. No order of the two calls explains both outcomes.
 //!
-//! So the writer registers each key before it compares the deadline of the entry with the clock. A reader that finds an
-//! expired entry with a registered key waits for the end of the batch and reads again. No other read waits: a live or a
-//! missing entry is returned at once.
+//! Therefore the writer registers each key before it compares the deadline of the entry with the clock. A reader that
+//! finds an expired entry with a registered key waits for the end of the batch and reads again. No other read waits: a
+//! live or a missing entry is returned at once.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use kv_core::{Clock, Deadline, Key};
 use tokio::sync::watch;
 
-/// The keys whose deadline the open batch has compared with the clock. The writer and the readers of a handle share it.
+/// The keys whose deadlines the open batch has compared with the clock. The writer and the readers of a handle share
+/// this set.
 #[derive(Debug)]
 pub(crate) struct CheckedKeys {
     keys: Mutex<HashSet<Key>>,
@@ -27,12 +28,12 @@ impl CheckedKeys {
         Self { keys: Mutex::default(), ended_batches: watch::Sender::new(0) }
     }
 
-    /// Registers a key. The writer calls this before it reads the clock.
+    /// Registers a key. The writer calls this method before it reads the clock.
     pub(crate) fn register(&self, key: &Key) {
         self.keys().insert(key.clone());
     }
 
-    /// Ends the batch. The writer calls this after the commit or rollback.
+    /// Ends the batch. The writer calls this method after the commit or rollback.
     pub(crate) fn end_batch(&self) {
         let mut keys = self.keys();
         if !keys.is_empty() {
@@ -41,13 +42,13 @@ impl CheckedKeys {
         }
     }
 
-    /// Returns the number of ended batches. A reader calls this before it reads.
+    /// Returns the number of ended batches. A reader calls this method before it reads.
     pub(crate) fn ended_batches(&self) -> u64 {
         *self.ended_batches.borrow()
     }
 
-    /// True if a reader may report these keys as expired: no batch has registered one of them since the number of ended
-    /// batches was `ended`.
+    /// True if a reader may report these keys as expired: no batch with registered keys has ended since the reader took
+    /// `ended`, and the open batch has registered none of these keys.
     pub(crate) fn may_report_expired(&self, ended: u64, expired: &[Key]) -> bool {
         if expired.is_empty() {
             return true;

@@ -1,6 +1,6 @@
 //! Publishing and subscribing.
 //!
-//! A message reaches the subscribers of all handles in this process that are on the same table of the same file.
+//! A message reaches the subscribers of every handle of this process that has the same table of the same file open.
 
 use bytes::Bytes;
 use kv_core::{Key, KeyPrefix, Message, MessageStream, Result};

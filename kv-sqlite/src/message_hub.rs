@@ -1,4 +1,4 @@
-//! The subscribers of all handles in this process that are on the same table of the same file.
+//! Delivers messages to the subscribers of every handle of this process that has the same table of the same file open.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,7 +17,8 @@ type Peers = RwLock<Vec<(i64, Hub<Messages>)>>;
 /// The peers of each table. A table in memory is not in this map, because it has one handle only.
 static PEERS: WeakMap<TablePath, Peers> = WeakMap::new();
 
-/// The hub of one handle, and those of all handles on the same table. Dropping this ends the handle's subscriptions.
+/// The hub of one handle, and the hubs of all handles on the same table. Dropping this value ends the handle's
+/// subscriptions.
 #[derive(Debug)]
 pub(crate) struct MessageHub {
     handle_id: i64,
@@ -44,7 +45,7 @@ impl MessageHub {
         self.hub.subscribe(channels)
     }
 
-    /// Ends this handle's subscriptions, after their pending messages.
+    /// Ends this handle's subscriptions. A subscriber still receives the messages in its queue.
     pub(crate) fn close(&self) {
         self.hub.close();
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);

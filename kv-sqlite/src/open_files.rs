@@ -113,7 +113,7 @@ impl OpenFiles {
     /// Checks that both files are in place and not truncated. The connection must have no open transaction.
     ///
     /// # Errors
-    /// As [`check_in_place`](Self::check_in_place), and `Corrupt` if a file was truncated.
+    /// The errors of [`check_in_place`](Self::check_in_place), and `Corrupt` if a file was truncated.
     pub(crate) fn check(&self, connection: &Connection) -> Result<()> {
         let mut checked = Ok(());
         for _ in 0..ATTEMPTS {
@@ -131,7 +131,7 @@ impl OpenFiles {
             statement.query_row([], |row| row.get(0)).map_err(read_error)
         };
         // The state of the log is read before its length. If another process truncates the log in between, this attempt
-        // fails and the next one succeeds.
+        // fails and the next attempt succeeds.
         let log = log_state(connection).map_err(read_error)?;
         let (length, log_length) =
             self.check_identity(identity_and_length(&self.path), identity_and_length(&self.log_path))?;

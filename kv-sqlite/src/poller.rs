@@ -19,7 +19,7 @@ use crate::writer::rows::Rows;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The time for which the lease is kept after the last watcher has ended, so that the next watcher can use the same
-/// lease. Also the delay before a failed renewal is retried.
+/// lease. The same time is the delay before a failed renewal is retried.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Renews the lease of the handle, or ends it if the handle has no watchers.
@@ -41,8 +41,8 @@ impl Write for RenewLease {
     type Outcome = Renewal;
 
     fn apply(&self, rows: &Rows<'_>) -> Result<Renewal, Failure> {
-        // The writer checks this, because it also runs `StartWatch` of every new watcher. So a watcher that has just
-        // subscribed either counts here, or takes a new lease afterwards.
+        // The check is in the writer, because the writer also runs `StartWatch` of every new watcher. Therefore a
+        // watcher that has just subscribed is either found here, or takes a new lease afterwards.
         if !self.0.hub.has_subscribers() {
             change_log::end_lease(rows.connection, rows.sql, self.0.handle_id)?;
             return Ok(Renewal::Ended);
@@ -127,7 +127,7 @@ fn is_beyond_lease(moment: SystemTime, now: SystemTime) -> bool {
     moment.duration_since(now).is_ok_and(|left| left > LEASE)
 }
 
-/// Reads the change log with a separate connection. It needs the same connection every time, because `PRAGMA
+/// Reads the change log with a separate connection. The reader needs the same connection every time, because `PRAGMA
 /// data_version` of a connection changes when another connection has written.
 struct LogReader {
     connection: Option<Connection>,

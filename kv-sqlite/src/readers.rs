@@ -109,7 +109,7 @@ impl Pool {
     }
 }
 
-/// A borrowed connection. Dropping this returns the connection to the pool, also after a panic.
+/// A borrowed connection. Dropping this returns the connection to the pool, even after a panic.
 struct Borrowed<'p> {
     pool: &'p Pool,
     connection: Option<Connection>,

@@ -1,7 +1,7 @@
 //! The store's own runtime, which runs the timers, the sweeper and the poller.
 //!
-//! The runtime has its own thread. So the store works on any async runtime of its callers, including a runtime without
-//! timers, and continues to work after the runtime that opened the store has ended.
+//! The runtime has its own thread. Therefore the store works on any async runtime of its callers, including a runtime
+//! without timers, and continues to work after the runtime that opened the store has ended.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ impl Timer {
     /// Awaits the future; `None` if it is not ready within `limit`.
     pub(crate) async fn limit<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
         let timeout = {
-            // A tokio timer belongs to the runtime that is entered when the timer is created, not to the one that polls
-            // it.
+            // A tokio timer belongs to the runtime that is entered when the timer is created, not to the runtime that
+            // polls the timer.
             let _entered = self.0.enter();
             tokio::time::timeout(limit, future)
         };
@@ -51,8 +51,8 @@ impl Timer {
 
 /// The runtime and its thread. Dropping this ends the thread and the tasks of the runtime.
 ///
-/// The state and the writer share it. The writer needs timers longer than the handles, because it still commits the
-/// writes that are queued when the last handle is dropped.
+/// The state and the writer share this runtime. The writer needs timers for longer than the handles, because the writer
+/// still commits the writes that are queued when the last handle is dropped.
 #[derive(Debug)]
 pub(crate) struct StoreRuntime {
     timer: Timer,

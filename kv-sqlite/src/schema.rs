@@ -61,9 +61,18 @@ fn transact<T>(connection: &Connection, work: impl FnOnce() -> Result<T, Failure
     outcome
 }
 
+/// True if the file is of this crate and has the layout of this version. False for an unreadable file.
+pub(crate) fn is_ours(connection: &Connection) -> bool {
+    let header = pragma(connection, "application_id").and_then(|id| Ok((id, pragma(connection, "user_version")?)));
+    header.is_ok_and(|header| header == (APPLICATION_ID, LAYOUT))
+}
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i32> {
+    connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+}
+
 fn is_set_up(connection: &Connection, table: &Table) -> Result<bool, Failure> {
-    let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
-    let (id, layout) = (pragma("application_id")?, pragma("user_version")?);
+    let (id, layout) = (pragma(connection, "application_id")?, pragma(connection, "user_version")?);
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if id == 0 && objects == 0 {
         return Ok(false);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use kv_core::{Error, KvStore, Result, Scheme, StoreUrl};
+use kv_core::{Error, ErrorKind, KvStore, Result, Scheme, StoreUrl};
 
 use crate::builder::SqliteBuilder;
 use crate::store::SqliteStore;
@@ -26,7 +26,13 @@ pub const SCHEME: Scheme = Scheme::new(
         if !std::fs::exists(url.path()?).unwrap_or(true) {
             return Err(Error::invalid("the file does not exist"));
         }
-        let store = SqliteStore::from_url(&url).await?;
+        let store = match SqliteStore::from_url(&url).await {
+            // The file may be a store that another program changed. Then report the changes.
+            Err(refusal) if refusal.kind() == ErrorKind::Corrupt => {
+                return Ok(builder(&url)?.verify_refused(refusal, take).await?.into());
+            }
+            opened => opened?,
+        };
         let found = store.salvage(take).await?;
         store.close().await?;
         Ok(found.into())
@@ -37,7 +43,7 @@ impl SqliteStore {
     /// Opens the store in a file, with the default settings of [`SqliteConfig`](crate::SqliteConfig).
     ///
     /// # Errors
-    /// As [`SqliteBuilder::open`].
+    /// The errors of [`SqliteBuilder::open`].
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().path(path.as_ref()).open().await
     }
@@ -46,7 +52,7 @@ impl SqliteStore {
     /// [`SqliteConfig`](crate::SqliteConfig) as options.
     ///
     /// # Errors
-    /// As [`SqliteBuilder::open`], and `Invalid` for a URL of another scheme or with an unknown option.
+    /// The errors of [`SqliteBuilder::open`], and `Invalid` for a URL of another scheme or with an unknown option.
     pub async fn from_url(url: &StoreUrl) -> Result<Self> {
         builder(url)?.open().await
     }

@@ -32,6 +32,8 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Checks that the store is open.
+    ///
     /// # Errors
     /// `Closed` after the store was closed.
     pub(crate) fn check_open(&self) -> Result<()> {
@@ -55,7 +57,7 @@ impl State {
     /// Waits until all earlier acknowledged writes are synced.
     ///
     /// # Errors
-    /// As [`Queue::flush`].
+    /// The errors of [`Queue::flush`].
     pub(crate) async fn flush(&self) -> Result<()> {
         self.queue()?.flush().await
     }

@@ -1,6 +1,7 @@
 //! The SQL statements of one store.
 //!
-//! They are built once, when the store is opened. The validated table name is the only text of the caller in them.
+//! The statements are built once, when the store is opened. The validated table name is the only text of the caller in
+//! the statements.
 
 use std::ops::Bound;
 
@@ -79,8 +80,8 @@ pub(crate) struct ListShape {
     pub(crate) columns: Columns,
 }
 
-/// An expression for the length of a value in bytes, 0 if the value is missing. SQLite computes it without reading the
-/// value.
+/// An expression for the length of a value in bytes, 0 if the value is missing. SQLite computes the length without
+/// reading the value.
 const LENGTH: &str = "ifnull(length(row.value), ifnull(length(beside.value), 0))";
 
 /// The statements of one store.
@@ -198,7 +199,7 @@ impl Statements {
     }
 }
 
-/// Returns the text of a bound as a parameter. It is `None` for an unbounded end, which is not in the statement.
+/// Returns the text of a bound as a parameter. The text is `None` for an unbounded end, which is not in the statement.
 pub(crate) fn bound_text<T>(bound: &Bound<T>) -> Option<&T> {
     match bound {
         Bound::Included(text) | Bound::Excluded(text) => Some(text),

@@ -16,8 +16,8 @@ use crate::verify::Verification;
 
 /// A store in an SQLite database: one table of a file, or of a database in memory.
 ///
-/// Clones share one store. [`close`](KvStore::close) on any clone closes it for all; dropping the last clone closes it,
-/// too. A watch stream holds a clone.
+/// Clones share one store. [`close`](KvStore::close) on any clone closes the store for all clones. Dropping the last
+/// clone closes the store, too. A watch stream holds a clone.
 ///
 /// The store has its own connections and threads, and never uses a connection or a transaction of the caller.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ impl SqliteStore {
     /// entries that are not swept yet.
     ///
     /// # Errors
-    /// As [`SqliteStore::verify`], and the first error that `take` returns.
+    /// The errors of [`SqliteStore::verify`], and the first error that `take` returns.
     pub async fn salvage(&self, take: TakeEntry) -> Result<Verification> {
         self.state.salvage(take).await
     }

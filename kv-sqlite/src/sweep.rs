@@ -21,8 +21,8 @@ use crate::writer::rows::Rows;
 /// The maximum number of rows that one batch removes.
 pub(crate) const MAX_ROWS: usize = 1_000;
 
-/// The number of bytes of removed values after which a batch ends. It bounds the time of a batch, because removing a
-/// value visits all pages of the value.
+/// The number of bytes of removed values after which a batch ends. This limit bounds the time of a batch, because
+/// removing a value visits all pages of the value.
 pub(crate) const MAX_BYTES: i64 = 16 << 20;
 
 /// A position in the index of deadlines: a deadline in milliseconds and a key.
@@ -100,7 +100,7 @@ async fn sweep(queue: &Queue) -> Result<u64> {
     let mut max_rows = MAX_ROWS;
     while let Some(after) = next {
         let swept = match queue.call(SweepBatch { after: after.clone(), max_rows }).await {
-            // A smaller batch needs less free space for the log.
+            // A smaller batch needs less free space for the write-ahead log.
             Err(error) if error.kind() == ErrorKind::Capacity && max_rows > 1 => {
                 max_rows = max_rows.div_ceil(8);
                 next = Some(after);

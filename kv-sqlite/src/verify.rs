@@ -14,8 +14,8 @@ use crate::foreign;
 use crate::state::State;
 use crate::statement::{Columns, ListShape, Statements, bound_text};
 
-/// The maximum number of rows that one statement reads. A running read statement delays the checkpoint of the log, so
-/// the check of a large file must not be a single statement.
+/// The maximum number of rows that one statement reads. A running read statement delays the checkpoint of the
+/// write-ahead log, so the check of a large file must not be a single statement.
 const MAX_PAGE_ROWS: i64 = 1_000;
 
 /// The maximum number of problems of the structure that SQLite reports.
@@ -25,12 +25,14 @@ const MAX_PROBLEMS: i64 = 100;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Verification {
-    /// The number of sound entries, including expired ones that are not swept yet.
+    /// The number of sound entries, including expired entries that are not swept yet.
     pub entries: u64,
-    /// The keys of damaged entries. Reading such an entry is `Corrupt`; deleting or overwriting it removes the damage.
+    /// The keys of damaged entries. Reading such an entry fails with `Corrupt`. Deleting or overwriting the entry
+    /// removes the damage.
     pub damaged: Vec<Key>,
-    /// The problems of the file's structure, in the words of SQLite; if there are any, entries may be unreachable. Also
-    /// the kinds of objects on the table, such as triggers, that this crate did not create.
+    /// The problems of the file's structure, in the words of SQLite. If there is such a problem, entries may be
+    /// unreachable. The field also has the kinds of objects on the table, such as triggers, that this crate did not
+    /// create.
     pub problems: Vec<String>,
 }
 
@@ -41,7 +43,7 @@ impl Verification {
     }
 
     /// Reports damage that has ended a part of the check as a problem. Other errors are returned.
-    fn report_damage(&mut self, checked: Result<()>) -> Result<()> {
+    pub(crate) fn report_damage(&mut self, checked: Result<()>) -> Result<()> {
         checked.or_else(|error| match error.kind() {
             ErrorKind::Corrupt => {
                 self.problems.push(error.to_string());
@@ -82,7 +84,8 @@ fn verify(connection: &Connection, sql: &Statements, take: TakeEntry) -> Result<
     Ok(found)
 }
 
-fn check_structure(connection: &Connection, sql: &Statements, found: &mut Verification) -> Result<()> {
+/// Checks the structure of the file, and finds foreign objects.
+pub(crate) fn check_structure(connection: &Connection, sql: &Statements, found: &mut Verification) -> Result<()> {
     let pragma = format!("PRAGMA integrity_check({MAX_PROBLEMS})");
     let mut statement = connection.prepare(&pragma).map_err(read_error)?;
     let mut lines = statement.query([]).map_err(read_error)?;
@@ -104,7 +107,13 @@ fn check_structure(connection: &Connection, sql: &Statements, found: &mut Verifi
     Ok(())
 }
 
-fn check_rows(connection: &Connection, sql: &Statements, mut take: TakeEntry, found: &mut Verification) -> Result<()> {
+/// Checks all rows, and passes each sound entry to `take`.
+pub(crate) fn check_rows(
+    connection: &Connection,
+    sql: &Statements,
+    mut take: TakeEntry,
+    found: &mut Verification,
+) -> Result<()> {
     let shape = ListShape { reverse: false, columns: Columns::Entry };
     let (mut after, end) = (Bound::<RawText>::Unbounded, Bound::Unbounded);
     loop {

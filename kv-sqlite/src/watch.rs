@@ -1,7 +1,7 @@
 //! Watching changes.
 //!
-//! The writer notifies the watchers of this handle after each commit. The poller notifies them of the changes of other
-//! handles, which it reads from the change log.
+//! The writer notifies the watchers of this handle after each commit. The poller reads the changes of other handles
+//! from the change log, and notifies the watchers of these changes.
 
 use kv_core::{KvStore, Result, WatchQuery, WatchStream};
 
@@ -18,8 +18,8 @@ use crate::writer::rows::Rows;
 struct StartWatch(Watchers);
 
 impl Write for StartWatch {
-    /// The last sequence number that a new lease does not cover; `None` if the handle had a lease already or needs
-    /// none.
+    /// The last sequence number that a new lease does not cover; `None` if the handle already had a lease or needs no
+    /// lease.
     type Outcome = Option<i64>;
 
     fn apply(&self, rows: &Rows<'_>) -> Result<Option<i64>, Failure> {

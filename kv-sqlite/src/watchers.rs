@@ -8,9 +8,9 @@ use tokio::sync::watch;
 /// A lease of this handle; [`change_log`](crate::change_log) describes leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lease {
-    /// Counts the leases of the handle, so that each lease differs from the ones before.
+    /// Counts the leases of the handle, so that each lease differs from the earlier leases.
     number: u64,
-    /// The lease covers the changes whose sequence number in the log is larger than this one.
+    /// The lease covers the changes whose sequence number in the log is larger than this number.
     pub(crate) after: i64,
 }
 
@@ -18,7 +18,7 @@ pub(crate) struct Lease {
 #[derive(Debug, Clone)]
 pub(crate) struct Watchers {
     pub(crate) hub: Hub<Changes>,
-    /// A random number that distinguishes this handle from all others on the file.
+    /// A random number that distinguishes this handle from all other handles on the file.
     pub(crate) handle_id: i64,
     pub(crate) lease: Arc<watch::Sender<Option<Lease>>>,
     /// True for a store in a file, which other processes may change.

@@ -1,8 +1,8 @@
 //! The fair lock for the writes of all handles of this process on one file: first come, first served.
 //!
 //! SQLite's own lock is not fair: a waiting connection polls the lock at growing intervals, and a handle that writes
-//! without a pause has usually taken the lock again before the next poll. So the handles of a process wait for this
-//! lock first, and only the handle that holds it competes with other processes for SQLite's lock.
+//! without a pause has usually taken the lock again before the next poll. Therefore the handles of a process wait for
+//! this lock first, and only the handle that holds this lock competes with other processes for SQLite's lock.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,10 +37,11 @@ impl WriteLock {
         Self(LOCKS.get(file))
     }
 
-    /// Takes the lock, blocking a thread that belongs to no runtime; `None` if it is not free within `limit`.
+    /// Takes the lock. Blocks the thread, which must belong to no runtime. Returns `None` if the lock is not free
+    /// within `limit`.
     pub(crate) fn take(&self, timer: &Timer, limit: Duration) -> Option<WriteGuard> {
-        // The fast path for a free lock. It does not overtake a waiting handle, because a released tokio mutex is
-        // passed to the first waiting handle and is not free in between.
+        // The fast path for a free lock. This path does not overtake a waiting handle, because a released tokio mutex
+        // is passed to the first waiting handle and is not free in between.
         let held = match Arc::clone(&self.0).try_lock_owned() {
             Ok(held) => Some(held),
             Err(_) => timer.block_on(limit, Arc::clone(&self.0).lock_owned()),

@@ -223,7 +223,7 @@ async fn check(path: &std::path::Path, model: &mut Model, pending: Vec<String>, 
         apply(&mut after, &tried, None);
         let keys: Vec<&str> = tried.split(' ').skip(1).take(if tried.starts_with("pair") { 2 } else { 1 }).collect();
         let is_state_of = |model: &Model| keys.iter().all(|key| is_same(model.get(*key), found.get(*key)));
-        assert!(is_state_of(model) || is_state_of(&after), "round {round}: `{tried}` was applied in part");
+        assert!(is_state_of(model) || is_state_of(&after), "round {round}: `{tried}` was partially applied");
         if is_state_of(&after) {
             *model = after;
         }
@@ -232,8 +232,8 @@ async fn check(path: &std::path::Path, model: &mut Model, pending: Vec<String>, 
         let (known, entry) = (model.get(key), found.get(key));
         assert!(is_same(known, entry), "round {round}: {key} should be {known:?} but is {entry:?}");
     }
-    // Takes the versions from the store that are unknown because the write was not acknowledged or has no version in
-    // its outcome.
+    // Takes unknown versions from the store. A version is unknown if the write was not acknowledged or has no version
+    // in its outcome.
     for (key, known) in model {
         known.version = found[key].version.map(|version| version.to_string());
     }

@@ -44,7 +44,7 @@ async fn create_store(path: &Path, count: usize) -> HashMap<Key, Vec<u8>> {
 }
 
 #[test]
-fn a_damaged_value_is_corrupt_and_the_others_work() {
+fn a_damaged_value_is_corrupt_and_other_entries_work() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
     block_on(async {

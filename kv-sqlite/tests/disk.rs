@@ -1,4 +1,4 @@
-//! Full and read-only disks. The tests mount small file systems; without root they print that they did not run.
+//! Full and read-only disks. The tests mount small file systems. Without root, the tests print that they did not run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
@@ -25,7 +25,7 @@ async fn set(store: &SqliteStore, key: &Key, value: impl Into<kv_core::Bytes>) {
     assert!(store.set(key, value.into(), &SetOptions::default()).await.unwrap().is_stored());
 }
 
-/// A small file system, which is unmounted when this is dropped.
+/// A small file system, which is unmounted when this value is dropped.
 struct Disk {
     mounted: PathBuf,
     _folder: tempfile::TempDir,
@@ -124,8 +124,8 @@ fn opening_a_store_on_a_full_disk_is_capacity() {
     });
 }
 
-/// Writes until no block is free. A sync frees blocks, because ext4 reserves more than it uses for pending writes, so the
-/// writes go on until nothing fits after a sync.
+/// Writes until no block is free. A sync frees blocks, because ext4 reserves more blocks than it uses for pending
+/// writes. Therefore the writes continue until nothing fits after a sync.
 fn fill_up(path: &Path) {
     let mut file = std::fs::File::create(path).unwrap();
     let mut has_grown = true;
@@ -148,7 +148,8 @@ async fn assert_stored(store: &SqliteStore, numbers: &[u32]) {
     }
 }
 
-/// Writes until other files and the store fill the disk, and further; then frees space and writes with the same handle.
+/// Fills the disk with other files and the store, and tries further writes. Then frees space and writes with the same
+/// handle.
 fn fill(disk: &Disk) {
     let path = disk.mounted.join("store.sqlite");
     let filler = disk.mounted.join("filler");
@@ -161,8 +162,8 @@ fn fill(disk: &Disk) {
             let started = SystemClock.now();
             match store.set(&key(number), value(number).into(), &SetOptions::default()).await {
                 Ok(_) => acknowledged.push(number),
-                // If the disk becomes full after the last frame of a commit, recovery may still find the commit. Then
-                // the outcome is indeterminate.
+                // If the disk becomes full after the last frame of a commit, recovery may still find the commit. In
+                // this case, the outcome is indeterminate.
                 Err(error) => {
                     assert!(error.kind() == ErrorKind::Capacity || error.maybe_applied(), "{error:?}");
                     refused += 1;

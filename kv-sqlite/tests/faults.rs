@@ -188,7 +188,7 @@ fn tables_of_one_file_are_separate_stores() {
 async fn run_child(name: &str) {
     assert_eq!(name, "few files");
     let path = support::path();
-    // It depends on the limit of descriptors if opening fails, if reads or writes fail, or if everything works.
+    // The limit of descriptors decides whether opening fails, reads or writes fail, or everything works.
     match SqliteStore::builder().path(&path).operation_timeout(Duration::from_secs(3)).open().await {
         Ok(store) => {
             let mut held_files = Vec::new();

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kv_core::{DeleteOptions, ErrorKind, Key, KvStore, SetOptions};
@@ -37,8 +39,15 @@ fn run(path: &Path, sql: &str) {
     Connection::open(path).unwrap().execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
+/// Runs statements as [`run`] does. These statements may forge the schema.
+fn run_forging(path: &Path, sql: &str) {
+    let connection = Connection::open(path).unwrap();
+    connection.set_db_config(kv_sqlite::rusqlite::config::DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false).unwrap();
+    connection.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
 #[test]
-fn a_foreign_object_on_the_table_is_refused_and_the_error_names_its_kind() {
+fn a_foreign_object_on_the_table_is_refused_and_the_error_names_the_kind_of_object() {
     let deleting = "BEGIN DELETE FROM kv WHERE key <> 'sekret'; END";
     let endless = format!("BEGIN {ENDLESS}; END");
     let cases = [
@@ -80,6 +89,110 @@ fn a_foreign_object_on_the_table_is_refused_and_the_error_names_its_kind() {
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{sql}: {error}");
             let text = error.to_string();
             assert!(text.contains(kind) && !text.contains("sekret"), "{sql}: {text}");
+            let (found, entries) = verify(&path).await.expect(&sql);
+            let problems = found.problems.join("; ");
+            assert!(problems.contains(kind) && !problems.contains("sekret"), "{sql}: {problems}");
+            // Reading the rows runs neither a trigger nor an index. Other objects may run, so their rows are not read.
+            let is_read = ["a trigger", "an index", "an index on an expression"].contains(&kind);
+            assert_eq!(entries, if is_read { 3 } else { 0 }, "{sql}: {problems}");
+            assert_eq!(found.entries, entries, "{sql}");
+        });
+    }
+}
+
+/// Verifies the file by its URL. Returns the report and the number of salvaged entries.
+async fn verify(path: &Path) -> kv_core::Result<(kv_core::Verification, u64)> {
+    let url: kv_core::StoreUrl = format!("sqlite:{}", path.display()).parse().unwrap();
+    let entries = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&entries);
+    let take = Box::new(move |_, _| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    });
+    let verifying = (kv_sqlite::SCHEME.verify.unwrap())(url, take);
+    let found = tokio::time::timeout(Duration::from_secs(10), verifying).await.expect("the check does not end")?;
+    Ok((found, entries.load(Ordering::Relaxed)))
+}
+
+/// Files whose schema another program forged, some of them in ways that SQLite itself does not write.
+#[test]
+fn a_forged_schema_is_refused_and_reported() {
+    let forge = |change: &str| format!("PRAGMA writable_schema = ON; {change}; PRAGMA writable_schema = OFF");
+    let rewrite = |name: &str, from: &str, to: &str| {
+        forge(&format!("UPDATE sqlite_schema SET sql = replace(sql, '{from}', '{to}') WHERE name = '{name}'"))
+    };
+    let cases = [
+        // Another kind of table under the store's names.
+        "DROP TABLE kv; CREATE TABLE kv (key TEXT NOT NULL PRIMARY KEY, sekret BLOB) STRICT".to_owned(),
+        r#"DROP TABLE "kv beside"; CREATE TABLE "kv beside" (id INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID"#.into(),
+        r#"DROP TABLE "kv changes"; CREATE TABLE "kv changes" (sequence INTEGER PRIMARY KEY, key TEXT, origin INTEGER) STRICT"#.into(),
+        r#"DROP TABLE "kv watchers"; CREATE VIRTUAL TABLE "kv watchers" USING fts5 (id, expires)"#.into(),
+        "DROP TABLE kv; CREATE VIRTUAL TABLE kv USING rtree (key, low, high)".into(),
+        // Definitions that differ from the tree that they describe.
+        rewrite("kv", ", WITHOUT ROWID", ""),
+        rewrite("kv", "key TEXT", "key TEXT COLLATE NOCASE"),
+        rewrite("kv", "value BLOB", "value BLOB DEFAULT (hex(zeroblob(500000000)))"),
+        rewrite("kv beside", "value BLOB NOT NULL", "value BLOB NOT NULL ON CONFLICT REPLACE"),
+        // Text that is no definition, and columns of `sqlite_schema` with other types.
+        forge("UPDATE sqlite_schema SET sql = 'CREATE TABLE kv (sekret' WHERE name = 'kv'"),
+        forge("UPDATE sqlite_schema SET sql = x'00ff' WHERE name = 'kv'"),
+        forge("UPDATE sqlite_schema SET sql = NULL WHERE name = 'kv'"),
+        forge("UPDATE sqlite_schema SET type = x'ff', tbl_name = 7 WHERE name = 'kv beside'"),
+        forge("UPDATE sqlite_schema SET sql = sql || char(0) || ' sekret' WHERE name = 'kv'"),
+        forge("UPDATE sqlite_schema SET rootpage = 1000000 WHERE name = 'kv'"),
+        forge("UPDATE sqlite_schema SET rootpage = -5 WHERE name = 'kv'"),
+        forge("INSERT INTO sqlite_schema SELECT * FROM sqlite_schema WHERE name = 'kv'"),
+    ];
+    for sql in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.sqlite");
+        block_on(async {
+            open_filled(&path).await.close().await.unwrap();
+            run_forging(&path, &sql);
+            let before = std::fs::read(&path).unwrap();
+            match SqliteStore::open(&path).await {
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Corrupt, "{sql}: {error}");
+                    assert!(!error.to_string().contains("sekret"), "{sql}: {error}");
+                }
+                Ok(_) => panic!("{sql}: the file opened"),
+            }
+            let (found, _) = verify(&path).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+            assert!(!found.is_sound(), "{sql}");
+            assert!(!found.problems.join("; ").contains("sekret"), "{sql}: {found:?}");
+            assert!(std::fs::read(&path).unwrap() == before, "{sql}: the check changed the file");
+        });
+    }
+}
+
+#[test]
+fn a_forged_number_of_pages_is_refused_without_taking_memory_or_time() {
+    for (offset, bytes) in [
+        // The number of pages of the database.
+        (28, 0xffff_fffe_u32.to_be_bytes()),
+        (28, 0_u32.to_be_bytes()),
+        // The first page and the number of the free pages.
+        (32, 0x7fff_ffff_u32.to_be_bytes()),
+        (36, 0xffff_ffff_u32.to_be_bytes()),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.sqlite");
+        block_on(async {
+            open_filled(&path).await.close().await.unwrap();
+            let mut file = std::fs::read(&path).unwrap();
+            file[offset..offset + 4].copy_from_slice(&bytes);
+            // SQLite uses the number of pages only if this counter equals the file change counter.
+            let counter: [u8; 4] = file[24..28].try_into().unwrap();
+            file[92..96].copy_from_slice(&counter);
+            std::fs::write(&path, &file).unwrap();
+            let context = format!("{bytes:?} at {offset}");
+            // SQLite ignores a number of pages of zero, and computes it from the length of the file.
+            let is_repaired = offset == 28 && bytes == [0; 4];
+            let (found, entries) = verify(&path).await.unwrap_or_else(|error| panic!("{context}: {error:?}"));
+            assert_eq!(found.is_sound(), is_repaired, "{context}: {found:?}");
+            if offset != 28 || is_repaired {
+                assert_eq!(entries, 3, "{context}");
+            }
         });
     }
 }

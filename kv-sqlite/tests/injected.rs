@@ -1,4 +1,5 @@
-//! Failing system calls: `strace` lets the n-th write, sync or truncation of a child fail, or all from the n-th on.
+//! Failing system calls: `strace` lets the n-th write, sync or truncation of a child fail, or all such calls from the
+//! n-th on.
 //!
 //! Afterwards the store must have every write that was acknowledged, and no write that was reported as not applied.
 //! After a single failure the same handle must continue to work. `CRASH_FAULTS` sets the number of runs with a single
@@ -46,8 +47,8 @@ fn faults(calls: &str, error: &str, max_first: u64) {
     run_all(calls, error, cases);
 }
 
-/// Runs one child per case. A case is the number of the first failing call, `+` if all later calls fail too or else an
-/// empty text, and the seed of the history.
+/// Runs one child per case. A case has three parts: the number of the first failing call, a text, and the seed of the
+/// history. The text is `+` if all later calls fail too. Otherwise it is empty.
 fn run_all<'a>(calls: &str, error: &str, cases: impl Iterator<Item = (u64, &'a str, u64)>) {
     let (mut runs, mut failed, mut acknowledged) = (0, 0, 0);
     for (first, onwards, seed) in cases {

@@ -1,9 +1,9 @@
 //! Losses of power, simulated with a model of the disk.
 //!
 //! `strace` records the file operations of a child. At many points of the recording, the test rebuilds the files as the
-//! medium may have them after a loss of power: without the unsynced changes, or with some sectors of them. The store
-//! must open, must have everything that was acknowledged before the point, and no write may be applied in part.
-//! `CRASH_IMAGES` sets the number of points, by default 120.
+//! medium may have them after a loss of power: without the unsynced changes, or with only some sectors of these
+//! changes. The store must open, must have everything that was acknowledged before the point, and no write may be
+//! partially applied. `CRASH_IMAGES` sets the number of points, by default 120.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::BTreeSet;

@@ -88,7 +88,7 @@ async fn entries_that_are_never_read_leave_all_tables_empty_after_expiry() {
     assert_eq!(tables(), [200_000, 200_000, 400]);
     clock.advance(TTL);
     let mut rounds = 0;
-    // After the sweep has removed the entries, it returns the free pages.
+    // After the sweeper has removed the entries, it returns the free pages.
     while tables() != [0, 0, 0] || count("PRAGMA page_count") > 512 {
         // The sweeper waits for the store's clock, so each step of the clock starts a sweep.
         clock.advance(Duration::from_secs(1));
@@ -156,7 +156,7 @@ async fn overwritten_large_values_leave_no_orphans() {
             connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
         };
         let key = Key::new(["k"]).unwrap();
-        // A new large value, then large values over large ones, and then small and large values in turn.
+        // A new large value, then large values over large values, and then small and large values alternately.
         for (number, length) in [5_000, 5_000, 900, 20_000, 10, 700, 30, 1_000].into_iter().enumerate() {
             let value = vec![u8::try_from(number).unwrap(); length];
             let outcome = store.set(&key, value.clone().into(), &SetOptions::default()).await.unwrap();

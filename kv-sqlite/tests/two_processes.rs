@@ -318,8 +318,8 @@ fn a_lock_of_another_process_is_unavailable_after_the_timeout() {
         let mut running = KillOnDrop(child("lock", &path).spawn().unwrap());
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
-        // Opening an existing table and reading need no lock. So a handle whose timeouts never end can do both while
-        // the other process holds the lock.
+        // Opening an existing table and reading need no lock. Therefore a handle whose timeouts never end can do both
+        // while the other process holds the lock.
         let unlimited = SqliteStore::builder().path(&path).busy_timeout(Duration::MAX);
         let unlimited = unlimited.operation_timeout(Duration::MAX).open().await.unwrap();
         assert_eq!(unlimited.get(&key("k")).await.unwrap().unwrap().value, "before");

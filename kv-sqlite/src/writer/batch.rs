@@ -8,7 +8,7 @@ use crate::writer::job::{Job, PendingWrite};
 /// The number of writes at which a batch is full.
 const MAX_WRITES: usize = 1_024;
 
-/// The number of bytes of values from which on a batch is full.
+/// The number of bytes in values at which a batch is full.
 const MAX_BYTES: usize = 8 << 20;
 
 /// The maximum number of times that the writer yields to other threads so that more writes join a batch.
@@ -51,13 +51,13 @@ impl Batch {
         }
     }
 
-    /// Yields to other threads until this batch has as many writes as the last batch, `last_batch`.
+    /// Yields to other threads until this batch has as many writes as the previous batch, at most [`MAX_YIELDS`] times.
     ///
-    /// The callers of the last batch have just got their replies and often write again. Without the wait, a batch has
-    /// only the writes of the callers that wake up first, and there are twice as many syncs.
-    pub(crate) fn wait_for_callers(&mut self, jobs: &mut mpsc::Receiver<Job>, last_batch: usize) {
+    /// The callers of the previous batch have just got their replies and often write again. Without the wait, a batch
+    /// has only the writes of the callers that wake up first, and there are twice as many syncs.
+    pub(crate) fn wait_for_callers(&mut self, jobs: &mut mpsc::Receiver<Job>, previous_writes: usize) {
         for _ in 0..MAX_YIELDS {
-            if self.is_last || self.writes.len() >= last_batch {
+            if self.is_last || self.writes.len() >= previous_writes {
                 break;
             }
             std::thread::yield_now();

@@ -10,10 +10,10 @@ use crate::writer::worker::Writer;
 impl Writer {
     /// Logs changes after their commit if another handle has a lease now.
     ///
-    /// There was no lease at the check before the commit, but another handle may have taken one since. Its watchers
-    /// must get these changes, because the writes are acknowledged after the lease was taken.
+    /// There was no lease at the check before the commit, but another handle may have taken a lease since. The watchers
+    /// of that handle must get these changes, because the writes are acknowledged after the lease was taken.
     pub(super) fn log_late(&self, connection: &Connection, changed: &[Key]) {
-        // If the check fails, there may be a lease.
+        // If the check fails, assume that there is a lease.
         if !self.is_watched(connection, changed).unwrap_or(true) {
             return;
         }
@@ -21,8 +21,8 @@ impl Writer {
         self.log_unlogged(connection);
     }
 
-    /// Tries to log the changes in `unlogged`. If that fails, the next batch or the next attempt logs them, so that no
-    /// watcher misses them.
+    /// Tries to log the changes in `unlogged`. If the attempt fails, the next batch or the next attempt logs the
+    /// changes, so that no watcher misses them.
     fn log_unlogged(&self, connection: &Connection) {
         let mut unlogged = self.unlogged.borrow_mut();
         if unlogged.is_empty() {
@@ -53,7 +53,8 @@ impl Writer {
         change_log::is_watched(connection, &self.sql, self.watchers.handle_id)
     }
 
-    /// Logs the changed keys, and those in `unlogged`, if another handle has a lease. Returns true if they were logged.
+    /// Logs the changed keys and the keys in `unlogged`, if another handle has a lease. Returns true if they were
+    /// logged.
     pub(super) fn log_if_watched(&self, connection: &Connection, changed: &[Key]) -> rusqlite::Result<bool> {
         let is_watched = self.is_watched(connection, changed)?;
         if is_watched {
@@ -90,7 +91,7 @@ mod tests {
 
     const LEASE: &str = r#"INSERT INTO "kv watchers" (id, expires) VALUES (7, 9000000000000)"#;
 
-    /// Opens a writer on a new file, and a connection to the file that takes the part of another process.
+    /// Opens a writer on a new file, and a connection to the file that stands for another process.
     fn writer(folder: &tempfile::TempDir) -> (Writer, Queue, Connection) {
         let path = folder.path().join("store.sqlite");
         let config = SqliteConfig { busy_timeout: Duration::from_millis(20), ..SqliteConfig::default() };

@@ -33,7 +33,7 @@ enum Stage {
 }
 
 impl Stage {
-    /// Returns the effect that a write of this version may have had.
+    /// Returns the effect that a write of this version may have had. `Effect::Read` means that nothing was applied.
     fn effect(self, version: Option<Version>) -> Effect {
         match self {
             Self::Before => Effect::Read,
@@ -48,14 +48,14 @@ type StagedFailure = (Failure, Stage);
 impl Writer {
     /// Waits for the process-wide lock and for SQLite's lock, and then writes a batch.
     ///
-    /// The writes are claimed only when both locks are held. A write whose caller has given up before is skipped: the
-    /// caller got `Unavailable`, so the write must not be applied.
+    /// The writes are claimed only when both locks are held. A write whose caller gave up while the writer waited for a
+    /// lock is skipped: the caller got `Unavailable`, so the write must not be applied.
     pub(super) fn write(&mut self, batch: &mut Batch) {
         if batch.writes.is_empty() {
             return;
         }
         let Some(_guard) = self.take_write_lock(&mut batch.writes) else { return };
-        // The files are checked first, because measuring the free space may empty the log.
+        // The files are checked first, because measuring the free space may empty the write-ahead log.
         let begun = self.check_files().map(|()| self.free_space(&batch.writes)).and_then(|free| {
             self.begin(&mut batch.writes)?;
             Ok(free)
@@ -72,7 +72,8 @@ impl Writer {
         self.write_claimed(std::mem::take(&mut batch.writes), &free);
     }
 
-    /// Takes the process-wide write lock; `None` if all callers give up before. A store in memory needs no lock.
+    /// Takes the process-wide write lock. Returns `None` if all callers give up while the writer waits. A store in
+    /// memory needs no lock.
     fn take_write_lock(&self, writes: &mut Writes) -> Option<WriteGuard> {
         let Some(database) = &self.database else { return Some(WriteGuard::IN_MEMORY) };
         loop {
@@ -152,7 +153,7 @@ impl Writer {
     /// Applies and commits a batch whose transaction has begun.
     ///
     /// If the batch fails before the commit, each write is tried alone, so that a failed write does not affect the
-    /// others. If the disk is full, the log is emptied and the writes that free space are tried again.
+    /// others. If the disk is full, the write-ahead log is emptied, and the writes that free space are tried again.
     fn write_claimed(&self, mut writes: Writes, free: &FreeSpace) {
         match self.transact(&mut writes, free) {
             Ok(()) => writes.into_iter().for_each(PendingWrite::committed),
@@ -195,8 +196,8 @@ impl Writer {
         }
     }
 
-    /// Applies and commits writes whose transaction has begun, and notifies the watchers. If it fails, the transaction
-    /// has ended.
+    /// Applies and commits writes whose transaction has begun, and notifies the watchers. On failure, the transaction
+    /// is rolled back or has ended.
     fn transact(&self, writes: &mut Writes, free: &FreeSpace) -> Result<(), StagedFailure> {
         let connection = self.connection();
         let outcome = self.try_transact(&connection, writes, free);
@@ -212,7 +213,7 @@ impl Writer {
         for key in &changed {
             self.watchers.hub.notify(key);
         }
-        // If the files were replaced after the check before the transaction, the commit is lost.
+        // If the files were replaced since `check_files`, the commit went to the old files and is lost.
         match &self.files {
             Some(files) => files.check_in_place().map_err(|error| (error.into(), Stage::Commit)),
             None => Ok(()),
@@ -246,8 +247,8 @@ impl Writer {
         Ok(changed)
     }
 
-    /// Syncs the log, unless each commit has synced it already. Checks the files first, because acknowledged commits
-    /// are lost if the files were removed or replaced.
+    /// Syncs the write-ahead log, unless each commit has synced the log already. Checks the files first, because
+    /// acknowledged commits are lost if the files were removed or replaced.
     pub(super) fn flush(&self, flushes: Vec<oneshot::Sender<Result<()>>>) {
         if flushes.is_empty() {
             return;
@@ -273,7 +274,7 @@ impl Writer {
             let _ = reply.send(match failure.take() {
                 Some(error) => Err(read_error(error)),
                 None if is_synced => Ok(()),
-                None => Err(Error::unavailable("the sync failed")),
+                None => Err(Error::unavailable("the sync of the write-ahead log failed")),
             });
         }
     }
@@ -292,7 +293,8 @@ fn fail(writes: Writes, error: &Failure, stage: Stage) {
     }
 }
 
-/// Ends a failed transaction. A failure of the rollback is ignored, because SQLite has rolled back by itself then.
+/// Ends a failed transaction. A failure of the rollback is ignored, because a rollback fails only if SQLite has already
+/// rolled back.
 pub(super) fn roll_back(connection: &Connection) {
     if !connection.is_autocommit() {
         let _ = connection.execute_batch("ROLLBACK");
@@ -304,7 +306,7 @@ pub(super) fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(|_| ())
 }
 
-/// Syncs the log in a mode that does not sync each commit, by a synced commit of an unchanged page.
+/// Makes all commits durable, in a mode that does not sync each commit: commits an unchanged page with a sync.
 fn sync_log(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", SyncMode::EveryCommit.pragma())?;
     rewrite_page(connection)
@@ -312,10 +314,11 @@ fn sync_log(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Commits an unchanged page.
 ///
-/// The writer calls this after a failed sync. Then SQLite has rolled the commit back, but the frames of the commit are
-/// still in the file of the log, beyond its end. If the log were recovered before the next commit, recovery would apply
-/// these frames, although reads have already seen that the writes were not applied. This commit overwrites the frames,
-/// even if it cannot be synced itself.
+/// [`sync_log`] calls this to sync, and the writer calls this after a failed sync. After a failed sync, SQLite has
+/// rolled the commit back, but the frames of that commit are still in the write-ahead log, behind its last valid frame.
+/// If the log were recovered before the next commit, recovery would apply these frames, although reads have already
+/// seen that the writes were not applied. The commit of this function overwrites the frames, even if it cannot be
+/// synced itself.
 fn rewrite_page(connection: &Connection) -> rusqlite::Result<()> {
     let layout: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     connection.pragma_update(None, "user_version", layout)

@@ -9,17 +9,17 @@ use tokio::sync::oneshot;
 use crate::error::Failure;
 use crate::writer::rows::Rows;
 
-/// A call that changes the store. The writer applies it inside a write transaction, so no other connection writes in
-/// the meantime.
+/// A call that changes the store. The writer applies the call inside a write transaction, so no other connection writes
+/// in the meantime.
 pub(crate) trait Write: Send + 'static {
     /// The result for the caller, which the writer sends after the commit.
     type Outcome: Send + 'static;
 
     /// Checks the conditions of the call and applies the call. If a condition does not hold, nothing is changed. The
-    /// writer may call this again after a rollback.
+    /// writer may call this method again after a rollback.
     fn apply(&self, rows: &Rows<'_>) -> Result<Self::Outcome, Failure>;
 
-    /// The writer calls this after the commit and before the caller gets the outcome.
+    /// The writer calls this method after the commit and before the caller gets the outcome.
     fn committed(&self, outcome: &Self::Outcome) {
         let _ = outcome;
     }
@@ -34,7 +34,7 @@ pub(crate) trait Write: Send + 'static {
         0
     }
 
-    /// True if the call may make the database larger. Then it is refused if it would use the reserve of free space.
+    /// True if the call may make the database larger. Such a call is refused if it would use the reserve of free space.
     fn grows(&self) -> bool {
         false
     }
@@ -70,10 +70,10 @@ pub(crate) trait PendingWrite: Send {
     /// Sends an error to the caller. `error` makes the error from the version of the write.
     fn failed(self: Box<Self>, error: &mut dyn FnMut(Option<Version>) -> Error);
 
-    /// As [`Write::bytes`].
+    /// Returns the same as [`Write::bytes`].
     fn bytes(&self) -> usize;
 
-    /// As [`Write::grows`].
+    /// Returns the same as [`Write::grows`].
     fn grows(&self) -> bool;
 }
 

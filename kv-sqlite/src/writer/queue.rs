@@ -14,7 +14,7 @@ use crate::writer::job::{Call, Job, Write};
 /// The maximum number of jobs in the queue. If the queue is full, a call waits within its timeout.
 const MAX_JOBS: usize = 4_096;
 
-/// The sending end of the queue. The writer runs as long as there is one.
+/// The sending end of the queue. The writer runs as long as a `Queue` exists.
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
     jobs: mpsc::Sender<Job>,
@@ -51,7 +51,7 @@ impl Queue {
     /// Queues a write and waits until it is committed.
     ///
     /// # Errors
-    /// As [`Queue::submit`] and [`Reply::wait`].
+    /// The errors of [`Queue::submit`] and [`Reply::wait`].
     pub(crate) async fn call<W: Write>(&self, write: W) -> Result<W::Outcome> {
         self.submit(write).await?.wait().await
     }
@@ -100,8 +100,8 @@ impl Queue {
         self.timer.limit(self.timeout, future).await
     }
 
-    /// Ends the writer after the queued jobs. If the queue is full, this has no effect, because the writer checks after
-    /// each batch if the store was closed.
+    /// Ends the writer after the queued jobs. If the queue is full, this call does nothing, because the writer checks
+    /// after each batch whether the store was closed.
     pub(crate) fn close(&self) {
         let _ = self.jobs.try_send(Job::Close);
     }

@@ -20,7 +20,7 @@ pub(crate) struct Rows<'c> {
     pub(crate) now: SystemTime,
     clock: &'c dyn Clock,
     checked: &'c CheckedKeys,
-    /// The changed keys in the order of their changes. The watchers are notified of them after the commit.
+    /// The changed keys in the order of their changes. The watchers are notified of these keys after the commit.
     changed: RefCell<Vec<Key>>,
 }
 

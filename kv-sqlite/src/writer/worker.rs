@@ -52,7 +52,7 @@ pub(crate) struct Writer {
     pub(crate) unlogged: RefCell<Vec<Key>>,
     pub(crate) sync: SyncMode,
     pub(crate) is_closed: Arc<AtomicBool>,
-    /// The number of writes in the last batch.
+    /// The number of writes in the previous batch.
     pub(crate) last_batch: usize,
     /// Set to true when the writer ends.
     pub(crate) ended: watch::Sender<bool>,
@@ -125,11 +125,11 @@ impl Writer {
                 let _ = change_log::end_lease(&connection, &sql, watchers.handle_id);
             }
             if files.is_none_or(|files| log_fits(&files, &connection)) {
-                // Copies the log into the file, as far as the readers of other processes allow.
+                // Copies the write-ahead log into the file, as far as the readers of other processes allow.
                 let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             } else {
-                // A checkpoint would fail and use up the free space. The log stays and is recovered at the next
-                // opening.
+                // A checkpoint would fail and use up the free space. The write-ahead log stays and is recovered at the
+                // next opening.
                 let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
             }
         }

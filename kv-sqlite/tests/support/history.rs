@@ -203,8 +203,8 @@ impl Expected {
         }
     }
 
-    /// Checks that the store has a possible state, which is the only possible state from then on. Returns true if the
-    /// store has an earlier state, which is allowed after a loss of power if the commits are not synced.
+    /// Checks that the store has a possible state. This state is the only possible state from then on. Returns true if
+    /// the store has an earlier state. An earlier state is allowed after a loss of power if the commits are not synced.
     pub async fn check(&mut self, run: Run, store: &SqliteStore, is_power_cut: bool) -> bool {
         let mut has_lost = false;
         // Checks the structure of the file, the index of deadlines against the table, and every checksum.

@@ -44,7 +44,7 @@ pub fn path() -> PathBuf {
     std::env::var_os("KV_SQLITE_TEST_PATH").unwrap().into()
 }
 
-/// A child that is killed when this is dropped.
+/// A child that is killed when this value is dropped.
 pub struct KillOnDrop(pub Child);
 
 impl Drop for KillOnDrop {

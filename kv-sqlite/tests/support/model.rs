@@ -17,7 +17,7 @@ pub struct Known {
     pub version: Option<String>,
 }
 
-/// The entries of a task, including expired ones.
+/// The entries of a task, including expired entries.
 pub type State = BTreeMap<Key, Known>;
 
 /// The effects of a step according to the model.

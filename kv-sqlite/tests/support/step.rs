@@ -44,7 +44,8 @@ pub enum ItemExpiry {
     Keep,
 }
 
-/// A condition of a write. If the condition needs a version or a value, it is read from the store when the step is run.
+/// A condition of a write. If the condition needs a version or a value, the step reads the version or value from the
+/// store when it runs.
 #[derive(Debug, Clone, Copy)]
 pub enum Condition {
     Always,
@@ -89,7 +90,7 @@ impl Generator {
             28..36 => Step::Delete { key: self.key("k"), when: self.condition() },
             36..43 => Step::Touch { key: self.key("k"), deadline: self.deadline() },
             43..53 => {
-                // Some increments are of an entry that is not a counter, and some exceed the range of a counter.
+                // Some increments change an entry that is not a counter, and some exceed the range of a counter.
                 let key = if self.random.below(5) == 0 { self.key("k") } else { self.key("count") };
                 let by = if self.random.below(20) == 0 {
                     i64::MAX

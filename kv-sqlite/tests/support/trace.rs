@@ -47,8 +47,8 @@ pub enum Event {
     Printed(String),
 }
 
-/// Returns the events of a trace for the files in a directory. They are in the order in which the calls began, except
-/// that a sync is an event only when its call has ended.
+/// Returns the events of a trace for the files in a directory. The events are in the order in which the calls began,
+/// except that a sync is an event only when its call has ended.
 pub fn events(trace: &str, folder: &Path) -> Vec<Event> {
     let (mut events, mut waiting) = (Vec::new(), BTreeMap::new());
     for line in trace.lines() {
@@ -116,11 +116,11 @@ fn unescaped(text: &str) -> Vec<u8> {
 /// The part of the unsynced changes that a loss of power loses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// All of them.
+    /// All unsynced changes.
     All,
-    /// None of them, as if only the process was killed.
+    /// No unsynced change, as if only the process was killed.
     Nothing,
-    /// Each sector with a probability of one half, independent of the order of the changes.
+    /// Each unsynced sector with a probability of one half, independent of the order of the changes.
     Some,
 }
 
@@ -180,7 +180,7 @@ impl Medium {
         self.files.entry(path.to_owned()).or_default().unsynced.push(change);
     }
 
-    /// Writes the files into a directory, as they may be after a loss of power now.
+    /// Writes the files into a directory, as they may be if the power is lost at this moment.
     pub fn lose(&self, loss: Loss, random: &mut Random, folder: &Path) {
         for (path, file) in &self.files {
             let mut survives = |_: usize| match loss {
