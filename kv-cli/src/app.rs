@@ -21,7 +21,7 @@ pub fn main() -> ExitCode {
     let result = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let result = runtime.block_on(run(cli, &mut output));
-            // A pending read of stdin cannot be cancelled. Dropping the runtime would wait for it.
+            // A pending read of stdin cannot be cancelled. Dropping the runtime would wait for this read.
             runtime.shutdown_background();
             result
         }

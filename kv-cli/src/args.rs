@@ -267,7 +267,7 @@ pub(crate) struct ConformanceArgs {
     /// Seed of the random cases; the report of a failed case has its seed
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u32>,
-    /// Print one Markdown table of all stores instead of a report for each
+    /// Print one Markdown table of all stores instead of a report for each store
     #[arg(long)]
     pub(crate) matrix: bool,
     /// Print each case as it ends; with `--format json` one line per case and no report
@@ -344,7 +344,7 @@ pub(crate) struct ReplayArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Speed {
-    /// Each client issues its next operation when the previous one completes
+    /// Each client issues its next operation when the previous operation completes
     Max,
 }
 

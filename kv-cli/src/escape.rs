@@ -1,4 +1,4 @@
-//! Escapes text so that it cannot harm a terminal.
+//! Escapes text so that the text cannot harm a terminal.
 //!
 //! Keys and values are untrusted. Control characters move the cursor, set the window title or make the terminal send
 //! replies; bidirectional marks disguise text.

@@ -2,13 +2,13 @@
 
 use anykv::{Error, Kv, Result, StoreUrl};
 
-/// Opens a store that must exist. Without this check a missing file would be created, and a mistyped path would be an
-/// empty store.
+/// Opens a store that must exist. Without this check, opening would create a missing file, and a mistyped path would
+/// give an empty store.
 ///
 /// # Errors
 /// `Invalid` if the file of an embedded store does not exist, and the errors of opening.
 pub(crate) async fn open(url: &str) -> Result<Kv> {
-    // If the check fails, opening the store reports the error.
+    // If the check itself fails, opening the store reports the error.
     let missing = store_file(&url.parse()?)?.filter(|file| !std::fs::exists(file).unwrap_or(true));
     if let Some(file) = missing {
         return Err(Error::invalid(format!("there is no store: `{file}` does not exist")));

@@ -48,7 +48,7 @@ pub enum Failure {
     Format(String),
     /// The user interrupted the command.
     Interrupted,
-    /// The reader of stdout closed it. The program ends without a message.
+    /// The reader of stdout closed the stream. The program ends without a message.
     OutputClosed,
 }
 
@@ -58,8 +58,8 @@ impl Failure {
         move |source| Self::Io { activity: activity.into(), source }
     }
 
-    /// Fails if a command left out `entries` damaged entries. The command calls it after the other entries are
-    /// processed.
+    /// Fails if `entries` is not zero: the number of damaged entries that a command left out. The command calls this
+    /// function after the other entries are processed.
     pub(crate) fn check_damaged(entries: u64) -> Result<(), Self> {
         if entries == 0 {
             return Ok(());
@@ -128,7 +128,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Has no `source`, because the text includes the causes.
+/// Implements no `source`, because the text includes the causes.
 impl std::error::Error for Failure {}
 
 /// Returns the exit code for the result of a command.

@@ -39,7 +39,7 @@ impl Output {
         writeln!(self.out, "{line}").map_err(Failure::output)
     }
 
-    /// Writes a value: to a file or pipe only its bytes, to a terminal escaped text and a line break.
+    /// Writes a value. A file or a pipe gets only the bytes. A terminal gets escaped text and a line break.
     pub(crate) fn value(&mut self, value: &[u8]) -> Result<(), Failure> {
         if !self.is_terminal {
             return self.out.write_all(value).map_err(Failure::output);

@@ -6,8 +6,8 @@ use anykv::{Error, KvStore, List, ListItem, ListQuery, Result};
 
 use crate::output;
 
-/// Reads the pages of a list one after the other, with one page in memory. Names damaged entries on stderr and skips
-/// them.
+/// Reads the pages of a list one after the other, with one page in memory. Names damaged entries on stderr, and skips
+/// these entries.
 pub(crate) struct Pager {
     store: Arc<dyn KvStore>,
     query: Option<ListQuery>,

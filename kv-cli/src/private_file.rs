@@ -1,15 +1,15 @@
-//! Files that only their owner can read, because they hold the entries of a store.
+//! Files that only their owner can read, because the files hold the entries of a store.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Creates a file of mode 0600. An existing file is an error.
+/// Creates a file with mode 0600. An existing file is an error.
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().write(true).create_new(true))
 }
 
-/// Creates a file of mode 0600. An existing file is emptied and gets this mode.
+/// Creates a file with mode 0600. Empties an existing file and gives it this mode.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().write(true).create(true).truncate(true))
 }

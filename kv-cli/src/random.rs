@@ -22,7 +22,8 @@ impl Random {
 
     /// Returns a number below `end`, or zero if `end` is zero.
     pub fn below(&mut self, end: u64) -> u64 {
-        // The high half of the product is below `end` without a division. Its bias is at most `end` in 2^64.
+        // The high half of the product is below `end`, and needs no division. The bias of the result is at most `end`
+        // in 2^64.
         let product = u128::from(self.next()) * u128::from(end);
         u64::try_from(product >> 64).unwrap_or_default()
     }

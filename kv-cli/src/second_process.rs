@@ -57,13 +57,13 @@ impl Server {
     fn start(url: &str) -> io::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", "--json-lines", "--listen", "127.0.0.1:0", "--until-eof"])
-            // The URL is no argument, because other users can read command lines and a URL may contain a password.
+            // The URL is not an argument, because other users can read command lines, and a URL may contain a password.
             .env("KV_STORE", url)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
-        // The address is at the end of the first line, the token at the end of the second.
+        // The address is at the end of the first line, and the token is at the end of the second line.
         let (mut listening, mut token) = (String::new(), String::new());
         if let Some(stderr) = child.stderr.take() {
             let mut stderr = BufReader::new(stderr);
@@ -81,7 +81,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Errors do not matter, because the process also exits at the end of its stdin.
+        // Errors are ignored, because the process also exits at the end of its stdin.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,6 +1,6 @@
 //! `kv bench`: its reports, its files, and its cleanup. No test depends on timing.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test and its helpers may panic")]
 
 mod support;
 
@@ -61,7 +61,7 @@ fn every_operation_is_measured_on_every_store_and_no_entry_remains() {
 }
 
 #[test]
-fn a_report_has_tables_and_plots_of_all_sizes() {
+fn a_report_has_tables_and_plots_for_all_sizes() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("a/report");
     let sizes = ["--operations", "get,list", "--entries", "100,1000", "--duration", "10ms", "--rounds", "1"];

@@ -1,6 +1,6 @@
 //! Runs the commands of the program: answers, exit codes and output formats.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test and its helpers may panic")]
 
 mod support;
 
@@ -54,14 +54,14 @@ fn a_refused_condition_is_the_answer_no() {
 }
 
 #[test]
-fn wrong_usage_is_code_2_and_lists_the_alternatives() {
+fn wrong_usage_exits_with_2_and_lists_the_alternatives() {
     assert!(stderr(kv().args(["list", "--revers"]), 2).contains("--reverse"));
     assert!(stderr(kv().args(["gett", "a"]), 2).contains("get"));
     assert!(stderr(kv().args(["set", "a", "b", "--if-absent", "--if-present"]), 2).contains("cannot be used with"));
     assert!(stderr(kv().args(["get", "a b"]), 2).contains("not canonical"));
     assert!(stderr(kv().args(["set", "a", "b", "--ttl", "soon"]), 2).contains("duration"));
     let option = stderr(kv().args(["--store", "memory:?max_entris=5", "list"]), 2);
-    // The option itself may be a secret in the wrong place.
+    // The option itself may be a secret that was typed in the wrong place.
     assert!(option.contains("unknown") && option.contains("did you mean `max_entries`?"), "{option}");
     let scheme = stderr(kv().args(["--store", "memroy:", "list"]), 2);
     assert!(scheme.contains("memroy:") && scheme.contains("memory:"), "{scheme}");
@@ -142,7 +142,7 @@ fn a_command_that_reads_does_not_create_a_store() {
         kv().args(["--store", &url, "get", "a"]).assert().success();
         let path = folder.path().join("mistyped");
         let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
-        // Files beside the store file, such as a log.
+        // Remove the files beside the store file, such as a log.
         for file in std::fs::read_dir(folder.path()).unwrap() {
             let _ = std::fs::remove_file(file.unwrap().path());
         }
@@ -150,7 +150,7 @@ fn a_command_that_reads_does_not_create_a_store() {
 }
 
 #[test]
-fn an_invalid_path_is_code_2() {
+fn an_invalid_path_exits_with_2() {
     for url in ["sqlite:", "sled:", "sqlite:%ff"] {
         kv().args(["--store", url, "set", "a", "1"]).assert().code(2);
         kv().args(["--store", url, "get", "a"]).assert().code(2);

@@ -50,7 +50,7 @@ fn all_stores_agree() {
     ];
     let expected = "5 stores give the same results\n";
     kv().args(["conformance", "--compare"]).args(&urls).assert().success().stdout(expected);
-    // The scripts use only the common capabilities, which a cluster reduces.
+    // The scripts use only the common capabilities. A cluster reduces these capabilities.
     urls.push(cluster.url());
     let expected = "6 stores give the same results\n";
     kv().args(["conformance", "--compare"]).args(&urls).assert().success().stdout(expected);

@@ -1,5 +1,5 @@
 //! Commands on a store with a damaged entry.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test and its helpers may panic")]
 
 mod support;
 
@@ -33,7 +33,7 @@ impl KvStore for DamagedStore {
     }
 }
 
-/// Serves a store with the entries `a`, `b` and `c`, of which `b` is damaged. Returns its URL.
+/// Serves a store with the entries `a`, `b` and `c`. The entry `b` is damaged. Returns the URL of the store.
 async fn damaged_store() -> String {
     let inner = Arc::clone(anykv::open("memory:").await.unwrap().store());
     for name in ["a", "b", "c"] {
@@ -76,4 +76,39 @@ async fn damaged_entries_are_named_and_the_rest_is_listed_exported_and_copied() 
     })
     .await
     .unwrap();
+}
+
+#[test]
+fn a_damaged_sqlite_store_is_listed_and_exported_without_its_damaged_entries() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kv.db");
+    let url = format!("sqlite:{}", file.display());
+    for name in ["a", "b", "c", "d", "e"] {
+        kv().args(["--store", &url, "set", name, "v"]).assert().success();
+    }
+    let damaging = "UPDATE kv SET value = x'00' WHERE key = 'b'; UPDATE kv SET deadline = 5 WHERE key = 'd'";
+    kv_sqlite::rusqlite::Connection::open(&file).unwrap().execute_batch(damaging).unwrap();
+    // A list of keys does not read the values, so it reports only the damaged deadline.
+    for (arguments, expected, damaged) in [
+        (&["--keys"][..], "a\nb\nc\ne\n", &["d"][..]),
+        (&["--keys", "--reverse"], "e\nc\nb\na\n", &["d"]),
+        (&["--keys", "--limit", "2"], "a\nb\n", &[]),
+    ] {
+        let output = kv().args(["--store", &url, "list"]).args(arguments).assert().get_output().clone();
+        let messages = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(if damaged.is_empty() { 0 } else { 8 }), "{arguments:?}: {messages}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected, "{arguments:?}");
+        for name in damaged {
+            assert_eq!(messages.matches(&format!("`{name}` is damaged")).count(), 1, "{arguments:?}: {messages}");
+        }
+    }
+    let output = kv().args(["--store", &url, "export"]).assert().code(8).get_output().clone();
+    let messages = String::from_utf8(output.stderr).unwrap();
+    for name in ["b", "d"] {
+        assert_eq!(messages.matches(&format!("`{name}` is damaged")).count(), 1, "{messages}");
+    }
+    let restored = format!("sqlite:{}", folder.path().join("restored.db").display());
+    kv().args(["--store", &restored, "import", "-"]).write_stdin(output.stdout).assert().success();
+    let keys = kv().args(["--store", &restored, "list", "--keys"]).assert().success().get_output().stdout.clone();
+    assert_eq!(String::from_utf8(keys).unwrap(), "a\nc\ne\n");
 }

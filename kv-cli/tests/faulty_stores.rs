@@ -1,6 +1,6 @@
 //! Replays detect faulty stores. Each of these stores has one fault.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test and its helpers may panic")]
 
 mod support;
 
@@ -44,7 +44,7 @@ enum Fault {
     NoDeadline,
     /// Sometimes a get fails.
     FailingGet,
-    /// Sometimes the outcome of a set is indeterminate; half of these writes are applied.
+    /// Sometimes the outcome of a set is indeterminate. Half of these writes are applied.
     IndeterminateSet,
 }
 

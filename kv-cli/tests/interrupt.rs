@@ -1,6 +1,6 @@
 //! Long commands react to an interrupt, even on a memory store.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test and its helpers may panic")]
 
 mod support;
 

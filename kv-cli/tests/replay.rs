@@ -1,6 +1,6 @@
 //! Replays of the recorded workload on correct stores.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test and its helpers may panic")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! The program on private servers: opens every scheme and replays the recording.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test and its helpers may panic")]
 
 mod support;
 
@@ -17,7 +17,7 @@ fn writes_and_reads(url: &str) {
     assert_eq!(read.get_output().stdout, b"ada", "{url}");
 }
 
-/// Replays with 16 clients over a part of the production prefill. `KV_PREFILL_SCALE=1` loads all of it.
+/// Replays with 16 clients over a part of the production prefill. `KV_PREFILL_SCALE=1` loads the whole prefill.
 fn replays(url: &str) {
     let scale = std::env::var("KV_PREFILL_SCALE").unwrap_or_else(|_| "0.01".to_owned());
     let arguments =

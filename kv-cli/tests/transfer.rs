@@ -1,6 +1,6 @@
 //! Export, import and copy preserve every entry exactly.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test and its helpers may panic")]
 
 mod support;
 
@@ -99,7 +99,7 @@ async fn an_export_of_control_characters_is_base64_and_imports() {
 }
 
 #[tokio::test]
-async fn damage_is_reported_with_its_line() {
+async fn damage_in_an_export_is_reported_with_its_line() {
     let file = String::from_utf8(export(&filled().await).await).unwrap();
     let lines: Vec<&str> = file.lines().collect();
     let bad = |lines: Vec<&str>| lines.join("\n") + "\n";

@@ -1,6 +1,6 @@
 //! `kv verify` on undamaged and damaged files.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test and its helpers may panic")]
 
 mod support;
 
@@ -53,7 +53,7 @@ fn verified(url: &str, code: i32) -> Value {
 }
 
 #[test]
-fn sound_files_are_reported_as_sound() {
+fn undamaged_files_are_reported_as_sound() {
     let folder = tempfile::tempdir().unwrap();
     for (url, _) in stores(folder.path()) {
         fill(&url);
@@ -65,7 +65,7 @@ fn sound_files_are_reported_as_sound() {
 }
 
 #[test]
-fn damage_is_exit_code_1_and_the_undamaged_entries_are_salvaged() {
+fn verify_exits_with_1_on_damage_and_salvages_the_undamaged_entries() {
     let folder = tempfile::tempdir().unwrap();
     for (index, (url, file)) in stores(folder.path()).into_iter().enumerate() {
         fill(&url);
@@ -102,4 +102,41 @@ fn verify_does_not_create_a_missing_store() {
     kv().args(["--store", "memory:", "verify"]).assert().code(2);
     let prefixed = format!("{}?prefix=a", stores(folder.path())[0].0);
     kv().args(["--store", &prefixed, "verify"]).assert().code(2);
+}
+
+#[test]
+fn a_store_with_foreign_objects_is_reported_with_exit_code_1() {
+    let foreign = [
+        ("CREATE TRIGGER sekret AFTER INSERT ON kv BEGIN DELETE FROM kv; END", "a trigger", ENTRIES),
+        ("CREATE INDEX sekret ON kv (hex(version))", "an index on an expression", ENTRIES),
+        ("ALTER TABLE kv ADD COLUMN sekret INTEGER AS (abs(checksum)) VIRTUAL", "a generated column", 0),
+        ("DROP TABLE kv; CREATE VIEW kv AS SELECT 'sekret'", "a view", 0),
+    ];
+    for (sql, kind, entries) in foreign {
+        let folder = tempfile::tempdir().unwrap();
+        let [(url, file), _] = stores(folder.path());
+        fill(&url);
+        kv_sqlite::rusqlite::Connection::open(&file).unwrap().execute_batch(sql).unwrap();
+        kv().args(["--store", &url, "list"]).assert().code(8);
+        let found = verified(&url, 1);
+        assert_eq!((&found["sound"], &found["entries"]), (&false.into(), &entries.into()), "{sql}: {found}");
+        let problems = found["problems"].to_string();
+        assert!(problems.contains(kind) && !problems.contains("sekret"), "{sql}: {problems}");
+        let saved = folder.path().join("saved.jsonl").display().to_string();
+        kv().args(["--store", &url, "verify", "--salvage", &saved]).assert().code(1);
+        let restored = format!("sqlite:{}", folder.path().join("restored.db").display());
+        kv().args(["--store", &restored, "import", &saved]).assert().success();
+        assert_eq!(verified(&restored, 0)["entries"], entries, "{sql}");
+    }
+}
+
+#[test]
+fn a_file_of_another_program_is_an_error_and_not_a_damaged_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let [(url, file), _] = stores(folder.path());
+    kv_sqlite::rusqlite::Connection::open(&file).unwrap().execute_batch("CREATE TABLE kv (sekret)").unwrap();
+    let before = fs::read(&file).unwrap();
+    let output = kv().args(["--store", &url, "verify"]).assert().code(8).get_output().clone();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("another program"));
+    assert!(fs::read(&file).unwrap() == before);
 }

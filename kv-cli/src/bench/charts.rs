@@ -68,7 +68,7 @@ fn latency(report: &Report) -> Option<Chart> {
             None => panels.push(Panel { title, curves: curves.collect() }),
         }
     }
-    let title = "Latency at a fixed rate, from the due time of a call until its result".to_owned();
+    let title = "Latency at a fixed rate, from the scheduled start of a call until its result".to_owned();
     let ticks = ["p50", "p90", "p99", "p99.9", "max"].map(str::to_owned).to_vec();
     let curves = Curves { title, series: series(report), ticks, panels };
     (!curves.panels.is_empty()).then(|| Chart { file: "latency.svg", svg: curves.to_svg() })

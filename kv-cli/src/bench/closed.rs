@@ -1,4 +1,5 @@
-//! The closed loop: each task starts its next call when the previous one completes. It measures throughput.
+//! The closed loop: each task starts its next call when the previous call completes. The closed loop measures
+//! throughput.
 
 use std::time::Duration;
 
@@ -34,8 +35,8 @@ impl Batch {
     /// Times each operation, for the first slice.
     pub(super) const ONE: Self = Self(1);
 
-    /// Chooses a batch from the rate of an earlier slice: large enough to make the overhead negligible, and at most
-    /// 1/20 of a slice.
+    /// Chooses a batch from the rate of an earlier slice. The batch is so large that the overhead is negligible, and
+    /// takes at most 1/20 of a slice.
     pub(super) fn after(slice: &Slice, tasks: usize, length: Duration) -> Self {
         const MAX: f64 = 64.0;
         #[expect(clippy::cast_precision_loss, reason = "a count of tasks")]

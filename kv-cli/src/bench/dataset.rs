@@ -9,8 +9,8 @@ use anykv::{Key, KeyPrefix, Result};
 use super::traffic::Traffic;
 use crate::random::Random;
 
-/// A set of entries. Keys have three segments, with a hundred keys under each prefix, scattered over the key order.
-/// Values are random and distinct.
+/// A set of entries. A key has three segments. Each prefix has a hundred keys. Keys with consecutive numbers are far
+/// apart in key order. Values are random and distinct.
 ///
 /// Keys are prepared in advance, so that their construction is not measured. A large set prepares only a sample of its
 /// keys. The sample is in random order and larger than the caches of a processor.
@@ -60,12 +60,12 @@ impl Dataset {
         Ok(Self { entries, value_bytes, seed, keys, missing, groups, fresh: 0.into(), generators: 0.into() })
     }
 
-    /// Returns the number of loaded entries.
+    /// Returns the number of entries.
     pub fn entries(&self) -> u64 {
         self.entries
     }
 
-    /// Returns the bytes of each value.
+    /// Returns the length of each value in bytes.
     pub fn value_bytes(&self) -> usize {
         self.value_bytes
     }
@@ -75,7 +75,8 @@ impl Dataset {
     /// # Errors
     /// None for valid numbers. The keys of other numbers are not specified.
     pub fn key(number: u64) -> Result<Key> {
-        // Multiplication by an odd number is a bijection of 32 bits, so distinct numbers have distinct keys.
+        // Each segment is a bijection of the low 32 bits of its number. The two segments together determine the number,
+        // so distinct numbers have distinct keys.
         let scatter = |number: u64| {
             let low = u32::try_from(number & u64::from(u32::MAX)).unwrap_or_default();
             format!("{:08x}", low.wrapping_mul(0x9E37_79B9).rotate_left(15).wrapping_mul(0x85EB_CA6B))
@@ -90,10 +91,10 @@ impl Dataset {
         (0..entries.div_ceil(items)).map(move |batch| batch * items..((batch + 1) * items).min(entries))
     }
 
-    /// Returns a new key each time, which no entry has.
+    /// Returns a key that no entry has. Each call returns a different key.
     ///
     /// # Errors
-    /// `Invalid` after billions of keys.
+    /// None. After 2^30 calls, the returned keys are keys of the missing entries.
     pub fn fresh(&self) -> Result<Key> {
         Self::key(FIRST_FRESH + self.fresh.fetch_add(1, Ordering::Relaxed) * Self::GROUP)
     }

@@ -6,11 +6,11 @@
 //!   are computed within each round.
 //! - Keys are prepared and in random order, values are random and distinct. Identical values make some engines look
 //!   many times faster than they are.
-//! - A **closed loop** measures throughput: each task waits for its call before it starts the next one. An **open
-//!   loop** measures latency: operations start at a fixed rate, and a latency counts from the due time of the
-//!   operation, which avoids coordinated omission.
-//! - Counters of the backend ([`Counters`]) are reported with the throughput. They often
-//!   reveal why a figure is too good: writes that were never synced, or reads that were never sent.
+//! - A **closed loop** measures throughput: each task waits for its call before it starts the next call. An **open
+//!   loop** measures latency: operations start at a fixed rate, and a latency is measured from the scheduled start of
+//!   the operation. This avoids coordinated omission.
+//! - Counters of the backend ([`Counters`]) are reported with the throughput. These counters often reveal the reason
+//!   for a figure that is too good: writes that were never synced, or reads that were never sent.
 //! - A wrong result ends the benchmark with an error.
 //!
 //! `kv bench` measures any store by its URL. The comparison of this workspace with raw drivers and other layers uses

@@ -17,7 +17,7 @@ pub struct Report {
     pub cores: usize,
     /// The number of measured rounds.
     pub rounds: usize,
-    /// The bytes of each value.
+    /// The length of each value in bytes.
     pub value_bytes: usize,
     /// The initial load of each side.
     pub loads: Vec<Load>,
@@ -27,7 +27,7 @@ pub struct Report {
     pub open: Vec<Open>,
 }
 
-/// The initial load of one side: the writing of its entries.
+/// The initial load of one side: the write of all its entries.
 #[derive(Debug, Clone, Serialize)]
 pub struct Load {
     /// The name of the subject.
@@ -87,7 +87,7 @@ pub struct OpenSide {
     pub subject: String,
     /// The number of loaded entries.
     pub entries: u64,
-    /// The time from the due time of a call until its result.
+    /// The time from the scheduled start of a call until its result.
     pub latency: Percentiles,
 }
 
@@ -233,7 +233,7 @@ impl fmt::Display for Report {
                 "Time per call by number of entries, from the medians; growth is from the fewest to the most entries",
                 self.growth(),
             ),
-            ("Latency at a fixed rate, from the due time: p50 / p99 / p99.9 / max", self.latencies()),
+            ("Latency at a fixed rate, from the scheduled start: p50 / p99 / p99.9 / max", self.latencies()),
             ("Counters of the backend, per call", self.counters()),
         ];
         for (title, table) in parts.iter().filter(|(_, table)| !table.is_empty()) {

@@ -56,7 +56,7 @@ impl Settings {
 /// Loads every side and measures each operation on all sides in interleaved rounds.
 ///
 /// # Errors
-/// If an operation fails or returns a wrong result.
+/// An error if an operation fails or returns a wrong result.
 ///
 /// # Cancel safety
 /// A dropped future leaves the written entries in the stores. Calls in flight may still be applied.
@@ -84,7 +84,7 @@ pub async fn run(sides: &[Side], settings: &Settings, progress: &Progress) -> Re
 /// Writes the entries of a side.
 ///
 /// # Errors
-/// If an entry was not stored.
+/// An error if an entry was not stored.
 pub async fn load(side: &Side, progress: &Progress) -> Result<Load> {
     const BATCH_ITEMS: u64 = 500;
     const BATCHES_IN_FLIGHT: usize = 4;
@@ -103,7 +103,7 @@ pub async fn load(side: &Side, progress: &Progress) -> Result<Load> {
             Ok::<_, anykv::Error>(())
         }))
         .await?;
-        // A call on a memory store never waits. Yield, so that an interrupt is noticed. Yield outside of
+        // A call on a memory store never waits. Yield, so that an interrupt is noticed. The yield is outside of
         // `try_join_all`, which may poll woken futures again without returning.
         tokio::task::yield_now().await;
     }
@@ -115,7 +115,7 @@ pub async fn load(side: &Side, progress: &Progress) -> Result<Load> {
 /// Measures the throughput of an operation on each side that supports it; `None` if no side does.
 ///
 /// # Errors
-/// If an operation fails or returns a wrong result.
+/// An error if an operation fails or returns a wrong result.
 pub async fn closed_loop(
     sides: &[Side],
     operation: Operation,
@@ -156,7 +156,7 @@ pub async fn closed_loop(
 /// Measures the latencies of an operation at a fixed rate on each side that supports it; `None` if no side does.
 ///
 /// # Errors
-/// If an operation fails or returns a wrong result.
+/// An error if an operation fails or returns a wrong result.
 pub async fn open_loop(
     sides: &[Side],
     operation: Operation,

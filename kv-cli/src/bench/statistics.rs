@@ -32,7 +32,7 @@ impl Series {
     }
 
     /// Returns the ratio of this series to another series, round by round. The load of the machine changes little
-    /// during a round, so it affects both sides of a ratio equally.
+    /// during a round, so the load affects both sides of a ratio equally.
     #[must_use]
     pub fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
@@ -103,7 +103,7 @@ impl Default for Latencies {
     }
 }
 
-/// Serializes four significant digits. Further digits are noise, and would make up most of a report.
+/// Serializes four significant digits. Further digits are noise, and would be most of the text of a report.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
 fn rounded<S: Serializer>(figure: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(format!("{figure:.3e}").parse().unwrap_or(*figure))
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn ratios_are_computed_within_each_round() {
-        // Both are half as fast in the last round.
+        // Both series are half as fast in the last round.
         let (ours, raw) = (Series(vec![10.0, 10.0, 5.0]), Series(vec![20.0, 21.0, 10.0]));
         let ratio = ours.over(&raw).spread().unwrap();
         assert_eq!((ratio.median, ratio.max), (0.5, 0.5));

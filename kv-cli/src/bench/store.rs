@@ -153,7 +153,8 @@ impl Subject for StoreSubject {
     }
 
     async fn operate(&self, operation: Operation, traffic: &mut Traffic, count: usize) -> Result<()> {
-        // A separate loop, because on a memory store a `get` takes less time than the dispatch of an operation.
+        // `Get` has a separate loop, because on a memory store a `get` takes less time than the dispatch of an
+        // operation.
         if operation == Operation::Get {
             for _ in 0..count {
                 if self.store.get(traffic.key()).await?.is_none() {

@@ -14,8 +14,8 @@ use super::traffic::Traffic;
 /// A store, a driver or another layer to measure.
 ///
 /// Operations come in batches, so that the cost of a call through this trait is negligible. A subject runs the
-/// operations of a batch one after the other inside of one future, like an application that awaits each call before the
-/// next.
+/// operations of a batch one after the other inside one future, like an application that awaits each call before the
+/// next call.
 #[async_trait]
 pub trait Subject: Debug + Send + Sync + 'static {
     /// Returns the name for reports.
@@ -30,19 +30,19 @@ pub trait Subject: Debug + Send + Sync + 'static {
     /// Writes the entries.
     ///
     /// # Errors
-    /// If an entry was not stored.
+    /// An error if an entry was not stored.
     async fn load(&self, entries: Vec<(Key, Bytes)>) -> Result<()>;
 
     /// Runs the operation `count` times, one after the other.
     ///
     /// # Errors
-    /// If an operation fails or returns a wrong result.
+    /// An error if an operation fails or returns a wrong result.
     async fn operate(&self, operation: Operation, traffic: &mut Traffic, count: usize) -> Result<()>;
 
     /// Removes the written entries: the entries of the data set, and the entries of the keys of [`Dataset::fresh`].
     ///
     /// # Errors
-    /// If entries may remain.
+    /// An error if entries may remain.
     async fn clear(&self, dataset: &Dataset) -> Result<()>;
 }
 

@@ -46,7 +46,7 @@ impl Traffic {
     /// Returns a new key for an insert.
     ///
     /// # Errors
-    /// The same as [`Dataset::fresh`].
+    /// The errors of [`Dataset::fresh`].
     pub fn fresh(&mut self) -> Result<Key> {
         self.dataset.fresh()
     }

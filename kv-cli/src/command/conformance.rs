@@ -147,7 +147,7 @@ fn print_case(output: &mut Output, case: &CaseReport) -> Result<(), Failure> {
         return output.json(case);
     }
     match case.outcome {
-        // The report at the end has the details of each failure.
+        // The final report has the details of each failure.
         Outcome::Failed { .. } => output.line(&format!("FAIL  {}", case.id)),
         _ => output.line(&case.to_string()),
     }?;

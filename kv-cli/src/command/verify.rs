@@ -69,13 +69,13 @@ fn print(verification: &Verification, salvaged: Option<u64>, output: &mut Output
 struct Salvage {
     path: PathBuf,
     file: ExportWriter<BufWriter<File>>,
-    /// The error that stopped writing.
+    /// The error that ended the writing of the file.
     failure: Option<Failure>,
 }
 
 impl Salvage {
     fn create(path: &Path) -> Result<Self, Failure> {
-        // Never overwrite: an existing file may be the last export before the damage.
+        // Never overwrite a file, because an existing file may be the last export before the damage.
         let file = private_file::create_new(path).map_err(Failure::io(activity(path)))?;
         Ok(Self { path: path.to_owned(), file: ExportWriter::begin(BufWriter::new(file))?, failure: None })
     }

@@ -106,7 +106,8 @@ impl Client {
         self.stats.wrong(&stats::context(line, Kind::Delete, key), problem);
     }
 
-    /// Compares and swaps JSON values. Without `expected` the key must be absent; without `value` the entry is deleted.
+    /// Compares and swaps JSON values. Without `expected`, the key must be absent. Without `value`, the entry is
+    /// deleted.
     async fn cas(
         &mut self,
         line: u64,
@@ -130,7 +131,8 @@ impl Client {
             if swapped {
                 slot.entry = value.map(|value| ExpectedEntry::new(value.clone(), ttl, span.issued, span.completed));
             } else if matches && expected.is_some() {
-                // A refusal of the expected value is correct only if the entry has expired or been evicted.
+                // If the expected value was refused, the result is correct only if the entry has expired or was
+                // evicted.
                 slot.entry = None;
             }
         });

@@ -33,7 +33,7 @@ pub(super) struct Slot {
 #[derive(Debug, Clone)]
 pub(super) struct ExpectedEntry {
     pub(super) value: Bytes,
-    /// The earliest and the latest moment of expiry. The store started the time to live between the issue of the write
+    /// The earliest and the latest moment of expiry. The store started the time to live between the start of the write
     /// and its acknowledgement.
     pub(super) expires: Option<(Instant, Instant)>,
 }
@@ -42,7 +42,7 @@ pub(super) struct ExpectedEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
     Right,
-    /// The entry is absent, which is correct because it may have expired or been evicted.
+    /// The entry is absent. This is correct, because the entry may have expired or may have been evicted.
     MaybeExpired,
     Wrong(String),
 }

@@ -1,4 +1,4 @@
-//! A generated data set of production size, which is in the store while a workload is replayed.
+//! A generated data set of production size. It is in the store while a workload is replayed.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use futures_util::{StreamExt, stream};
 use crate::progress::Progress;
 use crate::random::Random;
 
-/// A data set with the numbers and sizes of the entries in production stores of the recorded framework. Its keys belong
+/// A data set with the numbers and sizes of the entries in production stores of the recorded framework. The keys belong
 /// to the same families as the keys of the recording, and have host names that the recording does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefill {
@@ -107,7 +107,7 @@ impl Prefill {
         let mut groups = batches.chunks(Self::BATCHES_IN_FLIGHT);
         while let Some(group) = groups.next().await {
             try_join_all(group.into_iter().map(|entries| self.write(store, entries, progress))).await?;
-            // A call on a memory store never waits. Yield, so that an interrupt is noticed. Yield outside of
+            // A call on a memory store never waits. Yield, so that an interrupt is noticed. The yield is outside of
             // `try_join_all`, which may poll woken futures again without returning.
             tokio::task::yield_now().await;
         }

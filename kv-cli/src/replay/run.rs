@@ -40,8 +40,8 @@ pub struct Replay {
     namespace: Namespace,
     workload: Arc<Workload>,
     settings: Settings,
-    /// The clients of the current round. They continue after a dropped [`Replay::run`]; [`Replay::clear`] stops them
-    /// first.
+    /// The clients of the current round. The clients continue after a dropped [`Replay::run`]. [`Replay::clear`] stops
+    /// these clients first.
     running: Mutex<JoinSet<Stats>>,
 }
 

@@ -39,7 +39,7 @@ pub(super) enum Step {
 }
 
 impl Step {
-    /// Returns the text of the key or prefix, which decides the client that runs the operation.
+    /// Returns the text of the key or prefix. This text decides the client that runs the operation.
     pub(super) fn partition_key(&self) -> &str {
         match self {
             Self::Get { key } | Self::Set { key, .. } | Self::Delete { key } | Self::Cas { key, .. } => key.as_str(),
@@ -60,7 +60,7 @@ struct Record {
     ttl: Option<u64>,
 }
 
-/// Deserializes a field that is present, even if it is `null`: JSON null is a value, a missing field is none.
+/// Deserializes a field that is present, even if it is `null`. JSON `null` is a value, and a missing field is not.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }

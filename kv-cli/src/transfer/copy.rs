@@ -11,7 +11,7 @@ use crate::pager::Pager;
 use crate::progress::Progress;
 
 /// Copies the entries of a query, in its order, and overwrites existing entries. `progress` counts the written entries.
-/// Names damaged entries on stderr, leaves them out, and returns their number.
+/// Names damaged entries on stderr, leaves these entries out, and returns the number of damaged entries.
 ///
 /// Calls `on_batch` with the last key of each batch after every entry up to that key is acknowledged. A query that
 /// starts after that key continues the copy.
@@ -20,8 +20,8 @@ use crate::progress::Progress;
 /// [`Failure::Store`] of either store; `Unsupported` if the source cannot list or does not report deadlines.
 ///
 /// # Cancel safety
-/// After a dropped future the target has every entry up to the last key of `on_batch`, and may have some of the next
-/// batch.
+/// After a dropped future, the target has every entry up to the last key of `on_batch`, and may have some entries of
+/// the next batch.
 pub async fn copy(
     from: &Arc<dyn KvStore>,
     to: &Arc<dyn KvStore>,

@@ -22,9 +22,9 @@ pub struct Exported {
     pub damaged: u64,
 }
 
-/// Exports every entry under the prefix in key order. Names damaged entries on stderr, and leaves them out.
+/// Exports every entry under the prefix in key order. Names damaged entries on stderr, and leaves these entries out.
 ///
-/// The export is not a snapshot: it has the old or the new state of an entry that is written meanwhile.
+/// The export is not a snapshot: it has the old or the new state of an entry that is written during the export.
 ///
 /// # Errors
 /// [`Failure::Store`], `Unsupported` if the store cannot list or does not report deadlines; the errors of the output.

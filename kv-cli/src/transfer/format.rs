@@ -22,7 +22,7 @@ impl Header {
     }
 }
 
-/// The footer, the last line. A file without it is truncated.
+/// The footer, the last line. A file without a footer is truncated.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Footer {

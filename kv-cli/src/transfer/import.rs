@@ -3,7 +3,7 @@
 use std::io::BufRead;
 use std::sync::Arc;
 
-use anykv::KvStore;
+use anykv::{Error, KvStore};
 use kv_lines::line::{self, Line};
 use serde::de::DeserializeOwned;
 
@@ -12,8 +12,8 @@ use super::writer::Writer;
 use crate::exit::Failure;
 use crate::progress::Progress;
 
-/// The maximum length of a line in bytes, for a store whose values have at most 16 MiB. Such a value fits in any
-/// encoding.
+/// The maximum length of a line in bytes, for a store whose values have at most 16 MiB. A line of this length has space
+/// for such a value in any encoding.
 const MAX_LINE_BYTES: usize = 128 << 20;
 
 /// Returns the maximum length of a line in bytes. JSON takes up to six bytes for each byte of a value or key, and a key
@@ -30,13 +30,14 @@ fn max_line_bytes(store: &dyn KvStore) -> usize {
 ///
 /// # Errors
 /// [`Failure::Format`] with the line number if the file is not an export, has another format version, is damaged or
-/// truncated; [`Failure::Io`] if the file cannot be read; [`Failure::Store`].
+/// truncated; [`Failure::Io`] if the file cannot be read; [`Failure::Store`]. A value over the store's limit is
+/// `Invalid` with the line number.
 pub async fn import(
     store: &Arc<dyn KvStore>,
     source: &mut (dyn BufRead + Send),
     progress: &Progress,
 ) -> Result<u64, Failure> {
-    let max_line_bytes = max_line_bytes(store.as_ref());
+    let (limits, max_line_bytes) = (store.info().limits, max_line_bytes(store.as_ref()));
     let mut reader = Reader { source, line: Vec::new(), number: 0, max_line_bytes };
     reader.header()?;
     let mut writer = Writer::new(store, progress);
@@ -49,6 +50,10 @@ pub async fn import(
             break;
         }
         let item = reader.parse::<ParsedEntry>()?.into_item().map_err(|problem| reader.error(&problem))?;
+        let fits = limits.check_value(item.value.len());
+        fits.map_err(|error| {
+            Error::invalid(format!("line {}: {}", reader.number, error.message())).with_key(&item.key)
+        })?;
         writer.push(item).await?;
         entries += 1;
     }

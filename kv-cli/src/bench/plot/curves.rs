@@ -80,7 +80,7 @@ impl Curves {
     }
 }
 
-/// Converts a number of panels or ticks, which is small.
+/// Converts a number of panels or ticks. Such numbers are small.
 fn number(count: usize) -> f64 {
     f64::from(u16::try_from(count).unwrap_or(u16::MAX))
 }

@@ -8,7 +8,8 @@ mod svg;
 pub use self::bars::{Bars, Group};
 pub use self::curves::{Curve, Curves, Panel};
 
-/// The colours of the series, also distinct for people with red-green colour blindness. The first is the darkest.
+/// The colours of the series. They are also distinct for people with red-green colour blindness. The first colour is
+/// the darkest.
 const COLOURS: [&str; 8] = ["#0b4f8a", "#e08a1e", "#2a9d6f", "#b5446e", "#6f6f6f", "#8fb8de", "#c9b037", "#7a5195"];
 
 fn colour(series: usize) -> &'static str {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 /// The width of every image, in SVG units.
 pub(super) const WIDTH: f64 = 860.0;
 
-/// The part of a text that is at its position.
+/// The part of a text that is placed at the given position.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Anchor {
     Start,
