@@ -5,7 +5,7 @@ use kv_core::{Kv, Registry, Result};
 /// Opens the store of a URL such as `memory:` and returns a handle.
 ///
 /// # Errors
-/// As [`Registry::open`].
+/// The errors of [`Registry::open`].
 pub async fn open(url: &str) -> Result<Kv> {
     registry().open(url).await
 }

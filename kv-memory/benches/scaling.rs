@@ -44,8 +44,8 @@ impl Target for Arc<dyn KvStore> {
     }
 }
 
-/// A value and its deadline. The deadline makes the map comparable, because a map with expiry would have to check it,
-/// too.
+/// A value and its deadline. The deadline makes the map comparable, because a map with expiry would also have to check
+/// a deadline.
 type Raw = (Bytes, Option<SystemTime>);
 
 impl Target for Mutex<HashMap<Key, Raw>> {

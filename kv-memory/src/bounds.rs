@@ -8,13 +8,14 @@ use crate::slot::Slot;
 pub(crate) const ENTRY_OVERHEAD: u64 = 512;
 
 /// Weights are rounded up to a multiple of this number of bytes. A new value of about the same length then has the same
-/// weight as the old value, and the engine can replace the old value in place, which is faster.
+/// weight as the old value, and the engine can replace the old value in place. This is faster.
 const STEP: u64 = 64;
 
 /// The maximum weight of an entry without its value, in bytes.
 const MAX_REST_BYTES: u64 = ENTRY_OVERHEAD + Namespace::MAX_KEY_BYTES as u64 + STEP;
 
-/// The minimum of `max_bytes`. It fits one value of 8 MiB, which every store must accept (clause V-3).
+/// The minimum of `max_bytes`. This minimum leaves room for one value of 8 MiB, which every store must accept (clause
+/// V-3).
 pub(crate) const MIN_BYTES: u64 = Limits::MIN_VALUE_BYTES as u64 + MAX_REST_BYTES;
 
 /// The bounds of a store, converted into one capacity for the sum of all weights, and a weight of each entry.

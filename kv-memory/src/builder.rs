@@ -18,7 +18,7 @@ pub struct MemoryBuilder {
 }
 
 impl MemoryBuilder {
-    /// Replaces all settings, except the clock, by those of a configuration.
+    /// Replaces all settings, except the clock, by the settings of a configuration.
     pub fn config(mut self, config: MemoryConfig) -> Self {
         self.config = config;
         self
@@ -71,7 +71,8 @@ impl Default for MemoryBuilder {
 }
 
 impl MemoryStore {
-    /// Creates an unbounded store with the system clock. It has the capabilities [`CAPABILITIES`](crate::CAPABILITIES).
+    /// Creates an unbounded store with the system clock. The store has the capabilities
+    /// [`CAPABILITIES`](crate::CAPABILITIES).
     pub fn new() -> Self {
         let MemoryBuilder { config, clock } = MemoryBuilder::default();
         open::open_unbounded(config.sweep_interval, clock)

@@ -2,8 +2,8 @@
 
 use kv_core::{Capabilities, List, Reach, Transactions};
 
-/// The capabilities of an unbounded store: all, but watchers and subscribers get only the changes and messages of the
-/// same process.
+/// The capabilities of an unbounded store: all capabilities. Watchers and subscribers get only the changes and messages
+/// of the same process.
 pub const CAPABILITIES: Capabilities = SHARED.with_transactions(Transactions::Any);
 
 /// The capabilities of a bounded store. A bounded store has no transactions and no locks, because it may evict live

@@ -16,8 +16,8 @@ impl State {
         let (mut count, mut after) = (0, None::<Key>);
         loop {
             let start = after.as_ref().map_or(Bound::Included(first), |after| Bound::Excluded(after.as_str()));
-            // Each batch starts after the last key of the previous batch. So the loop ends even if concurrent writers
-            // keep inserting keys that it has already passed.
+            // Each batch starts after the last key of the previous batch. Therefore the loop ends even if concurrent
+            // writers keep inserting keys that the loop has already passed.
             let keys = self.engine.order().keys_in((start, end), false, BATCH);
             for key in &keys {
                 count += u64::from(self.engine.update(key, update::clear).await);

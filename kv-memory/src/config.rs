@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::bounds;
 
-/// The settings of a store. They can come from a configuration file or from a URL.
+/// The settings of a store. The settings can come from a configuration file or from a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -43,8 +43,8 @@ pub enum EvictionPolicy {
 }
 
 impl MemoryConfig {
-    /// The minimum of [`MemoryConfig::max_bytes`], slightly more than 8 MiB. It fits one entry with a value of 8 MiB,
-    /// which every store must accept.
+    /// The minimum of [`MemoryConfig::max_bytes`], slightly more than 8 MiB. This bound leaves room for one entry with
+    /// a value of 8 MiB, which every store must accept.
     pub const MIN_BYTES: u64 = bounds::MIN_BYTES;
 
     /// Reads the options of a `memory:` URL.

@@ -7,12 +7,12 @@ use kv_core::{Deadline, Key};
 use crate::slot::{Now, Slot};
 
 /// The keys of all entries with a deadline, in the order of the deadlines. A sweep reads only the due entries from this
-/// index, so the cost of a sweep depends only on their number (clause T-6).
+/// index, so the cost of a sweep depends only on the number of due entries (clause T-6).
 ///
 /// The position of a slot is its deadline and a part of its version. Versions never repeat, so removing the position of
 /// an old slot does not remove the position of a later slot with the same deadline. `touch` is an exception, because it
-/// keeps the version, and the positions of the old and the new slot may be equal. So remove the position of the old
-/// slot before you insert that of the new slot.
+/// keeps the version, and the positions of the old and the new slot may be equal. Therefore remove the position of the
+/// old slot before you insert the position of the new slot.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     keys: BTreeMap<Position, Key>,
@@ -72,7 +72,7 @@ pub(crate) struct Due {
 }
 
 impl Due {
-    /// True if this is the item of the slot, and the slot was not replaced since.
+    /// True if this is the item of the slot, and the slot was not replaced since the item was inserted.
     pub(crate) fn is_of(&self, slot: &Slot) -> bool {
         self.position == position(slot)
     }

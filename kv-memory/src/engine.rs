@@ -14,7 +14,7 @@ use crate::yielding::charge;
 /// The storage of entries. [`State`](crate::state::State) checks options and sizes before it calls an engine.
 ///
 /// The futures of the bounded engine are large. They are boxed, because otherwise each future of a method here would be
-/// as large, also for the unbounded engine.
+/// as large, even for the unbounded engine.
 #[derive(Debug)]
 pub(crate) enum Engine {
     Unbounded(Unbounded),
@@ -81,8 +81,8 @@ impl Engine {
         }
     }
 
-    /// The ordered index of the keys. It has every key that has an entry. In the bounded engine, it may also have keys
-    /// without an entry.
+    /// Returns the ordered index of the keys. The index has every key that has an entry. In the bounded engine, the
+    /// index may also have keys without an entry.
     pub(crate) fn order(&self) -> &Order {
         match self {
             Self::Unbounded(engine) => engine.order(),

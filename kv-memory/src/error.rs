@@ -9,7 +9,7 @@ pub(crate) const NAME: &str = "memory";
 /// Adds the backend, the operation and the key to errors.
 pub(crate) const CONTEXT: ErrorContext = ErrorContext::new(NAME);
 
-/// Returns an error with its context. This is not inlined, so that `get` and `set` contain no code for errors.
+/// Returns an error with its context. The function is not inlined, so that `get` and `set` contain no code for errors.
 #[cold]
 #[inline(never)]
 pub(crate) fn reject<T>(operation: Operation, key: &Key, error: Error) -> Result<T> {

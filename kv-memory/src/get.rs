@@ -12,8 +12,8 @@ use crate::state::State;
 use crate::yielding::{charge, poll_charge};
 
 impl State {
-    // `get` is called most often, so its future avoids an `async` block around the unbounded engine: an `async` block
-    // would move the entry once more, field by field, and `poll_fn` returns it directly.
+    // `get` is called most often. An `async` block around the unbounded engine would move the entry once more, field by
+    // field. Therefore the future of `get` uses `poll_fn`, which returns the entry directly.
     #[inline]
     pub(crate) fn get<'call>(&'call self, key: &'call Key) -> BoxFuture<'call, Result<Option<Entry>>> {
         match &self.engine {

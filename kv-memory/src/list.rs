@@ -7,8 +7,8 @@ use kv_core::{Entry, Key, ListItem, ListPage, ListQuery, Result};
 use crate::state::State;
 use crate::yielding::BATCH;
 
-/// The maximum number of keys that are read for one page. The page ends then, even if it has fewer items than its
-/// limit, so that a call over many expired entries stays short.
+/// The maximum number of keys that are read for one page. After this number, the page ends even if it has fewer items
+/// than its limit, so that a call over many expired entries stays short.
 const MAX_KEYS_READ: usize = 64 * BATCH;
 
 impl State {

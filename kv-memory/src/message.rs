@@ -14,7 +14,7 @@ impl State {
     #[inline]
     pub(crate) fn publish<'call>(&'call self, channel: &'call Key, payload: Bytes) -> BoxFuture<'call, Result<()>> {
         let mut payload = payload;
-        // For the same reason as in `get`: an `async` block would move the payload once more.
+        // This function uses `poll_fn`, because an `async` block would move the payload once more.
         Box::pin(poll_fn(move |context| {
             ready!(poll_charge(1, context));
             Poll::Ready(CONTEXT.key(Operation::Publish, channel, self.notify(channel, std::mem::take(&mut payload))))

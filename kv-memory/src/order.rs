@@ -14,7 +14,7 @@ use self::leaf::Leaf;
 
 /// An ordered set of keys that several threads may change concurrently.
 ///
-/// It is a tree of two levels: each leaf has a fence key, and holds the keys from its own fence key up to the next
+/// The set is a tree of two levels: each leaf has a fence key, and holds the keys from its own fence key up to the next
 /// fence key. Nearly every change takes the outer lock for reading and the lock of one leaf. Only splitting a full leaf
 /// and joining sparse leaves take the outer lock for writing. The lowest fence always exists.
 ///
@@ -26,9 +26,10 @@ pub(crate) struct Order {
 
 type Leaves = BTreeMap<Fence, Mutex<Leaf>>;
 
-/// The lower bound of a leaf: the first key of the leaf when it was created, or `None` for a bound below all keys.
+/// The lower bound of a leaf: the first key of the leaf when the leaf was created, or `None` for a bound below all
+/// keys.
 ///
-/// It is a `Key` and not a `String`, because a short `Key` is compared without following a pointer.
+/// The bound is a `Key` and not a `String`, because a short `Key` is compared without following a pointer.
 #[derive(Debug, Clone)]
 struct Fence(Option<Key>);
 
@@ -70,7 +71,7 @@ impl Ord for Fence {
 /// fastest for inserts and lists; with a thousand keys, 512 is slowest for inserts.
 const LEAF_KEYS: usize = 256;
 
-/// The maximum number of keys in a sparse leaf. A sparse leaf is joined with a neighbour if they are small enough.
+/// The maximum number of keys in a sparse leaf. A sparse leaf is joined with a neighbour if both are small enough.
 const SPARSE_KEYS: usize = LEAF_KEYS / 8;
 
 impl Order {
@@ -78,7 +79,7 @@ impl Order {
         Self { leaves: RwLock::new(empty_leaves()) }
     }
 
-    /// Inserts a key. Does nothing if it is present.
+    /// Inserts a key. Does nothing if the key is present.
     pub(crate) fn insert(&self, key: Key) {
         {
             let leaves = self.leaves.read();
@@ -92,7 +93,7 @@ impl Order {
         insert_and_split(&mut self.leaves.write(), key);
     }
 
-    /// Removes a key. Does nothing if it is absent.
+    /// Removes a key. Does nothing if the key is absent.
     pub(crate) fn remove(&self, key: &Key) {
         let is_sparse = {
             let leaves = self.leaves.read();
@@ -101,8 +102,8 @@ impl Order {
             if !leaf.remove(key) {
                 return;
             }
-            // A join may fail, because both neighbours of a sparse leaf may be full. So try it only at some lengths and
-            // not at each removal.
+            // A join may fail, because both neighbours of a sparse leaf may be full. Therefore try a join only at some
+            // lengths and not at each removal.
             leaf.len() == 0 || (leaf.len() <= SPARSE_KEYS && leaf.len().is_power_of_two())
         };
         if is_sparse {
@@ -141,7 +142,7 @@ impl Order {
         found
     }
 
-    /// The number of keys. Takes the lock of each leaf in turn.
+    /// Returns the number of keys. Takes the lock of one leaf after the other.
     pub(crate) fn len(&self) -> usize {
         self.leaves.read().values().map(|leaf| leaf.lock().keys().len()).sum()
     }
@@ -185,7 +186,7 @@ fn is_before_end(key: &Key, end: Bound<&str>) -> bool {
 
 /// Adds keys of a leaf to `found`, as long as they are inside the range and `found` has fewer than `max` keys. Returns
 /// true if no key of a further leaf can be added. Checks each key instead of searching for the end of the range by
-/// bisection, because `max` often ends the loop before.
+/// bisection, because the loop often reaches `max` before the end of the range.
 fn collect<'a>(
     keys: impl Iterator<Item = &'a Key>,
     is_inside: impl Fn(&Key) -> bool,
@@ -206,8 +207,8 @@ fn insert_and_split(leaves: &mut Leaves, key: Key) {
     let leaf = leaf.get_mut();
     match leaf.keys() {
         keys if keys.len() < LEAF_KEYS => leaf.insert(key),
-        // Do not split the leaf if the key comes after all its keys. So if keys are inserted in ascending order, the
-        // earlier leaves stay full.
+        // Do not split the leaf if the key comes after all keys of the leaf. Therefore the earlier leaves stay full if
+        // keys are inserted in ascending order.
         [.., last] if *last < key => {
             let mut upper = Leaf::default();
             upper.insert(key.clone());

@@ -22,8 +22,8 @@ impl Services {
     }
 
     /// Notifies the watchers of a change, and wakes the sweeper if the new slot has a deadline. Every write that
-    /// changes a slot must call this method after it has released the lock of the shard or slot. It must do so before
-    /// the next `.await`, because a caller may drop the future there.
+    /// changes a slot must call this method after it has released the lock of the shard or slot. The write must call it
+    /// before the next `.await`, because a caller may drop the future at an `.await`.
     pub(crate) fn notify(&self, key: &Key, has_deadline: bool) {
         self.changes.notify(key);
         if has_deadline {

@@ -34,14 +34,16 @@ impl State {
         self.check_open()
     }
 
+    /// Checks that the store is open.
+    ///
     /// # Errors
     /// `Closed` after the store was closed.
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.is_closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
     }
 
-    /// Ends all streams, stops the sweeper and removes the entries. A concurrent write that has passed
-    /// [`State::check_open`] before may still insert an entry. No call can read that entry.
+    /// Ends all streams, stops the sweeper and removes the entries. A concurrent write that passed
+    /// [`State::check_open`] before the close may still insert an entry. No call can read that entry.
     pub(crate) async fn close(&self) {
         if self.is_closed.swap(true, Ordering::AcqRel) {
             return;

@@ -5,7 +5,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct MemoryStats {
-    /// The number of entries. In a bounded store, it is the number at the last maintenance; `sweep` runs the
+    /// The number of entries. In a bounded store, this is the number at the last maintenance. `sweep` runs the
     /// maintenance.
     pub entries: usize,
     /// The number of items in the index by deadline: one for each entry that has a deadline.

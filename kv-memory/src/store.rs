@@ -17,8 +17,8 @@ use crate::stats::MemoryStats;
 
 /// A key–value store in the memory of this process.
 ///
-/// Clones share one store. `close` on any clone closes it for all; dropping the last clone frees its entries, too. An
-/// open watch stream holds a clone.
+/// Clones share one store. `close` on any clone closes the store for all clones. Dropping the last clone frees the
+/// entries, too. An open watch stream holds a clone.
 ///
 /// # Examples
 /// ```

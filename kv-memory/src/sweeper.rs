@@ -25,8 +25,8 @@ pub(crate) trait Sweepable: Debug + Send + Sync {
 /// dropped. Something to sweep is an entry with a deadline, or a stale key in the indexes of the bounded engine.
 ///
 /// The task has only a weak reference to the store, and ends when there is nothing to sweep. The next write with a
-/// deadline starts a new task, also if the runtime of the earlier task has ended. A write outside of a tokio runtime
-/// starts no task; without a task, only `sweep`, overwriting and deleting free expired entries. Reads never depend on
+/// deadline starts a new task, even if the runtime of the earlier task has ended. A write outside of a tokio runtime
+/// starts no task. Without a task, only `sweep`, overwriting and deleting free expired entries. Reads never depend on
 /// the task, because they check the deadline.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
@@ -102,7 +102,7 @@ async fn run_sweeper(
     }
 }
 
-/// Sets `Sweeper::is_running` for as long as the task runs. Dropping this guard clears the flag, also if the runtime
+/// Sets `Sweeper::is_running` for as long as the task runs. Dropping this guard clears the flag, even if the runtime
 /// drops the task.
 #[derive(Debug)]
 struct RunningFlag {

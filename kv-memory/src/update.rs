@@ -79,12 +79,12 @@ pub(crate) fn set(
     Update::new(SetOutcome::Stored { version: Some(version), previous }, change)
 }
 
-/// A set in a transaction, which has no condition.
+/// Returns the update of a set in a transaction. Such a set has no condition.
 pub(crate) fn put(current: Option<&Slot>, value: Bytes, version: Version, expiry: Expiry, now: &Now<'_>) -> Update<()> {
     Update::new((), write(live(current, now), value, version, expiry, now))
 }
 
-/// A delete in a transaction, which has no condition.
+/// Returns the update of a delete in a transaction. Such a delete has no condition.
 pub(crate) fn remove() -> Update<()> {
     Update::new((), Change::Remove)
 }

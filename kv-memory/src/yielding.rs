@@ -24,7 +24,7 @@ thread_local! {
 /// Charges the current tokio task for a call that costs as much as `keys` calls of `get`. If the budget of the task is
 /// spent, wakes the task and returns `Pending`. Outside of tokio, always returns `Ready`.
 ///
-/// A future that is polled again after `Pending` is charged again, but its task has a new budget then.
+/// A future that is polled again after `Pending` is charged again. By then, its task has a new budget.
 #[inline]
 pub(crate) fn poll_charge(keys: usize, context: &mut Context<'_>) -> Poll<()> {
     let keys = KEYS.get().saturating_add(keys);

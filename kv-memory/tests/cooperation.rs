@@ -17,8 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::common::put;
 
-/// The time limit for the timer and the sweeper. They need some hundredths of a second, and without yields they never
-/// run.
+/// The timeout of the timer and the sweeper. Both need some hundredths of a second. Without yields, neither ever runs.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// The number of entries under the prefix `items`.
@@ -61,7 +60,7 @@ fn run_loops(runtime: &Runtime, store: &MemoryStore, tasks: usize) {
             while store.stats().deadlines > 0 {
                 SystemClock.sleep(Duration::from_millis(10)).await;
             }
-            // Sending fails if this has taken too long, because the watchdog has ended then.
+            // If the loops have run for too long, the watchdog has ended and sending fails.
             let _ = fired.send(());
         }
     };

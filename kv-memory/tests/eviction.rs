@@ -35,8 +35,8 @@ async fn items(store: &MemoryStore) -> Vec<ListItem> {
     }
 }
 
-/// Returns all keys, listed page by page. Asserts that `get` returns the listed entry of each key, so the caller must
-/// have run the maintenance of the store.
+/// Returns all keys, listed page by page. Asserts that `get` returns the listed entry of each key. Therefore the caller
+/// must have run the maintenance of the store.
 async fn list(store: &MemoryStore) -> Vec<Key> {
     let mut keys = Vec::new();
     for item in items(store).await {

@@ -103,7 +103,7 @@ async fn closing_ends_open_streams_and_removes_the_entries() {
 }
 
 #[tokio::test]
-async fn after_closing_every_operation_fails_as_closed_with_its_name_in_the_error() {
+async fn after_closing_every_operation_fails_with_closed_and_the_error_names_the_operation() {
     for store in engines() {
         store.close().await.unwrap();
         let (key, is_closed) = (key("a"), |error: Error, operation: Operation| {

@@ -69,7 +69,7 @@ async fn expired_entries_are_removed_from_all_indexes_without_being_read() {
 }
 
 #[tokio::test]
-async fn the_task_catches_up_with_a_clock_that_moved_before_it_slept() {
+async fn the_task_catches_up_with_a_clock_that_moved_before_the_task_slept() {
     for (store, clock) in engines() {
         put(&store, &key(0), "x", &ttl(1)).await;
         clock.advance(Duration::from_secs(2));

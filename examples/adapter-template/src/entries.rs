@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use kv_core::{Bytes, Deadline, Entry, Key, ListItem, ListPage, ListQuery, Version};
 
-/// The entry of a key, live or due.
+/// The entry of a key, live or expired.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredEntry {
     pub(crate) value: Bytes,

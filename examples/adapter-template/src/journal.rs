@@ -1,4 +1,4 @@
-//! The file: a sequence of records. The last record of a key is the valid one.
+//! The file: a sequence of records. The last record of a key is valid.
 //!
 //! A record is the length of the key's text and the length of the payload, each as four bytes in big-endian order, then
 //! the text and the payload. The payload is header and value as `kv_core::stored` encodes them, or empty if the key was
@@ -12,8 +12,8 @@ use kv_core::{Bytes, Error, Key, Result, stored};
 
 use crate::entries::{Entries, StoredEntry};
 
-/// The maximum number of bytes of a key and of a payload. A larger length in the file is damaged, and the limit keeps
-/// it from allocating memory.
+/// The maximum number of bytes of a key and of a payload. A larger length in the file is damaged. Because of the limit,
+/// such a length allocates no memory.
 const MAX_BYTES: u32 = 32 << 20;
 
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Journal {
         Ok((journal, entries))
     }
 
-    /// Appends a record: an entry, or for `None` a deletion.
+    /// Appends a record: an entry or, for `None`, a deletion.
     ///
     /// # Errors
     /// `Invalid` if the key is too long to be read again, and the errors of writing.
@@ -95,7 +95,7 @@ fn length(bytes: &[u8]) -> Result<[u8; 4]> {
     length.map(u32::to_be_bytes).ok_or_else(|| Error::invalid("the record is too long"))
 }
 
-/// Reads the next record. Returns `None` at the end of the file, also if it ends in the middle of a record.
+/// Reads the next record. Returns `None` at the end of the file, even if the file ends in the middle of a record.
 fn record(reader: &mut impl Read) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
     let (Some(key_length), Some(payload_length)) = (number(reader)?, number(reader)?) else { return Ok(None) };
     if key_length > MAX_BYTES || payload_length > MAX_BYTES {
@@ -112,7 +112,7 @@ fn number(reader: &mut impl Read) -> io::Result<Option<u32>> {
     Ok(read.and_then(|read| read.try_into().ok()).map(u32::from_be_bytes))
 }
 
-/// Reads `count` bytes. Returns `None` if the file has fewer.
+/// Reads `count` bytes. Returns `None` if the file has fewer bytes.
 fn bytes(reader: &mut impl Read, count: u32) -> io::Result<Option<Vec<u8>>> {
     let mut read = Vec::new();
     reader.take(count.into()).read_to_end(&mut read)?;

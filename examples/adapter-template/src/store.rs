@@ -14,7 +14,7 @@ use kv_core::{
 use crate::entries::{Entries, StoredEntry};
 use crate::journal::Journal;
 
-/// The capabilities of this store. When a write is acknowledged, its record is in the page cache of the operating
+/// The capabilities of this store. When a write is acknowledged, the record is in the page cache of the operating
 /// system and not yet on the disk.
 pub const CAPABILITIES: Capabilities = Capabilities::CORE
     .with_versions()
@@ -30,8 +30,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The maximum number of entries that a sweep or `clear` removes while it holds the lock once.
 const BATCH: usize = 500;
 
-/// A store in one plain file, which only one store may have open at a time. Clones share one store. `close` on any
-/// clone closes it for all. Dropping the last clone closes the file without a `flush`.
+/// A store in one plain file. Only one store may have the file open at a time. Clones share one store. `close` on any
+/// clone closes the store for all clones. Dropping the last clone closes the file without a `flush`.
 #[derive(Debug, Clone)]
 pub struct JournalStore {
     state: Arc<State>,
@@ -58,7 +58,7 @@ impl std::fmt::Debug for OpenFile {
 }
 
 impl JournalStore {
-    /// Opens the file, or creates it. Must be called on a tokio runtime, which runs the sweeper.
+    /// Opens the file, or creates it. Call this function on a tokio runtime, because the runtime runs the sweeper.
     ///
     /// # Errors
     /// `Unavailable` if another store has the file open, `Corrupt` if the file is damaged or belongs to another
@@ -82,7 +82,8 @@ impl JournalStore {
     }
 }
 
-/// Sweeps in the background. Holds the state weakly, so that the sweeper ends after the last clone was dropped.
+/// Sweeps in the background. Holds only a weak reference to the state, so that the sweeper ends after the last clone
+/// was dropped.
 async fn run_sweeper(state: Weak<State>, clock: Arc<dyn Clock>) {
     loop {
         clock.sleep(SWEEP_INTERVAL).await;
@@ -97,8 +98,9 @@ async fn run_sweeper(state: Weak<State>, clock: Arc<dyn Clock>) {
 }
 
 impl State {
-    /// Locks the file. The lock is held for one short step and never across an `.await`. So a dropped future leaves no
-    /// step half done (clause A-1), and a condition is checked and the write applied as one step (clause S-2).
+    /// Locks the file. The lock is held for one short step and never across an `.await`. Therefore a dropped future
+    /// leaves no step half done (clause A-1), and a conditional write checks its condition and applies its change as
+    /// one step (clause S-2).
     fn lock(&self) -> MutexGuard<'_, Option<OpenFile>> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -185,7 +187,7 @@ impl KvStore for JournalStore {
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         let mut cleared = 0;
         let all = ListQuery::new(prefix.clone()).with_keys_only();
-        // Takes the lock once per page, so that other callers do not wait until the whole prefix is cleared.
+        // The lock is taken once per page, so that other callers do not wait until the whole prefix is cleared.
         loop {
             let is_complete = self.state.step(Operation::Clear, |file| {
                 let page = file.entries.page(&all.clone().with_limit(BATCH), self.state.clock.now());

@@ -7,6 +7,6 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().to_owned();
     let open = move |fresh: Fresh| JournalStore::open_with_clock(path.join(fresh.name()), fresh.clock());
-    // `main` ends the process without dropping the folder, so it stays in the temporary directory.
+    // `main` ends the process without dropping the folder, so the folder stays in the temporary directory.
     Suite::new("journal", CAPABILITIES, open).with_clock().with_reopen().main()
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, generic};
 
-/// The first line of an object's entry, as JSON. The bytes of a small object follow it.
+/// The first line of an object's entry, as JSON. The bytes of a small object follow this line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Header {
     /// The time of the write, in microseconds since the Unix epoch.

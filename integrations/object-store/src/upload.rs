@@ -10,7 +10,7 @@ use object_store::{Attributes, MultipartUpload, PutMode, PutPayload, PutResult, 
 use crate::error::Result;
 use crate::store::KvObjectStore;
 
-/// The parts of an object, which are kept in memory until the upload completes.
+/// The parts of an object. The parts are kept in memory until the upload completes.
 #[derive(Debug)]
 pub(crate) struct Upload {
     pub(crate) objects: KvObjectStore,

@@ -23,11 +23,12 @@ use crate::yielding::{BATCH, yield_now};
 /// A cache of slots, with indexes by key and by deadline.
 ///
 /// Every write takes the key lock before it reads the current slot. The cache also has a lock per key, in
-/// `and_compute_with`. This engine does not use it: taking it costs more than the write, and plain inserts do not take
-/// it, so a compare-and-set by `and_compute_with` and a concurrent insert are not linearizable.
+/// `and_compute_with`. This engine does not use the lock of the cache: taking that lock costs more than the write.
+/// Plain inserts do not take that lock, so a compare-and-set by `and_compute_with` and a concurrent insert are not
+/// linearizable.
 ///
-/// Deadlines are stored in the slots, and the `Expiry` of the cache is not used. So the time comes from the store's
-/// clock, which a test can set, and deadlines are rounded as in every other store.
+/// Deadlines are stored in the slots, and the `Expiry` of the cache is not used. Therefore the time comes from the
+/// store's clock, which a test can set, and deadlines are rounded as in every other store.
 #[derive(Debug)]
 pub(crate) struct Bounded {
     pub(crate) services: Arc<Services>,
@@ -40,7 +41,7 @@ pub(crate) struct Bounded {
 }
 
 /// A write runs the maintenance of the cache after a weight of `capacity / MAINTENANCE_DIVISOR` was written. The cache
-/// itself runs its maintenance about every 64 writes, which is too late if a few values fill the cache.
+/// itself runs its maintenance about every 64 writes. This is too late if a few values fill the cache.
 const MAINTENANCE_DIVISOR: u64 = 8;
 
 /// The maximum number of stale keys that one write checks. It is greater than the average number of stale keys that a
@@ -63,9 +64,10 @@ impl Bounded {
             })
             .eviction_listener(move |key: Arc<Key>, cached: Arc<CachedSlot>, cause| {
                 cached.read(|slot| listener_indexes.remove_deadline(slot));
-                // For the other causes, the engine itself keeps the order up to date.
+                // For the other causes, the engine itself keeps the ordered index up to date.
                 if cause == RemovalCause::Size {
-                    // Do not remove the key from the order here: a concurrent write may have inserted it again.
+                    // Do not remove the key from the ordered index here: a concurrent write may have inserted the key
+                    // again.
                     listener_indexes.push_stale(Key::clone(&key));
                     listener_services.changes.notify(&key);
                 }
@@ -150,7 +152,7 @@ impl Bounded {
         update: impl FnOnce(Option<&Slot>, &Now<'_>) -> Update<T> + Send,
     ) -> (T, u64) {
         let _guard = self.key_locks.lock(key).await;
-        // Call `contains_key` first, because `get` records each miss for the eviction policy, which costs more.
+        // Call `contains_key` first, because `get` costs more: it records each miss for the eviction policy.
         let cached = if self.cache.contains_key(key) { self.cache.get(key).await } else { None };
         let mut follow_up = FollowUp { engine: self, key, has_changed: false, has_deadline: false, is_stale: false };
         let (outcome, action) = self.prepare(key, cached.as_deref(), update);
@@ -182,9 +184,9 @@ impl Bounded {
 
     /// Computes the update. If the new slot has the same weight as the current slot, replaces the slot in place.
     /// Otherwise returns the action that the caller must carry out in the cache. Inserts the new slot into the indexes,
-    /// because it must be there before it is in the cache.
+    /// because a slot must be in the indexes before it is in the cache.
     ///
-    /// The cache may evict `cached` at any moment. Then a new slot that was put in place is evicted, too.
+    /// The cache may evict `cached` at any moment. Then a new slot that has replaced `cached` in place is evicted, too.
     fn prepare<T>(
         &self,
         key: &Key,
@@ -226,8 +228,8 @@ impl Bounded {
         }
     }
 
-    /// Checks up to `max` stale keys, and removes them from the order if they are not in the cache. Returns true if
-    /// stale keys remain.
+    /// Checks up to `max` stale keys, and removes each key that is not in the cache from the ordered index. Returns
+    /// true if stale keys remain.
     async fn check_stale(&self, max: usize) -> bool {
         for _ in 0..max {
             let Some(stale) = self.indexes.next_stale() else { return false };
@@ -256,14 +258,14 @@ enum CacheAction {
     Remove,
 }
 
-/// Queues a stale key and notifies of a change when it is dropped. So both also happen if a caller drops the future of
-/// the write at an `.await`.
+/// When dropped, queues a stale key and notifies the watchers of a change. Therefore both steps also happen if a caller
+/// drops the future of the write at an `.await`.
 struct FollowUp<'a> {
     engine: &'a Bounded,
     key: &'a Key,
     has_changed: bool,
     has_deadline: bool,
-    /// True while the key is in the order and possibly not in the cache.
+    /// True while the key is in the ordered index and possibly not in the cache.
     is_stale: bool,
 }
 

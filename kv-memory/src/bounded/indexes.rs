@@ -16,9 +16,9 @@ use crate::slot::Slot;
 /// - Every key in the cache is in `order`, because a write inserts the key into `order` under the key lock before it
 ///   inserts the key into the cache. A key that has left the cache may stay in `order`, until a task that holds the key
 ///   lock finds that the key is not in the cache, and removes it.
-/// - Every slot in the cache that has a deadline is in `deadlines`, because it is inserted into `deadlines` before it
-///   enters the cache, and removed after it has left the cache. If the future of a write is dropped in between, the
-///   item stays until its deadline has passed.
+/// - Every slot in the cache that has a deadline is in `deadlines`, because a write inserts the slot into `deadlines`
+///   before the cache, and removes it from `deadlines` after the cache. If the future of a write is dropped in between,
+///   the item stays until its deadline has passed.
 #[derive(Debug)]
 pub(crate) struct Indexes {
     pub(crate) order: Order,

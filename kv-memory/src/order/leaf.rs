@@ -5,7 +5,7 @@ use kv_core::Key;
 /// Sorted keys, and a buffer of new keys that the next read merges into the sorted keys.
 ///
 /// Inserting one key into the sorted keys moves half of them on average, and most of that memory is not in the
-/// processor's cache. Merging many keys at once costs as much as inserting one.
+/// processor's cache. Merging many keys at once costs as much as inserting a single key.
 #[derive(Debug, Default)]
 pub(super) struct Leaf {
     sorted: Vec<Key>,
@@ -53,7 +53,7 @@ impl Leaf {
         Self { sorted: self.sorted.split_off(self.sorted.len() / 2), unsorted: Vec::new() }
     }
 
-    /// Appends all keys of the next leaf, which are greater than those of this leaf.
+    /// Appends all keys of the next leaf. They are greater than the keys of this leaf.
     pub(super) fn append(&mut self, mut upper: Self) {
         self.sort();
         upper.sort();

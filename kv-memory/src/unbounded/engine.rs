@@ -23,8 +23,8 @@ pub(crate) struct Unbounded {
     pub(super) index: KeyIndex,
 }
 
-/// The number of shards. It is a power of two, so that a position is a few bits of the hash. It is the number of bits
-/// of a `u64`, so that a set of positions fits into a `u64`.
+/// The number of shards. The number is a power of two, so that a position is a few bits of the hash. It is also the
+/// number of bits of a `u64`, so that a set of positions fits into a `u64`.
 const SHARDS: usize = u64::BITS as usize;
 
 impl Unbounded {
@@ -121,10 +121,10 @@ impl Unbounded {
             .fold((0, 0), |(entries, deadlines), shard| (entries + shard.len(), deadlines + shard.deadlines()))
     }
 
-    /// Reads the live slots of several keys, in batches. For each batch, it takes the lock of each shard once, in
-    /// ascending position. Then it finds all slots before it reads the first. Without atomic operations between the
-    /// lookups, the processor waits for the memory of several slots at a time. With a million entries this makes a page
-    /// twice as fast.
+    /// Reads the live slots of several keys, in batches. For each batch, this method takes the lock of each shard once,
+    /// in ascending position. Then it finds all slots before it reads the first slot. Without atomic operations between
+    /// the lookups, the processor waits for the memory of several slots at a time. With a million entries, a page is
+    /// twice as fast as with atomic operations in between.
     async fn read_many<T: Send>(&self, keys: &[Key], read: impl Fn(&Slot) -> T + Send + Sync) -> Vec<Option<T>> {
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(BATCH) {
@@ -176,8 +176,8 @@ impl Unbounded {
     }
 }
 
-/// The position of the shard for a hash. It uses the middle bits of the hash, because the hash table in the shard uses
-/// the lowest and the highest bits.
+/// Returns the position of the shard for a hash. The position is in the middle bits of the hash, because the hash table
+/// in the shard uses the lowest and the highest bits.
 #[inline]
 pub(super) fn position(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS

@@ -141,8 +141,8 @@ impl Shard {
         self.deadlines.len()
     }
 
-    /// Shrinks the hash table if less than an eighth of its capacity is used. It keeps space for twice the number of
-    /// entries, so that the amortised cost of shrinking and growing is constant per operation.
+    /// Shrinks the hash table if less than an eighth of its capacity is used. The table keeps space for twice the
+    /// number of entries, so that the amortised cost of shrinking and growing is constant per operation.
     fn shrink(&mut self, index: &KeyIndex) {
         let (used, capacity) = (self.records.len(), self.records.capacity());
         if capacity > MIN_SHRINK_CAPACITY && used < capacity / 8 {

@@ -9,8 +9,8 @@ use crate::slot::Slot;
 use crate::update;
 
 impl Unbounded {
-    /// Evaluates all checks and applies all mutations while it holds the locks of all their shards (clause X-1). So a
-    /// reader that sees one effect of the transaction also sees all its other effects.
+    /// Evaluates all checks and applies all mutations while it holds the locks of all their shards (clause X-1).
+    /// Therefore a reader that sees one effect of the transaction also sees all its other effects.
     pub(crate) fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         let is_supported = |mutation: &Mutation| matches!(mutation, Mutation::Set { .. } | Mutation::Delete { .. });
         if !transaction.mutations.iter().all(is_supported) {

@@ -69,7 +69,8 @@ async function fedify() {
     },
   }[scheme];
   const [kv, bulk] = await open();
-  // Its table on PostgreSQL refuses JSON's null, which the recording stores for keys that are known to be missing.
+  // The store's table on PostgreSQL refuses JSON's null. The recording stores null for keys that are known to be
+  // missing.
   const nothing = scheme === "postgres" ? { nothing: true } : null;
   const { Temporal } = globalThis.Temporal === undefined ? await import("@js-temporal/polyfill") : globalThis;
   return {

@@ -51,14 +51,14 @@ impl Bar {
         self
     }
 
-    /// Prints the bar on stderr while others are still measured. The table comes at the end.
+    /// Prints the bar on stderr while other bars are still measured. The table is printed at the end.
     pub(crate) fn log(&self) {
         let met = if self.is_met() { "met" } else { "not met" };
         let median = self.measured.map_or(f64::NAN, |measured| measured.median);
         eprintln!("{}: {}: {}, {met}", self.id, self.label, figure(median));
     }
 
-    /// True if the median is as required. False if nothing was measured.
+    /// True if the median meets the requirement. False if nothing was measured.
     pub(crate) fn is_met(&self) -> bool {
         self.is_within(1.0)
     }
@@ -90,7 +90,7 @@ fn row(bar: &Bar) -> Row {
     vec![(*id).to_owned(), label.clone(), required, measured, met.to_owned(), details.clone()]
 }
 
-/// Returns the table of the bars, including those that are not met.
+/// Returns the table of the bars, including bars that are not met.
 pub(crate) fn table(bars: &[Bar]) -> Table {
     to_table(bars.iter().map(row))
 }

@@ -8,7 +8,7 @@ use kv_cli::bench::Counters;
 use test_servers::postgres::Postgres;
 use test_servers::redis::Redis;
 
-/// The commands that a Redis server ran, including those of scripts.
+/// The commands that a Redis server ran, including the commands of scripts.
 #[derive(Debug, Clone)]
 pub(crate) struct Commands(pub(crate) Arc<Redis>);
 
@@ -23,8 +23,8 @@ impl Counters for Commands {
     }
 }
 
-/// The WAL syncs of a PostgreSQL server. Sessions report their own counters, such as commits, too late to be
-/// counted in the time slice in which they happened.
+/// The WAL syncs of a PostgreSQL server. Sessions report their own counters, such as commits, only after the time slice
+/// in which they were counted.
 #[derive(Debug, Clone)]
 pub(crate) struct Flushes(pub(crate) Arc<Postgres>);
 

@@ -19,7 +19,7 @@ use crate::raw::{
 /// The comparisons. Ratios are relative to the first side of each comparison.
 pub(crate) const FAMILIES: [&str; 5] = ["stores", "memory", "embedded", "redis", "postgres"];
 
-/// Measures the families, prints the reports, and writes each into a subfolder of `into`.
+/// Measures the families, prints the reports, and writes each report into a subfolder of `into`.
 pub(crate) async fn run(families: &[String], dataset: &Arc<Dataset>, options: &BenchOptions, into: Option<&Path>) {
     for family in
         FAMILIES.into_iter().filter(|family| families.is_empty() || families.iter().any(|name| name == family))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Builds a program of this workspace, or of the workspace in its subfolder `folder`, with the profile of this program.
-/// Returns the path.
+/// Returns the path of the program.
 pub(crate) fn build(folder: Option<&str>, name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let built = own.parent().unwrap();
@@ -13,8 +13,8 @@ pub(crate) fn build(folder: Option<&str>, name: &str) -> PathBuf {
         Some(profile) => profile,
     };
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Each workspace has its own target folder: they use different versions of the same crates, and would rebuild them
-    // in a common folder.
+    // Each workspace has its own target folder. The workspaces use different versions of the same crates, and would
+    // rebuild these crates in a common folder.
     let (manifest, target) = match folder {
         Some(folder) => (here.join(folder).join("Cargo.toml"), built.parent().unwrap().join(folder)),
         None => (here.join("Cargo.toml"), built.parent().unwrap().to_owned()),

@@ -34,7 +34,7 @@ impl Rounds {
         figures
     }
 
-    /// As [`Rounds::run`] for synchronous code.
+    /// Measures as [`Rounds::run`] does, for synchronous code.
     pub(crate) fn run_inline<const SIDES: usize>(self, mut measure: impl FnMut(usize) -> f64) -> [Series; SIDES] {
         crate::raw::poll_until_ready(self.run(async |side| measure(side)))
     }
@@ -48,7 +48,8 @@ impl Rounds {
         operations as f64 / start.elapsed().as_secs_f64()
     }
 
-    /// Returns operations per second of `tasks` concurrent tasks. Each task waits for its call before the next one.
+    /// Returns operations per second of `tasks` concurrent tasks. Each task waits for its call before it starts the
+    /// next call.
     pub(crate) async fn throughput_of_tasks(self, side: &Side, operation: Operation, tasks: usize) -> f64 {
         let (start, slice) = (Instant::now(), self.slice);
         let mut running = JoinSet::new();
@@ -84,7 +85,7 @@ impl Rounds {
     }
 }
 
-/// Returns the median of a series, or NaN if it is empty.
+/// Returns the median of a series, or NaN if the series is empty.
 pub(crate) fn median(series: &Series) -> f64 {
     series.spread().map_or(f64::NAN, |spread| spread.median)
 }

@@ -15,7 +15,7 @@ use crate::drivers::write_report;
 /// The backends that can be measured.
 pub(crate) const BACKENDS: [&str; 5] = ["memory", "sqlite", "sled", "redis", "postgres"];
 
-/// Measures the backends at each size, prints the report, and writes it into the folder `into`.
+/// Measures the backends at each size, prints the report, and writes the report into the folder `into`.
 pub(crate) async fn run(backends: &[String], sizes: &[u64], options: &BenchOptions, into: Option<&Path>) {
     let mut report = Report::default();
     for backend in

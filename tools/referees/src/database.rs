@@ -100,7 +100,7 @@ impl KeyValueDB for Database {
                 }
                 DBOp::Delete { .. } => commit = commit.delete(key),
                 DBOp::DeletePrefix { col, prefix } => {
-                    // The earlier writes of this transaction below the prefix are deleted as well.
+                    // The delete also removes the earlier writes of this transaction below the prefix.
                     let prefix_key = KeyPrefix::from(&key);
                     let own: Vec<Key> = commit.keys().filter(|key| prefix_key.covers(key)).cloned().collect();
                     commit = own.into_iter().fold(commit, Transaction::delete);

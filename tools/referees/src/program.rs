@@ -30,7 +30,7 @@ pub fn main(referees: &[Referee]) -> ! {
     std::process::exit(i32::from(conclusion.exit_code() != ExitCode::SUCCESS) * 101)
 }
 
-/// Starts the servers for the first test and stops them before it returns.
+/// Starts the servers for the first test, and stops the servers before it returns.
 fn run(arguments: &Arguments, referees: &[Referee]) -> Conclusion {
     let backends: Arc<OnceLock<Backends>> = Arc::default();
     let trials = stores::names().into_iter().enumerate().flat_map(|(index, store)| {

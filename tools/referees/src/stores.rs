@@ -54,7 +54,7 @@ fn additional_urls() -> Vec<String> {
     urls.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Opens a store and returns an empty namespace of it.
+/// Opens a store and returns an empty namespace of the store.
 pub(crate) async fn open(url: &str) -> Arc<dyn KvStore> {
     let store = anykv::registry().open_store(url.parse().unwrap()).await.unwrap();
     let namespace = Namespace::new(["referees".to_owned(), Version::random().to_string()]).unwrap();

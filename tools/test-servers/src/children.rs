@@ -52,7 +52,7 @@ impl Children {
     }
 }
 
-/// True if the process runs and is a child of this one. The parent is checked because the kernel reuses ids.
+/// True if the process runs and is a child of this process. The parent is checked, because the kernel reuses ids.
 pub(crate) fn is_running_child(pid: u32) -> bool {
     State::of(pid).is_some_and(|state| state.parent == std::process::id())
 }
@@ -69,7 +69,7 @@ struct State {
 }
 
 impl State {
-    /// Returns `None` for a process that has exited, also if it is still a zombie.
+    /// Returns the state of a process. Returns `None` for a process that has exited, even if it is still a zombie.
     fn of(pid: u32) -> Option<Self> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The last `) ` ends the name of the program, which may itself contain spaces and parentheses.

@@ -30,7 +30,7 @@ const LAST_SLOT: u16 = 16_383;
 pub struct RedisCluster {
     nodes: Vec<Redis>,
     ids: Vec<String>,
-    /// A slot of the master that was killed last; `None` if none was killed.
+    /// A slot of the most recently killed master; `None` if no master was killed.
     slot_of_killed_master: Option<u16>,
     /// The certificate of all nodes and its folder, if the cluster uses TLS.
     tls: Option<(Arc<Tls>, Folder)>,
@@ -51,7 +51,7 @@ impl RedisClusterBuilder {
         self
     }
 
-    /// Adds a user on every node, as [`RedisBuilder::acl_user`].
+    /// Adds a user on every node, as [`RedisBuilder::acl_user`] does.
     pub fn acl_user(mut self, name: &str, password: &str, rules: &str) -> Self {
         self.node = self.node.acl_user(name, password, rules);
         self
@@ -135,7 +135,7 @@ impl RedisCluster {
         if self.tls.is_some() { node.tls_address().port() } else { node.port() }
     }
 
-    /// Returns all six nodes. Each can be killed, restarted and paused by itself.
+    /// Returns all six nodes. Each node can be killed, restarted and paused by itself.
     pub fn nodes(&mut self) -> &mut [Redis] {
         &mut self.nodes
     }
@@ -143,7 +143,7 @@ impl RedisCluster {
     /// Returns the slot of a key, by `CLUSTER KEYSLOT`.
     ///
     /// # Errors
-    /// No node is running, or the node did not answer.
+    /// No node is running, or the requested node did not answer.
     pub fn slot_of(&self, key: &str) -> io::Result<u16> {
         let (_, node) = self.running().next().ok_or_else(no_running_node)?;
         node.cli(&["CLUSTER", "KEYSLOT", key])?.parse().map_err(io::Error::other)
@@ -171,8 +171,8 @@ impl RedisCluster {
         self.nodes.get_mut(index).map_or(Ok(()), Redis::kill)
     }
 
-    /// Waits until another node owns the slots of the master that was killed last, and every running node knows that
-    /// node and reports `cluster_state:ok`. Returns the index of the new master.
+    /// Waits until another node owns the slots of the most recently killed master, and every running node knows this
+    /// new owner and reports `cluster_state:ok`. Returns the index of the new master.
     ///
     /// # Errors
     /// No master was killed, or no replica was promoted in time.
@@ -275,7 +275,7 @@ fn is_healthy(node: &Redis) -> bool {
     node.cli(&["CLUSTER", "INFO"]).is_ok_and(|response| response.contains("cluster_state:ok"))
 }
 
-/// True if the node is a master, or a replica whose link to its master is up.
+/// True if the node is a master, or a replica whose connection to its master is up.
 fn is_in_sync(node: &Redis) -> bool {
     node.cli(&["INFO", "replication"]).is_ok_and(|response| !response.contains("master_link_status:down"))
 }

@@ -1,4 +1,4 @@
-//! Temporary folders of servers, and the removal of folders that killed processes left.
+//! Temporary folders of servers, and the removal of folders that killed processes have left behind.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -31,7 +31,8 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Creates a folder that belongs to `account` or, if it is `None`, to the user of this process.
+    /// Creates a folder that belongs to `account`. If `account` is `None`, the folder belongs to the user of this
+    /// process.
     pub(crate) fn create(account: Option<Account>) -> io::Result<Self> {
         static SWEEP: Once = Once::new();
         let parent = Some(std::env::temp_dir()).filter(|path| path.as_os_str().len() <= MAX_PARENT_BYTES);
@@ -87,7 +88,7 @@ fn unmount(path: &Path) {
     let _ = run(Command::new("umount").arg("--lazy").arg(path));
 }
 
-/// Removes the folders of processes that were killed before they could remove them.
+/// Removes the folders that killed processes have left behind.
 fn sweep(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for entry in entries.flatten() {

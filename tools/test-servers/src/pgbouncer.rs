@@ -24,7 +24,7 @@ impl PgBouncer {
     /// Starts a pooler for all databases of the server.
     ///
     /// # Errors
-    /// The program is missing or did not start; the error has the end of its log.
+    /// The program is missing or did not start. The error contains the end of its log.
     pub fn start(server: &Postgres) -> io::Result<Self> {
         let account = Account::unprivileged(&["postgres", "nobody"])?;
         let folder = Folder::create(account)?;
@@ -102,7 +102,7 @@ impl PgBouncer {
         self.process.resume()
     }
 
-    /// Waits until the admin console answers. It does so without the PostgreSQL server.
+    /// Waits until the admin console answers. The admin console answers even without the PostgreSQL server.
     fn wait_until_ready(&mut self) -> io::Result<()> {
         let Self { process, port, password, folder } = self;
         let psql = program(&["psql"])?;

@@ -23,7 +23,7 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Reserves a port. No process listens on it, nor on the port `BUS_OFFSET` above it.
+    /// Reserves a port. No process listens on this port, or on the port `BUS_OFFSET` above this port.
     pub(crate) fn reserve() -> io::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let locks = shared_folder()?.join("ports");

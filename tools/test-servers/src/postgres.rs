@@ -49,7 +49,7 @@ impl Postgres {
     /// Starts a server with `fsync` off.
     ///
     /// # Errors
-    /// The program is missing or did not start; the error has the end of its log.
+    /// The program is missing or did not start. The error contains the end of its log.
     pub fn start() -> io::Result<Self> {
         Self::builder().start()
     }
@@ -101,7 +101,7 @@ impl Postgres {
         self.port.address()
     }
 
-    /// Returns the id of the postmaster, also after it was killed.
+    /// Returns the id of the postmaster, even after it was killed.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
@@ -201,7 +201,7 @@ impl Postgres {
         self.process.wait_until_ready(|| ask(programs, folder, port, password, NAME, "select 1").map(drop))
     }
 
-    /// Shuts the server down at once. Unlike a kill, this frees its System V shared memory.
+    /// Shuts the server down at once. Unlike a kill, the shutdown frees the server's System V shared memory.
     fn stop(&mut self) -> io::Result<()> {
         self.resume()?;
         self.process.signal(Signal::SIGQUIT)?;

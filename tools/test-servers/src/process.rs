@@ -110,7 +110,7 @@ impl Process {
     /// Waits until the process exits by itself.
     ///
     /// # Errors
-    /// `TimedOut` if it still runs after `limit`.
+    /// `TimedOut` if the process still runs after `limit`.
     pub(crate) fn wait_for_exit(&mut self, limit: Duration) -> io::Result<()> {
         wait::until(limit, || Ok(self.child.try_wait()?.map(drop).ok_or_else(|| "the process still runs".to_owned())))
     }
@@ -143,10 +143,10 @@ impl Process {
         }
     }
 
-    /// Calls `ask` until it succeeds, because then the server answers.
+    /// Calls `ask` until `ask` succeeds. Then the server answers.
     ///
     /// # Errors
-    /// The server exited or did not answer in time; the text contains the end of its log.
+    /// The server exited or did not answer in time. The text contains the end of the server's log.
     pub(crate) fn wait_until_ready(&mut self, mut ask: impl FnMut() -> io::Result<()>) -> io::Result<()> {
         let Self { launch, child } = self;
         wait::until(wait::TIMEOUT, || match child.try_wait()? {
@@ -174,7 +174,7 @@ pub(crate) fn send(pid: u32, signal: Signal) -> io::Result<()> {
 /// Runs a command to its end and returns its standard output without trailing line feeds.
 ///
 /// # Errors
-/// The command did not start or failed; the text contains its output.
+/// The command did not start or failed. The text contains the output of the command.
 pub(crate) fn run(command: &mut Command) -> io::Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
@@ -186,7 +186,7 @@ pub(crate) fn run(command: &mut Command) -> io::Result<String> {
     Err(io::Error::other(format!("{name} exited with {}: {errors} {printed}", output.status)))
 }
 
-/// Returns the command of a client program. It is killed if it still runs after ten seconds.
+/// Returns the command of a client program. The program is killed if it still runs after ten seconds.
 pub(crate) fn client(program: &Path) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--signal=KILL", "10"]).arg(program).stdin(Stdio::null());

@@ -25,11 +25,11 @@ pub enum Direction {
     ToClient,
 }
 
-/// A proxy in front of an address. It runs in the runtime that started it, and forwards everything until a method
-/// changes that.
+/// A proxy in front of an address. The proxy runs in the runtime that started it, and forwards everything until a
+/// method changes its behaviour.
 ///
 /// Each call of [`pass`](Self::pass), [`delay`](Self::delay), [`black_hole`](Self::black_hole) or
-/// [`refuse`](Self::refuse) ends the effect of the call before. Dropping the proxy closes its connections.
+/// [`refuse`](Self::refuse) ends the effect of the previous call. Dropping the proxy closes its connections.
 #[derive(Debug)]
 pub struct Proxy {
     port: Port,
@@ -93,12 +93,12 @@ impl Proxy {
 
     /// Closes the connection that carries the n-th byte of this direction from now on, after delivering that byte. With
     /// 0, the first connection that carries a byte is closed, and that byte is not delivered. Only one connection is
-    /// closed; later bytes are forwarded.
+    /// closed. Later bytes are forwarded.
     pub fn cut_after(&self, direction: Direction, bytes: u64) {
         self.control.disconnect_after(direction, bytes, Disconnect::Close);
     }
 
-    /// As [`cut_after`](Self::cut_after), but both sides get a TCP reset, which may overtake delivered bytes.
+    /// Cuts as [`cut_after`](Self::cut_after) does, but both sides get a TCP reset, which may overtake delivered bytes.
     pub fn reset_after(&self, direction: Direction, bytes: u64) {
         self.control.disconnect_after(direction, bytes, Disconnect::Reset);
     }

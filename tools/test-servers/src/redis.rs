@@ -34,7 +34,7 @@ impl Redis {
     /// Starts a server without a password.
     ///
     /// # Errors
-    /// The program is missing or did not start; the error has the end of its log.
+    /// The program is missing or did not start. The error contains the end of its log.
     pub fn start() -> io::Result<Self> {
         Self::builder().start()
     }
@@ -101,7 +101,7 @@ impl Redis {
         self.folder.path().join(SOCKET)
     }
 
-    /// Returns the id of the server's process, also after it was killed.
+    /// Returns the id of the server's process, even after it was killed.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }

@@ -3,13 +3,13 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-/// The timeout of a state change of a server. It is long because the machine may be busy.
+/// The timeout of a state change of a server. The timeout is long, because the machine may be busy.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Calls `poll` until it returns a value. An inner `Err` means: keep polling. Its text says why, and appears in the
-/// timeout error.
+/// Calls `poll` until it returns a value. An inner `Err` means that polling continues. Its text is the reason, and
+/// appears in the timeout error.
 ///
 /// # Errors
 /// `poll` failed, or `TimedOut` after `limit`.

@@ -1,6 +1,6 @@
 //! A Redis Cluster of three masters and three replicas.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and so do its helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test and its helpers may panic")]
 
 use test_servers::cluster::RedisCluster;
 use test_servers::proxy::{Direction, Proxy};
@@ -25,7 +25,7 @@ fn masters_share_the_slots_and_redirect_keys_of_other_masters() {
 }
 
 #[test]
-fn a_replica_replaces_a_killed_master_which_restarts_as_a_replica() {
+fn a_replica_replaces_a_killed_master_and_the_old_master_restarts_as_a_replica() {
     let mut cluster = RedisCluster::start().unwrap();
     assert!(cluster.wait_for_failover().is_err());
     assert!(cluster.kill_master(3).is_err());
@@ -38,7 +38,7 @@ fn a_replica_replaces_a_killed_master_which_restarts_as_a_replica() {
 }
 
 #[test]
-fn a_slot_moves_with_its_keys_and_redirects_with_ask_meanwhile() {
+fn a_slot_moves_with_its_keys_and_redirects_with_ask_during_the_move() {
     let mut cluster = RedisCluster::start().unwrap();
     let slot = cluster.slot_of("{foo}").unwrap();
     for n in 0..250 {

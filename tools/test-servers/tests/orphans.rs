@@ -1,6 +1,6 @@
 //! A killed test process leaves no servers, folders or shared memory.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and so do its helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test and its helpers may panic")]
 #![expect(clippy::disallowed_methods, reason = "processes exit on the system clock")]
 
 use std::io::{BufRead, BufReader, Read as _};
@@ -66,7 +66,7 @@ fn segment_of(folder: &Path) -> String {
     file.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned()
 }
 
-/// Returns the number of processes attached to the segment, or `None` if it does not exist.
+/// Returns the number of processes attached to the segment, or `None` if the segment does not exist.
 fn attached(segment: &str) -> Option<String> {
     let list = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
     let mut lines = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());

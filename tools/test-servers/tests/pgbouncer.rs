@@ -1,6 +1,6 @@
 //! A connection pooler in transaction mode.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and so do its helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test and its helpers may panic")]
 
 use std::process::{Command, Stdio};
 

@@ -1,6 +1,6 @@
 //! One PostgreSQL server with each option of its builder.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and so do its helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test and its helpers may panic")]
 
 use std::io::{ErrorKind, Read as _};
 use std::net::TcpStream;
@@ -176,7 +176,7 @@ fn tls_certificates_are_verified_by_the_authority_of_their_server() {
     assert!(String::from_utf8_lossy(&renamed.stderr).contains("does not match host name"), "{renamed:?}");
 }
 
-/// Mounting may be forbidden on this machine. The error must then say so.
+/// Mounting may be forbidden on this machine. In this case, the error must name the missing right.
 #[test]
 fn a_small_disk_becomes_full() {
     let postgres = match Postgres::builder().data_on_tmpfs(64 << 20).start() {

@@ -1,6 +1,6 @@
 //! Each failure mode of the proxy, in front of a real server.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and so do its helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test and its helpers may panic")]
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -158,7 +158,7 @@ async fn a_delay_applies_to_each_direction() {
 }
 
 #[tokio::test]
-async fn close_all_closes_connections_and_new_ones_pass() {
+async fn close_all_closes_connections_and_new_connections_pass() {
     let (_redis, proxy) = start();
     let mut streams = [connect(&proxy).await, connect(&proxy).await];
     for stream in &mut streams {

@@ -1,6 +1,6 @@
 //! One Redis server with each option of its builder.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and so do its helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test and its helpers may panic")]
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! The stores and keys of the paths. They do not depend on the number of runs.
+//! The stores and keys of the paths. The stores and keys do not depend on the number of runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl Fixture {
         fixture
     }
 
-    /// Returns `times` keys, which are those of the entries, repeated in a cycle.
+    /// Returns `times` keys: the keys of the entries, repeated in a cycle.
     pub(crate) fn cycle(&self, times: usize) -> impl Iterator<Item = &Key> {
         self.keys.iter().cycle().take(times)
     }
@@ -62,7 +62,7 @@ pub(crate) fn keys(first: &str, count: usize) -> Vec<Key> {
     segments.map(|segments| Key::new(segments).unwrap()).collect()
 }
 
-/// Options with a deadline in an hour, which no path reaches unless it moves the clock.
+/// Returns options with a deadline in an hour. A path reaches this deadline only if it moves the clock.
 pub(crate) fn expires_in_an_hour() -> SetOptions {
     SetOptions::default().with_expiry(Expiry::After(Duration::from_hours(1)))
 }

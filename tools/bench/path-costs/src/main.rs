@@ -2,7 +2,7 @@
 //! with two numbers of runs. All other work is the same both times, so the difference of the counts is the cost of the
 //! path.
 //!
-//! `path-costs` prints the names of the paths, `path-costs <path> <times>` runs one.
+//! `path-costs` prints the names of the paths. `path-costs <path> <times>` runs one path.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a path fails by panicking")]
 
 mod fixture;
@@ -20,6 +20,6 @@ fn main() {
     // The sweeper's task is spawned on the runtime and never runs, because no path is ever pending.
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(run(&path, times.parse().expect("the number of runs")));
-    // Exits without dropping the entries, because the cost of dropping them depends on the number of runs.
+    // Exits without dropping the entries, because the cost of dropping the entries depends on the number of runs.
     std::process::exit(0);
 }

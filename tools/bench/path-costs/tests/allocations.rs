@@ -13,7 +13,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("no future here is pending")
 }
 
-/// Counts the allocations of a second call, as the first one may build caches.
+/// Counts the allocations of a second call, because the first call may build caches.
 fn allocations(mut call: impl FnMut()) -> u64 {
     call();
     allocation_counter::measure(call).count_total
@@ -42,7 +42,7 @@ fn an_overwrite_allocates_only_the_future() {
 }
 
 #[test]
-fn the_handle_adds_no_allocation_for_a_short_key_and_one_for_a_long_key() {
+fn the_handle_adds_no_allocation_for_a_short_key_and_one_allocation_for_a_long_key() {
     let (store, _) = filled();
     let kv = Kv::new(store);
     assert_eq!(allocations(|| drop(black_box(now(kv.get_bytes(["users", "1"])).unwrap().unwrap()))), 1);

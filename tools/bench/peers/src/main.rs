@@ -21,7 +21,7 @@ async fn main() {
     serve(peer, Trace::read(Path::new(recording), clients.parse().unwrap())).await;
 }
 
-/// Encodes a key as one string, since both layers take strings. Percent-encodes characters that have a meaning in a
+/// Encodes a key as one string, because both layers take strings. Percent-encodes characters that have a meaning in a
 /// path.
 fn text(key: &[String]) -> String {
     let mut text = String::new();

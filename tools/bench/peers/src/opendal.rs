@@ -1,4 +1,4 @@
-//! OpenDAL: files in a key-value store. It has no deadlines and no conditional writes on these services.
+//! OpenDAL: files in a key-value store. OpenDAL has no deadlines and no conditional writes on these services.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Plays recorded traffic on any key-value layer, and counts wrong answers.
 //!
-//! `kv replay` checks more, but only stores of anykv. This crate plays the same recording on any [`Peer`], in the same
-//! way for all, so that throughput can be compared. One client performs all operations of a key, in order, so that it
-//! knows the right answers. A program that [`serve`]s a peer plays in its own process on request.
+//! `kv replay` checks more, but only stores of anykv. This crate plays the same recording in the same way on every
+//! [`Peer`], so that throughput can be compared. One client performs all operations of a key, in order, so that the
+//! client knows the right answers. A program that [`serve`]s a peer plays in its own process on request.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed measurement panics")]
 #![allow(clippy::disallowed_methods, reason = "measurements read the system clock")]

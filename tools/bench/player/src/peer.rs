@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-/// A key-value layer. The default methods emulate missing operations as the users of the layer would have to: a
+/// A key-value layer. The default methods emulate missing operations as the users of the layer must do: a
 /// compare-and-swap is a read and then a write.
 #[async_trait]
 pub trait Peer: Debug + Send + Sync + 'static {
@@ -20,7 +20,7 @@ pub trait Peer: Debug + Send + Sync + 'static {
     async fn delete(&self, key: &[String]);
 
     /// Writes `value`, or removes the key if `value` is `None`, but only if the key has the value `expected`. Returns
-    /// true if it had that value.
+    /// true if the key had that value.
     async fn cas(
         &self,
         key: &[String],

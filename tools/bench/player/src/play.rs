@@ -22,8 +22,8 @@ pub struct Played {
     pub wrong: u64,
 }
 
-/// Plays the trace with all clients at once, and repeats it until at least a tenth of `limit` has passed. A slow peer
-/// stops after `limit`, and its throughput counts the completed operations.
+/// Plays the trace with all clients at once, and repeats the trace until at least a tenth of `limit` has passed. A slow
+/// peer stops after `limit`, and its throughput counts the completed operations.
 ///
 /// # Panics
 /// The peer failed.
@@ -83,7 +83,7 @@ async fn play_client(peer: &dyn Peer, steps: &[Step], start: Instant, limit: Dur
         };
         operations += 1;
         wrong += u64::from(!is_right);
-        // An in-memory store never yields, which would block the other clients.
+        // An in-memory store never yields. Without this yield, it would block the other clients.
         if operations % 64 == 0 {
             tokio::task::yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! Serves requests on standard input, one line of JSON each, and answers each on standard output.
+//! Serves requests from standard input, one line of JSON each, and answers each request on standard output.
 
 use std::io::{Write, stdin, stdout};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::play::play;
 use crate::prefill::prefill;
 use crate::trace::Trace;
 
-/// A request to a program, which exits at the end of its input.
+/// A request to a program. The program exits at the end of its input.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {

@@ -39,7 +39,7 @@ struct Record {
     ttl: Option<u64>,
 }
 
-/// Deserializes a present field to `Some`, also if it is `null`, because JSON's null is a value.
+/// Deserializes a present field to `Some`, even if the field is `null`, because JSON's `null` is a value.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }

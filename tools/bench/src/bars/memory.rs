@@ -63,13 +63,13 @@ pub(super) fn bars(options: &BenchOptions, is_selected: &(dyn Fn(&str) -> bool +
     bars
 }
 
-/// Creates a bar: our time is at most `max` times the other's.
+/// Creates a bar: our time is at most `max` times the time of the other side.
 fn time_bar(id: &'static str, label: &str, entries: u64, max: f64, ours: &Series, other: &Series) -> Bar {
     Bar::new(id, format!("{label}, {entries} entries: time"), Required::AtMost(max), &ours.over(other))
         .details(medians(ours, other))
 }
 
-/// Creates a bar: the other's time is at least three times ours.
+/// Creates a bar: the time of the other side is at least three times our time.
 fn speedup_bar(id: &'static str, label: &str, entries: u64, ours: &Series, other: &Series) -> Bar {
     Bar::new(id, format!("{label}, {entries} entries: times as fast"), Required::AtLeast(3.0), &other.over(ours))
         .details(medians(ours, other))
@@ -87,8 +87,8 @@ struct Comparison<const TARGETS: usize> {
     keys: Vec<Key>,
     /// Keys that are not stored.
     absent: Vec<Key>,
-    /// Values to clone for each write. The cost of a clone is the same on all sides, and an application pays at least
-    /// as much.
+    /// Values to clone for each write. The cost of a clone is the same on all sides. An application has at least this
+    /// cost for each write.
     values: Vec<Bytes>,
 }
 
@@ -145,7 +145,7 @@ impl<const TARGETS: usize> Comparison<TARGETS> {
         })
     }
 
-    /// Compares two threads with one on the first target. Each thread has its own half of the keys.
+    /// Compares two threads with one thread on the first target. Each thread has its own half of the keys.
     fn two_threads(&self, rounds: Rounds) -> Vec<Bar> {
         let target = &*self.targets[0];
         let (half, other) = self.keys.split_at(self.keys.len() / 2);

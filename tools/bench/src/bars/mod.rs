@@ -1,4 +1,4 @@
-//! The performance bars of the workspace. Each is a ratio of two sides that are measured in one run.
+//! The performance bars of the workspace. Each bar is a ratio of two sides that are measured in one run.
 
 pub(crate) mod embedded;
 mod handle;
@@ -61,8 +61,9 @@ impl BenchOptions {
     }
 }
 
-/// Measures the bars whose names contain one of `names`, or all if `names` is empty. Prints their table and updates the
-/// table of the file `into`. Returns true if each is at most `margin` times worse than required.
+/// Measures the bars whose names contain one of `names`, or all bars if `names` is empty. Prints the table of these
+/// bars and updates the table of the file `into`. Returns true if each bar is at most `margin` times worse than
+/// required.
 pub(crate) async fn run(names: &[String], into: Option<&Path>, margin: f64, options: &BenchOptions) -> bool {
     let is_selected = |name: &str| names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str()));
     let any_selected = |names: &[&str]| names.iter().any(|name| is_selected(name));
@@ -90,7 +91,7 @@ pub(crate) async fn run(names: &[String], into: Option<&Path>, margin: f64, opti
         add(watch::bars(options).await);
     }
     if is_selected("bar-federation") {
-        // In a time slice, a layer plays the whole recording, or as much of it as a slow layer can.
+        // In a time slice, a layer plays the whole recording. A slow layer plays as much of the recording as it can.
         let settings =
             Settings { duration: options.settings.duration.max(Duration::from_secs(4)), ..options.settings.clone() };
         let longer = BenchOptions { settings, full: options.full, progress: Progress::hidden() };
@@ -104,8 +105,8 @@ pub(crate) async fn run(names: &[String], into: Option<&Path>, margin: f64, opti
     bars.iter().all(|bar| bar.is_within(margin))
 }
 
-/// Runs `measure` on a separate thread, for calls that are polled by hand. Inside of a task, tokio's cooperative
-/// budget would make its locks return `Pending` until a yield that never comes.
+/// Runs `measure` on a separate thread, for calls that are polled by hand. Inside a task, tokio's cooperative budget
+/// would make tokio's locks return `Pending` until a yield that never comes.
 fn on_own_thread<T: Send>(measure: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(measure).join().unwrap())
 }

@@ -58,7 +58,7 @@ pub(super) async fn bars(options: &BenchOptions, is_selected: &dyn Fn(&str) -> b
     bars
 }
 
-/// Compares the latency of calls on a table of 1,000,000 rows with that on a table of 1,000 rows.
+/// Compares the latency of calls on a table of 1,000,000 rows with the latency on a table of 1,000 rows.
 async fn latency_by_table_size(server: &Postgres, options: &BenchOptions) -> Vec<Bar> {
     let mut sides = Vec::new();
     for (table, entries) in [("small", 1_000), ("large", 1_000_000)] {

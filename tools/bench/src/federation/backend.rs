@@ -59,7 +59,7 @@ impl Backend {
                 Arc::new(anykv::sqlite::SqliteStore::open(folder.path().join("kv.db")).await.unwrap())
             }
             _ => {
-                // The same durability as opendal, which leaves flushing to sled.
+                // This durability is the same as for opendal, which leaves flushing to sled.
                 let durability = SledDurability::Interval(Duration::from_millis(500));
                 let builder = SledStore::builder().durability(durability);
                 Arc::new(builder.open(folder.path().join("kv.sled")).await.unwrap())
@@ -68,7 +68,7 @@ impl Backend {
         Self { name: name.to_owned(), folder, redis: redis_server, postgres: postgres_server, store }
     }
 
-    /// Describes which failures an acknowledged write survives.
+    /// Describes the failures that an acknowledged write survives.
     pub(super) fn durability(&self) -> &'static str {
         match self.name.as_str() {
             "memory" => "no write survives the process",

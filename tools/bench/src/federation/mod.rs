@@ -48,7 +48,7 @@ pub(crate) async fn run(backends: &[String], options: &BenchOptions) -> Vec<Bar>
 
 async fn measure(name: &str, options: &BenchOptions) -> Vec<Bar> {
     let backend = Backend::start(name).await;
-    // Layers that sync each write separately would take minutes to load more.
+    // Layers that sync each write separately would take minutes to load more entries.
     let share = if options.full {
         1.0
     } else if matches!(name, "sqlite" | "sled") {

@@ -34,7 +34,7 @@ impl Player {
         }
     }
 
-    /// Plays the traffic for at most this time.
+    /// Plays the traffic for at most `limit`.
     pub(super) async fn play(&mut self, limit: Duration) -> Result<Played, String> {
         match self {
             Self::Local(peer, trace) => Ok(play(peer, trace, limit).await),
@@ -57,7 +57,7 @@ impl fmt::Debug for Player {
 /// The timeout of an answer from a program. openkeyv's store on sled sometimes hangs in a flush.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// A program that serves requests on standard input; see the crate `player`.
+/// A program that serves requests on standard input, as the crate `player` describes.
 pub(super) struct Program {
     child: Child,
     requests: ChildStdin,

@@ -105,7 +105,7 @@ pub(crate) struct RawQuickCache(quick_cache::sync::Cache<Key, Bytes>);
 
 impl RawQuickCache {
     pub(crate) fn new() -> Self {
-        // A capacity above the number of entries, so that nothing is evicted.
+        // The capacity is above the number of entries, so that nothing is evicted.
         Self(quick_cache::sync::Cache::new(1 << 26))
     }
 }

@@ -7,7 +7,7 @@ use kv_cli::bench::Operation;
 
 use super::remote::RemoteDriver;
 
-/// The number of connections of each side.
+/// The number of connections of each compared store: the store of anykv, and the raw driver.
 pub(crate) const CONNECTIONS: usize = 8;
 
 /// A pool, and a table `raw` of keys and values.
@@ -70,7 +70,7 @@ impl RemoteDriver for RawPostgres {
         let statement = client.prepare_cached("SELECT key, value FROM raw WHERE key = any($1)").await.unwrap();
         let keys: Vec<&str> = keys.iter().map(Key::as_str).collect();
         let rows = client.query(&statement, &[&keys]).await.unwrap();
-        // `keys` may contain a key twice, which the query returns once.
+        // `keys` may contain a key twice. The query returns that key once.
         let found: std::collections::HashSet<&str> = rows.iter().map(|row| row.get(0)).collect();
         keys.iter().filter(|key| found.contains(*key)).count()
     }

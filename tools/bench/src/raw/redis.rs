@@ -7,7 +7,8 @@ use kv_cli::bench::TTL;
 
 use super::remote::RemoteDriver;
 
-/// Values are Redis strings; a sorted set of the keys serves `list`. Only loading updates the sorted set.
+/// One connection. Values are Redis strings. A sorted set of the keys serves `list`. Only loading updates the sorted
+/// set.
 #[derive(Debug, Clone)]
 pub(crate) struct RawRedis(MultiplexedConnection);
 

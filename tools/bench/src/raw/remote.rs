@@ -18,7 +18,8 @@ pub(crate) trait RemoteDriver: Debug + Send + Sync + 'static {
 
     fn set(&self, key: &Key, value: Bytes) -> impl Future<Output = ()> + Send;
 
-    /// As [`RemoteDriver::set`], with a TTL of [`TTL`](kv_cli::bench::TTL); `None` if the driver has no TTL.
+    /// Writes as [`RemoteDriver::set`] does, with a TTL of [`TTL`](kv_cli::bench::TTL). Returns `None` if the driver
+    /// has no TTL.
     fn set_ttl(&self, key: &Key, value: Bytes) -> impl Future<Output = Option<()>> + Send;
 
     fn set_many(&self, entries: &[(Key, Bytes)]) -> impl Future<Output = ()> + Send;

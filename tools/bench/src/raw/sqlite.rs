@@ -11,7 +11,7 @@ use super::sync::{SyncDriver, range};
 
 const SET: &str = "INSERT INTO raw VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
 
-/// One connection. Each call locks it.
+/// One connection. Each call locks the connection.
 #[derive(Debug)]
 pub(crate) struct RawSqlite(Mutex<Connection>);
 

@@ -42,7 +42,7 @@ pub(crate) trait SyncDriver: Debug + Send + Sync + 'static {
 /// Returns the range of encoded keys under a prefix: the inclusive start and the exclusive end.
 pub(super) fn range(prefix: &KeyPrefix) -> (String, String) {
     let from = prefix.as_str().unwrap_or_default();
-    // `$` is the character after the separator; see "Keys" in ARCHITECTURE.md.
+    // `$` is the character after the separator. See "Keys" in ARCHITECTURE.md.
     (from.to_owned(), format!("{from}$"))
 }
 
@@ -51,7 +51,8 @@ pub(crate) fn poll_until_ready<T>(future: impl Future<Output = T>) -> T {
     const POLLS: u32 = 256;
     let mut future = pin!(future);
     loop {
-        // Spin first: on a busy machine, a thread that yields resumes late, which would count against the cache.
+        // Spin first: on a busy machine, a thread that yields resumes late, and the delay would count against the
+        // cache.
         for _ in 0..POLLS {
             if let Some(output) = future.as_mut().now_or_never() {
                 return output;
@@ -62,8 +63,8 @@ pub(crate) fn poll_until_ready<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// A [`SyncDriver`] as a [`Subject`]. It is called inline in the awaiting task, as the stores of anykv read embedded
-/// engines too.
+/// A [`SyncDriver`] as a [`Subject`]. The driver is called inline in the awaiting task. The stores of anykv read
+/// embedded engines in the same way.
 #[derive(Debug)]
 pub(crate) struct SyncSubject<D>(pub(crate) D);
 

@@ -23,7 +23,8 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// Checks that the settings hide the canary if it is a password. Settings may show it elsewhere, for example as a name.
+/// Checks that the settings hide the canary if it is a password. Settings may show the canary elsewhere, for example as
+/// a name.
 fn settings<C: DeserializeOwned + Debug>(data: &[u8]) {
     if let Ok(config) = serde_json::from_slice::<C>(data) {
         let text = String::from_utf8_lossy(data);

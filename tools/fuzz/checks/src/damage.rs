@@ -26,7 +26,7 @@ fn assert_error_kind<T: std::fmt::Debug>(operation: &str, result: Result<T>) {
 }
 
 /// Runs every operation on the key `k`, whose record may be damaged or foreign, and on a sound key. Checks that damage
-/// is reported as `Corrupt`, does not affect the sound key, and can be overwritten.
+/// is reported as `Corrupt` and does not affect the sound key, and that a write replaces the damaged record.
 pub(crate) async fn assert_contained(store: &dyn KvStore, listing: Listing) {
     let (damaged, other) = (key("k"), key("other"));
     let sound = |value: &str| SetItem::new(other.clone(), value.to_owned());

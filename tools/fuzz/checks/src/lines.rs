@@ -6,14 +6,14 @@ use kv_core::Kv;
 use kv_memory::MemoryStore;
 use tokio::io::{AsyncReadExt, duplex};
 
-/// The longest duration of a session.
+/// The timeout of a session.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The first line of a session, without which the server reads nothing else.
+/// The first line of a session. Without this line, the server reads nothing else.
 const HELLO: &[u8] = b"{\"op\":\"hello\",\"version\":1}\n";
 
-/// Checks that the server replies to any bytes after the first line in lines of JSON, and that the session ends with its
-/// input. The bytes are also the first line of a second session.
+/// Checks that the server responds to any bytes after the first line with lines of JSON, and that the session ends when
+/// the input ends. The bytes are also the first line of a second session.
 pub fn json_lines(data: &[u8]) {
     run_session(&[HELLO, data].concat());
     run_session(data);

@@ -23,8 +23,8 @@ impl Observer {
         Self { changes, messages, number: 0 }
     }
 
-    /// Changes a key and publishes a message, and checks that both are received after all earlier notifications. For
-    /// every other received message, `was_published` must return true.
+    /// Changes a key and publishes a message, and checks that the observer receives both after all earlier
+    /// notifications. For every other received message, `was_published` must return true.
     pub(crate) async fn check(&mut self, store: &dyn KvStore, was_published: impl Fn(&Message) -> bool + Send + Sync) {
         self.number += 1;
         let (key, text) = (Key::new(["observed"]).expect("a key"), self.number.to_string());

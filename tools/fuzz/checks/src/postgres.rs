@@ -44,11 +44,12 @@ fn fixture() -> &'static Fixture {
 const EXPIRES: [&str; 8] =
     ["NULL", "now()", "'1970-01-01'", "'9999-12-31'", "'infinity'", "'-infinity'", "'4713-01-01 BC'", "'294276-01-01'"];
 
-/// Prefixes of the payload of a notification: those of the store and foreign ones.
+/// Prefixes of the payload of a notification: prefixes of the store and foreign prefixes.
 const KINDS: [&str; 8] = ["t ", "x ", "l ", "s", "d ", "f", "? ", ""];
 
-/// Takes the columns of a row and the payload of a notification from the input. Checks that the row is an entry or
-/// damage, that the notification is a message or ignored, and that neither affects another key, watcher or subscriber.
+/// Takes the columns of a row and the payload of a notification from the input. Checks that the row is read as an entry
+/// or as damage, that the notification is received as a message or ignored, and that neither affects another key,
+/// watcher or subscriber.
 pub fn postgres_row(data: &[u8]) {
     let Fixture { runtime, store, raw, channel, observer, .. } = fixture();
     let (flags, rest) = data.split_first().unwrap_or((&0, &[]));
@@ -57,7 +58,7 @@ pub fn postgres_row(data: &[u8]) {
     let (version, value) = rest.split_at_checked(usize::from(*split)).unwrap_or((rest, &[]));
     let text = String::from_utf8_lossy(value).replace('\0', "");
 
-    // A foreign row: its key is not the text of a key.
+    // A foreign row, whose key column is not the text of a key.
     let name = if flags & 1 == 0 { "k" } else { &text };
     let checksum = if flags & 2 == 0 {
         i32::from_be_bytes(*checksum)

@@ -1,4 +1,4 @@
-//! Values in Redis in the place of entries, and messages on its channels.
+//! Values in Redis in the place of entries, and messages on the channels of a store.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use crate::damage::{Listing, assert_contained};
 use crate::observer::Observer;
 
-/// A store in a namespace of its own, with an observer.
+/// A store in its own namespace, with an observer.
 struct Target {
     store: RedisStore,
     namespace: &'static str,
@@ -55,8 +55,8 @@ fn fixture() -> &'static Mutex<Fixture> {
     })
 }
 
-/// Writes the input in the place of an entry or under another name in the namespace, and publishes it as a message.
-/// Checks that it is an entry or damage, and affects no other key, watcher or subscriber.
+/// Writes the input in the place of an entry or under another name in the namespace, and publishes the input as a
+/// message. Checks that the input is read as an entry or as damage, and affects no other key, watcher or subscriber.
 pub fn redis_entry(data: &[u8]) {
     let mut fixture = fixture().lock().unwrap_or_else(PoisonError::into_inner);
     let Fixture { runtime, raw, targets, .. } = &mut *fixture;

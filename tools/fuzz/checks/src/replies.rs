@@ -1,4 +1,4 @@
-//! Replies of a server of the JSON-lines protocol.
+//! Responses of a server of the JSON-lines protocol.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 
-/// The longest wait of the store for a reply.
+/// The timeout of one call of the client.
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// The longest duration of all calls together.
+/// The timeout of all calls together.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The `info` of a server with all capabilities.
@@ -28,7 +28,7 @@ const INFO: &[u8] =
 /// The response to `hello`.
 const WELCOME: &[u8] = b"{\"id\":0,\"result\":{\"version\":1}}\n";
 
-/// Sends the lines of the input as the replies of a server, one for each request. Checks that each call returns a
+/// Sends the lines of the input as the responses of a server, one for each request. Checks that each call returns a
 /// result or an error within its timeout. An empty line is replaced by `INFO` if the request is `info`.
 pub fn lines_answers(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -57,7 +57,7 @@ pub fn lines_answers(data: &[u8]) {
     });
 }
 
-/// Replies to each request with the next line, and ends after the last line.
+/// Responds to each request with the next line, and ends after the last line.
 async fn serve<'d>(connection: TcpStream, lines: &Mutex<impl Iterator<Item = &'d [u8]>>) {
     let (reader, mut writer) = connection.into_split();
     let mut requests = BufReader::new(reader).split(b'\n');
@@ -100,7 +100,7 @@ async fn call_everything(store: &LinesStore) {
     for _ in 0..4 {
         let Ok(page) = store.list(&query).await.map_err(check) else { break };
         let Some(next) = page.next else { break };
-        assert!(query.after.as_ref().is_none_or(|after| *after < next), "a list goes back to {next}");
+        assert!(query.after.as_ref().is_none_or(|after| *after < next), "the cursor of a list did not advance: {next}");
         query = query.resume(next);
     }
     if let Ok(events) = store.watch(&WatchQuery::prefix(KeyPrefix::ALL).with_snapshot()).await.map_err(check) {

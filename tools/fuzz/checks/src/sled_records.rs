@@ -7,8 +7,8 @@ use kv_sled::{SledCheck, SledStore};
 
 use crate::damage::{Listing, assert_contained};
 
-/// Takes records of a sled database from the input. Checks that opening the store reports them, and that they affect no
-/// other key if the store is opened without the check.
+/// Takes records of a sled database from the input. Checks that opening the store reports these records, and that the
+/// records affect no other key if the store is opened without the check.
 pub fn sled_records(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store");
@@ -24,7 +24,7 @@ pub fn sled_records(data: &[u8]) {
         while let [key_bytes, value_bytes, more @ ..] = rest {
             let (key, more) = more.split_at_checked(usize::from(*key_bytes)).unwrap_or((more, &[]));
             let (value, more) = more.split_at_checked(usize::from(*value_bytes)).unwrap_or((more, &[]));
-            // The record `m` names the layout of the store. With another layout it would be another store.
+            // The record `m` has the layout version of the store. A store with another layout is refused.
             if key != b"m" {
                 db.insert(key, value).expect("a record");
                 is_changed = true;

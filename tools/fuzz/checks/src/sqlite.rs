@@ -15,7 +15,7 @@ struct Fixture {
     raw: Mutex<Connection>,
 }
 
-/// One store for all inputs. Each input replaces the row of the input before.
+/// One store for all inputs. Each input replaces the row of the previous input.
 fn fixture() -> &'static Fixture {
     static FIXTURE: OnceLock<Fixture> = OnceLock::new();
     FIXTURE.get_or_init(|| {
@@ -30,7 +30,8 @@ fn fixture() -> &'static Fixture {
     })
 }
 
-/// Takes the columns of a row from the input, and checks that the row is an entry or damage, and affects no other key.
+/// Takes the columns of a row from the input, and checks that the row is read as an entry or as damage, and affects no
+/// other key.
 pub fn sqlite_row(data: &[u8]) {
     let Fixture { runtime, store, raw, .. } = fixture();
     let raw = raw.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,7 +40,7 @@ pub fn sqlite_row(data: &[u8]) {
     let (deadline_check, rest) = rest.split_first_chunk().unwrap_or((&[0; 4], rest));
     let (checksum, rest) = rest.split_first_chunk().unwrap_or((&[0; 4], rest));
     let (version, value) = rest.split_at_checked(usize::from(flags >> 3)).unwrap_or((rest, &[]));
-    // A foreign row: its key is not the text of a key.
+    // A foreign row, whose key column is not the text of a key.
     let name = if flags & 4 == 0 { "k" } else { std::str::from_utf8(value).unwrap_or("k") };
     let columns = params![
         name,
@@ -54,6 +55,6 @@ pub fn sqlite_row(data: &[u8]) {
     let sql =
         "INSERT INTO kv (key, deadline, deadline_check, version, checksum, value, beside) VALUES (?, ?, ?, ?, ?, ?, ?)";
     raw.execute(sql, columns).expect("a row");
-    // A list reports a damaged row and skips a foreign one.
+    // A list reports a damaged row and skips a foreign row.
     runtime.block_on(assert_contained(store, Listing::MayFail));
 }

@@ -6,7 +6,8 @@ use futures_util::FutureExt;
 use kv_core::{Expiry, Key, KvStore, Transaction, When};
 use kv_memory::MemoryStore;
 
-/// Reads the input as transactions over four keys, and checks that each is applied as a whole or not at all.
+/// Reads the input as transactions over four keys, and checks that each transaction is applied as a whole or not at
+/// all.
 pub fn transactions(data: &[u8]) {
     let store = MemoryStore::new();
     let mut model: BTreeMap<Key, Vec<u8>> = BTreeMap::new();

@@ -53,7 +53,7 @@ fn filled(before: &str, repeated: &str, after: &str) -> Vec<u8> {
 }
 
 #[test]
-fn key_text() {
+fn key_text_allocates_bounded_memory() {
     let target = Target { name: "key_text", check: fuzz_checks::key_text, per_byte: 40, fixed: 64 << 10 };
     target.check(&[
         ("one long segment", filled("", "x", "")),
@@ -64,13 +64,13 @@ fn key_text() {
 }
 
 #[test]
-fn stored_header() {
+fn stored_header_allocates_bounded_memory() {
     let target = Target { name: "stored_header", check: fuzz_checks::stored_header, per_byte: 4, fixed: 64 << 10 };
     target.check(&[("a long value", filled("\u{7f}", "x", "")), ("zeros", vec![0; LONG])]);
 }
 
 #[test]
-fn store_url() {
+fn store_url_allocates_bounded_memory() {
     // The PostgreSQL driver allocates some hundred bytes for each host of an address.
     let target = Target { name: "store_url", check: fuzz_checks::store_url, per_byte: 256, fixed: 1 << 20 };
     let part = |input: Vec<u8>| input[..64 << 10].to_vec();
@@ -85,7 +85,7 @@ fn store_url() {
 }
 
 #[test]
-fn config() {
+fn config_allocates_bounded_memory() {
     let target = Target { name: "config", check: fuzz_checks::config, per_byte: 40, fixed: 64 << 10 };
     target.check(&[
         ("deep arrays", filled("{\"pass\":", "[", "")),
@@ -95,7 +95,7 @@ fn config() {
 }
 
 #[test]
-fn json_lines() {
+fn json_lines_allocates_bounded_memory() {
     let target = Target { name: "json_lines", check: fuzz_checks::json_lines, per_byte: 20, fixed: 48 << 20 };
     target.check(&[
         ("deep arrays", filled("{\"id\":", "[", "")),
@@ -111,9 +111,9 @@ fn json_lines() {
     ]);
 }
 
-/// Short requests that name one large value many times. The reply contains only as many values as fit.
+/// Short requests that name one large value many times. The response contains only as many values as fit.
 #[test]
-fn json_lines_limits_the_length_of_a_reply() {
+fn json_lines_limits_the_length_of_a_response() {
     let value = "v".repeat(LONG / 16);
     let keys = vec!["[\"a\"]"; 4_000].join(",");
     for request in [
@@ -125,13 +125,13 @@ fn json_lines_limits_the_length_of_a_reply() {
     ] {
         let input = format!("{{\"op\":\"set\",\"key\":[\"a\"],\"value\":\"{value}\"}}\n{request}\n");
         let peak = measure(|| fuzz_checks::json_lines(input.as_bytes())).bytes_max;
-        // All 4,000 values would be 250 MiB, and the reply is held more than once.
+        // All 4,000 values would be 250 MiB, and the memory holds the response more than once.
         assert!(peak < 160 << 20, "{peak} bytes");
     }
 }
 
 #[test]
-fn lines_answers() {
+fn lines_answers_allocates_bounded_memory() {
     // Unknown fields of an entry are kept until the entry is read completely, at up to 47 times their length.
     let target = Target { name: "lines_answers", check: fuzz_checks::lines_answers, per_byte: 64, fixed: 1 << 20 };
     let entry = |repeated: &str| {
@@ -149,13 +149,13 @@ fn lines_answers() {
 }
 
 #[test]
-fn transactions() {
+fn transactions_allocates_bounded_memory() {
     let target = Target { name: "transactions", check: fuzz_checks::transactions, per_byte: 40, fixed: 256 << 10 };
     target.check(&[("long", filled("", "\u{4}x", "")), ("many", filled("", "\u{4}\u{1}\n", ""))]);
 }
 
 #[test]
-fn sled_files() {
+fn sled_files_allocates_bounded_memory() {
     // The template, its copy, and two segments of 512 KiB.
     let target = Target { name: "sled_files", check: fuzz_checks::sled_files, per_byte: 4, fixed: 8 << 20 };
     let lengths = (0..2_000_u32).step_by(7).map(|offset| {

@@ -7,7 +7,7 @@ use std::path::Path;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// The maximum length of an input, in bytes. It is the default of libFuzzer.
+/// The maximum length of an input, in bytes. This is the default of libFuzzer.
 const MAX_BYTES: usize = 4_096;
 
 fn run(target: &str, mutations: usize, check: fn(&[u8])) {
@@ -51,61 +51,61 @@ fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], rng: &mut StdRng) {
 }
 
 #[test]
-fn key_text() {
+fn seeds_and_mutations_of_key_text_pass() {
     run("key_text", 20_000, fuzz_checks::key_text);
 }
 
 #[test]
-fn stored_header() {
+fn seeds_and_mutations_of_stored_header_pass() {
     run("stored_header", 20_000, fuzz_checks::stored_header);
 }
 
 #[test]
-fn store_url() {
+fn seeds_and_mutations_of_store_url_pass() {
     run("store_url", 10_000, fuzz_checks::store_url);
 }
 
 #[test]
-fn json_lines() {
+fn seeds_and_mutations_of_json_lines_pass() {
     run("json_lines", 600, fuzz_checks::json_lines);
 }
 
 #[test]
-fn transactions() {
+fn seeds_and_mutations_of_transactions_pass() {
     run("transactions", 3_000, fuzz_checks::transactions);
 }
 
 #[test]
-fn config() {
+fn seeds_and_mutations_of_config_pass() {
     run("config", 10_000, fuzz_checks::config);
 }
 
 #[test]
-fn lines_answers() {
+fn seeds_and_mutations_of_lines_answers_pass() {
     run("lines_answers", 200, fuzz_checks::lines_answers);
 }
 
 #[test]
-fn sqlite_row() {
+fn seeds_and_mutations_of_sqlite_row_pass() {
     run("sqlite_row", 500, fuzz_checks::sqlite_row);
 }
 
 #[test]
-fn sled_files() {
+fn seeds_and_mutations_of_sled_files_pass() {
     run("sled_files", 300, fuzz_checks::sled_files);
 }
 
 #[test]
-fn sled_records() {
+fn seeds_and_mutations_of_sled_records_pass() {
     run("sled_records", 60, fuzz_checks::sled_records);
 }
 
 #[test]
-fn redis_entry() {
+fn seeds_and_mutations_of_redis_entry_pass() {
     run("redis_entry", 600, fuzz_checks::redis_entry);
 }
 
 #[test]
-fn postgres_row() {
+fn seeds_and_mutations_of_postgres_row_pass() {
     run("postgres_row", 300, fuzz_checks::postgres_row);
 }

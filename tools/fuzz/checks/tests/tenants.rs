@@ -1,5 +1,5 @@
-//! Two tenants on one store, where the name of one is a prefix of the other's or looks like a pattern. No tenant sees
-//! data of the other.
+//! Two tenants on one store. The name of one tenant is a prefix of the name of the other tenant, or looks like a
+//! pattern. No tenant sees data of the other tenant.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ impl Tenant {
     }
 }
 
-/// Receives all events of a tenant until none arrives for 100 ms, and checks that each belongs to the tenant.
+/// Receives all events of a tenant until no event arrives for 100 ms, and checks that each event belongs to the tenant.
 async fn assert_own_events(tenant: &Tenant, streams: (anykv::WatchStream, anykv::MessageStream)) {
     let (mut changes, mut messages) = streams;
     let is_own = |text: &[u8]| text.starts_with(tenant.name.as_bytes());

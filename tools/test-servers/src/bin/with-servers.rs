@@ -1,7 +1,8 @@
 //! Runs a command with private servers: `with-servers COMMAND [ARGUMENT…]`.
 //!
-//! `{redis}`, `{redis-cluster}` and `{postgres}` in the command and its arguments are replaced by the URL of a server,
-//! which is started on first use. All servers stop when the command ends. The exit code is that of the command.
+//! `{redis}`, `{redis-cluster}` and `{postgres}` in the command and its arguments are replaced by the URL of a server.
+//! The server is started on first use. All servers stop when the command ends. The exit code is the exit code of the
+//! command.
 
 use std::error::Error;
 use std::process::{Command, ExitCode};

@@ -4,8 +4,8 @@ use std::io;
 
 use super::RedisCluster;
 
-/// A script that migrates up to `ARGV[3]` keys. It reads the keys itself, because keys may contain bytes that a command
-/// line cannot.
+/// A script that migrates up to `ARGV[3]` keys. The script reads the keys itself, because keys may contain bytes that a
+/// command line cannot contain.
 const MIGRATE_SCRIPT: &str = "local keys = redis.call('CLUSTER', 'GETKEYSINSLOT', ARGV[1], ARGV[3]) \
     if #keys > 0 then redis.call('MIGRATE', '127.0.0.1', ARGV[2], '', 0, 5000, 'KEYS', unpack(keys)) end \
     return #keys";
@@ -51,8 +51,7 @@ impl RedisCluster {
     pub fn finish_move(&self, slot: u16, from: usize, to: usize) -> io::Result<()> {
         while self.move_keys(slot, from, to, BATCH_KEYS)? > 0 {}
         let (text, owner) = (slot.to_string(), self.id(to)?);
-        // The new owner gets the command first, because it must not redirect a client back that the old owner has
-        // redirected.
+        // The new owner gets the command first, because it must not redirect a client back to the old owner.
         for index in [to, from] {
             self.node(index)?.cli(&["CLUSTER", "SETSLOT", &text, "NODE", owner])?;
         }

@@ -53,8 +53,8 @@ impl PostgresBuilder {
     /// Starts the server and waits until it answers.
     ///
     /// # Errors
-    /// The program is missing, the tmpfs could not be mounted, or the server did not start; the error has the end of
-    /// its log.
+    /// The program is missing, the tmpfs could not be mounted, or the server did not start. The error contains the end
+    /// of the server's log.
     pub fn start(self) -> io::Result<Postgres> {
         let programs = find_programs()?;
         let account = Account::unprivileged(&["postgres", "nobody"])?;
@@ -79,7 +79,7 @@ impl PostgresBuilder {
         Ok(postgres)
     }
 
-    /// Returns the command line. The caller's settings come last and override the others.
+    /// Returns the command line. The caller's settings come last and override the other settings.
     fn arguments(&self, folder: &Path, data: &Path, port: &Port, tls: Option<&Tls>) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["-D".into(), data.into()];
         let mut set = |name: &str, value: &str| arguments.extend(["-c".into(), format!("{name}={value}").into()]);
@@ -90,7 +90,7 @@ impl PostgresBuilder {
         set("max_connections", "200");
         set("fsync", on);
         set("full_page_writes", on);
-        // Segments are files in the server's folder, so that a kill leaves none outside of it.
+        // Segments are files in the server's folder, so that a kill leaves no segment outside this folder.
         set("dynamic_shared_memory_type", "mmap");
         if self.tmpfs_bytes.is_none() {
             set("max_wal_size", "1GB");

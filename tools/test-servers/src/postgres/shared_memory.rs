@@ -20,7 +20,8 @@ pub(crate) fn release_shared_memory(data: &Path) -> bool {
     }
 }
 
-/// Returns the id of the segment and its number of attached processes. Key, id and creator must be those of the file.
+/// Returns the id of the segment and its number of attached processes. Key, id and creator must equal the values in the
+/// file.
 fn find<'a>(segments: &'a str, pid: &str, segment: &str) -> Option<(&'a str, &'a str)> {
     let mut wanted = segment.split_whitespace();
     let (key, id) = (wanted.next()?.parse::<i64>().ok()?, wanted.next()?);

@@ -12,7 +12,7 @@ use crate::process::{Account, Launch, run};
 use crate::secret::{self, Secret};
 use crate::shared::shared_folder;
 
-/// A part of the folder's name. Increment it when a change of [`make`] needs a new template.
+/// A part of the folder's name. Increment this part when a change of [`make`] needs a new template.
 const VERSION: u32 = 1;
 
 pub(super) struct Template {
@@ -21,8 +21,8 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Returns the template, and makes it if it does not exist. A lock file lets concurrent processes wait for the one
-    /// that makes it.
+    /// Returns the template, and makes the template if it does not exist. A lock file lets concurrent processes wait
+    /// for the process that makes the template.
     pub(super) fn get(programs: &Path, account: Option<Account>) -> io::Result<Self> {
         let version = run(Command::new(programs.join("postgres")).arg("--version"))?;
         let version = version.split(' ').nth(2).unwrap_or("unknown").to_owned();

@@ -23,7 +23,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// The timeout for a peer to close its side of a connection that the proxy has closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Accepts connections until the task is aborted, which also closes the connections.
+/// Accepts connections until the task is aborted. The abort also closes the connections.
 pub(super) async fn serve(listener: Arc<ProxyListener>, target: SocketAddr, control: Arc<Control>) {
     let mut connections = JoinSet::new();
     loop {
@@ -97,7 +97,7 @@ async fn pump(
         if let Some(time) = control.delay() {
             pause(time).await;
         }
-        // A connection that has lost bytes stays silent. It does not forward the sender's close either.
+        // A connection that has lost bytes stays silent. It also does not forward the sender's close.
         if discarded.load(Relaxed) {
             if length == 0 {
                 return Ok(());

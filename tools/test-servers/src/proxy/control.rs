@@ -78,8 +78,8 @@ impl Control {
         self.settings.lock().disconnects = [None; 2];
     }
 
-    /// Returns the action for a chunk of `length` bytes. It is called just before forwarding, because all connections
-    /// share one byte count.
+    /// Returns the action for a chunk of `length` bytes. Call this method just before forwarding, because all
+    /// connections share one byte count.
     pub(super) fn next_action(&self, direction: Direction, length: usize) -> Action {
         let mut settings = self.settings.lock();
         if settings.mode == Mode::BlackHole {

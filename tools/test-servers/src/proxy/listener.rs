@@ -36,8 +36,8 @@ impl ProxyListener {
         self.state.lock().listener = None;
     }
 
-    /// Opens a closed listener again. Binding can fail shortly after the close, although the port is reserved, so it is
-    /// repeated for a second. If it still fails, connections remain refused.
+    /// Opens a closed listener again. Binding can fail shortly after the close, although the port is reserved, so
+    /// binding is repeated for a second. If binding still fails, connections remain refused.
     pub(super) fn reopen(&self) {
         let mut state = self.state.lock();
         if state.listener.is_none() {

@@ -32,7 +32,7 @@ pub struct RedisBuilder {
 }
 
 impl RedisBuilder {
-    /// Sets the password of the default user, which a replica also sends to its master.
+    /// Sets the password of the default user. A replica also sends this password to its master.
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.into());
         self
@@ -55,7 +55,8 @@ impl RedisBuilder {
         self
     }
 
-    /// As [`tls`](Self::tls), with a certificate that several servers share, so that they trust each other.
+    /// Enables TLS as [`tls`](Self::tls) does, with a certificate that several servers share, so that the servers trust
+    /// each other.
     pub(crate) fn tls_shared(mut self, tls: Arc<Tls>) -> Self {
         self.tls = Some(CertificateSource::Shared(tls));
         self
@@ -86,7 +87,7 @@ impl RedisBuilder {
     /// Starts the server and waits until it answers.
     ///
     /// # Errors
-    /// The program is missing or did not start; the error has the end of its log.
+    /// The program is missing or did not start. The error contains the end of its log.
     pub fn start(self) -> io::Result<Redis> {
         let folder = Folder::create(None)?;
         let port = Port::reserve()?;
@@ -114,7 +115,7 @@ impl RedisBuilder {
         Ok(redis)
     }
 
-    /// Returns the text of `redis.conf`. The caller's settings come last and override the others.
+    /// Returns the text of `redis.conf`. The caller's settings come last and override the other settings.
     fn configuration(&self, folder: &Path, port: &Port, tls: Option<&(Arc<Tls>, Port)>) -> String {
         let mut text = format!(
             "bind 127.0.0.1\nport {}\nprotected-mode no\nunixsocket {SOCKET}\nunixsocketperm 700\ndir {}\n\
