@@ -91,6 +91,10 @@ pub enum Need {
     Clock,
     /// The harness can cut the link between the store and its backend, and heal it.
     Outage,
+    /// The harness can open the store in a process that the cases kill.
+    Crash,
+    /// The harness can damage the stored bytes of an entry.
+    Damage,
     /// The harness opens the store outside any namespace, so that a namespace may have its longest name.
     LongestNamespace,
 }
@@ -124,6 +128,8 @@ impl Need {
             Self::SecondProcess => hooks.second_process,
             Self::Clock => hooks.clock,
             Self::Outage => hooks.outage,
+            Self::Crash => hooks.crash,
+            Self::Damage => hooks.damage,
             Self::LongestNamespace => !hooks.in_namespaces,
         };
         if is_met { Applies::Run } else { Applies::Skip(format!("needs {self}")) }
@@ -138,16 +144,22 @@ impl fmt::Display for Need {
             Self::AnyTransaction => f.write_str("transactions over any keys"),
             Self::WatchExpiry => f.write_str("a watch that reports expiry"),
             Self::KeepsAll => f.write_str("a store that never evicts live entries"),
-            Self::Shared => f.write_str("a store that several processes can share"),
+            Self::Shared => f.write_str("a store that declares `shared`"),
             Self::WatchShared => f.write_str("a watch that reaches other processes"),
             Self::MessagesShared => f.write_str("messages that reach other processes"),
             Self::Survives(failure) => write!(f, "writes that survive {failure:?} or more"),
-            Self::Reopen => f.write_str("a harness that can reopen the store"),
-            Self::SecondHandle => f.write_str("a harness that can open a second handle"),
-            Self::SecondProcess => f.write_str("a harness that can open the store in a second process"),
-            Self::Clock => f.write_str("a harness with a clock that cases set"),
-            Self::Outage => f.write_str("a harness that can cut the link to the backend"),
-            Self::LongestNamespace => f.write_str("a harness whose stores are not namespaces themselves"),
+            Self::Reopen => f.write_str("a store that can be reopened: declare it with `Suite::with_reopen`"),
+            Self::SecondHandle => f.write_str("a second handle: declare it with `Suite::with_second_handle`"),
+            Self::SecondProcess => {
+                f.write_str("a second process: use `Suite::on_backend`, or set it with `Suite::with_second_process`")
+            }
+            Self::Clock => {
+                f.write_str("a clock: give the store `Fresh::clock` and declare it with `Suite::with_clock`")
+            }
+            Self::Outage => f.write_str("a link that can be cut: use `Suite::over_links` or `Suite::with_outage`"),
+            Self::Crash => f.write_str("a child process: put files in `Fresh::folder` and call `Suite::with_crash`"),
+            Self::Damage => f.write_str("damaged entries: set a function with `Suite::with_damage`"),
+            Self::LongestNamespace => f.write_str("stores outside any namespace: remove `Suite::in_namespaces`"),
         }
     }
 }

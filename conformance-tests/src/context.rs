@@ -1,5 +1,6 @@
 //! The context of a case: its own store, the time, and shorthands for common steps.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +11,7 @@ use kv_core::{
 };
 
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+use crate::mortal::MortalStore;
 use crate::recorder::Recorder;
 use crate::suite::{Fresh, Suite};
 
@@ -129,6 +131,31 @@ impl Context {
         self.store.close().await?;
         self.store = self.store.sibling(self.suite.open(&self.fresh).await?, "reopened");
         Ok(())
+    }
+
+    /// Closes the store and opens it in a child process that the case can kill. [`Context::reopen`] opens it here again.
+    pub(crate) async fn open_in_child(&self) -> Result<MortalStore, Failure> {
+        self.store.close().await?;
+        let child = MortalStore::open(self.suite.name(), &self.fresh).await?;
+        Ok(child.map(|store| self.store.sibling(store, "in the child")))
+    }
+
+    /// Starts to open the store in a child process and kills the child after this time, perhaps while it opens.
+    pub(crate) async fn kill_while_opening(&self, after: Duration) -> Verdict {
+        self.store.close().await?;
+        Ok(MortalStore::kill_while_opening(self.suite.name(), &self.fresh, after).await?)
+    }
+
+    /// Closes the store, damages the entry of a key, and opens the store again.
+    pub(crate) async fn damage(&mut self, key: &Key) -> Verdict {
+        self.store.close().await?;
+        self.suite.damage(&self.fresh, key).await?;
+        self.reopen().await
+    }
+
+    /// The folder of the case, which exists only if the harness uses it.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.fresh.folder_path()
     }
 
     /// Cuts the link between the store and its backend.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use libtest_mimic::{Arguments, Trial};
 
 use crate::case::{Applies, Case};
+use crate::process;
 use crate::report::{Outcome, headlines};
 use crate::suite::Suite;
 
@@ -14,40 +15,45 @@ type Failed = Arc<Mutex<Vec<String>>>;
 impl Suite {
     /// Runs the cases as a test program, for a `[[test]]` with `harness = false`. `cargo test` and `cargo nextest` list
     /// every case and take their usual filters. Never returns. Listing does not open the store.
-    pub fn main(mut self) -> ! {
-        self.rerun.get_or_insert_with(|| "CONFORMANCE_SEED={seed} cargo test --test conformance {case}".to_owned());
-        let mut arguments = Arguments::from_args();
-        // All cases share one backend, which more cases at a time would slow down.
-        arguments.test_threads.get_or_insert(4);
-        let unreachable = if self.optional && !arguments.list { self.open_error() } else { None };
-        let failed = Failed::default();
-        let trials = match unreachable {
-            Some(reason) => vec![Trial::test(format!("NOT RUN: {reason}"), || Ok(())).with_ignored_flag(true)],
-            None => self.trials(&failed),
-        };
-        let conclusion = libtest_mimic::run(&arguments, trials);
-        let texts = failed.lock().unwrap_or_else(PoisonError::into_inner);
-        for (headline, cases) in headlines(texts.iter().map(String::as_str)) {
-            println!("{cases} cases failed with: {headline}");
-        }
-        conclusion.exit()
+    pub fn main(self) -> ! {
+        run_as_program([self], |_, case| case.to_owned())
     }
 
-    fn trials(&self, failed: &Failed) -> Vec<Trial> {
+    /// Runs the cases of several suites as one test program, as [`Suite::main`] does for one. A case's name begins with
+    /// the name of its suite: `mine-tls::expiry/zero_is_absent`. The suites' names must differ. A suite's backend stops
+    /// after the last case of the suite.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use conformance_tests::Suite;
+    /// use kv_memory::{CAPABILITIES, MemoryStore};
+    ///
+    /// let suite = |name| Suite::new(name, CAPABILITIES, |_fresh| async { Ok(MemoryStore::new()) });
+    /// Suite::main_of([suite("mine"), suite("mine-again")]);
+    /// ```
+    pub fn main_of(suites: impl IntoIterator<Item = Self>) -> ! {
+        run_as_program(suites, |suite, case| format!("{suite}::{case}"))
+    }
+
+    /// One trial per case. `name_of` returns the name of a trial, given the suite's name and the case's.
+    fn into_trials(self, failed: &Failed, name_of: fn(&str, &str) -> String) -> Vec<Trial> {
         Case::all()
-            .filter_map(|case| match case.applies(&self.capabilities, self.hooks) {
-                Applies::Omit => None,
-                Applies::Skip(reason) => {
-                    Some(Trial::test(case.id, || Ok(())).with_kind(reason).with_ignored_flag(true))
-                }
-                Applies::Run => {
-                    let (suite, failed) = (self.clone(), Arc::clone(failed));
-                    Some(Trial::test(case.id, move || {
-                        suite.run_blocking(case).map_err(|text| {
-                            failed.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone());
-                            text.into()
-                        })
-                    }))
+            .filter_map(|case| {
+                let name = name_of(&self.name, case.id);
+                match case.applies(&self.capabilities, self.hooks) {
+                    Applies::Omit => None,
+                    Applies::Skip(reason) => {
+                        Some(Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true))
+                    }
+                    Applies::Run => {
+                        let (suite, failed) = (self.clone(), Arc::clone(failed));
+                        Some(Trial::test(name, move || {
+                            suite.run_blocking(case).map_err(|text| {
+                                failed.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone());
+                                text.into()
+                            })
+                        }))
+                    }
                 }
             })
             .collect()
@@ -86,6 +92,37 @@ impl Suite {
     }
 }
 
+/// Runs the trials of all suites. Never returns.
+///
+/// # Panics
+/// Panics in a child process, because a child that comes here serves no suite.
+fn run_as_program(suites: impl IntoIterator<Item = Suite>, name_of: fn(&str, &str) -> String) -> ! {
+    assert!(!process::is_child(), "no suite of this program has the name that the first process asked for");
+    let mut arguments = Arguments::from_args();
+    // Cases share their backends, which more cases at a time would slow down.
+    arguments.test_threads.get_or_insert(4);
+    let failed = Failed::default();
+    let mut trials = Vec::new();
+    for mut suite in suites {
+        let case = name_of(&suite.name, "{case}");
+        suite.rerun.get_or_insert_with(|| format!("CONFORMANCE_SEED={{seed}} cargo test --test conformance {case}"));
+        let unreachable = if suite.optional && !arguments.list { suite.open_error() } else { None };
+        match unreachable {
+            Some(reason) => {
+                let name = name_of(&suite.name, &format!("NOT RUN: {reason}"));
+                trials.push(Trial::test(name, || Ok(())).with_ignored_flag(true));
+            }
+            None => trials.extend(suite.into_trials(&failed, name_of)),
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let texts = failed.lock().unwrap_or_else(PoisonError::into_inner);
+    for (headline, cases) in headlines(texts.iter().map(String::as_str)) {
+        println!("{cases} cases failed with: {headline}");
+    }
+    conclusion.exit()
+}
+
 /// Makes one `#[test]` per case, in a module per subject. The argument is an expression that returns the [`Suite`].
 ///
 /// # Examples
@@ -120,6 +157,8 @@ macro_rules! tests {
         $crate::errors! { $suite }
         $crate::cancel! { $suite }
         $crate::restart! { $suite }
+        $crate::crash! { $suite }
+        $crate::damage! { $suite }
         $crate::injectivity! { $suite }
         $crate::conditions! { $suite }
         $crate::conditional_deletes! { $suite }

@@ -1,14 +1,18 @@
 #![doc = include_str!("../README.md")]
 
 mod alternating;
+mod backend;
 mod case;
 mod cases;
 mod context;
 mod failure;
 pub mod faulty;
+mod folder;
 mod front;
 mod history;
+mod layer;
 mod link;
+mod mortal;
 mod polls;
 mod process;
 mod recorder;

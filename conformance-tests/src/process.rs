@@ -1,173 +1,115 @@
-//! The second process of a test program: the same program, started again. It opens stores on request and serves them.
+//! Child processes of a test program: the same program, started again. A child opens stores by name and serves them.
 
 use std::future::Future;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use kv_core::{Capabilities, Error, Kv, KvStore, Result};
-use kv_lines::{LinesBuilder, Listener, ServeConfig, Token};
+use kv_core::{Error, Kv, KvStore, Result};
+use kv_lines::{LinesBuilder, LinesStore, Listener, ServeConfig, Token};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use crate::link::blocking;
-use crate::suite::{Fresh, Suite};
+use crate::folder;
+use crate::suite::Fresh;
 
-/// The environment variable that makes a program the second process. Its value is the address of the backend.
+/// The environment variable that makes a program a child. Its value is the name of the suite whose stores it opens.
+const SUITE: &str = "CONFORMANCE_SERVES";
+/// The environment variable with the address of the suite's backend, which is empty for a store without a backend.
 const BACKEND: &str = "CONFORMANCE_BACKEND";
 
-impl Suite {
-    /// A suite for a store on a backend that processes share. `start` starts the backend before the first case and
-    /// returns a guard that keeps it running, and its address. `open` opens the store of a case there. The suite has
-    /// second handles in this process and in a second one, which is this program started again.
-    ///
-    /// In the second process, this function does not return: it serves stores until the first process ends. So call it
-    /// in the `main` of a test program (`harness = false`), before anything that must happen only once.
-    ///
-    /// # Examples
-    /// ```no_run
-    /// use conformance_tests::{Fresh, Suite};
-    /// # use kv_core::{Capabilities, Result};
-    /// # fn start() -> (String, String) { Default::default() }
-    /// # async fn connect(address: String, name: String) -> Result<kv_memory::MemoryStore> { unimplemented!() }
-    /// # const CAPABILITIES: Capabilities = kv_memory::CAPABILITIES.with_shared();
-    ///
-    /// // The guard stops the server on drop; the string is its URL.
-    /// let open = |url: String, fresh: Fresh| connect(url, fresh.name().to_owned());
-    /// Suite::on_backend("mine", CAPABILITIES, start, open).main();
-    /// ```
-    ///
-    /// # Panics
-    /// Panics if the second process cannot serve.
-    pub fn on_backend<B, F, S>(
-        name: impl Into<String>,
-        capabilities: Capabilities,
-        start: impl FnOnce() -> (B, String) + Send + Sync + 'static,
-        open: impl Fn(String, Fresh) -> F + Send + Sync + 'static,
-    ) -> Self
-    where
-        B: Send + Sync + 'static,
-        F: Future<Output = Result<S>> + Send + 'static,
-        S: KvStore,
-    {
-        if let Ok(address) = std::env::var(BACKEND) {
-            let served = serve_all(|fresh| open(address.clone(), fresh));
-            served.unwrap_or_else(|error| panic!("the second process cannot serve stores: {error}"));
-            std::process::exit(0)
+/// True if this program is a child, of whichever suite.
+pub(crate) fn is_child() -> bool {
+    std::env::var_os(SUITE).is_some()
+}
+
+/// Returns the address of the backend if this program is a child that opens the stores of the suite `name`.
+pub(crate) fn served_backend(name: &str) -> Option<String> {
+    (std::env::var(SUITE).ok()? == name).then(|| std::env::var(BACKEND).unwrap_or_default())
+}
+
+/// A child process. It ends when it is killed or dropped, and by itself when this process ends.
+pub(crate) struct ChildProcess {
+    child: Mutex<Child>,
+    pipes: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
+}
+
+impl ChildProcess {
+    /// Starts this program again as a child of the suite `name`.
+    pub(crate) fn start(name: &str, backend: &str) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.env(SUITE, name).env(BACKEND, backend).env(folder::ROOT, folder::root());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        match (child.stdin.take(), child.stdout.take()) {
+            (Some(stdin), Some(stdout)) => {
+                Ok(Self { child: Mutex::new(child), pipes: Mutex::new((stdin, BufReader::new(stdout))) })
+            }
+            _ => Err(io::Error::other("the child process has no standard streams")),
         }
-        let backend = Arc::new(Backend { start: Mutex::new(Some(start)), started: OnceLock::new() });
-        let process = Arc::new(Process::default());
-        let (open, same_backend) = (Arc::new(open), Arc::clone(&backend));
-        let open_here = move |fresh| {
-            let (open, backend) = (Arc::clone(&open), Arc::clone(&backend));
-            async move {
-                let address = blocking(move || Ok(backend.address())).await?;
-                open(address, fresh).await
-            }
-        };
-        let open_in_second = move |fresh: Fresh| {
-            let (process, backend) = (Arc::clone(&process), Arc::clone(&same_backend));
-            async move {
-                let response = blocking(move || process.request(&backend.address(), fresh.name())).await?;
-                let unusable =
-                    |()| Error::unavailable(format!("the second process could not open the store: {response}"));
-                let (address, token) = response.trim_end().split_once(' ').ok_or_else(|| unusable(()))?;
-                let address = address.parse().map_err(|_| unusable(()))?;
-                let token = token.parse().map_err(|_| unusable(()))?;
-                // The store in the second process has its own timeouts, so this timeout is long.
-                LinesBuilder::new(address).token(token).operation_timeout(Duration::from_secs(120)).open().await
-            }
-        };
-        Self::new(name, capabilities, open_here).with_second_handle().with_second_process(open_in_second)
     }
-}
 
-/// The backend. It starts when the first store is opened, so that listing the cases starts no backend.
-struct Backend<B, S> {
-    start: Mutex<Option<S>>,
-    started: OnceLock<(B, String)>,
-}
-
-impl<B, S: FnOnce() -> (B, String)> Backend<B, S> {
-    fn address(&self) -> String {
-        // `start` can be called only once. If it panicked, every later case panics here.
-        let start = || self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let started = self.started.get_or_init(|| match start() {
-            Some(start) => start(),
-            None => panic!("the backend did not start for an earlier case"),
-        });
-        started.1.clone()
-    }
-}
-
-/// The second process, as the first process sees it. It starts when the first store is opened in it.
-#[derive(Default)]
-struct Process {
-    running: Mutex<Option<Running>>,
-}
-
-struct Running {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Process {
-    /// Asks the second process to open the store of this name. Returns its response: the address at which it serves the
-    /// store, and the token, or an error text.
-    fn request(&self, backend: &str, name: &str) -> io::Result<String> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Running { stdin, stdout, .. } = match &mut *running {
-            Some(running) => running,
-            none => none.insert(Running::start(backend)?),
-        };
+    /// Asks the child to open the store of this name. Returns its response: the address at which it serves the store,
+    /// and the token, or an error text. Blocks until the response arrives.
+    pub(crate) fn request(&self, name: &str) -> io::Result<String> {
+        let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+        let (stdin, stdout) = &mut *pipes;
         writeln!(stdin, "{name}")?;
         stdin.flush()?;
         let mut response = String::new();
         stdout.read_line(&mut response)?;
         Ok(response)
     }
-}
 
-impl Running {
-    fn start(backend: &str) -> io::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.env(BACKEND, backend).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
-        match (child.stdin.take(), child.stdout.take()) {
-            (Some(stdin), Some(stdout)) => Ok(Self { child, stdin, stdout: BufReader::new(stdout) }),
-            _ => Err(io::Error::other("the second process has no standard streams")),
-        }
+    /// Kills the child and waits until it has ended. A pending [`ChildProcess::request`] then returns.
+    pub(crate) fn kill(&self) {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
-        // The process also ends by itself when its input closes.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
-/// Opens a store for each name on the standard input. Writes for each a line with the address that serves the store and
-/// the token, or with the error.
-fn serve_all<F, S>(open: impl Fn(Fresh) -> F) -> io::Result<()>
+/// Opens the store that a child serves, given the child's response.
+pub(crate) async fn connect(response: &str) -> Result<LinesStore> {
+    let unusable = || Error::unavailable(format!("the child process could not open the store: {response}"));
+    let (address, token) = response.trim_end().split_once(' ').ok_or_else(unusable)?;
+    let address = address.parse().map_err(|_| unusable())?;
+    let token = token.parse().map_err(|_| unusable())?;
+    // The store in the child has its own timeouts, so this timeout is long.
+    LinesBuilder::new(address).token(token).operation_timeout(Duration::from_secs(120)).open().await
+}
+
+/// Opens a store for each name on the standard input, until the input ends, and then ends the process. Writes for each
+/// name a line with the address that serves the store and the token, or with the error.
+///
+/// # Panics
+/// Panics if the standard streams or the runtime fail.
+pub(crate) fn serve_all<F, S>(open: impl Fn(Fresh) -> F) -> !
 where
     F: Future<Output = Result<S>>,
     S: KvStore,
 {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    for name in io::stdin().lock().lines() {
-        let response = match serve_one(&runtime, open(Fresh::named(name?))) {
-            Ok(address_and_token) => address_and_token,
-            Err(error) => error.to_string().replace('\n', " "),
-        };
-        let mut out = io::stdout().lock();
-        writeln!(out, "{response}")?;
-        out.flush()?;
-    }
-    Ok(())
+    let serve = || -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        for name in io::stdin().lock().lines() {
+            let response = match serve_one(&runtime, open(Fresh::named(name?))) {
+                Ok(address_and_token) => address_and_token,
+                Err(error) => error.to_string().replace('\n', " "),
+            };
+            let mut out = io::stdout().lock();
+            writeln!(out, "{response}")?;
+            out.flush()?;
+        }
+        Ok(())
+    };
+    serve().unwrap_or_else(|error| panic!("the child process cannot serve stores: {error}"));
+    std::process::exit(0)
 }
 
 fn serve_one<S: KvStore>(runtime: &Runtime, opening: impl Future<Output = Result<S>>) -> Result<String> {

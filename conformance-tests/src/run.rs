@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use crate::case::{Applies, Case};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::folder;
 use crate::recorder::Recorder;
 use crate::report::{CaseReport, Outcome, Report};
 use crate::script::compare;
@@ -144,6 +145,7 @@ impl Suite {
             })
         };
         let _ = context.store().close().await;
+        folder::remove(&context.folder());
         result
     }
 

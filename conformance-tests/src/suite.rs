@@ -2,19 +2,28 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kv_core::{BoxFuture, Capabilities, Error, KvStore, ManualClock, Result};
+use kv_core::{BoxFuture, Capabilities, Error, Key, KvStore, ManualClock, Result};
 
 use crate::alternating::Alternating;
+use crate::folder;
+use crate::process;
 
 /// Opens the store of one case. The same [`Fresh`] opens the same store.
 type Open = dyn Fn(Fresh) -> BoxFuture<'static, Result<Arc<dyn KvStore>>> + Send + Sync;
 
 /// Cuts or heals the link of the store that was opened with this [`Fresh`].
 type Relink = dyn Fn(Fresh) -> BoxFuture<'static, Result<()>> + Send + Sync;
+
+/// Damages the stored bytes of an entry in the closed store that was opened with this [`Fresh`].
+type Damage = dyn Fn(Fresh, Key) -> BoxFuture<'static, Result<()>> + Send + Sync;
+
+/// Puts an outer store over the store that was opened with this [`Fresh`].
+pub(crate) type Wrap = dyn Fn(Arc<dyn KvStore>, Fresh) -> BoxFuture<'static, Result<Arc<dyn KvStore>>> + Send + Sync;
 
 /// The name and the clock that belong to one case alone.
 ///
@@ -34,7 +43,7 @@ impl Fresh {
         Self { name: format!("ct_{seed:08x}_{hash:016x}"), clock: ManualClock::new() }
     }
 
-    /// The `Fresh` with this name, in the second process.
+    /// The `Fresh` with this name, in a child process.
     pub(crate) fn named(name: String) -> Self {
         Self { name, clock: ManualClock::new() }
     }
@@ -42,6 +51,24 @@ impl Fresh {
     /// A name that no other case or run uses: letters, digits and `_`, at most 28 bytes.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A folder that no other case or run uses, for a store in files. It exists, and is removed after the case. A child
+    /// process of the test program gets the same folder for the same store.
+    ///
+    /// # Errors
+    /// `Unavailable` if the folder cannot be created.
+    pub fn folder(&self) -> Result<PathBuf> {
+        let folder = self.folder_path();
+        std::fs::create_dir_all(&folder).map_err(|error| {
+            Error::unavailable(format!("the folder {} could not be created: {error}", folder.display()))
+        })?;
+        Ok(folder)
+    }
+
+    /// The path of the folder, which may not exist.
+    pub(crate) fn folder_path(&self) -> PathBuf {
+        folder::root().join(&self.name)
     }
 
     /// The clock that the case advances.
@@ -59,6 +86,8 @@ pub(crate) struct Hooks {
     pub(crate) second_handle: bool,
     pub(crate) second_process: bool,
     pub(crate) outage: bool,
+    pub(crate) crash: bool,
+    pub(crate) damage: bool,
     pub(crate) in_namespaces: bool,
 }
 
@@ -101,6 +130,7 @@ pub struct Suite {
     open_in_other_process: Option<Arc<Open>>,
     alternates: bool,
     outage: Option<Outage>,
+    damage: Option<Arc<Damage>>,
 }
 
 impl Suite {
@@ -127,6 +157,7 @@ impl Suite {
             open_in_other_process: None,
             alternates: false,
             outage: None,
+            damage: None,
         }
     }
 
@@ -192,6 +223,36 @@ impl Suite {
             cut: Arc::new(move |fresh| Box::pin(cut(fresh))),
             heal: Arc::new(move |fresh| Box::pin(heal(fresh))),
         });
+        self
+    }
+
+    /// Declares that a store in files survives the end of its process, as its declared durability says. Cases then open
+    /// the store in a child process, which is this program started again, kill the child, and open the store here. Use
+    /// [`Fresh::folder`] for the files, which is the same in the child.
+    ///
+    /// In the child, this function does not return: it serves stores until it is killed. So call it in the `main` of a
+    /// test program (`harness = false`), after all methods that change how the store is opened.
+    ///
+    /// # Panics
+    /// Panics if the child cannot serve.
+    #[must_use]
+    pub fn with_crash(mut self) -> Self {
+        if process::served_backend(&self.name).is_some() {
+            process::serve_all(|fresh| (self.open)(fresh))
+        }
+        self.hooks.crash = true;
+        self
+    }
+
+    /// Sets the function that damages the stored bytes of one entry, so that the store cannot read its value any more.
+    /// The store is closed during the call.
+    #[must_use]
+    pub fn with_damage<D>(mut self, damage: impl Fn(Fresh, Key) -> D + Send + Sync + 'static) -> Self
+    where
+        D: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.hooks.damage = true;
+        self.damage = Some(Arc::new(move |fresh, key| Box::pin(damage(fresh, key))));
         self
     }
 
@@ -291,6 +352,25 @@ impl Suite {
         }
     }
 
+    /// Damages the entry of a key in the closed store.
+    pub(crate) async fn damage(&self, fresh: &Fresh, key: &Key) -> Result<()> {
+        match &self.damage {
+            Some(damage) => damage(fresh.clone(), key.clone()).await,
+            None => Err(Error::unavailable("the harness cannot damage an entry")),
+        }
+    }
+
+    /// The same suite with another name and capabilities, whose stores are wrapped.
+    pub(crate) fn map_stores(self, name: String, capabilities: Capabilities, wrap: Arc<Wrap>) -> Self {
+        Self {
+            name,
+            capabilities,
+            open_in_other_process: self.open_in_other_process.map(|open| wrapped(open, Arc::clone(&wrap))),
+            open: wrapped(self.open, wrap),
+            ..self
+        }
+    }
+
     /// Heals the link between the store and its backend.
     pub(crate) async fn heal(&self, fresh: &Fresh) -> Result<()> {
         match &self.outage {
@@ -309,6 +389,14 @@ where
     Arc::new(move |fresh| {
         let opening = open(fresh);
         Box::pin(async move { Ok(Arc::new(opening.await?) as Arc<dyn KvStore>) })
+    })
+}
+
+/// The function that opens a store and wraps it.
+fn wrapped(open: Arc<Open>, wrap: Arc<Wrap>) -> Arc<Open> {
+    Arc::new(move |fresh| {
+        let (opening, wrap) = (open(fresh.clone()), Arc::clone(&wrap));
+        Box::pin(async move { wrap(opening.await?, fresh).await })
     })
 }
 

@@ -22,12 +22,21 @@ const LONG_LIMIT: Duration = Duration::from_secs(60);
 /// Cases that take longer than the short limit on a good store.
 const SLOW: &[&str] = &["list/a_hundred_thousand"];
 
+const IN_CRASH: &str = "needs a store in files; `tests/crash.rs` has a store that fails it";
+
 /// Cases that no broken store of this crate fails, and the reasons.
 const WITHOUT_BROKEN_STORE: &[(&str, &str)] = &[
     ("keys/every_way_to_the_same_key", "kv-core builds keys, not the store"),
     ("keys/no_segments_is_refused", "kv-core builds keys, not the store"),
     ("keys/too_long_is_refused", "kv-core builds keys, not the store"),
     ("values/the_buffer_is_the_callers", "`Bytes` cannot be written while it is shared"),
+    ("crash/acknowledged_writes_survive", IN_CRASH),
+    ("crash/large_values_survive_whole", IN_CRASH),
+    ("crash/transactions_survive_whole", IN_CRASH),
+    ("crash/counters_stay_exact", IN_CRASH),
+    ("crash/deadlines_survive", IN_CRASH),
+    ("crash/versions_never_repeat", IN_CRASH),
+    ("crash/opening_may_be_killed", IN_CRASH),
     ("restart/dropped_without_close", "needs a store that survives its process"),
     ("shared/a_dropped_handle_leaves_the_other", "needs a store that loses what a dropped handle wrote"),
     ("processes/a_dropped_handle_leaves_the_other", "needs a store that loses what a dropped handle wrote"),

@@ -1,20 +1,53 @@
-//! The conformance suite on one server. Each store has its own table.
+//! The conformance suite on one server: directly, through a transaction pooler, and over TLS from two processes. Each
+//! store has a table of its own.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};
-use kv_core::{Durability, Survives};
+use kv_core::{Capabilities, Durability, Result, Survives};
 use kv_postgres::{CAPABILITIES, PostgresStore};
+use test_servers::pgbouncer::PgBouncer;
 use test_servers::postgres::Postgres;
 
+/// The servers run without `fsync`, so the store declares a lower durability.
+const DECLARED: Capabilities = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
+
 fn main() {
-    // The server runs without `fsync`, so the store declares a lower durability.
-    let declared = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
-    let start = || {
-        let server = Postgres::start().unwrap();
-        let url = server.url();
-        (server, url)
-    };
-    let open =
-        |url: String, fresh: Fresh| async move { PostgresStore::builder().url(&url)?.table(fresh.name()).open().await };
-    Suite::on_backend("postgres", declared, start, open).with_reopen().main()
+    let suites = [
+        Suite::on_backend("postgres", DECLARED, start, open),
+        Suite::on_backend("postgres-pooler", DECLARED, start_pooler, open_pooled),
+        Suite::on_backend("postgres-tls-processes", DECLARED, start_tls, open).in_two_processes(),
+    ];
+    Suite::main_of(suites.map(Suite::with_reopen))
+}
+
+fn start() -> (Postgres, String) {
+    let server = Postgres::start().unwrap();
+    let url = server.url();
+    (server, url)
+}
+
+/// Starts a server with TLS. Its URL asks for the verification of the certificate.
+fn start_tls() -> (Postgres, String) {
+    let server = Postgres::builder().tls().start().unwrap();
+    let ca = server.ca_certificate().display();
+    let url = format!("{}?sslmode=verify-full&sslrootcert={ca}", server.url());
+    (server, url)
+}
+
+/// Starts a server behind a pooler, and returns the URLs of both.
+fn start_pooler() -> ((PgBouncer, Postgres), String) {
+    let server = Postgres::start().unwrap();
+    let pooler = PgBouncer::start(&server).unwrap();
+    let urls = format!("{} {}", pooler.url("kv"), server.url());
+    ((pooler, server), urls)
+}
+
+async fn open(url: String, fresh: Fresh) -> Result<PostgresStore> {
+    PostgresStore::builder().url(&url)?.table(fresh.name()).open().await
+}
+
+async fn open_pooled(urls: String, fresh: Fresh) -> Result<PostgresStore> {
+    let (pooler, server) = urls.split_once(' ').unwrap();
+    let builder = PostgresStore::builder().url(pooler)?.table(fresh.name());
+    builder.pooled(true).listen_url(server).open().await
 }

@@ -9,6 +9,9 @@ mod concurrency;
 mod conditional_deletes;
 mod conditions;
 mod counters;
+mod crash;
+mod crash_states;
+mod damage;
 mod deadlines;
 mod errors;
 mod expired;
@@ -61,6 +64,8 @@ pub(crate) const ALL: &[&[Case]] = &[
     errors::CASES,
     cancel::CASES,
     restart::CASES,
+    crash::CASES,
+    damage::CASES,
     injectivity::CASES,
     conditions::CASES,
     conditional_deletes::CASES,

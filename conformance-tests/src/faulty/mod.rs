@@ -14,6 +14,7 @@
 //! | `watch`, `watch_reports`, `messages` | missing, repeated or incorrect reports; reports without a change, and watchers that block writers; messages |
 //! | `concurrency`, `caches` | races and dropped calls; outdated copies |
 //! | `restart`, `close` | entries after a reopen; `close` itself |
+//! | `damage` | damaged entries |
 //! | `outage` | calls during and after an outage of the backend |
 //! | `refuses` | options and operations that are not declared |
 //!
@@ -26,6 +27,7 @@ mod close;
 mod concurrency;
 mod conditions;
 mod counters;
+mod damage;
 mod encoded_keys;
 mod expired;
 mod expiry;
@@ -113,6 +115,7 @@ const ALL: &[&[Fault]] = &[
     concurrency::FAULTS,
     caches::FAULTS,
     restart::FAULTS,
+    damage::FAULTS,
     close::FAULTS,
     outage::FAULTS,
     refuses::FAULTS,

@@ -1,5 +1,6 @@
 //! A good store that can be reopened and disconnected: every handle uses a store in memory that stays in a registry.
 
+mod damaged;
 mod link;
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use kv_core::{Clock, KeyPrefix, KvStore, MessageStream, Result, WatchQuery, Watc
 use kv_memory::{CAPABILITIES, MemoryStore};
 use tokio::sync::watch;
 
+use self::damaged::{Damaged, DamagedKeys};
 use self::link::{Link, Remote};
 
 /// A suite for good stores. `wrap` wraps each of them when it is opened.
@@ -22,7 +24,7 @@ where
     let good: Arc<dyn KvStore> = Arc::new(MemoryStore::new());
     let capabilities = wrap(good, Arc::new(kv_core::SystemClock)).info().capabilities;
     let (registry, wrap) = (Arc::new(Registry::default()), Arc::new(wrap));
-    let (cut, heal) = (Arc::clone(&registry), Arc::clone(&registry));
+    let (cut, heal, damage) = (Arc::clone(&registry), Arc::clone(&registry), Arc::clone(&registry));
     let open = move |fresh: Fresh| {
         let (registry, wrap) = (Arc::clone(&registry), Arc::clone(&wrap));
         async move { Ok(wrap(Arc::new(registry.open(&fresh).await?), fresh.clock())) }
@@ -43,6 +45,10 @@ where
                 async { Ok(()) }
             },
         )
+        .with_damage(move |fresh, key| {
+            damage.damaged_keys(&fresh).insert(key);
+            async { Ok(()) }
+        })
 }
 
 /// The stores and links of a run, by name.
@@ -50,6 +56,7 @@ where
 struct Registry {
     stores: Mutex<HashMap<String, MemoryStore>>,
     links: Mutex<HashMap<String, Link>>,
+    damaged: Mutex<HashMap<String, DamagedKeys>>,
 }
 
 impl Registry {
@@ -59,7 +66,13 @@ impl Registry {
         links.entry(fresh.name().to_owned()).or_insert_with(Link::new).clone()
     }
 
-    async fn open(&self, fresh: &Fresh) -> Result<Remote<Handle>> {
+    /// The damaged keys of the store of this name.
+    fn damaged_keys(&self, fresh: &Fresh) -> DamagedKeys {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        damaged.entry(fresh.name().to_owned()).or_default().clone()
+    }
+
+    async fn open(&self, fresh: &Fresh) -> Result<Damaged<Remote<Handle>>> {
         let closed = MemoryStore::new();
         closed.close().await?;
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +85,7 @@ impl Registry {
             store
         };
         let inner = Handle { store, closed, is_closed: watch::Sender::new(false) };
-        Ok(Remote { inner, link: self.link(fresh) })
+        Ok(Damaged { inner: Remote { inner, link: self.link(fresh) }, keys: self.damaged_keys(fresh) })
     }
 }
 

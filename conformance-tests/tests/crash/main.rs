@@ -1,0 +1,55 @@
+//! Stores in files pass or fail the cases under `crash/`: a good one passes all, and each broken one fails the case that
+//! is about its defect.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod file_store;
+
+use std::time::Duration;
+
+use conformance_tests::{Fresh, Outcome, Report, Suite};
+use kv_core::{Capabilities, Durability, Survives};
+use kv_memory::CAPABILITIES;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use self::file_store::{Fault, FileStore};
+
+const DECLARED: Capabilities = CAPABILITIES.with_durability(Durability::surviving(Survives::Process));
+
+/// Each broken store, and the case that must fail on it.
+const BROKEN: &[(&str, Fault, &str)] = &[
+    ("acknowledges_before_it_writes", Fault::Buffers, "crash/acknowledged_writes_survive"),
+    ("loses_increments_in_its_buffer", Fault::Buffers, "crash/counters_stay_exact"),
+    ("accepts_half_a_record", Fault::AcceptsTornLines, "crash/large_values_survive_whole"),
+    ("writes_mutations_one_by_one", Fault::SplitsTransactions, "crash/transactions_survive_whole"),
+    ("stores_times_to_live", Fault::RestartsTtls, "crash/deadlines_survive"),
+    ("numbers_versions_from_one", Fault::RestartsVersions, "crash/versions_never_repeat"),
+    ("leaves_a_lock_behind", Fault::LeavesLock, "crash/opening_may_be_killed"),
+];
+
+fn suite(name: &str, fault: Fault) -> Suite {
+    let open = move |fresh: Fresh| async move { FileStore::open(&fresh.folder()?.join("store"), fault).await };
+    Suite::new(name, DECLARED, open).with_reopen().with_crash().with_time_limit(Duration::from_secs(60))
+}
+
+fn main() {
+    // In a child process, the suite that the child serves does not return.
+    let good = suite("good", Fault::None);
+    let mut trials = vec![Trial::test("a_good_store_survives_kills", move || {
+        let report = run(&good, "crash/");
+        let ran = report.cases.iter().all(|case| matches!(case.outcome, Outcome::Passed));
+        if ran && report.cases.len() == 7 { Ok(()) } else { Err(Failed::from(report.to_string())) }
+    })];
+    for (name, fault, case) in BROKEN {
+        let broken = suite(name, *fault);
+        trials.push(Trial::test(*name, move || match run(&broken, case).failures().count() {
+            1 => Ok(()),
+            _ => Err(Failed::from(format!("{case} does not catch the broken store"))),
+        }));
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit()
+}
+
+fn run(suite: &Suite, filter: &str) -> Report {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(suite.run(filter))
+}
