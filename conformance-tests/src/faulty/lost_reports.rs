@@ -21,23 +21,33 @@ faults! { lost_reports:
     /// Does not report a set under a version, which another statement writes.
     sets_under_a_version: "W-1"
         ["watch_paths/sets_under_a_version"]
-        |inner, clock| LostReports::new(inner, clock, |write| matches!(write.kind, Kind::Set(options) if matches!(options.when, When::Version(_))));
+        |inner, clock| LostReports::new(inner, clock, |write| {
+            matches!(write.kind, Kind::Set(options) if matches!(options.when, When::Version(_)))
+        });
     /// Does not report a set that returns the previous entry, which another statement writes.
     sets_with_previous: "W-1"
         ["watch_paths/sets_with_previous"]
-        |inner, clock| LostReports::new(inner, clock, |write| matches!(write.kind, Kind::Set(options) if options.return_previous));
+        |inner, clock| LostReports::new(inner, clock, |write| {
+            matches!(write.kind, Kind::Set(options) if options.return_previous)
+        });
     /// Does not report a delete that returns the previous entry.
     deletes_with_previous: "W-1"
         ["watch_paths/deletes_with_previous"]
-        |inner, clock| LostReports::new(inner, clock, |write| matches!(write.kind, Kind::Delete(options) if options.return_previous));
+        |inner, clock| LostReports::new(inner, clock, |write| {
+            matches!(write.kind, Kind::Delete(options) if options.return_previous)
+        });
     /// Does not report a delete under a version.
     deletes_under_a_version: "W-1"
         ["watch_paths/deletes_under_a_version"]
-        |inner, clock| LostReports::new(inner, clock, |write| matches!(write.kind, Kind::Delete(options) if matches!(options.when, When::Version(_))));
+        |inner, clock| LostReports::new(inner, clock, |write| {
+            matches!(write.kind, Kind::Delete(options) if matches!(options.when, When::Version(_)))
+        });
     /// Does not report a set with `Keep`, because the index of deadlines, which notifies, does not change.
     sets_that_keep_the_deadline: "W-1"
         ["watch_paths/sets_that_keep_the_deadline"]
-        |inner, clock| LostReports::new(inner, clock, |write| matches!(write.kind, Kind::Set(options) if options.expiry == Expiry::Keep));
+        |inner, clock| LostReports::new(inner, clock, |write| {
+            matches!(write.kind, Kind::Set(options) if options.expiry == Expiry::Keep)
+        });
     /// Does not report a set over an expired entry that was not swept yet.
     sets_over_the_expired: "W-1"
         ["watch_paths/sets_over_the_expired"]
@@ -45,7 +55,9 @@ faults! { lost_reports:
     /// Does not report a counter that starts again after its entry expired.
     increments_over_the_expired: "W-1"
         ["watch_paths/increments_over_the_expired"]
-        |inner, clock| LostReports::new(inner, clock, |write| write.over_expired && matches!(write.kind, Kind::Increment { .. }));
+        |inner, clock| LostReports::new(inner, clock, |write| {
+            write.over_expired && matches!(write.kind, Kind::Increment { .. })
+        });
     /// Does not report an increment by zero, because the value does not change.
     increments_by_zero: "W-1"
         ["watch_paths/increments_by_zero"]
@@ -53,11 +65,15 @@ faults! { lost_reports:
     /// Removes the entry in a set whose deadline has passed, and does not report that.
     sets_in_the_past: "T-3"
         ["watch_paths/sets_in_the_past"]
-        |inner, clock| LostReports::new(inner, clock, |write| matches!(write.kind, Kind::Set(options) if is_past(options.expiry, write.now)));
+        |inner, clock| LostReports::new(inner, clock, |write| {
+            matches!(write.kind, Kind::Set(options) if is_past(options.expiry, write.now))
+        });
     /// Removes the entry in a `touch` to a moment that has passed, and does not report that.
     touches_to_the_past: "T-3"
         ["watch_paths/touches_to_the_past"]
-        |inner, clock| LostReports::new(inner, clock, |write| matches!(write.kind, Kind::Touch(expiry) if is_past(expiry.into(), write.now)));
+        |inner, clock| LostReports::new(inner, clock, |write| {
+            matches!(write.kind, Kind::Touch(expiry) if is_past(expiry.into(), write.now))
+        });
     /// Does not report a `touch` that makes an entry permanent.
     touches_to_never: "W-1"
         ["watch_paths/touches_to_never"]
@@ -65,11 +81,18 @@ faults! { lost_reports:
     /// Does not report to the watcher of a single key that a transaction deletes the key.
     transactions_that_delete_a_watched_key: "W-1"
         ["watch_paths/transactions_on_a_watched_key"]
-        |inner, clock| LostReports { of_one_key: true, ..LostReports::new(inner, clock, |write| matches!(write.kind, Kind::Mutation(Mutation::Delete { .. }))) };
+        |inner, clock| LostReports {
+            of_one_key: true,
+            ..LostReports::new(inner, clock, |write| {
+                matches!(write.kind, Kind::Mutation(Mutation::Delete { .. }))
+            })
+        };
     /// Does not report the sets of a transaction that also has checks.
     sets_of_checked_transactions: "W-1"
         ["watch_paths/checked_transactions"]
-        |inner, clock| LostReports::new(inner, clock, |write| write.is_checked && matches!(write.kind, Kind::Mutation(Mutation::Set { .. })));
+        |inner, clock| LostReports::new(inner, clock, |write| {
+            write.is_checked && matches!(write.kind, Kind::Mutation(Mutation::Set { .. }))
+        });
     /// Reports the descendants that a `clear` removes, but not the key of the prefix itself.
     own_key_of_a_cleared_prefix: "W-1"
         ["watch_paths/clear_of_the_own_key"]

@@ -57,7 +57,10 @@ faults! { moments:
     /// Ignores `Keep` in the items of `set_many` and makes the entries permanent.
     keep_in_a_batch_is_never: "S-1"
         ["moments/kept_in_a_batch"]
-        |inner, clock| Altered::new(inner, clock, Path::Batch, |expiry, _| if expiry == Expiry::Keep { Expiry::Never } else { expiry });
+        |inner, clock| Altered::new(inner, clock, Path::Batch, |expiry, _| match expiry {
+            Expiry::Keep => Expiry::Never,
+            _ => expiry,
+        });
     /// Ignores a moment as the expiry of a new counter, because it knows times to live only.
     moment_of_a_new_counter_is_never: "C-1"
         ["moments/at_a_moment_for_a_counter"]
