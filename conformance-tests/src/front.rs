@@ -146,11 +146,13 @@ macro_rules! tests {
         $crate::expiry! { $suite }
         $crate::expired! { $suite }
         $crate::deadlines! { $suite }
+        $crate::moments! { $suite }
         $crate::touch! { $suite }
         $crate::sweep! { $suite }
         $crate::list! { $suite }
         $crate::ranges! { $suite }
         $crate::pages! { $suite }
+        $crate::long_lists! { $suite }
         $crate::clear! { $suite }
         $crate::namespaces! { $suite }
         $crate::namespace_keys! { $suite }
@@ -166,14 +168,19 @@ macro_rules! tests {
         $crate::races! { $suite }
         $crate::transactions! { $suite }
         $crate::atomicity! { $suite }
+        $crate::large_transactions! { $suite }
         $crate::counters! { $suite }
         $crate::batch! { $suite }
+        $crate::large_batches! { $suite }
         $crate::watch! { $suite }
+        $crate::watch_paths! { $suite }
         $crate::watch_targets! { $suite }
         $crate::watch_snapshot! { $suite }
+        $crate::watch_moments! { $suite }
         $crate::watch_loss! { $suite }
         $crate::messages! { $suite }
         $crate::concurrency! { $suite }
+        $crate::neighbours! { $suite }
         $crate::shared! { $suite }
         $crate::processes! { $suite }
         $crate::outage! { $suite }

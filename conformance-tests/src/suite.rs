@@ -40,12 +40,12 @@ impl Fresh {
         // The name is unique per run and case, short enough for an identifier, and recognisable if a run does not
         // remove its store.
         let hash = case.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        Self { name: format!("ct_{seed:08x}_{hash:016x}"), clock: ManualClock::new() }
+        Self { name: format!("ct_{seed:08x}_{hash:016x}"), clock: late_in_a_second() }
     }
 
     /// The `Fresh` with this name, in a child process.
     pub(crate) fn named(name: String) -> Self {
-        Self { name, clock: ManualClock::new() }
+        Self { name, clock: late_in_a_second() }
     }
 
     /// A name that no other case or run uses: letters, digits and `_`, at most 28 bytes.
@@ -75,6 +75,13 @@ impl Fresh {
     pub fn clock(&self) -> Arc<ManualClock> {
         Arc::new(self.clock.clone())
     }
+}
+
+/// A clock that starts late in a second, so that a store that rounds to seconds or loses a carry fails many cases.
+fn late_in_a_second() -> ManualClock {
+    let clock = ManualClock::new();
+    clock.advance(Duration::from_millis(789));
+    clock
 }
 
 /// The optional abilities of the harness.

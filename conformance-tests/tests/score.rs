@@ -70,6 +70,113 @@ const LIST: &[(u32, &str, &[&str])] = &[
     (58, "shows a password", &["info/name_shows_the_url", "info/debug_shows_values"]),
 ];
 
+/// Kinds of defects that the suite once missed in part, and broken stores of each kind.
+const KINDS: &[(&str, &[&str])] = &[
+    (
+        "a write under a second condition is not reported",
+        &[
+            "lost_reports/sets_under_a_version",
+            "lost_reports/deletes_under_a_version",
+            "lost_reports/sets_with_previous",
+            "lost_reports/deletes_with_previous",
+            "lost_reports/sets_that_keep_the_deadline",
+            "lost_reports/sets_of_checked_transactions",
+        ],
+    ),
+    (
+        "a watched key that a transaction deletes",
+        &["lost_reports/transactions_that_delete_a_watched_key", "watch_moments/deletes_of_a_transaction_come_last"],
+    ),
+    ("a sweep between a delete and its delivery", &["watch_moments/sweep_drops_unread_removals"]),
+    (
+        "a write over an expired entry that was not swept",
+        &["lost_reports/sets_over_the_expired", "lost_reports/increments_over_the_expired"],
+    ),
+    (
+        "a `set` or a `touch` with a moment that has passed",
+        &[
+            "lost_reports/sets_in_the_past",
+            "lost_reports/touches_to_the_past",
+            "moments/past_returns_no_previous",
+            "moments/past_in_a_transaction_is_never",
+            "moments/past_in_a_batch_is_never",
+        ],
+    ),
+    ("a write while a watch with a snapshot opens", &["watch_moments/registers_after_the_snapshot"]),
+    (
+        "lists and `clear` behind more expired entries than a page",
+        &["deep_pages/list_ends_at_expired_records", "deep_pages/clear_ends_at_expired_records"],
+    ),
+    ("children beyond U+FFFF", &["deep_pages/reversed_prefix_ends_at_ffff", "deep_pages/cleared_prefix_ends_at_ffff"]),
+    (
+        "long keys with the same beginning",
+        &[
+            "deep_pages/resumes_after_the_first_512_bytes",
+            "deep_pages/sorts_by_the_first_512_bytes",
+            "deep_pages/clear_compares_512_bytes",
+            "deep_pages/batches_are_joined_by_512_bytes",
+        ],
+    ),
+    (
+        "holes at the borders of chunks",
+        &[
+            "chunks/holes_of_get_many_move_to_the_end",
+            "chunks/deleted_keys_are_counted_by_chunk",
+            "chunks/refused_items_are_counted_by_chunk",
+        ],
+    ),
+    (
+        "transactions of 101 to 1,000 mutations",
+        &[
+            "chunks/transactions_are_applied_in_hundreds",
+            "chunks/later_mutations_are_dropped",
+            "chunks/later_checks_are_ignored",
+            "chunks/transactions_over_250_keys_are_refused",
+        ],
+    ),
+    ("`Keep` behind a delete in one transaction", &["moments/keep_after_a_delete_keeps_the_deadline"]),
+    (
+        "no sweeper, and expiry by the clock alone",
+        &["moments/nothing_sweeps", "watch_moments/expiry_is_reported_by_calls_only"],
+    ),
+    (
+        "a clock late in a second",
+        &[
+            "moments/carry_of_milliseconds_is_lost",
+            "moments/clock_is_rounded_to_seconds",
+            "moments/carry_of_a_touch_is_lost",
+        ],
+    ),
+    ("deadlines that are made up", &["refuses/deadlines_are_made_up"]),
+    (
+        "a failing call disturbs its neighbours",
+        &[
+            "neighbours/invalid_call_fails_its_batch",
+            "neighbours/refused_call_rolls_back_its_batch",
+            "moments/failed_increment_drops_the_deadline",
+        ],
+    ),
+    (
+        "concurrent `touch`, `Keep`, previous and take",
+        &[
+            "neighbours/touch_revives_a_deleted_key",
+            "neighbours/keep_undoes_a_touch",
+            "neighbours/increment_undoes_a_touch",
+            "neighbours/previous_is_read_before",
+            "neighbours/entry_is_taken_twice",
+        ],
+    ),
+    (
+        "ranges of a namespace",
+        &[
+            "deep_pages/keys_only_lists_include_the_own_key",
+            "namespaces/clear_ignores_the_exclusion",
+            "lost_reports/own_key_of_a_cleared_prefix",
+        ],
+    ),
+    ("errors without their key", &["neighbours/increment_errors_have_no_key"]),
+];
+
 /// The numbers of the defects that no broken store has, and the reasons.
 const NOT_BUILT: &[(u32, &str)] = &[(46, "Rust's `Bytes` cannot be changed while it is shared, unless by `unsafe`")];
 
@@ -97,4 +204,18 @@ fn the_list_is_caught() {
     println!("{table}\n{caught} of {} on the list, {} broken stores in all", LIST.len(), Fault::all().count());
     assert!(LIST.iter().map(|(number, _, _)| *number).eq(1..=58), "the list is incomplete");
     assert_eq!(caught, LIST.len() - NOT_BUILT.len());
+}
+
+#[test]
+fn the_kinds_are_caught() {
+    let mut table = String::from("| kind | broken store | caught by |\n|---|---|---|\n");
+    for (kind, stores) in KINDS {
+        for id in *stores {
+            let fault =
+                Fault::all().find(|fault| fault.id == *id).unwrap_or_else(|| panic!("there is no broken store {id}"));
+            writeln!(table, "| {kind} | `{id}` | `{}` |", fault.caught_by[0]).unwrap();
+        }
+    }
+    println!("{table}");
+    assert!(KINDS.iter().all(|(_, stores)| !stores.is_empty()));
 }

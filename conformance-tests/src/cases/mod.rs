@@ -18,10 +18,15 @@ mod expired;
 mod expiry;
 mod injectivity;
 mod keys;
+mod large_batches;
+mod large_transactions;
 mod list;
+mod long_lists;
 mod messages;
+mod moments;
 mod namespace_keys;
 mod namespaces;
+mod neighbours;
 mod outage;
 mod pages;
 mod processes;
@@ -40,6 +45,8 @@ mod values;
 mod versions;
 mod watch;
 mod watch_loss;
+mod watch_moments;
+mod watch_paths;
 mod watch_snapshot;
 mod watch_targets;
 
@@ -53,11 +60,13 @@ pub(crate) const ALL: &[&[Case]] = &[
     expiry::CASES,
     expired::CASES,
     deadlines::CASES,
+    moments::CASES,
     touch::CASES,
     sweep::CASES,
     list::CASES,
     ranges::CASES,
     pages::CASES,
+    long_lists::CASES,
     clear::CASES,
     namespaces::CASES,
     namespace_keys::CASES,
@@ -73,14 +82,19 @@ pub(crate) const ALL: &[&[Case]] = &[
     races::CASES,
     transactions::CASES,
     atomicity::CASES,
+    large_transactions::CASES,
     counters::CASES,
     batch::CASES,
+    large_batches::CASES,
     watch::CASES,
+    watch_paths::CASES,
     watch_targets::CASES,
     watch_snapshot::CASES,
+    watch_moments::CASES,
     watch_loss::CASES,
     messages::CASES,
     concurrency::CASES,
+    neighbours::CASES,
     shared::CASES,
     processes::CASES,
     outage::CASES,

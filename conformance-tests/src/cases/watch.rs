@@ -49,11 +49,11 @@ cases! { watch, Watch:
     reads_are_not_reported: "W-2" [WATCH] "a watch does not report reads";
 }
 
-fn k() -> Key {
+pub(super) fn k() -> Key {
     key(["w", "k"])
 }
 
-async fn watcher(cx: &Context) -> Result<Watcher, Failure> {
+pub(super) async fn watcher(cx: &Context) -> Result<Watcher, Failure> {
     Watcher::start(cx.store(), WatchQuery::prefix(key(["w"]))).await
 }
 
@@ -68,7 +68,7 @@ async fn expect_no_event(cx: &Context, watcher: &mut Watcher, quiet: &Key, mark:
 }
 
 /// Starts a watcher, sets `k`, and reads all events so far, so that the next event is new.
-async fn watcher_after_set(cx: &Context, value: &'static str) -> Result<Watcher, Failure> {
+pub(super) async fn watcher_after_set(cx: &Context, value: &'static str) -> Result<Watcher, Failure> {
     let mut watcher = watcher(cx).await?;
     cx.set(k(), value).await?;
     watcher.expect_set(&k(), value).await?;

@@ -17,17 +17,24 @@
 //! | `damage` | damaged entries |
 //! | `outage` | calls during and after an outage of the backend |
 //! | `refuses` | options and operations that are not declared |
+//! | `moments` | deadlines at some moments or by some paths; no sweeper |
+//! | `deep_pages` | lists and `clear` behind expired entries, beyond U+FFFF, with long beginnings of keys |
+//! | `chunks` | batches and transactions that are processed in chunks |
+//! | `neighbours` | calls that disturb concurrent calls; outcomes with half an entry |
+//! | `lost_reports`, `watch_moments` | changes that a watch loses by their path, or by another event at the time |
 //!
 //! `encoded_keys`, `hidden` and `scan` are helpers: a store with another encoding of keys, state that `Debug` does not
 //! show, and lists that read everything.
 
 mod batch;
 mod caches;
+mod chunks;
 mod close;
 mod concurrency;
 mod conditions;
 mod counters;
 mod damage;
+mod deep_pages;
 mod encoded_keys;
 mod expired;
 mod expiry;
@@ -35,9 +42,12 @@ mod hidden;
 mod info;
 mod keys;
 mod list;
+mod lost_reports;
 mod messages;
+mod moments;
 mod namespace_keys;
 mod namespaces;
+mod neighbours;
 mod outage;
 mod pages;
 mod refuses;
@@ -49,6 +59,7 @@ mod transactions;
 mod values;
 mod versions;
 mod watch;
+mod watch_moments;
 mod watch_reports;
 
 use std::fmt;
@@ -119,6 +130,12 @@ const ALL: &[&[Fault]] = &[
     close::FAULTS,
     outage::FAULTS,
     refuses::FAULTS,
+    moments::FAULTS,
+    deep_pages::FAULTS,
+    chunks::FAULTS,
+    neighbours::FAULTS,
+    lost_reports::FAULTS,
+    watch_moments::FAULTS,
 ];
 
 /// Declares the broken stores of a file: the defect as a doc comment, the name, the clause, the cases that fail on the

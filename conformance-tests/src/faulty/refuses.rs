@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -51,6 +52,10 @@ faults! { refuses:
     unreadable_deadlines_read_as_never: "T-4"
         ["refuses/deadlines_are_not_made_up"]
         |inner, _clock| MissingCapability::new(inner, |all| all.deadlines = false, Defect::NeverForUnknown);
+    /// Declares no deadlines, and shows the same made-up deadline for every entry.
+    deadlines_are_made_up: "T-4"
+        ["moments/no_deadlines_are_made_up"]
+        |inner, _clock| MissingCapability::new(inner, |all| all.deadlines = false, Defect::MakesUpDeadlines);
 }
 
 fn core_info(inner: &Arc<dyn KvStore>) -> StoreInfo {
@@ -231,7 +236,11 @@ enum Defect {
     ReturnsVersions,
     EmptySnapshots,
     NeverForUnknown,
+    MakesUpDeadlines,
 }
+
+/// The deadline that a store without deadlines makes up: the start of the year 2100, UTC.
+const MADE_UP: Duration = Duration::from_secs(4_102_444_800);
 
 /// A store that does not declare one of the capabilities of the good store.
 struct MissingCapability {
@@ -257,7 +266,10 @@ impl MissingCapability {
         entry.map(|mut entry| {
             entry.version = entry.version.filter(|_| self.returns_versions());
             if !self.info.capabilities.deadlines {
-                entry.expires = Expires::Never;
+                entry.expires = match self.defect {
+                    Defect::MakesUpDeadlines => Expires::At(SystemTime::UNIX_EPOCH + MADE_UP),
+                    _ => Expires::Never,
+                };
             }
             entry
         })

@@ -70,7 +70,7 @@ faults! { transactions:
         } };
     /// Applies only the first mutation of each key.
     later_mutations_of_a_key_are_dropped: "X-1"
-        ["transactions/last_set_of_a_key_stands"]
+        ["large_transactions/hundreds_of_sets_of_one_key", "transactions/last_set_of_a_key_stands"]
         |inner, _clock| Changed { inner, change: |transaction| {
             let mut seen = HashSet::new();
             transaction.mutations.retain(|mutation| seen.insert(mutation.key().clone()));
