@@ -6,6 +6,7 @@ mod case;
 mod cases;
 mod context;
 mod failure;
+#[cfg(feature = "faulty")]
 pub mod faulty;
 mod folder;
 mod front;

@@ -10,9 +10,6 @@ const CONTRACT: &str = include_str!("../../CONTRACT.md");
 const TESTED_ELSEWHERE: &[(&str, &str)] = &[
     ("O-1", "needs a Redis Cluster"),
     ("L-4", "writing foreign data needs the backend's own tools: the tests of each adapter"),
-    ("E-4", "damaging entries needs the backend's own files: the tests of each adapter"),
-    ("R-1", "opening by many processes: the tests of each adapter"),
-    ("R-2", "killing a process: the crash tests of each durable adapter"),
     ("R-4", "eviction: the tests of each adapter that evicts"),
     ("V-4", "typed reads belong to the handle `Kv`: the tests of kv-core"),
     ("P-2", "freeing resources on a server: the tests of each adapter with a server"),

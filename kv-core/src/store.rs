@@ -123,7 +123,8 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     ///   an error. It changes nothing and returns the current entry.
     /// - S-3: every write gives the entry a new version, even if the bytes are the same. A version never repeats for a
     ///   key.
-    /// - T-3: a write with a deadline in the past evaluates its condition, reports `Stored`, and leaves the key absent.
+    /// - T-3: a write with a deadline in the past evaluates its condition, reports `Stored`, and leaves the key absent. A
+    ///   watcher of a live key gets `Removed`.
     /// - V-2: later changes to the caller's buffer do not affect the store.
     /// - V-3: a value above the declared limit is `Invalid`, and the old value stays.
     ///
@@ -281,7 +282,8 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     ///
     /// # Contract
     /// - W-1: the watch is active when the call returns. Every later write is reported, whatever operation makes it,
-    ///   unless a later report of the same key supersedes it.
+    ///   unless a later report of the same key supersedes it. A write that is acknowledged while a watch with a snapshot
+    ///   opens is in the snapshot or reported behind it.
     /// - W-2: the reports of a key never go back in time, and they carry the version that `get` returns.
     /// - W-3: possible loss is reported as a `Gap`. Memory is bounded, and a slow watcher never blocks a writer.
     /// - W-4: values of any size are reported.
