@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
     CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, Expires, Expiry, IncrementOptions, Key, KvStore,
-    Mutation, NewExpiry, Result, SetOptions, SetOutcome, Transaction, When, delegate_store,
+    NewExpiry, Result, SetOptions, SetOutcome, Transaction, When, delegate_store,
 };
 
 use super::conditions::yield_to_others;
@@ -16,43 +16,35 @@ use super::faults;
 faults! { together:
     /// Reads the previous entry before the write, in a step of its own.
     previous_is_of_an_earlier_write: "G-2"
-        ["races/histories_of_every_call_are_linearizable"]
+        ["races/histories_of_every_call_are_linearizable", "concurrency/histories_of_every_call_are_linearizable", "random/conditions_together"]
         |inner, _clock| TwoSteps { inner, kind: TwoStep::Previous };
     /// Returns the removed entry to every caller that read it before the delete.
     two_callers_take_one_entry: "G-2"
-        ["races/histories_of_every_call_are_linearizable"]
+        ["races/histories_of_every_call_are_linearizable", "concurrency/histories_of_every_call_are_linearizable", "processes/histories_of_every_call_are_linearizable", "random/conditions_together"]
         |inner, _clock| TwoSteps { inner, kind: TwoStep::Take };
     /// Reads the deadline that `Keep` keeps before a concurrent `touch`, and writes it after the `touch`.
     keep_reads_the_deadline_early: "S-1"
-        ["random/lives_together"]
+        ["concurrency/histories_of_every_call_with_expiry_are_linearizable", "random/lives_together"]
         |inner, _clock| TwoSteps { inner, kind: TwoStep::Keep };
-    /// Reads the deadlines that a transaction keeps before the transaction.
-    transaction_reads_kept_deadlines_early: "S-1"
-        ["random/lives_together"]
-        |inner, _clock| TwoSteps { inner, kind: TwoStep::KeepInTransaction };
-    /// Moves a deadline only if the version is still the one that `touch` read, and reports true in any case.
-    touch_is_lost_beside_a_write: "S-1"
-        ["random/lives_together"]
-        |inner, _clock| TwoSteps { inner, kind: TwoStep::Touch };
     /// Restores the deadline that `increment` read before it added.
     increment_restores_an_old_deadline: "S-1"
-        ["random/lives_together"]
+        ["random/lives_together", "concurrency/histories_of_every_call_with_expiry_are_linearizable"]
         |inner, _clock| TwoSteps { inner, kind: TwoStep::Increment };
     /// Evaluates the condition of a delete that returns the previous entry in a step of its own.
     conditional_take_is_not_atomic: "G-2"
         ["races/histories_of_every_call_are_linearizable"]
         |inner, _clock| TwoSteps { inner, kind: TwoStep::ConditionalTake };
     /// Fails a whole batch of concurrent writes if one increment in it fails.
-    failed_increment_fails_its_neighbours: "C-1"
-        ["random/counters_together"]
+    failed_increment_fails_its_neighbours: "G-2"
+        ["races/histories_of_every_call_are_linearizable", "random/lives_together"]
         |inner, _clock| Batched::new(inner, Neighbours::FailBesideInvalid);
     /// Acknowledges the sets of a batch that it rolled back, because an increment in it failed.
-    failed_increment_undoes_its_neighbours: "C-1"
-        ["random/counters_together"]
+    failed_increment_undoes_its_neighbours: "S-1"
+        ["random/lives_together"]
         |inner, _clock| Batched::new(inner, Neighbours::UndoBesideInvalid);
     /// Acknowledges the sets of a batch that it rolled back, because a condition in it was refused.
     refused_set_undoes_its_neighbours: "S-2"
-        ["random/conditions_together"]
+        ["random/conditions_together", "random/counters_together", "random/transactions_together"]
         |inner, _clock| Batched::new(inner, Neighbours::UndoBesideRefused);
     /// Acknowledges the sets of a batch that it rolled back with a refused transaction.
     refused_transaction_undoes_its_neighbours: "X-1"
@@ -60,7 +52,7 @@ faults! { together:
         |inner, _clock| Batched::new(inner, Neighbours::UndoBesideRefusedCommit);
     /// Answers a refused set with the outcome of a neighbour in its batch.
     outcomes_of_a_batch_are_swapped: "S-2"
-        ["random/conditions_together"]
+        ["random/conditions_together", "random/counters_together", "random/transactions_together"]
         |inner, _clock| Batched::new(inner, Neighbours::RefuseBesideRefused);
 }
 
@@ -71,8 +63,6 @@ enum TwoStep {
     Take,
     ConditionalTake,
     Keep,
-    KeepInTransaction,
-    Touch,
     Increment,
 }
 
@@ -102,7 +92,7 @@ fn expiry_of(entry: Option<&Entry>) -> Expiry {
 
 #[async_trait]
 impl KvStore for TwoSteps {
-    delegate_store!(self.inner, except set set_many delete touch increment commit);
+    delegate_store!(self.inner, except set set_many delete increment);
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         if self.kind == TwoStep::Previous && options.return_previous {
@@ -135,16 +125,6 @@ impl KvStore for TwoSteps {
         self.inner.delete(key, options).await
     }
 
-    async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
-        if self.kind == TwoStep::Touch {
-            let Some(read) = self.read(key).await? else { return self.inner.touch(key, expiry).await };
-            if self.inner.get(key).await?.is_some_and(|now| now.version != read.version) {
-                return Ok(true);
-            }
-        }
-        self.inner.touch(key, expiry).await
-    }
-
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
         if self.kind != TwoStep::Increment {
             return self.inner.increment(key, by, options).await;
@@ -159,20 +139,6 @@ impl KvStore for TwoSteps {
             self.inner.touch(key, deadline).await?;
         }
         Ok(sum)
-    }
-
-    async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
-        let mut transaction = transaction.clone();
-        if self.kind == TwoStep::KeepInTransaction && transaction.mutations.len() == 1 {
-            for mutation in &mut transaction.mutations {
-                if let Mutation::Set { key, expiry, .. } = mutation
-                    && *expiry == Expiry::Keep
-                {
-                    *expiry = expiry_of(self.read(key).await?.as_ref());
-                }
-            }
-        }
-        self.inner.commit(&transaction).await
     }
 }
 

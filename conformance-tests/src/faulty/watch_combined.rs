@@ -18,52 +18,44 @@ use super::hidden::Hidden;
 faults! { watch_combined:
     /// Does not report a `touch` of an entry whose last set kept its deadline.
     touch_after_keep_is_unreported: "W-1"
-        ["random/watches"]
+        ["random/watches_of_lives"]
         |inner, _clock| Combined::new(inner, Combination::TouchAfterKeep);
     /// Does not report an `increment` of an entry that has a deadline.
     increment_under_a_deadline_is_unreported: "W-1"
-        ["random/watches"]
+        ["random/watches_of_lives"]
         |inner, _clock| Combined::new(inner, Combination::IncrementUnderDeadline);
     /// Does not report the deletes of a transaction that also has sets.
     delete_beside_a_set_is_unreported: "W-1"
-        ["random/watches"]
+        ["random/watches_of_transactions"]
         |inner, _clock| Combined::new(inner, Combination::DeleteBesideSet);
     /// Does not report the stored writes of a batch in which another write was refused.
     batch_with_a_refusal_is_unreported: "W-1"
-        ["random/watches"]
+        ["random/watches_of_conditions"]
         |inner, _clock| Combined::new(inner, Combination::BatchWithRefusal);
     /// Forgets the unread report of a key if an `increment` of the key then fails.
     failed_increment_drops_the_report: "W-1"
-        ["random/watches"]
+        ["random/watches_of_lives"]
         |inner, _clock| Combined::new(inner, Combination::FailedIncrement);
     /// Forgets the unread report of a key if a set of the key is then refused.
     refused_set_drops_the_report: "W-1"
-        ["random/watches"]
+        ["random/watches_of_conditions"]
         |inner, _clock| Combined::new(inner, Combination::RefusedSet);
     /// Does not report writes under a version.
     write_under_a_version_is_unreported: "W-1"
-        ["random/watches"]
+        ["random/watches_of_conditions"]
         |inner, _clock| Combined::new(inner, Combination::UnderVersion);
     /// Does not report an entry that a transaction deleted and set again.
     entry_that_is_set_again_is_unreported: "W-1"
-        ["random/watches"]
+        ["random/watches_of_transactions"]
         |inner, _clock| Combined::new(inner, Combination::DeletedAndSetAgain);
     /// Does not report a set that ends the entry at once, over a live entry.
     set_that_ends_the_entry_is_unreported: "W-1"
-        ["random/watches"]
+        ["random/watches_of_lives"]
         |inner, _clock| Combined::new(inner, Combination::EndedBySet);
-    /// Does not report a `touch` to a moment that has passed.
-    touch_that_ends_the_entry_is_unreported: "W-1"
-        ["random/watches"]
-        |inner, _clock| Combined::new(inner, Combination::EndedByTouch);
     /// Reports the entries that the snapshot has shown only once, so the first change of each is lost.
     first_change_after_the_snapshot_is_unreported: "W-1"
-        ["random/watches"]
+        ["random/watches", "random/watches_of_conditions"]
         |inner, _clock| LostAfterSnapshot { inner };
-    /// Reports the keys of a refused transaction.
-    refused_transaction_is_reported: "W-1"
-        ["random/watches", "watch/refused_commit_is_not_reported"]
-        |inner, _clock| Combined::new(inner, Combination::RefusedTransaction);
 }
 
 /// The combination whose report is lost or false.
@@ -78,8 +70,6 @@ enum Combination {
     UnderVersion,
     DeletedAndSetAgain,
     EndedBySet,
-    EndedByTouch,
-    RefusedTransaction,
 }
 
 /// Drops the reports of keys until they are written in another way.
@@ -169,7 +159,6 @@ impl KvStore for Combined {
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
         let is_muted = match self.combination {
             Combination::TouchAfterKeep => self.kept.lock().contains(key),
-            Combination::EndedByTouch => Self::ends(expiry.into()),
             _ => self.muted.lock().contains(key),
         };
         self.mute(key, is_muted);
@@ -207,17 +196,6 @@ impl KvStore for Combined {
         let outcome = self.inner.commit(transaction).await?;
         if !outcome.is_committed() {
             *self.muted.lock() = before;
-            if self.is(Combination::RefusedTransaction) {
-                // A `touch` to the old deadline changes nothing, and is reported.
-                for mutation in mutations {
-                    let Some(entry) = self.inner.get(mutation.key()).await? else { continue };
-                    let same = match entry.expires {
-                        Expires::At(deadline) => NewExpiry::At(deadline),
-                        _ => NewExpiry::Never,
-                    };
-                    self.inner.touch(mutation.key(), same).await?;
-                }
-            }
         }
         Ok(outcome)
     }

@@ -21,6 +21,9 @@ use crate::recorder::Recorder;
 /// The maximum number of attempts to shorten a failing script or to simplify its steps.
 const MAX_SHRINK_STEPS: usize = 400;
 
+/// The factor for the number of scripts that have watches, or calls that are started together.
+const COMBINED_SCRIPTS: usize = 3;
+
 /// The maximum duration of shortening a failing script.
 const MAX_SHRINK_TIME: Duration = Duration::from_secs(6);
 
@@ -66,14 +69,15 @@ pub(crate) async fn search(cx: &Context, kinds: StepKinds) -> Verdict {
 pub(crate) async fn search_on(cx: &Context, handles: &[Recorder], kinds: StepKinds) -> Verdict {
     let kinds = kinds.within(&cx.capabilities(), cx.moves_clock());
     let mut shrinker = Shrinker { cx, handles, runs: 0 };
-    for number in 1..=cx.scripts() {
+    // Combinations of calls are many, so scripts with them are more.
+    let scripts = if kinds.watches || kinds.together { cx.scripts() * COMBINED_SCRIPTS } else { cx.scripts() };
+    for number in 1..=scripts {
         let script = with_last_events(script(kinds, cx.seed(), number)?);
         let Some(mismatch) = shrinker.run(&script, PATIENCE).await? else { continue };
         let (script, mismatch) = shrinker.shorten(kinds, number, script, mismatch).await?;
         let Mismatch { at, expected, found } = &mismatch;
         return Err(Failure::new(format!(
-            "script {number} of {}, shortened: {} in step {} should return {expected}, but it returned {found}\n{}",
-            cx.scripts(),
+            "script {number} of {scripts}, shortened: {} in step {} should return {expected}, but it returned {found}\n{}",
             script.get(*at).map(code::summary).unwrap_or_default(),
             at + 1,
             code::test_code(&script, handles.len(), &mismatch)

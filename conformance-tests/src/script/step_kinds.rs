@@ -150,7 +150,7 @@ impl StepKinds {
             (2, self.delete().boxed()),
         ];
         if self.touches {
-            calls.push((2, (key(), self.lifetime()).prop_map(|(key, lifetime)| Step::Touch(key, lifetime)).boxed()));
+            calls.push((4, (key(), self.lifetime()).prop_map(|(key, lifetime)| Step::Touch(key, lifetime)).boxed()));
         }
         if self.takes {
             calls.push((1, key().prop_map(Step::Take).boxed()));
