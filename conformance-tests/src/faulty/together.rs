@@ -99,7 +99,7 @@ impl KvStore for TwoSteps {
             let read = self.read(key).await?;
             return Ok(match self.inner.set(key, value, options).await? {
                 SetOutcome::Stored { version, .. } => SetOutcome::Stored { version, previous: read },
-                refused => refused,
+                refused @ SetOutcome::Refused { .. } => refused,
             });
         }
         if self.kind == TwoStep::Keep && options.expiry == Expiry::Keep {

@@ -48,10 +48,6 @@ faults! { watch_combined:
     entry_that_is_set_again_is_unreported: "W-1"
         ["random/watches_of_transactions"]
         |inner, _clock| Combined::new(inner, Combination::DeletedAndSetAgain);
-    /// Does not report a set that ends the entry at once, over a live entry.
-    set_that_ends_the_entry_is_unreported: "W-1"
-        ["random/watches_of_lives"]
-        |inner, _clock| Combined::new(inner, Combination::EndedBySet);
     /// Reports the entries that the snapshot has shown only once, so the first change of each is lost.
     first_change_after_the_snapshot_is_unreported: "W-1"
         ["random/watches", "random/watches_of_conditions"]
@@ -69,7 +65,6 @@ enum Combination {
     RefusedSet,
     UnderVersion,
     DeletedAndSetAgain,
-    EndedBySet,
 }
 
 /// Drops the reports of keys until they are written in another way.
@@ -98,10 +93,6 @@ impl Combined {
     fn is(&self, combination: Combination) -> bool {
         self.combination == combination
     }
-
-    fn ends(expiry: Expiry) -> bool {
-        expiry == Expiry::After(std::time::Duration::ZERO)
-    }
 }
 
 impl fmt::Debug for Combined {
@@ -118,7 +109,6 @@ impl KvStore for Combined {
         let was_muted = self.muted.lock().contains(key);
         let is_muted = match self.combination {
             Combination::UnderVersion => matches!(options.when, When::Version(_)),
-            Combination::EndedBySet => Self::ends(options.expiry),
             _ => false,
         };
         self.mute(key, is_muted);

@@ -27,7 +27,7 @@ pub(super) fn test_code(script: &[Step], handles: usize, mismatch: &Mismatch) ->
     }
     let last = script.len().saturating_sub(1);
     for (at, step) in script.iter().enumerate() {
-        let handle = |call: usize| if (at + call) % handles.max(1) == 0 { "store" } else { "other" };
+        let handle = |call: usize| if (at + call).is_multiple_of(handles.max(1)) { "store" } else { "other" };
         if at == last {
             lines.push(format!("    // expected: {}", mismatch.expected));
             lines.push(format!("    // found:    {}", mismatch.found));

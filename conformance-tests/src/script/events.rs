@@ -109,14 +109,12 @@ impl ScriptRunner<'_> {
             let missing = judge.missing_event(slot);
             let item = if waits_for_mark || missing.is_some() {
                 let patience = if mark.is_some() && !waits_for_mark { patience.min(AFTER_MARK) } else { patience };
-                match tokio::time::timeout(patience, watch.stream.next()).await {
-                    Ok(item) => item,
-                    Err(_) => {
-                        let expected = missing.unwrap_or_else(|| format!("an event of the key {mark:?}"));
-                        let found = format!("no event for {patience:?} after {events:?}");
-                        return Err(WrongEvents { expected, found });
-                    }
-                }
+                let Ok(item) = tokio::time::timeout(patience, watch.stream.next()).await else {
+                    let expected = missing.unwrap_or_else(|| format!("an event of the key {mark:?}"));
+                    let found = format!("no event for {patience:?} after {events:?}");
+                    return Err(WrongEvents { expected, found });
+                };
+                item
             } else {
                 let Some(item) = watch.stream.next().now_or_never() else { break };
                 item

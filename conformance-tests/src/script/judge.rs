@@ -6,6 +6,7 @@ use kv_core::Capabilities;
 
 use super::answer::{Answer, Event};
 use super::model::Model;
+use super::reports::Reports;
 use super::step::{KeyIndex, Slot, Step};
 
 /// The states that the model may be in, given the answers so far. Calls that were started together may leave more than
@@ -87,7 +88,7 @@ impl Judge {
 
     /// Notes that the watch in the slot has sent the events of all changes so far.
     pub(super) fn settle(&mut self, slot: Slot) {
-        self.possible.iter_mut().filter_map(|model| model.reports(slot)).for_each(|reports| reports.settle());
+        self.possible.iter_mut().filter_map(|model| model.reports(slot)).for_each(Reports::settle);
     }
 }
 

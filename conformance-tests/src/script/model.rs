@@ -20,6 +20,9 @@ struct StoredEntry {
     version: u64,
 }
 
+/// The unread messages of a subscription, each with its channel.
+type Unread = Vec<(KeyIndex, ValueIndex)>;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Model {
     capabilities: Capabilities,
@@ -32,7 +35,7 @@ pub(super) struct Model {
     pub(super) memory: Memory<u64>,
     watches: [Option<Reports>; SLOTS],
     /// The channels of the subscription, and its unread messages.
-    subscription: Option<(Option<KeyIndex>, Vec<(KeyIndex, ValueIndex)>)>,
+    subscription: Option<(Option<KeyIndex>, Unread)>,
 }
 
 impl Model {
@@ -309,11 +312,11 @@ impl Model {
         }
         let mut versions = Vec::new();
         // For each changed key, the number of its changes, and true if it was live before.
-        let mut changed: BTreeMap<KeyIndex, (usize, bool)> = BTreeMap::new();
+        let mut written: BTreeMap<KeyIndex, (usize, bool)> = BTreeMap::new();
         for change in changes {
             let (Change::Set(key, ..) | Change::Delete(key)) = change;
             let was_live = self.live(*key).is_some();
-            changed.entry(*key).or_insert((0, was_live)).0 += 1;
+            written.entry(*key).or_insert((0, was_live)).0 += 1;
             versions.push(match change {
                 Change::Set(key, value, lifetime) => {
                     let version = self.put(*key, Bytes::from_static(value.text().as_bytes()), *lifetime);
@@ -325,7 +328,7 @@ impl Model {
                 }
             });
         }
-        for (key, (count, was_live)) in changed {
+        for (key, (count, was_live)) in written {
             let is_owed = was_live || self.live(key).is_some();
             self.note(key, Report::Written { is_owed, count });
         }

@@ -27,6 +27,14 @@ impl Change {
 /// The reports that a watch may send next, and the versions that the script has seen.
 type Judged = (Reports, Memory<u64>);
 
+/// A report of a key.
+#[derive(Debug, Clone, Copy)]
+enum Report<'e> {
+    /// The entry, unless the watch asked for keys only.
+    Set(Option<&'e SeenEntry>),
+    Removed,
+}
+
 /// The reports of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reports {
@@ -138,8 +146,8 @@ impl Reports {
     pub(super) fn judge(&self, event: &Event, memory: &Memory<u64>) -> Result<Vec<Judged>, String> {
         let mut after = self.clone();
         match event {
-            Event::Set(Some(key), entry) => return self.judge_report(*key, Some(entry.as_ref()), memory),
-            Event::Removed(Some(key)) => return self.judge_report(*key, None, memory),
+            Event::Set(Some(key), entry) => return self.judge_report(*key, Report::Set(entry.as_ref()), memory),
+            Event::Removed(Some(key)) => return self.judge_report(*key, Report::Removed, memory),
             Event::SnapshotEnd if self.owes_snapshot_end => after.owes_snapshot_end = false,
             Event::Gap(GapReason::Flushed) if self.may_be_flushed => {
                 after.may_be_flushed = false;
@@ -153,13 +161,8 @@ impl Reports {
         Ok(vec![(after, memory.clone())])
     }
 
-    /// Judges a report of the key: `None` for a removal, else the entry in the event.
-    fn judge_report(
-        &self,
-        key: KeyIndex,
-        reported: Option<Option<&SeenEntry>>,
-        memory: &Memory<u64>,
-    ) -> Result<Vec<Judged>, String> {
+    /// Judges a report of the key.
+    fn judge_report(&self, key: KeyIndex, reported: Report<'_>, memory: &Memory<u64>) -> Result<Vec<Judged>, String> {
         let Some(reports) = self.keys.get(&key) else {
             return Err(format!("no event of {:?}, which is not watched", key.segments()));
         };
@@ -195,16 +198,11 @@ impl Reports {
     }
 
     /// True if the report shows this state.
-    fn shows(
-        &self,
-        state: Option<&SeenEntry<u64>>,
-        reported: Option<Option<&SeenEntry>>,
-        memory: &mut Memory<u64>,
-    ) -> bool {
+    fn shows(&self, state: Option<&SeenEntry<u64>>, reported: Report<'_>, memory: &mut Memory<u64>) -> bool {
         match (state, reported) {
-            (None, None) => true,
-            (Some(_), Some(None)) => self.watching.keys_only,
-            (Some(state), Some(Some(entry))) if !self.watching.keys_only => {
+            (None, Report::Removed) => true,
+            (Some(_), Report::Set(None)) => self.watching.keys_only,
+            (Some(state), Report::Set(Some(entry))) if !self.watching.keys_only => {
                 let is_same_version = match (state.version, entry.version) {
                     (None, None) => true,
                     (Some(version), Some(number)) => memory.has_number(version, number),

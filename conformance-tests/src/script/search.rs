@@ -1,9 +1,9 @@
 //! Searches for a script on which a store and the model answer differently, and shortens it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kv_core::{KvStore, Namespace, Namespaced};
+use kv_core::{Clock, KvStore, Namespace, Namespaced, SystemClock};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tokio::sync::mpsc;
@@ -146,8 +146,8 @@ impl Shrinker<'_> {
             }
         });
         let (first_script, first_mismatch) = (script.clone(), mismatch.clone());
-        let began = Instant::now();
-        while began.elapsed() < MAX_SHRINK_TIME {
+        let began = SystemClock.now();
+        while SystemClock.now().duration_since(began).unwrap_or_default() < MAX_SHRINK_TIME {
             let Some(simpler) = offered.recv().await else { break };
             let simpler = with_last_events(simpler);
             let next_mismatch = self.run(&simpler, SHRINK_PATIENCE).await?;
