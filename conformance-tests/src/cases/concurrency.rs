@@ -18,6 +18,8 @@ cases! { concurrency, Core:
     one_of_twenty_deletes_removes: "D-1" [Need::KeepsAll] "of 20 concurrent deletes of one entry exactly one reports that it removed it";
     get_inside_a_list_loop: "G-2" [Need::Has(Capability::List)] "reading and writing between the pages of a list does not block";
     histories_are_linearizable: "G-2" [Need::KeepsAll] "recorded histories of get, set and delete are linearizable: some order explains every answer";
+    histories_of_every_call_are_linearizable: "G-2" [Need::KeepsAll] "recorded histories of every call without a condition are linearizable: batches, takes, kept and touched deadlines, increments, and transactions, which are visible as a whole";
+    histories_of_every_call_with_expiry_are_linearizable: "S-1" [Need::KeepsAll] "recorded histories of every call on keys that expire, are kept and are touched are linearizable: some order explains every answer";
     histories_with_expiry_are_linearizable: "T-1" [Need::KeepsAll] "recorded histories of expiring keys are linearizable: some order explains every answer";
 }
 
@@ -180,4 +182,12 @@ async fn histories_are_linearizable(cx: Context) -> Verdict {
 
 async fn histories_with_expiry_are_linearizable(cx: Context) -> Verdict {
     linearizable(&cx, &[cx.store().clone()], Workload::PLAIN.with_expiry()).await
+}
+
+async fn histories_of_every_call_are_linearizable(cx: Context) -> Verdict {
+    linearizable(&cx, &[cx.store().clone()], Workload::EVERY_CALL).await
+}
+
+async fn histories_of_every_call_with_expiry_are_linearizable(cx: Context) -> Verdict {
+    linearizable(&cx, &[cx.store().clone()], Workload::EVERY_CALL.with_expiry()).await
 }

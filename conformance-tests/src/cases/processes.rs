@@ -7,6 +7,7 @@ use super::shared;
 use crate::case::{Need, cases};
 use crate::context::Context;
 use crate::failure::Verdict;
+use crate::history::{Workload, linearizable};
 
 const TWO: Need = Need::SecondProcess;
 const CONDITIONS: Need = Need::Has(Capability::Conditions);
@@ -37,6 +38,7 @@ cases! { processes, Shared:
     a_dropped_handle_leaves_the_other: "R-3" [TWO] "dropping the handle of one process does not affect the other or any entry";
     histories_are_linearizable: "G-2" [TWO, Need::KeepsAll] "recorded histories in two processes are linearizable: some order explains every answer";
     histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories under conditions in two processes are linearizable: some order explains every answer";
+    histories_of_every_call_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of every call in two processes are linearizable, and transactions are visible as a whole";
     histories_with_expiry_are_linearizable: "T-4" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of expiring keys in two processes are linearizable: some order explains every answer";
 }
 
@@ -69,4 +71,9 @@ across! {
     histories_are_linearizable
     histories_with_conditions_are_linearizable
     histories_with_expiry_are_linearizable
+}
+
+async fn histories_of_every_call_are_linearizable(cx: Context) -> Verdict {
+    let handles = [cx.store().clone(), cx.clone().across_processes().second_handle().await?];
+    linearizable(&cx, &handles, Workload::EVERY_CALL.with_conditions().with_expiry()).await
 }

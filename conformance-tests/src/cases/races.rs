@@ -23,6 +23,7 @@ cases! { races, Conditions:
     sixteen_writers_count_to_eight_thousand: "S-4" [CONDITIONS, VERSIONS, Need::KeepsAll] "16 writers with 500 increments each under version conditions count to exactly 8,000";
     plain_writes_and_swaps_lose_no_update: "S-4" [CONDITIONS, VERSIONS, Need::KeepsAll] "a plain `set` between a read and a conditional write makes the conditional write fail";
     histories_are_linearizable: "G-2" [CONDITIONS, Need::KeepsAll] "recorded histories of get, set and delete under conditions are linearizable: some order explains every answer";
+    histories_of_every_call_are_linearizable: "G-2" [CONDITIONS, Need::KeepsAll] "recorded histories of every call under conditions are linearizable, and transactions are visible as a whole";
     histories_with_expiry_are_linearizable: "T-1" [CONDITIONS, Need::KeepsAll] "recorded histories under conditions on expiring keys are linearizable: some order explains every answer";
 }
 
@@ -220,4 +221,8 @@ async fn histories_are_linearizable(cx: Context) -> Verdict {
 
 async fn histories_with_expiry_are_linearizable(cx: Context) -> Verdict {
     linearizable(&cx, &[cx.store().clone()], Workload::PLAIN.with_conditions().with_expiry()).await
+}
+
+async fn histories_of_every_call_are_linearizable(cx: Context) -> Verdict {
+    linearizable(&cx, &[cx.store().clone()], Workload::EVERY_CALL.with_conditions().with_expiry()).await
 }

@@ -25,7 +25,7 @@ faults! { caches:
     /// Answers reads from a cache of this handle that is up to half a second old and ignores writes of other handles.
     reads_are_stale: "G-2"
         ["shared/histories_are_linearizable", "processes/histories_are_linearizable",
-         "shared/histories_with_conditions_are_linearizable", "processes/histories_with_conditions_are_linearizable"]
+         "shared/histories_with_conditions_are_linearizable", "processes/histories_with_conditions_are_linearizable", "random/two_handles"]
         |inner, clock| StaleReads { inner, clock, copies: Hidden::default() };
     /// Reads from a replica that lags two milliseconds, except in the task that wrote the key.
     replicas_lag: "G-2"

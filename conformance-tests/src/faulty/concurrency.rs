@@ -28,7 +28,7 @@ faults! { concurrency:
     /// Overwrites by a delete and a create, so readers see no entry in between, and a dropped call leaves no entry.
     set_is_delete_and_create: "G-2"
         ["concurrency/reads_never_go_back", "cancel/large_set", "concurrency/histories_are_linearizable",
-         "concurrency/values_are_never_mixed"]
+         "concurrency/values_are_never_mixed", "random/calls_together"]
         |inner, _clock| DeleteThenCreate { inner };
     /// Deletes the old entry in its ninth poll and writes the new one in its tenth, so a set that is dropped in
     /// between leaves no entry.

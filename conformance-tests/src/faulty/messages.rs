@@ -22,7 +22,7 @@ faults! { messages:
     /// Delivers the later of two messages first.
     pairs_are_swapped: "P-1"
         ["messages/comes_in_order", "messages/close_ends_the_stream", "messages/live_when_the_call_returns",
-         "messages/reaches_its_channel"]
+         "messages/reaches_its_channel", "random/messages"]
         |inner, _clock| SwappedPairs { inner, held: Hidden::default() };
     /// Delivers the messages of all channels to every subscriber.
     delivered_to_every_channel: "P-1"

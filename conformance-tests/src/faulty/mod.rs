@@ -12,6 +12,7 @@
 //! | `conditions`, `versions` | conditions and their outcomes; versions that repeat or differ |
 //! | `counters`, `transactions` | arithmetic; atomicity, checks and order |
 //! | `watch`, `watch_reports`, `messages` | missing, repeated or incorrect reports; reports without a change, and watchers that block writers; messages |
+//! | `together`, `watch_combined` | calls beside other calls; reports that are lost only in a combination of calls |
 //! | `concurrency`, `caches` | races and dropped calls; outdated copies |
 //! | `restart`, `close` | entries after a reopen; `close` itself |
 //! | `damage` | damaged entries |
@@ -54,11 +55,13 @@ mod refuses;
 mod restart;
 mod scan;
 mod singles;
+mod together;
 mod touch;
 mod transactions;
 mod values;
 mod versions;
 mod watch;
+mod watch_combined;
 mod watch_moments;
 mod watch_reports;
 
@@ -122,6 +125,8 @@ const ALL: &[&[Fault]] = &[
     transactions::FAULTS,
     watch::FAULTS,
     watch_reports::FAULTS,
+    watch_combined::FAULTS,
+    together::FAULTS,
     messages::FAULTS,
     concurrency::FAULTS,
     caches::FAULTS,

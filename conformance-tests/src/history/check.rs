@@ -1,9 +1,13 @@
 //! Checks if a history of one key is linearizable: just-in-time linearization, after Lowe.
 
 use std::collections::HashSet;
+use std::fmt;
 
-use super::model::{Answer, Call, Condition, Operation, State, Value};
+use super::model::{Call, Condition, Lifetime, Operation, State, Value};
 use super::timeline::Violation;
+
+/// The maximum number of possible orders at one return.
+const MAX_ORDERS: usize = 100_000;
 
 /// The maximum number of open operations of a key, because an [`Order`] has one bit for each of them.
 const MAX_OPEN: usize = 64;
@@ -14,7 +18,7 @@ type Order = (State, u64);
 
 /// Fails unless each operation can take effect at a moment between its call and its return such that all answers are
 /// explained. A write without return may take effect at any moment after its call, or never.
-pub(crate) fn check(operations: &[Operation]) -> Result<(), Box<Violation>> {
+pub(crate) fn check(operations: &[Operation]) -> Result<(), Unexplained> {
     let seen = seen_values(operations);
     let mut open: Vec<Option<Open<'_>>> = Vec::new();
     let mut orders = HashSet::from([(None, 0)]);
@@ -28,9 +32,12 @@ pub(crate) fn check(operations: &[Operation]) -> Result<(), Box<Violation>> {
         else {
             continue;
         };
-        let next = extend_orders(&orders, &open, 1 << slot);
+        let Some(next) = extend_orders(&orders, &open, 1 << slot) else {
+            return Err(Unexplained::TooManyOrders { open: open.iter().flatten().count() });
+        };
         if next.is_empty() {
-            return Err(Box::new(Violation::new(operations, operation, orders.into_iter().map(|(state, _)| state))));
+            let states = orders.into_iter().map(|(state, _)| state);
+            return Err(Unexplained::Violation(Box::new(Violation::new(operations, operation, states))));
         }
         orders = next;
         if let Some(slot) = open.get_mut(slot) {
@@ -38,6 +45,27 @@ pub(crate) fn check(operations: &[Operation]) -> Result<(), Box<Violation>> {
         }
     }
     Ok(())
+}
+
+/// The reason why no order explains a history.
+#[derive(Debug)]
+pub(crate) enum Unexplained {
+    /// No order explains an answer.
+    Violation(Box<Violation>),
+    /// The check gave up, because too many orders are possible.
+    TooManyOrders { open: usize },
+}
+
+impl fmt::Display for Unexplained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Violation(violation) => violation.fmt(f),
+            Self::TooManyOrders { open } => write!(
+                f,
+                "the history cannot be checked: {open} operations without an answer have more than {MAX_ORDERS} orders"
+            ),
+        }
+    }
 }
 
 /// An operation that was called and has not returned.
@@ -59,22 +87,21 @@ enum Interchangeable {
 fn interchangeable(operation: &Operation, seen: &HashSet<Value>) -> Option<Interchangeable> {
     match operation.call {
         _ if operation.returned.is_some() => None,
-        Call::Set { value, condition, ttl: None } if !seen.contains(&value) => Some(Interchangeable::Set(condition)),
-        Call::Delete { condition } => Some(Interchangeable::Delete(condition)),
+        Call::Set { value, condition, lifetime: Lifetime::Never, .. } if !seen.contains(&value) => {
+            Some(Interchangeable::Set(condition))
+        }
+        Call::Delete { condition, .. } => Some(Interchangeable::Delete(condition)),
         _ => None,
     }
 }
 
 /// The values in the answers and in the conditions of these operations.
 fn seen_values(operations: &[Operation]) -> HashSet<Value> {
-    let answered = operations.iter().filter_map(|operation| match operation.returned?.1 {
-        Answer::Found(value) | Answer::Refused(value) => value,
-        Answer::Stored | Answer::Deleted | Answer::Missing => None,
-    });
+    let answered = operations.iter().filter_map(|operation| operation.returned?.1.shown());
     let compared = operations.iter().filter_map(|operation| match operation.call {
-        Call::Set { condition: Condition::Value(value), .. } | Call::Delete { condition: Condition::Value(value) } => {
-            Some(value)
-        }
+        Call::Set { condition: Condition::Value(value), .. }
+        | Call::Delete { condition: Condition::Value(value), .. }
+        | Call::Check { condition: Condition::Value(value) } => Some(value),
         _ => None,
     });
     answered.chain(compared).collect()
@@ -101,7 +128,8 @@ fn open_slot<'o>(open: &mut Vec<Option<Open<'o>>>, operation: Open<'o>) {
 }
 
 /// Extends each order until it includes the operation of the slot with the bit `wanted`, and then clears this bit.
-fn extend_orders(orders: &HashSet<Order>, open: &[Option<Open<'_>>], wanted: u64) -> HashSet<Order> {
+/// Returns `None` if there are too many orders.
+fn extend_orders(orders: &HashSet<Order>, open: &[Option<Open<'_>>], wanted: u64) -> Option<HashSet<Order>> {
     let mut next = HashSet::new();
     let mut seen = HashSet::new();
     let mut unexplored: Vec<Order> = orders.iter().copied().collect();
@@ -112,6 +140,9 @@ fn extend_orders(orders: &HashSet<Order>, open: &[Option<Open<'_>>], wanted: u64
         }
         if !seen.insert((state, included)) {
             continue;
+        }
+        if seen.len() > MAX_ORDERS {
+            return None;
         }
         let free = || {
             let slots = open.iter().enumerate().map(|(slot, open)| (1_u64 << slot, open.as_ref()));
@@ -129,7 +160,7 @@ fn extend_orders(orders: &HashSet<Order>, open: &[Option<Open<'_>>], wanted: u64
             unexplored.extend(operation.effects(state).map(|state| (normalize(state), included | bit)));
         }
     }
-    next
+    Some(next)
 }
 
 /// Replaces the value of the state if this operation wrote it. No answer and no condition has the value, so all states

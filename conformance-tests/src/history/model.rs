@@ -1,5 +1,6 @@
 //! The calls of clients, their answers, and the states of a key that explain an answer.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -11,6 +12,20 @@ pub(crate) struct Value {
     pub(crate) number: usize,
 }
 
+impl Value {
+    /// Stands for the client of a value that is a number, which increments write.
+    const COUNTER: usize = usize::MAX - 1;
+
+    /// The value of a counter.
+    pub(crate) fn number(number: i64) -> Self {
+        Self { client: Self::COUNTER, number: usize::try_from(number).unwrap_or_default() }
+    }
+
+    fn as_number(self) -> Option<i64> {
+        if self.client == Self::COUNTER { i64::try_from(self.number).ok() } else { None }
+    }
+}
+
 /// The condition of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Condition {
@@ -20,20 +35,78 @@ pub(crate) enum Condition {
     Value(Value),
 }
 
+/// The deadline that a write gives to its entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    Never,
+    Keep,
+    After(Duration),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     Get,
-    Set { value: Value, condition: Condition, ttl: Option<Duration> },
-    Delete { condition: Condition },
+    Set {
+        value: Value,
+        condition: Condition,
+        lifetime: Lifetime,
+        previous: bool,
+    },
+    Delete {
+        condition: Condition,
+        previous: bool,
+    },
+    /// `None` removes the deadline.
+    Touch {
+        ttl: Option<Duration>,
+    },
+    Increment {
+        by: i64,
+    },
+    /// A check of a transaction.
+    Check {
+        condition: Condition,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     Found(Option<Value>),
+    /// An entry with its deadline; `None` if the entry never expires.
+    FoundUntil(Value, Option<SystemTime>),
     Stored,
+    /// Stored, with the previous value.
+    Replaced(Option<Value>),
     Deleted,
+    /// Deleted, with the previous value.
+    Took(Value),
     Missing,
+    /// Deleted or missing, in a transaction, which does not tell.
+    Absent,
     Refused(Option<Value>),
+    Touched(bool),
+    Sum(i64),
+    /// The value is not a number.
+    Invalid,
+    Holds(bool),
+}
+
+impl Answer {
+    /// The value that the answer shows.
+    pub(crate) fn shown(self) -> Option<Value> {
+        match self {
+            Self::Found(value) | Self::Refused(value) | Self::Replaced(value) => value,
+            Self::FoundUntil(value, _) | Self::Took(value) => Some(value),
+            Self::Sum(sum) => Some(Value::number(sum)),
+            Self::Stored
+            | Self::Deleted
+            | Self::Missing
+            | Self::Absent
+            | Self::Touched(_)
+            | Self::Invalid
+            | Self::Holds(_) => None,
+        }
+    }
 }
 
 /// A moment in the order of all calls and returns, and its time on the clock.
@@ -54,6 +127,22 @@ pub(crate) struct Operation {
     pub(crate) returned: Option<(Moment, Answer)>,
 }
 
+/// The recorded calls of clients.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// For each key, the calls. A call on several keys is recorded for each of them.
+    pub(crate) keys: BTreeMap<&'static str, Vec<Operation>>,
+    pub(crate) transactions: Vec<Transaction>,
+}
+
+/// The sets of a committed transaction, or of one that has no answer.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    pub(crate) client: usize,
+    pub(crate) called: Moment,
+    pub(crate) sets: Vec<(&'static str, Value)>,
+}
+
 /// The state of a key; `None` if it is absent.
 pub(crate) type State = Option<Live>;
 
@@ -62,6 +151,17 @@ pub(crate) struct Live {
     pub(crate) value: Value,
     /// The first and the last moment at which the deadline may be, if the entry has a deadline.
     deadline: Option<(SystemTime, SystemTime)>,
+}
+
+impl Condition {
+    fn holds(self, current: Option<Value>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Absent => current.is_none(),
+            Self::Present => current.is_some(),
+            Self::Value(value) => current == Some(value),
+        }
+    }
 }
 
 impl Live {
@@ -104,26 +204,63 @@ impl Operation {
     fn effect(&self, seen: State, unchanged: State) -> Option<State> {
         let answer = self.returned.map(|(_, answer)| answer);
         let current = seen.map(|live| live.value);
-        let (condition, after) = match self.call {
-            Call::Get => return (answer == Some(Answer::Found(current))).then_some(unchanged),
-            Call::Set { value, condition, ttl } => {
-                (condition, Some(Live { value, deadline: ttl.map(|ttl| self.deadline_range(ttl)) }))
-            }
-            Call::Delete { condition } => (condition, None),
-        };
-        let holds = match condition {
-            Condition::Always => true,
-            Condition::Absent => current.is_none(),
-            Condition::Present => current.is_some(),
-            Condition::Value(value) => current == Some(value),
-        };
         let (expected, after) = match self.call {
-            _ if !holds => (Answer::Refused(current), unchanged),
-            Call::Delete { .. } if current.is_none() => (Answer::Missing, unchanged),
-            Call::Delete { .. } => (Answer::Deleted, after),
-            _ => (Answer::Stored, after),
+            Call::Get => return self.read(seen, unchanged),
+            Call::Check { condition } => (Answer::Holds(condition.holds(current)), unchanged),
+            Call::Set { condition, .. } | Call::Delete { condition, .. } if !condition.holds(current) => {
+                (Answer::Refused(current), unchanged)
+            }
+            Call::Set { value, lifetime, previous, .. } => {
+                let deadline = match lifetime {
+                    Lifetime::Never => None,
+                    Lifetime::Keep => seen.and_then(|live| live.deadline),
+                    Lifetime::After(ttl) => Some(self.deadline_range(ttl)),
+                };
+                (if previous { Answer::Replaced(current) } else { Answer::Stored }, Some(Live { value, deadline }))
+            }
+            Call::Delete { .. } if answer == Some(Answer::Absent) => {
+                (Answer::Absent, if current.is_some() { None } else { unchanged })
+            }
+            Call::Delete { previous, .. } => match current {
+                None => (Answer::Missing, unchanged),
+                Some(value) => (if previous { Answer::Took(value) } else { Answer::Deleted }, None),
+            },
+            Call::Touch { ttl } => match seen {
+                None => (Answer::Touched(false), unchanged),
+                Some(Live { value, .. }) => {
+                    let deadline = ttl.map(|ttl| self.deadline_range(ttl));
+                    (Answer::Touched(true), Some(Live { value, deadline }))
+                }
+            },
+            Call::Increment { by } => match seen {
+                None => (Answer::Sum(by), Some(Live { value: Value::number(by), deadline: None })),
+                Some(Live { value, deadline }) => match value.as_number() {
+                    None => (Answer::Invalid, unchanged),
+                    Some(number) => {
+                        let sum = number + by;
+                        (Answer::Sum(sum), Some(Live { value: Value::number(sum), deadline }))
+                    }
+                },
+            },
         };
         answer.is_none_or(|answer| answer == expected).then_some(after)
+    }
+
+    /// Returns the state after a `get` that sees `seen`. The shown deadline narrows the range in which it may be.
+    fn read(&self, seen: State, unchanged: State) -> Option<State> {
+        const ROUNDING: Duration = Duration::from_millis(1);
+        match (self.returned.map(|(_, answer)| answer), seen) {
+            (Some(Answer::Found(value)), seen) => (value == seen.map(|live| live.value)).then_some(unchanged),
+            (Some(Answer::FoundUntil(value, shown)), Some(live)) if value == live.value => match (shown, live.deadline)
+            {
+                (None, None) => Some(unchanged),
+                (Some(shown), Some((first, last))) if first <= shown + ROUNDING && shown <= last + ROUNDING => {
+                    Some(Some(Live { value, deadline: Some((shown, shown)) }))
+                }
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// The range of the deadline that this write sets.
@@ -136,8 +273,10 @@ impl Operation {
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { client, number } = self;
-        write!(f, "{client}.{number}")
+        match self.as_number() {
+            Some(number) => write!(f, "{number}"),
+            None => write!(f, "{}.{}", self.client, self.number),
+        }
     }
 }
 
@@ -145,7 +284,9 @@ impl FromStr for Value {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (client, number) = text.split_once('.').ok_or(())?;
+        let Some((client, number)) = text.split_once('.') else {
+            return text.parse().map(Self::number).map_err(drop);
+        };
         Ok(Self { client: client.parse().map_err(drop)?, number: number.parse().map_err(drop)? })
     }
 }
@@ -154,13 +295,25 @@ impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let condition = match self {
             Self::Get => return f.write_str("get"),
-            Self::Set { value, condition, ttl } => {
+            Self::Touch { ttl: Some(ttl) } => return write!(f, "touch for {ttl:?}"),
+            Self::Touch { ttl: None } => return f.write_str("touch for ever"),
+            Self::Increment { by } => return write!(f, "increment by {by}"),
+            Self::Set { value, condition, lifetime, previous } => {
                 write!(f, "set {value}")?;
-                ttl.map_or(Ok(()), |ttl| write!(f, " for {ttl:?}"))?;
+                match lifetime {
+                    Lifetime::Never => {}
+                    Lifetime::Keep => f.write_str(" with the old deadline")?,
+                    Lifetime::After(ttl) => write!(f, " for {ttl:?}")?,
+                }
+                f.write_str(if *previous { " with the previous value" } else { "" })?;
                 condition
             }
-            Self::Delete { condition } => {
-                f.write_str("delete")?;
+            Self::Delete { condition, previous } => {
+                f.write_str(if *previous { "take" } else { "delete" })?;
+                condition
+            }
+            Self::Check { condition } => {
+                f.write_str("check")?;
                 condition
             }
         };
@@ -179,7 +332,18 @@ impl fmt::Display for Answer {
             Self::Stored => return f.write_str("stored"),
             Self::Deleted => return f.write_str("deleted"),
             Self::Missing => return f.write_str("was absent"),
+            Self::Absent => return f.write_str("is absent"),
+            Self::Invalid => return f.write_str("not a number"),
+            Self::Sum(sum) => return write!(f, "{sum}"),
+            Self::Touched(is_live) | Self::Holds(is_live) => return write!(f, "{is_live}"),
+            Self::FoundUntil(value, None) => return write!(f, "{value}, which never expires"),
+            Self::FoundUntil(value, Some(deadline)) => {
+                let since = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                return write!(f, "{value} until {} ms", since.as_millis());
+            }
+            Self::Took(value) => return write!(f, "took {value}"),
             Self::Found(value) => ("", value),
+            Self::Replaced(value) => ("stored, previous value ", value),
             Self::Refused(value) => ("refused, current value ", value),
         };
         match value {

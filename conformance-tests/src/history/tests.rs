@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::check::check;
-use super::model::{Answer, Call, Condition, Moment, Operation, State, Value};
+use super::model::{Answer, Call, Condition, Lifetime, Moment, Operation, State, Value};
 
 fn moment(tick: u64) -> Moment {
     Moment { tick, time: SystemTime::UNIX_EPOCH + Duration::from_millis(tick) }
@@ -16,13 +16,17 @@ fn value(number: usize) -> Value {
     Value { client: 0, number }
 }
 
+fn write(number: usize, condition: Condition) -> Call {
+    Call::Set { value: value(number), condition, lifetime: Lifetime::Never, previous: false }
+}
+
 /// A call between two ticks; ticks are also milliseconds.
 fn op(called: u64, returned: u64, call: Call, answer: Answer) -> Operation {
     Operation { client: 0, call, called: moment(called), returned: Some((moment(returned), answer)) }
 }
 
 fn set(called: u64, returned: u64, number: usize) -> Operation {
-    op(called, returned, Call::Set { value: value(number), condition: Condition::Always, ttl: None }, Answer::Stored)
+    op(called, returned, write(number, Condition::Always), Answer::Stored)
 }
 
 fn get(called: u64, returned: u64, found: usize) -> Operation {
@@ -34,20 +38,21 @@ fn get_nothing(called: u64, returned: u64) -> Operation {
 }
 
 fn swap(called: u64, returned: u64, from: usize, to: usize, answer: Answer) -> Operation {
-    op(called, returned, Call::Set { value: value(to), condition: Condition::Value(value(from)), ttl: None }, answer)
+    op(called, returned, write(to, Condition::Value(value(from))), answer)
 }
 
 fn create(called: u64, returned: u64, number: usize, answer: Answer) -> Operation {
-    op(called, returned, Call::Set { value: value(number), condition: Condition::Absent, ttl: None }, answer)
+    op(called, returned, write(number, Condition::Absent), answer)
 }
 
 fn delete(called: u64, returned: u64, answer: Answer) -> Operation {
-    op(called, returned, Call::Delete { condition: Condition::Always }, answer)
+    op(called, returned, Call::Delete { condition: Condition::Always, previous: false }, answer)
 }
 
 fn set_with_ttl(called: u64, returned: u64, number: usize, millis: u64) -> Operation {
-    let ttl = Some(Duration::from_millis(millis));
-    op(called, returned, Call::Set { value: value(number), condition: Condition::Always, ttl }, Answer::Stored)
+    let lifetime = Lifetime::After(Duration::from_millis(millis));
+    let call = Call::Set { value: value(number), condition: Condition::Always, lifetime, previous: false };
+    op(called, returned, call, Answer::Stored)
 }
 
 fn without_return(operation: &Operation) -> Operation {
@@ -183,9 +188,7 @@ fn an_entry_is_live_until_its_deadline_only() {
 
 #[test]
 fn a_write_that_was_checked_before_the_deadline_may_take_effect_after_it() {
-    let renewed = |called| {
-        op(called, 16, Call::Set { value: value(2), condition: Condition::Present, ttl: None }, Answer::Stored)
-    };
+    let renewed = |called| op(called, 16, write(2, Condition::Present), Answer::Stored);
     assert_good(&[set_with_ttl(0, 1, 1, 10), renewed(9), get_nothing(12, 13), get(17, 18, 2)]);
     let late = renewed(14);
     assert_bad(&[set_with_ttl(0, 1, 1, 10), get_nothing(12, 13), late.clone()], &late);
@@ -215,11 +218,11 @@ fn the_checker_agrees_with_trying_every_order() {
                 let known = Some(value(rng.random_range(0..count))).filter(|_| rng.random_bool(0.8));
                 let (call, answer) = match rng.random_range(0..4) {
                     0 => (Call::Get, Answer::Found(known)),
-                    1 => (Call::Delete { condition: Condition::Always }, Answer::Deleted),
+                    1 => (Call::Delete { condition: Condition::Always, previous: false }, Answer::Deleted),
                     _ => {
                         let condition =
                             known.filter(|_| rng.random_bool(0.4)).map_or(Condition::Always, Condition::Value);
-                        (Call::Set { value: value(number), condition, ttl: None }, Answer::Stored)
+                        (write(number, condition), Answer::Stored)
                     }
                 };
                 let operation = op(one.min(other), one.max(other), call, answer);

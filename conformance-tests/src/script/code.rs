@@ -4,18 +4,21 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::answer::Mismatch;
-use super::step::{Change, Condition, KeyIndex, Lifetime, Listing, Step, Write};
+use super::step::{Change, Condition, KeyIndex, Lifetime, Listing, Slot, Step, Target, Watching, Write};
 
-/// A test that runs the script. Its last step is the one with the wrong answer.
-pub(super) fn test_code(script: &[Step], mismatch: &Mismatch) -> String {
+/// A test that runs the script on this number of handles in turn. Its last step is the one with the wrong answer.
+pub(super) fn test_code(script: &[Step], handles: usize, mismatch: &Mismatch) -> String {
     let seen_keys: BTreeSet<KeyIndex> = script.iter().flat_map(conditions).filter_map(version_of).collect();
     let mut lines = vec![
         "#[tokio::test]".to_owned(),
         "async fn it_keeps_the_contract() {".to_owned(),
         "    let clock = ManualClock::new();".to_owned(),
         "    let store = open_store(&clock).await; // your store, with this clock".to_owned(),
-        "    let k = |segments: &[&str]| Key::new(segments).unwrap();".to_owned(),
     ];
+    if handles > 1 {
+        lines.push("    let other = open_store(&clock).await; // a second handle".to_owned());
+    }
+    lines.push("    let k = |segments: &[&str]| Key::new(segments).unwrap();".to_owned());
     if script.iter().flat_map(lifetimes).any(|lifetime| matches!(lifetime, Lifetime::Until(_))) {
         lines.push("    let start = clock.now();".to_owned());
     }
@@ -24,19 +27,13 @@ pub(super) fn test_code(script: &[Step], mismatch: &Mismatch) -> String {
     }
     let last = script.len().saturating_sub(1);
     for (at, step) in script.iter().enumerate() {
-        let call = call(step);
-        if matches!(step, Step::Advance(_)) {
-            lines.push(format!("    {call};"));
-            continue;
-        }
+        let handle = |call: usize| if (at + call).is_multiple_of(handles.max(1)) { "store" } else { "other" };
         if at == last {
             lines.push(format!("    // expected: {}", mismatch.expected));
             lines.push(format!("    // found:    {}", mismatch.found));
-            lines.push(format!("    dbg!(store.{call}.await);"));
-            continue;
         }
-        lines.push(format!("    let _ = store.{call}.await;"));
-        for key in seen_keys.iter().filter(|key| may_show_version(step, **key)) {
+        lines.push(format!("    {}", statement(step, handle, at == last)));
+        for key in seen_keys.iter().filter(|key| at != last && may_show_version(step, **key)) {
             let (variable, key) = (variable(*key), key_ref(*key));
             lines.push(format!(
                 "    if let Some(entry) = store.get({key}).await.unwrap() {{ {variable} = entry.version.unwrap(); }}"
@@ -45,6 +42,54 @@ pub(super) fn test_code(script: &[Step], mismatch: &Mismatch) -> String {
     }
     lines.push("}".to_owned());
     lines.join("\n")
+}
+
+/// The statement that runs a step. The last step shows its answer.
+fn statement(step: &Step, handle: impl Fn(usize) -> &'static str, is_last: bool) -> String {
+    let shown = |expression: String| {
+        if is_last { format!("dbg!({expression});") } else { format!("let _ = {expression};") }
+    };
+    let single = |step: &Step, store: &str| match step {
+        Step::Take(key) => format!("Kv::new(Arc::clone(&{store})).take_bytes({})", key_code(*key)),
+        step => format!("{store}.{}", call(step)),
+    };
+    match step {
+        Step::Together(steps) => {
+            let calls: Vec<_> = steps.iter().enumerate().map(|(index, step)| single(step, handle(index))).collect();
+            shown(format!("tokio::join!({})", calls.join(", ")))
+        }
+        Step::Watch(slot, _) => {
+            format!("let mut {} = {}.{}.await.unwrap();", watch_variable(*slot), handle(0), call(step))
+        }
+        Step::Unwatch(slot) => format!("drop({});", watch_variable(*slot)),
+        Step::ReadEvents(slot) => reading(&watch_variable(*slot), is_last),
+        Step::Subscribe(_) => format!("let mut messages = {}.{}.await.unwrap();", handle(0), call(step)),
+        Step::ReadMessages => reading("messages", is_last),
+        Step::Advance(_) => format!("{};", call(step)),
+        step => shown(format!("{}.await", single(step, handle(0)))),
+    }
+}
+
+/// The statement that reads what a stream has.
+fn reading(stream: &str, is_last: bool) -> String {
+    let show = if is_last { "dbg!(item)" } else { "drop(item)" };
+    format!("while let Ok(item) = timeout(Duration::from_secs(1), {stream}.next()).await {{ {show}; }}")
+}
+
+fn watch_variable(Slot(slot): Slot) -> String {
+    format!("watch_{slot}")
+}
+
+/// The call of a step, for a sentence.
+pub(super) fn summary(step: &Step) -> String {
+    match step {
+        Step::Together(steps) => {
+            let calls: Vec<_> = steps.iter().map(|step| format!("`{}`", call(step))).collect();
+            format!("{} together", calls.join(" and "))
+        }
+        Step::ReadEvents(Slot(slot)) => format!("the watch {slot}"),
+        step => format!("`{}`", call(step)),
+    }
 }
 
 /// The variable that holds the last seen version of the key.
@@ -65,6 +110,7 @@ fn conditions(step: &Step) -> Vec<Condition> {
         Step::SetMany(writes) => writes.iter().map(|write| write.condition).collect(),
         Step::Delete { condition, .. } => vec![*condition],
         Step::Commit { checks, .. } => checks.iter().map(|(_, condition)| *condition).collect(),
+        Step::Together(steps) => steps.iter().flat_map(conditions).collect(),
         _ => Vec::new(),
     }
 }
@@ -81,6 +127,7 @@ fn lifetimes(step: &Step) -> Vec<Lifetime> {
                 Change::Delete(_) => None,
             })
             .collect(),
+        Step::Together(steps) => steps.iter().flat_map(lifetimes).collect(),
         _ => Vec::new(),
     }
 }
@@ -96,12 +143,8 @@ fn may_show_version(step: &Step, wanted: KeyIndex) -> bool {
         Step::Commit { changes, .. } => {
             changes.iter().any(|change| matches!(change, Change::Set(key, ..) if *key == wanted))
         }
-        Step::Contains(_)
-        | Step::Clear(_)
-        | Step::Touch(..)
-        | Step::Increment { .. }
-        | Step::Advance(_)
-        | Step::Sweep => false,
+        Step::Together(steps) => steps.iter().any(|step| may_show_version(step, wanted)),
+        _ => false,
     }
 }
 
@@ -153,6 +196,13 @@ pub(super) fn call(step: &Step) -> String {
             });
             format!("commit(&Transaction::new(){})", checks.chain(changes).collect::<String>())
         }
+        Step::Take(key) => format!("take_bytes({})", key_code(*key)),
+        Step::Watch(_, watching) => format!("watch(&{})", watch_query(*watching)),
+        Step::Subscribe(channels) => format!("subscribe(&{})", prefix(*channels)),
+        Step::Publish(channel, payload) => format!("publish({}, {:?}.into())", key_ref(*channel), payload.text()),
+        Step::ReadMessages => "subscription.next()".to_owned(),
+        Step::ReadEvents(slot) | Step::Unwatch(slot) => format!("{}.next()", watch_variable(*slot)),
+        Step::Together(_) => summary(step),
         Step::Advance(millis) => format!("clock.advance(Duration::from_millis({millis}))"),
         Step::Sweep => "sweep()".to_owned(),
     }
@@ -172,6 +222,16 @@ fn key_list(keys: &[KeyIndex]) -> String {
 
 fn prefix(key: Option<KeyIndex>) -> String {
     key.map_or("KeyPrefix::ALL".to_owned(), |key| format!("KeyPrefix::from({})", key_code(key)))
+}
+
+fn watch_query(watching: Watching) -> String {
+    let target = match watching.target {
+        Target::Prefix(key) => format!("WatchQuery::prefix({})", prefix(key)),
+        Target::Key(key) => format!("WatchQuery::key({})", key_code(key)),
+    };
+    let snapshot = if watching.snapshot { ".with_snapshot()" } else { "" };
+    let keys_only = if watching.keys_only { ".with_keys_only()" } else { "" };
+    format!("{target}{snapshot}{keys_only}")
 }
 
 fn options(write: &Write) -> String {

@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use kv_core::{Capabilities, KeyPrefix};
 
-use super::answer::{Answer, Deadline, SeenEntry, VersionNumber, VersionNumbers};
-use super::step::{Change, Condition, KEYS, KeyIndex, Lifetime, Listing, Step, Write};
+use super::answer::{Answer, Deadline, Event, SeenEntry};
+use super::memory::Memory;
+use super::reports::{Change as Report, Reports};
+use super::step::{
+    Change, Condition, KEYS, KeyIndex, Lifetime, Listing, SLOTS, Slot, Step, ValueIndex, Watching, Write, covers,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct StoredEntry {
@@ -16,17 +20,22 @@ struct StoredEntry {
     version: u64,
 }
 
-#[derive(Debug)]
+/// The unread messages of a subscription, each with its channel.
+type Unread = Vec<(KeyIndex, ValueIndex)>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Model {
     capabilities: Capabilities,
     /// True if deadlines are compared to the millisecond.
     is_exact: bool,
     now: u64,
+    /// The entries, with those that have expired and were not swept.
     entries: HashMap<KeyIndex, StoredEntry>,
-    writes: u64,
-    /// For each key, the version that the script saw last.
-    seen: HashMap<KeyIndex, u64>,
-    version_numbers: VersionNumbers<u64>,
+    next_version: u64,
+    pub(super) memory: Memory<u64>,
+    watches: [Option<Reports>; SLOTS],
+    /// The channels of the subscription, and its unread messages.
+    subscription: Option<(Option<KeyIndex>, Unread)>,
 }
 
 impl Model {
@@ -36,46 +45,158 @@ impl Model {
             is_exact,
             now: 0,
             entries: HashMap::new(),
-            writes: 0,
-            seen: HashMap::new(),
-            version_numbers: VersionNumbers::default(),
+            next_version: 0,
+            memory: Memory::default(),
+            watches: [const { None }; SLOTS],
+            subscription: None,
         }
     }
 
-    pub(super) fn step(&mut self, step: &Step) -> Answer {
+    /// The answer to the step in the terms of the model. The script has not seen its versions yet, so the conditions of
+    /// a batch compare versions from before the batch, as for a caller that builds the whole batch first.
+    pub(super) fn step(&mut self, step: &Step) -> Answer<u64> {
         match step {
-            Step::Get(key) => self.get(*key),
+            Step::Get(key) => Answer::Entry(self.entry(*key)),
             Step::Contains(key) => Answer::Found(self.live(*key).is_some()),
-            Step::Set(write) => {
-                let seen = self.seen_of(write.condition);
-                self.set(write, seen)
-            }
+            Step::Set(write) => self.set(write),
             Step::Delete { key, condition, previous } => self.delete(*key, *condition, *previous),
-            Step::GetMany(keys) => Answer::Each(keys.iter().map(|key| self.get(*key)).collect()),
-            Step::SetMany(writes) => {
-                // Conditions compare versions from before the batch, because a caller builds the whole batch first.
-                let seen: Vec<_> = writes.iter().map(|write| self.seen_of(write.condition)).collect();
-                Answer::Each(writes.iter().zip(seen).map(|(write, seen)| self.set(write, seen)).collect())
+            Step::GetMany(_) | Step::SetMany(_) | Step::DeleteMany(_) => {
+                Answer::Each(step.parts().iter().map(|part| self.step(part)).collect())
             }
-            Step::DeleteMany(keys) => {
-                Answer::Each(keys.iter().map(|key| self.delete(*key, Condition::Always, false)).collect())
+            Step::Together(steps) => Answer::Each(steps.iter().map(|step| self.step(step)).collect()),
+            Step::Take(key) => {
+                let live = self.live(*key).cloned();
+                self.remove(*key);
+                Answer::Taken(live.map(|stored| stored.value))
             }
             Step::List(listing) => self.list(listing),
-            Step::Clear(prefix) => {
-                let covered: Vec<KeyIndex> = self.in_order().into_iter().filter(|key| covers(*prefix, *key)).collect();
-                for key in &covered {
-                    self.entries.remove(key);
-                }
-                Answer::Cleared(covered.len() as u64)
-            }
+            Step::Clear(prefix) => self.clear(*prefix),
             Step::Touch(key, lifetime) => self.touch(*key, *lifetime),
             Step::Increment { key, by, lifetime } => self.increment(*key, *by, *lifetime),
             Step::Commit { checks, changes } => self.commit(checks, changes),
-            Step::Advance(millis) => {
-                self.now += millis;
+            Step::Watch(slot, watching) => {
+                self.watch(*slot, *watching);
                 Answer::Done
             }
-            Step::Sweep => Answer::Done,
+            Step::Unwatch(Slot(slot)) => {
+                self.watches.get_mut(*slot).and_then(Option::take);
+                Answer::Done
+            }
+            Step::ReadEvents(_) => Answer::Done,
+            Step::Subscribe(channels) => {
+                self.subscription = Some((*channels, Vec::new()));
+                Answer::Done
+            }
+            Step::Publish(channel, payload) => {
+                if let Some((channels, unread)) = &mut self.subscription {
+                    unread.extend(covers(*channels, *channel).then_some((*channel, *payload)));
+                }
+                Answer::Done
+            }
+            Step::ReadMessages => self.read_messages(),
+            Step::Advance(millis) => {
+                self.advance(*millis);
+                Answer::Done
+            }
+            Step::Sweep => {
+                self.sweep();
+                Answer::Done
+            }
+        }
+    }
+
+    /// Gives versions from this one on to the next writes.
+    pub(super) fn number_from(&mut self, version: u64) {
+        self.next_version = version;
+    }
+
+    /// The reports of the watch in the slot.
+    pub(super) fn reports(&mut self, Slot(slot): Slot) -> Option<&mut Reports> {
+        self.watches.get_mut(slot)?.as_mut()
+    }
+
+    /// Returns the model after each explanation of an event of the watch in the slot, or the events that the contract
+    /// allows in its place.
+    pub(super) fn after_event(&mut self, slot: Slot, event: &Event) -> Result<Vec<Self>, String> {
+        let memory = self.memory.clone();
+        let Some(reports) = self.reports(slot) else { return Err("no event, because nothing is watched".to_owned()) };
+        let explanations = reports.judge(event, &memory)?;
+        Ok(explanations
+            .into_iter()
+            .map(|(reports, memory)| {
+                let mut after = Self { memory, ..self.clone() };
+                if let Some(place) = after.reports(slot) {
+                    *place = reports;
+                }
+                after
+            })
+            .collect())
+    }
+
+    fn watch(&mut self, Slot(slot): Slot, watching: Watching) {
+        let keys = (0..KEYS.len()).map(KeyIndex).filter(|key| watching.target.covers(*key));
+        let entries = keys.map(|key| (key, self.entry(key))).collect::<Vec<_>>();
+        let mut reports = Reports::new(watching, entries);
+        for key in self.entries.keys().filter(|key| self.live(**key).is_none()) {
+            reports.may_expire(*key);
+        }
+        if let Some(place) = self.watches.get_mut(slot) {
+            *place = Some(reports);
+        }
+    }
+
+    /// Notes a change of the key, which watches may or must report.
+    fn note(&mut self, key: KeyIndex, change: Report) {
+        let entry = self.entry(key);
+        let is_expired = entry.is_none() && self.entries.contains_key(&key);
+        for reports in self.watches.iter_mut().flatten() {
+            reports.note(key, entry.as_ref(), change);
+            if is_expired {
+                reports.may_expire(key);
+            }
+        }
+    }
+
+    fn read_messages(&mut self) -> Answer<u64> {
+        let unread = self.subscription.as_mut().map(|(_, unread)| std::mem::take(unread)).unwrap_or_default();
+        let payload = |payload: ValueIndex| Bytes::from_static(payload.text().as_bytes());
+        Answer::Messages(unread.into_iter().map(|(channel, value)| (Some(channel), payload(value))).collect())
+    }
+
+    fn advance(&mut self, millis: u64) {
+        let live = self.in_order();
+        self.now += millis;
+        for key in live.into_iter().filter(|key| self.live(*key).is_none()).collect::<Vec<_>>() {
+            self.note(key, Report::Expired);
+        }
+    }
+
+    /// Removes the expired entries. A store that reports expiry has reported them afterwards.
+    fn sweep(&mut self) {
+        let expired: Vec<KeyIndex> = self.entries.keys().copied().filter(|key| self.live(*key).is_none()).collect();
+        for key in expired {
+            self.entries.remove(&key);
+            if self.capabilities.watch_expiry {
+                self.watches.iter_mut().flatten().for_each(|reports| reports.owe_expiry(key));
+            }
+        }
+    }
+
+    fn clear(&mut self, prefix: Option<KeyIndex>) -> Answer<u64> {
+        let covered: Vec<KeyIndex> = self.in_order().into_iter().filter(|key| covers(prefix, *key)).collect();
+        self.watches.iter_mut().flatten().for_each(Reports::may_be_flushed);
+        for key in &covered {
+            self.remove(*key);
+        }
+        Answer::Cleared(covered.len() as u64)
+    }
+
+    /// Removes the entry of the key, if there is one.
+    fn remove(&mut self, key: KeyIndex) {
+        let was_live = self.live(key).is_some();
+        self.entries.remove(&key);
+        if was_live {
+            self.note(key, Report::MUST);
         }
     }
 
@@ -83,47 +204,31 @@ impl Model {
         self.entries.get(&key).filter(|stored| stored.expires_at.is_none_or(|expires_at| expires_at > self.now))
     }
 
-    fn get(&mut self, key: KeyIndex) -> Answer {
-        Answer::Entry(self.record_entry(key))
-    }
-
-    /// Returns the live entry as the script sees it, and remembers its version as seen.
-    fn record_entry(&mut self, key: KeyIndex) -> Option<SeenEntry> {
-        let stored = self.live(key)?.clone();
-        self.seen.insert(key, stored.version);
-        Some(self.seen_entry(&stored))
-    }
-
-    fn seen_entry(&mut self, stored: &StoredEntry) -> SeenEntry {
-        let deadline = match stored.expires_at {
+    /// The live entry as a reader sees it.
+    fn entry(&self, key: KeyIndex) -> Option<SeenEntry<u64>> {
+        let StoredEntry { value, expires_at, version } = self.live(key)?.clone();
+        let deadline = match expires_at {
             _ if !self.capabilities.deadlines => Deadline::NotShown,
             None => Deadline::Never,
             Some(expires_at) if self.is_exact => Deadline::At(expires_at),
             Some(_) => Deadline::AtUnknownTime,
         };
-        SeenEntry { value: stored.value.clone(), version: self.version_number(stored.version), deadline }
+        Some(SeenEntry { value, version: self.shown(version), deadline })
     }
 
-    fn version_number(&mut self, version: u64) -> Option<VersionNumber> {
-        self.capabilities.versions.then(|| self.version_numbers.number(version))
+    /// The version, if the store shows versions.
+    fn shown(&self, version: u64) -> Option<u64> {
+        self.capabilities.versions.then_some(version)
     }
 
-    /// The version that the condition compares, if the script has seen one.
-    fn seen_of(&self, condition: Condition) -> Option<u64> {
-        match condition {
-            Condition::SeenVersion(key) => self.seen.get(&key).copied(),
-            _ => None,
-        }
-    }
-
-    fn holds(&self, key: KeyIndex, condition: Condition, seen: Option<u64>) -> bool {
+    fn holds(&self, key: KeyIndex, condition: Condition) -> bool {
         let live = self.live(key);
         match condition {
             Condition::Always => true,
             Condition::Absent => live.is_none(),
             Condition::Present => live.is_some(),
             Condition::Value(value) => live.is_some_and(|stored| stored.value == value.text()),
-            Condition::SeenVersion(_) => live.is_some_and(|stored| seen == Some(stored.version)),
+            Condition::SeenVersion(seen) => live.is_some_and(|stored| self.memory.last(seen) == Some(stored.version)),
         }
     }
 
@@ -138,50 +243,57 @@ impl Model {
 
     /// Writes an entry whose condition was checked, and returns the version.
     fn put(&mut self, key: KeyIndex, value: Bytes, lifetime: Lifetime) -> u64 {
-        self.writes += 1;
-        let stored = StoredEntry { value, expires_at: self.expires_at(key, lifetime), version: self.writes };
+        let version = self.next_version;
+        self.next_version += 1;
+        let stored = StoredEntry { value, expires_at: self.expires_at(key, lifetime), version };
         self.entries.insert(key, stored);
-        self.writes
+        version
     }
 
-    fn set(&mut self, write: &Write, seen: Option<u64>) -> Answer {
+    /// Notes a write of the key. A write over no entry that leaves no entry need not be reported.
+    fn note_write(&mut self, key: KeyIndex, was_live: bool) {
+        let is_owed = was_live || self.live(key).is_some();
+        self.note(key, if is_owed { Report::MUST } else { Report::MAY });
+    }
+
+    fn set(&mut self, write: &Write) -> Answer<u64> {
         let Write { key, value, lifetime, condition, previous } = write;
-        if !self.holds(*key, *condition, seen) {
-            return Answer::Refused { current: self.record_entry(*key) };
+        let current = self.entry(*key);
+        if !self.holds(*key, *condition) {
+            return Answer::Refused { current };
         }
-        let replaced = self.live(*key).cloned().filter(|_| *previous);
         let version = self.put(*key, Bytes::from_static(value.text().as_bytes()), *lifetime);
-        let answer = Answer::Stored {
-            version: self.version_number(version),
-            previous: replaced.map(|stored| self.seen_entry(&stored)),
-        };
-        self.seen.insert(*key, version);
-        answer
+        self.note_write(*key, current.is_some());
+        Answer::Stored { version: self.shown(version), previous: current.filter(|_| *previous) }
     }
 
-    fn delete(&mut self, key: KeyIndex, condition: Condition, previous: bool) -> Answer {
-        if !self.holds(key, condition, self.seen_of(condition)) {
-            return Answer::Refused { current: self.record_entry(key) };
+    fn delete(&mut self, key: KeyIndex, condition: Condition, previous: bool) -> Answer<u64> {
+        let current = self.entry(key);
+        if !self.holds(key, condition) {
+            return Answer::Refused { current };
         }
-        let removed = self.live(key).cloned();
-        self.entries.remove(&key);
-        match removed {
-            Some(stored) => Answer::Deleted { previous: previous.then(|| self.seen_entry(&stored)) },
+        self.remove(key);
+        match current {
+            Some(entry) => Answer::Deleted { previous: previous.then_some(entry) },
             None => Answer::Missing,
         }
     }
 
-    fn touch(&mut self, key: KeyIndex, lifetime: Lifetime) -> Answer {
+    fn touch(&mut self, key: KeyIndex, lifetime: Lifetime) -> Answer<u64> {
         let expires_at = self.expires_at(key, if lifetime == Lifetime::Keep { Lifetime::Never } else { lifetime });
         let is_live = self.live(key).is_some();
         if let Some(stored) = self.entries.get_mut(&key).filter(|_| is_live) {
+            let is_owed = stored.expires_at != expires_at;
             stored.expires_at = expires_at;
+            self.note(key, if is_owed { Report::MUST } else { Report::MAY });
         }
         Answer::Found(is_live)
     }
 
-    fn increment(&mut self, key: KeyIndex, by: i64, lifetime: Lifetime) -> Answer {
-        let sum = match self.live(key) {
+    fn increment(&mut self, key: KeyIndex, by: i64, lifetime: Lifetime) -> Answer<u64> {
+        let live = self.live(key);
+        let was_live = live.is_some();
+        let sum = match live {
             None => Some((by, if lifetime == Lifetime::Keep { Lifetime::Never } else { lifetime })),
             Some(stored) => {
                 let number: Option<i64> = std::str::from_utf8(&stored.value).ok().and_then(|text| text.parse().ok());
@@ -190,28 +302,35 @@ impl Model {
         };
         let Some((sum, lifetime)) = sum else { return Answer::Failed("invalid".to_owned()) };
         self.put(key, sum.to_string().into(), lifetime);
+        self.note_write(key, was_live);
         Answer::Sum(sum)
     }
 
-    fn commit(&mut self, checks: &[(KeyIndex, Condition)], changes: &[Change]) -> Answer {
-        if let Some(failed) =
-            checks.iter().position(|(key, condition)| !self.holds(*key, *condition, self.seen_of(*condition)))
-        {
+    fn commit(&mut self, checks: &[(KeyIndex, Condition)], changes: &[Change]) -> Answer<u64> {
+        if let Some(failed) = checks.iter().position(|(key, condition)| !self.holds(*key, *condition)) {
             return Answer::RefusedAt(failed);
         }
         let mut versions = Vec::new();
+        // For each changed key, the number of its changes, and true if it was live before.
+        let mut written: BTreeMap<KeyIndex, (usize, bool)> = BTreeMap::new();
         for change in changes {
+            let (Change::Set(key, ..) | Change::Delete(key)) = change;
+            let was_live = self.live(*key).is_some();
+            written.entry(*key).or_insert((0, was_live)).0 += 1;
             versions.push(match change {
                 Change::Set(key, value, lifetime) => {
                     let version = self.put(*key, Bytes::from_static(value.text().as_bytes()), *lifetime);
-                    self.seen.insert(*key, version);
-                    self.version_number(version)
+                    self.shown(version)
                 }
                 Change::Delete(key) => {
                     self.entries.remove(key);
                     None
                 }
             });
+        }
+        for (key, (count, was_live)) in written {
+            let is_owed = was_live || self.live(key).is_some();
+            self.note(key, Report::Written { is_owed, count });
         }
         Answer::Committed(versions)
     }
@@ -225,7 +344,7 @@ impl Model {
         live.into_values().collect()
     }
 
-    fn list(&mut self, listing: &Listing) -> Answer {
+    fn list(&self, listing: &Listing) -> Answer<u64> {
         let Listing { prefix, after, before, reverse, limit: _, keys_only } = listing;
         let mut keys: Vec<KeyIndex> = self
             .in_order()
@@ -237,14 +356,9 @@ impl Model {
         if *reverse {
             keys.reverse();
         }
-        let items =
-            keys.into_iter().map(|key| (Some(key), if *keys_only { None } else { self.record_entry(key) })).collect();
-        Answer::Items(items)
+        let entry = |key| if *keys_only { None } else { self.entry(key) };
+        Answer::Items(keys.into_iter().map(|key| (Some(key), entry(key))).collect())
     }
-}
-
-fn covers(prefix: Option<KeyIndex>, key: KeyIndex) -> bool {
-    prefix.is_none_or(|prefix| key.segments().starts_with(prefix.segments()))
 }
 
 /// Converts the prefix of a step to a prefix of the store.

@@ -1,21 +1,37 @@
 //! Searches for a script on which a store and the model answer differently, and shortens it.
 
-use kv_core::{Namespace, Namespaced};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv_core::{Clock, KvStore, Namespace, Namespaced, SystemClock};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tokio::sync::mpsc;
 
 use super::answer::Mismatch;
 use super::code;
-use super::model::Model;
+use super::judge::Judge;
 use super::runner::ScriptRunner;
-use super::step::Step;
+use super::step::{SLOTS, Slot, Step};
 use super::step_kinds::StepKinds;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
+use crate::recorder::Recorder;
 
 /// The maximum number of attempts to shorten a failing script or to simplify its steps.
 const MAX_SHRINK_STEPS: usize = 400;
+
+/// The factor for the number of scripts that have watches, or calls that are started together.
+const COMBINED_SCRIPTS: usize = 3;
+
+/// The maximum duration of shortening a failing script.
+const MAX_SHRINK_TIME: Duration = Duration::from_secs(6);
+
+/// Time to wait for the next event of a watch.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same while a failing script is shortened. The shortest script is run once more with the longer time.
+const SHRINK_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Generates the script of this number, with a tree of simpler scripts. The same seed and number give the same script.
 fn tree(kinds: StepKinds, seed: u64, number: usize) -> Result<impl ValueTree<Value = Vec<Step>>, Failure> {
@@ -35,22 +51,36 @@ pub(super) fn script(kinds: StepKinds, seed: u64, number: usize) -> Result<Vec<S
     Ok(tree(kinds, seed, number)?.current())
 }
 
+/// The script with steps at its end that read the events of all open watches.
+fn with_last_events(mut script: Vec<Step>) -> Vec<Step> {
+    let has_watch = |slot| script.iter().any(|step| matches!(step, Step::Watch(opened, _) if *opened == slot));
+    let slots: Vec<Slot> = (0..SLOTS).map(Slot).filter(|slot| has_watch(*slot)).collect();
+    script.extend(slots.into_iter().map(Step::ReadEvents));
+    script
+}
+
 /// Runs scripts of these kinds of steps on the store of the case. Fails on a wrong answer, with the shortest script
 /// found.
 pub(crate) async fn search(cx: &Context, kinds: StepKinds) -> Verdict {
+    search_on(cx, &[cx.store().clone()], kinds).await
+}
+
+/// The same on several handles of the store, which make the calls in turn.
+pub(crate) async fn search_on(cx: &Context, handles: &[Recorder], kinds: StepKinds) -> Verdict {
     let kinds = kinds.within(&cx.capabilities(), cx.moves_clock());
-    let mut shrinker = Shrinker { cx, runs: 0 };
-    for number in 1..=cx.scripts() {
-        let script = script(kinds, cx.seed(), number)?;
-        let Some(mismatch) = shrinker.run(&script).await? else { continue };
+    let mut shrinker = Shrinker { cx, handles, runs: 0 };
+    // Combinations of calls are many, so scripts with them are more.
+    let scripts = if kinds.watches || kinds.together { cx.scripts() * COMBINED_SCRIPTS } else { cx.scripts() };
+    for number in 1..=scripts {
+        let script = with_last_events(script(kinds, cx.seed(), number)?);
+        let Some(mismatch) = shrinker.run(&script, PATIENCE).await? else { continue };
         let (script, mismatch) = shrinker.shorten(kinds, number, script, mismatch).await?;
         let Mismatch { at, expected, found } = &mismatch;
         return Err(Failure::new(format!(
-            "script {number} of {}, shortened: `{}` in step {} should return {expected}, but it returned {found}\n{}",
-            cx.scripts(),
-            script.get(*at).map(code::call).unwrap_or_default(),
+            "script {number} of {scripts}, shortened: {} in step {} should return {expected}, but it returned {found}\n{}",
+            script.get(*at).map(code::summary).unwrap_or_default(),
             at + 1,
-            code::test_code(&script, &mismatch)
+            code::test_code(&script, handles.len(), &mismatch)
         )));
     }
     Ok(())
@@ -59,20 +89,30 @@ pub(crate) async fn search(cx: &Context, kinds: StepKinds) -> Verdict {
 /// Runs scripts on the store of the case, each in its own namespace.
 struct Shrinker<'c> {
     cx: &'c Context,
+    handles: &'c [Recorder],
     runs: u64,
 }
 
 impl Shrinker<'_> {
     /// Runs a script and returns the first step on which the store and the model differ.
-    async fn run(&mut self, script: &[Step]) -> Result<Option<Mismatch>, Failure> {
+    async fn run(&mut self, script: &[Step], patience: Duration) -> Result<Option<Mismatch>, Failure> {
         self.runs += 1;
         let namespace = Namespace::new(["script", &self.runs.to_string()])?;
-        let mut model = Model::new(self.cx.capabilities(), self.cx.moves_clock());
-        let mut store = ScriptRunner::new(self.cx, Namespaced::new(self.cx.store().clone(), namespace));
+        let mut judge = Judge::new(self.cx.capabilities(), self.cx.moves_clock());
+        let handles = self.handles.iter().map(|handle| {
+            let store: Arc<dyn KvStore> = Arc::new(Namespaced::new(handle.clone(), namespace.clone()));
+            store
+        });
+        let mut store = ScriptRunner::new(self.cx, handles.collect());
         for (at, step) in script.iter().enumerate() {
-            let (expected, found) = (model.step(step), store.step(step).await);
-            if expected != found {
-                return Ok(Some(Mismatch { at, expected: format!("{expected:?}"), found: format!("{found:?}") }));
+            if let Step::ReadEvents(slot) = step
+                && let Err(wrong) = store.read_events(*slot, &mut judge, patience).await
+            {
+                return Ok(Some(Mismatch { at, expected: wrong.expected, found: wrong.found }));
+            }
+            let found = store.step(step).await;
+            if let Err(expected) = judge.answer(step, &found) {
+                return Ok(Some(Mismatch { at, expected, found: format!("{found:?}") }));
             }
         }
         Ok(None)
@@ -105,8 +145,12 @@ impl Shrinker<'_> {
                 }
             }
         });
-        while let Some(simpler) = offered.recv().await {
-            let next_mismatch = self.run(&simpler).await?;
+        let (first_script, first_mismatch) = (script.clone(), mismatch.clone());
+        let began = SystemClock.now();
+        while SystemClock.now().duration_since(began).unwrap_or_default() < MAX_SHRINK_TIME {
+            let Some(simpler) = offered.recv().await else { break };
+            let simpler = with_last_events(simpler);
+            let next_mismatch = self.run(&simpler, SHRINK_PATIENCE).await?;
             let still_fails = next_mismatch.is_some();
             if let Some(next_mismatch) = next_mismatch {
                 (script, mismatch) = (simpler, next_mismatch);
@@ -116,6 +160,10 @@ impl Shrinker<'_> {
             }
         }
         script.truncate(mismatch.at + 1);
-        Ok((script, mismatch))
+        match self.run(&script, PATIENCE).await? {
+            Some(mismatch) => Ok((script, mismatch)),
+            // The shorter script failed only because it did not wait long enough, or by chance.
+            None => Ok((first_script, first_mismatch)),
+        }
     }
 }

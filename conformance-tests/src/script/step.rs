@@ -17,6 +17,11 @@ impl KeyIndex {
         KEYS.get(self.0).copied().unwrap_or(&["a"])
     }
 
+    /// The index of the key, if the script uses it.
+    pub(super) fn of(key: &Key) -> Option<Self> {
+        (0..KEYS.len()).map(KeyIndex).find(|index| index.key() == *key)
+    }
+
     pub(super) fn key(self) -> Key {
         match Key::new(self.segments()) {
             Ok(key) => key,
@@ -108,6 +113,43 @@ pub(super) struct Listing {
     pub(super) keys_only: bool,
 }
 
+/// A place for an open watch. A script has at most one watch in each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Slot(pub(super) usize);
+
+/// The number of slots.
+pub(super) const SLOTS: usize = 2;
+
+/// The keys of a watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// `None` watches everything.
+    Prefix(Option<KeyIndex>),
+    Key(KeyIndex),
+}
+
+impl Target {
+    pub(super) fn covers(self, key: KeyIndex) -> bool {
+        match self {
+            Self::Prefix(prefix) => covers(prefix, key),
+            Self::Key(wanted) => wanted == key,
+        }
+    }
+}
+
+/// True if the prefix covers the key. `None` covers every key.
+pub(super) fn covers(prefix: Option<KeyIndex>, key: KeyIndex) -> bool {
+    prefix.is_none_or(|prefix| key.segments().starts_with(prefix.segments()))
+}
+
+/// A `watch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Watching {
+    pub(super) target: Target,
+    pub(super) snapshot: bool,
+    pub(super) keys_only: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     Get(KeyIndex),
@@ -133,7 +175,41 @@ pub(super) enum Step {
         checks: Vec<(KeyIndex, Condition)>,
         changes: Vec<Change>,
     },
+    /// Takes a value through the handle `Kv`.
+    Take(KeyIndex),
+    /// Starts the calls together and awaits all of them. Each has the answer of some order of them.
+    Together(Vec<Self>),
+    /// Opens a watch, and drops the earlier one in the slot.
+    Watch(Slot, Watching),
+    Unwatch(Slot),
+    /// Reads the events of the watch until each change before this step was reported.
+    ReadEvents(Slot),
+    /// Subscribes to the channels under a prefix, and drops the earlier subscription.
+    Subscribe(Option<KeyIndex>),
+    Publish(KeyIndex, ValueIndex),
+    /// Reads the messages of the subscription until the last one that was published before this step.
+    ReadMessages,
     /// Advances the time, in milliseconds.
     Advance(u64),
     Sweep,
+}
+
+impl Step {
+    /// The single calls that the step consists of. A batch is not atomic, so other calls may come between its parts.
+    pub(super) fn parts(&self) -> Vec<Self> {
+        match self {
+            Self::GetMany(keys) => keys.iter().map(|key| Self::Get(*key)).collect(),
+            Self::SetMany(writes) => writes.iter().cloned().map(Self::Set).collect(),
+            Self::DeleteMany(keys) => {
+                let delete = |key: &KeyIndex| Self::Delete { key: *key, condition: Condition::Always, previous: false };
+                keys.iter().map(delete).collect()
+            }
+            single => vec![single.clone()],
+        }
+    }
+
+    /// True if the step is a batch, whose answer has one answer for each part.
+    pub(super) fn is_batch(&self) -> bool {
+        matches!(self, Self::GetMany(_) | Self::SetMany(_) | Self::DeleteMany(_))
+    }
 }

@@ -1,12 +1,15 @@
 //! The kinds of steps in a script, and their random generation.
 
-use kv_core::{Capabilities, Transactions};
+use kv_core::{Capabilities, Capability, Transactions};
 use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::strategy::Union;
 
-use super::step::{Change, Condition, KEYS, KeyIndex, Lifetime, Listing, Step, VALUES, ValueIndex, Write};
+use super::step::{
+    Change, Condition, KEYS, KeyIndex, Lifetime, Listing, SLOTS, Slot, Step, Target, VALUES, ValueIndex, Watching,
+    Write,
+};
 
 /// The kinds of steps that a script may have besides reads and plain writes.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +27,12 @@ pub(crate) struct StepKinds {
     pub(crate) time_passes: bool,
     /// Conditions may compare versions.
     pub(crate) versions: bool,
+    /// Values are taken, which needs conditions or previous entries.
+    pub(crate) takes: bool,
+    pub(crate) watches: bool,
+    pub(crate) messages: bool,
+    /// Several calls are started together.
+    pub(crate) together: bool,
 }
 
 impl StepKinds {
@@ -39,6 +48,10 @@ impl StepKinds {
         transactions: false,
         time_passes: false,
         versions: false,
+        takes: false,
+        watches: false,
+        messages: false,
+        together: false,
     };
 
     /// All kinds of steps.
@@ -53,6 +66,10 @@ impl StepKinds {
         transactions: true,
         time_passes: true,
         versions: true,
+        takes: true,
+        watches: true,
+        messages: true,
+        together: true,
     };
 
     /// The kinds that a store with these capabilities supports, with or without a clock that the script sets.
@@ -63,12 +80,16 @@ impl StepKinds {
             conditions: self.conditions && store.conditions,
             previous: self.previous && store.previous,
             batches: self.batches,
-            lists: self.lists && store.has(kv_core::Capability::List),
+            lists: self.lists && store.has(Capability::List),
             touches: self.touches && store.touch,
             counters: self.counters && store.counters,
             transactions: self.transactions && fits_groups,
             time_passes: self.lifetimes && moves_clock,
             versions: self.conditions && store.conditions && store.versions,
+            takes: self.takes && (store.conditions || store.previous),
+            watches: self.watches && store.has(Capability::Watch),
+            messages: self.messages && store.has(Capability::Messages),
+            together: self.together,
         }
     }
 
@@ -78,30 +99,67 @@ impl StepKinds {
     }
 
     fn step(self) -> BoxedStrategy<Step> {
-        let write = self.write().boxed();
-        let mut steps = vec![
-            (4, key().prop_map(Step::Get).boxed()),
-            (1, key().prop_map(Step::Contains).boxed()),
-            (6, write.clone().prop_map(Step::Set).boxed()),
-            (2, self.delete().boxed()),
-        ];
+        let mut steps = self.calls();
+        if self.together {
+            // Few calls, because each of their orders is judged.
+            let single = Union::new_weighted(steps.clone());
+            let some = vec(single, 2..4);
+            let together = if self.batches {
+                (some, weighted(0.3, self.batch(2)))
+                    .prop_map(|(mut calls, batch)| {
+                        calls.extend(batch);
+                        Step::Together(calls)
+                    })
+                    .boxed()
+            } else {
+                some.prop_map(Step::Together).boxed()
+            };
+            steps.push((8, together));
+        }
         if self.batches {
-            steps.push((1, vec(key(), 0..5).prop_map(Step::GetMany).boxed()));
-            steps.push((1, vec(write, 0..5).prop_map(Step::SetMany).boxed()));
-            steps.push((1, vec(key(), 0..5).prop_map(Step::DeleteMany).boxed()));
+            steps.push((3, self.batch(4)));
         }
         if self.lists {
             steps.push((3, listing().prop_map(Step::List).boxed()));
             steps.push((1, weighted(0.8, key()).prop_map(Step::Clear).boxed()));
         }
+        if self.watches {
+            let slot = (0..SLOTS).prop_map(Slot);
+            steps.push((3, (slot.clone(), self.watching()).prop_map(|(slot, watch)| Step::Watch(slot, watch)).boxed()));
+            steps.push((6, slot.clone().prop_map(Step::ReadEvents).boxed()));
+            steps.push((1, slot.prop_map(Step::Unwatch).boxed()));
+        }
+        if self.messages {
+            steps.push((1, weighted(0.7, key()).prop_map(Step::Subscribe).boxed()));
+            steps.push((3, (key(), value()).prop_map(|(channel, payload)| Step::Publish(channel, payload)).boxed()));
+            steps.push((1, Just(Step::ReadMessages).boxed()));
+        }
+        if self.time_passes {
+            steps.push((3, prop_oneof![Just(1), Just(49), Just(50), Just(1_000)].prop_map(Step::Advance).boxed()));
+            steps.push((1, Just(Step::Sweep).boxed()));
+        }
+        Union::new_weighted(steps).boxed()
+    }
+
+    /// Calls that may be started together, with their weights.
+    fn calls(self) -> Vec<(u32, BoxedStrategy<Step>)> {
+        let mut calls = vec![
+            (4, key().prop_map(Step::Get).boxed()),
+            (1, key().prop_map(Step::Contains).boxed()),
+            (6, self.write().prop_map(Step::Set).boxed()),
+            (2, self.delete().boxed()),
+        ];
         if self.touches {
-            steps.push((2, (key(), self.lifetime()).prop_map(|(key, lifetime)| Step::Touch(key, lifetime)).boxed()));
+            calls.push((4, (key(), self.lifetime()).prop_map(|(key, lifetime)| Step::Touch(key, lifetime)).boxed()));
+        }
+        if self.takes {
+            calls.push((1, key().prop_map(Step::Take).boxed()));
         }
         if self.counters {
             let amount = prop_oneof![4 => -3..4_i64, 1 => Just(i64::MAX), 1 => Just(i64::MIN)];
             let increment =
                 (key(), amount, self.lifetime()).prop_map(|(key, by, lifetime)| Step::Increment { key, by, lifetime });
-            steps.push((3, increment.boxed()));
+            calls.push((3, increment.boxed()));
         }
         if self.transactions {
             let change = prop_oneof![
@@ -110,13 +168,29 @@ impl StepKinds {
             ];
             let checks = vec((key(), self.condition()), 0..3);
             let commit = (checks, vec(change, 0..5)).prop_map(|(checks, changes)| Step::Commit { checks, changes });
-            steps.push((3, commit.boxed()));
+            calls.push((3, commit.boxed()));
         }
-        if self.time_passes {
-            steps.push((3, prop_oneof![Just(1), Just(49), Just(50), Just(1_000)].prop_map(Step::Advance).boxed()));
-            steps.push((1, Just(Step::Sweep).boxed()));
-        }
-        Union::new_weighted(steps).boxed()
+        calls
+    }
+
+    /// A batch of at most this number of items.
+    fn batch(self, items: usize) -> BoxedStrategy<Step> {
+        prop_oneof![
+            vec(key(), 0..=items).prop_map(Step::GetMany),
+            vec(self.write(), 0..=items).prop_map(Step::SetMany),
+            vec(key(), 0..=items).prop_map(Step::DeleteMany),
+        ]
+        .boxed()
+    }
+
+    fn watching(self) -> impl Strategy<Value = Watching> {
+        let can_list = self.lists;
+        let target = prop_oneof![3 => weighted(0.7, key()).prop_map(Target::Prefix), 1 => key().prop_map(Target::Key)];
+        (target, any::<bool>(), weighted_bool()).prop_map(move |(target, snapshot, keys_only)| Watching {
+            target,
+            snapshot: snapshot && (can_list || matches!(target, Target::Key(_))),
+            keys_only,
+        })
     }
 
     fn write(self) -> impl Strategy<Value = Write> {
@@ -157,7 +231,7 @@ impl StepKinds {
         }
         let mut lifetimes = vec![
             (4, never),
-            (1, Just(Lifetime::Keep).boxed()),
+            (2, Just(Lifetime::Keep).boxed()),
             (1, Just(Lifetime::After(0)).boxed()),
             (1, Just(Lifetime::After(HOUR)).boxed()),
             (1, Just(Lifetime::Until(0)).boxed()),
@@ -191,4 +265,9 @@ fn listing() -> impl Strategy<Value = Listing> {
             keys_only,
         },
     )
+}
+
+/// True in one of four cases.
+fn weighted_bool() -> impl Strategy<Value = bool> {
+    prop_oneof![3 => Just(false), 1 => Just(true)]
 }
