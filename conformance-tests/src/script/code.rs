@@ -13,6 +13,8 @@ pub(super) fn test_code(script: &[Step], handles: usize, mismatch: &Mismatch) ->
         "#[tokio::test]".to_owned(),
         "async fn it_keeps_the_contract() {".to_owned(),
         "    let clock = ManualClock::new();".to_owned(),
+        // The clocks of the cases start at this part of a second.
+        "    clock.advance(Duration::from_millis(789));".to_owned(),
         "    let store = open_store(&clock).await; // your store, with this clock".to_owned(),
     ];
     if handles > 1 {

@@ -3,7 +3,7 @@
 
 use kv_core::Capability;
 
-use super::shared;
+use super::handles;
 use crate::case::{Need, cases};
 use crate::context::Context;
 use crate::failure::Verdict;
@@ -46,7 +46,7 @@ cases! { processes, Shared:
 macro_rules! across {
     ($($name:ident)+) => {
         $(async fn $name(cx: Context) -> Verdict {
-            shared::$name(cx.across_processes()).await
+            handles::$name(cx.across_processes()).await
         })+
     };
 }

@@ -322,7 +322,7 @@ async fn namespaces_stay_apart(cx: Context) -> Verdict {
 }
 
 /// Fails unless each of these keys can be written, read and deleted without effect on the others.
-pub(super) async fn expect_distinct(cx: &Context, keys: impl IntoIterator<Item = impl IntoKey>) -> Verdict {
+pub(in crate::cases) async fn expect_distinct(cx: &Context, keys: impl IntoIterator<Item = impl IntoKey>) -> Verdict {
     let keys = keys.into_iter().map(IntoKey::into_key).collect::<Result<Vec<Key>, _>>()?;
     write_all(cx, &keys).await?;
     read_all(cx, &keys).await?;
@@ -341,13 +341,13 @@ pub(super) async fn expect_distinct(cx: &Context, keys: impl IntoIterator<Item =
 }
 
 /// Writes a different value under each key: its index.
-pub(super) async fn write_all(cx: &Context, keys: &[Key]) -> Verdict {
+pub(in crate::cases) async fn write_all(cx: &Context, keys: &[Key]) -> Verdict {
     let items: Vec<_> = keys.iter().enumerate().map(|(at, key)| SetItem::new(key.clone(), number(at))).collect();
     cx.set_many(&items).await
 }
 
 /// Fails unless `get` returns for each key the value of its index.
-pub(super) async fn read_all(cx: &Context, keys: &[Key]) -> Verdict {
+pub(in crate::cases) async fn read_all(cx: &Context, keys: &[Key]) -> Verdict {
     for (at, key) in keys.iter().enumerate() {
         ensure_eq!(
             cx.get(key).await?,
@@ -359,11 +359,11 @@ pub(super) async fn read_all(cx: &Context, keys: &[Key]) -> Verdict {
     Ok(())
 }
 
-pub(super) fn number(at: usize) -> String {
+pub(in crate::cases) fn number(at: usize) -> String {
     format!("value {at}")
 }
 
-pub(super) fn segments(key: &Key) -> Vec<String> {
+pub(in crate::cases) fn segments(key: &Key) -> Vec<String> {
     key.segments().map(std::borrow::Cow::into_owned).collect()
 }
 

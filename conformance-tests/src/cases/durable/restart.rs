@@ -282,11 +282,11 @@ async fn counters_survive(mut cx: Context) -> Verdict {
 }
 
 async fn lists_survive(mut cx: Context) -> Verdict {
-    let keys = super::tree::tree();
-    super::tree::write(&cx, &keys).await?;
+    let keys = crate::cases::list::tree::tree();
+    crate::cases::list::tree::write(&cx, &keys).await?;
     cx.reopen().await?;
-    super::tree::expect_list(&cx, &keys, kv_core::ListQuery::default()).await?;
-    super::tree::expect_list(&cx, &keys, kv_core::ListQuery::new(key(["a"])).with_reverse()).await
+    crate::cases::list::tree::expect_list(&cx, &keys, kv_core::ListQuery::default()).await?;
+    crate::cases::list::tree::expect_list(&cx, &keys, kv_core::ListQuery::new(key(["a"])).with_reverse()).await
 }
 
 async fn again_and_again(mut cx: Context) -> Verdict {

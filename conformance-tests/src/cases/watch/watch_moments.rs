@@ -8,7 +8,7 @@ use std::time::Duration;
 use kv_core::{Capability, Key, KvStore, ListQuery, WatchEvent, WatchQuery};
 use tokio::task::JoinSet;
 
-use super::watch::{k, watcher, watcher_after_set};
+use super::changes::{k, watcher, watcher_after_set};
 use crate::case::{Need, cases};
 use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict};

@@ -246,7 +246,7 @@ async fn commit(cx: Context) -> Verdict {
 
 async fn list(cx: Context) -> Verdict {
     let keys: Vec<Key> = (0..50).map(|at| key(["k", &format!("{at:02}")])).collect();
-    super::tree::write(&cx, &keys).await?;
+    crate::cases::list::tree::write(&cx, &keys).await?;
     for polls in POLLS {
         let _ = poll_and_drop(polls, cx.store().list(&ListQuery::new(key(["k"])).with_limit(7))).await;
         ensure_eq!(cx.keys(["k"]).await?, keys, "the keys that `list` returned after a dropped `list`");

@@ -302,7 +302,7 @@ async fn set_over_the_limit(cx: &Context, key: &Key) -> Result<Option<Error>, Fa
 }
 
 /// A secret value one byte over the limit, or `None` if the limit is too large for a test.
-pub(super) fn over_the_limit(cx: &Context) -> Option<Bytes> {
+pub(in crate::cases) fn over_the_limit(cx: &Context) -> Option<Bytes> {
     let size = cx.limits().max_value_bytes.checked_add(1).filter(|size| *size <= 1 << 28)?;
     let mut value = vec![0; size];
     value.iter_mut().zip(CANARY.bytes()).for_each(|(byte, secret)| *byte = secret);

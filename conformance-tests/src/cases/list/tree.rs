@@ -2,12 +2,12 @@
 
 use kv_core::{Key, ListItem, ListQuery, SetItem};
 
-use super::keys::segments;
+use crate::cases::core::keys::segments;
 use crate::context::{Context, key};
 use crate::failure::{Verdict, ensure_eq};
 
 /// Keys that show mistakes in ranges and prefixes.
-pub(super) fn tree() -> Vec<Key> {
+pub(in crate::cases) fn tree() -> Vec<Key> {
     in_order(vec![
         key([""]),
         key(["", "a"]),
@@ -35,19 +35,19 @@ pub(super) fn tree() -> Vec<Key> {
 }
 
 /// Writes each key with its own value.
-pub(super) async fn write(cx: &Context, keys: &[Key]) -> Verdict {
+pub(in crate::cases) async fn write(cx: &Context, keys: &[Key]) -> Verdict {
     let items: Vec<_> = keys.iter().map(|key| SetItem::new(key.clone(), format!("value of {key}"))).collect();
     cx.set_many(&items).await
 }
 
 /// The keys in the order of the contract: by their segments, not by a text.
-pub(super) fn in_order(mut keys: Vec<Key>) -> Vec<Key> {
+pub(in crate::cases) fn in_order(mut keys: Vec<Key>) -> Vec<Key> {
     keys.sort_by_cached_key(segments);
     keys
 }
 
 /// The keys that a query must return, computed segment by segment.
-pub(super) fn expected_keys(keys: &[Key], query: &ListQuery) -> Vec<Key> {
+pub(in crate::cases) fn expected_keys(keys: &[Key], query: &ListQuery) -> Vec<Key> {
     let prefix: Vec<_> = query.prefix.segments().collect();
     let mut covered: Vec<Key> = keys
         .iter()
@@ -63,12 +63,12 @@ pub(super) fn expected_keys(keys: &[Key], query: &ListQuery) -> Vec<Key> {
 }
 
 /// Fails unless `list` returns the [`expected_keys`] of a query.
-pub(super) async fn expect_list(cx: &Context, keys: &[Key], query: ListQuery) -> Verdict {
+pub(in crate::cases) async fn expect_list(cx: &Context, keys: &[Key], query: ListQuery) -> Verdict {
     let expected = expected_keys(keys, &query);
     ensure_eq!(keys_of(&cx.list_all(query.clone()).await?), expected, "the keys that `list` returned for {query:?}");
     Ok(())
 }
 
-pub(super) fn keys_of(items: &[ListItem]) -> Vec<Key> {
+pub(in crate::cases) fn keys_of(items: &[ListItem]) -> Vec<Key> {
     items.iter().map(|item| item.key.clone()).collect()
 }

@@ -7,7 +7,7 @@ use kv_core::{
     Transaction, WatchEvent, WatchQuery, When,
 };
 
-use super::watch::{k, watcher, watcher_after_set};
+use super::changes::{k, watcher, watcher_after_set};
 use crate::case::{Need, cases};
 use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};

@@ -2,8 +2,8 @@
 
 use kv_core::{Capability, DeleteOutcome, ErrorKind, Key, KvStore, SetItem, SetOptions, SetOutcome, When};
 
-use super::errors::over_the_limit;
 use crate::case::{Need, cases};
+use crate::cases::core::errors::over_the_limit;
 use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
