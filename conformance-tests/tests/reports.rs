@@ -60,7 +60,7 @@ async fn a_skipped_case_has_a_reason() {
     let report = bare.run_named(&["basics/set_then_get", "restart/values_survive"]).await;
     assert_eq!((report.counts(None).passed, report.counts(None).skipped), (1, 1));
     assert_eq!(report.counts(Some(Level::Durable)).skipped, 1);
-    assert!(report.to_string().contains("skipped 1: needs a harness that can reopen the store"), "{report}");
+    assert!(report.to_string().contains("skipped 1: needs a store that can be reopened"), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +68,7 @@ async fn a_store_in_a_namespace_skips_the_longest_namespaces() {
     let report = support::suite("in a namespace", |good, _| good).in_namespaces().run("namespace_keys/").await;
     let counts = report.counts(None);
     assert_eq!((counts.passed, counts.failed, counts.skipped), (0, 0, report.cases.len()), "{report}");
-    assert!(report.to_string().contains("needs a harness whose stores are not namespaces themselves"), "{report}");
+    assert!(report.to_string().contains("needs stores outside any namespace"), "{report}");
     let outside = support::suite("outside", |good, _| good).run("namespace_keys/").await;
     assert_eq!((outside.cases.len(), outside.counts(None).skipped), (report.cases.len(), 0), "{outside}");
 }

@@ -1,6 +1,5 @@
 //! Entries that the harness has damaged.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -9,22 +8,28 @@ use kv_core::{
     Entry, Error, Key, KeyPrefix, KvStore, ListPage, ListQuery, Result, SetOptions, SetOutcome, delegate_store,
 };
 
-/// The keys of the damaged entries of one store.
+/// The keys of the damaged entries of one store. A key in a namespace is damaged if it ends with such a key, because the
+/// harness does not know the namespace.
 #[derive(Debug, Clone, Default)]
-pub(super) struct DamagedKeys(Arc<Mutex<BTreeSet<Key>>>);
+pub(super) struct DamagedKeys(Arc<Mutex<Vec<Key>>>);
 
 impl DamagedKeys {
     pub(super) fn insert(&self, key: Key) {
-        self.lock().insert(key);
+        self.lock().push(key);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Key>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check(&self, key: &Key) -> Result<()> {
-        if self.lock().contains(key) { Err(error(key)) } else { Ok(()) }
+        if self.lock().iter().any(|damaged| ends_with(key, damaged)) { Err(error(key)) } else { Ok(()) }
     }
+}
+
+fn ends_with(key: &Key, end: &Key) -> bool {
+    let (key, end): (Vec<_>, Vec<_>) = (key.segments().collect(), end.segments().collect());
+    key.ends_with(&end)
 }
 
 fn error(key: &Key) -> Error {
@@ -54,34 +59,21 @@ impl<S: KvStore> KvStore for Damaged<S> {
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         let outcome = self.inner.set(key, value, options).await?;
-        self.keys.lock().remove(key);
+        self.keys.lock().retain(|damaged| !ends_with(key, damaged));
         Ok(outcome)
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         let removed = self.inner.clear(prefix).await?;
-        self.keys.lock().retain(|key| !prefix.covers(key));
+        // The cases clear only the whole store.
+        self.keys.lock().clear();
         Ok(removed)
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let mut page = self.inner.list(query).await?;
-        let damaged = self.keys.lock().clone();
-        page.items.retain(|item| !damaged.contains(&item.key));
-        let reaches = |key: &Key| match &page.next {
-            Some(next) if query.reverse => key >= next,
-            Some(next) => key <= next,
-            None => true,
-        };
-        let Some(range) = query.range() else { return Ok(page) };
-        page.damaged = damaged
-            .iter()
-            .filter(|key| std::ops::RangeBounds::contains(&range, &key.as_str().to_owned()) && reaches(key))
-            .map(error)
-            .collect();
-        if query.reverse {
-            page.damaged.reverse();
-        }
+        page.damaged = page.items.iter().filter_map(|item| self.keys.check(&item.key).err()).collect();
+        page.items.retain(|item| self.keys.check(&item.key).is_ok());
         Ok(page)
     }
 }
