@@ -367,7 +367,7 @@ pub(crate) struct ServeArgs {
     /// The file with the token that clients on TCP need; a missing file is created [default: print a random token]
     #[arg(long, requires = "listen", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Maximum number of connections at once; further connections wait
+    /// Maximum number of sessions at once; further connections wait
     #[arg(long, requires = "listen", value_name = "N", default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_connections: u16,

@@ -46,7 +46,7 @@ pub enum Failure {
     },
     /// The input does not have the expected format.
     Format(String),
-    /// The user interrupted the command.
+    /// SIGINT (Ctrl-C) or SIGTERM interrupted the command.
     Interrupted,
     /// The reader of stdout closed the stream. The program ends without a message.
     OutputClosed,
@@ -89,6 +89,8 @@ impl Failure {
                 ErrorKind::Denied => 7,
                 ErrorKind::Corrupt => 8,
                 ErrorKind::Closed => 9,
+                ErrorKind::Defect => 13,
+                // `kv` has no loader, so only a server can report `Load`.
                 _ => 12,
             },
             Self::Io { .. } => 10,
@@ -160,10 +162,12 @@ mod tests {
         assert_eq!(store(Error::closed()), 9);
         assert_eq!(Failure::io("x")(io::Error::other("y")).code(), 10);
         assert_eq!(Failure::Format(String::new()).code(), 11);
+        assert_eq!(store(Error::new(ErrorKind::Load, "")), 12);
+        assert_eq!(store(Error::defect("")), 13);
         assert_eq!(Failure::Interrupted.code(), 130);
         assert_eq!(Failure::output(io::ErrorKind::BrokenPipe.into()).code(), 0);
         let readme = include_str!("../README.md");
-        for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 130] {
+        for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 130] {
             assert!(readme.contains(&format!("| {code} |")), "{code}");
         }
     }

@@ -11,7 +11,6 @@ mod interrupt;
 mod listen;
 mod output;
 mod pager;
-mod private_file;
 mod progress;
 mod random;
 pub mod replay;

@@ -53,6 +53,39 @@ fn an_interrupted_prefill_cleans_up_and_has_its_own_exit_code() {
     assert_eq!(interrupt(&["replay", "--prefill"]), (Some(130), "kv: interrupted\n".into()));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_server_that_gets_a_signal_closes_its_store_and_removes_its_socket_file() {
+    use std::os::unix::net::UnixStream;
+
+    for signal in ["-INT", "-TERM"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, socket) = (folder.path().join("kv.db"), folder.path().join("kv.sock"));
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin!("kv"))
+            .env("KV_STORE", format!("sqlite:{}", file.display()))
+            .args(["serve", "--json-lines", "--listen", &format!("unix:{}", socket.display())])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        stderr.read_line(&mut String::new()).unwrap();
+        let url = format!("lines:unix:{}", socket.display());
+        support::kv().args(["--store", &url, "set", "a", "1"]).assert().success();
+        let idle = UnixStream::connect(&socket).unwrap();
+        let log = folder.path().join("kv.db-wal");
+        assert!(socket.exists() && log.exists());
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let mut messages = String::new();
+        stderr.read_to_string(&mut messages).unwrap();
+        assert_eq!((child.wait().unwrap().code(), messages.as_str()), (Some(0), ""), "{signal}");
+        assert!(!socket.exists(), "{signal}");
+        // A store that is closed has no log.
+        assert!(!log.exists(), "{signal}");
+        drop(idle);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clear_after_an_interrupted_replay_leaves_no_entries() {
     let kv = anykv::open("memory:").await.unwrap();

@@ -218,14 +218,14 @@ fn callers_of_a_load_whose_runtime_ends_get_unavailable() {
         let first = own.spawn(async move { starter.run(&key("k"), &clock(), |_| std::future::pending()).await });
         other.block_on(async {
             until(|| !flights.is_idle()).await;
-            let joined = flights.clone();
-            let second = tokio::spawn(async move { joined.run(&key("k"), &clock(), |_| async { Ok(2) }).await });
-            settle().await;
+            let (k, clock) = (key("k"), clock());
+            let mut second = pin!(flights.run(&k, &clock, |_| async { Ok(2) }));
+            assert!(poll!(&mut second).is_pending());
             tokio::task::spawn_blocking(|| drop(own)).await.unwrap();
-            assert_eq!(second.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+            assert_eq!(second.await.unwrap_err().kind(), ErrorKind::Unavailable);
             assert!(first.await.is_err());
             assert!(flights.is_idle());
-            assert_eq!(flights.run(&key("k"), &clock(), |_| async { Ok(3) }).await.unwrap(), 3);
+            assert_eq!(flights.run(&k, &clock, |_| async { Ok(3) }).await.unwrap(), 3);
         });
     });
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use kv_core::{ErrorKind, Key, Kv, KvStore, SetOptions};
+use kv_core::{Clock, ErrorKind, Key, Kv, KvStore, SetOptions, SystemClock};
 use kv_lines::{LinesBuilder, LinesStore, Listener, ServeConfig, Token};
 use kv_memory::MemoryStore;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -249,14 +249,14 @@ async fn silent_peers_keep_no_permit_of_a_large_line() {
         peer.get_mut().write_all(line.as_bytes()).await.unwrap();
         silent.push(peer);
     }
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    SystemClock.sleep(Duration::from_millis(200)).await;
     // The peers do not read the event of this change, which fills the queues of their sessions.
     assert!(store.touch(&key("big"), kv_core::NewExpiry::After(Duration::from_secs(3_600))).await.unwrap());
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    SystemClock.sleep(Duration::from_millis(200)).await;
     for peer in &mut silent {
         peer.get_mut().write_all(b"\n").await.unwrap();
     }
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    SystemClock.sleep(Duration::from_millis(200)).await;
     let mut honest = client(address, &format!("{{\"id\":3,\"op\":\"ping\"{padding}}}\n")).await;
     let mut line = String::new();
     let answered = tokio::time::timeout(Duration::from_secs(4), honest.read_line(&mut line)).await;

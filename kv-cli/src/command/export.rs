@@ -4,11 +4,11 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anykv::{Key, KeyPrefix, Kv};
+use kv_lines::private_file;
 use serde_json::json;
 
 use crate::exit::{Answer, Failure};
 use crate::output::{self, Output};
-use crate::private_file;
 use crate::progress::Progress;
 use crate::transfer::{self, Exported};
 

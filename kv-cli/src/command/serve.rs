@@ -7,9 +7,19 @@ use kv_lines::{ServeConfig, Token};
 
 use crate::args::ServeArgs;
 use crate::exit::{Answer, Failure};
+use crate::interrupt::or_interrupted;
 use crate::output;
 
+/// Serves until the input ends or the program gets SIGINT or SIGTERM. A signal is the usual end of a server, so it is
+/// no failure. The socket file is removed before this function returns.
 pub(crate) async fn run(kv: &Kv, args: &ServeArgs) -> Result<Answer, Failure> {
+    match or_interrupted(serve(kv, args)).await {
+        Err(Failure::Interrupted) => Ok(Answer::Yes),
+        ended => ended,
+    }
+}
+
+async fn serve(kv: &Kv, args: &ServeArgs) -> Result<Answer, Failure> {
     let Some(address) = &args.listen else {
         let result = kv_lines::session(kv, tokio::io::stdin(), tokio::io::stdout()).await;
         return result.map(|()| Answer::Yes).map_err(|error| match error.kind() {

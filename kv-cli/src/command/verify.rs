@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anykv::{Entry, Error, Key, Verification};
+use kv_lines::private_file;
 use serde_json::json;
 
 use crate::exit::{Answer, Failure};
 use crate::output::{self, Output};
-use crate::private_file;
 use crate::progress::Progress;
 use crate::transfer::ExportWriter;
 

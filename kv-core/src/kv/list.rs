@@ -9,10 +9,9 @@ use std::task::{Context, Poll};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
-
-use super::handle::Kv;
 use tokio::task::coop::consume_budget;
 
+use super::handle::Kv;
 use crate::capabilities::List;
 use crate::codec::Codec;
 use crate::entry::Entry;

@@ -285,8 +285,14 @@ mod tests {
 
     #[test]
     fn no_item_of_a_batch_is_longer_than_its_announced_bytes() {
-        let segments =
-            [&["k"][..], &[""; 2_000], &["\u{1}\u{1f}\"\\$#\u{7f}\u{9b}\u{202e}", "é🦀", ""], &["\\\\"], &["\""; 300]];
+        let empty = vec![""; 2_000];
+        let segments = [
+            &["k"][..],
+            empty.as_slice(),
+            &["\u{1}\u{1f}\"\\$#\u{7f}\u{9b}\u{202e}", "é🦀", ""],
+            &["\\\\"],
+            &["\""; 300],
+        ];
         let values = [&b""[..], b"x", b"text \"", &[1; 3_001], "\u{9b}".as_bytes()];
         for segments in segments {
             let key = Key::new(segments).unwrap();

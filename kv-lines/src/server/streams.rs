@@ -1,40 +1,102 @@
 //! The watches and subscriptions of a session.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 
-use futures_util::{Stream, StreamExt};
-use kv_core::{Error, MessageEvent, Result, WatchEvent};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use kv_core::{Error, ErrorKind, GapReason, Key, Kv, KvStore, MessageEvent, Result, WatchEvent};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use super::output::Output;
+use super::output::{Output, Reservation};
 use super::response::blocking;
 use crate::escape;
 use crate::shape::{Failure, StreamEvent};
 
-/// The size of an event.
-pub(super) trait EventBytes {
-    /// Returns the number of bytes of the value or message.
-    fn bytes(&self) -> usize;
+/// An event of a watch or of a subscription.
+#[derive(Debug)]
+pub(super) enum Event {
+    Watch(WatchEvent),
+    Message(MessageEvent),
 }
 
-impl EventBytes for WatchEvent {
+impl Event {
+    /// Returns the number of bytes of the value or message.
     fn bytes(&self) -> usize {
         match self {
-            Self::Set { entry: Some(entry), .. } => entry.value.len(),
+            Self::Watch(WatchEvent::Set { entry: Some(entry), .. }) => entry.value.len(),
+            Self::Message(MessageEvent::Message(message)) => message.payload.len(),
             _ => 0,
+        }
+    }
+
+    /// Returns the key of the entry in the event. Such an entry can be read again.
+    fn entry_key(&self) -> Option<&Key> {
+        match self {
+            Self::Watch(WatchEvent::Set { key, entry: Some(_) }) => Some(key),
+            _ => None,
         }
     }
 }
 
-impl EventBytes for MessageEvent {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Message(message) => message.payload.len(),
-            _ => 0,
+impl From<&Event> for StreamEvent {
+    fn from(event: &Event) -> Self {
+        match event {
+            Event::Watch(event) => event.into(),
+            Event::Message(event) => event.into(),
         }
+    }
+}
+
+/// The source of the events of a stream.
+pub(super) struct Source {
+    pub(super) kv: Kv,
+    pub(super) events: BoxStream<'static, Result<Event>>,
+}
+
+impl Source {
+    /// Waits for the next event, and reserves memory for its line. The event is `None` at the end of the stream.
+    /// Returns `None` if the peer has disconnected.
+    async fn next(&mut self, out: &Output) -> Option<(Option<Result<Event>>, Reservation)> {
+        loop {
+            let event = self.events.next().await;
+            let bytes = event.iter().flatten().map(Event::bytes).sum();
+            let key = event.iter().flatten().find_map(Event::entry_key).cloned();
+            let Some(key) = key else { return Some((event, out.reserve(bytes).await?)) };
+            if let Some(reservation) = out.try_reserve(bytes) {
+                return Some((event, reservation));
+            }
+            // A session has up to 1,024 streams, and all of them may report large entries. Hold no entry while waiting.
+            drop(event);
+            if let (Some(event), reservation) = read_again(&self.kv, key, bytes, out).await? {
+                return Some((Some(event), reservation));
+            }
+        }
+    }
+}
+
+/// Reserves memory, and then reads the entry of an event. Returns no event if the entry is absent or the store is closed,
+/// because the stream reports the removal later, or ends. Returns `None` if the peer has disconnected.
+async fn read_again(kv: &Kv, key: Key, mut bytes: usize, out: &Output) -> Option<(Option<Result<Event>>, Reservation)> {
+    loop {
+        let reservation = out.reserve(bytes).await?;
+        let event = match kv.store().get(&key).await {
+            // The entry has grown since the memory was reserved.
+            Ok(Some(entry)) if entry.value.len() > bytes => {
+                bytes = entry.value.len();
+                continue;
+            }
+            Ok(Some(entry)) => Some(Ok(Event::Watch(WatchEvent::Set { key, entry: Some(entry) }))),
+            Ok(None) => None,
+            Err(error) if error.kind() == ErrorKind::Closed => None,
+            // The watcher misses this change, so it gets a gap.
+            Err(error) if error.is_retryable() => {
+                Some(Ok(Event::Watch(WatchEvent::Gap { reason: GapReason::Reconnected })))
+            }
+            Err(error) => Some(Err(error)),
+        };
+        return Some((event, reservation));
     }
 }
 
@@ -72,20 +134,15 @@ impl Streams {
     }
 
     /// Spawns a task that sends the events of the stream, and then `end`.
-    pub(super) fn start<T>(&mut self, id: Value, mut stream: Pin<Box<dyn Stream<Item = Result<T>> + Send>>, out: Output)
-    where
-        T: EventBytes + Send + 'static,
-        for<'e> StreamEvent: From<&'e T>,
-    {
+    pub(super) fn start(&mut self, id: Value, mut source: Source, out: Output) {
         let key = id.to_string();
         let task = tokio::spawn(async move {
             let mut is_running = true;
             while is_running {
-                let event = stream.next().await;
-                is_running = event.is_some();
-                let bytes = event.iter().flatten().map(T::bytes).sum();
                 // Without a reservation the peer has disconnected.
-                let Some(reservation) = out.reserve(bytes).await else { return };
+                let Some((event, reservation)) = source.next(&out).await else { return };
+                is_running = event.is_some();
+                let bytes = event.iter().flatten().map(Event::bytes).sum();
                 let (id, stream_id) = (id.clone(), &id);
                 let encoded = blocking(bytes, move || line(&id, event)).await;
                 let text = if let Ok(Ok(text)) = encoded {
@@ -115,10 +172,7 @@ impl Streams {
     }
 }
 
-fn line<T>(id: &Value, event: Option<Result<T>>) -> serde_json::Result<String>
-where
-    for<'e> StreamEvent: From<&'e T>,
-{
+fn line(id: &Value, event: Option<Result<Event>>) -> serde_json::Result<String> {
     let event = match event {
         Some(Ok(event)) => StreamEvent::from(&event),
         Some(Err(error)) => StreamEvent::Error { error: Failure::from(&error) },
