@@ -153,13 +153,12 @@ impl PageBuilder {
             return Ok(None);
         }
         let text: &str = column(row, 0)?;
-        match Key::parse_stored(text) {
-            Ok(key) => {
-                self.page.damaged.push(error.with_key(&key));
-                self.last = Some(key);
-            }
-            Err(_) => self.skipped_rows += 1,
+        let (key, is_live) = (Key::parse_stored(text).ok(), column(row, 1)?);
+        match &key {
+            Some(key) if is_live => self.page.damaged.push(error.with_key(key)),
+            _ => self.skipped_rows += 1,
         }
+        self.last = key.or(self.last.take());
         Ok(Some(text.to_owned()))
     }
 

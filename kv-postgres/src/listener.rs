@@ -18,10 +18,11 @@ use tokio_postgres::Client;
 
 use crate::address::Address;
 use crate::delivery::{self, Delivery, MAX_PENDING_MESSAGES, SharedVerifier};
+use crate::error::{Failure, read_error};
 use crate::listen_connection::{self, round_trip};
 use crate::permits::Place;
 use crate::runtime::until_stopped;
-use crate::seal::{self, Verifier};
+use crate::seal::{self, Snapshot, Verifier};
 use crate::state::{State, column};
 use crate::{message, watch};
 
@@ -234,9 +235,8 @@ impl ListenerTask {
         let sql = seal::secret_sql(&self.state.table);
         let row = round_trip(self.state.connections.timeout, session.client.query_typed_opt(&sql, &[])).await?;
         let row = row.ok_or_else(message::missing_secret)?;
-        let since: &str = column(&row, 1)?;
-        let since = since.parse().map_err(|_| message::missing_secret())?;
-        session.verifier.set(Some(Verifier::new(column(&row, 0)?, since)));
+        let ended = Snapshot::parse(column(&row, 1)?).ok_or_else(|| read_error(Failure::UnexpectedShape))?;
+        session.verifier.set(Some(Verifier::new(column(&row, 0)?, ended)));
         Ok(())
     }
 

@@ -8,7 +8,8 @@
 //! The server reports the process id of the sender to each listener. Therefore a copy of a message is refused if
 //! another session sends the copy. After the sender has disconnected, the operating system may give its process id to a
 //! new session. The transaction ids of one process id only increase, so a copy is refused in this case as well: the
-//! listener knows the last transaction id of each process id, and the transaction id at which it began to listen.
+//! listener knows the last transaction id of each process id, and the transactions that had ended when it began to
+//! listen.
 
 use std::collections::HashMap;
 
@@ -37,9 +38,34 @@ pub(crate) fn notify_sql(names: &Table) -> String {
     )
 }
 
-/// Returns the SQL text that reads the secret, and the transaction id below which every transaction has ended.
+/// Returns the SQL text that reads the secret, and the snapshot of the transactions that have ended.
 pub(crate) fn secret_sql(names: &Table) -> String {
-    format!("SELECT secret, pg_snapshot_xmax(pg_current_snapshot())::text FROM {}", names.secret_table())
+    format!("SELECT secret, pg_current_snapshot()::text FROM {}", names.secret_table())
+}
+
+/// The transactions that had ended when a connection began to listen for messages.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    /// The transaction id from which on no transaction had ended.
+    end: u64,
+    /// The ids of the transactions below `end` that were still running, in ascending order.
+    running: Vec<u64>,
+}
+
+impl Snapshot {
+    /// Parses the text of a snapshot: `XMIN:XMAX:` followed by the ids of running transactions.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, ':').skip(1);
+        let end = parts.next()?.parse().ok()?;
+        let ids = parts.next()?.split(',').filter(|id| !id.is_empty());
+        let mut running = ids.map(|id| id.parse().ok()).collect::<Option<Vec<_>>>()?;
+        running.sort_unstable();
+        Some(Self { end, running })
+    }
+
+    fn has_ended(&self, transaction: u64) -> bool {
+        transaction < self.end && self.running.binary_search(&transaction).is_err()
+    }
 }
 
 /// The result of verifying a notification.
@@ -56,8 +82,8 @@ pub(crate) enum Verdict<'n> {
 /// Verifies the seals of the notifications that one connection receives.
 pub(crate) struct Verifier {
     secret: Vec<u8>,
-    /// The transaction id at which the connection began to listen for messages.
-    since: u64,
+    /// The transactions whose messages the connection cannot receive. A message of such a transaction is a copy.
+    ended: Snapshot,
     /// The last transaction id of each sender, by its process id.
     senders: HashMap<i32, u64>,
     /// The highest transaction id of a sender that was removed from `senders`.
@@ -65,8 +91,8 @@ pub(crate) struct Verifier {
 }
 
 impl Verifier {
-    pub(crate) fn new(secret: &[u8], since: u64) -> Self {
-        Self { secret: secret.to_vec(), since, senders: HashMap::new(), removed: 0 }
+    pub(crate) fn new(secret: &[u8], ended: Snapshot) -> Self {
+        Self { secret: secret.to_vec(), ended, senders: HashMap::new(), removed: 0 }
     }
 
     /// Verifies a notification from the session `process_id`. `sealed` is its payload without the kind.
@@ -82,7 +108,7 @@ impl Verifier {
         let Ok(transaction) = transaction.parse::<u64>() else { return Verdict::Refused };
         match self.senders.get(&process_id) {
             Some(last) if transaction <= *last => return Verdict::Refused,
-            None if transaction < self.since => return Verdict::Refused,
+            None if self.ended.has_ended(transaction) => return Verdict::Refused,
             None if transaction <= self.removed => return Verdict::Late,
             _ => {}
         }
@@ -122,7 +148,7 @@ mod tests {
     /// Seals a message as the server does.
     fn sealed(process_id: i32, transaction: u64, text: &str) -> String {
         let body = format!("{transaction} {text}");
-        let seal = Verifier::new(b"secret", 0).seal(process_id, &body);
+        let seal = Verifier::new(b"secret", Snapshot::default()).seal(process_id, &body);
         format!("{seal:032x} {body}")
     }
 
@@ -133,23 +159,37 @@ mod tests {
     }
 
     #[test]
+    fn the_text_of_a_snapshot_is_parsed() {
+        let snapshot = Snapshot::parse("10:20:15,12").unwrap();
+        let ended: Vec<_> = (9..22).filter(|id| snapshot.has_ended(*id)).collect();
+        assert_eq!(ended, [9, 10, 11, 13, 14, 16, 17, 18, 19]);
+        assert!(Snapshot::parse("10:10:").is_some_and(|snapshot| snapshot.has_ended(9) && !snapshot.has_ended(10)));
+        for text in ["", "1", "1:2", "1:x:", "1:2:3,x", "1:-2:"] {
+            assert!(Snapshot::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_changed_or_copied_message_is_refused() {
-        let mut verifier = Verifier::new(b"secret", 10);
+        let mut verifier = Verifier::new(b"secret", Snapshot::parse("8:10:8").unwrap());
         let message = sealed(7, 11, "t a text");
         assert_eq!(verifier.verify(7, &message), Verdict::Authentic("t a text"));
         assert_eq!(verifier.verify(7, &message), Verdict::Refused, "the process id was used again");
         assert_eq!(verifier.verify(8, &message), Verdict::Refused, "another session sent the copy");
         assert_eq!(verifier.verify(8, &sealed(8, 9, "t a text")), Verdict::Refused, "older than the subscription");
+        let running = sealed(9, 8, "t a text");
+        assert_eq!(verifier.verify(9, &running), Verdict::Authentic("t a text"), "committed after the subscription");
+        assert_eq!(verifier.verify(9, &running), Verdict::Refused);
         let changed = sealed(7, 12, "t a text").replace("12 ", "13 ");
         for forged in [changed.as_str(), "", " ", "0 1 t a text", &message[1..], &format!("{:032x}", 0)] {
             assert_eq!(verifier.verify(7, forged), Verdict::Refused, "{forged}");
         }
-        assert_eq!(Verifier::new(b"other", 0).verify(7, &message), Verdict::Refused);
+        assert_eq!(Verifier::new(b"other", Snapshot::default()).verify(7, &message), Verdict::Refused);
     }
 
     #[test]
     fn the_number_of_known_senders_is_bounded() {
-        let mut verifier = Verifier::new(b"secret", 0);
+        let mut verifier = Verifier::new(b"secret", Snapshot::default());
         for sender in 1..=30_000 {
             let message = sealed(sender, u64::try_from(sender).unwrap(), "t a b");
             assert!(matches!(verifier.verify(sender, &message), Verdict::Authentic(_)));

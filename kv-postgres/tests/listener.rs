@@ -19,6 +19,7 @@ fn main() {
             test("watchers_and_subscribers_get_a_gap_after_their_connection_was_terminated", terminated_listener),
             test("a_watcher_gets_changes_after_a_reconnect_to_a_locked_table", locked_table),
             test("the_listener_connects_if_the_pool_has_all_connections_that_the_server_accepts", listener_place),
+            test("a_message_that_commits_after_the_subscription_arrives", slow_commit),
             test("watching_a_locked_table_ends_with_the_operation_timeout", watch_of_locked_table),
         ],
     );
@@ -112,6 +113,37 @@ async fn listener_place() {
     store.publish(&key("c"), "m".into()).await.unwrap();
     let event = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap();
     assert!(matches!(event.unwrap().unwrap(), MessageEvent::Message(_)));
+}
+
+/// A subscriber connects while a transaction that publishes a message is still running.
+async fn slow_commit() {
+    let server = Postgres::start().unwrap();
+    let patient = Duration::from_secs(60);
+    let publisher =
+        PostgresStore::builder().url(&server.url()).unwrap().lock_timeout(patient).operation_timeout(patient);
+    let publisher = publisher.open().await.unwrap();
+    let subscriber = PostgresStore::open(&server.url()).await.unwrap();
+    let trigger = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ \
+                   BEGIN PERFORM pg_advisory_xact_lock(1, 2); RETURN NULL; END $$; \
+                   CREATE TRIGGER wait AFTER INSERT ON \"kv letters\" FOR EACH ROW EXECUTE FUNCTION wait()";
+    server.psql("kv", trigger).unwrap();
+    let holder = support::pool(&server, 1).get().await.unwrap();
+    holder.batch_execute("SELECT pg_advisory_lock(1, 2)").await.unwrap();
+    let payload = vec![7; 100_000];
+    let message = payload.clone().into();
+    let call = tokio::spawn(async move { publisher.publish(&key("c"), message).await });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    while server.psql("kv", waiting).unwrap().trim() != "1" {
+        assert!(!call.is_finished());
+        pause(Duration::from_millis(20)).await;
+    }
+    // A later transaction has ended already.
+    set(&subscriber, "k", "v").await.unwrap();
+    let mut messages = subscriber.subscribe(&KeyPrefix::ALL).await.unwrap();
+    holder.batch_execute("SELECT pg_advisory_unlock(1, 2)").await.unwrap();
+    call.await.unwrap().unwrap();
+    let event = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap().unwrap().unwrap();
+    assert!(matches!(&event, MessageEvent::Message(message) if message.payload == payload), "{event:?}");
 }
 
 /// Starts a process that locks the table against changes of its triggers, until the returned value is dropped.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kv_core::Result;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::layout::Shape;
 use crate::server::info;
@@ -46,18 +46,25 @@ pub(crate) async fn run_settings_reader(weak: Weak<State>, heartbeat: Duration) 
         // A failed read is repeated at the next heartbeat.
         let _ = state.read_settings().await;
         if state.layout.shape == Shape::Indexed {
-            repair_indexes(&weak, state).await;
+            repair_indexes(&weak, state, heartbeat).await;
         }
     }
 }
 
 /// Adds the members that the indexes have lost, if the server can no longer evict the indexes. Holds the state only
 /// during a step, so that the store can be dropped between two steps. A failed scan is repeated at the next heartbeat.
-async fn repair_indexes(weak: &Weak<State>, state: Arc<State>) {
+///
+/// The scan of a large database takes longer than a heartbeat, so the settings are also read between two steps.
+async fn repair_indexes(weak: &Weak<State>, state: Arc<State>, heartbeat: Duration) {
     let mark = state.index_trust.begin_sweep();
+    let mut read_at = Instant::now();
     let mut scan = None;
     let mut next = Some(state);
     while let Some(state) = next.take().or_else(|| weak.upgrade()) {
+        if read_at.elapsed() >= heartbeat {
+            let _ = state.read_settings().await;
+            read_at = Instant::now();
+        }
         if !state.index_trust.wants_sweep() || !state.scan_step(&mut scan).await.unwrap_or(false) {
             return;
         }

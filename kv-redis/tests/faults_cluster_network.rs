@@ -13,7 +13,7 @@ use test_servers::proxy::{Direction, Proxy};
 use tokio::time::Instant;
 
 mod support;
-use support::{at, eventually, key, set, value};
+use support::{at, eventually, key, set, settings_were_read, value};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -74,28 +74,34 @@ async fn a_write_whose_reply_is_cut_at_any_byte_is_indeterminate_and_applied_onc
     // `+OK\r\n`, the reply to an unconditional set.
     for bytes in 0..5 {
         let text = format!("plain {bytes}");
+        let received = proxy.bytes(Direction::ToClient);
         proxy.cut_after(Direction::ToClient, bytes);
         let error = set(&store, "k", &text).await.unwrap_err();
         assert!(error.maybe_applied(), "{error}");
         let entry = store.get(&key("k")).await.unwrap().unwrap();
         assert_eq!((entry.version, entry.value.as_ref()), (error.attempted_version(), text.as_bytes()));
+        settings_were_read(proxy, received).await;
     }
     // `*2\r\n:1\r\n_\r\n`, the reply to a conditional set.
     for bytes in 0..11 {
         let held = store.get(&key("k")).await.unwrap().unwrap().version.unwrap();
         let options = SetOptions::default().with_when(When::Version(held));
+        let received = proxy.bytes(Direction::ToClient);
         proxy.cut_after(Direction::ToClient, bytes);
         let error = store.set(&key("k"), "new".into(), &options).await.unwrap_err();
         assert!(error.maybe_applied(), "{error}");
         let entry = store.get(&key("k")).await.unwrap().unwrap();
         assert_eq!(entry.version, error.attempted_version(), "after {bytes} bytes");
+        settings_were_read(proxy, received).await;
     }
     // The value proves that no increment was applied twice.
     for bytes in 0..4 {
+        let received = proxy.bytes(Direction::ToClient);
         proxy.cut_after(Direction::ToClient, bytes);
         let error = store.increment(&key("n"), 1, &once).await.unwrap_err();
         assert!(error.maybe_applied(), "{error}");
         assert_eq!(value(&store, "n").await, Some((bytes + 2).to_string()), "after {bytes} bytes");
+        settings_were_read(proxy, received).await;
     }
 }
 
@@ -107,11 +113,13 @@ async fn a_get_whose_reply_is_cut_at_any_byte_is_unavailable_and_shows_no_value(
     let _ = set(&store, "k", "canary").await.unwrap();
     // The reply to a get: `$40\r\n`, the header, the value, `\r\n`.
     for bytes in 0..47 {
+        let received = proxy.bytes(Direction::ToClient);
         proxy.cut_after(Direction::ToClient, bytes);
         let error = store.get(&key("k")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(!format!("{error:?} {error}").contains("anary"), "{error:?}");
         assert_eq!(value(&store, "k").await.as_deref(), Some("canary"));
+        settings_were_read(proxy, received).await;
     }
 }
 

@@ -10,7 +10,7 @@ use test_servers::redis::Redis;
 use tokio::time::Instant;
 
 mod support;
-use support::{at, eventually, key, next_event, set, value};
+use support::{at, eventually, key, next_event, set, settings_were_read, value};
 
 const TIMEOUT: Duration = Duration::from_millis(600);
 
@@ -92,6 +92,7 @@ async fn a_set_whose_reply_is_cut_at_any_byte_is_indeterminate_and_applied_once(
     // The reply to an unconditional set: `+OK\r\n`.
     for bytes in 0..5 {
         let before = runs(&server, "set");
+        let received = proxy.bytes(Direction::ToClient);
         proxy.cut_after(Direction::ToClient, bytes);
         let error = set(&store, "k", &format!("value {bytes}")).await.unwrap_err();
         assert!(error.maybe_applied(), "{error}");
@@ -99,6 +100,7 @@ async fn a_set_whose_reply_is_cut_at_any_byte_is_indeterminate_and_applied_once(
         assert_eq!(entry.version, error.attempted_version());
         assert_eq!(entry.value, format!("value {bytes}"));
         assert_eq!(runs(&server, "set"), before + 1);
+        settings_were_read(&proxy, received).await;
     }
 }
 
@@ -114,6 +116,7 @@ async fn a_conditional_set_whose_reply_is_cut_at_any_byte_is_indeterminate_and_a
     // The reply to a conditional set: `*2\r\n:1\r\n_\r\n`.
     for bytes in 0..11 {
         let before = runs(&server, "evalsha");
+        let received = proxy.bytes(Direction::ToClient);
         proxy.cut_after(Direction::ToClient, bytes);
         let options = SetOptions::default().with_when(When::Version(version.unwrap()));
         let error = store.set(&key("k"), format!("value {bytes}").into(), &options).await.unwrap_err();
@@ -122,6 +125,7 @@ async fn a_conditional_set_whose_reply_is_cut_at_any_byte_is_indeterminate_and_a
         let entry = store.get(&key("k")).await.unwrap().unwrap();
         assert_eq!((entry.version, entry.value.as_ref()), (version, format!("value {bytes}").as_bytes()));
         assert_eq!(runs(&server, "evalsha"), before + 1);
+        settings_were_read(&proxy, received).await;
     }
 }
 
@@ -134,12 +138,14 @@ async fn a_get_whose_reply_is_cut_at_any_byte_is_unavailable_and_shows_no_value(
     // The reply to a get: `$40\r\n`, the header, the value, `\r\n`.
     for bytes in 0..47 {
         store.ping().await.unwrap();
+        let received = proxy.bytes(Direction::ToClient);
         proxy.cut_after(Direction::ToClient, bytes);
         let error = store.get(&key("k")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         // Without the first letter, because the cut may separate this letter from the rest of the value.
         assert!(!format!("{error:?} {error}").contains("anary"), "{error:?}");
         assert_eq!(value(&store, "k").await.as_deref(), Some("canary"));
+        settings_were_read(&proxy, received).await;
     }
 }
 
@@ -155,12 +161,14 @@ async fn a_set_whose_command_is_cut_is_indeterminate_and_not_applied() {
     for bytes in 0..length {
         store.ping().await.unwrap();
         let before = store.get(&key("k")).await.unwrap().unwrap().version;
+        let received = proxy.bytes(Direction::ToClient);
         proxy.cut_after(Direction::ToServer, bytes);
         let error = set(&store, "k", "value").await.unwrap_err();
         assert!(error.maybe_applied(), "{error}");
         let after = store.get(&key("k")).await.unwrap().unwrap().version;
         assert_eq!(after, before, "the server ran an incomplete command of {bytes} of {length} bytes");
         assert_ne!(after, error.attempted_version());
+        settings_were_read(&proxy, received).await;
     }
 }
 

@@ -24,7 +24,8 @@ fn quick(url: &str) -> RedisBuilder {
 
 /// Waits until a write fails, and returns its error.
 async fn refusal(store: &RedisStore) -> Error {
-    for _ in 0..400 {
+    // A replica needs some seconds to connect to its master.
+    for _ in 0..3_000 {
         if let Err(error) = set(store, "probe", "v").await {
             return error;
         }
@@ -70,7 +71,10 @@ async fn writes_fail_while_appendonly_is_switched_off_and_reads_go_on() {
     assert_eq!(value(&store, "k").await.as_deref(), Some("v"));
     assert!(keys(&store).await.contains(&key("k")));
     assert_eq!(store.info().capabilities.durability, declared);
+    // The writes wait for the end of the first rewrite, which takes a second for each key.
+    server.cli(&["CONFIG", "SET", "rdb-key-save-delay", "1000000"]).unwrap();
     server.cli(&["CONFIG", "SET", "appendonly", "yes"]).unwrap();
+    eventually(|| async { refusal(&store).await.message().contains("has not finished") }).await;
     writes_work_again(&store).await;
     // The new file is complete.
     let persistence = server.cli(&["INFO", "persistence"]).unwrap();
@@ -135,6 +139,19 @@ async fn writes_that_store_a_value_fail_while_the_server_may_evict_entries_of_an
     }
 }
 
+/// Waits until the server has refused a command of the store more than once, so that the store has got one refusal.
+async fn refused_twice(server: &Redis, command: &str) {
+    eventually(|| async {
+        let log = server.cli(&["ACL", "LOG"]).unwrap();
+        let lines: Vec<_> = log.lines().collect();
+        let position = lines.iter().position(|line| *line == command);
+        // The fields before the command: the count, the reason and the context, with their names.
+        let count = position.and_then(|position| lines.get(position.checked_sub(6)?)?.parse::<u64>().ok());
+        count.is_some_and(|count| count > 1)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_right_that_is_taken_away_proves_no_change() {
     let rights = support::rights("kv", "");
@@ -142,10 +159,10 @@ async fn a_right_that_is_taken_away_proves_no_change() {
     let store = quick(&server.url_of("ada", "s3cret")).open().await.unwrap();
     assert_eq!(store.info().capabilities.durability.survives, Survives::Power);
     server.cli(&["ACL", "SETUSER", "ada", "-config|get"]).unwrap();
-    SystemClock.sleep(Duration::from_millis(300)).await;
+    refused_twice(&server, "config|get").await;
     let _ = set(&store, "k", "v").await.unwrap();
     server.cli(&["ACL", "SETUSER", "ada", "-info"]).unwrap();
-    SystemClock.sleep(Duration::from_millis(300)).await;
+    refused_twice(&server, "info").await;
     let _ = set(&store, "k", "v").await.unwrap();
     assert_eq!(keys(&store).await, [key("k")]);
     // The policy can be read without the right to `info`.
@@ -185,9 +202,9 @@ async fn the_first_list_after_a_failover_sees_the_policy_of_the_new_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn evictions_between_two_heartbeats_are_noticed() {
+async fn evictions_under_a_policy_that_was_soon_replaced_are_noticed() {
     let server = Redis::start().unwrap();
-    let store = quick(&server.url()).heartbeat(Duration::from_secs(2)).open().await.unwrap();
+    let store = quick(&server.url()).heartbeat(Duration::from_secs(3_600)).open().await.unwrap();
     server.cli(&["SET", "bait", "x"]).unwrap();
     server.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random", "maxmemory", "1"]).unwrap();
     eventually(|| async { server.cli(&["EXISTS", "bait"]).unwrap().trim() == "0" }).await;
@@ -197,5 +214,7 @@ async fn evictions_between_two_heartbeats_are_noticed() {
     }
     // As if the server had evicted the index, and a later set had created it again.
     server.cli(&["ZREMRANGEBYRANK", "kv!{0}", "5", "-1"]).unwrap();
+    // The store reads the settings after a new connection, long before the next heartbeat.
+    server.cli(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
     eventually(|| async { store.list(&ListQuery::default()).await.is_ok_and(|page| page.items.len() == 20) }).await;
 }

@@ -157,7 +157,13 @@ impl Cluster {
                     self.refreshes.store(*refreshing, Ordering::Release);
                     return Ok(());
                 }
-                Err(failure) => last_failure = failure,
+                Err(failure) => {
+                    if matches!(failure, Failure::UnexpectedReply) {
+                        // Forget the nodes of this reply. Otherwise such replies could use up the memory.
+                        self.retain_masters(&self.map());
+                    }
+                    last_failure = failure;
+                }
             }
             if Instant::now() >= deadline {
                 break;
@@ -175,6 +181,10 @@ impl Cluster {
     /// Parses the reply of a node to `CLUSTER SLOTS`.
     fn parse_slots(&self, asked: &Node, reply: Value) -> Result<SlotMap, Failure> {
         let Value::Array(ranges) = reply else { return Err(Failure::UnexpectedReply) };
+        // Each range has a slot, so a cluster has no more ranges than slots.
+        if ranges.len() > usize::from(SLOTS) {
+            return Err(Failure::UnexpectedReply);
+        }
         let no_master = u16::MAX;
         let mut map = SlotMap { slots: vec![no_master; usize::from(SLOTS)], masters: Vec::new() };
         let asked_host = asked.endpoint().host().unwrap_or_default().to_owned();
@@ -212,5 +222,25 @@ impl Cluster {
         for node in self.seeds.iter().chain(self.nodes.lock().values()) {
             node.close();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_core::SystemClock;
+
+    use super::*;
+
+    #[test]
+    fn a_reply_with_more_ranges_than_slots_is_refused() {
+        let second = Duration::from_secs(1);
+        let timing = Timing { connect: second, operation: second, heartbeat: second, max_value: 1 };
+        let endpoint = Endpoint::new(redis::Client::open("redis://h").unwrap(), None);
+        let cluster = Cluster::new(vec![endpoint], timing, Arc::new(SystemClock), Arc::default());
+        let master = Value::Array(vec![Value::BulkString(b"h".to_vec()), Value::Int(1)]);
+        let range = Value::Array(vec![Value::Int(0), Value::Int(0), master]);
+        let parse = |count| cluster.parse_slots(&cluster.seeds[0], Value::Array(vec![range.clone(); count]));
+        assert!(parse(16_384).is_ok());
+        assert!(matches!(parse(16_385), Err(Failure::UnexpectedReply)));
     }
 }

@@ -15,6 +15,7 @@ use kv_core::{
 };
 use kv_redis::{RedisBuilder, RedisStore};
 use test_servers::cluster::RedisCluster;
+use test_servers::proxy::{Direction, Proxy};
 use test_servers::redis::Redis;
 
 /// Returns the server that all cases of a test program share. The first call starts the server.
@@ -108,13 +109,29 @@ pub(crate) async fn next_event(stream: &mut WatchStream) -> WatchEvent {
 
 /// Waits until the condition holds. Panics after 20 seconds.
 pub(crate) async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
-    for _ in 0..400 {
+    for _ in 0..2_000 {
         if holds().await {
             return;
         }
-        SystemClock.sleep(Duration::from_millis(50)).await;
+        SystemClock.sleep(Duration::from_millis(10)).await;
     }
     panic!("the condition did not hold within 20 seconds");
+}
+
+/// Waits until the store has read the settings of the server through a new connection. The store reads the settings
+/// after each reconnect, and a cut could hit this reply instead of the reply that the test wants to cut. `before` is
+/// the number of bytes that the proxy had sent to the client before the reconnect.
+pub(crate) async fn settings_were_read(proxy: &Proxy, before: u64) {
+    // The reply to `INFO` is longer than all other replies in these tests together.
+    const INFO_BYTES: u64 = 2_000;
+    eventually(|| async { proxy.bytes(Direction::ToClient) >= before + INFO_BYTES }).await;
+    loop {
+        let bytes = proxy.bytes(Direction::ToClient);
+        SystemClock.sleep(Duration::from_millis(10)).await;
+        if proxy.bytes(Direction::ToClient) == bytes {
+            return;
+        }
+    }
 }
 
 /// The outcomes of many increments, and the longest duration of an increment.
