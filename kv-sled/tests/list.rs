@@ -107,8 +107,12 @@ async fn each_damaged_entry_is_reported_once_by_pages_of_every_size_and_directio
     store.close().await.unwrap();
     let (values, deadlines) = ([1, 256, 300, 598], [0, 2, 255, 343, 344, 599]);
     edit(&path, |db| {
-        values.iter().for_each(|&number| damage(db, &key(number), false));
-        deadlines.iter().for_each(|&number| damage(db, &key(number), true));
+        for number in values {
+            damage(db, &key(number), false);
+        }
+        for number in deadlines {
+            damage(db, &key(number), true);
+        }
     });
     std::fs::remove_file(path.join("sealed")).unwrap();
     for durability in [SledDurability::Process, SledDurability::Interval(Duration::from_secs(600))] {

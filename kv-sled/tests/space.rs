@@ -138,7 +138,8 @@ async fn deleted_large_values_take_no_space_after_closing() {
     assert!(closed < 16 && opened < 16, "{closed} MB, then {opened} MB");
 }
 
-/// Inner pages of these keys are larger than 128 KiB, and sled leaves the files of their old versions.
+/// Pages of these keys are larger than 128 KiB, and sled leaves the files of their old versions. Of 5.6 MB of keys, about
+/// 5 MB are in pages that are in use. Without the removal, 60 MB remain.
 #[tokio::test]
 async fn opening_removes_the_files_that_keys_with_a_long_common_prefix_have_left() {
     let folder = tempfile::tempdir().unwrap();
@@ -155,7 +156,7 @@ async fn opening_removes_the_files_that_keys_with_a_long_common_prefix_have_left
     let store = SledStore::open(&path).await.unwrap();
     let opened = size(&path.join("blobs"));
     println!("bytes in files of their own: {closed} closed, {opened} opened again");
-    assert!(opened < 4 << 20, "{opened} bytes remain of {closed}");
+    assert!(opened < 8 << 20, "{opened} bytes remain of {closed}");
     let page = store.list(&kv_core::ListQuery::default().with_keys_only()).await.unwrap();
     assert_eq!((page.items.len(), page.next), (4_000, None));
     store.close().await.unwrap();

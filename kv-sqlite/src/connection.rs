@@ -97,18 +97,20 @@ impl DatabaseFile {
     }
 
     /// Opens a connection for the check of a file that is not opened as a store. SQLite accepts a file whose
-    /// definitions or number of pages are damaged. `query_only` prevents writes.
+    /// definitions or number of pages are damaged. `query_only` prevents writes, and closing the connection does not copy
+    /// the write-ahead log into the file.
     pub(crate) fn open_damaged(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(self.busy_timeout)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         distrust(&connection)?;
         connection.pragma_update(None, "query_only", true)?;
         Ok(connection)
     }
 
-    /// The number of bytes of the file and of the write-ahead log together.
+    /// Returns the number of bytes of the file and of the write-ahead log together.
     pub(crate) fn bytes(&self) -> u64 {
         let mut log = self.path.as_os_str().to_owned();
         log.push("-wal");
@@ -120,7 +122,10 @@ impl DatabaseFile {
         // The busy timeout is zero, and `open_writer` retries instead, because SQLite ignores its busy timeout while it
         // switches the file to a write-ahead log.
         let connection = self.connect(Duration::ZERO)?;
+        // Closing the last connection copies the write-ahead log into the file. A refused file must not change.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         set_up(&connection, table)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         // With a write-ahead log readers do not block the writer, and a commit is one sync instead of several.
         let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         if !mode.eq_ignore_ascii_case("wal") {

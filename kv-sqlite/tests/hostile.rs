@@ -9,6 +9,7 @@ use std::time::Duration;
 use kv_core::{DeleteOptions, ErrorKind, Key, KvStore, SetOptions};
 use kv_sqlite::SqliteStore;
 use kv_sqlite::rusqlite::Connection;
+use kv_sqlite::rusqlite::config::DbConfig;
 
 mod support;
 use support::block_on;
@@ -42,7 +43,7 @@ fn run(path: &Path, sql: &str) {
 /// Runs statements as [`run`] does. These statements may forge the schema.
 fn run_forging(path: &Path, sql: &str) {
     let connection = Connection::open(path).unwrap();
-    connection.set_db_config(kv_sqlite::rusqlite::config::DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false).unwrap();
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false).unwrap();
     connection.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
@@ -161,6 +162,33 @@ fn a_forged_schema_is_refused_and_reported() {
             assert!(!found.is_sound(), "{sql}");
             assert!(!found.problems.join("; ").contains("sekret"), "{sql}: {found:?}");
             assert!(std::fs::read(&path).unwrap() == before, "{sql}: the check changed the file");
+        });
+    }
+}
+
+/// The foreign object is only in the write-ahead log, as after a crash of the program that created it.
+#[test]
+fn a_refused_file_and_its_write_ahead_log_are_not_changed() {
+    for sql in [
+        "CREATE TRIGGER t AFTER INSERT ON kv BEGIN DELETE FROM kv; END",
+        "ALTER TABLE kv ADD COLUMN g TEXT AS (hex(key)) VIRTUAL",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.sqlite");
+        block_on(async {
+            open_filled(&path).await.close().await.unwrap();
+            let connection = Connection::open(&path).unwrap();
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+            connection.execute_batch(sql).unwrap();
+            drop(connection);
+            let files =
+                || ["store.sqlite", "store.sqlite-wal"].map(|name| std::fs::read(folder.path().join(name)).unwrap());
+            let before = files();
+            assert!(!before[1].is_empty());
+            assert_eq!(SqliteStore::open(&path).await.err().unwrap().kind(), ErrorKind::Corrupt, "{sql}");
+            assert!(files() == before, "{sql}: opening changed the files");
+            assert!(!verify(&path).await.unwrap().0.is_sound(), "{sql}");
+            assert!(files() == before, "{sql}: the check changed the files");
         });
     }
 }

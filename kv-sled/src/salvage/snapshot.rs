@@ -36,12 +36,14 @@ impl Snapshot {
             match bytes.byte()? {
                 0 => {
                     let _position = position(&mut bytes)?;
-                    pointer(&mut bytes)?;
+                    let _freed = Pointer::decode(&mut bytes)?;
                 }
                 pieces => {
                     for _ in 0..pieces {
                         let _position = position(&mut bytes)?;
-                        blobs.extend(pointer(&mut bytes)?);
+                        if let Pointer::Blob(number) = Pointer::decode(&mut bytes)? {
+                            blobs.insert(number);
+                        }
                         let _length = bytes.number()?;
                     }
                 }
@@ -56,14 +58,23 @@ fn position(bytes: &mut Bytes<'_>) -> Option<u64> {
     u64::try_from(i64::from_le_bytes(bytes.array()?)).ok()
 }
 
-/// Decodes a pointer to a message. Returns the number of the file if the message is in a separate file.
-fn pointer(bytes: &mut Bytes<'_>) -> Option<Option<u64>> {
-    let kind = bytes.byte()?;
-    let _offset_in_log = bytes.number()?;
-    match kind {
-        0 => Some(None),
-        1 => Some(Some(position(bytes)?)),
-        _ => None,
+/// A pointer to a message of a page.
+enum Pointer {
+    /// The message is in the log.
+    Log,
+    /// The message is in a separate file with this number.
+    Blob(u64),
+}
+
+impl Pointer {
+    fn decode(bytes: &mut Bytes<'_>) -> Option<Self> {
+        let kind = bytes.byte()?;
+        let _offset_in_log = bytes.number()?;
+        match kind {
+            0 => Some(Self::Log),
+            1 => Some(Self::Blob(position(bytes)?)),
+            _ => None,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use kv_core::{Clock, ErrorKind, Key, KvStore, SetOptions, SystemClock};
+use kv_core::{Clock, DeleteOptions, DeleteOutcome, ErrorKind, Key, KeyPrefix, KvStore, SetOptions, SystemClock};
 use kv_sled::{SledDurability, SledStore};
 
 /// A small file system, unmounted when it is dropped.
@@ -166,6 +166,50 @@ async fn fill_up(size: usize) -> bool {
     let _ = again.set(&key(0), value(1), &SetOptions::default()).await.unwrap();
     again.close().await.unwrap();
     closed.is_ok()
+}
+
+/// A store fills its own file system with large values. Removing entries still works and makes room, while other
+/// tasks read.
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_can_be_removed_from_a_file_system_that_the_store_has_filled_itself() {
+    for durability in [SledDurability::Process, SledDurability::Interval(Duration::from_millis(200))] {
+        let Some(mount) = Mount::tmpfs("96m") else { return };
+        let path = mount.path().join("store");
+        let builder = SledStore::builder().min_free_bytes(32 << 20).durability(durability);
+        let store = builder.clone().open(&path).await.unwrap();
+        let large = |number: u32| bytes::Bytes::from(vec![number.to_be_bytes()[3]; 700_000]);
+        for round in 0..3 {
+            let mut stored = 0;
+            let error = loop {
+                match store.set(&key(stored), large(stored), &SetOptions::default()).await {
+                    Ok(_) => stored += 1,
+                    Err(error) => break error,
+                }
+                assert!(stored < 1_000, "no write was refused at the reserve");
+            };
+            assert_eq!(error.kind(), ErrorKind::Capacity, "{error:?}");
+            assert!(stored > 20, "{durability}, round {round}: only {stored} writes succeeded");
+            let reader = {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    for number in (stored / 2..stored).cycle().take(400) {
+                        assert_eq!(store.get(&key(number)).await.unwrap().unwrap().value, large(number));
+                        tokio::task::yield_now().await;
+                    }
+                })
+            };
+            for number in 0..stored / 2 {
+                let deleted = store.delete(&key(number), &DeleteOptions::default()).await;
+                assert!(deleted.as_ref().is_ok_and(DeleteOutcome::is_deleted), "{durability}: {deleted:?}");
+            }
+            reader.await.unwrap();
+            assert_eq!(store.clear(&KeyPrefix::ALL).await.unwrap(), u64::from(stored - stored / 2));
+        }
+        store.close().await.unwrap();
+        builder.open(&path).await.unwrap().close().await.unwrap();
+        let left = fs4::available_space(mount.path()).unwrap();
+        assert!(left > 70 << 20, "{durability}: only {left} bytes are free after everything was removed");
+    }
 }
 
 /// ext4 allocates blocks only after sled's write has succeeded. If no blocks are free, the flush fails or hangs.
