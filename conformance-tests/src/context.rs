@@ -74,6 +74,11 @@ impl Context {
         self.suite.hooks.clock
     }
 
+    /// True if the store is two handles that alternate call by call.
+    pub(crate) fn alternates(&self) -> bool {
+        self.suite.alternates
+    }
+
     /// Advances the store's clock, or sleeps if the case does not set the clock.
     pub(crate) async fn advance(&self, duration: Duration) {
         if self.suite.hooks.clock {

@@ -135,7 +135,7 @@ pub struct Suite {
     pub(crate) optional: bool,
     open: Arc<Open>,
     open_in_other_process: Option<Arc<Open>>,
-    alternates: bool,
+    pub(crate) alternates: bool,
     outage: Option<Outage>,
     damage: Option<Arc<Damage>>,
 }

@@ -25,8 +25,9 @@ impl Judge {
     /// The number of calls that one step may consist of.
     const CALLS_PER_STEP: u64 = 64;
 
-    pub(super) fn new(capabilities: Capabilities, is_exact: bool) -> Self {
-        Self { possible: vec![Model::new(capabilities, is_exact)], steps: 0 }
+    /// `is_exact` is true if the script sets the clock; `has_other_handles` if several handles make the calls.
+    pub(super) fn new(capabilities: Capabilities, is_exact: bool, has_other_handles: bool) -> Self {
+        Self { possible: vec![Model::new(capabilities, is_exact, has_other_handles)], steps: 0 }
     }
 
     /// Judges the answer to a step. Returns the expected answers if the contract does not allow it.

@@ -28,6 +28,8 @@ pub(super) struct Model {
     capabilities: Capabilities,
     /// True if deadlines are compared to the millisecond.
     is_exact: bool,
+    /// True if several handles make the calls, so that a watch may report their changes late.
+    has_other_handles: bool,
     now: u64,
     /// The entries, with those that have expired and were not swept.
     entries: HashMap<KeyIndex, StoredEntry>,
@@ -39,10 +41,11 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(capabilities: Capabilities, is_exact: bool) -> Self {
+    pub(super) fn new(capabilities: Capabilities, is_exact: bool, has_other_handles: bool) -> Self {
         Self {
             capabilities,
             is_exact,
+            has_other_handles,
             now: 0,
             entries: HashMap::new(),
             next_version: 0,
@@ -136,7 +139,7 @@ impl Model {
     fn watch(&mut self, Slot(slot): Slot, watching: Watching) {
         let keys = (0..KEYS.len()).map(KeyIndex).filter(|key| watching.target.covers(*key));
         let entries = keys.map(|key| (key, self.entry(key))).collect::<Vec<_>>();
-        let mut reports = Reports::new(watching, entries);
+        let mut reports = Reports::new(watching, entries, self.has_other_handles);
         for key in self.entries.keys().filter(|key| self.live(**key).is_none()) {
             reports.may_expire(*key);
         }

@@ -65,10 +65,16 @@ struct KeyReports {
     allowed_before: usize,
     /// The number of reports that expired entries allow.
     allowed_expired: usize,
+    /// The number of reports that changes of other handles allow, which may arrive at any later time.
+    allowed_late: usize,
 }
 
 impl Reports {
-    pub(super) fn new(watching: Watching, entries: Vec<(KeyIndex, Option<SeenEntry<u64>>)>) -> Self {
+    pub(super) fn new(
+        watching: Watching,
+        entries: Vec<(KeyIndex, Option<SeenEntry<u64>>)>,
+        has_other_handles: bool,
+    ) -> Self {
         let keys = entries.into_iter().map(|(key, entry)| {
             let is_owed = watching.snapshot && entry.is_some();
             // One report for a change before the watch that is still on its way, and one for the snapshot.
@@ -81,6 +87,7 @@ impl Reports {
                 allowed,
                 allowed_before: 0,
                 allowed_expired: 0,
+                allowed_late: if has_other_handles { usize::MAX } else { 0 },
             };
             (key, reports)
         });
@@ -218,7 +225,7 @@ impl Reports {
 impl KeyReports {
     /// Uses up one report, which shows the state with this index. Returns false if no report is allowed.
     fn consume(&mut self, at: usize, shows_current: bool) -> bool {
-        let sources = [&mut self.allowed_before, &mut self.allowed, &mut self.allowed_expired];
+        let sources = [&mut self.allowed_before, &mut self.allowed, &mut self.allowed_expired, &mut self.allowed_late];
         let Some(allowed) = sources.into_iter().find(|allowed| **allowed > 0) else { return false };
         *allowed -= 1;
         self.states.drain(..at);

@@ -98,7 +98,8 @@ impl Shrinker<'_> {
     async fn run(&mut self, script: &[Step], patience: Duration) -> Result<Option<Mismatch>, Failure> {
         self.runs += 1;
         let namespace = Namespace::new(["script", &self.runs.to_string()])?;
-        let mut judge = Judge::new(self.cx.capabilities(), self.cx.moves_clock());
+        let mut judge =
+            Judge::new(self.cx.capabilities(), self.cx.moves_clock(), self.handles.len() > 1 || self.cx.alternates());
         let handles = self.handles.iter().map(|handle| {
             let store: Arc<dyn KvStore> = Arc::new(Namespaced::new(handle.clone(), namespace.clone()));
             store
