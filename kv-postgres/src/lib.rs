@@ -16,6 +16,7 @@ mod get;
 mod list;
 mod listen_connection;
 mod listener;
+mod listener_place;
 mod message;
 mod multi_key;
 mod open;

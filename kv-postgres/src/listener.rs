@@ -20,7 +20,7 @@ use crate::address::Address;
 use crate::delivery::{self, Delivery, MAX_PENDING_MESSAGES, SharedVerifier};
 use crate::error::{Failure, read_error};
 use crate::listen_connection::{self, round_trip};
-use crate::permits::Place;
+use crate::listener_place::Place;
 use crate::runtime::until_stopped;
 use crate::seal::{self, Snapshot, Verifier};
 use crate::state::{State, column};
@@ -327,7 +327,7 @@ async fn connect(state: Arc<State>, address: &Address) -> Result<Session> {
                 break (verifier, deliveries, delivery_task, opened);
             }
             Err(error) if error.kind() != ErrorKind::Capacity || Instant::now() >= deadline => return Err(error),
-            Err(error) if place.is_none() => place = Some(Place::take(&state).await?.ok_or(error)?),
+            Err(error) if place.is_none() => place = Some(Place::take(&state.connections).await?.ok_or(error)?),
             // The server frees the place some time after the connection was closed.
             Err(_) => SystemClock.sleep(MIN_RECONNECT_DELAY).await,
         }

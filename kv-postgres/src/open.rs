@@ -57,7 +57,7 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
         info,
         sql: Statements::new(&table),
         table,
-        connections,
+        connections: Arc::new(connections),
         runtime,
         value_length: ValueLength::new(),
         changes: Hub::new(),

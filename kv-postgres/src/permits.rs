@@ -4,18 +4,15 @@
 //! the role, of the database or of the server is reached. In this case, the call waits for an existing connection. The
 //! permit of the refused connection is withheld for a while, so that other calls also wait instead of trying to
 //! connect.
-//!
-//! If the server refuses the listener's connection, the listener takes the place of one of the pool's connections.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kv_core::Result;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use crate::error::{Cause, Failure, read_error};
-use crate::state::State;
+use crate::error::{Cause, Failure};
 
 /// The delay between a refused connection and the next attempt to open another connection.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -33,7 +30,7 @@ pub(crate) struct Permits {
 struct Withheld {
     /// The number of withheld permits.
     count: usize,
-    /// The number of permits that [`Place`]s hold.
+    /// The number of permits that places of the listener hold.
     places: usize,
     /// The moment at which one of the withheld permits may be given back.
     until: Instant,
@@ -77,12 +74,12 @@ impl Permits {
     }
 
     /// Takes a permit out of use until [`Permits::end_place`].
-    fn begin_place(&self, permit: SemaphorePermit<'_>) {
+    pub(crate) fn begin_place(&self, permit: SemaphorePermit<'_>) {
         permit.forget();
         self.withheld().places += 1;
     }
 
-    fn end_place(&self) {
+    pub(crate) fn end_place(&self) {
         self.withheld().places -= 1;
         self.semaphore.add_permits(1);
     }
@@ -99,34 +96,6 @@ impl Permits {
 
     fn withheld(&self) -> MutexGuard<'_, Withheld> {
         self.withheld.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The place of a connection at a server that accepts no more connections. The pool closed the connection and does not
-/// replace it until this value is dropped.
-#[derive(Debug)]
-pub(crate) struct Place(Arc<State>);
-
-impl Place {
-    /// Waits for a connection of the pool, and closes it. Returns `None` if the pool has no other connection.
-    ///
-    /// # Errors
-    /// `Capacity` if no connection becomes idle within the timeout.
-    pub(crate) async fn take(state: &Arc<State>) -> Result<Option<Self>> {
-        let connections = &state.connections;
-        let connection = connections.get().await.map_err(read_error)?;
-        if connections.pool.status().size < 2 {
-            return Ok(None);
-        }
-        let Some(permit) = connection.close() else { return Ok(None) };
-        connections.permits.begin_place(permit);
-        Ok(Some(Self(Arc::clone(state))))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.connections.permits.end_place();
     }
 }
 

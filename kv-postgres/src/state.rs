@@ -1,5 +1,6 @@
 //! The state that all clones of a store and its tasks share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kv_core::adapter::Effect;
@@ -22,7 +23,7 @@ pub(crate) struct State {
     pub(crate) info: StoreInfo,
     pub(crate) table: Table,
     pub(crate) sql: Statements,
-    pub(crate) connections: Connections,
+    pub(crate) connections: Arc<Connections>,
     pub(crate) runtime: StoreRuntime,
     pub(crate) value_length: ValueLength,
     pub(crate) changes: Hub<Changes>,
