@@ -75,6 +75,27 @@ impl Scripts {
     }
 }
 
+/// The commands of this crate that change nothing on the server.
+const READS: [&[u8]; 12] =
+    [b"CONFIG", b"EXISTS", b"GET", b"HELLO", b"INFO", b"MGET", b"PING", b"SCAN", b"TIME", b"TYPE", b"ZCARD", b"ZRANGE"];
+
+impl Scripts {
+    /// True if the command changes nothing on the server, so that it may be sent again.
+    pub(crate) fn only_reads(&self, cmd: &Cmd) -> bool {
+        let mut words = cmd.args_iter().map(|argument| match argument {
+            Arg::Simple(bytes) => bytes,
+            _ => [].as_slice(),
+        });
+        match words.next() {
+            Some(b"EVALSHA") => words
+                .next()
+                .is_some_and(|digest| [&self.get, &self.page].into_iter().any(|script| script.has_digest(digest))),
+            Some(name) => READS.contains(&name),
+            None => false,
+        }
+    }
+}
+
 impl Script {
     fn new(text: String) -> Self {
         let digest = redis::Script::new(&text).get_hash().to_owned();
@@ -116,5 +137,8 @@ mod tests {
         assert_eq!(long[1], scripts.touch.text.as_bytes());
         assert_eq!(long[2..], short[2..]);
         assert!(scripts.eval_of(&redis::cmd("GET")).is_none());
+        assert!(!scripts.only_reads(&call) && !scripts.only_reads(redis::cmd("SET").arg("GET")));
+        let get = scripts.get.call([b"k".as_ref()]);
+        assert!(scripts.only_reads(&get) && scripts.only_reads(redis::cmd("GET").arg("SET")));
     }
 }

@@ -216,3 +216,18 @@ async fn the_durability_is_read_from_the_server() {
     server.cli(&["CONFIG", "SET", "appendonly", "no"]).unwrap();
     assert_eq!(durability(&server).await, Durability::surviving(Survives::Process));
 }
+
+/// The runtime of the store is blocked during the restart, so the first read is sent on the dead connection.
+#[tokio::test(flavor = "current_thread")]
+async fn the_first_read_after_a_restart_succeeds() {
+    let mut server = Redis::builder().append_only().start().unwrap();
+    let store = at(&server.url()).open().await.unwrap();
+    let _ = set(&store, "k", "v").await.unwrap();
+    for _ in 0..5 {
+        server.kill().unwrap();
+        server.restart().unwrap();
+        let entry = store.get(&key("k")).await.unwrap();
+        assert_eq!(entry.unwrap().value, "v");
+        assert!(store.get_many(&[key("k"), key("l")]).await.iter().all(Result::is_ok));
+    }
+}

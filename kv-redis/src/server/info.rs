@@ -158,6 +158,10 @@ fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
 async fn read(router: &Router, node: &Node) -> Result<ServerInfo> {
     let info = info_text(router, node, &redis::cmd("INFO")).await?;
     let field = |name: &str| field(&info, name);
+    if field("loading") == Some("1") {
+        // A server switches its append-only file off while it loads it.
+        return Err(Error::unavailable("the server is loading its data"));
+    }
     let policy = match field("maxmemory_policy") {
         Some(policy) => Policy::from_info(Some(policy)),
         None => Policy::from_info(setting(router, node, "maxmemory-policy").await?.as_deref()),

@@ -2,7 +2,8 @@
 //!
 //! A command is sent again only if it was certainly not applied: there was no connection, the server redirected the
 //! command, the server was not ready, or the server did not have the script. If the connection broke after a command
-//! was sent, the command is not sent again.
+//! was sent, the command is sent again, once, if it only reads: the connection may have been dead for a while, and the
+//! next call after an outage must succeed (clause E-2).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -198,7 +199,7 @@ impl Router {
         let settled = replies.into_iter().zip(requests).map(|(reply, request)| async move {
             match reply {
                 Some(Ok(value)) => Ok(value),
-                Some(Err(failure)) if !self.is_retryable(&failure) => Err(self.settled(failure)),
+                Some(Err(failure)) if !self.is_retryable(&failure, &request.cmd) => Err(self.settled(failure)),
                 // Send the command again with a separate call, which handles redirections and pauses.
                 _ => self.call_until(request, deadline).await,
             }
@@ -224,8 +225,15 @@ impl Router {
     }
 
     /// True if the command may be sent again after this failure.
-    fn is_retryable(&self, failure: &Failure) -> bool {
-        failure.code() == Some("NOSCRIPT") || (self.is_cluster() && !matches!(retry_after(failure), Retry::Never))
+    fn is_retryable(&self, failure: &Failure, cmd: &Cmd) -> bool {
+        failure.code() == Some("NOSCRIPT")
+            || self.is_unanswered_read(failure, cmd)
+            || (self.is_cluster() && !matches!(retry_after(failure), Retry::Never))
+    }
+
+    /// True if the connection broke before the reply to a command that only reads.
+    fn is_unanswered_read(&self, failure: &Failure, cmd: &Cmd) -> bool {
+        matches!(failure, Failure::Disconnected(_)) && self.scripts.only_reads(cmd)
     }
 
     /// Sends a command and waits for its reply until the deadline.
@@ -236,6 +244,9 @@ impl Router {
                     Some(eval) => Box::pin(node.call(&eval, deadline)).await.map_err(|failure| self.settled(failure)),
                     None => Err(failure),
                 },
+                Err(failure) if self.is_unanswered_read(&failure, &request.cmd) => {
+                    Box::pin(node.call(&request.cmd, deadline)).await.map_err(|failure| self.settled(failure))
+                }
                 reply => reply.map_err(|failure| self.settled(failure)),
             },
             // Boxed, because the state of the retries would enlarge the future of every call.
@@ -256,6 +267,7 @@ impl Router {
     async fn call_cluster(&self, cluster: &Cluster, request: &Request, deadline: Instant) -> Result<Value, Failure> {
         let mut pause = Self::FIRST_PAUSE;
         let mut eval = None;
+        let mut may_read_again = true;
         let mut redirect: Option<(Arc<Node>, bool)> = None;
         loop {
             let (target, is_asking) = match redirect.take() {
@@ -282,6 +294,10 @@ impl Router {
                 && let Some(split) = SplitRead::of(&request.cmd, &self.scripts)
             {
                 return Box::pin(self.call_split(cluster, request.slot, split, deadline)).await;
+            }
+            if may_read_again && self.is_unanswered_read(&failure, &request.cmd) {
+                may_read_again = false;
+                continue;
             }
             let redirected_to = || redirect_address(&failure).and_then(|address| cluster.node(&address));
             match retry_after(&failure) {
