@@ -19,8 +19,8 @@ impl Alternating {
         Self { handles: [this_process, other_process], calls: AtomicUsize::new(0) }
     }
 
-    /// The handle for messages. If messages do not leave a process, it is always the first one, because publisher and
-    /// subscriber must be in the same process.
+    /// The handle for messages. If messages do not leave a process, this is always the first handle, because publisher
+    /// and subscriber must be in the same process.
     fn for_messages(&self) -> &dyn KvStore {
         let [this_process, _] = &self.handles;
         if this_process.info().capabilities.messages == Reach::Process { this_process } else { self.next() }

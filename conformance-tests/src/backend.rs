@@ -13,7 +13,7 @@ use crate::suite::{Fresh, Suite};
 impl Suite {
     /// A suite for a store on a backend that processes share. `start` starts the backend before the first case and
     /// returns a guard that keeps it running, and its address. The guard is dropped after the last case. `open` opens
-    /// the store of a case there. The suite has second handles in this process and in a second one, which is this
+    /// the store of a case there. The suite has second handles in this process and in a second process, which is this
     /// program started again.
     ///
     /// In the second process, this function does not return: it serves stores until the first process ends. So call it

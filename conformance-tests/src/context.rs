@@ -103,7 +103,7 @@ impl Context {
         SystemClock.sleep(duration).await;
     }
 
-    /// The same context, whose [`Context::second_handle`] opens the handle in another process.
+    /// A copy of this context. [`Context::second_handle`] of the copy opens the handle in another process.
     pub(crate) fn across_processes(mut self) -> Self {
         self.second_in_other_process = true;
         self
@@ -124,8 +124,8 @@ impl Context {
         Ok(self.store.sibling(store, "other store"))
     }
 
-    /// The same context on a namespace of the store. Only the outer context may close or reopen the store, because
-    /// `reopen` opens the store without the namespace.
+    /// A copy of this context for a namespace of the store. Only the original context may close or reopen the store,
+    /// because `reopen` opens the store without the namespace.
     pub(crate) fn in_namespace(&self, namespace: &Namespace) -> Self {
         let store = Namespaced::new(Arc::clone(self.store.inner()), namespace.clone());
         Self { store: self.store.sibling(Arc::new(store), "in the namespace"), ..self.clone() }

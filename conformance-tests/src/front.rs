@@ -95,11 +95,11 @@ impl Suite {
 /// Runs the trials of all suites. Never returns.
 ///
 /// # Panics
-/// Panics in a child process, because a child that comes here serves no suite.
+/// Panics in a child process that belongs to none of the suites.
 fn run_as_program(suites: impl IntoIterator<Item = Suite>, name_of: fn(&str, &str) -> String) -> ! {
     assert!(!process::is_child(), "no suite of this program has the name that the first process asked for");
     let mut arguments = Arguments::from_args();
-    // Cases share their backends, which more cases at a time would slow down.
+    // Cases share their backends, and more concurrent cases would slow the backends down.
     arguments.test_threads.get_or_insert(4);
     let failed = Failed::default();
     let mut trials = Vec::new();

@@ -9,8 +9,8 @@ use kv_core::{BoxFuture, Capabilities, KvStore, Result, delegate_store};
 use crate::suite::{Fresh, Suite};
 
 impl Suite {
-    /// A suite for a store over the stores of this suite, with the same hooks. `wrap` puts the outer store over an
-    /// inner one, also over the handles in a second process.
+    /// A suite for a store over the stores of this suite, with the same hooks. `wrap` puts an outer store over an inner
+    /// store, also over each handle in a second process.
     ///
     /// # Examples
     /// ```no_run

@@ -81,8 +81,8 @@ impl<L, M: Fn() -> io::Result<L>> Links<L, M> {
         let link = if let Some(link) = known {
             link
         } else {
-            // Starts the link without the lock, because starting a server takes time, and other links may start
-            // meanwhile.
+            // Starts the link without the lock: starting a server takes time, and other links may start at the same
+            // time.
             let link = Arc::new(Mutex::new((self.start)()?));
             let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(started.entry(fresh.name().to_owned()).or_insert(link))

@@ -19,7 +19,7 @@ const SUITE: &str = "CONFORMANCE_SERVES";
 /// The environment variable with the address of the suite's backend, which is empty for a store without a backend.
 const BACKEND: &str = "CONFORMANCE_BACKEND";
 
-/// True if this program is a child, of whichever suite.
+/// True if this program is a child of any suite.
 pub(crate) fn is_child() -> bool {
     std::env::var_os(SUITE).is_some()
 }
@@ -29,7 +29,7 @@ pub(crate) fn served_backend(name: &str) -> Option<String> {
     (std::env::var(SUITE).ok()? == name).then(|| std::env::var(BACKEND).unwrap_or_default())
 }
 
-/// A child process. It ends when it is killed or dropped, and by itself when this process ends.
+/// A child process. The child ends when it is killed, when this value is dropped, or when this process ends.
 pub(crate) struct ChildProcess {
     child: Mutex<Child>,
     pipes: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
@@ -49,8 +49,8 @@ impl ChildProcess {
         }
     }
 
-    /// Asks the child to open the store of this name. Returns its response: the address at which it serves the store,
-    /// and the token, or an error text. Blocks until the response arrives.
+    /// Asks the child to open the store of this name. Returns the response of the child: the address at which the child
+    /// serves the store, and the token, or an error text. Blocks until the response arrives.
     pub(crate) fn request(&self, name: &str) -> io::Result<String> {
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         let (stdin, stdout) = &mut *pipes;
@@ -85,8 +85,8 @@ pub(crate) async fn connect(response: &str) -> Result<LinesStore> {
     LinesBuilder::new(address).token(token).operation_timeout(Duration::from_secs(120)).open().await
 }
 
-/// Opens a store for each name on the standard input, until the input ends, and then ends the process. Writes for each
-/// name a line with the address that serves the store and the token, or with the error.
+/// Reads names of stores from the standard input, and opens each store. Writes a line for each name: the address at
+/// which the store is served, and the token, or the error. Ends the process at the end of the input.
 ///
 /// # Panics
 /// Panics if the standard streams or the runtime fail.

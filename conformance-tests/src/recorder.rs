@@ -13,13 +13,16 @@ use kv_core::{
     WatchStream, When,
 };
 
+use crate::activity::Activity;
+
 /// A store that records its last operations with their results. Clones share one record.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorder {
     inner: Arc<dyn KvStore>,
     label: &'static str,
     log: Arc<Mutex<VecDeque<String>>>,
-    /// True once `close` was called, whatever it returned.
+    activity: Activity,
+    /// True after a call of `close`, even if the call failed.
     is_closed: Arc<AtomicBool>,
 }
 
@@ -28,12 +31,13 @@ impl Recorder {
     const MAX_OPERATIONS: usize = 12;
 
     pub(crate) fn new(inner: Arc<dyn KvStore>) -> Self {
-        Self { inner, label: "", log: Arc::default(), is_closed: Arc::default() }
+        Self { inner, label: "", log: Arc::default(), activity: Activity::new(), is_closed: Arc::default() }
     }
 
     /// A recorder of another store that writes into the same record, with a label in front of each operation.
     pub(crate) fn sibling(&self, inner: Arc<dyn KvStore>, label: &'static str) -> Self {
-        Self { inner, label, log: Arc::clone(&self.log), is_closed: Arc::default() }
+        let (log, activity) = (Arc::clone(&self.log), self.activity.clone());
+        Self { inner, label, log, activity, is_closed: Arc::default() }
     }
 
     /// The store without the recorder.
@@ -43,6 +47,11 @@ impl Recorder {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// The running and finished operations of the case.
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     pub(crate) fn last_operations(&self) -> Vec<String> {
@@ -132,6 +141,7 @@ impl KvStore for Recorder {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let _running = self.activity.begin("get");
         let result = self.inner.get(key).await;
         self.note(
             format_args!("get {key}"),
@@ -141,6 +151,7 @@ impl KvStore for Recorder {
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let _running = self.activity.begin("set");
         let call = shortened(format_args!("set {key} {}{}", brief(&value), NonDefault(options)));
         let result = self.inner.set(key, value, options).await;
         self.note(call, &result);
@@ -148,6 +159,7 @@ impl KvStore for Recorder {
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        let _running = self.activity.begin("delete");
         let result = self.inner.delete(key, options).await;
         let DeleteOptions { when, return_previous, .. } = options;
         let options_text = Conditional { when, return_previous: *return_previous };
@@ -156,30 +168,35 @@ impl KvStore for Recorder {
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
+        let _running = self.activity.begin("contains");
         let result = self.inner.contains(key).await;
         self.note(format_args!("contains {key}"), &result);
         result
     }
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
+        let _running = self.activity.begin("get_many");
         let results = self.inner.get_many(keys).await;
         self.note(format_args!("get_many of {} keys", keys.len()), &results.len());
         results
     }
 
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
+        let _running = self.activity.begin("set_many");
         let results = self.inner.set_many(items).await;
         self.note(format_args!("set_many of {} keys", items.len()), &results.len());
         results
     }
 
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<DeleteOutcome>> {
+        let _running = self.activity.begin("delete_many");
         let results = self.inner.delete_many(keys).await;
         self.note(format_args!("delete_many of {} keys", keys.len()), &results.len());
         results
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let _running = self.activity.begin("list");
         let result = self.inner.list(query).await;
         let summary = result.as_ref().map(|page| {
             let keys: Vec<_> = page.items.iter().map(|item| item.key.as_str()).collect();
@@ -190,36 +207,42 @@ impl KvStore for Recorder {
     }
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
+        let _running = self.activity.begin("clear");
         let result = self.inner.clear(prefix).await;
         self.note(format_args!("clear {prefix}"), &result);
         result
     }
 
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
+        let _running = self.activity.begin("touch");
         let result = self.inner.touch(key, expiry).await;
         self.note(format_args!("touch {key} {expiry:?}"), &result);
         result
     }
 
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
+        let _running = self.activity.begin("increment");
         let result = self.inner.increment(key, by, options).await;
         self.note(format_args!("increment {key} by {by} {options:?}"), &result);
         result
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
+        let _running = self.activity.begin("commit");
         let result = self.inner.commit(transaction).await;
         self.note(format_args!("commit {transaction:?}"), &result);
         result
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
+        let _running = self.activity.begin("watch");
         let result = self.inner.watch(query).await;
         self.note(format_args!("watch {query:?}"), &result.as_ref().map(|_| "a stream"));
         result
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
+        let _running = self.activity.begin("publish");
         let call = shortened(format_args!("publish {channel} {}", brief(&message)));
         let result = self.inner.publish(channel, message).await;
         self.note(call, &result);
@@ -227,30 +250,35 @@ impl KvStore for Recorder {
     }
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
+        let _running = self.activity.begin("subscribe");
         let result = self.inner.subscribe(channels).await;
         self.note(format_args!("subscribe {channels}"), &result.as_ref().map(|_| "a stream"));
         result
     }
 
     async fn ping(&self) -> Result<()> {
+        let _running = self.activity.begin("ping");
         let result = self.inner.ping().await;
         self.note("ping", &result);
         result
     }
 
     async fn flush(&self) -> Result<()> {
+        let _running = self.activity.begin("flush");
         let result = self.inner.flush().await;
         self.note("flush", &result);
         result
     }
 
     async fn sweep(&self) -> Result<u64> {
+        let _running = self.activity.begin("sweep");
         let result = self.inner.sweep().await;
         self.note("sweep", &result);
         result
     }
 
     async fn close(&self) -> Result<()> {
+        let _running = self.activity.begin("close");
         let result = self.inner.close().await;
         self.is_closed.store(true, Ordering::Release);
         self.note("close", &result);

@@ -120,7 +120,8 @@ impl Suite {
             Ok(Err(panic)) => Err(Failure::new(format!("the case panicked: {}", panic_text(panic)))),
             Err(_) => {
                 running.abort();
-                Err(Failure::new(format!("the case did not end within {:?}", self.time_limit)))
+                let operations = context.store().activity().summary();
+                Err(Failure::new(format!("the case did not end within {:?}{operations}", self.time_limit)))
             }
         };
         let result = verdict.map_err(|failure| self.explain(case, rule_of(case), &failure, &context.last_operations()));

@@ -233,9 +233,9 @@ impl Suite {
         self
     }
 
-    /// Declares that a store in files survives the end of its process, as its declared durability says. Cases then open
-    /// the store in a child process, which is this program started again, kill the child, and open the store here. Use
-    /// [`Fresh::folder`] for the files, which is the same in the child.
+    /// Declares that the entries of a store in files survive the end of the process, as the declared durability says.
+    /// Cases then open the store in a child process, which is this program started again, kill the child, and open the
+    /// store here. Use [`Fresh::folder`] for the files, which is the same in the child.
     ///
     /// In the child, this function does not return: it serves stores until it is killed. So call it in the `main` of a
     /// test program (`harness = false`), after all methods that change how the store is opened.
@@ -251,8 +251,8 @@ impl Suite {
         self
     }
 
-    /// Sets the function that damages the stored bytes of one entry, so that the store cannot read its value any more.
-    /// The store is closed during the call.
+    /// Sets the function that damages the stored bytes of one entry, so that the store cannot read the value of this
+    /// entry any more. The store is closed during the call.
     #[must_use]
     pub fn with_damage<D>(mut self, damage: impl Fn(Fresh, Key) -> D + Send + Sync + 'static) -> Self
     where

@@ -6,17 +6,27 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use kv_core::{Entry, Key, KeyPrefix, KvStore, MessageEvent, MessageStream, WatchEvent, WatchQuery, WatchStream};
 
+use crate::activity::Activity;
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 use crate::recorder::Recorder;
 
 /// The timeout for an event that must come.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Returns the next item of a stream, or `None` at its end. Fails after the timeout.
-async fn next<T>(stream: &mut (impl Stream<Item = kv_core::Result<T>> + Unpin)) -> Result<Option<T>, Failure> {
-    match tokio::time::timeout(TIMEOUT, stream.next()).await {
-        Ok(item) => Ok(item.transpose()?),
-        Err(_) => Err(Failure::new(format!("expected an event, but the stream sent nothing for {TIMEOUT:?}"))),
+/// Returns the next item of a stream, or `None` at its end. Fails if the stream is silent for [`TIMEOUT`] after the
+/// last operation of the case has ended, so a slow writer does not make the stream fail.
+async fn next<T>(
+    stream: &mut (impl Stream<Item = kv_core::Result<T>> + Unpin),
+    activity: &Activity,
+) -> Result<Option<T>, Failure> {
+    loop {
+        match tokio::time::timeout(TIMEOUT, stream.next()).await {
+            Ok(item) => return Ok(item.transpose()?),
+            Err(_) if activity.quiet_for() < TIMEOUT => {}
+            Err(_) => {
+                return Err(Failure::new(format!("expected an event, but the stream sent nothing for {TIMEOUT:?}")));
+            }
+        }
     }
 }
 
@@ -36,16 +46,17 @@ pub(crate) fn ended_early() -> Failure {
 /// A watch whose events must come within the timeout.
 pub(crate) struct Watcher {
     stream: WatchStream,
+    activity: Activity,
 }
 
 impl Watcher {
     pub(crate) async fn start(store: &Recorder, query: WatchQuery) -> Result<Self, Failure> {
-        Ok(Self { stream: store.watch(&query).await? })
+        Ok(Self { stream: store.watch(&query).await?, activity: store.activity().clone() })
     }
 
     /// The next event, or `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<WatchEvent>, Failure> {
-        next(&mut self.stream).await
+        next(&mut self.stream, &self.activity).await
     }
 
     /// The next event. Fails for a gap and for the end of the stream.
@@ -59,7 +70,7 @@ impl Watcher {
         }
     }
 
-    /// Waits for the event that the key holds this value, and returns the entry. Skips all events before it.
+    /// Waits for the event that shows this value of the key, and returns the entry. Skips all earlier events.
     pub(crate) async fn expect_set(&mut self, wanted: &Key, value: impl AsRef<[u8]>) -> Result<Entry, Failure> {
         let value = value.as_ref();
         loop {
@@ -72,7 +83,7 @@ impl Watcher {
         }
     }
 
-    /// Waits for the event that the key was removed. Skips all events before it.
+    /// Waits for the event of the key's removal. Skips all earlier events.
     pub(crate) async fn expect_removed(&mut self, wanted: &Key) -> Verdict {
         while self.event_before(wanted).await? != (WatchEvent::Removed { key: wanted.clone() }) {}
         Ok(())
@@ -84,8 +95,8 @@ impl Watcher {
         self.event().await.map_err(add_key)
     }
 
-    /// All events before the event that the sentinel holds this value. The sentinel is the key that the case writes
-    /// last.
+    /// Returns all events before the event that shows this value of the sentinel. The sentinel is the key that the case
+    /// writes last.
     pub(crate) async fn events_until(&mut self, sentinel: &Key, value: &str) -> Result<Vec<WatchEvent>, Failure> {
         let mut events = Vec::new();
         loop {
@@ -98,7 +109,7 @@ impl Watcher {
         }
     }
 
-    /// Fails unless the stream ends. The caller must close the store before.
+    /// Fails unless the stream ends. The caller must have closed the store.
     pub(crate) async fn expect_end(mut self) -> Verdict {
         expect_end(&mut self.stream).await
     }
@@ -115,16 +126,17 @@ pub(crate) fn key_of(event: &WatchEvent) -> Option<&Key> {
 /// A subscription whose messages must come within the timeout.
 pub(crate) struct Subscriber {
     stream: MessageStream,
+    activity: Activity,
 }
 
 impl Subscriber {
     pub(crate) async fn start(store: &Recorder, channels: impl Into<KeyPrefix>) -> Result<Self, Failure> {
-        Ok(Self { stream: store.subscribe(&channels.into()).await? })
+        Ok(Self { stream: store.subscribe(&channels.into()).await?, activity: store.activity().clone() })
     }
 
     /// The next event, or `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<MessageEvent>, Failure> {
-        next(&mut self.stream).await
+        next(&mut self.stream, &self.activity).await
     }
 
     /// The channel and payload of the next message. Fails for a gap and for the end of the stream.
@@ -146,7 +158,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Fails unless the stream ends. The caller must close the store before.
+    /// Fails unless the stream ends. The caller must have closed the store.
     pub(crate) async fn expect_end(mut self) -> Verdict {
         expect_end(&mut self.stream).await
     }

@@ -6,7 +6,7 @@ use conformance_tests::Case;
 
 const CONTRACT: &str = include_str!("../../CONTRACT.md");
 
-/// Clauses that no case of this suite can test, the reason, and the tests that test them.
+/// Clauses that no case of this suite can test. Each has the reason, and the tests elsewhere that test the clause.
 const TESTED_ELSEWHERE: &[(&str, &str)] = &[
     ("O-1", "needs a Redis Cluster"),
     ("L-4", "writing foreign data needs the backend's own tools: the tests of each adapter"),

@@ -38,6 +38,7 @@ async fn a_failing_script_is_shortened() {
     let text = report.to_string();
     let steps = text.lines().filter(|line| line.contains("store.") || line.contains("clock.advance")).count();
     assert!(!report.is_green() && text.contains("clause C-1"), "{text}");
-    // At most two steps that bring the counter near the end of the range, and the step that overflows.
+    // The shortened script has at most two steps that bring the counter near the end of the range, and the step that
+    // overflows.
     assert!((1..=3).contains(&steps), "{steps} steps:\n{text}");
 }

@@ -52,7 +52,8 @@ fn main() {
 /// Cases that pass although the processes have different entries, because an expired entry is absent in both.
 const PASSING: &[&str] = &["processes/expiry_is_the_same"];
 
-/// A trial that runs cases and fails unless `expected` returns true for each, given its id, and true if it failed.
+/// A trial that runs cases. Fails unless `expected` returns true for each case, given the id of the case, and true if
+/// the case failed.
 fn trial(
     name: &str,
     suite: &Suite,

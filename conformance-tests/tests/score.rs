@@ -104,7 +104,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ),
     ("a write while a watch with a snapshot opens", &["watch_moments/registers_after_the_snapshot"]),
     (
-        "lists and `clear` behind more expired entries than a page",
+        "lists and `clear` after more expired entries than fit into a page",
         &["deep_pages/list_ends_at_expired_records", "deep_pages/clear_ends_at_expired_records"],
     ),
     ("children beyond U+FFFF", &["deep_pages/reversed_prefix_ends_at_ffff", "deep_pages/cleared_prefix_ends_at_ffff"]),
@@ -134,7 +134,7 @@ const KINDS: &[(&str, &[&str])] = &[
             "chunks/transactions_over_250_keys_are_refused",
         ],
     ),
-    ("`Keep` behind a delete in one transaction", &["moments/keep_after_a_delete_keeps_the_deadline"]),
+    ("`Keep` after a delete in one transaction", &["moments/keep_after_a_delete_keeps_the_deadline"]),
     (
         "no sweeper, and expiry by the clock alone",
         &["moments/nothing_sweeps", "watch_moments/expiry_is_reported_by_calls_only"],
@@ -200,7 +200,7 @@ fn the_list_is_caught() {
         }
         writeln!(table, "| {number} | {defect} | {} |", cases.join(", ")).unwrap();
     }
-    // `tests/mutants.rs` shows that each is caught by its cases.
+    // `tests/mutants.rs` shows that the cases of each broken store catch it.
     println!("{table}\n{caught} of {} on the list, {} broken stores in all", LIST.len(), Fault::all().count());
     assert!(LIST.iter().map(|(number, _, _)| *number).eq(1..=58), "the list is incomplete");
     assert_eq!(caught, LIST.len() - NOT_BUILT.len());

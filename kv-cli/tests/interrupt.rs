@@ -80,7 +80,7 @@ fn a_server_that_gets_a_signal_closes_its_store_and_removes_its_socket_file() {
         stderr.read_to_string(&mut messages).unwrap();
         assert_eq!((child.wait().unwrap().code(), messages.as_str()), (Some(0), ""), "{signal}");
         assert!(!socket.exists(), "{signal}");
-        // A store that is closed has no log.
+        // Closing a store removes its write-ahead log.
         assert!(!log.exists(), "{signal}");
         drop(idle);
     }

@@ -106,7 +106,7 @@ async fn a_value_over_the_limit_of_the_store_is_an_error_with_the_line_number_an
         let failure = import(&kv, HEADER.as_bytes().chain(line.as_bytes())).await.unwrap_err();
         let text = failure.to_string();
         assert_eq!(failure.code(), 2, "{text}");
-        // An error shows the hash of a key and not the key, which may be a secret.
+        // An error shows the hash of a key instead of the key, because a key may be a secret.
         assert!(text.contains("line 3: ") && text.contains("8388608") && text.contains("(key ~"), "{text}");
         assert_eq!(kv.store().get(&key("old")).await.unwrap().unwrap().value, "precious");
     }

@@ -283,7 +283,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// # Contract
     /// - W-1: the watch is active when the call returns. Every later write is reported, whatever operation makes it,
     ///   unless a later report of the same key supersedes it. A write that is acknowledged while a watch with a snapshot
-    ///   opens is in the snapshot or reported behind it.
+    /// opens is in the snapshot, or is reported after the snapshot.
     /// - W-2: the reports of a key never go back in time, and they carry the version that `get` returns.
     /// - W-3: possible loss is reported as a `Gap`. Memory is bounded, and a slow watcher never blocks a writer.
     /// - W-4: values of any size are reported.

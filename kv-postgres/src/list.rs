@@ -15,7 +15,7 @@ use crate::statement::{Sql, end_of_range};
 
 /// The maximum number of rows in one scan, and of items in a page whose query has no limit.
 const MAX_ROWS: usize = 2_000;
-/// The same maximum as [`MAX_ROWS`], for a list without values.
+/// The maximum number of rows in one scan of a list without values, and of items in its page if the query has no limit.
 const MAX_KEYS: usize = 10_000;
 /// The number of skipped rows after which a page ends early. Skipped rows are expired or foreign.
 const MAX_SKIPPED_ROWS: usize = 10_000;

@@ -82,7 +82,8 @@ pub(crate) enum Verdict<'n> {
 /// Verifies the seals of the notifications that one connection receives.
 pub(crate) struct Verifier {
     secret: Vec<u8>,
-    /// The transactions whose messages the connection cannot receive. A message of such a transaction is a copy.
+    /// The transactions that had ended when the connection began to listen. A message of such a transaction is a copy,
+    /// because the connection cannot receive the original.
     ended: Snapshot,
     /// The last transaction id of each sender, by its process id.
     senders: HashMap<i32, u64>,

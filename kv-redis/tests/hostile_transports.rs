@@ -199,14 +199,14 @@ async fn a_push_that_nobody_asked_for_is_bounded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_slots_of_a_hostile_cluster_are_bounded() {
-    // One byte more than a reply without stored values may have, the header not counted.
+    // One byte more than the limit of a reply without stored values. The header does not count.
     let begin = format!("${}\r\n", MAX_REPLY + 1).into_bytes();
     for transport in [Transport::Cluster, Transport::ClusterTls] {
         let reply = ("cluster", begin.as_slice(), b"x".as_slice(), Duration::from_millis(100));
         let (server, store) = start(transport, reply, DEADLINE).await;
         assert!(store.is_err());
-        // The connection ends when the reply is announced, and not when the store no longer waits for the reply. The
-        // store asks again through a second connection, to explain the failure.
+        // The store closes the connection when the header announces the size of the reply, and does not wait for the
+        // timeout. To explain the failure, the store then opens a second connection and gets the same reply.
         let sent = server.bytes_sent().await;
         assert!(sent < 2 * begin.len() as u64 + 8, "{transport:?}: the client has received {sent} bytes");
     }

@@ -139,13 +139,14 @@ async fn writes_that_store_a_value_fail_while_the_server_may_evict_entries_of_an
     }
 }
 
-/// Waits until the server has refused a command of the store more than once, so that the store has got one refusal.
+/// Waits until the server has refused a command of the store at least twice. The store has then received the first
+/// refusal.
 async fn refused_twice(server: &Redis, command: &str) {
     eventually(|| async {
         let log = server.cli(&["ACL", "LOG"]).unwrap();
         let lines: Vec<_> = log.lines().collect();
         let position = lines.iter().position(|line| *line == command);
-        // The fields before the command: the count, the reason and the context, with their names.
+        // Before the command, the log has the names and values of three fields: the count, the reason and the context.
         let count = position.and_then(|position| lines.get(position.checked_sub(6)?)?.parse::<u64>().ok());
         count.is_some_and(|count| count > 1)
     })

@@ -15,7 +15,7 @@ faults! { batch:
     get_many_omits_versions_and_deadlines: "G-1"
         ["batch/get_many_shows_whole_entries", "deadlines/in_lists_and_batches", "versions/reads_agree_on_the_version"]
         |inner, _clock| ValuesOnly { inner };
-    /// Writes a batch from its end, so the first of two writes of a key is the one that stays.
+    /// Writes the items of a batch in reverse order, so the first of two writes of a key wins.
     set_many_runs_in_reverse: "B-1"
         ["batch/set_many_keeps_the_order", "batch/set_many_judges_in_order", "versions/set_many_gives_new_versions",
          "random/plain_steps"]

@@ -157,7 +157,7 @@ struct LaggingReplica {
 impl LaggingReplica {
     const LAG: Duration = Duration::from_millis(2);
 
-    /// Keeps the current entry for the replica. A write calls this first.
+    /// Records the current entry, which the replica shows for a while. Each write calls this first.
     async fn keep_old_entry(&self, key: &Key) -> Result<()> {
         let entry = self.inner.get(key).await?;
         let old = OldEntry { entry, until: SystemClock.now() + Self::LAG, writer: task::try_id() };

@@ -1,4 +1,4 @@
-//! Batches and transactions that are processed in chunks, and what is lost between the chunks.
+//! Batches and transactions that are processed in chunks, with defects at the borders of chunks.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,15 +12,18 @@ use kv_core::{
 use super::faults;
 
 faults! { chunks:
-    /// Reads 500 keys with one statement, which returns existing rows only, and fills up the end of the chunk.
+    /// Reads 500 keys with one statement that returns existing rows only, so all missing results move to the end of the
+    /// chunk.
     holes_of_get_many_move_to_the_end: "B-1"
         ["large_batches/holes_in_get_many", "batch/a_thousand_keys"]
         |inner, _clock| MovedHoles { inner };
-    /// Deletes 500 keys with one statement, and reports the first keys of the chunk as deleted.
+    /// Deletes 500 keys with one statement that returns only a number, and reports that many keys as deleted, from the
+    /// first key of the chunk on.
     deleted_keys_are_counted_by_chunk: "B-1"
         ["large_batches/holes_in_delete_many"]
         |inner, _clock| CountedDeletes { inner };
-    /// Writes 500 conditional items with one statement, and reports the first ones as stored and the last as refused.
+    /// Writes 500 conditional items with one statement, and reports the first items of the chunk as stored and the last
+    /// items as refused.
     refused_items_are_counted_by_chunk: "B-1"
         ["large_batches/refusals_in_set_many"]
         |inner, _clock| CountedRefusals { inner };
@@ -36,7 +39,7 @@ faults! { chunks:
     later_mutations_are_dropped: "X-1"
         ["large_transactions/a_thousand_mutations"]
         |inner, _clock| Dropped { inner };
-    /// Evaluates the first hundred checks of a transaction only.
+    /// Evaluates only the first hundred checks of a transaction.
     later_checks_are_ignored: "X-1"
         ["large_transactions/hundreds_of_checks"]
         |inner, _clock| FewChecks { inner };
@@ -44,7 +47,7 @@ faults! { chunks:
     last_check_of_a_key_counts: "X-1"
         ["transactions/first_failed_check_is_named"]
         |inner, _clock| LastCheckOfKey { inner };
-    /// Refuses a transaction over more than 250 keys, as services do with a limit of their own.
+    /// Refuses a transaction over more than 250 keys, as services with such a limit do.
     transactions_over_250_keys_are_refused: "X-1"
         ["large_transactions/a_thousand_mutations"]
         |inner, _clock| AtMost250 { inner };
@@ -56,7 +59,7 @@ faults! { chunks:
     a_batch_has_one_version_per_key: "S-3"
         ["large_batches/each_write_has_its_own_version"]
         |inner, _clock| OneVersion { inner, of_batches: true };
-    /// Evaluates the condition of a version in `set_many` as bytes of the value, so it never holds.
+    /// Compares the version of a condition in `set_many` with the bytes of the value, so such a condition never holds.
     versions_never_hold_in_a_batch: "B-1"
         ["large_batches/versions_in_set_many"]
         |inner, _clock| NoVersionsInBatches { inner };
@@ -241,7 +244,8 @@ impl KvStore for LastCheckOfKey {
         let last: HashMap<&Key, usize> =
             transaction.checks.iter().enumerate().map(|(at, check)| (&check.key, at)).collect();
         let mut fewer = transaction.clone();
-        // A check that always holds keeps the numbers of the others.
+        // A check that always holds takes the place of the check, so that the indexes of the other checks stay the
+        // same.
         for (at, check) in fewer.checks.iter_mut().enumerate() {
             if last.get(&check.key) != Some(&at) {
                 check.when = When::Always;
@@ -268,7 +272,7 @@ impl KvStore for AtMost250 {
     }
 }
 
-/// Gives several writes of a key in one call the version of the last one.
+/// Gives all writes of a key in one call the version of the last write.
 #[derive(Debug)]
 struct OneVersion {
     inner: Arc<dyn KvStore>,

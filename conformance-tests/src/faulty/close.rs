@@ -21,7 +21,7 @@ faults! { close:
     second_call_fails: "R-3"
         ["errors/close_twice", "restart/what_ended_meanwhile"]
         |inner, _clock| CloseOnce { inner, is_closed: AtomicBool::new(false) };
-    /// Reports a closed store as `Unavailable`, as if it could come back.
+    /// Reports a closed store as `Unavailable`, as if a retry could succeed.
     later_calls_are_unavailable: "R-3"
         ["errors/close_closes_every_clone"]
         |inner, _clock| ClosedAsUnavailable { inner };

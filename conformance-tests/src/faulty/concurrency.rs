@@ -1,4 +1,4 @@
-//! Late and partial writes, and calls that leave a partial write, a lock or a connection behind when they are dropped.
+//! Late and partial writes, and dropped calls that leave a partial write, hold a lock, or do not return a connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

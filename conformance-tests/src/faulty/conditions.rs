@@ -19,7 +19,7 @@ faults! { conditions:
          "races/one_creator_wins_after_each_delete", "races/one_of_many_swappers_wins", "shared/swaps_lose_no_update",
          "processes/swaps_lose_no_update"]
         |inner, _clock| CheckThenSet { inner };
-    /// Reports `Stored` although no row changed.
+    /// Reports `Stored` although the condition did not hold and nothing was written.
     refusal_is_reported_as_stored: "S-2"
         ["conditions/value_is_refused_over_nothing", "random/conditions"]
         |inner, _clock| HiddenRefusal { inner };
@@ -56,12 +56,12 @@ faults! { conditions:
          "conditions/version_is_refused_over_nothing", "versions/commit_outdates_a_version",
          "versions/every_write_outdates_a_version", "versions/unknown_version_is_refused"]
         |inner, _clock| IgnoredConditions { inner, ignored: |when| matches!(when, When::Version(_)) };
-    /// Refuses every write under `Absent`, also for a missing key.
+    /// Refuses every write with the condition `Absent`, even if the key is missing.
     absent_never_holds: "S-2"
         ["conditions/absent_stores_over_nothing", "conditions/absent_stores_after_a_delete",
          "conditions/values_swap_four_ways", "shared/conditions_hold_across", "processes/conditions_hold_across"]
         |inner, _clock| RefusedConditions { inner, refused: |when| *when == When::Absent };
-    /// Refuses every write under `Present`, also for an existing key.
+    /// Refuses every write with the condition `Present`, even if the key exists.
     present_never_holds: "S-2"
         ["conditions/present_stores_over_live"]
         |inner, _clock| RefusedConditions { inner, refused: |when| *when == When::Present };

@@ -21,7 +21,7 @@ faults! { counters:
     wrap_around: "C-1"
         ["counters/overflow_is_invalid"]
         |inner, _clock| Computed { inner, add: |old, by| Ok(old.wrapping_add(by)) };
-    /// Stays at the largest number instead of failing.
+    /// Returns the largest number on overflow instead of failing.
     overflow_saturates: "C-1"
         ["counters/overflow_is_invalid", "random/counters"]
         |inner, _clock| Computed { inner, add: |old, by| Ok(old.saturating_add(by)) };
@@ -30,7 +30,7 @@ faults! { counters:
         ["counters/exact_at_the_ends", "counters/exact_beyond_doubles", "counters/extreme_amounts",
          "counters/goes_on_from_a_set"]
         |inner, _clock| Computed { inner, add: add_floats };
-    /// Creates a counter at zero instead of at the amount.
+    /// Creates a counter with the number zero, and ignores the amount of the increment.
     first_amount_is_ignored: "C-1"
         ["counters/adds_and_subtracts", "counters/starts_anew_after_a_delete", "restart/counters_survive",
          "touch/a_counter"]

@@ -12,19 +12,19 @@ use kv_core::{
 use super::faults;
 
 faults! { damage:
-    /// `get` returns nothing for a damaged entry, so that an application creates it again.
+    /// `get` returns nothing for a damaged entry, so that an application creates the entry again.
     reads_as_absent: "E-4" ["damage/get_reports_it"] |inner, _clock| Absent { inner };
     /// One damaged entry fails the whole `get_many`.
     fails_the_batch: "E-4" ["damage/get_many_reports_it"] |inner, _clock| WholeBatch { inner };
-    /// A list ends at a damaged entry, so that a backup lacks all entries behind it.
+    /// A list ends at a damaged entry, so that a backup lacks all entries after it.
     ends_the_list: "E-4" ["damage/list_goes_on"] |inner, _clock| EndsList { inner };
-    /// A list leaves out damaged entries without an error, so that a backup is short and nobody notices.
+    /// A list omits damaged entries without an error, so that a backup is incomplete without any notice.
     hidden_in_lists: "E-4" ["damage/list_goes_on", "damage/list_backwards_goes_on"] |inner, _clock| Hides { inner };
     /// A reversed list reports a damaged entry on every page.
     repeated_in_lists: "E-4" ["damage/list_backwards_goes_on"] |inner, _clock| Repeats { inner };
-    /// `set` reads the old entry first, and fails if it is damaged.
+    /// `set` reads the old entry first, and fails if the old entry is damaged.
     cannot_be_replaced: "E-4" ["damage/a_set_replaces_it"] |inner, _clock| ReadsFirst { inner };
-    /// `clear` removes what `list` returns, and so leaves damaged entries.
+    /// `clear` removes only the entries that `list` returns, and so leaves damaged entries.
     left_by_clear: "L-5" ["damage/clear_removes_it"] |inner, _clock| ClearsListed { inner };
 }
 

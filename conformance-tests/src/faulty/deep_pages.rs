@@ -1,4 +1,5 @@
-//! Lists and clears that end too early or mix up keys: behind expired entries, beyond U+FFFF, with long beginnings.
+//! Lists and clears that end too early or mix up keys: after many expired entries, beyond U+FFFF, or with long equal
+//! beginnings of keys.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -58,11 +59,11 @@ faults! { deep_pages:
     reversed_lists_end_at_a_thousand: "L-1"
         ["long_lists/thousands_reversed", "long_lists/thousands_below_a_prefix"]
         |inner, _clock| TruncatedLists { inner, applies: |query| query.reverse };
-    /// Ends a list with values after a thousand keys, because only the list of keys has pages.
+    /// Ends a list with values after a thousand keys, because only a list of keys continues after its first page.
     lists_of_values_end_at_a_thousand: "L-1"
         ["long_lists/thousands_of_values"]
         |inner, _clock| TruncatedLists { inner, applies: |query| !query.keys_only };
-    /// Ends a page after a thousand keys, whatever its limit.
+    /// Ends a page after a thousand keys, even if its limit is larger.
     pages_end_at_a_thousand: "L-3"
         ["long_lists/pages_are_full"]
         |inner, _clock| ShortPages { inner };
@@ -70,7 +71,7 @@ faults! { deep_pages:
     contains_finds_folders: "K-1"
         ["keys/dots"]
         |inner, _clock| Folders { inner };
-    /// Takes the own key of the excluded key for a descendant in lists of keys only.
+    /// Includes the key itself in a list of the descendants of a key, if only keys are requested.
     keys_only_lists_include_the_own_key: "L-5"
         ["namespaces/list_leaves_out_the_key_around"]
         |inner, _clock| OwnKeyListed { inner };
@@ -134,7 +135,7 @@ impl KvStore for ExpiredRecords {
     async fn set_many(&self, items: &[SetItem]) -> Vec<Result<SetOutcome>> {
         let outcomes = self.inner.set_many(items).await;
         for (item, _) in items.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()) {
-            // A record that is missing makes the store less wrong.
+            // The error is ignored, because without the record the store only behaves correctly for this key.
             let _ = self.record(&item.key).await;
         }
         outcomes
@@ -150,7 +151,8 @@ impl KvStore for ExpiredRecords {
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         let query = ListQuery::new(prefix.clone()).with_limit(1);
-        // Without so many expired records, the first live entry makes no difference.
+        // The number of expired records is tested first, because the first live entry matters only if there are so
+        // many.
         let stops = self.of == Call::Clear
             && self.are_expired(&query, None)
             && self.are_expired(&query, self.inner.list(&query).await?.items.first().map(|item| &item.key));
@@ -223,7 +225,7 @@ impl KvStore for SortsBeginnings {
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let mut page = self.inner.list(query).await?;
-        // The keys of a page with the same beginning are in the order of a hash table.
+        // The reverse order stands for the random order of keys with the same beginning.
         for same in page.items.chunk_by_mut(|one, other| beginning(&one.key) == beginning(&other.key)) {
             if same.first().is_some_and(|item| item.key.as_str().len() > 512) {
                 same.reverse();

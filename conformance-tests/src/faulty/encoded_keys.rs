@@ -55,7 +55,7 @@ impl KeyEncoding for SegmentEncoding {
     }
 }
 
-/// Encodes keys before they reach the good store. `list` reads everything, decodes, and then selects.
+/// Encodes keys before they reach the good store. `list` reads all keys, decodes them, and then selects.
 #[derive(Debug)]
 pub(super) struct EncodedKeys<C> {
     inner: Arc<dyn KvStore>,

@@ -16,7 +16,7 @@ use super::hidden::Hidden;
 use super::{faults, scan};
 
 faults! { expired:
-    /// Returns an expired entry from `get` until it is collected, as denokv does.
+    /// Returns an expired entry from `get` until the entry is swept, as denokv does.
     get_returns_it: "T-1"
         ["expired/to_get_and_contains", "expiry/at_a_moment", "random/lives"]
         |inner, clock| SeesExpired::new(inner, clock, Operation::Get);
@@ -54,7 +54,7 @@ faults! { expired:
     increment_continues: "T-1"
         ["expired/to_increment_of_text", "expired/to_increment"]
         |inner, clock| SeesExpired::new(inner, clock, Operation::Increment);
-    /// Takes the deadline of an expired entry for `Keep`, so the new entry has expired already.
+    /// Keeps the deadline of an expired entry in a set with `Keep`, so the new entry has already expired.
     keep_takes_its_deadline: "S-1"
         ["expiry/keep_on_expired_is_never"]
         |inner, clock| SeesExpired::new(inner, clock, Operation::Keep);

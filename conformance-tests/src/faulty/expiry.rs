@@ -28,8 +28,8 @@ faults! { expiry:
             Expiry::After(ttl) if ttl.as_secs() > 0 => Expiry::After(Duration::from_secs(ttl.as_secs())),
             other => other,
         });
-    /// Truncates a time to live of less than a second to zero, which its backend takes for never, as Fedify's Redis
-    /// store does.
+    /// Truncates a time to live of less than a second to zero, as Fedify's Redis store does. Its backend takes zero for
+    /// never.
     less_than_a_second_is_never: "T-3"
         ["expiry/rounds_up", "conditions/previous_of_nothing_is_none"]
         |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, _| match expiry {
@@ -116,7 +116,7 @@ faults! { expiry:
             Expiry::After(ttl) if now.checked_add(ttl).is_none() => Expiry::At(SystemTime::UNIX_EPOCH),
             other => other,
         });
-    /// Takes a time to live of more than thirty days for a Unix time, as memcached does.
+    /// Interprets a time to live of more than thirty days as a Unix time, as memcached does.
     a_month_is_a_unix_time: "T-2"
         ["expiry/a_month_is_not_short"]
         |inner, clock| AlteredExpiry::new(inner, clock, |_, expiry, now| match expiry {

@@ -150,7 +150,7 @@ fn drop_empty(key: &Key) -> Key {
     key_or_original(key, key.segments().filter(|segment| !segment.is_empty()))
 }
 
-/// An encoding that cannot be decoded. For a stored key, `list` shows the key that was encoded to it last.
+/// An encoding that cannot be decoded. For a stored key, `list` shows the last key that was encoded to this stored key.
 #[derive(Debug)]
 struct OneWayEncoding {
     encode: fn(&Key) -> String,

@@ -42,7 +42,7 @@ faults! { list:
     cleared_keys_stay_hidden: "L-5"
         ["clear/written_again"]
         |inner, _clock| HiddenAfterClear { inner, hidden: Hidden::default() };
-    /// Returns one from a `clear` that removed no entry.
+    /// Returns 1 from a `clear` that removed no entry.
     clear_counts_at_least_one: "L-5"
         ["clear/twice"]
         |inner, _clock| MiscountedClear { inner, count: |cleared| cleared.max(1) };

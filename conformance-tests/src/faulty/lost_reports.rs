@@ -18,13 +18,13 @@ use super::faults;
 use super::hidden::Hidden;
 
 faults! { lost_reports:
-    /// Does not report a set under a version, which another statement writes.
+    /// Does not report a set with a condition on a version, because such a set uses another statement.
     sets_under_a_version: "W-1"
         ["watch_paths/sets_under_a_version"]
         |inner, clock| LostReports::new(inner, clock, |write| {
             matches!(write.kind, Kind::Set(options) if matches!(options.when, When::Version(_)))
         });
-    /// Does not report a set that returns the previous entry, which another statement writes.
+    /// Does not report a set that returns the previous entry, because such a set uses another statement.
     sets_with_previous: "W-1"
         ["watch_paths/sets_with_previous"]
         |inner, clock| LostReports::new(inner, clock, |write| {
@@ -36,13 +36,14 @@ faults! { lost_reports:
         |inner, clock| LostReports::new(inner, clock, |write| {
             matches!(write.kind, Kind::Delete(options) if options.return_previous)
         });
-    /// Does not report a delete under a version.
+    /// Does not report a delete with a condition on a version.
     deletes_under_a_version: "W-1"
         ["watch_paths/deletes_under_a_version"]
         |inner, clock| LostReports::new(inner, clock, |write| {
             matches!(write.kind, Kind::Delete(options) if matches!(options.when, When::Version(_)))
         });
-    /// Does not report a set with `Keep`, because the index of deadlines, which notifies, does not change.
+    /// Does not report a set with `Keep`: a change of the index of deadlines notifies the watchers, and this set does
+    /// not change the index.
     sets_that_keep_the_deadline: "W-1"
         ["watch_paths/sets_that_keep_the_deadline"]
         |inner, clock| LostReports::new(inner, clock, |write| {
@@ -62,13 +63,13 @@ faults! { lost_reports:
     increments_by_zero: "W-1"
         ["watch_paths/increments_by_zero"]
         |inner, clock| LostReports::new(inner, clock, |write| matches!(write.kind, Kind::Increment { by: 0 }));
-    /// Removes the entry in a set whose deadline has passed, and does not report that.
+    /// Removes the entry in a set whose deadline has passed, and does not report the removal.
     sets_in_the_past: "T-3"
         ["watch_paths/sets_in_the_past"]
         |inner, clock| LostReports::new(inner, clock, |write| {
             matches!(write.kind, Kind::Set(options) if is_past(options.expiry, write.now))
         });
-    /// Removes the entry in a `touch` to a moment that has passed, and does not report that.
+    /// Removes the entry in a `touch` to a moment that has passed, and does not report the removal.
     touches_to_the_past: "T-3"
         ["watch_paths/touches_to_the_past"]
         |inner, clock| LostReports::new(inner, clock, |write| {
@@ -128,12 +129,12 @@ fn is_past(expiry: Expiry, now: SystemTime) -> bool {
     }
 }
 
-/// Drops the reports of keys whose last write was one that `loses` accepts.
+/// Drops the reports of a key if `loses` returns true for the last write of the key.
 struct LostReports {
     inner: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
     loses: fn(&Write<'_>) -> bool,
-    /// True to lose the reports of watchers of a single key only.
+    /// True if only watchers of a single key lose reports.
     of_one_key: bool,
     lost: Arc<Hidden<HashSet<Key>>>,
     deadlines: Hidden<HashMap<Key, SystemTime>>,

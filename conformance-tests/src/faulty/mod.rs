@@ -19,7 +19,7 @@
 //! | `outage` | calls during and after an outage of the backend |
 //! | `refuses` | options and operations that are not declared |
 //! | `moments` | deadlines at some moments or by some paths; no sweeper |
-//! | `deep_pages` | lists and `clear` behind expired entries, beyond U+FFFF, with long beginnings of keys |
+//! | `deep_pages` | lists and `clear` after many expired entries, beyond U+FFFF, and with long equal beginnings of keys |
 //! | `chunks` | batches and transactions that are processed in chunks |
 //! | `neighbours` | calls that disturb concurrent calls; outcomes with half an entry |
 //! | `lost_reports`, `watch_moments` | changes that a watch loses by their path, or by another event at the time |
@@ -81,7 +81,7 @@ pub struct Fault {
     pub id: &'static str,
     /// The id of the clause that the store violates, such as `T-1`.
     pub clause: &'static str,
-    /// The defect in one sentence, with a real system that has or had it, where one is known.
+    /// The defect in one sentence. The sentence names a real system that has or had the defect, if one is known.
     pub defect: &'static str,
     /// The ids of cases that must fail on the store. The first one tests [`Fault::clause`].
     pub caught_by: &'static [&'static str],

@@ -61,25 +61,26 @@ faults! { moments:
             Expiry::Keep => Expiry::Never,
             _ => expiry,
         });
-    /// Ignores a moment as the expiry of a new counter, because it knows times to live only.
+    /// Ignores `Expiry::At` for a new counter, because the store supports only times to live.
     moment_of_a_new_counter_is_never: "C-1"
         ["moments/at_a_moment_for_a_counter"]
         |inner, clock| Altered::new(inner, clock, Path::Increment, |expiry, _| match expiry {
             Expiry::At(_) => Expiry::Never,
             _ => expiry,
         });
-    /// Counts a moment in a transaction in whole seconds.
+    /// Truncates the time of `Expiry::At` in a transaction to whole seconds.
     moments_in_a_transaction_are_truncated: "X-1"
         ["moments/at_a_moment_in_a_transaction"]
         |inner, clock| Altered::new(inner, clock, Path::Commit, |expiry, _| match expiry {
             Expiry::At(moment) => Expiry::At(moment - Duration::from_millis(subsecond_millis(moment))),
             _ => expiry,
         });
-    /// Lets `Keep` keep the deadline of an entry that the same transaction removed before.
+    /// Keeps, in a set with `Keep`, the deadline of an entry that the same transaction removed before.
     keep_after_a_delete_keeps_the_deadline: "X-1"
         ["moments/kept_after_a_delete", "moments/kept_after_a_set_in_the_past"]
         |inner, clock| KeepAfterDelete { inner, clock };
-    /// Returns no previous entry from a set whose deadline has passed, because it deletes instead.
+    /// Returns no previous entry from a set whose deadline has passed, because the store turns the set into a plain
+    /// delete.
     past_returns_no_previous: "S-2"
         ["moments/previous_of_a_set_in_the_past"]
         |inner, clock| NoPreviousInThePast { inner, clock };
@@ -87,7 +88,7 @@ faults! { moments:
     nothing_sweeps: "T-6"
         ["moments/swept_without_a_call"]
         |inner, clock| NeverSwept { inner, clock, deadlines: Hidden::default() };
-    /// Removes the deadline of an entry when an increment of it fails.
+    /// Removes the deadline of an entry when an increment of the entry fails.
     failed_increment_drops_the_deadline: "C-1"
         ["counters/text_is_no_number", "counters/overflow_is_invalid"]
         |inner, _clock| DroppedByFailure { inner };

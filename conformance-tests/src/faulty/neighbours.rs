@@ -1,5 +1,4 @@
-//! Calls that disturb calls next to them: failed steps of a batch, and reads and writes of one call that another call
-//! comes between.
+//! Calls that disturb concurrent calls: a call that fails in a batch, and a call that reads and writes in two steps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +21,7 @@ faults! { neighbours:
     refused_call_rolls_back_its_batch: "S-1"
         ["neighbours/of_refused_sets"]
         |inner, _clock| RollsBackTogether { inner, refusals: AtomicU64::new(0) };
-    /// Reads an entry in `touch` and writes it back, also if the key was deleted in between.
+    /// Reads an entry in `touch` and writes it back, even if the key was deleted in between.
     touch_revives_a_deleted_key: "T-5"
         ["neighbours/touch_and_delete"]
         |inner, _clock| Reviving { inner };
@@ -60,7 +59,7 @@ faults! { neighbours:
         |inner, _clock| NoKeyInErrors { inner };
 }
 
-/// Lets other tasks run, as in the time of a round trip.
+/// Lets other tasks run, as a store does during a round trip.
 async fn pause() {
     for _ in 0..4 {
         tokio::task::yield_now().await;

@@ -17,7 +17,7 @@ use kv_core::{
 use super::faults;
 
 faults! { outage:
-    /// Waits forever if the backend does not answer, as tokio-postgres does without a timeout around it.
+    /// Waits forever if the backend does not answer, as tokio-postgres does if the caller sets no timeout.
     calls_hang: "E-2"
         ["outage/calls_end_in_time"]
         |inner, _clock| WrongAnswer { inner, reads: |_| None, writes: Some };
@@ -55,7 +55,7 @@ faults! { outage:
     never_reconnects: "E-2"
         ["outage/the_same_handle_works_again"]
         |inner, _clock| NeverReconnects { inner, is_lost: AtomicBool::new(false) };
-    /// Reconnects without selecting its database, and works in another one.
+    /// Reconnects without selecting its database, and works in another database.
     another_database: "G-2"
         ["outage/it_finds_its_entries_again"]
         |inner, _clock| OtherDatabase { inner, uses_other: AtomicBool::new(false) };

@@ -48,7 +48,7 @@ faults! { refuses:
     snapshots_are_empty: "I-2"
         ["refuses/snapshot_of_a_prefix"]
         |inner, _clock| MissingCapability::new(inner, |all| all.list = List::None, Defect::EmptySnapshots);
-    /// Cannot read deadlines back, and reports that no entry has one.
+    /// Cannot read deadlines back, and reports that no entry has a deadline.
     unreadable_deadlines_read_as_never: "T-4"
         ["refuses/deadlines_are_not_made_up"]
         |inner, _clock| MissingCapability::new(inner, |all| all.deadlines = false, Defect::NeverForUnknown);

@@ -21,7 +21,7 @@ faults! { restart:
         ["restart/again_and_again", "restart/deletes_survive", "restart/flush_is_a_barrier",
          "restart/the_last_write_survives", "restart/values_survive"]
         |inner, _clock| Unflushed { inner, last: Hidden::default() };
-    /// Writes the mutations of a transaction one by one, so a stop in between leaves half of it.
+    /// Writes the mutations of a transaction one by one, so a stop in between leaves half of the transaction.
     half_a_transaction: "X-1"
         ["restart/transactions_survive_whole"]
         |inner, _clock| HalfCommitted { inner, last: Hidden::default() };
@@ -167,7 +167,7 @@ impl KvStore for RestartedTtls {
     }
 }
 
-/// Returns the changed entry and its expiry, or `None` to keep the stored one.
+/// Returns the changed entry and its expiry, or `None` to keep the stored entry.
 type Rewrite = fn(Entry) -> Option<(Entry, Expiry)>;
 
 /// Writes every entry again at `close`.

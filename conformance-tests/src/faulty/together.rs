@@ -1,4 +1,4 @@
-//! Calls that are right alone, and wrong beside another call that runs at the same moment.
+//! Calls that are correct alone, and wrong during a concurrent call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,15 +22,15 @@ faults! { together:
     two_callers_take_one_entry: "G-2"
         ["races/histories_of_every_call_are_linearizable", "concurrency/histories_of_every_call_are_linearizable", "processes/histories_of_every_call_are_linearizable", "random/conditions_together"]
         |inner, _clock| TwoSteps { inner, kind: TwoStep::Take };
-    /// Reads the deadline that `Keep` keeps before a concurrent `touch`, and writes it after the `touch`.
+    /// Reads the deadline for `Keep` before a concurrent `touch`, and writes this deadline after the `touch`.
     keep_reads_the_deadline_early: "S-1"
         ["concurrency/histories_of_every_call_with_expiry_are_linearizable", "random/lives_together"]
         |inner, _clock| TwoSteps { inner, kind: TwoStep::Keep };
-    /// Restores the deadline that `increment` read before it added.
+    /// Reads the deadline before the addition in `increment`, and writes this deadline after the addition.
     increment_restores_an_old_deadline: "S-1"
         ["random/lives_together", "concurrency/histories_of_every_call_with_expiry_are_linearizable"]
         |inner, _clock| TwoSteps { inner, kind: TwoStep::Increment };
-    /// Evaluates the condition of a delete that returns the previous entry in a step of its own.
+    /// Evaluates, in a separate step, the condition of a delete that returns the previous entry.
     conditional_take_is_not_atomic: "G-2"
         ["races/histories_of_every_call_are_linearizable"]
         |inner, _clock| TwoSteps { inner, kind: TwoStep::ConditionalTake };
@@ -38,11 +38,11 @@ faults! { together:
     failed_increment_fails_its_neighbours: "G-2"
         ["races/histories_of_every_call_are_linearizable", "random/lives_together"]
         |inner, _clock| Batched::new(inner, Neighbours::FailBesideInvalid);
-    /// Acknowledges the sets of a batch that it rolled back, because an increment in it failed.
+    /// Acknowledges the sets of a batch that it rolled back because an increment in the batch failed.
     failed_increment_undoes_its_neighbours: "S-1"
         ["random/lives_together"]
         |inner, _clock| Batched::new(inner, Neighbours::UndoBesideInvalid);
-    /// Acknowledges the sets of a batch that it rolled back, because a condition in it was refused.
+    /// Acknowledges the sets of a batch that it rolled back because a condition in the batch did not hold.
     refused_set_undoes_its_neighbours: "S-2"
         ["random/conditions_together", "random/counters_together", "random/transactions_together"]
         |inner, _clock| Batched::new(inner, Neighbours::UndoBesideRefused);
@@ -66,7 +66,7 @@ enum TwoStep {
     Increment,
 }
 
-/// Reads in a first step and writes in a second one, and lets other calls run in between.
+/// Reads in a first step and writes in a second step, and lets other calls run in between.
 #[derive(Debug)]
 struct TwoSteps {
     inner: Arc<dyn KvStore>,
@@ -142,7 +142,7 @@ impl KvStore for TwoSteps {
     }
 }
 
-/// The harm that one call does to the plain sets that run beside it.
+/// The effect of one failed call on concurrent plain sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Neighbours {
     FailBesideInvalid,
@@ -152,12 +152,12 @@ enum Neighbours {
     RefuseBesideRefused,
 }
 
-/// Sets wait for a batch. A call that fails during that time harms them.
+/// Sets wait for a batch. A call that fails during that time changes the result of the sets.
 #[derive(Debug)]
 struct Batched {
     inner: Arc<dyn KvStore>,
     kind: Neighbours,
-    /// The number of calls that failed, of the kind that harms others.
+    /// The number of failed calls that affect waiting sets.
     failures: AtomicU64,
 }
 

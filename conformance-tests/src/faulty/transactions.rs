@@ -101,7 +101,7 @@ faults! { transactions:
                 }
             }
         } };
-    /// Refuses a transaction while another one runs, even if that one has other keys.
+    /// Refuses a transaction while another transaction runs, even if the two have no key in common.
     concurrent_transactions_are_refused: "X-1"
         ["atomicity/opposite_orders_do_not_block", "atomicity/disjoint_writers_do_not_conflict",
          "atomicity/unchecked_writers_leave_one_of_them"]
@@ -110,7 +110,7 @@ faults! { transactions:
     versions_omit_deletes: "X-1"
         ["transactions/outcome_is_as_long_as_the_transaction", "transactions/delete_of_a_missing_key_is_fine"]
         |inner, _clock| VersionsOfSetsOnly { inner };
-    /// Names the last check of a refused transaction, even if another one failed.
+    /// Names the last check of a refused transaction, even if another check failed.
     refusal_names_the_last_check: "X-1"
         ["transactions/two_hundred_keys"]
         |inner, _clock| NamesLastCheck { inner };
@@ -167,7 +167,7 @@ impl KvStore for Stepwise {
     }
 }
 
-/// Blocks the thread for as long as a write does. No other task runs on this thread meanwhile.
+/// Blocks the thread for as long as a write does. No other task runs on this thread during that time.
 #[expect(clippy::disallowed_methods, reason = "blocks the whole thread, as a system call does")]
 fn block_like_a_write() {
     std::thread::sleep(Duration::from_micros(50));

@@ -30,7 +30,7 @@ faults! { versions:
          "versions/recreation_after_expiry_never_repeats_a_version", "versions/same_bytes_give_a_new_version",
          "random/everything"]
         |inner, _clock| MappedVersions { inner, mapping: Arc::new(ValueDigests) };
-    /// Returns another version from a set than `get` shows.
+    /// Returns a version from `set` that differs from the version that `get` shows.
     set_returns_another_version: "G-1"
         ["versions/get_shows_the_version_that_set_gave", "transactions/version_is_checked",
          "versions/refused_writes_leave_the_version"]

@@ -40,7 +40,7 @@ faults! { watch_combined:
     refused_set_drops_the_report: "W-1"
         ["random/watches_of_conditions"]
         |inner, _clock| Combined::new(inner, Combination::RefusedSet);
-    /// Does not report writes under a version.
+    /// Does not report writes with a condition on a version.
     write_under_a_version_is_unreported: "W-1"
         ["random/watches_of_conditions"]
         |inner, _clock| Combined::new(inner, Combination::UnderVersion);
@@ -48,7 +48,7 @@ faults! { watch_combined:
     entry_that_is_set_again_is_unreported: "W-1"
         ["random/watches_of_transactions"]
         |inner, _clock| Combined::new(inner, Combination::DeletedAndSetAgain);
-    /// Reports the entries that the snapshot has shown only once, so the first change of each is lost.
+    /// Does not report the first change of each entry that the snapshot has shown.
     first_change_after_the_snapshot_is_unreported: "W-1"
         ["random/watches", "random/watches_of_conditions"]
         |inner, _clock| LostAfterSnapshot { inner };
@@ -67,7 +67,7 @@ enum Combination {
     DeletedAndSetAgain,
 }
 
-/// Drops the reports of keys until they are written in another way.
+/// Drops the reports of a key after the combination, until another kind of write of the key.
 struct Combined {
     inner: Arc<dyn KvStore>,
     combination: Combination,
@@ -81,7 +81,8 @@ impl Combined {
         Self { inner, combination, kept: Hidden::default(), muted: Arc::default() }
     }
 
-    /// Mutes the key if the call is the wrong one, else reports it again. A call does this before it writes.
+    /// Drops the reports of the key from now on if `is_muted` is true, else reports the key again. Each write calls
+    /// this first.
     fn mute(&self, key: &Key, is_muted: bool) {
         if is_muted {
             self.muted.lock().insert(key.clone());

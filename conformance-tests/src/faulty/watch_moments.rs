@@ -30,11 +30,12 @@ faults! { watch_moments:
     expiry_is_reported_by_calls_only: "W-1"
         ["watch_moments/expiry_without_a_call"]
         |inner, clock| ReportsOnSweep { inner, clock, deadlines: Arc::default(), sweeps: watch::Sender::new(0) };
-    /// Reports the deletes of a transaction after its sets, also if the transaction deletes a key and then sets it.
+    /// Reports the deletes of a transaction after its sets, even if the transaction deletes a key and then sets it.
     deletes_of_a_transaction_come_last: "W-2"
         ["watch_paths/deleted_and_set_in_a_transaction"]
         |inner, _clock| DeletesLast { inner, added: watch::Sender::new(Vec::new()) };
-    /// Reports a key that a watcher without entries watches only if it was set, because it reads the entry to report.
+    /// Does not report removals to a watcher with `keys_only`, because the store reads the entry of each key that it
+    /// reports.
     keys_only_omits_removals: "W-1"
         ["watch_targets/keys_only_has_no_entries"]
         |inner, _clock| KeysOnlyOfSets { inner };

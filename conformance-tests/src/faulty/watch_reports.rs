@@ -15,7 +15,7 @@ use super::faults;
 use super::hidden::Hidden;
 
 faults! { watch_reports:
-    /// Reports a write before its condition is evaluated, also if the condition then does not hold.
+    /// Reports a write before its condition is evaluated, even if the condition then does not hold.
     refused_sets_are_reported: "W-2"
         ["watch/refused_write_is_not_reported"]
         |inner, _clock| FalseReports { inner, kind: FalseReport::RefusedSets, sender: broadcast::Sender::new(64) };

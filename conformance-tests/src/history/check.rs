@@ -12,12 +12,13 @@ const MAX_ORDERS: usize = 100_000;
 /// The maximum number of open operations of a key, because an [`Order`] has one bit for each of them.
 const MAX_OPEN: usize = 64;
 
-/// A possible order of the operations so far, as the state after it, and a bit for each open slot whose operation the
-/// order includes.
+/// A possible order of the operations so far. It is stored as the state of the key after these operations, and a bit
+/// for each open slot whose operation the order includes.
 type Order = (State, u64);
 
-/// Fails unless each operation can take effect at a moment between its call and its return such that all answers are
-/// explained. A write without return may take effect at any moment after its call, or never.
+/// Fails unless the history is linearizable: each operation takes effect at a moment between its call and its return,
+/// and the order of these moments explains all answers. A write without return may take effect at any moment after its
+/// call, or never.
 pub(crate) fn check(operations: &[Operation]) -> Result<(), Unexplained> {
     let seen = seen_values(operations);
     let mut open: Vec<Option<Open<'_>>> = Vec::new();
@@ -163,8 +164,8 @@ fn extend_orders(orders: &HashSet<Order>, open: &[Option<Open<'_>>], wanted: u64
     Some(next)
 }
 
-/// Replaces the value of the state if this operation wrote it. No answer and no condition has the value, so all states
-/// that differ only in such values become one state.
+/// Replaces the value of the state if this operation wrote the value. No answer and no condition contains this value,
+/// so all states that differ only in such values become one state.
 fn with_unseen_value(state: State, operation: &Operation) -> State {
     state.map(|live| match operation.call {
         Call::Set { value, .. } if value == live.value => live.with_unseen_value(),

@@ -1,5 +1,5 @@
 //! Recorded histories of keys under concurrent clients, and the check that they are linearizable (clause G-2).
-//! Transactions are checked for each key, and for being visible as a whole.
+//! The checks of transactions cover each key alone, and the visibility of each transaction as a whole.
 
 mod atomic;
 mod check;

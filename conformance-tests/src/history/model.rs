@@ -13,7 +13,7 @@ pub(crate) struct Value {
 }
 
 impl Value {
-    /// Stands for the client of a value that is a number, which increments write.
+    /// Stands for the client in a value that is a number. Increments write such values.
     const COUNTER: usize = usize::MAX - 1;
 
     /// The value of a counter.
@@ -81,7 +81,7 @@ pub(crate) enum Answer {
     /// Deleted, with the previous value.
     Took(Value),
     Missing,
-    /// Deleted or missing, in a transaction, which does not tell.
+    /// The answer to a delete in a transaction, which does not show if the key was present.
     Absent,
     Refused(Option<Value>),
     Touched(bool),
@@ -122,8 +122,8 @@ pub(crate) struct Operation {
     pub(crate) client: usize,
     pub(crate) call: Call,
     pub(crate) called: Moment,
-    /// `None` if the call is a write that has no answer. It may have taken effect, may still take effect, or may never
-    /// do so.
+    /// `None` if the call is a write that has no answer. The write may have taken effect, may still take effect, or may
+    /// never do so.
     pub(crate) returned: Option<(Moment, Answer)>,
 }
 
@@ -135,7 +135,7 @@ pub(crate) struct History {
     pub(crate) transactions: Vec<Transaction>,
 }
 
-/// The sets of a committed transaction, or of one that has no answer.
+/// The sets of a committed transaction, or of a transaction without an answer.
 #[derive(Debug)]
 pub(crate) struct Transaction {
     pub(crate) client: usize,
@@ -149,7 +149,7 @@ pub(crate) type State = Option<Live>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Live {
     pub(crate) value: Value,
-    /// The first and the last moment at which the deadline may be, if the entry has a deadline.
+    /// The earliest and the latest possible deadline, if the entry has a deadline.
     deadline: Option<(SystemTime, SystemTime)>,
 }
 
@@ -165,7 +165,7 @@ impl Condition {
 }
 
 impl Live {
-    /// The same entry with a value that no client writes.
+    /// Returns the entry with a value that no client writes.
     pub(crate) fn with_unseen_value(self) -> Self {
         Self { value: Value { client: usize::MAX, number: 0 }, ..self }
     }
@@ -175,10 +175,10 @@ impl Operation {
     /// Returns the possible states after the operation, if the operation starts from this state and returns the
     /// recorded answer. Returns none if the answer cannot come from this state.
     ///
-    /// An operation reads the clock at some moment between its call and its return, which need not be the moment when
-    /// it reads the key: a write that was checked just before a deadline may take effect just after it. So an operation
-    /// that found the entry proves only that the deadline is after its call, and one that did not find it proves only
-    /// that the deadline is before its return.
+    /// An operation reads the clock at some moment between its call and its return. It may read the key at another
+    /// moment: a write that was checked just before a deadline may take effect just after the deadline. So an operation
+    /// that found the entry proves only that the deadline is after its call. An operation that did not find the entry
+    /// proves only that the deadline is before its return.
     pub(crate) fn effects(&self, state: State) -> impl Iterator<Item = State> {
         let if_live = match state {
             None => None,
@@ -246,7 +246,7 @@ impl Operation {
         answer.is_none_or(|answer| answer == expected).then_some(after)
     }
 
-    /// Returns the state after a `get` that sees `seen`. The shown deadline narrows the range in which it may be.
+    /// Returns the state after a `get` that sees `seen`. The shown deadline narrows the range of possible deadlines.
     fn read(&self, seen: State, unchanged: State) -> Option<State> {
         const ROUNDING: Duration = Duration::from_millis(1);
         match (self.returned.map(|(_, answer)| answer), seen) {

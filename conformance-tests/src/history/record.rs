@@ -38,7 +38,7 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    /// Few keys, so that clients use the same ones.
+    /// The keys are few, so that several clients use the same key.
     pub(super) const KEYS: [&'static str; 3] = ["one", "two", "three"];
 
     /// The key of this name. All keys belong to one group of transactions.
@@ -50,7 +50,8 @@ impl Workload {
     pub(crate) const PLAIN: Self =
         Self { clients: 10, calls: 200, conditions: false, expiry: false, every_call: false };
 
-    /// Clients that make calls of every kind. They are fewer, because more calls leave more orders to check.
+    /// Clients that make calls of every kind. There are fewer clients, because more kinds of calls leave more orders to
+    /// check.
     pub(crate) const EVERY_CALL: Self = Self { clients: 6, every_call: true, ..Self::PLAIN };
 
     /// Adds conditions to sets and deletes.
@@ -117,7 +118,7 @@ impl Client {
     const RETRY_PAUSE: Duration = Duration::from_millis(40);
 
     /// Makes the calls in rounds, which all clients begin together. Otherwise the clients of a fast handle could end
-    /// before those of a slow handle begin, and a store that is not shared would pass.
+    /// before the clients of a slow handle begin, and a store that is not shared would pass.
     async fn work(mut self, round: &Barrier) -> Result<History, Failure> {
         let workload = self.workload;
         // Connects before the first round. The error is ignored, because the calls of the rounds report an unreachable
@@ -230,9 +231,9 @@ impl Client {
         self.history.keys.entry(name).or_default().push(operation);
     }
 
-    /// Pauses after a failed call, because while the backend is unreachable every call fails like this, and each such
-    /// write adds an operation that the check must treat as possible until the end of the history. Returns true if the
-    /// call may have happened, and fails if the error is not one of an outage.
+    /// Pauses after a failed call. While the backend is unreachable, every call fails, and each failed write adds an
+    /// operation that the check must treat as possible until the end of the history. The pause limits the number of
+    /// such operations. Returns true if the call may have happened. Fails if an outage does not cause such an error.
     pub(super) async fn may_have_happened(&self, error: Error) -> Result<bool, Failure> {
         if !error.maybe_applied() && !error.is_retryable() {
             return Err(error.into());
@@ -317,7 +318,8 @@ impl Client {
         }
     }
 
-    /// Converts the condition to a [`When`]. A condition on the last seen value becomes, at random, one on its version.
+    /// Converts the condition to a [`When`]. A condition on the last seen value becomes, at random, a condition on the
+    /// version of that value.
     pub(super) fn when(&mut self, name: &'static str, condition: Condition) -> When {
         match condition {
             Condition::Always => When::Always,
@@ -334,7 +336,7 @@ impl Client {
         }
     }
 
-    /// Parses a value that some client wrote, and remembers it as seen.
+    /// Parses a value that some client wrote, and remembers the value as seen.
     fn remember(&mut self, name: &'static str, entry: Option<&Entry>) -> Result<Option<Value>, Failure> {
         let Some(entry) = entry else { return Ok(None) };
         let value = std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse().ok());
@@ -345,8 +347,9 @@ impl Client {
         Ok(Some(value))
     }
 
-    /// Returns the current moment. The recorded interval contains the call, and the times contain the ticks. A wider
-    /// interval only allows more orders, so a correct history is never rejected.
+    /// Returns the current tick and time at an edge of a call. The interval between the two ticks contains the call,
+    /// and the interval between the two times contains the interval of the ticks. Wider intervals only allow more
+    /// orders, so a correct history is never rejected.
     pub(super) fn moment(&self, edge: Edge) -> Moment {
         // The tolerance of clause T-2, plus one millisecond because deadlines are rounded up.
         let slack = if self.cx.moves_clock() { Duration::ZERO } else { Duration::from_millis(6) };

@@ -121,7 +121,8 @@ impl Client {
         }
     }
 
-    /// Records a committed transaction, or one that may have been committed if there are no versions.
+    /// Records a transaction: a committed transaction if there are versions, else a transaction that may have been
+    /// committed.
     async fn committed(&mut self, called: Moment, parts: Vec<Part>, versions: Option<&[Option<Version>]>) -> Verdict {
         let mut sets: Vec<(&'static str, Value)> = Vec::new();
         let mut versions_of_changes = versions.unwrap_or_default().iter();

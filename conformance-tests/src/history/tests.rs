@@ -20,7 +20,7 @@ fn write(number: usize, condition: Condition) -> Call {
     Call::Set { value: value(number), condition, lifetime: Lifetime::Never, previous: false }
 }
 
-/// A call between two ticks; ticks are also milliseconds.
+/// A call between two ticks. A tick is also one millisecond.
 fn op(called: u64, returned: u64, call: Call, answer: Answer) -> Operation {
     Operation { client: 0, call, called: moment(called), returned: Some((moment(returned), answer)) }
 }
@@ -233,7 +233,7 @@ fn the_checker_agrees_with_trying_every_order() {
         assert_eq!(check(&history).is_ok(), expected, "{history:#?}");
         *(if expected { &mut good } else { &mut bad }) += 1;
     }
-    assert!(good > 200 && bad > 200, "too few histories of one kind: {good} good and {bad} bad ones");
+    assert!(good > 200 && bad > 200, "too few histories of one kind: {good} good and {bad} bad histories");
 }
 
 fn some_order_explains(history: &[Operation], placed: &mut [bool], state: State) -> bool {

@@ -11,7 +11,7 @@ const MAX_OPERATIONS: usize = 16;
 /// The violation in a history that is not linearizable: the first unexplained answer, and the operations before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Violation {
-    /// The last operations up to and including the unexplained one, in the order of their calls.
+    /// The last operations, up to and including the unexplained operation, in the order of their calls.
     operations: Vec<Operation>,
     unexplained: Operation,
     /// The values that the key may hold after the earlier answers.
@@ -26,7 +26,7 @@ impl Violation {
     ) -> Self {
         let end = unexplained.returned.map_or(u64::MAX, |(moment, _)| moment.tick);
         let mut last: Vec<_> = operations.iter().filter(|operation| operation.called.tick <= end).cloned().collect();
-        // The operations that returned last are the most relevant ones; the unexplained one is among them.
+        // The operations that returned last are the most relevant. The unexplained operation is among them.
         last.sort_by_key(|operation| operation.returned.map_or(u64::MAX, |(moment, _)| moment.tick).min(end + 1));
         let count = last.iter().position(|operation| operation == unexplained).map_or(0, |index| index + 1);
         last.drain(..count.saturating_sub(MAX_OPERATIONS));

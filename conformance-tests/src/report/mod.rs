@@ -108,7 +108,8 @@ impl Report {
         self.cases.iter().filter(|case| matches!(case.outcome, Outcome::Failed { .. }))
     }
 
-    /// The failure texts that several cases share, each with the number of these cases. They often have one cause.
+    /// The failure texts that several cases share, each with the number of these cases. Such failures often have one
+    /// cause.
     pub fn headlines(&self) -> Vec<(String, usize)> {
         headlines(self.failures().filter_map(|case| match &case.outcome {
             Outcome::Failed { text } => Some(text.as_str()),

@@ -23,7 +23,7 @@ pub(super) enum Deadline {
     NotShown,
 }
 
-/// An entry with a version of the type `V`: that of the store or of the model, or its number.
+/// An entry whose version has the type `V`: the version of the store, the version of the model, or its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SeenEntry<V = VersionNumber> {
     pub(super) value: Bytes,
@@ -58,7 +58,8 @@ impl<V> SeenEntry<V> {
 }
 
 impl<V> Answer<V> {
-    /// The same answer with each version mapped, in the order in which the versions appear.
+    /// Returns the answer with each version replaced by the result of `number`, which is called in the order in which
+    /// the versions appear.
     pub(super) fn map<W>(self, number: &mut impl FnMut(V) -> W) -> Answer<W> {
         let mut entry = |entry: Option<SeenEntry<V>>| entry.map(|entry| entry.map(number));
         match self {

@@ -17,7 +17,7 @@ use super::step::{Change, Condition, KEYS, KeyIndex, Listing, Step, Write};
 pub(super) struct Caller {
     /// True if the script sets the clock, so that deadlines are compared to the millisecond.
     pub(super) is_exact: bool,
-    /// The moment when the script began. Deadlines in steps and answers are relative to it.
+    /// The moment when the script began. Deadlines in steps and answers are relative to this moment.
     pub(super) start: SystemTime,
     pub(super) memory: Memory<Version>,
 }
@@ -92,7 +92,7 @@ impl Caller {
         query.reverse = *reverse;
         query.keys_only = *keys_only;
         let mut items = Vec::new();
-        // Stops a list that never ends. Its answer is a failure.
+        // Stops a list whose pages never end. The answer to such a list is a failure.
         for _ in 0..4 * KEYS.len() {
             let page = store.list(&query).await?;
             for item in page.items {
@@ -157,7 +157,7 @@ impl Caller {
         }
     }
 
-    /// The entry as the script sees it.
+    /// Converts an entry of the store to an entry of the script.
     pub(super) fn seen(&self, entry: Option<Entry>) -> Option<SeenEntry<Version>> {
         let Entry { value, version, expires, .. } = entry?;
         let deadline = match expires {
@@ -173,7 +173,7 @@ impl Caller {
     }
 }
 
-/// The answers of the items of a batch.
+/// The answer to a batch: an answer for each item.
 fn each<T>(results: Vec<Result<T, Error>>, mut answer: impl FnMut(T) -> Answer<Version>) -> Answer<Version> {
     let answers = results.into_iter().map(|result| match result {
         Ok(found) => answer(found),

@@ -6,14 +6,15 @@ use std::fmt::Write as _;
 use super::answer::Mismatch;
 use super::step::{Change, Condition, KeyIndex, Lifetime, Listing, Slot, Step, Target, Watching, Write};
 
-/// A test that runs the script on this number of handles in turn. Its last step is the one with the wrong answer.
+/// Returns the code of a test that runs the script on this number of handles in turn. The last step of the script has
+/// the wrong answer.
 pub(super) fn test_code(script: &[Step], handles: usize, mismatch: &Mismatch) -> String {
     let seen_keys: BTreeSet<KeyIndex> = script.iter().flat_map(conditions).filter_map(version_of).collect();
     let mut lines = vec![
         "#[tokio::test]".to_owned(),
         "async fn it_keeps_the_contract() {".to_owned(),
         "    let clock = ManualClock::new();".to_owned(),
-        // The clocks of the cases start at this part of a second.
+        // The clocks of the cases start 789 ms after a full second, so this clock must do the same.
         "    clock.advance(Duration::from_millis(789));".to_owned(),
         "    let store = open_store(&clock).await; // your store, with this clock".to_owned(),
     ];
@@ -46,7 +47,7 @@ pub(super) fn test_code(script: &[Step], handles: usize, mismatch: &Mismatch) ->
     lines.join("\n")
 }
 
-/// The statement that runs a step. The last step shows its answer.
+/// The statement that runs a step. The statement of the last step prints the answer.
 fn statement(step: &Step, handle: impl Fn(usize) -> &'static str, is_last: bool) -> String {
     let shown = |expression: String| {
         if is_last { format!("dbg!({expression});") } else { format!("let _ = {expression};") }
@@ -72,7 +73,7 @@ fn statement(step: &Step, handle: impl Fn(usize) -> &'static str, is_last: bool)
     }
 }
 
-/// The statement that reads what a stream has.
+/// The statement that reads the items of a stream until no item comes for a second.
 fn reading(stream: &str, is_last: bool) -> String {
     let show = if is_last { "dbg!(item)" } else { "drop(item)" };
     format!("while let Ok(item) = timeout(Duration::from_secs(1), {stream}.next()).await {{ {show}; }}")
@@ -82,7 +83,7 @@ fn watch_variable(Slot(slot): Slot) -> String {
     format!("watch_{slot}")
 }
 
-/// The call of a step, for a sentence.
+/// The call of a step, as part of a failure text.
 pub(super) fn summary(step: &Step) -> String {
     match step {
         Step::Together(steps) => {
@@ -150,7 +151,7 @@ fn may_show_version(step: &Step, wanted: KeyIndex) -> bool {
     }
 }
 
-/// The code of a step's call, without the store in front.
+/// The code of a step's call, without the variable of the store.
 pub(super) fn call(step: &Step) -> String {
     match step {
         Step::Get(key) => format!("get({})", key_ref(*key)),

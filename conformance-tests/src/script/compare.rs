@@ -12,11 +12,11 @@ use super::step_kinds::StepKinds;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 
-/// Runs the same scripts on each of these stores, with the steps that all of them support, and fails if two stores
-/// answer differently. The failure has the names of both.
+/// Runs the same scripts on each of these stores. The scripts have only steps that all of the stores support. Fails if
+/// two stores answer differently; the failure names both stores.
 ///
-/// The scripts have no watches and no calls that are started together, because their answers depend on the moment, so
-/// that two good stores may answer differently.
+/// The scripts have no watches and no calls that are started together. The answers to such steps depend on timing, so
+/// two correct stores may answer differently.
 pub(crate) async fn compare(stores: &[(String, Context)]) -> Verdict {
     let Some(((first_name, first), others)) = stores.split_first() else { return Ok(()) };
     let moves_clock = stores.iter().all(|(_, cx)| cx.moves_clock());

@@ -53,7 +53,8 @@ impl Watches {
         self.open.get_mut(slot).and_then(Option::take);
     }
 
-    /// A new key under the prefix, which is written after all changes, so that its event comes after theirs.
+    /// Returns a new key under the prefix. The script writes this mark after all changes, so the event of the mark
+    /// comes after the events of the changes.
     fn next_mark(&mut self, prefix: Option<KeyIndex>) -> Key {
         self.marks += 1;
         let number = self.marks.to_string();
@@ -65,29 +66,31 @@ impl Watches {
     }
 }
 
-/// The longest time to wait for an event after the mark, which all earlier events of one connection precede.
+/// Time to wait for a missing event after the event of the mark. Such an event can come only over another connection,
+/// because one connection keeps the order.
 const AFTER_MARK: Duration = Duration::from_secs(2);
 
-/// The last segment but one of a mark.
+/// The second-last segment of a mark.
 const MARK: &str = "mark";
 
 fn is_mark(key: &Key) -> bool {
     key.segments().rev().nth(1).is_some_and(|segment| segment == MARK)
 }
 
-/// The events of a watch that violate the contract.
+/// A violation of the contract by the events of a watch.
 pub(super) struct WrongEvents {
-    /// The events that the contract allows instead of the last one.
+    /// The events that the contract allows instead of the last event.
     pub(super) expected: String,
     pub(super) found: String,
 }
 
 impl ScriptRunner<'_> {
-    /// Reads the events of the watch in the slot until all changes so far were reported. Fails on an event that the
-    /// contract does not allow, and if none comes for the time of `patience`.
+    /// Reads the events of the watch in the slot until all changes so far were reported. Fails if the contract does not
+    /// allow an event, or if no event comes within `patience`.
     ///
-    /// The watch of a prefix gets a mark first. The events of a store over several connections may come after the mark,
-    /// so the events that are missing then are awaited as well.
+    /// For the watch of a prefix, writes a mark and reads until the event of the mark. If a store uses several
+    /// connections, events of earlier changes may come after this event, so this function then waits for the missing
+    /// events.
     pub(super) async fn read_events(
         &mut self,
         slot: Slot,
@@ -100,7 +103,8 @@ impl ScriptRunner<'_> {
         let mut mark: Option<Key> = None;
         let mut waits_for_mark = false;
         loop {
-            // A mark that is written earlier may be part of the snapshot.
+            // Write the mark only after the end of the snapshot: an earlier mark could be part of the snapshot, and
+            // then the watch sends no event of the mark.
             if let (Target::Prefix(prefix), true, None) = (watch.target, watch.is_live, &mark) {
                 let next = self.watches.next_mark(prefix);
                 written(store.set(&next, "mark".into(), &SetOptions::default()).await)?;
@@ -141,7 +145,7 @@ impl ScriptRunner<'_> {
         Ok(())
     }
 
-    /// The item of a watch in the terms of the script.
+    /// Converts an item of a watch to an event of the script.
     fn event(&mut self, item: Option<Result<WatchEvent, Error>>) -> Event {
         match item {
             Some(Ok(WatchEvent::Set { key, entry })) => {

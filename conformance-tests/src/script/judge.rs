@@ -9,8 +9,8 @@ use super::model::Model;
 use super::reports::Reports;
 use super::step::{KeyIndex, Slot, Step};
 
-/// The states that the model may be in, given the answers so far. Calls that were started together may leave more than
-/// one.
+/// The states that the model may be in, given the answers so far. After calls that were started together, more than one
+/// state may be possible.
 #[derive(Debug)]
 pub(super) struct Judge {
     possible: Vec<Model>,
@@ -20,9 +20,9 @@ pub(super) struct Judge {
 impl Judge {
     /// The maximum number of expected answers in a failure.
     const MAX_EXPECTED: usize = 4;
-    /// The number of versions that one call may create.
+    /// The maximum number of versions that one call creates.
     const VERSIONS_PER_CALL: u64 = 16;
-    /// The number of calls that one step may consist of.
+    /// The maximum number of calls in one step.
     const CALLS_PER_STEP: u64 = 64;
 
     /// `is_exact` is true if the script sets the clock; `has_other_handles` if several handles make the calls.
@@ -30,7 +30,7 @@ impl Judge {
         Self { possible: vec![Model::new(capabilities, is_exact, has_other_handles)], steps: 0 }
     }
 
-    /// Judges the answer to a step. Returns the expected answers if the contract does not allow it.
+    /// Judges the answer to a step. Returns the expected answers if the contract does not allow the answer.
     pub(super) fn answer(&mut self, step: &Step, found: &Answer) -> Result<(), String> {
         self.steps += 1;
         let first_version = self.steps * Self::CALLS_PER_STEP * Self::VERSIONS_PER_CALL;
@@ -77,8 +77,8 @@ impl Judge {
         Ok(())
     }
 
-    /// The event that the watch in the slot still owes in each possible state, or `None` if it owes none in one of
-    /// them.
+    /// Returns an event that the watch in the slot must still send. Returns `None` if the watch has sent all events in
+    /// at least one of the possible states.
     pub(super) fn missing_event(&mut self, slot: Slot) -> Option<String> {
         let mut missing = None;
         for model in &mut self.possible {
@@ -136,7 +136,7 @@ struct Call {
 }
 
 impl Call {
-    /// True if this call comes before the other one in every order: the parts of a batch on one key keep their order.
+    /// True if this call comes before the other call in every order: the parts of a batch on one key keep their order.
     fn comes_before(&self, other: &Self) -> bool {
         self.caller == other.caller && key_of(&self.step) == key_of(&other.step)
     }
@@ -150,7 +150,8 @@ fn key_of(step: &Step) -> Option<KeyIndex> {
     }
 }
 
-/// Calls the function with the model and the answers after each order of the calls that have no answer yet.
+/// For each order of the calls that have no answer yet, calls the function with the model after these calls and with
+/// their answers.
 fn every_order(
     model: &Model,
     calls: &[Call],

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use super::answer::{Answer, VersionNumber};
 use super::step::{Change, KeyIndex, Step};
 
-/// The versions that a script has seen: the last one of each key, for conditions, and the number of each.
+/// The versions that a script has seen: the last version of each key, for conditions, and the number of every version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Memory<V: Eq + Hash> {
     last: HashMap<KeyIndex, V>,
@@ -25,13 +25,13 @@ impl<V: Copy + Eq + Hash> Memory<V> {
         self.last.get(&key).copied()
     }
 
-    /// The number of the version. A version that is new gets the next number.
+    /// The number of the version. A new version gets the next number.
     pub(super) fn number(&mut self, version: V) -> VersionNumber {
         let next = VersionNumber(self.numbers.len());
         *self.numbers.entry(version).or_insert(next)
     }
 
-    /// True if the version has this number. A version that is new gets the number if it is the next one.
+    /// True if the version has this number. A new version gets this number if no other number comes first.
     pub(super) fn has_number(&mut self, version: V, number: VersionNumber) -> bool {
         match self.numbers.get(&version) {
             Some(known) => *known == number,

@@ -14,10 +14,10 @@ use super::step::KeyIndex;
 /// Time to wait for the next message.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A subscription, whose messages are read up to a mark that the script publishes after the last one.
+/// A subscription. Its messages are read up to a mark, which the script publishes after the last message.
 pub(super) struct Subscription {
     stream: MessageStream,
-    /// A covered channel, for the marks.
+    /// The channel of the marks, which the subscription covers.
     channel: Key,
     marks: usize,
 }

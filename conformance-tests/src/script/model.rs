@@ -31,7 +31,7 @@ pub(super) struct Model {
     /// True if several handles make the calls, so that a watch may report their changes late.
     has_other_handles: bool,
     now: u64,
-    /// The entries, with those that have expired and were not swept.
+    /// The entries, including expired ones that were not swept.
     entries: HashMap<KeyIndex, StoredEntry>,
     next_version: u64,
     pub(super) memory: Memory<u64>,
@@ -55,8 +55,8 @@ impl Model {
         }
     }
 
-    /// The answer to the step in the terms of the model. The script has not seen its versions yet, so the conditions of
-    /// a batch compare versions from before the batch, as for a caller that builds the whole batch first.
+    /// Returns the answer of the model to the step. The conditions in a batch compare versions from before the batch,
+    /// because a caller builds the whole batch before the store returns new versions.
     pub(super) fn step(&mut self, step: &Step) -> Answer<u64> {
         match step {
             Step::Get(key) => Answer::Entry(self.entry(*key)),
@@ -108,7 +108,7 @@ impl Model {
         }
     }
 
-    /// Gives versions from this one on to the next writes.
+    /// The next write gets this version, and later writes get the versions after it.
     pub(super) fn number_from(&mut self, version: u64) {
         self.next_version = version;
     }
@@ -118,8 +118,8 @@ impl Model {
         self.watches.get_mut(slot)?.as_mut()
     }
 
-    /// Returns the model after each explanation of an event of the watch in the slot, or the events that the contract
-    /// allows in its place.
+    /// Judges an event of the watch in the slot. Returns the model after each explanation of the event. If nothing
+    /// explains the event, returns the events that the contract allows instead.
     pub(super) fn after_event(&mut self, slot: Slot, event: &Event) -> Result<Vec<Self>, String> {
         let memory = self.memory.clone();
         let Some(reports) = self.reports(slot) else { return Err("no event, because nothing is watched".to_owned()) };
@@ -174,7 +174,7 @@ impl Model {
         }
     }
 
-    /// Removes the expired entries. A store that reports expiry has reported them afterwards.
+    /// Removes the expired entries. A store that reports expiry must then report their removal.
     fn sweep(&mut self) {
         let expired: Vec<KeyIndex> = self.entries.keys().copied().filter(|key| self.live(*key).is_none()).collect();
         for key in expired {
@@ -253,7 +253,7 @@ impl Model {
         version
     }
 
-    /// Notes a write of the key. A write over no entry that leaves no entry need not be reported.
+    /// Notes a write of the key. A write that finds no entry and leaves no entry need not be reported.
     fn note_write(&mut self, key: KeyIndex, was_live: bool) {
         let is_owed = was_live || self.live(key).is_some();
         self.note(key, if is_owed { Report::MUST } else { Report::MAY });
@@ -314,7 +314,7 @@ impl Model {
             return Answer::RefusedAt(failed);
         }
         let mut versions = Vec::new();
-        // For each changed key, the number of its changes, and true if it was live before.
+        // For each changed key, the number of changes, and true if the key was live before them.
         let mut written: BTreeMap<KeyIndex, (usize, bool)> = BTreeMap::new();
         for change in changes {
             let (Change::Set(key, ..) | Change::Delete(key)) = change;

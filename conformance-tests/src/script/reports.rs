@@ -1,4 +1,4 @@
-//! The reports that a watch owes, and those that it may send (clauses W-1 to W-3).
+//! The reports that a watch must send, and the reports that it may send (clauses W-1 to W-3).
 
 use std::collections::BTreeMap;
 
@@ -46,12 +46,12 @@ pub(super) struct Reports {
 
 /// The reports of one key.
 ///
-/// A store may combine the reports of several changes into one with a later state, and may report a change with the
-/// state that it reads later. So each change allows one report of its own state or of a later one.
+/// A store may combine the reports of several changes into one report with a later state, and may report a change with
+/// the state that it reads later. So each change allows one report, of its own state or of a later state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct KeyReports {
-    /// The states of the key, from the one that was reported last up to the current one. If two states look the same,
-    /// the report may have been of a later one.
+    /// The states of the key, from the state that was reported last to the current state. If several states fit the
+    /// last report, the first of them counts as reported.
     states: Vec<Option<SeenEntry<u64>>>,
     /// True if the last change or a later state of the key must be reported.
     is_owed: bool,
@@ -59,9 +59,9 @@ struct KeyReports {
     is_shown: bool,
     /// True if the last change was that the entry expired.
     has_expired: bool,
-    /// The number of reports that changes since the last settling allow.
+    /// The number of reports that changes since the last call of `settle` allow.
     allowed: usize,
-    /// The number of reports that changes between the last two settlings allow.
+    /// The number of reports that changes between the last two calls of `settle` allow.
     allowed_before: usize,
     /// The number of reports that expired entries allow.
     allowed_expired: usize,
@@ -77,7 +77,7 @@ impl Reports {
     ) -> Self {
         let keys = entries.into_iter().map(|(key, entry)| {
             let is_owed = watching.snapshot && entry.is_some();
-            // One report for a change before the watch that is still on its way, and one for the snapshot.
+            // One report is for a change from before the watch, which may still arrive, and one is for the snapshot.
             let allowed = 1 + usize::from(watching.snapshot);
             let reports = KeyReports {
                 states: vec![entry],
@@ -106,20 +106,21 @@ impl Reports {
                 reports.allowed += count;
             }
             Change::Expired => {
-                // A snapshot that is still to come does not have the entry.
+                // No report is required: a snapshot that is read from now on does not contain the expired entry.
                 reports.is_owed = false;
             }
         }
     }
 
-    /// Notes that the store holds an expired entry of the key, whose removal it may report at any later time.
+    /// Notes that the store holds an expired entry of the key. The store may report the removal of this entry at any
+    /// later time.
     pub(super) fn may_expire(&mut self, key: KeyIndex) {
         if let Some(reports) = self.keys.get_mut(&key) {
             reports.allowed_expired += 1;
         }
     }
 
-    /// Notes that the expired entry of the key was swept, so that its removal must be reported.
+    /// Notes that the expired entry of the key was swept. The removal of this entry must be reported.
     pub(super) fn owe_expiry(&mut self, key: KeyIndex) {
         if let Some(reports) = self.keys.get_mut(&key).filter(|reports| reports.has_expired) {
             reports.is_owed = !reports.is_shown;
@@ -131,8 +132,8 @@ impl Reports {
         self.may_be_flushed = true;
     }
 
-    /// Notes that the watch has sent the reports of all changes so far. Reports for earlier changes are not expected
-    /// twice: those that the store combined with others are allowed until the next settling only.
+    /// Notes that the watch has sent the reports of all changes so far. More reports of these changes are allowed only
+    /// until the next call.
     pub(super) fn settle(&mut self) {
         for reports in self.keys.values_mut() {
             reports.allowed_before = std::mem::take(&mut reports.allowed);
@@ -148,8 +149,8 @@ impl Reports {
         self.owes_snapshot_end.then(|| "the end of the snapshot".to_owned())
     }
 
-    /// Judges an event. Returns each explanation of it, as the reports and the seen versions afterwards, or the events
-    /// that the contract allows in its place.
+    /// Judges an event. Returns the reports and the seen versions after each explanation of the event. If nothing
+    /// explains the event, returns the events that the contract allows instead.
     pub(super) fn judge(&self, event: &Event, memory: &Memory<u64>) -> Result<Vec<Judged>, String> {
         let mut after = self.clone();
         match event {
@@ -178,7 +179,7 @@ impl Reports {
         for (at, state) in reports.states.iter().enumerate() {
             let mut memory = memory.clone();
             let version = state.as_ref().and_then(|state| state.version);
-            // Of states that look the same, the earliest one allows the most later events.
+            // If several states look the same, the earliest of them allows the most later events.
             if !self.shows(state.as_ref(), reported, &mut memory) || versions.contains(&version) {
                 continue;
             }
@@ -223,7 +224,8 @@ impl Reports {
 }
 
 impl KeyReports {
-    /// Uses up one report, which shows the state with this index. Returns false if no report is allowed.
+    /// Counts one report of the state with this index against the allowed reports. Returns false if no report is
+    /// allowed.
     fn consume(&mut self, at: usize, shows_current: bool) -> bool {
         let sources = [&mut self.allowed_before, &mut self.allowed, &mut self.allowed_expired, &mut self.allowed_late];
         let Some(allowed) = sources.into_iter().find(|allowed| **allowed > 0) else { return false };

@@ -65,7 +65,7 @@ impl<'c> ScriptRunner<'c> {
             }
             Step::Watch(slot, watching) => self.watches.open(&handle, *slot, *watching).await?,
             Step::Unwatch(slot) => self.watches.close(*slot),
-            // `read_events` has read them.
+            // `read_events` has already read these events.
             Step::ReadEvents(_) => {}
             Step::Subscribe(channels) => self.subscription = Some(Subscription::start(&handle, *channels).await?),
             Step::ReadMessages => {

@@ -21,7 +21,7 @@ use crate::recorder::Recorder;
 /// The maximum number of attempts to shorten a failing script or to simplify its steps.
 const MAX_SHRINK_STEPS: usize = 400;
 
-/// The factor for the number of scripts that have watches, or calls that are started together.
+/// The factor by which the number of scripts grows if they have watches, or calls that are started together.
 const COMBINED_SCRIPTS: usize = 3;
 
 /// The maximum duration of shortening a failing script.
@@ -30,10 +30,11 @@ const MAX_SHRINK_TIME: Duration = Duration::from_secs(6);
 /// Time to wait for the next event of a watch.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The same while a failing script is shortened. The shortest script is run once more with the longer time.
+/// Time to wait for the next event while a failing script is shortened. The shortest script then runs again with
+/// [`PATIENCE`].
 const SHRINK_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Generates the script of this number, with a tree of simpler scripts. The same seed and number give the same script.
+/// Generates script `number`, with a tree of simpler scripts. The same seed and number give the same script.
 fn tree(kinds: StepKinds, seed: u64, number: usize) -> Result<impl ValueTree<Value = Vec<Step>>, Failure> {
     let mut bytes = [0; 32];
     let words = seed.to_le_bytes().into_iter().chain((number as u64).to_le_bytes());
@@ -46,12 +47,12 @@ fn tree(kinds: StepKinds, seed: u64, number: usize) -> Result<impl ValueTree<Val
         .map_err(|reason| Failure::new(format!("could not generate a random script: {reason}")))
 }
 
-/// The script of this number.
+/// Returns script `number`.
 pub(super) fn script(kinds: StepKinds, seed: u64, number: usize) -> Result<Vec<Step>, Failure> {
     Ok(tree(kinds, seed, number)?.current())
 }
 
-/// The script with steps at its end that read the events of all open watches.
+/// Appends steps to the script that read the events of all open watches.
 fn with_last_events(mut script: Vec<Step>) -> Vec<Step> {
     let has_watch = |slot| script.iter().any(|step| matches!(step, Step::Watch(opened, _) if *opened == slot));
     let slots: Vec<Slot> = (0..SLOTS).map(Slot).filter(|slot| has_watch(*slot)).collect();
@@ -59,17 +60,17 @@ fn with_last_events(mut script: Vec<Step>) -> Vec<Step> {
     script
 }
 
-/// Runs scripts of these kinds of steps on the store of the case. Fails on a wrong answer, with the shortest script
-/// found.
+/// Runs random scripts that have these kinds of steps on the store of the case. Fails if an answer is wrong; the
+/// failure shows the shortest script found that gets a wrong answer.
 pub(crate) async fn search(cx: &Context, kinds: StepKinds) -> Verdict {
     search_on(cx, &[cx.store().clone()], kinds).await
 }
 
-/// The same on several handles of the store, which make the calls in turn.
+/// Runs random scripts as [`search`] does, on several handles of the store, which make the calls in turn.
 pub(crate) async fn search_on(cx: &Context, handles: &[Recorder], kinds: StepKinds) -> Verdict {
     let kinds = kinds.within(&cx.capabilities(), cx.moves_clock());
     let mut shrinker = Shrinker { cx, handles, runs: 0 };
-    // Combinations of calls are many, so scripts with them are more.
+    // There are many combinations of calls, so more scripts are needed to find a wrong one.
     let scripts = if kinds.watches || kinds.together { cx.scripts() * COMBINED_SCRIPTS } else { cx.scripts() };
     for number in 1..=scripts {
         let script = with_last_events(script(kinds, cx.seed(), number)?);
@@ -86,7 +87,7 @@ pub(crate) async fn search_on(cx: &Context, handles: &[Recorder], kinds: StepKin
     Ok(())
 }
 
-/// Runs scripts on the store of the case, each in its own namespace.
+/// Runs scripts on the store of the case, each script in its own namespace, and shortens a failing script.
 struct Shrinker<'c> {
     cx: &'c Context,
     handles: &'c [Recorder],
@@ -127,8 +128,8 @@ impl Shrinker<'_> {
         mut script: Vec<Step>,
         mut mismatch: Mismatch,
     ) -> Result<(Vec<Step>, Mismatch), Failure> {
-        // The tree of simpler scripts is not `Send`, so it stays on one thread. The thread ends when this function
-        // drops its ends of the channels.
+        // The tree of simpler scripts is not `Send`, so the tree stays on one thread. The thread stops when this
+        // function drops `offered` and `judge`.
         let (offer, mut offered) = mpsc::channel::<Vec<Step>>(1);
         let (judge, mut judged) = mpsc::channel::<bool>(1);
         let seed = self.cx.seed();
@@ -163,7 +164,7 @@ impl Shrinker<'_> {
         script.truncate(mismatch.at + 1);
         match self.run(&script, PATIENCE).await? {
             Some(mismatch) => Ok((script, mismatch)),
-            // The shorter script failed only because it did not wait long enough, or by chance.
+            // The shorter script failed by chance, or only because `SHRINK_PATIENCE` was too short.
             None => Ok((first_script, first_mismatch)),
         }
     }

@@ -8,8 +8,8 @@ use kv_core::{Expiry, Key, NewExpiry};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct KeyIndex(pub(super) usize);
 
-/// Few keys, so that steps use the same ones: parents and children, an empty segment, and one text that starts with
-/// another.
+/// The keys of scripts. They are few, so that several steps use the same key. There are parents and children, an empty
+/// segment, and a segment that starts with another segment.
 pub(super) const KEYS: &[&[&str]] = &[&["a"], &["b"], &["a", "b"], &["a", ""], &["ab"], &["a:b"], &["a", "b", "c"]];
 
 impl KeyIndex {
@@ -34,7 +34,7 @@ impl KeyIndex {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ValueIndex(pub(super) usize);
 
-/// Few values, so that conditions often hold. Some are numbers.
+/// The values of scripts. They are few, so that conditions on a value often hold. Some values are numbers.
 pub(super) const VALUES: &[&str] = &["v", "w", "1", "", "-7", "9223372036854775807", "null"];
 
 impl ValueIndex {
@@ -63,7 +63,7 @@ impl Lifetime {
         }
     }
 
-    /// The same for `touch` and `increment`, where `Keep` means never.
+    /// Returns the expiry for `touch` and `increment`. These have no `Keep`, so `Keep` becomes `Never`.
     pub(super) fn new_expiry(self, start: SystemTime) -> NewExpiry {
         match self {
             Self::Never | Self::Keep => NewExpiry::Never,
@@ -113,7 +113,7 @@ pub(super) struct Listing {
     pub(super) keys_only: bool,
 }
 
-/// A place for an open watch. A script has at most one watch in each.
+/// A place for an open watch. A slot holds at most one watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Slot(pub(super) usize);
 
@@ -177,9 +177,9 @@ pub(super) enum Step {
     },
     /// Takes a value through the handle `Kv`.
     Take(KeyIndex),
-    /// Starts the calls together and awaits all of them. Each has the answer of some order of them.
+    /// Starts the calls together and awaits all of them. Some order of the calls must explain all answers.
     Together(Vec<Self>),
-    /// Opens a watch, and drops the earlier one in the slot.
+    /// Opens a watch, and drops the earlier watch in the slot.
     Watch(Slot, Watching),
     Unwatch(Slot),
     /// Reads the events of the watch until each change before this step was reported.
@@ -187,9 +187,9 @@ pub(super) enum Step {
     /// Subscribes to the channels under a prefix, and drops the earlier subscription.
     Subscribe(Option<KeyIndex>),
     Publish(KeyIndex, ValueIndex),
-    /// Reads the messages of the subscription until the last one that was published before this step.
+    /// Reads the messages of the subscription, up to the last message that was published before this step.
     ReadMessages,
-    /// Advances the time, in milliseconds.
+    /// Advances the time by this number of milliseconds.
     Advance(u64),
     Sweep,
 }
@@ -208,7 +208,7 @@ impl Step {
         }
     }
 
-    /// True if the step is a batch, whose answer has one answer for each part.
+    /// True if the step is a batch. The answer to a batch has one answer for each part.
     pub(super) fn is_batch(&self) -> bool {
         matches!(self, Self::GetMany(_) | Self::SetMany(_) | Self::DeleteMany(_))
     }

@@ -27,7 +27,7 @@ pub(crate) struct StepKinds {
     pub(crate) time_passes: bool,
     /// Conditions may compare versions.
     pub(crate) versions: bool,
-    /// Values are taken, which needs conditions or previous entries.
+    /// Values are taken. The store then needs conditions or previous entries.
     pub(crate) takes: bool,
     pub(crate) watches: bool,
     pub(crate) messages: bool,
@@ -93,7 +93,7 @@ impl StepKinds {
         }
     }
 
-    /// Random scripts of these steps. They shrink to fewer steps, and to the first keys and values.
+    /// Random scripts of these kinds of steps. A script shrinks to fewer steps, and to the first keys and values.
     pub(super) fn scripts(self) -> impl Strategy<Value = Vec<Step>> {
         vec(self.step(), 1..50)
     }
@@ -101,7 +101,7 @@ impl StepKinds {
     fn step(self) -> BoxedStrategy<Step> {
         let mut steps = self.calls();
         if self.together {
-            // Few calls, because each of their orders is judged.
+            // The calls are few, because every order of them is judged.
             let single = Union::new_weighted(steps.clone());
             let some = vec(single, 2..4);
             let together = if self.batches {
@@ -245,7 +245,7 @@ impl StepKinds {
 }
 
 fn key() -> impl Strategy<Value = KeyIndex> + Clone {
-    // Most steps use the same two keys.
+    // Most steps use the same two keys, so that steps affect each other.
     prop_oneof![3 => 0..2_usize, 2 => 0..KEYS.len()].prop_map(KeyIndex)
 }
 
@@ -267,7 +267,7 @@ fn listing() -> impl Strategy<Value = Listing> {
     )
 }
 
-/// True in one of four cases.
+/// True with a probability of one in four.
 fn weighted_bool() -> impl Strategy<Value = bool> {
     prop_oneof![3 => Just(false), 1 => Just(true)]
 }

@@ -27,8 +27,8 @@ pub(crate) enum Fault {
     LeavesLock,
 }
 
-/// Entries in memory, and a file with a line for each call that changed some. A line has a record for each changed key.
-/// A line without an end was torn by a kill, and is removed when the store opens.
+/// Entries in memory, and a file with a line for each call that changed entries. A line has a record for each changed
+/// key. A line without an end was torn by a kill, and is removed when the store opens.
 #[derive(Debug)]
 pub(crate) struct FileStore {
     memory: MemoryStore,

@@ -1,5 +1,5 @@
-//! Stores in files pass or fail the cases under `crash/`: a good one passes all, and each broken one fails the case that
-//! is about its defect.
+//! Stores in files pass or fail the cases under `crash/`: a good store passes all, and each broken store fails the case
+//! that tests its defect.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod file_store;

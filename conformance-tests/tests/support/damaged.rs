@@ -36,7 +36,7 @@ fn error(key: &Key) -> Error {
     Error::corrupt("the checksum of the entry is wrong").with_key(key)
 }
 
-/// A store that cannot read the damaged entries of the store below.
+/// A store that cannot read the damaged entries of the inner store.
 #[derive(Debug)]
 pub(super) struct Damaged<S> {
     pub(super) inner: S,

@@ -1,4 +1,4 @@
-//! A link between a handle and its store that can be cut.
+//! A simulated connection between a handle and its store that can be cut.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use kv_core::{
 };
 use tokio::sync::watch;
 
-/// A link that lets calls through unless it is cut.
+/// A simulated connection. Calls pass unless the connection is cut.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
-    /// The number of cuts and heals: odd while the link is cut.
+    /// The number of cuts and heals. It is odd while the link is cut.
     switches: Arc<watch::Sender<u64>>,
     cut_writes: Arc<AtomicUsize>,
 }
@@ -47,8 +47,8 @@ impl Link {
     }
 }
 
-/// A store at the other end of a link. While the link is cut, writes alternate between three results: Unavailable and
-/// not applied, Indeterminate and applied, Indeterminate and not applied.
+/// A store at the other end of a link. While the link is cut, writes cycle through three results: Unavailable and not
+/// applied, Indeterminate and applied, Indeterminate and not applied.
 #[derive(Debug)]
 pub(crate) struct Remote<S> {
     pub(crate) inner: S,
@@ -76,7 +76,7 @@ impl<S: KvStore> Remote<S> {
         Err(Error::indeterminate(version.or_else(|| Some(Version::random())), "the backend became unreachable"))
     }
 
-    /// The events of the stream, and a gap each time the link is healed.
+    /// Returns the events of the stream, and a gap each time the link is healed.
     fn with_gaps<T: Clone + Send + 'static>(
         &self,
         gap: T,
@@ -91,7 +91,8 @@ impl<S: KvStore> Remote<S> {
                 Some((Ok(gap), (switches, now)))
             }
         });
-        // `select` goes on until both streams end, so this channel ends the result when `events` ends.
+        // `select` runs until both streams end, and `gaps` does not end. So this channel ends the returned stream when
+        // `events` ends.
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let events = events.chain(stream::once(async move { drop(end) }).filter_map(|()| async { None }));
         let over = async { drop(ended.await) };

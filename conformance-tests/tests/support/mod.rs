@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use self::damaged::{Damaged, DamagedKeys};
 use self::link::{Link, Remote};
 
-/// A suite for good stores. `wrap` wraps each of them when it is opened.
+/// A suite for good stores. `wrap` wraps each store when the store is opened.
 pub(crate) fn suite<W>(name: &str, wrap: W) -> Suite
 where
     W: Fn(Arc<dyn KvStore>, Arc<dyn Clock>) -> Arc<dyn KvStore> + Send + Sync + 'static,

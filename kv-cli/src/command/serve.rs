@@ -10,8 +10,8 @@ use crate::exit::{Answer, Failure};
 use crate::interrupt::or_interrupted;
 use crate::output;
 
-/// Serves until the input ends or the program gets SIGINT or SIGTERM. A signal is the usual end of a server, so it is
-/// no failure. The socket file is removed before this function returns.
+/// Serves until the input ends or the program gets SIGINT or SIGTERM. A signal is the usual end of a server, so a
+/// signal is not a failure. The socket file is removed before this function returns.
 pub(crate) async fn run(kv: &Kv, args: &ServeArgs) -> Result<Answer, Failure> {
     match or_interrupted(serve(kv, args)).await {
         Err(Failure::Interrupted) => Ok(Answer::Yes),

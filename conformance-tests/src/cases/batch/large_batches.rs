@@ -1,4 +1,4 @@
-//! Batches of a thousand keys: absent keys among them, and conditions in them.
+//! Batches of a thousand keys, some of them absent or with a condition.
 
 use kv_core::{Capability, DeleteOutcome, ErrorKind, Key, KvStore, SetItem, SetOptions, SetOutcome, When};
 
@@ -11,13 +11,13 @@ const CONDITIONS: Need = Need::Has(Capability::Conditions);
 const VERSIONS: Need = Need::Has(Capability::Versions);
 
 cases! { large_batches, Batch:
-    holes_in_get_many: "B-1" [Need::KeepsAll] "`get_many` of 1,000 keys returns none exactly for the absent ones, wherever they are";
-    holes_in_delete_many: "B-1" [Need::KeepsAll] "`delete_many` of 1,000 keys reports exactly the absent ones as missing, wherever they are";
-    refusals_in_set_many: "B-1" [CONDITIONS, Need::KeepsAll] "`set_many` of 1,000 items refuses exactly those whose condition fails, wherever they are";
-    oversized_among_many: "B-1" [Need::KeepsAll] "in `set_many` of 1,000 items, values over the limit fail alone";
-    versions_in_set_many: "B-1" [CONDITIONS, VERSIONS] "each item of `set_many` under a version is stored if the version is current, and refused otherwise";
+    holes_in_get_many: "B-1" [Need::KeepsAll] "`get_many` of 1,000 keys returns none for exactly the absent keys, at any position";
+    holes_in_delete_many: "B-1" [Need::KeepsAll] "`delete_many` of 1,000 keys reports exactly the absent keys as missing, at any position";
+    refusals_in_set_many: "B-1" [CONDITIONS, Need::KeepsAll] "`set_many` of 1,000 items refuses exactly the items whose condition fails, at any position";
+    oversized_among_many: "B-1" [Need::KeepsAll] "in `set_many` of 1,000 items, only the items with a value over the limit fail";
+    versions_in_set_many: "B-1" [CONDITIONS, VERSIONS] "each item of `set_many` with a condition on a version is stored if the version is current, and refused otherwise";
     each_write_has_its_own_version: "S-3" [VERSIONS] "several writes of a key in one `set_many` have different versions";
-    long_keys_with_one_beginning: "B-1" [] "a batch of keys that differ only after hundreds of equal bytes returns each key's own entry";
+    long_keys_with_one_beginning: "B-1" [] "a batch of keys that differ only after hundreds of equal bytes returns the right entry of each key";
 }
 
 const MANY: usize = 1_000;
@@ -28,7 +28,7 @@ fn is_hole(at: usize) -> bool {
     at == 0 || at == MANY - 1 || SIZES.iter().any(|size| at % size <= 1 || at % size == size - 1)
 }
 
-/// Writes all keys but the holes, and returns all keys.
+/// Writes every key whose position is not a hole (see [`is_hole`]), and returns all keys.
 async fn write_with_holes(cx: &Context) -> Result<Vec<Key>, Failure> {
     let keys: Vec<Key> = (0..MANY).map(|at| key(["k", &at.to_string()])).collect();
     let there = keys.iter().enumerate().filter(|(at, _)| !is_hole(*at));
@@ -68,7 +68,7 @@ async fn refusals_in_set_many(cx: Context) -> Verdict {
         let outcome = outcome?;
         ensure!(
             outcome.is_stored() == is_hole(at),
-            "outcome {at} of `set_many` of 1,000 items under Absent is {outcome:?}, but its key was {}",
+            "outcome {at} of `set_many` of 1,000 items with `When::Absent` is {outcome:?}, but its key was {}",
             if is_hole(at) { "absent" } else { "live" }
         );
     }

@@ -18,19 +18,19 @@ const PREVIOUS: Need = Need::Has(Capability::Previous);
 const SOON: Duration = Duration::from_millis(400);
 
 cases! { batch, Batch:
-    get_many_answers_in_order: "B-1" [] "`get_many` answers in input order, and none for absent keys";
-    get_many_answers_duplicates: "B-1" [] "`get_many` answers a key as often as the input contains it";
+    get_many_answers_in_order: "B-1" [] "`get_many` returns results in input order, and none for absent keys";
+    get_many_answers_duplicates: "B-1" [] "`get_many` returns a result for a key as often as the input contains the key";
     get_many_shows_whole_entries: "G-1" [] "`get_many` shows the same value, version and deadline as `get`";
     get_many_skips_the_expired: "T-1" [] "`get_many` returns none for an expired entry";
     empty_input: "B-1" [] "`get_many`, `set_many` and `delete_many` of an empty input return nothing";
     set_many_stores_all: "B-1" [] "`get` returns every value that `set_many` wrote";
-    set_many_overwrites: "B-1" [] "a second `set_many` replaces values and deadlines of the first one";
+    set_many_overwrites: "B-1" [] "a second `set_many` replaces the values and deadlines of the first `set_many`";
     set_many_keeps_the_order: "B-1" [] "if `set_many` has a key twice, the last write wins";
-    set_many_fails_one_by_one: "B-1" [] "in `set_many`, a value over the limit fails alone, and the other items are stored";
+    set_many_fails_one_by_one: "B-1" [] "in `set_many`, only the item with a value over the limit fails, and the other items are stored";
     set_many_expires_one_by_one: "B-1" [] "each item of `set_many` has its own time to live";
-    set_many_judges_one_by_one: "B-1" [CONDITIONS] "each item of `set_many` has its own condition and is refused alone";
+    set_many_judges_one_by_one: "B-1" [CONDITIONS] "each item of `set_many` has its own condition, and a refusal does not affect other items";
     set_many_judges_in_order: "B-1" [CONDITIONS] "a condition in `set_many` sees the writes of earlier items";
-    set_many_gives_previous: "B-1" [PREVIOUS] "each item of `set_many` returns the entry that it replaced, only on request";
+    set_many_gives_previous: "B-1" [PREVIOUS] "each item of `set_many` with `return_previous` returns the entry that it replaced";
     delete_many_answers_each: "B-1" [] "`delete_many` reports for each key if it removed a live entry";
     delete_many_answers_duplicates: "B-1" [] "if `delete_many` has a key twice, the second delete removes nothing";
     delete_many_misses_the_expired: "T-1" [] "`delete_many` reports an expired entry as missing";
@@ -181,7 +181,7 @@ async fn set_many_fails_one_by_one(cx: Context) -> Verdict {
         [Ok(one), Err(error), Ok(two)] => {
             ensure!(
                 one.is_stored() && two.is_stored(),
-                "expected the items next to the failed one to be stored, but `set_many` returned {one:?} and {two:?}"
+                "expected the items around the failed item to be stored, but `set_many` returned {one:?} and {two:?}"
             );
             ensure_eq!(error.kind(), ErrorKind::Invalid, "the kind of the error of the item over the limit");
         }
@@ -234,12 +234,12 @@ async fn set_many_judges_one_by_one(cx: Context) -> Verdict {
         [one, two, three, four] => {
             ensure!(
                 one.is_stored() && four.is_stored(),
-                "expected the items next to the refused ones to be stored, but `set_many` returned {one:?} and {four:?}"
+                "expected the items around the refused items to be stored, but `set_many` returned {one:?} and {four:?}"
             );
             let refused_over_live = SetOutcome::Refused { current: Some(old) };
-            ensure_eq!(*two, refused_over_live, "the outcome of an item under Absent over a live entry");
+            ensure_eq!(*two, refused_over_live, "the outcome of an item with `When::Absent` over a live entry");
             let refused_over_none = SetOutcome::Refused { current: None };
-            ensure_eq!(*three, refused_over_none, "the outcome of an item under Present over no entry");
+            ensure_eq!(*three, refused_over_none, "the outcome of an item with `When::Present` over no entry");
         }
         _ => return Err(Failure::new(format!("expected four outcomes of `set_many`, but it returned {outcomes:?}"))),
     }

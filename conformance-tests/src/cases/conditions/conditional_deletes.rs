@@ -1,4 +1,4 @@
-//! `delete` under a condition: each kind over no entry, over a live one, and over an expired one.
+//! `delete` with a condition: each kind of condition for an absent key, a live entry and an expired entry.
 
 use std::time::Duration;
 
@@ -15,24 +15,24 @@ const PREVIOUS: Need = Need::Has(Capability::Previous);
 const SOON: Duration = Duration::from_millis(400);
 
 cases! { conditional_deletes, Conditions:
-    absent_is_missing_over_nothing: "D-1" [CONDITIONS] "`delete` under Absent of an absent key removes nothing and is not refused";
-    absent_is_refused_over_live: "D-1" [CONDITIONS] "`delete` under Absent of a live entry is refused";
-    absent_is_missing_over_expired: "T-1" [CONDITIONS] "`delete` under Absent of an expired entry removes nothing and is not refused";
-    present_deletes_over_live: "D-1" [CONDITIONS] "`delete` under Present removes a live entry";
-    present_is_refused_over_nothing: "D-1" [CONDITIONS] "`delete` under Present of an absent key is refused";
-    present_is_refused_over_expired: "T-1" [CONDITIONS] "`delete` under Present of an expired entry is refused";
-    version_deletes_its_own: "D-1" [CONDITIONS, VERSIONS] "`delete` under the current version removes the entry";
-    version_is_refused_over_a_newer: "D-1" [CONDITIONS, VERSIONS] "`delete` under the version of an earlier write is refused";
-    version_is_refused_over_nothing: "D-1" [CONDITIONS, VERSIONS] "`delete` under the version of a deleted entry is refused";
-    version_is_refused_over_expired: "T-1" [CONDITIONS, VERSIONS] "`delete` under the version of an expired entry is refused";
-    value_deletes_the_same: "D-1" [CONDITIONS] "`delete` under the current value removes the entry";
-    value_is_refused_over_another: "D-1" [CONDITIONS] "`delete` under another value is refused, even if it is equal as JSON";
-    value_is_refused_over_nothing: "D-1" [CONDITIONS] "`delete` under any value, including the empty one, of an absent key is refused";
-    value_is_refused_over_expired: "T-1" [CONDITIONS] "`delete` under the value of an expired entry is refused";
+    absent_is_missing_over_nothing: "D-1" [CONDITIONS] "`delete` of an absent key with the condition Absent removes nothing and is not refused";
+    absent_is_refused_over_live: "D-1" [CONDITIONS] "`delete` of a live entry with the condition Absent is refused";
+    absent_is_missing_over_expired: "T-1" [CONDITIONS] "`delete` of an expired entry with the condition Absent removes nothing and is not refused";
+    present_deletes_over_live: "D-1" [CONDITIONS] "`delete` of a live entry with the condition Present removes the entry";
+    present_is_refused_over_nothing: "D-1" [CONDITIONS] "`delete` of an absent key with the condition Present is refused";
+    present_is_refused_over_expired: "T-1" [CONDITIONS] "`delete` of an expired entry with the condition Present is refused";
+    version_deletes_its_own: "D-1" [CONDITIONS, VERSIONS] "`delete` with a condition on the current version removes the entry";
+    version_is_refused_over_a_newer: "D-1" [CONDITIONS, VERSIONS] "`delete` with a condition on the version of an earlier write is refused";
+    version_is_refused_over_nothing: "D-1" [CONDITIONS, VERSIONS] "`delete` with a condition on the version of a deleted entry is refused";
+    version_is_refused_over_expired: "T-1" [CONDITIONS, VERSIONS] "`delete` with a condition on the version of an expired entry is refused";
+    value_deletes_the_same: "D-1" [CONDITIONS] "`delete` with a condition on the current value removes the entry";
+    value_is_refused_over_another: "D-1" [CONDITIONS] "`delete` with a condition on another value is refused, even if both values are equal as JSON";
+    value_is_refused_over_nothing: "D-1" [CONDITIONS] "`delete` of an absent key with a condition on any value, including the empty value, is refused";
+    value_is_refused_over_expired: "T-1" [CONDITIONS] "`delete` with a condition on the value of an expired entry is refused";
     refused_delete_leaves_the_deadline: "S-2" [CONDITIONS] "a refused `delete` leaves the deadline unchanged";
-    previous_is_what_was_deleted: "D-1" [PREVIOUS] "`delete` returns the entry that it removed, only on request";
+    previous_is_what_was_deleted: "D-1" [PREVIOUS] "`delete` with `return_previous` returns the entry that it removed, and without it returns none";
     previous_is_given_once: "D-1" [PREVIOUS] "of two deletes with `return_previous`, only the first returns the entry";
-    previous_comes_with_a_condition: "D-1" [PREVIOUS, CONDITIONS] "a conditional `delete` returns the entry that it removed, or the current one if it is refused";
+    previous_comes_with_a_condition: "D-1" [PREVIOUS, CONDITIONS] "a conditional `delete` returns the entry that it removed, or the current entry if the `delete` is refused";
 }
 
 fn k() -> Key {
@@ -45,13 +45,13 @@ async fn try_delete(cx: &Context, options: DeleteOptions) -> Result<DeleteOutcom
 
 async fn expect_deleted(cx: &Context, when: When) -> Verdict {
     let outcome = try_delete(cx, DeleteOptions::default().with_when(when.clone())).await?;
-    ensure_eq!(outcome, DeleteOutcome::Deleted { previous: None }, "the outcome of `delete` under {when:?}");
+    ensure_eq!(outcome, DeleteOutcome::Deleted { previous: None }, "the outcome of `delete` with {when:?}");
     cx.expect_absent(["k"]).await
 }
 
 async fn expect_missing(cx: &Context, when: When) -> Verdict {
     let outcome = try_delete(cx, DeleteOptions::default().with_when(when.clone())).await?;
-    ensure_eq!(outcome, DeleteOutcome::Missing, "the outcome of `delete` under {when:?}");
+    ensure_eq!(outcome, DeleteOutcome::Missing, "the outcome of `delete` with {when:?}");
     cx.expect_absent(["k"]).await
 }
 
@@ -159,7 +159,7 @@ async fn refused_delete_leaves_the_deadline(cx: Context) -> Verdict {
     let outcome = try_delete(&cx, DeleteOptions::default().with_when(When::Value("w".into()))).await?;
     ensure!(
         matches!(outcome, DeleteOutcome::Refused { .. }),
-        "expected `delete` under another value to be refused, but it returned {outcome:?}"
+        "expected `delete` conditional on another value to be refused, but it returned {outcome:?}"
     );
     cx.advance_past(SOON).await;
     cx.expect_absent(["k"]).await
@@ -200,7 +200,7 @@ async fn previous_comes_with_a_condition(cx: Context) -> Verdict {
     ensure_eq!(
         outcome,
         DeleteOutcome::Deleted { previous: Some(before) },
-        "the outcome of `delete` under Present with `return_previous`"
+        "the outcome of `delete` with `When::Present` and `return_previous`"
     );
     Ok(())
 }

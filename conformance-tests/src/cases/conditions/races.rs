@@ -14,17 +14,17 @@ const CONDITIONS: Need = Need::Has(Capability::Conditions);
 const VERSIONS: Need = Need::Has(Capability::Versions);
 
 cases! { races, Conditions:
-    one_of_twenty_creators_wins: "S-4" [CONDITIONS] "of 20 concurrent creators of a key exactly one is stored, and its value stays";
-    one_creator_wins_after_each_delete: "S-4" [CONDITIONS] "concurrent creations and deletions of one key alternate: no two creations without a deletion between them";
-    one_of_many_swappers_wins: "S-4" [CONDITIONS] "of 20 concurrent sets under the same value exactly one is stored";
-    one_holder_of_a_version_wins: "S-4" [CONDITIONS, VERSIONS] "of 20 concurrent sets and deletes under the same version exactly one succeeds";
-    one_of_many_deleters_wins: "S-4" [CONDITIONS] "of 20 concurrent deletes under the same value exactly one removes the entry";
-    swaps_by_value_lose_no_update: "S-4" [CONDITIONS, Need::KeepsAll] "8 writers with 100 increments each under value conditions count to exactly 800";
-    sixteen_writers_count_to_eight_thousand: "S-4" [CONDITIONS, VERSIONS, Need::KeepsAll] "16 writers with 500 increments each under version conditions count to exactly 8,000";
+    one_of_twenty_creators_wins: "S-4" [CONDITIONS] "of 20 concurrent sets of a key with the condition Absent, exactly one is stored, and its value stays";
+    one_creator_wins_after_each_delete: "S-4" [CONDITIONS] "concurrent creations and deletions of one key alternate: between two creations there is a deletion";
+    one_of_many_swappers_wins: "S-4" [CONDITIONS] "of 20 concurrent sets with a condition on the same value exactly one is stored";
+    one_holder_of_a_version_wins: "S-4" [CONDITIONS, VERSIONS] "of 20 concurrent sets and deletes with a condition on the same version exactly one succeeds";
+    one_of_many_deleters_wins: "S-4" [CONDITIONS] "of 20 concurrent deletes with a condition on the same value exactly one removes the entry";
+    swaps_by_value_lose_no_update: "S-4" [CONDITIONS, Need::KeepsAll] "8 writers that each add one 100 times, with value conditions, count to exactly 800";
+    sixteen_writers_count_to_eight_thousand: "S-4" [CONDITIONS, VERSIONS, Need::KeepsAll] "16 writers that each add one 500 times, with version conditions, count to exactly 8,000";
     plain_writes_and_swaps_lose_no_update: "S-4" [CONDITIONS, VERSIONS, Need::KeepsAll] "a plain `set` between a read and a conditional write makes the conditional write fail";
-    histories_are_linearizable: "G-2" [CONDITIONS, Need::KeepsAll] "recorded histories of get, set and delete under conditions are linearizable: some order explains every answer";
-    histories_of_every_call_are_linearizable: "G-2" [CONDITIONS, Need::KeepsAll] "recorded histories of every call under conditions are linearizable, and transactions are visible as a whole";
-    histories_with_expiry_are_linearizable: "T-1" [CONDITIONS, Need::KeepsAll] "recorded histories under conditions on expiring keys are linearizable: some order explains every answer";
+    histories_are_linearizable: "G-2" [CONDITIONS, Need::KeepsAll] "recorded histories of get, set and delete with conditions are linearizable: some order explains every answer";
+    histories_of_every_call_are_linearizable: "G-2" [CONDITIONS, Need::KeepsAll] "recorded histories of all calls, with conditions, are linearizable, and each transaction is visible as a whole";
+    histories_with_expiry_are_linearizable: "T-1" [CONDITIONS, Need::KeepsAll] "recorded histories of conditional calls on expiring keys are linearizable: some order explains every answer";
 }
 
 fn under(when: When) -> SetOptions {
@@ -36,8 +36,8 @@ fn winners(outcomes: &[SetOutcome]) -> Vec<usize> {
     outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_stored()).map(|(index, _)| index).collect()
 }
 
-/// Fails unless exactly one outcome is stored, the key holds the value of its client, and every refusal shows that
-/// entry.
+/// Fails unless exactly one outcome is stored, the key holds the value of the client with this outcome, and every
+/// refusal shows that entry.
 async fn expect_one_winner(cx: &Context, outcomes: &[SetOutcome]) -> Verdict {
     let [winner] = winners(outcomes)[..] else {
         return Err(Failure::new(format!(
@@ -114,7 +114,7 @@ async fn one_holder_of_a_version_wins(cx: Context) -> Verdict {
             }
         });
         let happened = happened.await?.into_iter().filter(|&happened| happened).count();
-        ensure_eq!(happened, 1, "the number of writes under one version that succeeded");
+        ensure_eq!(happened, 1, "the number of successful writes that are conditional on one version");
     }
     Ok(())
 }
@@ -153,7 +153,7 @@ async fn add_one(cx: &Context, condition: fn(&Entry) -> Option<When>) -> Result<
     }
 }
 
-/// Runs writers that count up. Fails unless each number was reached once and the last one stays.
+/// Runs writers that count up. Fails unless each number was reached once and the last number stays.
 async fn expect_exact_count(
     cx: &Context,
     writers: usize,
@@ -183,8 +183,8 @@ async fn sixteen_writers_count_to_eight_thousand(cx: Context) -> Verdict {
 }
 
 async fn plain_writes_and_swaps_lose_no_update(cx: Context) -> Verdict {
-    // A conditional `set` appends to the value that its client read, so it must be refused if a plain `set` came
-    // between.
+    // A conditional `set` appends to the value that its client read, so it must be refused if a plain `set` came after
+    // the read.
     cx.set(["k"], "start").await?;
     clients(&cx, 6, |cx, client| async move {
         for round in 0..50 {
@@ -199,7 +199,7 @@ async fn plain_writes_and_swaps_lose_no_update(cx: Context) -> Verdict {
                     cx.store().set(&key(["k"]), swapped.into(), &under(When::Version(version))).await?
                 {
                     let current = current.and_then(|entry| entry.version);
-                    ensure!(current != Some(version), "`set` under the version of the current entry was refused");
+                    ensure!(current != Some(version), "`set` with the current version was refused");
                 }
             }
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Versions: each write has a new one, and none repeats.
+//! Versions: each write makes a new version, and no version repeats.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -29,14 +29,14 @@ cases! { versions, Conditions:
     recreation_after_expiry_never_repeats_a_version: "S-3" [VERSIONS] "no version repeats when a key expires and is created again";
     conditional_set_gives_a_new_version: "S-3" [VERSIONS, CONDITIONS] "a conditional `set` returns a new version, which `get` shows";
     set_many_gives_new_versions: "S-3" [VERSIONS] "each write of `set_many` returns a new version, which `get` shows";
-    increment_gives_a_new_version: "S-3" [VERSIONS, COUNTERS] "`increment` makes a new version, also by zero";
+    increment_gives_a_new_version: "S-3" [VERSIONS, COUNTERS] "`increment` makes a new version, even if the amount is zero";
     commit_gives_new_versions: "S-3" [VERSIONS, TRANSACTIONS] "each set of a transaction returns a new version, which `get` shows";
     versions_differ_across_keys: "S-3" [VERSIONS] "the same bytes under 1,000 keys have 1,000 different versions";
-    old_version_does_not_fit_a_recreated_entry: "S-3" [VERSIONS, CONDITIONS] "a condition on the version from before a delete and recreation fails, also with the same bytes";
-    every_write_outdates_a_version: "S-3" [VERSIONS, CONDITIONS] "after `set` and `set_many`, a condition on the version from before fails";
-    increment_outdates_a_version: "S-3" [VERSIONS, CONDITIONS, COUNTERS] "after `increment`, a condition on the version from before fails";
-    commit_outdates_a_version: "S-3" [VERSIONS, CONDITIONS, TRANSACTIONS] "after `commit`, a condition on the version from before fails";
-    refused_writes_leave_the_version: "S-2" [VERSIONS, CONDITIONS] "after refused writes, a condition on the version from before still holds";
+    old_version_does_not_fit_a_recreated_entry: "S-3" [VERSIONS, CONDITIONS] "after an entry is deleted and created again, a condition on its old version fails, even if the bytes are the same";
+    every_write_outdates_a_version: "S-3" [VERSIONS, CONDITIONS] "after `set` and `set_many`, a condition on the earlier version fails";
+    increment_outdates_a_version: "S-3" [VERSIONS, CONDITIONS, COUNTERS] "after `increment`, a condition on the earlier version fails";
+    commit_outdates_a_version: "S-3" [VERSIONS, CONDITIONS, TRANSACTIONS] "after `commit`, a condition on the earlier version fails";
+    refused_writes_leave_the_version: "S-2" [VERSIONS, CONDITIONS] "after refused writes, a condition on the earlier version still holds";
     version_of_another_key_is_refused: "S-3" [VERSIONS, CONDITIONS] "a condition on the version of another key with the same bytes fails";
     unknown_version_is_refused: "S-3" [VERSIONS, CONDITIONS] "a condition on a version that no write returned fails, whatever its length";
 }
@@ -60,18 +60,18 @@ fn expect_new(seen: &mut HashSet<Version>, version: Option<Version>) -> Verdict 
     Ok(())
 }
 
-/// Fails unless `set` and `delete` under the version are refused.
+/// Fails unless `set` and `delete` with a condition on the version are refused.
 async fn expect_outdated(cx: &Context, key: &Key, version: Version) -> Verdict {
     let options = SetOptions::default().with_when(When::Version(version));
     let outcome = cx.store().set(key, "must not be stored".into(), &options).await?;
     ensure!(
         matches!(outcome, SetOutcome::Refused { .. }),
-        "expected `set` of {key} under an outdated version to be refused, but it returned {outcome:?}"
+        "expected `set` of {key} conditional on an outdated version to be refused, but it returned {outcome:?}"
     );
     let outcome = cx.store().delete(key, &DeleteOptions::default().with_when(When::Version(version))).await?;
     ensure!(
         matches!(outcome, DeleteOutcome::Refused { .. }),
-        "expected `delete` of {key} under an outdated version to be refused, but it returned {outcome:?}"
+        "expected `delete` of {key} conditional on an outdated version to be refused, but it returned {outcome:?}"
     );
     Ok(())
 }
@@ -283,12 +283,12 @@ async fn refused_writes_leave_the_version(cx: Context) -> Verdict {
         let refused = SetOptions::default().with_when(when.clone());
         ensure!(
             !cx.store().set(&k, "w".into(), &refused).await?.is_stored(),
-            "`set` under {when:?} was stored, but it should be refused"
+            "`set` with {when:?} was stored, but it should be refused"
         );
         let refused = DeleteOptions::default().with_when(when.clone());
         ensure!(
             !cx.store().delete(&k, &refused).await?.is_deleted(),
-            "`delete` under {when:?} removed the entry, but it should be refused"
+            "`delete` with {when:?} removed the entry, but it should be refused"
         );
     }
     cx.set_with(&k, "x", SetOptions::default().with_when(When::Version(current))).await?;

@@ -1,4 +1,4 @@
-//! `set` under a condition: each kind over no entry, over a live one, and over an expired one.
+//! `set` with a condition: each kind of condition for an absent key, a live entry and an expired entry.
 
 use std::time::Duration;
 
@@ -16,34 +16,34 @@ const SOON: Duration = Duration::from_millis(400);
 const LONG: Duration = Duration::from_secs(3_600);
 
 cases! { conditions, Conditions:
-    absent_stores_over_nothing: "S-2" [CONDITIONS] "`set` under Absent is stored if there is no entry";
-    absent_stores_over_expired: "T-1" [CONDITIONS] "`set` under Absent is stored over an expired entry";
-    absent_is_refused_over_live: "S-2" [CONDITIONS] "`set` under Absent is refused over a live entry";
-    absent_is_refused_over_an_empty_value: "V-1" [CONDITIONS] "`set` under Absent is refused over an empty value";
-    absent_stores_after_a_delete: "S-2" [CONDITIONS] "`set` under Absent is stored again after `delete`";
-    present_stores_over_live: "S-2" [CONDITIONS] "`set` under Present is stored over a live entry";
-    present_is_refused_over_nothing: "S-2" [CONDITIONS] "`set` under Present is refused if there is no entry";
-    present_is_refused_over_expired: "T-1" [CONDITIONS] "`set` under Present is refused over an expired entry";
-    version_stores_over_its_own: "S-2" [CONDITIONS, VERSIONS] "`set` under the current version is stored once: the version is outdated afterwards";
-    version_is_refused_over_a_newer: "S-2" [CONDITIONS, VERSIONS] "`set` under the version of an earlier write is refused";
-    version_is_refused_over_nothing: "S-2" [CONDITIONS, VERSIONS] "`set` under the version of a deleted entry is refused";
-    version_is_refused_over_expired: "T-1" [CONDITIONS, VERSIONS] "`set` under the version of an expired entry is refused";
-    value_stores_over_the_same: "S-2" [CONDITIONS] "`set` under the current value is stored";
-    value_is_refused_over_another: "S-2" [CONDITIONS] "`set` under another value is refused";
-    value_is_refused_over_nothing: "S-2" [CONDITIONS] "`set` under any value, including the empty one, is refused if there is no entry";
-    value_is_refused_over_expired: "T-1" [CONDITIONS] "`set` under the value of an expired entry is refused";
+    absent_stores_over_nothing: "S-2" [CONDITIONS] "`set` with the condition Absent is stored if there is no entry";
+    absent_stores_over_expired: "T-1" [CONDITIONS] "`set` with the condition Absent is stored if the entry has expired";
+    absent_is_refused_over_live: "S-2" [CONDITIONS] "`set` with the condition Absent is refused if the entry is live";
+    absent_is_refused_over_an_empty_value: "V-1" [CONDITIONS] "`set` with the condition Absent is refused if the entry has an empty value";
+    absent_stores_after_a_delete: "S-2" [CONDITIONS] "`set` with the condition Absent is stored again after `delete`";
+    present_stores_over_live: "S-2" [CONDITIONS] "`set` with the condition Present is stored if the entry is live";
+    present_is_refused_over_nothing: "S-2" [CONDITIONS] "`set` with the condition Present is refused if there is no entry";
+    present_is_refused_over_expired: "T-1" [CONDITIONS] "`set` with the condition Present is refused if the entry has expired";
+    version_stores_over_its_own: "S-2" [CONDITIONS, VERSIONS] "`set` with a condition on the current version is stored once: the version is outdated afterwards";
+    version_is_refused_over_a_newer: "S-2" [CONDITIONS, VERSIONS] "`set` with a condition on the version of an earlier write is refused";
+    version_is_refused_over_nothing: "S-2" [CONDITIONS, VERSIONS] "`set` with a condition on the version of a deleted entry is refused";
+    version_is_refused_over_expired: "T-1" [CONDITIONS, VERSIONS] "`set` with a condition on the version of an expired entry is refused";
+    value_stores_over_the_same: "S-2" [CONDITIONS] "`set` with a condition on the current value is stored";
+    value_is_refused_over_another: "S-2" [CONDITIONS] "`set` with a condition on another value is refused";
+    value_is_refused_over_nothing: "S-2" [CONDITIONS] "`set` with a condition on any value, including the empty value, is refused if there is no entry";
+    value_is_refused_over_expired: "T-1" [CONDITIONS] "`set` with a condition on the value of an expired entry is refused";
     value_is_compared_byte_by_byte: "S-2" [CONDITIONS] "a value condition compares bytes, not numbers, JSON, text or prefixes";
     values_of_any_bytes_are_compared: "S-2" [CONDITIONS] "a value condition works with empty, binary and large values";
     values_swap_four_ways: "S-2" [CONDITIONS] "conditions on values create, replace and delete an entry, each only from the expected state";
     refused_set_leaves_the_deadline: "S-2" [CONDITIONS] "a refused `set` leaves the deadline unchanged";
-    stored_set_replaces_the_deadline: "S-1" [CONDITIONS] "a conditional `set` replaces the deadline with its own, or with none";
+    stored_set_replaces_the_deadline: "S-1" [CONDITIONS] "a conditional `set` replaces the deadline, or removes it if the `set` has none";
     stored_set_keeps_the_deadline: "S-1" [CONDITIONS] "a conditional `set` with `Expiry::Keep` keeps the deadline";
     zero_ttl_is_judged_and_stored: "T-3" [CONDITIONS] "a `set` with a time to live of zero whose condition holds reports stored, and the key is absent";
     zero_ttl_is_judged_and_refused: "T-3" [CONDITIONS] "a `set` with a time to live of zero whose condition fails is refused and changes nothing";
     deadline_in_the_past_is_judged: "T-3" [CONDITIONS] "the condition of a `set` with a deadline in the past is checked as usual";
-    previous_is_what_was_replaced: "S-2" [PREVIOUS] "`set` returns the entry that it replaced, only on request";
-    previous_of_nothing_is_none: "S-2" [PREVIOUS] "`set` over no entry or an expired one returns no previous entry";
-    previous_comes_with_a_condition: "S-2" [PREVIOUS, CONDITIONS] "a conditional `set` returns the entry that it replaced, or the current one if it is refused";
+    previous_is_what_was_replaced: "S-2" [PREVIOUS] "`set` with `return_previous` returns the entry that it replaced, and without it returns none";
+    previous_of_nothing_is_none: "S-2" [PREVIOUS] "`set` of an absent key or an expired entry returns no previous entry";
+    previous_comes_with_a_condition: "S-2" [PREVIOUS, CONDITIONS] "a conditional `set` returns the entry that it replaced, or the current entry if the `set` is refused";
 }
 
 fn k() -> Key {
@@ -58,7 +58,7 @@ async fn try_set(cx: &Context, value: &'static str, options: SetOptions) -> Resu
     Ok(cx.store().set(&k(), value.into(), &options).await?)
 }
 
-/// Fails unless a `set` under the condition is stored and its value can be read.
+/// Fails unless a `set` with the condition is stored and its value can be read.
 async fn expect_stored(cx: &Context, when: When) -> Verdict {
     cx.set_with(["k"], "stored", SetOptions::default().with_when(when)).await?;
     cx.expect(["k"], "stored").await
@@ -211,7 +211,7 @@ async fn values_swap_four_ways(cx: Context) -> Verdict {
     cx.set_with(["k"], "two", swap("one")).await?;
     expect_refused_with(&cx, swap("one")).await?;
     let options = kv_core::DeleteOptions::default().with_when(When::Value("two".into()));
-    ensure!(cx.store().delete(&k(), &options).await?.is_deleted(), "`delete` under the current value was refused");
+    ensure!(cx.store().delete(&k(), &options).await?.is_deleted(), "`delete` with a true condition was refused");
     cx.expect_absent(["k"]).await?;
     expect_refused_with(&cx, swap("two")).await
 }
@@ -225,7 +225,7 @@ async fn refused_set_leaves_the_deadline(cx: Context) -> Verdict {
     cx.set(["never"], "v").await?;
     let shorter = SetOptions::default().with_when(When::Absent).with_expiry(Expiry::After(SOON));
     let outcome = cx.store().set(&key(["never"]), "w".into(), &shorter).await?;
-    ensure!(!outcome.is_stored(), "`set` under Absent was stored over a live entry, but it should be refused");
+    ensure!(!outcome.is_stored(), "`set` with `When::Absent` was stored over a live entry, but it should be refused");
     cx.advance_past(SOON).await;
     cx.expect_absent(["k"]).await?;
     cx.expect(["never"], "v").await
@@ -286,7 +286,7 @@ async fn deadline_in_the_past_is_judged(cx: Context) -> Verdict {
     let outcome = try_set(&cx, "w", past.with_when(When::Present)).await?;
     ensure!(
         outcome.is_stored(),
-        "expected `set` under Present with a deadline in the past to be stored, but it returned {outcome:?}"
+        "expected `set` with `When::Present` and a deadline in the past to be stored, but it returned {outcome:?}"
     );
     cx.expect_absent(["k"]).await
 }
@@ -334,11 +334,11 @@ async fn previous_comes_with_a_condition(cx: Context) -> Verdict {
     let before = current(&cx).await?;
     match try_set(&cx, "w", SetOptions::default().with_when(When::Value("v".into())).with_previous()).await? {
         SetOutcome::Stored { previous, .. } => {
-            ensure_eq!(previous, before, "the previous entry that `set` under the current value returned");
+            ensure_eq!(previous, before, "the previous entry that `set` conditional on the current value returned");
         }
         outcome @ SetOutcome::Refused { .. } => {
             return Err(Failure::new(format!(
-                "expected `set` under the current value to be stored, but it returned {outcome:?}"
+                "expected `set` conditional on the current value to be stored, but it returned {outcome:?}"
             )));
         }
     }

@@ -7,7 +7,7 @@ use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { basics, Core:
-    info_is_as_declared: "I-1" [] "the opened store has the capabilities that the suite was given, and a name";
+    info_is_as_declared: "I-1" [] "the opened store has a name, and the capabilities that the suite declares";
     get_of_a_missing_key_is_none: "V-1" [] "`get` and `contains` find nothing under a key that was never written";
     set_then_get: "V-1" [] "`get` returns the value that `set` wrote";
     overwrite_replaces: "S-1" [] "`get` returns the value of the last `set`";
@@ -17,12 +17,12 @@ cases! { basics, Core:
     delete_is_not_recursive: "D-1" [] "`delete` of a key leaves its children";
     set_after_delete: "S-1" [] "a deleted key can be written again";
     contains_agrees_with_get: "V-1" [] "`contains` agrees with `get` before an entry is written, while it exists, and after it is deleted";
-    reading_changes_nothing: "G-1" [] "repeated reads of an entry return the same";
+    reading_changes_nothing: "G-1" [] "repeated reads return the same entry";
     each_write_has_a_version: "S-3" [Need::Has(Capability::Versions)] "`get` shows the version that the write returned";
     no_deadline_unless_asked: "S-1" [Need::Has(Capability::Deadlines)] "a `set` without an expiry makes a permanent entry";
     set_brings_the_previous: "S-1" [Need::Has(Capability::Previous)] "a `set` with `return_previous` returns the entry that it replaced, or none";
-    delete_brings_the_previous: "D-1" [Need::Has(Capability::Previous)] "a `delete` with `return_previous` returns the entry that it removed, once";
-    previous_only_when_asked: "S-1" [] "`set` and `delete` return no previous entry unless the call asks for it";
+    delete_brings_the_previous: "D-1" [Need::Has(Capability::Previous)] "the first of two deletes with `return_previous` returns the removed entry, and the second returns none";
+    previous_only_when_asked: "S-1" [] "`set` and `delete` return no previous entry unless the call requests it";
     many_keys_at_first: "R-1" [] "many tasks may make the first writes of a store concurrently";
     ping_and_flush_answer: "R-3" [] "`ping` and `flush` succeed before and after writes and change nothing";
 }

@@ -41,8 +41,8 @@ const POLLS: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 8, 12, 20];
 /// The maximum number of polls in a case that drops a future at each await point.
 const MAX_POLLS: usize = 64;
 
-/// Fails unless the key holds the old or the new value, and unless the store still works. Reads the value a few times,
-/// because a late write may still arrive.
+/// Fails if the key holds neither the old nor the new value, or if the store does not work any more. Reads the value a
+/// few times, because a late write may still arrive.
 async fn expect_old_or_new(cx: &Context, key: &Key, old: Option<&Bytes>, new: Option<&Bytes>) -> Verdict {
     for _ in 0..3 {
         let found = cx.get(key).await?;

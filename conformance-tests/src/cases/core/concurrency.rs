@@ -9,17 +9,17 @@ use crate::history::{Workload, linearizable};
 use crate::tasks::clients;
 
 cases! { concurrency, Core:
-    clients_on_their_own_keys_do_not_meet: "G-2" [Need::KeepsAll] "a client that alone writes a key reads its own writes, whatever other clients do";
+    clients_on_their_own_keys_do_not_meet: "G-2" [Need::KeepsAll] "the only writer of a key reads its own writes, while other clients write other keys";
     a_hundred_first_uses: "R-1" [Need::KeepsAll] "a hundred clients can be the first to use a store at the same time";
-    racing_writers_leave_one_of_them: "G-2" [Need::KeepsAll] "after concurrent writes of one key, every read returns the same one of the values";
+    racing_writers_leave_one_of_them: "G-2" [Need::KeepsAll] "after concurrent writes of one key, all reads return the same written value";
     values_are_never_mixed: "G-1" [Need::KeepsAll] "a read during large writes returns the whole value of one write";
-    acknowledged_writes_are_seen_by_all: "G-2" [Need::KeepsAll] "after a write was acknowledged, every task reads it or a newer one";
-    reads_never_go_back: "G-2" [Need::KeepsAll] "while one writer counts up, no reader gets a smaller number after a larger one";
-    one_of_twenty_deletes_removes: "D-1" [Need::KeepsAll] "of 20 concurrent deletes of one entry exactly one reports that it removed it";
+    acknowledged_writes_are_seen_by_all: "G-2" [Need::KeepsAll] "after a write was acknowledged, every task reads its value or a newer value";
+    reads_never_go_back: "G-2" [Need::KeepsAll] "while one writer counts up, no reader gets a smaller number after a larger number";
+    one_of_twenty_deletes_removes: "D-1" [Need::KeepsAll] "of 20 concurrent deletes of one entry, exactly one reports that it removed the entry";
     get_inside_a_list_loop: "G-2" [Need::Has(Capability::List)] "reading and writing between the pages of a list does not block";
     histories_are_linearizable: "G-2" [Need::KeepsAll] "recorded histories of get, set and delete are linearizable: some order explains every answer";
-    histories_of_every_call_are_linearizable: "G-2" [Need::KeepsAll] "recorded histories of every call without a condition are linearizable: batches, takes, kept and touched deadlines, increments, and transactions, which are visible as a whole";
-    histories_of_every_call_with_expiry_are_linearizable: "S-1" [Need::KeepsAll] "recorded histories of every call on keys that expire, are kept and are touched are linearizable: some order explains every answer";
+    histories_of_every_call_are_linearizable: "G-2" [Need::KeepsAll] "recorded histories of all unconditional calls are linearizable, including batches, takes, touches, increments and transactions, and each transaction is visible as a whole";
+    histories_of_every_call_with_expiry_are_linearizable: "S-1" [Need::KeepsAll] "recorded histories of all calls are linearizable while entries expire and their deadlines are kept or touched: some order explains every answer";
     histories_with_expiry_are_linearizable: "T-1" [Need::KeepsAll] "recorded histories of expiring keys are linearizable: some order explains every answer";
 }
 

@@ -9,17 +9,17 @@ use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { deadlines, Core:
-    never: "T-4" [Need::Has(Capability::Deadlines)] "an entry without a deadline shows that it has none";
+    never: "T-4" [Need::Has(Capability::Deadlines)] "an entry that was written without a deadline shows Never";
     now_and_the_ttl: "T-4" [Need::Has(Capability::Deadlines), Need::Clock]
-        "the deadline is the moment of the write plus the time to live, rounded up to the millisecond";
+        "the deadline is the time of the write plus the time to live, rounded up to the millisecond";
     by_one_clock: "T-4" [Need::Has(Capability::Deadlines)]
-        "the distance of two deadlines is the difference of their times to live plus the time between the writes";
-    a_moment: "T-4" [Need::Has(Capability::Deadlines)] "a deadline of `Expiry::At` reads back as that moment, to the millisecond";
+        "two deadlines differ by the difference of the times to live plus the time between the two writes";
+    a_moment: "T-4" [Need::Has(Capability::Deadlines)] "an entry with `Expiry::At` shows exactly that deadline, rounded up to the millisecond";
     it_stands_still: "T-4" [Need::Has(Capability::Deadlines)] "repeated reads show the same deadline";
     kept: "S-1" [Need::Has(Capability::Deadlines)] "`Expiry::Keep` keeps exactly the same deadline";
-    replaced: "S-1" [Need::Has(Capability::Deadlines)] "an overwrite sets its own deadline, or none";
+    replaced: "S-1" [Need::Has(Capability::Deadlines)] "an overwrite replaces the deadline, or removes it if the overwrite has none";
     in_lists_and_batches: "T-4" [Need::Has(Capability::Deadlines)] "`get_many` and `list` show the same deadline as `get`";
-    copied: "T-4" [Need::Has(Capability::Deadlines)] "a deadline that was read can be given to another entry unchanged";
+    copied: "T-4" [Need::Has(Capability::Deadlines)] "a deadline that was read from one entry can be set on another entry, and reads back unchanged";
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -46,7 +46,7 @@ async fn now_and_the_ttl(cx: Context) -> Verdict {
 }
 
 async fn by_one_clock(cx: Context) -> Verdict {
-    // These bounds hold whatever the clock of the store's server shows, because they compare only its own deadlines.
+    // The case compares two deadlines of the store with each other, so an offset of the server's clock does not matter.
     let (short, difference) = (HOUR, 24 * HOUR);
     let before = cx.now();
     cx.set_ttl(["short"], "v", short).await?;
@@ -74,7 +74,8 @@ async fn a_moment(cx: Context) -> Verdict {
         (whole + Duration::from_micros(999), whole + milli),
     ] {
         cx.set_with(["k"], "v", expiring(Expiry::At(given))).await?;
-        // A system whose `SystemTime` is coarser than a nanosecond rounds the second moment to a whole millisecond.
+        // If `SystemTime` is coarser than a nanosecond, `whole` plus one nanosecond equals `whole`, and nothing is
+        // rounded up.
         let expected = if given == whole { whole } else { expected };
         ensure_eq!(expires(&cx, "k").await?, Expires::At(expected), "the deadline of a `set` with `Expiry::At`");
     }
@@ -141,7 +142,7 @@ async fn copied(cx: Context) -> Verdict {
     ensure_eq!(
         expires(&cx, "to").await?,
         original,
-        "the deadline of the entry that was written with the deadline of another"
+        "the deadline of the entry that was written with the deadline of another entry"
     );
     Ok(())
 }

@@ -222,11 +222,11 @@ async fn unknown_versions_are_no_error(cx: Context) -> Verdict {
         let options = SetOptions::default().with_when(When::Version(Version::from_bytes(bytes)?));
         ensure!(
             !cx.store().set(&key(["k"]), "new".into(), &options).await?.is_stored(),
-            "`set` under the version {bytes:?}, which no write returned, was stored over an entry"
+            "`set` conditional on the version {bytes:?}, which no write returned, was stored over an entry"
         );
         ensure!(
             !cx.store().set(&key(["none"]), "new".into(), &options).await?.is_stored(),
-            "`set` under the version {bytes:?} was stored under an absent key"
+            "`set` conditional on the version {bytes:?} was stored under an absent key"
         );
     }
     cx.expect(["k"], "old").await

@@ -14,19 +14,19 @@ use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { expired, Core:
     to_get_and_contains: "T-1" [] "`get` and `contains` do not find an expired entry, also on repeated calls";
-    to_get_many: "T-1" [] "`get_many` of live and expired entries returns none for the expired ones";
+    to_get_many: "T-1" [] "`get_many` of live and expired entries returns none for the expired entries";
     to_list: "T-1" [Need::Has(Capability::List)] "`list` does not return an expired entry, in either direction, with values or without";
-    to_list_limits: "L-1" [Need::Has(Capability::List)] "`list` with a limit skips expired entries and returns the live ones after them";
+    to_list_limits: "L-1" [Need::Has(Capability::List)] "`list` with a limit skips expired entries and returns the live entries after them";
     to_clear: "T-1" [Need::Has(Capability::List)] "`clear` does not count an expired entry";
     to_delete: "D-1" [] "`delete` of an expired entry removes nothing";
-    to_absent: "T-1" [Need::Has(Capability::Conditions)] "the condition Absent holds over an expired entry, and `set` creates a new one";
-    to_present: "T-1" [Need::Has(Capability::Conditions)] "the condition Present fails over an expired entry, and the refusal shows no entry";
+    to_absent: "T-1" [Need::Has(Capability::Conditions)] "the condition Absent holds if the entry has expired, and `set` creates a new entry";
+    to_present: "T-1" [Need::Has(Capability::Conditions)] "the condition Present fails if the entry has expired, and the refusal shows no entry";
     to_its_value: "T-1" [Need::Has(Capability::Conditions)] "a condition on the value of an expired entry fails";
     to_its_version: "T-1" [Need::Has(Capability::Conditions), Need::Has(Capability::Versions)] "a condition on the version of an expired entry fails";
-    to_conditional_deletes: "T-1" [Need::Has(Capability::Conditions)] "`delete` of an expired entry is refused under Present and finds nothing under Absent";
+    to_conditional_deletes: "T-1" [Need::Has(Capability::Conditions)] "`delete` of an expired entry is refused with the condition Present, and removes nothing with the condition Absent";
     to_previous: "T-1" [Need::Has(Capability::Previous)] "an expired entry is not returned as the previous entry";
-    to_increment: "T-1" [Need::Has(Capability::Counters)] "`increment` of an expired counter starts a new one";
-    to_increment_of_text: "T-1" [Need::Has(Capability::Counters)] "`increment` over an expired value that is not a number starts a new counter";
+    to_increment: "T-1" [Need::Has(Capability::Counters)] "`increment` of an expired counter starts a new counter";
+    to_increment_of_text: "T-1" [Need::Has(Capability::Counters)] "`increment` of an expired value that is not a number starts a new counter";
     to_touch: "T-5" [Need::Has(Capability::Touch)] "`touch` does not revive an expired entry";
     to_transactions: "T-1" [Need::Has(Capability::Transactions)] "the checks of a transaction see an expired entry as absent";
     to_snapshots: "T-1" [Need::Has(Capability::Watch), Need::Has(Capability::List)] "the snapshot of a watch does not contain an expired entry";
@@ -138,7 +138,7 @@ async fn to_its_version(cx: Context) -> Verdict {
     refused(&cx, When::Version(version)).await
 }
 
-/// Fails unless a set under the condition is refused over the expired entry without an entry, and changes nothing.
+/// Fails unless a set of the expired key with the condition is refused, shows no entry, and changes nothing.
 async fn refused(cx: &Context, condition: When) -> Verdict {
     let outcome = cx.store().set(&expired_key(), "new".into(), &when(condition)).await?;
     ensure_eq!(

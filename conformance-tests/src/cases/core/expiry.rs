@@ -15,26 +15,26 @@ cases! { expiry, Core:
     each_at_its_own: "T-1" [Need::Clock] "entries that were written together expire one by one, each at its own deadline";
     without_one_it_stays: "S-1" [] "an entry without a deadline stays";
     a_month_is_not_short: "T-2" [] "a time to live of 31 days does not overflow: the entry is live, and expires after 31 days if the clock can be set";
-    rounds_up: "T-3" [Need::Clock] "a fraction of a millisecond counts as a whole one";
+    rounds_up: "T-3" [Need::Clock] "a fraction of a millisecond counts as a whole millisecond";
     parts_of_seconds: "T-3" [Need::Clock] "deadlines are not rounded to seconds: one millisecond makes a difference";
     at_a_moment: "T-1" [Need::Clock] "an entry with `Expiry::At` expires at that moment";
     overwrite_without_one_clears_it: "S-1" [] "a write without a deadline makes the entry permanent";
-    overwrite_with_a_longer_one: "S-1" [] "a write with a longer time to live counts from that write";
-    overwrite_with_a_shorter_one: "S-1" [] "a write with a shorter time to live expires before the old deadline";
-    the_clock_starts_at_each_write: "S-1" [Need::Clock] "each write starts its time to live anew";
+    overwrite_with_a_longer_one: "S-1" [] "the longer time to live of an overwrite counts from the overwrite";
+    overwrite_with_a_shorter_one: "S-1" [] "an overwrite with a shorter time to live makes the entry expire before the old deadline";
+    the_clock_starts_at_each_write: "S-1" [Need::Clock] "the time to live of each write counts from that write";
     keep_keeps_it: "S-1" [] "`Expiry::Keep` writes the value and keeps the deadline";
-    keep_keeps_none: "S-1" [] "`Expiry::Keep` over a permanent entry leaves it permanent";
-    keep_on_absent_is_never: "S-1" [] "`Expiry::Keep` on an absent key means never";
-    keep_on_expired_is_never: "S-1" [] "`Expiry::Keep` on an expired key means never";
+    keep_keeps_none: "S-1" [] "`Expiry::Keep` leaves a permanent entry permanent";
+    keep_on_absent_is_never: "S-1" [] "`Expiry::Keep` on an absent key makes a permanent entry";
+    keep_on_expired_is_never: "S-1" [] "`Expiry::Keep` on an expired key makes a permanent entry";
     zero_is_absent: "T-3" [] "a `set` with a time to live of zero reports stored, and the key is absent";
-    zero_removes_what_was_there: "T-3" [] "a time to live of zero over an entry removes it";
+    zero_removes_what_was_there: "T-3" [] "a `set` with a time to live of zero removes the existing entry";
     zero_is_judged_first: "T-3" [Need::Has(Capability::Conditions)] "the condition of a `set` with a time to live of zero is checked as usual";
     the_past_is_absent: "T-3" [] "a deadline in the past leaves the key absent, as a time to live of zero does";
-    now_is_absent: "T-3" [Need::Clock] "a deadline of the present moment leaves the key absent";
-    the_longest_is_never: "T-3" [] "`Duration::MAX` and durations that cannot be represented mean never and are no error";
-    the_farthest_moment_is_never: "T-3" [] "a moment that cannot be represented means never";
+    now_is_absent: "T-3" [Need::Clock] "a deadline that is exactly now leaves the key absent";
+    the_longest_is_never: "T-3" [] "`Duration::MAX` and durations that cannot be represented make a permanent entry, and are no error";
+    the_farthest_moment_is_never: "T-3" [] "a deadline that cannot be represented makes a permanent entry";
     a_condition_sets_it: "S-1" [Need::Has(Capability::Conditions)] "a conditional write sets its deadline as usual";
-    a_refusal_leaves_it: "S-2" [Need::Has(Capability::Conditions)] "a refused write leaves the old deadline";
+    a_refusal_leaves_it: "S-2" [Need::Has(Capability::Conditions)] "a refused write does not change the deadline";
     each_of_a_batch_its_own: "B-1" [] "each item of `set_many` has its own deadline";
     reading_does_not_extend: "T-5" [Need::Clock] "reads do not move a deadline";
     written_again_it_stays: "S-1" [] "a key that is written again after it expired does not expire at the old deadline";
@@ -82,7 +82,7 @@ async fn not_before_its_time(cx: Context) -> Verdict {
 
 async fn each_at_its_own(cx: Context) -> Verdict {
     let names: Vec<String> = (1..=50).map(|at| at.to_string()).collect();
-    // Written in reverse order of their deadlines.
+    // The entries are written in reverse order of their deadlines.
     for (at, name) in names.iter().enumerate().rev() {
         cx.set_ttl(["wave", name], "v", Duration::from_millis(10) * u32::try_from(at + 1).unwrap_or(u32::MAX)).await?;
     }
@@ -203,7 +203,8 @@ async fn keep_keeps_it(cx: Context) -> Verdict {
     cx.set_ttl(["k"], "old", TTL).await?;
     for value in ["one", "two"] {
         cx.set_with(["k"], value, expiring(Expiry::Keep)).await?;
-        // If the deadline has passed by now, this write may have been over an expired entry, and the key is permanent.
+        // If the deadline has passed by now, this write may have found an expired entry. The new entry is then
+        // permanent.
         if cx.is_before(until) {
             cx.expect_until(["k"], value, until).await?;
         }
@@ -263,13 +264,13 @@ async fn zero_is_judged_first(cx: Context) -> Verdict {
     let zero = |when| expiring(Expiry::After(Duration::ZERO)).with_when(when);
     cx.set(["k"], "old").await?;
     let refused = cx.store().set(&key(["k"]), "new".into(), &zero(When::Absent)).await?;
-    ensure!(!refused.is_stored(), "`set` under Absent with a time to live of zero was stored over a live entry");
+    ensure!(!refused.is_stored(), "`set` with `When::Absent` and a time to live of zero was stored over a live entry");
     cx.expect(["k"], "old").await?;
     let refused = cx.store().set(&key(["missing"]), "new".into(), &zero(When::Present)).await?;
     ensure_eq!(
         refused,
         SetOutcome::Refused { current: None },
-        "the outcome of `set` under Present with a time to live of zero on an absent key"
+        "the outcome of `set` with `When::Present` and a time to live of zero on an absent key"
     );
     cx.set_with(["k"], "new", zero(When::Present)).await?;
     cx.expect_absent(["k"]).await
@@ -345,7 +346,7 @@ async fn a_refusal_leaves_it(cx: Context) -> Verdict {
     for name in ["permanent", "long"] {
         let options = expiring(Expiry::After(TTL)).with_when(When::Absent);
         let outcome = cx.store().set(&key([name]), "new".into(), &options).await?;
-        ensure!(!outcome.is_stored(), "`set` under Absent was stored over a live entry, but it should be refused");
+        ensure!(!outcome.is_stored(), "`set` with `When::Absent` was stored over a live entry, but should be refused");
     }
     cx.advance_past(TTL).await;
     cx.expect(["permanent"], "v").await?;

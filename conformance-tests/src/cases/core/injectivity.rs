@@ -16,9 +16,9 @@ cases! { injectivity, Core:
         "all keys of up to three dangerous segments are listed completely, in the order of their segments";
     five_near_misses: "K-2" [] "[a,b], [a:b], [a/b], [a,\"\"] and [ab] are five keys";
     ends_do_not_run_together: "K-2" [] "a separator or an escape at the start or end of a segment does not move the segment's boundary";
-    separators: "K-1" [] "characters that stores use to join segments have no effect in a segment";
+    separators: "K-1" [] "characters that stores use to join segments have no special meaning in a segment";
     escapes: "K-1" [] "a segment that looks like an escape differs from the escaped character";
-    patterns: "K-1" [] "characters of glob, LIKE and regular expressions have no effect in a key";
+    patterns: "K-1" [] "characters of glob, LIKE and regular expressions have no special meaning in a key";
 }
 
 /// Segments that some stores confuse with another segment or with no segment.

@@ -13,7 +13,7 @@ cases! { keys, Core:
     unicode: "K-1" [] "every script, emoji and direction mark is kept";
     normal_forms_stay_apart: "K-1" [] "composed and decomposed characters are different keys";
     case_stays_apart: "K-1" [] "upper and lower case are different keys";
-    spaces_stay: "K-1" [] "spaces are not trimmed: not at the start, not at the end, not in a segment of spaces alone";
+    spaces_stay: "K-1" [] "spaces are not trimmed: not at the start, not at the end, and not in a segment that has only spaces";
     dots: "K-1" [] "`.` and `..` are ordinary segments";
     numbers_stay_text: "K-1" [] "segments that would be equal as numbers are different keys";
     names_of_internals: "K-1" [] "a key that looks like an internal name of the store is an ordinary key";
@@ -26,7 +26,7 @@ cases! { keys, Core:
     order_is_by_segment: "K-3" [Need::Has(Capability::List)]
         "keys are ordered segment by segment by UTF-8 bytes, a parent before its children";
     namespaces_stay_apart: "K-4" [Need::Has(Capability::List)]
-        "namespaces share no key, even if the text of one starts with that of the other";
+        "namespaces share no key, even if the text of one namespace starts with the text of the other";
 }
 
 async fn quotes(cx: Context) -> Verdict {
@@ -198,7 +198,7 @@ async fn the_longest_key(cx: Context) -> Verdict {
 }
 
 async fn long_keys_differ_at_their_end(cx: Context) -> Verdict {
-    // Lengths around those at which some stores truncate or hash keys.
+    // Lengths near the lengths at which some stores truncate or hash keys.
     let lengths = [31, 32, 63, 64, 127, 128, 250, 255, 256, 511, 512, 767, 1_023, 1_024, 2_047];
     let keys = lengths.into_iter().flat_map(|length| {
         let stem = "k".repeat(length);
@@ -219,7 +219,7 @@ async fn too_long_is_refused(cx: Context) -> Verdict {
 
 async fn no_segments_is_refused(cx: Context) -> Verdict {
     is_invalid(Key::new::<&str>([]), &["segment"])?;
-    // The key that is closest to one without segments.
+    // A store easily confuses a key with one empty segment and a key without segments.
     cx.set([""], "v").await?;
     cx.expect([""], "v").await
 }
@@ -340,13 +340,13 @@ pub(in crate::cases) async fn expect_distinct(cx: &Context, keys: impl IntoItera
     Ok(())
 }
 
-/// Writes a different value under each key: its index.
+/// Writes a different value under each key: the index of the key.
 pub(in crate::cases) async fn write_all(cx: &Context, keys: &[Key]) -> Verdict {
     let items: Vec<_> = keys.iter().enumerate().map(|(at, key)| SetItem::new(key.clone(), number(at))).collect();
     cx.set_many(&items).await
 }
 
-/// Fails unless `get` returns for each key the value of its index.
+/// Fails unless `get` of each key returns the index of the key.
 pub(in crate::cases) async fn read_all(cx: &Context, keys: &[Key]) -> Verdict {
     for (at, key) in keys.iter().enumerate() {
         ensure_eq!(

@@ -29,10 +29,10 @@ cases! { moments, Core:
     at_a_moment_in_a_transaction: "X-1" [TRANSACTIONS, Need::Clock] "a set of a transaction with `Expiry::At` expires at that moment, to the millisecond";
     at_a_moment_for_a_counter: "C-1" [COUNTERS, Need::Clock] "a counter that is created with `Expiry::At` expires at that moment, to the millisecond";
     kept_in_a_batch: "S-1" [] "an item of `set_many` with `Expiry::Keep` keeps the deadline";
-    kept_after_a_delete: "X-1" [TRANSACTIONS] "a set with `Expiry::Keep` behind a delete of the key in the same transaction means never";
-    kept_after_a_set_in_the_past: "X-1" [TRANSACTIONS] "a set with `Expiry::Keep` behind a set whose deadline has passed means never";
-    previous_of_a_set_in_the_past: "S-2" [PREVIOUS] "a `set` whose deadline has passed returns the entry that it removed, on request";
-    no_deadlines_are_made_up: "T-4" [Need::Lacks(Capability::Deadlines)] "a store without deadlines shows none for a permanent entry: Never or Unknown";
+    kept_after_a_delete: "X-1" [TRANSACTIONS] "in a transaction, a set with `Expiry::Keep` after a delete of the key makes a permanent entry";
+    kept_after_a_set_in_the_past: "X-1" [TRANSACTIONS] "in a transaction, a set with `Expiry::Keep` after a set whose deadline has passed makes a permanent entry";
+    previous_of_a_set_in_the_past: "S-2" [PREVIOUS] "a `set` with `return_previous` whose deadline has passed returns the entry that it removed";
+    no_deadlines_are_made_up: "T-4" [Need::Lacks(Capability::Deadlines)] "a store without deadlines shows Never or Unknown for a permanent entry";
     swept_without_a_call: "T-6" [Need::Clock] "expired entries are removed without a call of `sweep`";
 }
 
@@ -168,7 +168,7 @@ async fn of_a_new_counter(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// A time until a moment that is no whole number of seconds away.
+/// A time to live that is not a whole number of seconds.
 const ODD: Duration = Duration::from_millis(1_789);
 
 async fn at_a_moment_in_a_transaction(cx: Context) -> Verdict {
@@ -203,7 +203,7 @@ async fn kept_in_a_batch(cx: Context) -> Verdict {
     .await?;
     let was_kept = cx.is_before(until);
     cx.advance_past(TTL).await;
-    // If the write came after the deadline, the entry is a new one, which never expires.
+    // If the write came after the deadline, it made a new entry, which never expires.
     if was_kept {
         cx.expect_absent(["k"]).await?;
     }
@@ -261,8 +261,8 @@ async fn no_deadlines_are_made_up(cx: Context) -> Verdict {
 
 async fn swept_without_a_call(cx: Context) -> Verdict {
     const KEYS: u64 = 10;
-    // The background task works at intervals of the store's clock, but in real time. So each round gives it more time,
-    // and the last one as much as a slow machine needs.
+    // The background task works at intervals of the store's clock, but in real time. So each round gives the task more
+    // time, and the last round gives it enough time for a slow machine.
     for millis in [10, 100, 1_000, 5_000] {
         for number in 0..KEYS {
             cx.set_ttl(["k", &number.to_string()], "v", TTL).await?;

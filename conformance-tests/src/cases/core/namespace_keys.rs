@@ -19,7 +19,7 @@ cases! { namespace_keys, Core:
     are_listed: "L-1" [LONGEST, Need::Has(Capability::List)] "`list` returns the longest keys of the longest namespace, in order, in both directions and in pages";
     are_cleared: "L-5" [LONGEST, Need::Has(Capability::List)] "`clear` removes and counts the longest keys of the longest namespace";
     expire: "T-1" [LONGEST] "the longest keys of the longest namespace expire at their deadline";
-    are_swept: "T-6" [LONGEST] "`sweep` takes the longest keys of the longest namespace, and leaves those that were written again";
+    are_swept: "T-6" [LONGEST] "`sweep` removes expired entries with the longest keys of the longest namespace, and leaves entries that were written again";
     are_touched: "T-5" [LONGEST, Need::Has(Capability::Touch)] "`touch` moves the deadline of the longest keys of the longest namespace";
     are_watched: "W-1" [LONGEST, Need::Has(Capability::Watch)] "a watch reports changes of the longest keys of the longest namespace";
     carry_messages: "P-1" [LONGEST, Need::Has(Capability::Messages)] "messages of the longest channels of the longest namespace arrive";
@@ -29,7 +29,8 @@ cases! { namespace_keys, Core:
 
 const TTL: Duration = Duration::from_millis(300);
 
-/// The contexts on two namespaces of the maximum length: one segment, and several segments with escaped bytes.
+/// The contexts on two namespaces of the maximum length. One namespace has one segment, the other has several segments
+/// with escaped bytes.
 fn longest_namespaces(cx: &Context) -> Result<[Context; 2], Failure> {
     // A separator between segments is stored as three bytes, and a space as five.
     let several = ["n".repeat(Namespace::MAX_BYTES - 12), " ".to_owned(), "n".to_owned()];
@@ -42,7 +43,7 @@ fn longest_namespaces(cx: &Context) -> Result<[Context; 2], Failure> {
 }
 
 /// Long keys in order: of the maximum length, one byte shorter, and of the lengths at which the stored key has
-/// [`Key::MAX_BYTES`] or one byte more. All but one have a single segment.
+/// [`Key::MAX_BYTES`] or one byte more. All of these keys but one have a single segment.
 fn long_keys() -> Result<Vec<Key>, Failure> {
     let around = Namespace::MAX_BYTES + 1;
     let lengths = [Key::MAX_BYTES, Key::MAX_BYTES - 1, Key::MAX_BYTES - around + 1, Key::MAX_BYTES - around];
@@ -231,7 +232,7 @@ async fn survive(mut cx: Context) -> Verdict {
     for inside in longest_namespaces(&cx)? {
         write_all(&inside, &keys).await?;
     }
-    // In the second round, the store opens what it wrote after the first reopen.
+    // In the second round, the store opens the entries that it wrote after the first reopen.
     for round in ["first", "second"] {
         cx.reopen().await?;
         for inside in longest_namespaces(&cx)? {

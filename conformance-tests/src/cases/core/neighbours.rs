@@ -1,4 +1,4 @@
-//! Concurrent calls: one that fails leaves the others, and one that reads and writes does both in one step.
+//! Concurrent calls: a failing call does not affect the others, and a call that reads and writes does both in one step.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,15 +26,15 @@ const LONG: Duration = Duration::from_secs(3_600);
 const ROUNDS: usize = 50;
 
 cases! { neighbours, Core:
-    of_invalid_increments: "E-1" [COUNTERS] "an `increment` that is Invalid leaves concurrent writes, which succeed";
-    of_oversized_values: "E-1" [] "a `set` over the limit leaves concurrent writes, which succeed";
-    of_refused_sets: "S-1" [CONDITIONS, Need::KeepsAll] "a refused `set` leaves concurrent writes, which are applied";
-    touch_and_delete: "T-5" [TOUCH] "a `touch` next to a `delete` of the key does not revive it";
-    touch_and_keep: "S-1" [TOUCH, DEADLINES] "a `set` with `Expiry::Keep` next to a `touch` does not undo the new deadline";
-    touch_and_increment: "C-1" [TOUCH, DEADLINES, COUNTERS] "an `increment` next to a `touch` does not undo the new deadline";
-    each_entry_is_previous_once: "S-2" [PREVIOUS, Need::KeepsAll] "of concurrent sets that return the previous entry, each gets another one";
-    one_of_twenty_takers_gets_it: "D-1" [PREVIOUS, Need::KeepsAll] "of 20 concurrent deletes that return the previous entry exactly one gets it";
-    refusals_show_the_refusing_entry: "S-2" [CONDITIONS, Need::KeepsAll] "a `set` that is refused under Absent shows an entry, also while others create and delete the key";
+    of_invalid_increments: "E-1" [COUNTERS] "writes succeed although a concurrent `increment` is Invalid";
+    of_oversized_values: "E-1" [] "writes succeed although the value of a concurrent `set` is over the limit";
+    of_refused_sets: "S-1" [CONDITIONS, Need::KeepsAll] "writes are applied although a concurrent `set` is refused";
+    touch_and_delete: "T-5" [TOUCH] "a `touch` does not revive an entry that a concurrent `delete` removes";
+    touch_and_keep: "S-1" [TOUCH, DEADLINES] "a `set` with `Expiry::Keep` does not undo the new deadline of a concurrent `touch`";
+    touch_and_increment: "C-1" [TOUCH, DEADLINES, COUNTERS] "an `increment` does not undo the new deadline of a concurrent `touch`";
+    each_entry_is_previous_once: "S-2" [PREVIOUS, Need::KeepsAll] "concurrent sets of a key with `return_previous` all return different entries";
+    one_of_twenty_takers_gets_it: "D-1" [PREVIOUS, Need::KeepsAll] "of 20 concurrent deletes with `return_previous`, exactly one returns the entry";
+    refusals_show_the_refusing_entry: "S-2" [CONDITIONS, Need::KeepsAll] "a `set` with the condition Absent that is refused shows an entry, even while other clients create and delete the key";
     errors_of_increments: "E-1" [COUNTERS] "the error of a failed `increment` has the operation, the backend and the key";
 }
 
@@ -79,7 +79,7 @@ async fn make_all(cx: &Context, calls: Vec<Call>) -> Verdict {
                 return Err(Failure::new(format!("expected a call to fail as Invalid, but it returned {other:?}")));
             }
             (Call::Set(key) | Call::Increment(key), Err(error)) => {
-                return Err(Failure::new(format!("a valid write of {key} failed next to invalid calls: {error}")));
+                return Err(Failure::new(format!("a valid write of {key} failed during invalid calls: {error}")));
             }
         }
     }
@@ -146,7 +146,7 @@ async fn touch_and_delete(cx: Context) -> Verdict {
         clients(&cx, 2, |cx, client| {
             let own = own.clone();
             async move {
-                // The caller that begins second is another one in every round.
+                // In every round, another caller begins second.
                 if client == round % 2 {
                     tokio::task::yield_now().await;
                 }
@@ -182,7 +182,8 @@ async fn expect_never_after(cx: &Context, value: &'static str, write: fn(Context
             }
         })
         .await?;
-        // In either order, the touch comes after the first deadline and the write keeps what it finds.
+        // If the write comes first, it keeps the first deadline and the touch removes it. If the touch comes first, the
+        // write finds no deadline to keep.
         ensure_eq!(cx.entry(&own).await?.expires, Expires::Never, "the deadline after a `touch` to Never");
     }
     Ok(())
@@ -237,7 +238,7 @@ async fn each_entry_is_previous_once(cx: Context) -> Verdict {
         *times.entry(value).or_default() += 1;
     }
     let repeated = times.iter().find(|(_, times)| **times > 1).map(|(value, _)| value);
-    ensure_eq!(repeated, None, "the value that two sets returned as the previous one");
+    ensure_eq!(repeated, None, "the value that two sets returned as the previous value");
     ensure_eq!(times.len(), CLIENTS * WRITES + 1, "the number of values that sets returned, with the last one");
     Ok(())
 }
@@ -272,7 +273,7 @@ async fn refusals_show_the_refusing_entry(cx: Context) -> Verdict {
                 }
                 let options = SetOptions::default().with_when(When::Absent);
                 if let SetOutcome::Refused { current: None } = cx.store().set(&own, "v".into(), &options).await? {
-                    return Err(Failure::new("`set` under Absent was refused, but the refusal shows no entry"));
+                    return Err(Failure::new("`set` with `When::Absent` was refused, but the refusal shows no entry"));
                 }
             }
             Ok(())

@@ -1,4 +1,4 @@
-//! Capabilities that a store lacks: it refuses them as Unsupported, and changes nothing.
+//! Capabilities that a store lacks: a call that needs one is refused as Unsupported, and changes nothing.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 cases! { refuses, Core:
     versions_in_conditions: "I-2" [Need::Lacks(Capability::Versions)] "without versions, a condition on a version is Unsupported";
     versions_in_checks: "I-2" [Need::Lacks(Capability::Versions), Need::Has(Capability::Transactions)] "without versions, a check of a version is Unsupported";
-    deadlines_are_not_made_up: "T-4" [Need::Lacks(Capability::Deadlines)] "without deadlines, an entry that expires does not show that it never does";
-    conditions_on_set: "I-2" [Need::Lacks(Capability::Conditions)] "without conditions, `set` under any condition but Always is Unsupported";
-    conditions_on_delete: "I-2" [Need::Lacks(Capability::Conditions)] "without conditions, `delete` under any condition but Always is Unsupported";
-    conditions_in_set_many: "I-2" [Need::Lacks(Capability::Conditions)] "without conditions, an item of `set_many` under a condition is Unsupported, and the others are stored";
+    deadlines_are_not_made_up: "T-4" [Need::Lacks(Capability::Deadlines)] "a store without deadlines does not show Never for an entry that expires";
+    conditions_on_set: "I-2" [Need::Lacks(Capability::Conditions)] "without conditions, `set` with any condition except Always is Unsupported";
+    conditions_on_delete: "I-2" [Need::Lacks(Capability::Conditions)] "without conditions, `delete` with any condition except Always is Unsupported";
+    conditions_in_set_many: "I-2" [Need::Lacks(Capability::Conditions)] "without conditions, an item of `set_many` with a condition is Unsupported, and the other items are stored";
     previous_on_set: "I-2" [Need::Lacks(Capability::Previous)] "without previous entries, `set` with `return_previous` is Unsupported";
     previous_on_delete: "I-2" [Need::Lacks(Capability::Previous)] "without previous entries, `delete` with `return_previous` is Unsupported";
-    previous_in_set_many: "I-2" [Need::Lacks(Capability::Previous)] "without previous entries, an item of `set_many` with `return_previous` is Unsupported, and the others are stored";
+    previous_in_set_many: "I-2" [Need::Lacks(Capability::Previous)] "without previous entries, an item of `set_many` with `return_previous` is Unsupported, and the other items are stored";
     list: "I-2" [Need::Lacks(Capability::List)] "without list, `list` is Unsupported";
     clear: "I-2" [Need::Lacks(Capability::List)] "without list, `clear` is Unsupported";
     snapshot_of_a_prefix: "I-2" [Need::Lacks(Capability::List), Need::Has(Capability::Watch)] "without list, a watch with a snapshot of a prefix is Unsupported";
@@ -31,10 +31,10 @@ cases! { refuses, Core:
     watch: "I-2" [Need::Lacks(Capability::Watch)] "without watch, `watch` is Unsupported";
     publish: "I-2" [Need::Lacks(Capability::Messages)] "without messages, `publish` is Unsupported";
     subscribe: "I-2" [Need::Lacks(Capability::Messages)] "without messages, `subscribe` is Unsupported";
-    errors_say_what_is_missing: "E-1" [] "an Unsupported error has the capability, and the store lacks it";
+    errors_say_what_is_missing: "E-1" [] "an Unsupported error names a capability that the store lacks";
 }
 
-/// Every condition except those on versions. Some of them would hold.
+/// Every condition except those on versions. On a store with conditions, some of them would hold.
 fn conditions() -> [When; 4] {
     [When::Absent, When::Present, When::Value("v".into()), When::Value("".into())]
 }
@@ -54,7 +54,7 @@ fn expect_unsupported<T: Debug>(
     }
 }
 
-/// Writes a permanent entry and returns its key and an absent one. `expect_unchanged` checks both.
+/// Writes a permanent entry, and returns its key and an absent key. `expect_unchanged` checks both.
 async fn there_and_missing(cx: &Context) -> Result<[Key; 2], Failure> {
     cx.set(["there"], "v").await?;
     Ok([key(["there"]), key(["missing"])])
@@ -79,7 +79,7 @@ async fn expect_delete_unsupported(cx: &Context, options: DeleteOptions, capabil
     expect_unchanged(cx).await
 }
 
-/// Fails unless the item with the options fails alone, between two that are stored.
+/// Fails unless only the item with the options fails, and the items before and after it are stored.
 async fn expect_set_many_unsupported(cx: &Context, options: SetOptions, capability: Capability) -> Verdict {
     let [there, missing] = there_and_missing(cx).await?;
     for key in [there, missing] {

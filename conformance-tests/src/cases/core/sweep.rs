@@ -10,14 +10,14 @@ use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 
 cases! { sweep, Core:
     of_nothing: "T-6" [] "`sweep` of a store without expired entries removes nothing";
-    leaves_the_live: "T-6" [] "`sweep` leaves permanent entries and those before their deadline";
+    leaves_the_live: "T-6" [] "`sweep` leaves permanent entries, and entries before their deadline";
     takes_the_expired: "T-6" [] "a swept key stays absent and can be written again";
     two_hundred_thousand_unread: "T-6" [Need::Has(Capability::List), Need::KeepsAll]
         "after a `sweep` of 200,000 unread expired entries, `list` and a second `sweep` find none of them";
     set_again_before: "T-6" [] "`sweep` leaves a key that was written again after it expired";
     set_again_meanwhile: "T-6" [Need::KeepsAll] "`sweep` leaves keys that are written again while it runs";
     touched_before: "T-6" [Need::Has(Capability::Touch)] "`sweep` after the old deadline leaves a key whose deadline was removed by `touch`";
-    same_keys_again: "T-6" [Need::Has(Capability::List)] "keys that expire several times leave nothing to list";
+    same_keys_again: "T-6" [Need::Has(Capability::List)] "after keys are written and expire several times, `list` returns nothing";
     deleted_before: "T-6" [] "the old deadline of a deleted entry has no effect on a later entry of the key";
 }
 
@@ -135,7 +135,7 @@ async fn touched_before(cx: Context) -> Verdict {
 async fn same_keys_again(cx: Context) -> Verdict {
     for _ in 0..3 {
         for name in ["a", "b", "c"] {
-            // The second write replaces the first deadline, and both have passed when the sweep runs.
+            // The second write replaces the first deadline. Both deadlines have passed when `sweep` runs.
             cx.set_ttl([name], "v", TTL / 2).await?;
             cx.set_ttl([name], "v", TTL).await?;
         }
@@ -157,7 +157,7 @@ async fn deleted_before(cx: Context) -> Verdict {
     cx.expect(["k"], "new").await
 }
 
-/// Sweeps, and fails if `sweep` returns more than the number of expired entries. It may return fewer, because the
+/// Sweeps, and fails if `sweep` returns more than the number of expired entries. `sweep` may return less, because the
 /// background sweeper may come first.
 async fn sweep_at_most(cx: &Context, expired: u64) -> Verdict {
     let count = cx.store().sweep().await?;

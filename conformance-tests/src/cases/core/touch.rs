@@ -13,18 +13,18 @@ cases! { touch, Core:
     shorter: "T-5" [Need::Has(Capability::Touch)] "a shorter time to live expires the entry before its old deadline";
     never: "T-5" [Need::Has(Capability::Touch)] "`Never` makes an entry with a deadline permanent";
     a_permanent_one: "T-5" [Need::Has(Capability::Touch)] "a permanent entry gets a deadline";
-    zero: "T-3" [Need::Has(Capability::Touch)] "a time to live of zero finds the entry and expires it";
-    the_past: "T-3" [Need::Has(Capability::Touch)] "a moment in the past finds the entry and expires it";
-    the_longest: "T-3" [Need::Has(Capability::Touch)] "`Duration::MAX` means never";
-    to_a_moment: "T-5" [Need::Has(Capability::Touch), Need::Clock] "a moment is the new deadline, to the millisecond";
+    zero: "T-3" [Need::Has(Capability::Touch)] "`touch` with a time to live of zero returns true, and the entry is then absent";
+    the_past: "T-3" [Need::Has(Capability::Touch)] "`touch` with a deadline in the past returns true, and the entry is then absent";
+    the_longest: "T-3" [Need::Has(Capability::Touch)] "`touch` with `Duration::MAX` makes the entry permanent";
+    to_a_moment: "T-5" [Need::Has(Capability::Touch), Need::Clock] "`touch` with `Expiry::At` sets exactly that deadline, to the millisecond";
     from_now_on: "T-5" [Need::Has(Capability::Touch), Need::Clock] "the new time to live counts from the touch, not from the write";
     again_and_again: "T-5" [Need::Has(Capability::Touch), Need::Clock] "an entry that is touched before each deadline stays live";
     of_nothing: "T-5" [Need::Has(Capability::Touch)] "`touch` of an absent key returns false and creates nothing";
-    of_a_deleted_one: "T-5" [Need::Has(Capability::Touch)] "`touch` of a deleted key returns false and does not revive it";
+    of_a_deleted_one: "T-5" [Need::Has(Capability::Touch)] "`touch` of a deleted key returns false and does not revive the entry";
     the_value_stays: "T-5" [Need::Has(Capability::Touch)] "`touch` keeps the value, whatever its size";
     the_version_stays: "T-5" [Need::Has(Capability::Touch), Need::Has(Capability::Versions)] "`touch` keeps the version";
     a_counter: "T-5" [Need::Has(Capability::Touch), Need::Has(Capability::Counters)] "`touch` keeps the number of a counter";
-    reads_back: "T-4" [Need::Has(Capability::Touch), Need::Has(Capability::Deadlines)] "`get` shows the new deadline, or that there is none";
+    reads_back: "T-4" [Need::Has(Capability::Touch), Need::Has(Capability::Deadlines)] "`get` shows the new deadline, or Never";
     only_this_key: "T-5" [Need::Has(Capability::Touch)] "siblings, parents and children of the key keep their deadlines";
 }
 

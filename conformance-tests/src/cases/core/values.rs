@@ -15,14 +15,14 @@ cases! { values, Core:
     invalid_utf8: "V-1" [] "bytes that are not valid UTF-8 are returned unchanged";
     text_is_not_interpreted: "V-1" [] "text that looks like null, a number, JSON or a query is returned unchanged";
     nothing_is_trimmed: "V-1" [] "spaces, newlines and padding at the ends stay";
-    sizes: "V-1" [] "values of 1 byte to 1 MiB are returned, also of sizes around powers of two";
+    sizes: "V-1" [] "values of 1 byte to 1 MiB are returned, including sizes around powers of two";
     random_bytes: "V-1" [] "random bytes of random lengths are returned unchanged";
     eight_mebibytes: "V-3" [Need::KeepsAll] "every store accepts a value of 8 MiB";
     the_declared_limit: "V-3" [] "the declared limit is at least 8 MiB";
     at_the_limit: "V-3" [Need::KeepsAll] "a value of exactly the declared limit is accepted";
     over_the_limit_is_refused: "V-3" [] "a value one byte over the limit is Invalid, the error names size and limit, and the old value stays";
-    over_the_limit_in_a_batch: "V-3" [] "in `set_many`, a value over the limit fails alone";
-    a_shorter_one_leaves_no_tail: "S-1" [] "a shorter value replaces a longer one completely";
+    over_the_limit_in_a_batch: "V-3" [] "in `set_many`, only the item with a value over the limit fails";
+    a_shorter_one_leaves_no_tail: "S-1" [] "a shorter value replaces a longer value completely";
     the_same_under_many_keys: "V-1" [] "equal values under different keys are independent";
     the_buffer_is_the_callers: "V-2" [] "changes of the caller's buffer after a write do not reach the store";
     what_was_read_stays: "V-2" [] "a value that `get` returned does not change when the key is overwritten or deleted";
@@ -246,8 +246,8 @@ async fn round_trip(cx: &Context, value: &[u8]) -> Verdict {
     Ok(())
 }
 
-/// A repeated block of 251 random bytes. It is cheap to make, and shows every cut or shift, because 251 is no power of
-/// two.
+/// A repeated block of 251 random bytes. The block is cheap to make, and shows every cut or shift, because 251 is not a
+/// power of two.
 fn noise(cx: &Context, size: usize) -> Vec<u8> {
     let mut block = [0; 251];
     rand::rngs::StdRng::seed_from_u64(cx.seed()).fill(&mut block);
@@ -258,7 +258,7 @@ fn noise(cx: &Context, size: usize) -> Vec<u8> {
 
 /// A value one byte over the limit, or `None` if the limit is too large for a test.
 fn one_more(limit: usize) -> Option<Bytes> {
-    // Untouched zero pages use no memory; beyond this size they use too much address space.
+    // Untouched zero pages use no memory. Beyond this size, they use too much address space.
     const MAX_LIMIT: usize = 1 << 30;
     (limit < MAX_LIMIT).then(|| Bytes::from(vec![0; limit + 1]))
 }

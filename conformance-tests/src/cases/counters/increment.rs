@@ -17,20 +17,20 @@ const SOON: Duration = Duration::from_millis(400);
 const LONG: Duration = Duration::from_secs(3_600);
 
 cases! { counters, Counters:
-    a_missing_counter_is_created: "C-1" [COUNTERS] "the first `increment` creates the counter at its amount";
+    a_missing_counter_is_created: "C-1" [COUNTERS] "the first `increment` creates a counter whose number is the amount";
     a_counter_is_created_at_zero: "C-1" [COUNTERS] "`increment` by zero creates a counter of zero";
-    adds_and_subtracts: "C-1" [COUNTERS] "`increment` returns the sum, also below zero";
+    adds_and_subtracts: "C-1" [COUNTERS] "`increment` returns the sum, even if the sum is negative";
     get_shows_decimal_text: "C-1" [COUNTERS] "`get` returns the number as decimal text";
     goes_on_from_a_set: "C-1" [COUNTERS] "`increment` continues from decimal text that `set` wrote";
-    starts_anew_after_a_delete: "C-1" [COUNTERS] "after `delete`, `increment` creates the counter at its amount";
-    starts_anew_after_expiry: "T-1" [COUNTERS] "after expiry, `increment` creates the counter at its amount, without a deadline";
+    starts_anew_after_a_delete: "C-1" [COUNTERS] "after `delete`, `increment` creates a counter whose number is the amount";
+    starts_anew_after_expiry: "T-1" [COUNTERS] "after expiry, `increment` creates a counter whose number is the amount, without a deadline";
     exact_beyond_doubles: "C-1" [COUNTERS] "numbers around 2^53, of either sign, are exact";
     exact_at_the_ends: "C-1" [COUNTERS] "the smallest and the largest i64 can be reached and left";
     extreme_amounts: "C-1" [COUNTERS] "the smallest and the largest i64 work as amounts";
     overflow_is_invalid: "C-1" [COUNTERS] "an `increment` that overflows i64 is Invalid and changes nothing";
     text_is_no_number: "C-1" [COUNTERS] "`increment` of a value that is not an i64 is Invalid and changes nothing";
     keeps_the_deadline: "C-1" [COUNTERS] "`increment` keeps the deadline, whatever expiry its options have";
-    keeps_having_no_deadline: "C-1" [COUNTERS] "`increment` with an expiry of an existing permanent counter leaves it permanent";
+    keeps_having_no_deadline: "C-1" [COUNTERS] "`increment` with an expiry leaves an existing permanent counter permanent";
     expiry_is_for_creation: "C-1" [COUNTERS] "an `increment` that creates the counter sets its expiry";
     keep_is_invalid: "C-1" [COUNTERS] "`increment` with `Expiry::Keep` is Invalid and changes nothing";
     conditions_see_the_number: "C-1" [COUNTERS, CONDITIONS] "a value condition compares with the decimal text of a counter";

@@ -21,25 +21,25 @@ use crate::recorder::Recorder;
 
 cases! { crash, Durable:
     acknowledged_writes_survive: "R-2" [Need::Crash, Need::Survives(Survives::Process)]
-        "every acknowledged set and delete survives a kill of the process, and no write is there in part";
+        "every acknowledged set and delete survives a kill of the process, and no write is partially applied";
     large_values_survive_whole: "R-2" [Need::Crash, Need::Survives(Survives::Process)]
-        "a large value is there whole, or the value before it, after a kill of the process";
+        "after a kill of the process, a key has its whole large value, or the whole value before it";
     transactions_survive_whole: "X-1" [Need::Crash, Need::Survives(Survives::Process), Need::Has(Capability::Transactions)]
-        "all effects of a transaction are there after a kill of the process, or none";
+        "after a kill of the process, all effects of a transaction are visible, or none";
     counters_stay_exact: "C-1" [Need::Crash, Need::Survives(Survives::Process), Need::Has(Capability::Counters)]
-        "a counter has each acknowledged increment after a kill of the process, and each unanswered one at most once";
+        "after a kill of the process, a counter includes each acknowledged increment once, and each unanswered increment at most once";
     deadlines_survive: "T-4" [Need::Crash, Need::Survives(Survives::Process), Need::Has(Capability::Deadlines)]
         "a deadline is the same after a kill of the process";
     versions_never_repeat: "S-3" [Need::Crash, Need::Survives(Survives::Process), Need::Has(Capability::Versions)]
         "no version repeats after a kill of the process";
     opening_may_be_killed: "R-1" [Need::Crash, Need::Survives(Survives::Process)]
-        "a store whose opening was killed opens the next time, with all its entries";
+        "after the process was killed while the store opened, the store opens again with all its entries";
 }
 
 /// The number of kills in a case.
 const KILLS: usize = 3;
 
-/// Counts acknowledged calls, and notifies the case when enough have been acknowledged for a kill.
+/// Counts acknowledged calls, and notifies the case when there are enough of them for a kill.
 struct Progress {
     acknowledged: AtomicUsize,
     wanted: usize,
@@ -91,7 +91,7 @@ async fn acknowledged_writes_survive(cx: Context) -> Verdict {
 }
 
 async fn large_values_survive_whole(cx: Context) -> Verdict {
-    // Larger than a page of most stores, and not a multiple of it.
+    // The value is larger than a page of most stores, and its size is not a multiple of the page size.
     survive(cx, 12, |client, number| {
         let block = format!("client {client}, write {number};");
         Bytes::from(block.repeat(200_000 / block.len()))
@@ -130,7 +130,7 @@ async fn survive(mut cx: Context, calls: usize, value: fn(usize, usize) -> Bytes
                     if !may_lose {
                         states.iter_mut().skip(at).take(1).for_each(States::settle);
                     } else if at == KEYS - 1 {
-                        // Such a store may lose what was not flushed.
+                        // Such a store may lose writes that were not flushed.
                         if store.flush().await.is_err() {
                             break;
                         }
@@ -199,7 +199,7 @@ async fn transactions_survive_whole(mut cx: Context) -> Verdict {
         let least = if may_lose { 0 } else { acknowledged };
         ensure!(
             (least..=acknowledged + 1).contains(&number),
-            "expected transaction {acknowledged}, the last acknowledged one, or the one after it, but found {number}"
+            "expected transaction {acknowledged}, the last acknowledged one, or the next one, but found {number}"
         );
         first = number;
     }

@@ -8,7 +8,7 @@ use crate::failure::{Verdict, ensure};
 /// The states of one key in the order of its writes. One client writes the key, one call at a time.
 #[derive(Debug, Clone)]
 pub(super) struct States {
-    /// The oldest state that the key may still have comes first. `None` is an absent key.
+    /// The possible states, the oldest first. `None` is an absent key.
     possible: Vec<Option<Bytes>>,
 }
 
@@ -29,7 +29,7 @@ impl States {
         self.possible.drain(..self.possible.len().saturating_sub(1));
     }
 
-    /// Fails unless `found` is a possible state. Then it is the only one.
+    /// Fails unless `found` is a possible state. After success, `found` is the only possible state.
     pub(super) fn judge(&mut self, key: &Key, found: Option<Bytes>) -> Verdict {
         ensure!(
             self.possible.contains(&found),

@@ -8,9 +8,9 @@ use crate::failure::{Verdict, ensure_eq};
 
 cases! { damage, Durable:
     get_reports_it: "E-4" [Need::Reopen, Need::Damage] "`get` of a damaged entry fails with `Corrupt`, and other keys work";
-    get_many_reports_it: "E-4" [Need::Reopen, Need::Damage] "`get_many` fails with `Corrupt` for the damaged entry alone";
+    get_many_reports_it: "E-4" [Need::Reopen, Need::Damage] "`get_many` returns `Corrupt` for the damaged entry only";
     list_goes_on: "E-4" [Need::Reopen, Need::Damage, Need::Has(Capability::List)]
-        "`list` reports the damaged entry as an error with its key, once, and returns all other entries";
+        "`list` reports the damaged entry once, as an error with the key of the entry, and returns all other entries";
     list_backwards_goes_on: "E-4" [Need::Reopen, Need::Damage, Need::Has(Capability::List)]
         "a reversed `list` in pages reports the damaged entry once, and returns all other entries";
     a_set_replaces_it: "E-4" [Need::Reopen, Need::Damage] "a `set` without a condition replaces a damaged entry";
@@ -61,7 +61,7 @@ async fn list_backwards_goes_on(cx: Context) -> Verdict {
     listed(cx, ListQuery::new(KeyPrefix::ALL).with_limit(2).with_reverse()).await
 }
 
-/// Fails unless all pages of the query together have the four readable keys and the damaged one, each once.
+/// Fails unless all pages of the query together have the four readable keys and the damaged key, each once.
 async fn listed(mut cx: Context, query: ListQuery) -> Verdict {
     with_damaged_c(&mut cx).await?;
     let (mut live, mut damaged) = (Vec::new(), Vec::new());

@@ -18,13 +18,13 @@ cases! { restart, Durable:
     the_last_write_survives: "R-3" [Need::Reopen] "a write that was acknowledged just before `close` exists after reopen";
     deletes_survive: "R-3" [Need::Reopen] "a deleted key stays absent after reopen";
     large_values_survive: "R-3" [Need::Reopen] "values of mebibytes are unchanged after reopen";
-    bytes_of_every_kind_survive: "R-3" [Need::Reopen] "a value of any bytes is unchanged after reopen: empty, zeros, tabs, line ends, backslashes, invalid UTF-8";
+    bytes_of_every_kind_survive: "R-3" [Need::Reopen] "values of any bytes are unchanged after reopen: empty values, zeros, tabs, line ends, backslashes, invalid UTF-8";
     touches_survive: "R-3" [Need::Reopen, Need::Has(Capability::Touch)] "a deadline that `touch` moved is the same after reopen";
     clears_survive: "R-3" [Need::Reopen, Need::Has(Capability::List)] "cleared keys stay absent after reopen";
     sets_in_the_past_survive: "R-3" [Need::Reopen, Need::Has(Capability::Deadlines)] "a value that a `set` with a time to live of zero replaced does not come back after reopen";
     odd_keys_survive: "K-2" [Need::Reopen] "keys of dangerous segments hold their own values after reopen";
-    deadlines_survive: "T-4" [Need::Reopen] "an entry expires at its deadline, whether the store was closed meanwhile or not";
-    deadlines_read_back: "T-4" [Need::Reopen, Need::Has(Capability::Deadlines)] "the deadline is the same after reopen, not restarted";
+    deadlines_survive: "T-4" [Need::Reopen] "an entry expires at its deadline, even if the store was closed and reopened in the meantime";
+    deadlines_read_back: "T-4" [Need::Reopen, Need::Has(Capability::Deadlines)] "the deadline is the same after reopen: the time to live does not start again";
     what_ended_meanwhile: "T-1" [Need::Reopen, Need::Clock] "an entry whose deadline passed while the store was closed is absent";
     versions_survive: "S-3" [Need::Reopen, Need::Has(Capability::Versions)] "the version of an entry is the same after reopen";
     versions_hold: "S-2" [Need::Reopen, Need::Has(Capability::Versions), Need::Has(Capability::Conditions)]
@@ -32,17 +32,17 @@ cases! { restart, Durable:
     versions_never_repeat: "S-3" [Need::Reopen, Need::Has(Capability::Versions)] "no version repeats after reopen";
     transactions_survive_whole: "X-1" [Need::Reopen, Need::Has(Capability::Transactions)] "every effect of an acknowledged transaction exists after reopen";
     counters_survive: "C-1" [Need::Reopen, Need::Has(Capability::Counters)] "a counter continues after reopen";
-    lists_survive: "L-1" [Need::Reopen, Need::Has(Capability::List)] "`list` returns the same after reopen";
+    lists_survive: "L-1" [Need::Reopen, Need::Has(Capability::List)] "`list` returns the same items after reopen";
     again_and_again: "R-3" [Need::Reopen] "a store can be closed and opened many times";
     an_empty_one: "R-1" [Need::Reopen] "an empty store can be closed and reopened";
     unswept_entries_do_not_return: "T-1" [Need::Reopen] "an entry that expired before `close` does not come back after reopen";
     flush_is_a_barrier: "R-3" [Need::Reopen] "writes before a `flush` exist after reopen, and `flush` can be repeated";
     dropped_without_close: "R-3" [Need::Reopen, Need::Survives(Survives::Process)]
         "a store whose last handle was dropped has all its entries and can be reopened";
-    handles_share: "G-2" [Need::SecondHandle] "a second handle sees the writes and deletes of the first one immediately";
+    handles_share: "G-2" [Need::SecondHandle] "a second handle sees the writes and deletes of the first handle immediately";
     handles_judge_together: "S-2" [Need::SecondHandle, Need::Has(Capability::Conditions)] "of two handles that create a key concurrently, exactly one succeeds";
-    handles_are_closed_alone: "R-3" [Need::SecondHandle] "`close` of one handle leaves a handle that was opened separately";
-    a_runtime_that_ended: "R-3" [] "a store whose tokio runtime has ended works or fails as Unavailable, and does not hang";
+    handles_are_closed_alone: "R-3" [Need::SecondHandle] "`close` of one handle does not close a handle that was opened separately";
+    a_runtime_that_ended: "R-3" [] "if the tokio runtime of a store has ended, calls succeed or fail as Unavailable, and do not hang";
 }
 
 async fn values_survive(mut cx: Context) -> Verdict {
@@ -253,7 +253,7 @@ async fn versions_hold(mut cx: Context) -> Verdict {
     let outcome = cx.store().set(&key(["k"]), "newer".into(), &options).await?;
     ensure!(
         !outcome.is_stored(),
-        "`set` under the version from before the last write was stored, but it should be refused"
+        "`set` conditional on the version from before the last write was stored, but it should be refused"
     );
     cx.expect(["k"], "new").await
 }

@@ -1,4 +1,4 @@
-//! The cases of [`restart`](super::restart) with more than one handle, or with a dropped one.
+//! The cases of [`restart`](super::restart) with more than one handle, or with a dropped handle.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(super) async fn dropped_without_close(cx: Context) -> Verdict {
         store.flush().await?;
     }
     drop(store);
-    // The tasks and threads of the dropped handle may need a moment to release its files and locks.
+    // The tasks and threads of the dropped handle may need a moment to release the files and locks.
     let mut tries = 0;
     let again = loop {
         match cx.other_store().await {
@@ -71,7 +71,7 @@ pub(super) async fn handles_judge_together(cx: Context) -> Verdict {
         let (one, two) =
             tokio::join!(cx.store().set(&k, "one".into(), &options), other.set(&k, "two".into(), &options));
         let stored = [one?, two?].iter().filter(|outcome| matches!(outcome, SetOutcome::Stored { .. })).count();
-        ensure_eq!(stored, 1, "the number of handles whose concurrent `set` under Absent was stored");
+        ensure_eq!(stored, 1, "the number of handles whose concurrent `set` with `When::Absent` was stored");
     }
     other.close().await?;
     Ok(())

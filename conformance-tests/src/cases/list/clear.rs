@@ -10,20 +10,20 @@ use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 cases! { clear, List:
     of_nothing: "L-5" [Need::Has(Capability::List)] "`clear` of an empty store succeeds and removes nothing";
     everything: "L-5" [Need::Has(Capability::List)] "`clear` of the empty prefix removes all entries and returns their number";
-    a_prefix: "L-5" [Need::Has(Capability::List)] "`clear` of a prefix removes its key and all descendants, and nothing else";
-    every_prefix: "K-4" [Need::Has(Capability::List)] "`clear` of a prefix removes exactly the keys that `list` of it returns";
+    a_prefix: "L-5" [Need::Has(Capability::List)] "`clear` of a prefix removes the key of the prefix and all its descendants, and nothing else";
+    every_prefix: "K-4" [Need::Has(Capability::List)] "`clear` of a prefix removes exactly the keys that `list` of the same prefix returns";
     of_no_match: "L-5" [Need::Has(Capability::List)] "`clear` of a prefix without keys removes nothing";
     the_empty_segment_is_not_everything: "K-4" [Need::Has(Capability::List)] "`clear` of [\"\"] leaves keys that do not start with an empty segment";
     patterns_mean_nothing: "L-4" [Need::Has(Capability::List)] "`clear` of a prefix of glob or LIKE characters removes only keys that start with these characters";
     twice: "L-5" [Need::Has(Capability::List)] "a second `clear` removes nothing";
     entries_with_a_deadline: "L-5" [Need::Has(Capability::List)] "`clear` removes and counts live entries with a deadline";
-    written_again: "L-5" [Need::Has(Capability::List)] "a cleared key can be written again, without its old deadline";
+    written_again: "L-5" [Need::Has(Capability::List)] "a cleared key can be written again, and the new entry does not have the old deadline";
     versions_do_not_return: "S-3" [Need::Has(Capability::List), Need::Has(Capability::Versions)] "a key that was cleared and written again has a new version";
     five_thousand: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "`clear` removes and counts 5,000 entries";
-    longer_than_a_page: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "one `clear` removes more values than fit into a page of `list`";
-    while_others_write: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "`clear` removes every entry that existed at the call and was not written since, during other writes";
-    of_one_namespace: "L-5" [Need::Has(Capability::List)] "`clear` of a namespace leaves other namespaces";
-    of_one_store: "L-5" [Need::Has(Capability::List)] "`clear` of a store leaves another store on the same backend";
+    longer_than_a_page: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "one `clear` removes all values, even if they do not fit into a page of `list`";
+    while_others_write: "L-5" [Need::Has(Capability::List), Need::KeepsAll] "during other writes, `clear` removes every entry that existed before the call and was not written again";
+    of_one_namespace: "L-5" [Need::Has(Capability::List)] "`clear` of a namespace leaves the entries of other namespaces";
+    of_one_store: "L-5" [Need::Has(Capability::List)] "`clear` of a store leaves the entries of another store on the same backend";
 }
 
 async fn of_nothing(cx: Context) -> Verdict {

@@ -13,23 +13,23 @@ use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 cases! { list, List:
     of_nothing: "L-1" [Need::Has(Capability::List)] "`list` of an empty store returns nothing";
     everything: "L-1" [Need::Has(Capability::List)] "`list` of the empty prefix returns every key in order";
-    the_prefix_key_and_below: "L-1" [Need::Has(Capability::List)] "`list` of a prefix returns its own key and all descendants";
+    the_prefix_key_and_below: "L-1" [Need::Has(Capability::List)] "`list` of a prefix returns the key of the prefix and all its descendants";
     whole_segments_only: "K-4" [Need::Has(Capability::List)] "a prefix consists of whole segments: `list` of [a] returns neither [ab] nor [a b]";
     of_no_match: "L-1" [Need::Has(Capability::List)] "`list` of a prefix without keys returns nothing";
-    deep_prefixes: "K-4" [Need::Has(Capability::List)] "`list` of a prefix of several segments returns the keys that start with all of them";
+    deep_prefixes: "K-4" [Need::Has(Capability::List)] "`list` of a prefix of several segments returns the keys that start with all these segments";
     the_empty_segment_is_not_everything: "K-4" [Need::Has(Capability::List)] "`list` of the prefix [\"\"] returns [\"\"] and its descendants; the empty prefix returns all keys";
     patterns_mean_nothing: "L-4" [Need::Has(Capability::List)] "characters of glob, LIKE and regular expressions in a prefix match only themselves";
-    dangerous_prefixes: "K-6" [Need::Has(Capability::List)] "`list` of a prefix of dangerous segments returns exactly the keys that start with it";
+    dangerous_prefixes: "K-6" [Need::Has(Capability::List)] "`list` of a prefix of dangerous segments returns exactly the keys that start with these segments";
     reversed: "L-1" [Need::Has(Capability::List)] "a reversed `list` returns the same items in reverse order";
     shows_what_get_shows: "L-1" [Need::Has(Capability::List)] "`list` returns the same entries as `get`: value, version and deadline";
     keys_only: "L-1" [Need::Has(Capability::List)] "`list` with `keys_only` returns the same keys without entries";
-    sees_each_write: "G-2" [Need::Has(Capability::List)] "`list` shows every write that was acknowledged before";
+    sees_each_write: "G-2" [Need::Has(Capability::List)] "`list` shows every write that was acknowledged before the call";
     ten_thousand: "L-1" [Need::Has(Capability::List), Need::KeepsAll] "`list` returns 10,000 keys, each once and in order, without a silent limit";
     a_hundred_thousand: "L-3" [Need::Has(Capability::List), Need::KeepsAll] "`list` returns all of 100,000 keys, and exactly the keys of a small prefix among them";
     during_writes: "L-2" [Need::Has(Capability::List), Need::KeepsAll]
         "`list` returns each key that exists all the time exactly once, while other keys are written and deleted";
     during_writes_reversed: "L-2" [Need::Has(Capability::List), Need::KeepsAll]
-        "a reversed `list` returns each key that exists throughout exactly once, while others are written and deleted";
+        "a reversed `list` returns each key that exists all the time exactly once, while other keys are written and deleted";
     two_at_once: "L-1" [Need::Has(Capability::List)] "two alternating lists do not affect each other";
     get_inside: "G-2" [Need::Has(Capability::List)] "a loop over pages can read, write and delete keys between the pages";
     zero_is_refused: "L-1" [Need::Has(Capability::List)] "`list` with a limit of zero is Invalid";
@@ -247,7 +247,7 @@ async fn during_writes_reversed(cx: Context) -> Verdict {
     list_during_writes(&cx, ListQuery::new(key(["k"])).with_reverse()).await
 }
 
-/// Lists in small pages while other keys, between the steady ones, are written, overwritten and deleted.
+/// Lists in small pages. Meanwhile other keys, which lie between the steady keys, are written, overwritten and deleted.
 async fn list_during_writes(cx: &Context, query: ListQuery) -> Verdict {
     let steady: Vec<Key> = (0..300).map(|at| key(["k", &format!("{at:03}")])).collect();
     write(cx, &steady).await?;
@@ -256,8 +256,8 @@ async fn list_during_writes(cx: &Context, query: ListQuery) -> Verdict {
         let (cx, is_done) = (cx.clone(), Arc::clone(&is_done));
         async move {
             for round in 0.. {
-                // The task ends by itself and is not aborted, because a dropped write may be applied after the case has
-                // cleared the store.
+                // The task is not aborted, because a dropped write could be applied after the case has cleared the
+                // store.
                 if is_done.load(Ordering::Relaxed) {
                     break;
                 }
@@ -267,7 +267,7 @@ async fn list_during_writes(cx: &Context, query: ListQuery) -> Verdict {
                 if round % 3 != 0 {
                     cx.delete(["k", &name]).await?;
                 }
-                // Overwrites steady keys, too, which must not change their position in the list.
+                // Overwrites steady keys, too. An overwrite must not change the position of a key in the list.
                 cx.set(["k", &format!("{:03}", (round * 11) % 300)], "overwritten").await?;
             }
             Ok::<(), Failure>(())

@@ -1,4 +1,4 @@
-//! Lists and `clear` where they easily end too early: behind expired entries, beyond U+FFFF, with long keys.
+//! `list` and `clear` where a store easily ends them too early: after expired entries, beyond U+FFFF, with long keys.
 
 use std::time::Duration;
 
@@ -14,19 +14,20 @@ const KEEPS_ALL: Need = Need::KeepsAll;
 const TTL: Duration = Duration::from_millis(300);
 
 cases! { long_lists, List:
-    behind_expired_entries: "L-1" [LIST, KEEPS_ALL] "`list` returns the live entries behind 1,200 expired ones, in either direction and with any limit";
-    clear_behind_expired_entries: "L-5" [LIST, KEEPS_ALL] "`clear` removes and counts the live entries behind 1,200 expired ones";
+    behind_expired_entries: "L-1" [LIST, KEEPS_ALL] "`list` returns the live entries on both sides of 1,200 expired entries, in either direction and with any limit";
+    clear_behind_expired_entries: "L-5" [LIST, KEEPS_ALL] "`clear` removes and counts the live entries on both sides of 1,200 expired entries";
     beyond_ffff: "L-1" [LIST] "`list` of a prefix returns children with characters beyond U+FFFF, in either direction and in pages";
     clear_beyond_ffff: "L-5" [LIST] "`clear` of a prefix removes children with characters beyond U+FFFF";
     long_beginnings: "K-3" [LIST] "keys that differ only after hundreds of equal bytes are listed in order, in either direction and in pages";
-    long_beginnings_are_cleared: "L-5" [LIST] "`clear` of a key of hundreds of bytes leaves keys with the same beginning";
+    long_beginnings_are_cleared: "L-5" [LIST] "`clear` of a prefix of hundreds of bytes leaves other keys that begin with the same bytes";
     thousands_reversed: "L-1" [LIST, KEEPS_ALL] "a reversed `list` returns thousands of keys, without a silent limit";
     thousands_of_values: "L-1" [LIST, KEEPS_ALL] "`list` returns thousands of entries with their values, without a silent limit";
-    pages_are_full: "L-3" [LIST, KEEPS_ALL] "a page of small entries has as many items as its limit, if there are so many";
+    pages_are_full: "L-3" [LIST, KEEPS_ALL] "a page of small entries has as many items as the limit if the list is longer";
     thousands_below_a_prefix: "L-1" [LIST, KEEPS_ALL] "`list` of a prefix between two bounds returns thousands of keys in either direction";
 }
 
-/// Writes a live entry in front of and behind 1,200 expired entries, and returns the live keys.
+/// Writes one live entry whose key comes before 1,200 expired entries and one whose key comes after them. Returns the
+/// live keys.
 async fn write_around_expired(cx: &Context) -> Result<[Key; 2], Failure> {
     let options = SetOptions::default().with_expiry(Expiry::After(TTL));
     let expired = |number: u64| SetItem::new(key(["p", "b", &Key::ordered(number)]), "v").with_options(options.clone());
@@ -134,7 +135,7 @@ async fn long_beginnings_are_cleared(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// The number of keys of the cases over thousands of keys.
+/// The number of keys in the cases with thousands of keys.
 const MANY: u64 = 2_500;
 
 /// Writes many keys under `p`, and returns them in order.

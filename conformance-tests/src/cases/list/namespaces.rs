@@ -1,5 +1,5 @@
-//! Operations over a namespace leave out the key that consists of the namespace's segment alone, and operations over
-//! the descendants of a key leave out the key itself.
+//! Operations on a namespace omit the outer key that equals the namespace. Operations on the descendants of a key omit
+//! the key itself.
 
 use kv_core::{Capability, Key, KeyPrefix, KvStore, ListItem, ListQuery, Namespace, SetItem, WatchEvent, WatchQuery};
 
@@ -13,22 +13,22 @@ const MESSAGES: Need = Need::Has(Capability::Messages);
 const WATCH: Need = Need::Has(Capability::Watch);
 
 cases! { namespaces, List:
-    clear_leaves_the_key_around: "L-5" [LIST] "`clear` of a namespace neither removes nor counts the key of the namespace's segment alone";
+    clear_leaves_the_key_around: "L-5" [LIST] "`clear` of a namespace neither removes nor counts the outer key that equals the namespace";
     clear_of_descendants: "L-5" [LIST] "`clear` of the descendants of a key leaves the key itself";
-    list_leaves_out_the_key_around: "L-5" [LIST] "`list` of a namespace omits the key of the namespace's segment alone, and `list` of the descendants of a key omits the key itself, in either direction and with any limit";
-    watch_leaves_out_the_key_around: "L-5" [LIST, WATCH] "a watch of a namespace omits the key of the namespace's segment alone, and a watch of the descendants of a key omits the key itself";
-    snapshot_leaves_out_the_key_around: "L-5" [LIST, WATCH] "the snapshot of a namespace omits the key of the namespace's segment alone, and the snapshot of the descendants of a key omits the key itself";
-    messages_leave_out_the_channel_around: "L-5" [MESSAGES] "a subscription of a namespace omits messages of the channel of the namespace's segment alone, and a subscription of the descendants of a channel omits messages of the channel itself";
+    list_leaves_out_the_key_around: "L-5" [LIST] "`list` of a namespace omits the outer key that equals the namespace, and `list` of the descendants of a key omits the key itself, in either direction and with any limit";
+    watch_leaves_out_the_key_around: "L-5" [LIST, WATCH] "a watch of a namespace omits the outer key that equals the namespace, and a watch of the descendants of a key omits the key itself";
+    snapshot_leaves_out_the_key_around: "L-5" [LIST, WATCH] "the snapshot of a namespace omits the outer key that equals the namespace, and the snapshot of the descendants of a key omits the key itself";
+    messages_leave_out_the_channel_around: "L-5" [MESSAGES] "a subscription in a namespace omits messages of the outer channel that equals the namespace, and a subscription to the descendants of a channel omits messages of the channel itself";
 }
 
-/// A namespace, and the outer key that consists of the namespace's segment alone.
+/// A namespace, and the outer key that consists of exactly the namespace's segments.
 struct WithOuterKey {
     namespace: Namespace,
     key: Key,
 }
 
 impl WithOuterKey {
-    /// Namespaces of one segment, of several, and of the empty segment.
+    /// Namespaces of one segment, of several segments, and of the empty segment.
     fn all() -> Result<[Self; 3], Failure> {
         let pair = |segments: &[&str], segment| {
             Ok::<_, Failure>(Self { namespace: Namespace::new(segments)?, key: key([segment]) })
@@ -50,7 +50,7 @@ impl WithOuterKey {
     }
 }
 
-/// The keys in a namespace. The first one is the empty segment, whose stored key comes directly after the outer key.
+/// The keys in a namespace. The first key has one empty segment: its stored key comes directly after the outer key.
 const KEYS: [&str; 3] = ["", "a", "b"];
 
 fn keys_inside() -> Vec<Key> {
@@ -152,7 +152,7 @@ async fn watch_leaves_out_the_key_around(cx: Context) -> Verdict {
         inside.set(["last"], "v").await?;
         for (watcher, last) in &mut watchers {
             let events = watcher.events_until(last, "v").await?;
-            ensure_eq!(events, [], "the events of the watch before the one of {}", display_key(last));
+            ensure_eq!(events, [], "the events of the watch before the event of {}", display_key(last));
         }
         cx.clean_up().await?;
     }

@@ -12,14 +12,14 @@ cases! { pages, List:
     of_every_size_reversed: "L-1" [Need::Has(Capability::List)] "reversed pages of every size return every key once";
     hold_at_most_the_limit: "L-3" [Need::Has(Capability::List)] "no page has more items than the limit";
     a_limit_beyond_everything: "L-1" [Need::Has(Capability::List)] "a limit larger than the number of keys, up to `usize::MAX`, returns all keys";
-    resume_after_a_deleted_key: "L-1" [Need::Has(Capability::List)] "`list` resumes after the key of the last page, also if that key was deleted";
-    resume_sees_what_came: "L-2" [Need::Has(Capability::List)] "a resumed `list` returns keys that were written after its position, and none before it";
-    resume_after_everything_went: "L-1" [Need::Has(Capability::List)] "a `list` that resumes in a cleared store ends";
+    resume_after_a_deleted_key: "L-1" [Need::Has(Capability::List)] "`list` resumes after the last key of a page, even if that key was deleted";
+    resume_sees_what_came: "L-2" [Need::Has(Capability::List)] "a resumed `list` returns new keys after its position, and no new key before its position";
+    resume_after_everything_went: "L-1" [Need::Has(Capability::List)] "a `list` that resumes after the store was cleared returns nothing more";
     end_at_their_bytes: "L-3" [Need::Has(Capability::List)] "a page ends when its values reach `max_page_bytes`";
     one_large_value_is_a_page: "L-3" [Need::Has(Capability::List)] "a value larger than `max_page_bytes` is returned";
     of_bytes_reversed: "L-3" [Need::Has(Capability::List)] "reversed pages end at `max_page_bytes`";
-    of_bytes_and_limits: "L-3" [Need::Has(Capability::List)] "with `limit` and `max_page_bytes`, whichever is reached first ends the page";
-    by_default_have_an_end: "L-3" [Need::Has(Capability::List), Need::KeepsAll] "by default, many mebibytes are not returned as one page";
+    of_bytes_and_limits: "L-3" [Need::Has(Capability::List)] "a page ends at `limit` or at `max_page_bytes`, whichever it reaches first";
+    by_default_have_an_end: "L-3" [Need::Has(Capability::List), Need::KeepsAll] "with the default `max_page_bytes`, many mebibytes are not returned as one page";
 }
 
 async fn of_every_size(cx: Context) -> Verdict {
@@ -158,7 +158,7 @@ async fn expect_pages_within_bytes(cx: &Context, query: ListQuery, expected: &[K
         let page = cx.store().list(&query).await?;
         let sizes: Vec<usize> = page.items.iter().filter_map(|item| Some(item.entry.as_ref()?.value.len())).collect();
         ensure_eq!(sizes.len(), page.items.len(), "the number of items of a page that have entries");
-        // The last item of a page may be the one that fills it.
+        // The last item of a page may be the item that reaches `max_page_bytes`.
         let all_but_last: usize = sizes.iter().rev().skip(1).sum();
         ensure!(
             all_but_last < query.max_page_bytes.max(1),

@@ -11,15 +11,15 @@ cases! { ranges, List:
     after_is_exclusive: "L-1" [Need::Has(Capability::List)] "`list` with `after` begins after that key";
     before_is_exclusive: "L-1" [Need::Has(Capability::List)] "`list` with `before` ends before that key";
     bounds_need_not_exist: "L-1" [Need::Has(Capability::List)] "a bound may be a key that was never written";
-    a_parent_and_its_children: "K-3" [Need::Has(Capability::List)] "`list` after a parent returns its children, and `list` before a parent does not";
-    the_first_and_the_last: "L-1" [Need::Has(Capability::List)] "bounds at the first and the last key return all keys, all but one, or none";
-    start_at_end: "L-1" [Need::Has(Capability::List)] "equal bounds return nothing";
-    start_behind_end: "L-1" [Need::Has(Capability::List)] "bounds in the wrong order return nothing";
-    never_widen_the_prefix: "L-1" [Need::Has(Capability::List)] "bounds outside the prefix return nothing outside the prefix";
-    outside_the_prefix: "L-1" [Need::Has(Capability::List)] "bounds that exclude the whole prefix return nothing";
-    every_combination: "L-1" [Need::Has(Capability::List)] "every prefix with every pair of bounds returns exactly the keys between them";
-    every_combination_reversed: "L-1" [Need::Has(Capability::List)] "every prefix with every pair of bounds returns the same keys in reverse";
-    every_combination_in_pages: "L-1" [Need::Has(Capability::List)] "bounds apply to every page, not only to the first";
+    a_parent_and_its_children: "K-3" [Need::Has(Capability::List)] "`list` with `after` at a parent returns the parent's children, and with `before` at the parent does not";
+    the_first_and_the_last: "L-1" [Need::Has(Capability::List)] "`list` after the first key or before the last key omits that key, and returns nothing on the other side of it";
+    start_at_end: "L-1" [Need::Has(Capability::List)] "`list` returns nothing if `after` and `before` are the same key";
+    start_behind_end: "L-1" [Need::Has(Capability::List)] "`list` returns nothing if `before` precedes `after` in key order";
+    never_widen_the_prefix: "L-1" [Need::Has(Capability::List)] "with bounds outside the prefix, `list` returns nothing outside the prefix";
+    outside_the_prefix: "L-1" [Need::Has(Capability::List)] "with bounds that exclude the whole prefix, `list` returns nothing";
+    every_combination: "L-1" [Need::Has(Capability::List)] "for every prefix and every pair of bounds, `list` returns exactly the keys of the prefix between the bounds";
+    every_combination_reversed: "L-1" [Need::Has(Capability::List)] "for every prefix and every pair of bounds, a reversed `list` returns the same keys in reverse order";
+    every_combination_in_pages: "L-1" [Need::Has(Capability::List)] "bounds apply to every page, not only to the first page";
 }
 
 async fn after_is_exclusive(cx: Context) -> Verdict {
@@ -138,7 +138,7 @@ async fn write_tree(cx: &Context) -> Result<Vec<Key>, crate::failure::Failure> {
     Ok(keys)
 }
 
-/// Bounds that are not keys of the tree: between, before and after its keys.
+/// Bounds that are not keys of the tree: between, before and after the keys of the tree.
 fn missing_bounds() -> Vec<Key> {
     in_order(vec![
         key(["", ""]),

@@ -1,4 +1,4 @@
-//! Keys for cases of `list`, and the part of them that a query must return.
+//! Keys for cases of `list`, and the keys among them that a query must return.
 
 use kv_core::{Key, ListItem, ListQuery, SetItem};
 
@@ -40,7 +40,7 @@ pub(in crate::cases) async fn write(cx: &Context, keys: &[Key]) -> Verdict {
     cx.set_many(&items).await
 }
 
-/// The keys in the order of the contract: by their segments, not by a text.
+/// The keys in the order of the contract, which compares segments, not a joined text.
 pub(in crate::cases) fn in_order(mut keys: Vec<Key>) -> Vec<Key> {
     keys.sort_by_cached_key(segments);
     keys

@@ -21,24 +21,24 @@ cases! { messages, Messages:
     comes_in_order: "P-1" [MESSAGES] "1,000 messages of one publisher arrive once each and in order";
     publishers_keep_their_own_order: "P-1" [MESSAGES] "the messages of each of four concurrent publishers arrive once each and in order";
     every_subscriber_gets_it: "P-1" [MESSAGES] "each of three subscribers gets every message";
-    live_when_the_call_returns: "P-1" [MESSAGES] "a message that follows `subscribe` immediately arrives, in 100 of 100 rounds";
+    live_when_the_call_returns: "P-1" [MESSAGES] "a message that is published right after `subscribe` returns arrives, in each of 100 rounds";
     nothing_from_before: "P-1" [MESSAGES] "a subscriber gets no message from before `subscribe`";
     prefix_covers_whole_segments: "P-1" [MESSAGES] "a subscription gets messages of its prefix and of channels below it, and of no sibling";
     empty_prefix_covers_all: "P-1" [MESSAGES] "a subscription to the empty prefix gets every message";
     channels_of_any_text: "K-1" [MESSAGES] "channels may contain separators, wildcards and control characters";
     payloads_of_any_bytes: "P-1" [MESSAGES] "empty, binary and equal payloads arrive unchanged";
-    mebibyte_payloads: "P-1" [MESSAGES] "payloads over a transport's own limit, up to 1 MiB, arrive";
-    payload_over_the_limit_is_invalid: "P-1" [MESSAGES] "a payload at the limit arrives; one over it is Invalid and reaches no subscriber";
+    mebibyte_payloads: "P-1" [MESSAGES] "payloads of up to 1 MiB arrive, even if the notifications of the backend are smaller";
+    payload_over_the_limit_is_invalid: "P-1" [MESSAGES] "a payload at the limit arrives; a payload over the limit is Invalid and reaches no subscriber";
     is_not_stored: "P-1" [MESSAGES] "a message writes no entry under the key of its channel";
     is_no_change: "P-1" [MESSAGES, WATCH] "watchers get no messages, and subscribers get no changes";
     slow_subscriber_is_told_of_its_loss: "P-1" [MESSAGES] "a subscriber that left 10,000 messages unread gets all of them or a gap, and blocks no publisher";
     slow_subscriber_of_large_payloads: "P-1" [MESSAGES] "a subscriber that left 64 MiB of messages unread gets all of them or a gap";
     dropped_subscriptions_cost_nothing: "P-2" [MESSAGES] "a subscription can be opened and dropped a thousand times";
     dropped_subscription_leaves_the_others: "P-2" [MESSAGES] "dropping one of two subscriptions to a channel does not affect the other";
-    close_ends_the_stream: "R-3" [MESSAGES] "`close` ends the subscriptions of the store, both waiting ones and ones with unread messages";
+    close_ends_the_stream: "R-3" [MESSAGES] "`close` ends the subscriptions of the store, with a waiting reader and with unread messages";
 }
 
-/// The timeout of a `publish` next to a subscriber that does not read.
+/// The timeout of a `publish` while a subscriber does not read.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn channel() -> Key {
@@ -196,7 +196,7 @@ async fn mebibyte_payloads(cx: Context) -> Verdict {
         let (_, received) = subscriber.message().await?;
         ensure!(
             received == payload,
-            "the subscriber got a message of {} bytes that differs from the published one of {length} bytes",
+            "the subscriber got a message of {} bytes that differs from the published message of {length} bytes",
             received.len()
         );
     }
@@ -218,7 +218,7 @@ async fn payload_over_the_limit_is_invalid(cx: Context) -> Verdict {
     let (_, received) = subscriber.message().await?;
     ensure!(
         received == vec![2; limit],
-        "the subscriber got a message of {} bytes that differs from the published one of {limit} bytes",
+        "the subscriber got a message of {} bytes that differs from the published message of {limit} bytes",
         received.len()
     );
     Ok(())
@@ -256,7 +256,7 @@ async fn publish_unread(cx: &Context, count: u32, padding: usize) -> Verdict {
             Ok(result) => result?,
             Err(_) => {
                 return Err(Failure::new(format!(
-                    "`publish` did not end within {PUBLISH_TIMEOUT:?} next to a subscriber that does not read"
+                    "`publish` did not end within {PUBLISH_TIMEOUT:?} while a subscriber did not read"
                 )));
             }
         }
@@ -267,7 +267,7 @@ async fn publish_unread(cx: &Context, count: u32, padding: usize) -> Verdict {
             Some(MessageEvent::Message(message)) => {
                 let text = String::from_utf8_lossy(&message.payload).into_owned();
                 let number = text.split_once('.').and_then(|(number, _)| number.parse::<u32>().ok());
-                ensure_eq!(number, Some(expected), "the number of the next message, as there was no gap");
+                ensure_eq!(number, Some(expected), "the number of the next message without a gap before it");
                 expected += 1;
             }
             Some(_) => return expect_message_after_gap(cx, slow).await,
@@ -277,8 +277,7 @@ async fn publish_unread(cx: &Context, count: u32, padding: usize) -> Verdict {
     Ok(())
 }
 
-/// Fails unless a subscriber that got a gap gets a message that is published after the gap. It may get queued messages
-/// before.
+/// Fails unless a subscriber still receives new messages after a gap. Queued messages may arrive first.
 async fn expect_message_after_gap(cx: &Context, mut slow: Subscriber) -> Verdict {
     publish(cx, &channel(), "after the gap").await?;
     loop {

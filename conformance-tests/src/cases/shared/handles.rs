@@ -30,24 +30,24 @@ const SOON: Duration = Duration::from_millis(400);
 const LONG: Duration = Duration::from_secs(3_600);
 
 cases! { shared, Shared:
-    writes_are_seen_at_once: "G-2" [TWO] "a handle reads every acknowledged write of the other one, in both directions";
+    writes_are_seen_at_once: "G-2" [TWO] "each of two handles reads every acknowledged write of the other handle";
     entries_are_the_same: "G-1" [TWO] "two handles return the same value, version and deadline";
     expiry_is_the_same: "T-4" [TWO] "an entry that one handle wrote expires for both handles";
-    batches_are_seen: "G-2" [TWO] "a handle reads what the other one wrote with `set_many`, and deletes it with `delete_many`";
-    lists_are_the_same: "L-1" [TWO, LIST] "two handles list the same entries, and one clears what the other wrote";
-    touch_is_seen: "T-5" [TWO, TOUCH] "`touch` at one handle moves the deadline at the other";
-    conditions_hold_across: "S-2" [TWO, CONDITIONS] "a condition is checked against what the other handle wrote";
-    versions_hold_across: "S-3" [TWO, CONDITIONS, VERSIONS] "a version that one handle returned holds at the other, until either writes";
-    one_of_all_creators_wins: "S-4" [TWO, CONDITIONS] "of concurrent creators at two handles exactly one is stored";
-    swaps_lose_no_update: "S-4" [TWO, CONDITIONS, Need::KeepsAll] "concurrent writers at two handles, under value conditions, count exactly";
+    batches_are_seen: "G-2" [TWO] "a handle reads the entries that the other handle wrote with `set_many`, and deletes them with `delete_many`";
+    lists_are_the_same: "L-1" [TWO, LIST] "two handles list the same entries, and one handle clears the entries that the other handle wrote";
+    touch_is_seen: "T-5" [TWO, TOUCH] "after a `touch` at one handle, the other handle has the new deadline";
+    conditions_hold_across: "S-2" [TWO, CONDITIONS] "a condition is checked against the entry that the other handle wrote";
+    versions_hold_across: "S-3" [TWO, CONDITIONS, VERSIONS] "a condition on a version from one handle holds at the other handle, until one of them writes the key";
+    one_of_all_creators_wins: "S-4" [TWO, CONDITIONS] "of concurrent sets at two handles with the condition Absent, exactly one is stored";
+    swaps_lose_no_update: "S-4" [TWO, CONDITIONS, Need::KeepsAll] "concurrent writers at two handles that use value conditions count exactly";
     increments_are_exact: "C-1" [TWO, COUNTERS, Need::KeepsAll] "concurrent increments at two handles count exactly";
-    transactions_hold_across: "X-1" [TWO, TRANSACTIONS] "a transaction at one handle checks and changes what the other one wrote";
+    transactions_hold_across: "X-1" [TWO, TRANSACTIONS] "a transaction at one handle checks and changes entries that the other handle wrote";
     transactions_lose_no_update: "X-1" [TWO, TRANSACTIONS, Need::KeepsAll] "concurrent transactions at two handles count two keys exactly, and readers see no partial transaction";
-    changes_are_heard: "W-1" [TWO, WATCH] "a watcher at one handle gets every change at the other";
-    messages_are_heard: "P-2" [TWO, MESSAGES] "a subscriber at one handle gets the messages of the other";
-    a_dropped_handle_leaves_the_other: "R-3" [TWO] "dropping one handle does not affect the other or any entry";
+    changes_are_heard: "W-1" [TWO, WATCH] "a watcher at one handle gets every change of the other handle";
+    messages_are_heard: "P-2" [TWO, MESSAGES] "a subscriber at one handle gets the messages that the other handle publishes";
+    a_dropped_handle_leaves_the_other: "R-3" [TWO] "dropping one handle affects neither the other handle nor any entry";
     histories_are_linearizable: "G-2" [TWO, Need::KeepsAll] "recorded histories at two handles are linearizable: some order explains every answer";
-    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories under conditions at two handles are linearizable: some order explains every answer";
+    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of conditional calls at two handles are linearizable: some order explains every answer";
     histories_with_expiry_are_linearizable: "T-4" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of expiring keys at two handles are linearizable: some order explains every answer";
 }
 
@@ -194,15 +194,15 @@ pub(super) async fn conditions_hold_across(cx: Context) -> Verdict {
     ensure_eq!(
         outcome,
         SetOutcome::Refused { current },
-        "the outcome of `set` under Absent of the other handle over a live entry"
+        "the outcome of `set` with `When::Absent` of the other handle over a live entry"
     );
     let outcome = other.set(&k(), "theirs".into(), &under(When::Value("mine".into()))).await?;
     ensure!(
         outcome.is_stored(),
-        "expected `set` under the current value of the other handle to be stored, but it returned {outcome:?}"
+        "expected `set` conditional on the current value of the other handle to be stored, but it returned {outcome:?}"
     );
     let outcome = cx.store().delete(&k(), &DeleteOptions::default().with_when(When::Value("mine".into()))).await?;
-    ensure!(!outcome.is_deleted(), "`delete` under the old value removed the entry, but it should be refused");
+    ensure!(!outcome.is_deleted(), "`delete` conditional on the old value removed the entry, but it should be refused");
     cx.expect(k(), "theirs").await
 }
 
@@ -213,13 +213,13 @@ pub(super) async fn versions_hold_across(cx: Context) -> Verdict {
     let theirs = other.set(&k(), "same".into(), &under(mine)).await?;
     let Some(theirs) = theirs.version() else {
         return Err(Failure::new(format!(
-            "expected `set` under the first handle's version to be stored at the other, but it returned {theirs:?}"
+            "expected `set` conditional on the version of the first handle to be stored at the other, but it returned {theirs:?}"
         )));
     };
     let stale = cx.store().set(&k(), "x".into(), &under(mine)).await?;
     ensure!(
         !stale.is_stored(),
-        "`set` under a version that the other handle outdated was stored, but it should be refused"
+        "`set` conditional on a version that the other handle outdated was stored, but it should be refused"
     );
     cx.set_with(k(), "fits", under(theirs)).await?;
     Ok(())
@@ -321,7 +321,7 @@ pub(super) async fn transactions_lose_no_update(cx: Context) -> Verdict {
                 let (second, _) = number(&store, &b).await?;
                 ensure!(
                     second >= first,
-                    "client {client} read {first} in one key, but then the older {second} in the other one"
+                    "client {client} read {first} in one key, but then the older {second} in the other key"
                 );
                 let transaction = Transaction::new()
                     .check(a.clone(), found.map_or(When::Absent, When::Value))

@@ -19,22 +19,22 @@ const OUTAGE: Need = Need::Outage;
 
 cases! { outage, Shared:
     calls_end_in_time: "E-2" [OUTAGE] "while the backend is unreachable, every call ends within its timeout";
-    reads_are_not_answered: "E-1" [OUTAGE] "while the backend is unreachable, a read fails: it returns neither an entry nor none";
+    reads_are_not_answered: "E-1" [OUTAGE] "while the backend is unreachable, a read fails, and does not report the key as absent";
     errors_say_what_to_do: "E-1" [OUTAGE] "while the backend is unreachable, reads fail as Unavailable, and writes as Unavailable or Indeterminate";
     writes_tell_what_became_of_them: "E-1" [OUTAGE, Need::Has(Capability::Versions)]
-        "an Unavailable write had no effect, and the entry of an Indeterminate one has the version in its error";
+        "an Unavailable write had no effect, and the entry of an applied Indeterminate write has the version that the error contains";
     the_same_handle_works_again: "E-2" [OUTAGE] "a handle works again after an outage";
-    it_finds_its_entries_again: "G-2" [OUTAGE] "after an outage the store has its entries from before";
+    it_finds_its_entries_again: "G-2" [OUTAGE] "after an outage, the store has the entries from before the outage";
     increments_count_once: "C-1" [OUTAGE, Need::Has(Capability::Counters)]
-        "after outages, a counter has every acknowledged increment, and at most the Indeterminate ones in addition";
+        "after outages, a counter includes every acknowledged increment, and otherwise at most the Indeterminate increments";
     watchers_are_told: "W-3" [OUTAGE, Need::Has(Capability::Watch)]
-        "after an outage a watcher gets a gap, or goes on to get every change";
+        "after an outage, a watcher gets a gap or every change";
     subscribers_are_told: "P-1" [OUTAGE, Need::Has(Capability::Messages)]
-        "after an outage a subscriber gets a gap, or goes on to get every message";
+        "after an outage, a subscriber gets a gap or every message";
     histories_are_linearizable: "G-2" [OUTAGE, Need::KeepsAll]
-        "recorded histories over outages are linearizable: some order explains every answer";
+        "recorded histories during outages are linearizable: some order explains every answer";
     histories_with_conditions_are_linearizable: "G-2" [OUTAGE, Need::Has(Capability::Conditions), Need::KeepsAll]
-        "recorded histories under conditions over outages are linearizable: some order explains every answer";
+        "recorded histories of conditional calls during outages are linearizable: some order explains every answer";
 }
 
 /// The timeouts of clause E-2 for connecting and for an operation, plus a margin for a busy machine.
@@ -275,7 +275,7 @@ async fn watchers_are_told(cx: Context) -> Verdict {
         let Ok(event) = tokio::time::timeout(Duration::from_secs(1), watcher.next()).await else { continue };
         match event? {
             Some(WatchEvent::Gap { .. }) => return Ok(()),
-            // The watcher gets changes again: this is the event of this round or of an earlier one.
+            // The watcher gets changes again. The event is from this round or from an earlier round.
             Some(WatchEvent::Set { entry: Some(entry), .. }) if entry.value.starts_with(b"after") => return Ok(()),
             Some(_) => {}
             None => return Err(Failure::new("the watch stream ended during the outage although the store is open")),

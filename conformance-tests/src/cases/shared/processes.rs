@@ -1,5 +1,5 @@
-//! One store in two processes: each process sees the writes of the other. The cases are those of two handles in one
-//! process.
+//! One store in two processes: each process sees the writes of the other. The cases are the same as for two handles in
+//! one process.
 
 use kv_core::Capability;
 
@@ -20,25 +20,25 @@ const VERSIONS: Need = Need::Has(Capability::Versions);
 const WATCH: Need = Need::WatchShared;
 
 cases! { processes, Shared:
-    writes_are_seen_at_once: "G-2" [TWO] "a process reads every acknowledged write of the other one, in both directions";
+    writes_are_seen_at_once: "G-2" [TWO] "each of two processes reads every acknowledged write of the other process";
     entries_are_the_same: "G-1" [TWO] "two processes return the same value, version and deadline";
-    expiry_is_the_same: "T-4" [TWO] "an entry that one process wrote expires for both processes";
-    batches_are_seen: "G-2" [TWO] "a process reads what the other one wrote with `set_many`, and deletes it with `delete_many`";
-    lists_are_the_same: "L-1" [TWO, LIST] "two processes list the same entries, and one clears what the other wrote";
-    touch_is_seen: "T-5" [TWO, TOUCH] "`touch` in one process moves the deadline in the other";
-    conditions_hold_across: "S-2" [TWO, CONDITIONS] "a condition is checked against what the other process wrote";
-    versions_hold_across: "S-3" [TWO, CONDITIONS, VERSIONS] "a version that one process returned holds in the other, until either writes";
-    one_of_all_creators_wins: "S-4" [TWO, CONDITIONS] "of concurrent creators in two processes exactly one is stored";
-    swaps_lose_no_update: "S-4" [TWO, CONDITIONS, Need::KeepsAll] "concurrent writers in two processes, under value conditions, count exactly";
+    expiry_is_the_same: "T-4" [TWO] "an entry that one of two processes wrote expires for both";
+    batches_are_seen: "G-2" [TWO] "a process reads the entries that the other process wrote with `set_many`, and deletes them with `delete_many`";
+    lists_are_the_same: "L-1" [TWO, LIST] "two processes list the same entries, and one process clears the entries that the other process wrote";
+    touch_is_seen: "T-5" [TWO, TOUCH] "after a `touch` in one process, the other process has the new deadline";
+    conditions_hold_across: "S-2" [TWO, CONDITIONS] "a condition is checked against the entry that the other process wrote";
+    versions_hold_across: "S-3" [TWO, CONDITIONS, VERSIONS] "a condition on a version from one process holds in the other process, until one of them writes the key";
+    one_of_all_creators_wins: "S-4" [TWO, CONDITIONS] "of concurrent sets in two processes with the condition Absent, exactly one is stored";
+    swaps_lose_no_update: "S-4" [TWO, CONDITIONS, Need::KeepsAll] "concurrent writers in two processes that use value conditions count exactly";
     increments_are_exact: "C-1" [TWO, COUNTERS, Need::KeepsAll] "concurrent increments in two processes count exactly";
-    transactions_hold_across: "X-1" [TWO, TRANSACTIONS] "a transaction in one process checks and changes what the other one wrote";
+    transactions_hold_across: "X-1" [TWO, TRANSACTIONS] "a transaction in one process checks and changes entries that the other process wrote";
     transactions_lose_no_update: "X-1" [TWO, TRANSACTIONS, Need::KeepsAll] "concurrent transactions in two processes count two keys exactly, and readers see no partial transaction";
-    changes_are_heard: "W-1" [TWO, WATCH] "a watcher in one process gets every change in the other";
-    messages_are_heard: "P-2" [TWO, MESSAGES] "a subscriber in one process gets the messages of the other";
-    a_dropped_handle_leaves_the_other: "R-3" [TWO] "dropping the handle of one process does not affect the other or any entry";
+    changes_are_heard: "W-1" [TWO, WATCH] "a watcher in one process gets every change of the other process";
+    messages_are_heard: "P-2" [TWO, MESSAGES] "a subscriber in one process gets the messages that the other process publishes";
+    a_dropped_handle_leaves_the_other: "R-3" [TWO] "dropping the handle of one process affects neither the other process nor any entry";
     histories_are_linearizable: "G-2" [TWO, Need::KeepsAll] "recorded histories in two processes are linearizable: some order explains every answer";
-    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories under conditions in two processes are linearizable: some order explains every answer";
-    histories_of_every_call_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of every call in two processes are linearizable, and transactions are visible as a whole";
+    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of conditional calls in two processes are linearizable: some order explains every answer";
+    histories_of_every_call_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of all calls in two processes are linearizable, and each transaction is visible as a whole";
     histories_with_expiry_are_linearizable: "T-4" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of expiring keys in two processes are linearizable: some order explains every answer";
 }
 

@@ -17,14 +17,14 @@ const CONDITIONS: Need = Need::Has(Capability::Conditions);
 const COUNTERS: Need = Need::Has(Capability::Counters);
 
 cases! { atomicity, Transactions:
-    readers_never_see_half: "X-1" [TRANSACTIONS, Need::KeepsAll] "a reader that saw one effect of a transaction then sees all of its effects or newer ones";
-    batches_see_no_mixture_backwards: "X-1" [TRANSACTIONS, Need::KeepsAll] "after `get_many` returned an effect of a transaction, `get` returns all of its effects or newer ones";
+    readers_never_see_half: "X-1" [TRANSACTIONS, Need::KeepsAll] "after a reader saw one effect of a transaction, it sees all effects of the transaction, or newer values";
+    batches_see_no_mixture_backwards: "X-1" [TRANSACTIONS, Need::KeepsAll] "after `get_many` returned one effect of a transaction, `get` returns all effects of the transaction, or newer values";
     deletions_are_seen_together: "X-1" [TRANSACTIONS, Need::KeepsAll] "keys that transactions create and delete together exist together or are absent together";
     transfers_keep_the_sum: "X-1" [TRANSACTIONS, Need::KeepsAll] "concurrent transfers between accounts keep the sum";
-    one_of_many_wins: "X-1" [TRANSACTIONS, Need::KeepsAll] "of 20 concurrent transactions that need the same keys absent exactly one is committed";
+    one_of_many_wins: "X-1" [TRANSACTIONS, Need::KeepsAll] "of 20 concurrent transactions that check that the same keys are absent, exactly one is committed";
     disjoint_writers_do_not_conflict: "X-1" [TRANSACTIONS, Need::KeepsAll] "concurrent transactions over different keys are never refused";
     opposite_orders_do_not_block: "X-1" [TRANSACTIONS, Need::KeepsAll] "concurrent transactions over the same keys in opposite orders are all committed";
-    unchecked_writers_leave_one_of_them: "X-1" [TRANSACTIONS, Need::KeepsAll] "concurrent transactions without checks leave the values of one of them";
+    unchecked_writers_leave_one_of_them: "X-1" [TRANSACTIONS, Need::KeepsAll] "concurrent transactions without checks leave the values of exactly one transaction";
     counts_with_conditional_sets: "X-1" [TRANSACTIONS, CONDITIONS, Need::KeepsAll] "concurrent transactions and conditional sets count one key exactly";
     counts_with_increments: "X-1" [TRANSACTIONS, COUNTERS, Need::KeepsAll] "concurrent transactions and increments count one key exactly";
 }
@@ -41,7 +41,8 @@ fn number(entry: Option<&Entry>) -> Result<u64, Failure> {
     })
 }
 
-/// The condition that this entry is unchanged. It compares the version, or the value if the entry has no version.
+/// The condition that this entry is unchanged. The condition compares the version, or the value if the entry has no
+/// version.
 fn unchanged(entry: Option<&Entry>) -> When {
     match entry {
         None => When::Absent,
@@ -275,7 +276,7 @@ async fn unchecked_writers_leave_one_of_them(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Adds one to the number under the key by a transaction.
+/// Adds one to the number under the key in a transaction.
 async fn add_by_commit(cx: &Context, key: &Key) -> Verdict {
     loop {
         let entry = cx.store().get(key).await?;

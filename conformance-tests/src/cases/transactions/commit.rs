@@ -16,12 +16,12 @@ cases! { transactions, Transactions:
     empty_transaction_is_fine: "X-1" [TRANSACTIONS] "an empty transaction is committed and changes nothing";
     all_is_applied: "X-1" [TRANSACTIONS] "if every check holds, every mutation is applied";
     nothing_is_applied: "X-1" [TRANSACTIONS] "if a check fails, no mutation is applied, and the outcome has the index of the check";
-    first_failed_check_is_named: "X-1" [TRANSACTIONS] "if several checks fail, the outcome has the index of the first";
+    first_failed_check_is_named: "X-1" [TRANSACTIONS] "if several checks fail, the outcome has the index of the first failed check";
     checks_alone_are_judged: "X-1" [TRANSACTIONS] "a transaction with checks only is committed or refused and changes nothing";
-    absent_is_checked: "X-1" [TRANSACTIONS] "a check for Absent holds without an entry and fails with one";
-    present_is_checked: "X-1" [TRANSACTIONS] "a check for Present holds with an entry and fails without one";
+    absent_is_checked: "X-1" [TRANSACTIONS] "a check for Absent holds if the key is absent, and fails if the key has an entry";
+    present_is_checked: "X-1" [TRANSACTIONS] "a check for Present holds if the key has an entry, and fails if the key is absent";
     value_is_checked: "X-1" [TRANSACTIONS] "a check for a value holds only for the same bytes";
-    version_is_checked: "X-1" [TRANSACTIONS, VERSIONS] "a check for a version holds only for that write";
+    version_is_checked: "X-1" [TRANSACTIONS, VERSIONS] "a check for a version holds only for the entry of the write that returned the version";
     always_holds: "X-1" [TRANSACTIONS] "a check for Always holds with and without an entry";
     expired_is_absent_to_checks: "T-1" [TRANSACTIONS] "checks see an expired entry as absent";
     checks_see_what_was_before: "X-1" [TRANSACTIONS] "checks see the state before the mutations of their own transaction";
@@ -32,14 +32,14 @@ cases! { transactions, Transactions:
     ttl_inside: "X-1" [TRANSACTIONS] "each set of a transaction has its own time to live";
     set_without_ttl_is_permanent: "S-1" [TRANSACTIONS] "a set without an expiry in a transaction makes the entry permanent";
     keep_keeps_the_deadline: "S-1" [TRANSACTIONS] "a set with `Expiry::Keep` in a transaction keeps the deadline";
-    keep_after_a_set_keeps_its_deadline: "X-1" [TRANSACTIONS] "a set with `Expiry::Keep` sees the deadlines of the mutations before it";
+    keep_after_a_set_keeps_its_deadline: "X-1" [TRANSACTIONS] "a set with `Expiry::Keep` keeps the deadline that earlier mutations of its transaction left";
     versions_are_one_per_mutation: "X-1" [TRANSACTIONS, VERSIONS] "the outcome has a version for each set and none for each delete, in order";
     outcome_is_as_long_as_the_transaction: "X-1" [TRANSACTIONS] "the outcome has one item for each mutation";
     refused_leaves_versions: "S-2" [TRANSACTIONS, VERSIONS] "a refused transaction leaves value, version and deadline of every key unchanged";
     two_hundred_keys: "X-1" [TRANSACTIONS] "a transaction over two hundred keys is applied as a whole";
     large_values: "X-1" [TRANSACTIONS] "a transaction accepts several values of 1 MiB";
     value_over_the_limit_is_invalid: "V-3" [TRANSACTIONS] "a value over the limit makes the transaction Invalid, and nothing is applied";
-    reaches_as_far_as_declared: "X-1" [TRANSACTIONS] "a transaction over two groups is committed by a store that declares any keys, and Unsupported by any other";
+    reaches_as_far_as_declared: "X-1" [TRANSACTIONS] "a transaction over two groups is committed by a store that declares any keys, and Unsupported on every other store";
 }
 
 /// A key in the single transaction group that all transactions of this file use.
@@ -69,7 +69,7 @@ async fn expect_refused(cx: &Context, transaction: &Transaction, check: usize) -
     Ok(())
 }
 
-/// Fails unless a transaction with this check of `k` is committed if `holds`, or else refused.
+/// Fails unless a transaction with this check of `k` is committed exactly if `holds` is true.
 async fn expect_check(cx: &Context, when: When, holds: bool) -> Verdict {
     let transaction = set("mark", "x").check(grouped("k"), when);
     cx.delete(grouped("mark")).await?;

@@ -14,10 +14,10 @@ const TRANSACTIONS: Need = Need::Has(Capability::Transactions);
 const VERSIONS: Need = Need::Has(Capability::Versions);
 
 cases! { large_transactions, Transactions:
-    are_seen_whole: "X-1" [TRANSACTIONS, Need::KeepsAll] "a reader that saw one effect of a transaction of 101 to 1,000 mutations then sees all of its effects or newer ones";
-    a_thousand_mutations: "X-1" [TRANSACTIONS, Need::KeepsAll] "a transaction of 1,000 sets and one of 1,000 deletes are applied completely";
+    are_seen_whole: "X-1" [TRANSACTIONS, Need::KeepsAll] "after a reader saw one effect of a transaction of 101 to 1,000 mutations, it sees all effects of the transaction, or newer values";
+    a_thousand_mutations: "X-1" [TRANSACTIONS, Need::KeepsAll] "a transaction of 1,000 sets and a transaction of 1,000 deletes are applied completely";
     hundreds_of_checks: "X-1" [TRANSACTIONS, Need::KeepsAll] "each of 300 checks of a transaction is evaluated, and a refusal names the check that failed";
-    hundreds_of_sets_of_one_key: "X-1" [TRANSACTIONS] "of 300 sets and deletes of one key in a transaction, the last one wins";
+    hundreds_of_sets_of_one_key: "X-1" [TRANSACTIONS] "of 300 sets and deletes of one key in a transaction, the last mutation wins";
     each_set_has_its_own_version: "S-3" [TRANSACTIONS, VERSIONS] "several sets of a key in one transaction have different versions";
 }
 
@@ -56,7 +56,7 @@ async fn are_seen_whole(cx: Context) -> Verdict {
                     has_ended.store(true, Ordering::Release);
                     return outcome;
                 }
-                // One reader reads in the order of the mutations, the other one against it.
+                // One reader reads in the order of the mutations, the other reader in reverse order.
                 let (first, then) = if client == 0 { (start, end) } else { (end, start) };
                 while !has_ended.load(Ordering::Acquire) {
                     let seen = number(&cx, first).await?;

@@ -24,7 +24,7 @@ const VERSIONS: Need = Need::Has(Capability::Versions);
 const LONG: Duration = Duration::from_secs(3_600);
 
 cases! { watch, Watch:
-    set_is_reported: "W-1" [WATCH] "a watch reports a `set` of a new key and of an existing one";
+    set_is_reported: "W-1" [WATCH] "a watch reports a `set` of a new key and a `set` of an existing key";
     same_value_is_reported: "W-1" [WATCH, VERSIONS] "a watch reports a `set` of the same bytes";
     delete_is_reported: "W-1" [WATCH] "a watch reports a `delete`";
     conditional_set_is_reported: "W-1" [WATCH, CONDITIONS] "a watch reports a conditional `set`";
@@ -37,8 +37,8 @@ cases! { watch, Watch:
     clear_is_reported: "W-1" [WATCH, LIST] "a watch reports a `clear`, key by key or as a gap";
     expiry_is_reported: "W-1" [WATCH, Need::WatchExpiry] "a watch reports an expired entry as removed, within about a second";
     zero_ttl_is_no_entry: "T-3" [WATCH] "a watch reports a `set` with a time to live of zero as removed, or not at all";
-    live_when_the_call_returns: "W-1" [WATCH] "a watch reports a write that follows its call immediately, in 100 of 100 rounds";
-    tells_nothing_from_before: "W-1" [WATCH] "a watch without a snapshot reports no changes from before its call";
+    live_when_the_call_returns: "W-1" [WATCH] "a watch reports a write that is made right after `watch` returns, in each of 100 rounds";
+    tells_nothing_from_before: "W-1" [WATCH] "a watch without a snapshot reports no changes from before the call of `watch`";
     event_is_what_get_shows: "W-2" [WATCH, VERSIONS] "an event has the same value, version and deadline as `get`";
     never_back_in_time: "W-2" [WATCH] "the events of a key that counts up never go down, and end with the last number";
     refused_write_is_not_reported: "W-2" [WATCH, CONDITIONS] "a watch does not report refused sets and deletes";
@@ -57,7 +57,7 @@ pub(super) async fn watcher(cx: &Context) -> Result<Watcher, Failure> {
     Watcher::start(cx.store(), WatchQuery::prefix(key(["w"]))).await
 }
 
-/// Writes a sentinel key and fails if an event of the quiet key comes before that of the sentinel.
+/// Writes a sentinel key and fails if an event of the quiet key comes before the event of the sentinel.
 async fn expect_no_event(cx: &Context, watcher: &mut Watcher, quiet: &Key, mark: &'static str) -> Verdict {
     let sentinel = key(["w", "sentinel"]);
     cx.set(&sentinel, mark).await?;
@@ -112,7 +112,7 @@ async fn conditional_set_is_reported(cx: Context) -> Verdict {
 async fn conditional_delete_is_reported(cx: Context) -> Verdict {
     let mut watcher = watcher_after_set(&cx, "v").await?;
     let options = DeleteOptions::default().with_when(When::Value("v".into()));
-    ensure!(cx.store().delete(&k(), &options).await?.is_deleted(), "`delete` under the current value was refused");
+    ensure!(cx.store().delete(&k(), &options).await?.is_deleted(), "`delete` with a true condition was refused");
     watcher.expect_removed(&k()).await
 }
 
@@ -295,12 +295,12 @@ async fn refused_write_is_not_reported(cx: Context) -> Verdict {
         let options = SetOptions::default().with_when(when.clone());
         ensure!(
             !cx.store().set(&k(), "w".into(), &options).await?.is_stored(),
-            "`set` under {when:?} was stored, but it should be refused"
+            "`set` with {when:?} was stored, but it should be refused"
         );
         let options = DeleteOptions::default().with_when(when.clone());
         ensure!(
             !cx.store().delete(&k(), &options).await?.is_deleted(),
-            "`delete` under {when:?} removed the entry, but it should be refused"
+            "`delete` with {when:?} removed the entry, but it should be refused"
         );
     }
     expect_no_event(&cx, &mut watcher, &k(), "after").await

@@ -20,17 +20,17 @@ const KEEPS_ALL: Need = Need::KeepsAll;
 
 cases! { watch_loss, Watch:
     slow_watcher_is_told_of_its_loss: "W-3" [WATCH, KEEPS_ALL] "a watcher that left 100,000 changes unread gets all of them or a gap, and blocks no writer";
-    slow_watcher_disturbs_no_other: "W-3" [WATCH, KEEPS_ALL] "a watcher that reads gets every change, next to one that does not read";
-    overwrites_end_with_the_last: "W-1" [WATCH] "a watcher that left thousands of overwrites of a key unread gets the last one";
-    watchers_converge: "W-3" [WATCH, LIST, KEEPS_ALL] "after random concurrent writes a watcher that reads the store again on each gap has exactly its entries";
-    mebibyte_values_are_reported: "W-4" [WATCH] "values over a transport's own limit, up to 1 MiB, are reported completely";
+    slow_watcher_disturbs_no_other: "W-3" [WATCH, KEEPS_ALL] "while one watcher does not read, another watcher gets every change";
+    overwrites_end_with_the_last: "W-1" [WATCH] "a watcher that left thousands of overwrites of a key unread gets the last overwrite";
+    watchers_converge: "W-3" [WATCH, LIST, KEEPS_ALL] "a watcher that reads the store again after each gap has exactly the entries of the store after random concurrent writes";
+    mebibyte_values_are_reported: "W-4" [WATCH] "values of up to 1 MiB are reported completely, even if the notifications of the backend are smaller";
     long_keys_are_reported: "W-4" [WATCH] "a key of the maximum length is reported";
     dropped_watches_cost_nothing: "P-2" [WATCH] "a watch can be opened and dropped a thousand times";
     dropped_watch_leaves_the_others: "P-2" [WATCH] "dropping one of two watches of a prefix does not affect the other";
-    close_ends_the_stream: "R-3" [WATCH] "`close` ends the watches of the store, both waiting ones and ones with unread events";
+    close_ends_the_stream: "R-3" [WATCH] "`close` ends the watches of the store, with a waiting reader and with unread events";
 }
 
-/// The timeout of a batch of writes next to a watcher that does not read.
+/// The timeout of a batch of writes while a watcher does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn watcher(cx: &Context) -> Result<Watcher, Failure> {
@@ -49,7 +49,7 @@ async fn flood(cx: &Context, keys: u64) -> Verdict {
             Ok(result) => result?,
             Err(_) => {
                 return Err(Failure::new(format!(
-                    "`set_many` did not end within {WRITE_TIMEOUT:?} next to a watcher that does not read"
+                    "`set_many` did not end within {WRITE_TIMEOUT:?} while a watcher did not read"
                 )));
             }
         }
@@ -57,7 +57,8 @@ async fn flood(cx: &Context, keys: u64) -> Verdict {
     Ok(())
 }
 
-/// Writes a mark and reads until its event. Returns the keys of the events before it, and true if there was a gap.
+/// Writes a sentinel key and reads until the event of the sentinel. Returns the keys of the events before it, and true
+/// if there was a gap.
 async fn catch_up(cx: &Context, watcher: &mut Watcher) -> Result<(HashSet<Key>, bool), Failure> {
     let mark = key(["w", "mark"]);
     let (mut keys, mut had_gap) = (HashSet::new(), false);
@@ -75,7 +76,7 @@ async fn catch_up(cx: &Context, watcher: &mut Watcher) -> Result<(HashSet<Key>, 
             }
             Some(WatchEvent::Gap { reason }) => {
                 ensure_eq!(reason, GapReason::Lagged, "the reason of the gap that a slow watcher got");
-                // The event of the mark may be lost as well.
+                // The event of the sentinel may be lost as well.
                 had_gap = true;
                 round += 1;
                 cx.set(&mark, round.to_string()).await?;
@@ -92,7 +93,7 @@ async fn slow_watcher_is_told_of_its_loss(cx: Context) -> Verdict {
     flood(&cx, KEYS).await?;
     let (keys, had_gap) = catch_up(&cx, &mut slow).await?;
     let missing = usize::try_from(KEYS).unwrap_or(usize::MAX) - keys.len();
-    ensure!(had_gap || missing == 0, "the watch reported neither {missing} of the written keys nor a gap");
+    ensure!(had_gap || missing == 0, "the watch did not report {missing} of the written keys, and reported no gap");
     // After the gap the watcher gets every change again.
     cx.set(["w", "later"], "v").await?;
     slow.expect_set(&key(["w", "later"]), "v").await?;
@@ -157,7 +158,7 @@ async fn watchers_converge(cx: Context) -> Verdict {
     let (mut known, expected) = (BTreeMap::new(), stored(&cx).await?);
     while known != expected {
         let event = watcher.next().await.map_err(|failure| {
-            Failure::new(format!("{failure}; the events so far add up to {known:?}, but `list` returned {expected:?}"))
+            Failure::new(format!("{failure}; the events so far give {known:?}, but `list` returned {expected:?}"))
         })?;
         match event {
             Some(WatchEvent::Set { key, entry: Some(entry) }) => {

@@ -1,4 +1,4 @@
-//! Watches: changes at the moments when a watch easily loses them.
+//! Watches: changes at moments when a watch could easily lose them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ const TTL: Duration = Duration::from_millis(200);
 cases! { watch_moments, Watch:
     sweep_before_delivery: "W-1" [WATCH] "a `sweep` between a `delete` and the reading of its event does not lose the event";
     expiry_without_a_call: "W-1" [WATCH, Need::WatchExpiry] "a watch reports an expired entry as removed without a further call";
-    writes_while_it_opens: "W-1" [WATCH, LIST, Need::KeepsAll] "writes while a watch with a snapshot opens are in the snapshot or reported after it";
-    writes_while_it_opens_on_one_key: "W-1" [WATCH] "writes while a watch of one key with a snapshot opens are in the snapshot or reported after it";
+    writes_while_it_opens: "W-1" [WATCH, LIST, Need::KeepsAll] "a write that is made while a watch with a snapshot opens is in the snapshot, or is reported after it";
+    writes_while_it_opens_on_one_key: "W-1" [WATCH] "a write that is made while a watch of one key with a snapshot opens is in the snapshot, or is reported after it";
 }
 
 async fn sweep_before_delivery(cx: Context) -> Verdict {
@@ -63,7 +63,7 @@ async fn writes_while_it_opens(cx: Context) -> Verdict {
         for writer in 0..WRITERS {
             let (cx, is_open) = (cx.clone(), Arc::clone(&is_open));
             writers.spawn(async move {
-                // Each write has a key of its own, so that no later event can stand for a lost one.
+                // Each write has a key of its own, so that a later event cannot hide a lost event.
                 for number in 0..MAX_WRITES {
                     if is_open.load(Ordering::Acquire) {
                         break;

@@ -1,4 +1,4 @@
-//! Watches: every path of a write is reported, also the rare ones.
+//! Watches: writes on every path are reported, including rare paths.
 
 use std::time::Duration;
 
@@ -27,13 +27,13 @@ const TTL: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_secs(3_600);
 
 cases! { watch_paths, Watch:
-    sets_under_a_version: "W-1" [WATCH, CONDITIONS, VERSIONS] "a watch reports a `set` under a version";
-    deletes_under_a_version: "W-1" [WATCH, CONDITIONS, VERSIONS] "a watch reports a `delete` under a version";
+    sets_under_a_version: "W-1" [WATCH, CONDITIONS, VERSIONS] "a watch reports a `set` with a condition on a version";
+    deletes_under_a_version: "W-1" [WATCH, CONDITIONS, VERSIONS] "a watch reports a `delete` with a condition on a version";
     sets_with_previous: "W-1" [WATCH, PREVIOUS] "a watch reports a `set` that returns the previous entry";
     deletes_with_previous: "W-1" [WATCH, PREVIOUS] "a watch reports a `delete` that returns the previous entry";
     sets_that_keep_the_deadline: "W-1" [WATCH] "a watch reports a `set` with `Expiry::Keep`, with and without a deadline";
-    sets_over_the_expired: "W-1" [WATCH] "a watch reports a `set` over an expired entry, whether that entry was swept or not";
-    increments_over_the_expired: "W-1" [WATCH, COUNTERS] "a watch reports an `increment` over an expired counter";
+    sets_over_the_expired: "W-1" [WATCH] "a watch reports a `set` of a key whose entry has expired, whether that entry was swept or not";
+    increments_over_the_expired: "W-1" [WATCH, COUNTERS] "a watch reports an `increment` of an expired counter";
     increments_by_zero: "W-1" [WATCH, COUNTERS, VERSIONS] "a watch reports an `increment` by zero, which makes a new version";
     sets_in_the_past: "T-3" [WATCH] "a watch reports the removal of a live entry by a `set` whose deadline has passed, by every path of a set";
     touches_to_the_past: "T-3" [WATCH, TOUCH] "a watch reports the removal of a live entry by a `touch` to a moment that has passed";
@@ -41,7 +41,7 @@ cases! { watch_paths, Watch:
     transactions_on_a_watched_key: "W-1" [WATCH, TRANSACTIONS] "a watch of one key reports that a transaction sets the key and that a transaction deletes it";
     checked_transactions: "W-1" [WATCH, TRANSACTIONS] "a watch reports the sets of a transaction whose checks hold";
     deleted_and_set_in_a_transaction: "W-2" [WATCH, TRANSACTIONS] "after a transaction that deletes a key and then sets it, the last event of the key is the set";
-    clear_of_the_own_key: "W-1" [WATCH, LIST] "a watch reports that `clear` of a prefix removes the key of the prefix itself, or a gap";
+    clear_of_the_own_key: "W-1" [WATCH, LIST] "if `clear` of a prefix removes the key of the prefix itself, a watch reports this removal, or a gap";
     two_watchers_of_one_key: "W-1" [WATCH] "two watchers of one key both get every change";
 }
 
@@ -191,7 +191,7 @@ async fn live_again(cx: &Context, watcher: &mut Watcher, own: &Key) -> Verdict {
     Ok(())
 }
 
-/// Waits for the event that a write with a passed deadline removed the key.
+/// Waits for the event of the key's removal by a write whose deadline has passed.
 async fn expect_removed(watcher: &mut Watcher, own: &Key, write: &str) -> Verdict {
     let add_write = |failure| Failure::new(format!("after {write} with a deadline that has passed: {failure}"));
     watcher.expect_removed(own).await.map_err(add_write)

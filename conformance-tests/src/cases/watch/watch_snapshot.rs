@@ -18,13 +18,13 @@ const KEEPS_ALL: Need = Need::KeepsAll;
 cases! { watch_snapshot, Watch:
     tells_what_is_there: "W-1" [WATCH, LIST] "a snapshot has every live entry under the prefix, and then SnapshotEnd";
     of_nothing_just_ends: "W-1" [WATCH, LIST] "a snapshot of a prefix without entries is SnapshotEnd alone";
-    of_one_key: "W-1" [WATCH] "a snapshot of one key has its entry, if there is one, and then SnapshotEnd";
+    of_one_key: "W-1" [WATCH] "a snapshot of one key has the entry of the key, if there is an entry, and then SnapshotEnd";
     of_keys_only: "W-1" [WATCH, LIST] "a snapshot with `keys_only` has no entries";
     leaves_out_the_expired: "T-1" [WATCH, LIST] "a snapshot has no expired and no deleted entries";
     goes_on_with_changes: "W-1" [WATCH, LIST] "a watch reports changes after its snapshot";
     longer_than_a_page: "W-1" [WATCH, LIST, KEEPS_ALL] "a snapshot of thousands of keys and megabytes is complete";
-    writes_during_it_are_told: "W-1" [WATCH, LIST, KEEPS_ALL] "writes between the call and the reading of the snapshot are in the snapshot or reported after it";
-    never_back_in_time: "W-2" [WATCH, LIST, KEEPS_ALL] "a snapshot during concurrent writes reports no older value after a newer one";
+    writes_during_it_are_told: "W-1" [WATCH, LIST, KEEPS_ALL] "a write between the call of `watch` and the reading of the snapshot is in the snapshot, or is reported after it";
+    never_back_in_time: "W-2" [WATCH, LIST, KEEPS_ALL] "a watch with a snapshot during concurrent writes reports no older value after a newer value";
 }
 
 fn query() -> WatchQuery {
@@ -138,7 +138,7 @@ async fn longer_than_a_page(cx: Context) -> Verdict {
     let known = read_snapshot(&mut watcher).await?;
     ensure_eq!(known.len(), items.len(), "the number of keys in the snapshot");
     let is_whole = known.values().all(|entry| entry.as_ref().is_some_and(|entry| entry.value.len() == 2_000));
-    ensure!(is_whole, "the snapshot has a value that differs from the one that `set_many` wrote");
+    ensure!(is_whole, "the snapshot has a value that differs from the value that `set_many` wrote");
     Ok(())
 }
 

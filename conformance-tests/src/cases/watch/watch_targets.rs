@@ -10,7 +10,7 @@ use crate::watcher::{Watcher, key_of};
 const WATCH: Need = Need::Has(Capability::Watch);
 
 cases! { watch_targets, Watch:
-    prefix_covers_whole_segments: "W-1" [WATCH] "a watch of a prefix reports its own key and its descendants, and no sibling";
+    prefix_covers_whole_segments: "W-1" [WATCH] "a watch of a prefix reports the key of the prefix and its descendants, and no sibling";
     key_is_watched_alone: "W-1" [WATCH] "a watch of one key does not report changes of its children or parent";
     empty_prefix_covers_all: "W-1" [WATCH] "a watch of the empty prefix reports every key";
     segments_of_any_text: "K-1" [WATCH] "keys with separators, wildcards and control characters can be watched";
@@ -115,7 +115,7 @@ async fn keys_only_has_no_entries(cx: Context) -> Verdict {
     loop {
         match watcher.event().await? {
             WatchEvent::Removed { key } if key == k => return Ok(()),
-            event => ensure_eq!(event, set, "an event before that of `delete` for a watch with `keys_only`"),
+            event => ensure_eq!(event, set, "an event before the event of `delete` for a watch with `keys_only`"),
         }
     }
 }
