@@ -3,8 +3,10 @@
 //! When sled opens, it writes a snapshot of its page table and removes the previous snapshot. sled takes every file
 //! whose name begins with `snap.` for a snapshot, including a half-written file, and fails to open if the last such
 //! file by name is damaged. Without a snapshot, sled reads the whole log. No record is only in a snapshot, because sled
-//! frees a part of the log only after all pages of that part were written again in a later part. Therefore this module
-//! renames a damaged snapshot, and the comparison with the tree checksum then proves that the log alone was enough.
+//! frees a part of the log only after all pages of that part were written again in a later part. But sled may have freed
+//! a part that it needs to find the end of the log without that snapshot; [`log_gap`](crate::log_gap) mends this.
+//! Therefore this module renames a damaged snapshot, and the comparison with the tree checksum then proves that the log
+//! alone was enough.
 //!
 //! The configuration has the same content in every store of this crate. This module renames a damaged configuration if
 //! the log can be read completely and matches the tree checksum, because then this crate has written the log. sled

@@ -18,6 +18,7 @@ mod group_commit;
 mod health;
 mod inline_write;
 mod list;
+mod log_gap;
 mod message;
 mod open;
 mod orphans;

@@ -22,6 +22,7 @@ use crate::database::Database;
 use crate::derived::{self, DerivedFiles};
 use crate::error::{NAME, from_io, from_sled, is_locked};
 use crate::folder;
+use crate::log_gap::{self, LogGap};
 use crate::orphans;
 use crate::permissions;
 use crate::presence::Presence;
@@ -168,12 +169,18 @@ fn open_once(config: &SledConfig, path: &Path, heartbeat: &Heartbeat) -> Result<
 fn open_files(config: &SledConfig, path: &Path, heartbeat: &Heartbeat, is_new: bool) -> Result<Opened, OpenError> {
     let derived = if is_new { DerivedFiles::Sound } else { derived::set_aside(path).map_err(OpenError::Failed)? };
     heartbeat.beat();
-    let check = match derived {
-        DerivedFiles::Locked => return Err(OpenError::Locked),
-        DerivedFiles::Sound => config.check,
-        // The log must have been enough to write these files again. Only the comparison with the tree checksum proves
-        // this.
-        DerivedFiles::SetAside => SledCheck::Everything,
+    let gap = match derived {
+        DerivedFiles::Locked => LogGap::Locked,
+        _ if is_new => LogGap::Absent,
+        _ => log_gap::fill(path).map_err(OpenError::Failed)?,
+    };
+    heartbeat.beat();
+    let check = match (derived, gap) {
+        (DerivedFiles::Locked, _) | (_, LogGap::Locked) => return Err(OpenError::Locked),
+        (DerivedFiles::Sound, LogGap::Absent) => config.check,
+        // The log must have been enough to write these files again, or without the missing segments. Only the
+        // comparison with the tree checksum proves this.
+        (DerivedFiles::SetAside, _) | (_, LogGap::Filled) => SledCheck::Everything,
     };
     let sled_config = sled::Config::new()
         .path(path)

@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::salvage::Snapshot;
 use crate::storage::Storage;
@@ -42,7 +42,7 @@ fn find(folder: &Path) -> io::Result<Vec<u64>> {
     if files.is_empty() {
         return Ok(Vec::new());
     }
-    let Some(path) = last_snapshot(folder)? else { return Ok(Vec::new()) };
+    let Some(path) = Snapshot::last(folder)? else { return Ok(Vec::new()) };
     let Some(Snapshot { end, blobs: used }) = Snapshot::decode(&fs::read(&path)?) else { return Ok(Vec::new()) };
     let is_current = path.file_name().is_some_and(|name| name == format!("snap.{end:016X}").as_str());
     if !is_current || !used.is_subset(&files) {
@@ -60,16 +60,4 @@ fn blobs(folder: &Path) -> io::Result<BTreeSet<u64>> {
         numbers.extend(number.filter(|(name, number)| number.to_string() == *name).map(|(_, number)| number));
     }
     Ok(numbers)
-}
-
-/// Returns the snapshot that sled uses: the last by name.
-fn last_snapshot(folder: &Path) -> io::Result<Option<PathBuf>> {
-    let mut last: Option<PathBuf> = None;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(b"snap.") {
-            last = last.max(Some(entry.path()));
-        }
-    }
-    Ok(last)
 }

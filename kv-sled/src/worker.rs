@@ -18,6 +18,7 @@ use crate::error::{from_io, from_sled};
 use crate::folder;
 use crate::group_commit::GroupCommit;
 use crate::health::Poison;
+use crate::log_gap;
 use crate::reclaim;
 use crate::request::{Request, WriteFailure};
 use crate::state::State;
@@ -276,6 +277,8 @@ impl Worker {
         let is_closed = database.close();
         if is_closed {
             folder::wait_until_released(&path).await;
+            // A failure does no harm, because the next opening fills the gap, too.
+            let _ = log_gap::fill_after_closing(&path);
         }
         if let Some(responder) = closing {
             let locked = "sled has failed and cannot close its files: they stay locked until this process ends";

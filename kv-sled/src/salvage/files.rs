@@ -12,7 +12,8 @@ use crate::folder;
 /// The number of bytes of a segment of the log: sled's default, which this crate never changes.
 pub(crate) const SEGMENT_BYTES: usize = 512 << 10;
 
-/// The files of a store under a shared lock. Other readers can have the same lock, but no caller can open the store.
+/// The files of a store under a lock. No caller can open the store meanwhile. With a shared lock, other readers can have
+/// the same lock.
 #[derive(Debug)]
 pub(crate) struct Files {
     log: File,
@@ -27,9 +28,24 @@ impl Files {
     /// and errors of the file system.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         folder::check_exists(folder)?;
-        let log =
-            File::open(folder.join("db")).map_err(|error| from_io(error, "the log of the store cannot be read"))?;
-        match log.try_lock_shared() {
+        let log = File::open(folder.join("db")).map_err(unreadable)?;
+        let locked = log.try_lock_shared();
+        Self::with_lock(folder, log, locked)
+    }
+
+    /// Opens the files to write to the log, under an exclusive lock.
+    ///
+    /// # Errors
+    /// The errors of [`Files::open`].
+    pub(crate) fn open_to_repair(folder: &Path) -> Result<Self> {
+        folder::check_exists(folder)?;
+        let log = File::options().read(true).write(true).open(folder.join("db")).map_err(unwritable)?;
+        let locked = log.try_lock();
+        Self::with_lock(folder, log, locked)
+    }
+
+    fn with_lock(folder: &Path, log: File, locked: Result<(), fs::TryLockError>) -> Result<Self> {
+        match locked {
             Ok(()) => Ok(Self { log, blobs: folder.join("blobs") }),
             Err(fs::TryLockError::WouldBlock) => {
                 Err(Error::unavailable("the folder is open, in this process or another; close the store first"))
@@ -73,6 +89,22 @@ impl Files {
         Ok(Some(bytes.split_off(5)))
     }
 
+    /// Makes the log at least this long.
+    pub(crate) fn extend_to(&self, length: u64) -> Result<()> {
+        if self.log.metadata().map_err(unwritable)?.len() < length {
+            self.log.set_len(length).map_err(unwritable)?;
+        }
+        Ok(())
+    }
+
+    /// Writes bytes at an offset of the log, and syncs the log.
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        use io::{Seek, Write};
+        let mut log = &self.log;
+        let written = log.seek(io::SeekFrom::Start(offset)).and_then(|_offset| log.write_all(bytes));
+        written.and_then(|()| log.sync_all()).map_err(unwritable)
+    }
+
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         use io::{Read, Seek};
         let mut log = &self.log;
@@ -92,4 +124,8 @@ impl Files {
 
 fn unreadable(error: io::Error) -> Error {
     from_io(error, "the log of the store cannot be read")
+}
+
+fn unwritable(error: io::Error) -> Error {
+    from_io(error, "the log of the store cannot be repaired")
 }

@@ -6,6 +6,7 @@ use kv_core::Result;
 
 use super::bytes::Bytes;
 use super::files::{Files, SEGMENT_BYTES};
+use super::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 
 /// The location of a message's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +33,6 @@ pub(crate) struct Log {
     pub(crate) damaged_parts: u64,
 }
 
-/// The number of bytes of a segment's header.
-const SEGMENT_HEADER_BYTES: usize = 20;
 /// The maximum number of bytes of a message's header. sled begins no message if fewer bytes remain in a segment.
 const MAX_MESSAGE_HEADER_BYTES: usize = 32;
 
@@ -79,8 +78,8 @@ impl Log {
         let (mut order, mut without_header) = (BTreeMap::new(), Vec::new());
         for number in 0..files.segments()? {
             let header = files.log(number * SEGMENT_BYTES as u64, SEGMENT_HEADER_BYTES)?;
-            match header.as_deref().map(segment_start) {
-                Some(Some(start)) => drop(order.insert(start, number)),
+            match header.as_deref().map(SegmentHeader::decode) {
+                Some(Some(SegmentHeader { start, .. })) => drop(order.insert(start, number)),
                 Some(None) if header.is_some_and(|header| header.iter().all(|&byte| byte == 0)) => {
                     without_header.push(number);
                 }
@@ -127,16 +126,6 @@ impl Log {
             Message::Batch(_) | Message::Ignored | Message::Padding => {}
         }
     }
-}
-
-/// The log position at which a segment begins; `None` if the segment's header is damaged. Log positions only grow: when
-/// sled uses a segment again, the segment begins at a greater log position.
-fn segment_start(header: &[u8]) -> Option<u64> {
-    let mut bytes = Bytes::new(header);
-    let crc = u32::from_le_bytes(bytes.array()?);
-    let rest = header.get(4..SEGMENT_HEADER_BYTES)?;
-    let start = u64::from_le_bytes(bytes.array()?) ^ 0x7FFF_FFFF_FFFF_FFFF;
-    (crc32fast::hash(rest) ^ u32::MAX == crc && start % SEGMENT_BYTES as u64 == 0).then_some(start)
 }
 
 /// Returns the log position of the last readable message, and true if intact messages of the same use of the segment

@@ -1,6 +1,9 @@
 //! Reading a snapshot of sled's page table.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use super::bytes::Bytes;
 
@@ -17,6 +20,20 @@ pub(crate) struct Snapshot {
 const TRAILER_BYTES: usize = 12;
 
 impl Snapshot {
+    /// Returns the path of the snapshot that sled uses: the last by name.
+    pub(crate) fn last(folder: &Path) -> io::Result<Option<PathBuf>> {
+        let mut last: Option<PathBuf> = None;
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.as_encoded_bytes();
+            if name.starts_with(b"snap.") && !name.ends_with(b".in___motion") {
+                last = last.max(Some(entry.path()));
+            }
+        }
+        Ok(last)
+    }
+
     /// Decodes the bytes of a snapshot file. `None` if any byte is not as expected.
     pub(crate) fn decode(file: &[u8]) -> Option<Self> {
         let (content, trailer) = file.split_at_checked(file.len().checked_sub(TRAILER_BYTES)?)?;
