@@ -55,8 +55,8 @@ impl Bounds {
         let (capacity, weight) = match (max_bytes, max_entries) {
             (Some(bytes), None) => (bytes, Weight::Bytes { min: 0 }),
             // If each entry has a weight of at least `max_bytes / max_entries`, a capacity of `max_bytes` keeps both
-            // bounds. If no entry can have that many bytes, `max_entries` entries never reach `max_bytes`, so the
-            // capacity counts entries.
+            // bounds. If `max_bytes / max_entries` is larger than the maximum weight of an entry, `max_entries` entries
+            // never reach `max_bytes`, so the capacity counts entries.
             (Some(bytes), Some(entries)) => match u32::try_from(bytes.div_ceil(entries)) {
                 Ok(min) if u64::from(min) <= max_weight => (bytes, Weight::Bytes { min }),
                 _ => (entries, Weight::One),

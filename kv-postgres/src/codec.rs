@@ -67,7 +67,7 @@ impl Lifetime {
 
     fn after(duration: Duration) -> Self {
         let millis = i64::try_from(duration.as_nanos().div_ceil(1_000_000)).ok();
-        // A longer duration ends after the year 9999. On every backend, such a deadline means never.
+        // A duration of this length ends after the year 9999. On every backend, such a deadline means never.
         Self { at: None, millis: millis.filter(|millis| *millis < 253_402_300_800_000) }
     }
 

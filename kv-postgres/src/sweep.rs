@@ -26,8 +26,8 @@ pub(crate) async fn sweep(state: &State) -> Result<u64> {
         let Some(row) = rows.first() else { return Ok(swept) };
         let (removed, due): (i64, i64) = (column(row, 0)?, column(row, 1)?);
         swept += removed.unsigned_abs();
-        // Counts due rows and not removed rows to find the end, because a concurrent write can prevent the removal of a
-        // due row.
+        // The number of due rows ends the loop, instead of the number of removed rows, because a concurrent write can
+        // prevent the removal of a due row.
         if due < MAX_ROWS {
             return Ok(swept);
         }

@@ -32,7 +32,8 @@ pub(crate) async fn watch(state: &State, store: impl KvStore, query: &WatchQuery
 /// Takes the watchers' lock on the connection of `client`, and enables the triggers, so that they report every later
 /// write. While other sessions hold locks on the table, tries again until the operation timeout.
 ///
-/// Writers wait behind an attempt. Therefore an attempt waits at most as long as a writer waits for a lock.
+/// While an attempt waits for its table lock, new writers queue behind it. Therefore an attempt waits at most as long
+/// as a writer waits for a lock.
 pub(crate) async fn enable(client: &Client, state: &State) -> Result<()> {
     let timeout = state.connections.timeout;
     let deadline = Instant::now() + timeout;

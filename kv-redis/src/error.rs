@@ -1,7 +1,7 @@
-//! The driver's errors as kinds of the contract.
+//! Converts the driver's errors to `kv_core` errors.
 //!
-//! A [`Failure`] is the reason why a request failed. Code that knows the effect that the request may have had converts
-//! the failure to an error of the contract.
+//! A [`Failure`] is the reason why a request failed. The caller knows the possible effect of the request, and converts
+//! the failure to a [`kv_core::Error`].
 
 use std::error::Error as StdError;
 use std::sync::Arc;

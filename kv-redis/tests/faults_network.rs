@@ -14,8 +14,8 @@ use support::{at, eventually, key, next_event, set, settings_were_read, value};
 
 const TIMEOUT: Duration = Duration::from_millis(600);
 
-/// Opens a store behind a proxy. The intervals of the heartbeat and the sweeper are longer than a test, so neither
-/// sends a command while the test cuts the connection.
+/// Opens a store behind a proxy. The intervals of the heartbeat and the sweeper are longer than a test, so after
+/// the first run of the sweeper neither sends a command while the test cuts the connection.
 async fn behind(proxy: &Proxy) -> RedisStore {
     let store = at(&format!("redis://{}", proxy.address()))
         .operation_timeout(TIMEOUT)
@@ -25,7 +25,7 @@ async fn behind(proxy: &Proxy) -> RedisStore {
         .open()
         .await
         .unwrap();
-    // Wait for the first run of the sweeper.
+    // The sweeper also runs once when the store opens. Wait for this run.
     SystemClock.sleep(Duration::from_millis(200)).await;
     store
 }
@@ -142,7 +142,7 @@ async fn a_get_whose_reply_is_cut_at_any_byte_is_unavailable_and_shows_no_value(
         proxy.cut_after(Direction::ToClient, bytes);
         let error = store.get(&key("k")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        // Without the first letter, because the cut may separate this letter from the rest of the value.
+        // Search for the value without its first letter, because the cut may separate this letter from the rest.
         assert!(!format!("{error:?} {error}").contains("anary"), "{error:?}");
         assert_eq!(value(&store, "k").await.as_deref(), Some("canary"));
         settings_were_read(&proxy, received).await;

@@ -25,8 +25,9 @@ pub(crate) const CHECKSUM_KEY: &[u8] = b"m";
 /// The physical key of the padding that fills up segments of the log.
 pub(crate) const PADDING_KEY: &[u8] = b"p";
 
-/// The minimum number of bytes at which a value that was read shares sled's memory. A smaller value is copied, because
-/// sharing costs an allocation per value.
+/// The minimum number of bytes at which a stored value that was read shares sled's memory. A copy and a shared value
+/// both need one allocation. A smaller value is copied, because its copy is cheap and does not keep sled's memory
+/// alive.
 const MIN_SHARED_BYTES: usize = 4 << 10;
 
 /// A decoded physical key.

@@ -1,8 +1,8 @@
 //! The free space for writes that make the database larger.
 //!
-//! Without a reserve, no entry could be removed from a full disk: a delete needs space in the write-ahead log (in this
-//! file: the log), and the log can be emptied only if its content fits into the database file. Therefore a write that
-//! makes the database larger is refused if less than `min_free` would be left. Deletes, clears and sweeps may use this
+//! Without a reserve, no entry could be removed from a full disk: a delete needs space in the write-ahead log (below:
+//! the log), and the log can be emptied only if its content fits into the database file. Therefore a write that makes
+//! the database larger is refused if less than `min_free` would be left. Deletes, clears and sweeps may use this
 //! reserve.
 
 use std::time::Duration;

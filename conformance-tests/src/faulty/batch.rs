@@ -24,7 +24,7 @@ faults! { batch:
     empty_batches_fail: "B-1"
         ["batch/empty_input"]
         |inner, _clock| EmptyBatchFails { inner };
-    /// Returns results of existing keys only from `get_many`, as Spin does.
+    /// Returns results of existing keys only from `get_many`, as the key-value API of Fermyon Spin does.
     get_many_omits_missing_keys: "B-1"
         ["batch/get_many_answers_duplicates", "batch/a_thousand_keys", "batch/get_many_answers_in_order"]
         |inner, _clock| OnlyFound { inner };

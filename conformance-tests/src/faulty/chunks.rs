@@ -17,8 +17,8 @@ faults! { chunks:
     holes_of_get_many_move_to_the_end: "B-1"
         ["large_batches/holes_in_get_many", "batch/a_thousand_keys"]
         |inner, _clock| MovedHoles { inner };
-    /// Deletes 500 keys with one statement that returns only a number, and reports that many keys as deleted, from the
-    /// first key of the chunk on.
+    /// Deletes 500 keys with one statement that returns only the number n of deleted keys, and reports the first n keys
+    /// of the chunk as deleted.
     deleted_keys_are_counted_by_chunk: "B-1"
         ["large_batches/holes_in_delete_many"]
         |inner, _clock| CountedDeletes { inner };
@@ -244,8 +244,8 @@ impl KvStore for LastCheckOfKey {
         let last: HashMap<&Key, usize> =
             transaction.checks.iter().enumerate().map(|(at, check)| (&check.key, at)).collect();
         let mut fewer = transaction.clone();
-        // A check that always holds takes the place of the check, so that the indexes of the other checks stay the
-        // same.
+        // Replace an earlier check of a key by a check that always holds, so that the indexes of the other checks stay
+        // the same.
         for (at, check) in fewer.checks.iter_mut().enumerate() {
             if last.get(&check.key) != Some(&at) {
                 check.when = When::Always;

@@ -52,7 +52,7 @@ pub(super) fn script(kinds: StepKinds, seed: u64, number: usize) -> Result<Vec<S
     Ok(tree(kinds, seed, number)?.current())
 }
 
-/// Appends steps to the script that read the events of all open watches.
+/// Appends to the script the steps that read the events of all open watches.
 fn with_last_events(mut script: Vec<Step>) -> Vec<Step> {
     let has_watch = |slot| script.iter().any(|step| matches!(step, Step::Watch(opened, _) if *opened == slot));
     let slots: Vec<Slot> = (0..SLOTS).map(Slot).filter(|slot| has_watch(*slot)).collect();
@@ -60,8 +60,8 @@ fn with_last_events(mut script: Vec<Step>) -> Vec<Step> {
     script
 }
 
-/// Runs random scripts that have these kinds of steps on the store of the case. Fails if an answer is wrong; the
-/// failure shows the shortest script found that gets a wrong answer.
+/// Runs random scripts on the store of the case. The scripts have these kinds of steps. Fails if an answer is wrong;
+/// the failure shows the shortest script found that gets a wrong answer.
 pub(crate) async fn search(cx: &Context, kinds: StepKinds) -> Verdict {
     search_on(cx, &[cx.store().clone()], kinds).await
 }
@@ -70,7 +70,7 @@ pub(crate) async fn search(cx: &Context, kinds: StepKinds) -> Verdict {
 pub(crate) async fn search_on(cx: &Context, handles: &[Recorder], kinds: StepKinds) -> Verdict {
     let kinds = kinds.within(&cx.capabilities(), cx.moves_clock());
     let mut shrinker = Shrinker { cx, handles, runs: 0 };
-    // There are many combinations of calls, so more scripts are needed to find a wrong one.
+    // There are many combinations of calls, so more scripts are needed to find a combination that gets a wrong answer.
     let scripts = if kinds.watches || kinds.together { cx.scripts() * COMBINED_SCRIPTS } else { cx.scripts() };
     for number in 1..=scripts {
         let script = with_last_events(script(kinds, cx.seed(), number)?);

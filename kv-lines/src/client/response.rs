@@ -16,7 +16,9 @@ pub(super) const OVERHEAD_BYTES: usize = 64 << 10;
 /// larger value, into a response. JSON text takes up to six bytes for each byte of a value. Keys, versions and
 /// deadlines are added.
 pub(super) const MAX_BYTES: usize = 256 << 20;
-// If twice the values take at most three quarters, a quarter is left for the other parts.
+// A value that a client stored has less than 2 * `MAX_VALUES_BYTES` bytes, because this is the maximum length of a
+// request line. At six bytes of JSON for each byte, such a value takes at most three quarters of `MAX_BYTES`. A quarter
+// remains for the other parts.
 const _: () = assert!(6 * 2 * MAX_VALUES_BYTES <= MAX_BYTES / 4 * 3);
 
 /// Returns the maximum number of bytes of a response with `value_bytes` bytes of values.

@@ -15,8 +15,8 @@ impl ValueBudget {
         Self { remaining: MAX_VALUES_BYTES, is_empty: true }
     }
 
-    /// Reserves bytes for a value. Returns false if the value does not fit. Then the budget is spent, too. The first
-    /// value always fits.
+    /// Reserves bytes for a value. Returns false if the value does not fit. In this case, the remaining budget becomes
+    /// zero. The first value always fits.
     pub(super) fn take(&mut self, bytes: usize) -> bool {
         let fits = self.is_empty || bytes <= self.remaining;
         self.is_empty = false;

@@ -25,7 +25,7 @@ pub(crate) async fn listen(state: &Arc<State>, kind: Kind) -> Result<(), Failure
     let mut status = {
         let mut task = hubs.task.lock();
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            // If the previous task has ended with its runtime, the status still names the kinds that this task
+            // If the previous task has ended with its runtime, the status still names the kinds that the previous task
             // received.
             let received_before = {
                 let status = hubs.status.borrow();

@@ -1,4 +1,4 @@
-//! The mode of a server: alone, a node of a cluster, or a Sentinel.
+//! The mode of a server: standalone, a node of a cluster, or a Sentinel.
 
 use redis::Value;
 use tokio::time::Instant;

@@ -58,7 +58,7 @@ pub(crate) trait PendingWrite: Send {
     /// the outcome is `Indeterminate` and not `Unavailable`.
     fn claim(&self) -> bool;
 
-    /// Applies the write and keeps its outcome, which may be an error of the call. Returns the errors of SQLite.
+    /// Applies the write. An error of the call is kept as the outcome. An error of SQLite is returned.
     fn apply(&mut self, rows: &Rows<'_>) -> rusqlite::Result<()>;
 
     /// Keeps the error as the outcome, instead of applying the write.
@@ -67,7 +67,7 @@ pub(crate) trait PendingWrite: Send {
     /// Sends the outcome to the caller, after the commit.
     fn committed(self: Box<Self>);
 
-    /// Sends an error to the caller. `error` makes the error from the version of the write.
+    /// Sends an error to the caller. The function `error` creates this error from the version of the write.
     fn failed(self: Box<Self>, error: &mut dyn FnMut(Option<Version>) -> Error);
 
     /// Returns the same as [`Write::bytes`].

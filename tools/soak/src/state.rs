@@ -18,8 +18,8 @@ impl Default for Slack {
 }
 
 impl Slack {
-    /// The tolerance of a handle that measured its server's clock while it was opened, in this number of microseconds:
-    /// also half of a round trip, which was not longer than the opening.
+    /// The tolerance for a handle that measured its server's clock during `open`. `micros` is the duration of `open` in
+    /// microseconds. The clock error is at most half of a round trip, and a round trip was not longer than `open`.
     pub(crate) fn with_opening(micros: u64) -> Self {
         Self(SLACK_MILLIS + micros.div_ceil(2_000))
     }
@@ -90,8 +90,9 @@ impl Span {
         deadline.is_none_or(|deadline| self.end < deadline)
     }
 
-    /// Returns each way in which a call in this time can see a state: the state that the call sees, and the stored
-    /// state with the deadline that this view implies.
+    /// Returns up to two pairs of the state that a call in this time sees and the stored state: one pair if the entry
+    /// can be live, and one pair if it can be expired or absent. The range of the stored deadline is narrowed to the
+    /// deadlines that are possible in this case.
     fn views(self, state: &State) -> impl Iterator<Item = (State, State)> + use<> {
         let (live, expired) = match state {
             None => (None, Some((None, None))),

@@ -1,4 +1,4 @@
-//! One PostgreSQL server with each option of its builder.
+//! Tests of a single PostgreSQL server and the options of its builder.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test and its helpers may panic")]
 

@@ -1,4 +1,4 @@
-//! Deadlines: late in a second, by every path of a write, and swept without a call.
+//! Cases about deadlines: precision within a second, deadlines set by every kind of write, and the background sweep.
 
 use std::time::{Duration, SystemTime};
 
@@ -261,8 +261,8 @@ async fn no_deadlines_are_made_up(cx: Context) -> Verdict {
 
 async fn swept_without_a_call(cx: Context) -> Verdict {
     const KEYS: u64 = 10;
-    // The background task works at intervals of the store's clock, but in real time. So each round gives the task more
-    // time, and the last round gives it enough time for a slow machine.
+    // Advancing the store's clock makes the background task due, but its work takes real time. Therefore each round
+    // waits longer for this work. The last wait is long enough for a slow machine.
     for millis in [10, 100, 1_000, 5_000] {
         for number in 0..KEYS {
             cx.set_ttl(["k", &number.to_string()], "v", TTL).await?;

@@ -1,4 +1,5 @@
-//! The performance bars of the workspace. Each bar is a ratio of two sides that are measured in one run.
+//! The performance bars of the workspace. A bar is the ratio of two sides that are measured in one run, and the
+//! required value of this ratio.
 
 pub(crate) mod embedded;
 mod handle;
@@ -91,7 +92,8 @@ pub(crate) async fn run(names: &[String], into: Option<&Path>, margin: f64, opti
         add(watch::bars(options).await);
     }
     if is_selected("bar-federation") {
-        // In a time slice, a layer plays the whole recording. A slow layer plays as much of the recording as it can.
+        // The duration limits one play of the recording. It is at least 4 s, so that a fast layer plays the whole
+        // recording. A slow layer plays only a part of it.
         let settings =
             Settings { duration: options.settings.duration.max(Duration::from_secs(4)), ..options.settings.clone() };
         let longer = BenchOptions { settings, full: options.full, progress: Progress::hidden() };
@@ -111,7 +113,7 @@ fn on_own_thread<T: Send>(measure: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(measure).join().unwrap())
 }
 
-/// Creates a bar on the throughput of a side of a closed loop relative to the first side.
+/// Creates a bar: the throughput of `side` in a closed loop, relative to the first side.
 fn throughput_bar(id: &'static str, label: &str, min: f64, closed: &Closed, side: usize) -> Bar {
     let (raw, ours) = (&closed.sides[0], &closed.sides[side]);
     let tasks = closed.tasks;

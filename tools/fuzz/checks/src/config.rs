@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 /// The password in the seeds. Settings must hide it.
 const CANARY: &str = "canary-7f3a9";
 
-/// Checks that any JSON is refused or accepted as settings that do not show a password.
+/// Checks that each adapter refuses the JSON, or accepts it as settings whose `Debug` output hides the password.
 pub fn config(data: &[u8]) {
     settings::<kv_memory::MemoryConfig>(data);
     settings::<kv_sled::SledConfig>(data);

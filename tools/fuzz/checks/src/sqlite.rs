@@ -40,7 +40,7 @@ pub fn sqlite_row(data: &[u8]) {
     let (deadline_check, rest) = rest.split_first_chunk().unwrap_or((&[0; 4], rest));
     let (checksum, rest) = rest.split_first_chunk().unwrap_or((&[0; 4], rest));
     let (version, value) = rest.split_at_checked(usize::from(flags >> 3)).unwrap_or((rest, &[]));
-    // A foreign row, whose key column is not the text of a key.
+    // If bit 2 is set, the key column is any text from the input, so the row may be foreign.
     let name = if flags & 4 == 0 { "k" } else { std::str::from_utf8(value).unwrap_or("k") };
     let columns = params![
         name,
