@@ -119,7 +119,7 @@ impl Worker {
     /// writes. Returns the request that ended the batch.
     fn write(&mut self, first: Request, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
         let mut group = GroupCommit::new(first, self.last_writes, requests);
-        // Below the reserve, only writes that remove entries are evaluated.
+        // If the free space is below the reserve, only writes that remove entries are evaluated.
         let full = self.check_writable().err();
         if full.is_some()
             && let Err(failure) = self.check_removable()
@@ -162,7 +162,7 @@ impl Worker {
             }
             Err(failure) => group.finish(Some(&failure)),
         };
-        // Below the reserve, free the space of removed values at once.
+        // If the free space is below the reserve, free the space of removed values at once.
         self.reclaim(if full.is_some() { 1 } else { reclaim::DUE_BYTES });
         next
     }

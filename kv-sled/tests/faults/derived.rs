@@ -1,4 +1,5 @@
-//! Damaged derived files: the store opens from the log with all its entries.
+//! Damaged files that sled can write again (snapshot, configuration): the store opens from the log with all its
+//! entries.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,7 +60,7 @@ async fn a_closed_store_with_damaged_derived_files_opens_with_all_its_entries() 
     assert_opens_with_all_entries(&original, 500, DAMAGES);
 }
 
-/// The log is so long that sled has used segments again since it wrote the snapshot.
+/// The log is so long that sled has reused segments since it wrote the snapshot.
 #[tokio::test]
 async fn a_crashed_store_with_a_damaged_snapshot_opens_with_all_its_entries() {
     let folder = tempfile::tempdir().unwrap();
