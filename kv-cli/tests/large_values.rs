@@ -29,11 +29,12 @@ fn encoded_as_base64(export: &[u8]) -> usize {
 }
 
 /// Fills a store with the greatest values, and pipes its export into another store by the program.
-async fn round_trip(from: &str, to: &str, name: &str) {
+async fn round_trip(from: &str, to: &str, name: &str, kinds: &[&str]) {
     let (source, target) = (anykv::open(from).await.unwrap(), anykv::open(to).await.unwrap());
     let max = source.store().info().limits.max_value_bytes;
     assert_eq!(target.store().info().limits.max_value_bytes, max, "{name}");
-    for (name, value) in values(max) {
+    let values = || values(max).into_iter().filter(|(name, _)| kinds.contains(name));
+    for (name, value) in values() {
         let _ = source.store().set(&key(name), value, &SetOptions::default()).await.unwrap();
     }
     let above = source.store().set(&key("above"), vec![7; max + 1].into(), &SetOptions::default()).await;
@@ -48,9 +49,10 @@ async fn round_trip(from: &str, to: &str, name: &str) {
     })
     .await
     .unwrap();
-    assert_eq!(encoded_as_base64(&export), 3, "{name}");
+    let not_plain = kinds.iter().filter(|kind| **kind != "plain").count();
+    assert_eq!(encoded_as_base64(&export), not_plain, "{name}");
     let target = anykv::open(&to).await.unwrap();
-    for (value_name, value) in values(max) {
+    for (value_name, value) in values() {
         let found = target.store().get(&key(value_name)).await.unwrap().unwrap();
         assert!(found.value == value, "{name}: {value_name}");
     }
@@ -61,13 +63,13 @@ async fn round_trip(from: &str, to: &str, name: &str) {
 async fn values_of_the_greatest_size_survive_export_and_import() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    for (name, scheme, options) in [
-        ("the default limit of sqlite", "sqlite", ""),
-        ("a greater limit", "sqlite", "?max_value=40MiB"),
-        ("sled", "sled", ""),
+    for (name, scheme, options, kinds) in [
+        ("the default limit of sqlite", "sqlite", "", ["plain", "quotes", "controls", "bytes"].as_slice()),
+        ("a greater limit", "sqlite", "?max_value=24MiB", &["controls"]),
+        ("sled", "sled", "", &["controls"]),
     ] {
         let [from, to] = ["from", "to"].map(|end| format!("{scheme}:{}{options}", path(&format!("{name} {end}"))));
-        round_trip(&from, &to, name).await;
+        round_trip(&from, &to, name, kinds).await;
     }
 }
 
