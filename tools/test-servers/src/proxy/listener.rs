@@ -3,9 +3,11 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::AsRawFd;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use nix::sys::socket::{Shutdown, shutdown};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -33,7 +35,10 @@ impl ProxyListener {
 
     /// Closes the listener. The kernel resets connections that were not accepted yet.
     pub(super) fn close(&self) {
-        self.state.lock().listener = None;
+        if let Some(listener) = self.state.lock().listener.take() {
+            // A child that another thread is starting may have a copy of the descriptor, which would keep the port open.
+            let _ = shutdown(listener.as_raw_fd(), Shutdown::Both);
+        }
     }
 
     /// Opens a closed listener again. Binding can fail shortly after the close, although the port is reserved, so
