@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kv_core::{Capabilities, KvStore, Result};
 
+use crate::fresh::Fresh;
 use crate::link::blocking;
 use crate::process::{self, ChildProcess};
-use crate::suite::{Fresh, Suite};
+use crate::suite::Suite;
 
 impl Suite {
     /// A suite for a store on a backend that processes share. `start` starts the backend before the first case and

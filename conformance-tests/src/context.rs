@@ -11,9 +11,10 @@ use kv_core::{
 };
 
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+use crate::fresh::Fresh;
 use crate::mortal::MortalStore;
 use crate::recorder::Recorder;
-use crate::suite::{Fresh, Suite};
+use crate::suite::Suite;
 
 /// The store of a case, with its suite and clock.
 #[derive(Debug, Clone)]

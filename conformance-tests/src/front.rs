@@ -87,7 +87,7 @@ impl Suite {
     /// The reason why the store cannot be opened, or `None` if it can be opened.
     fn open_error(&self) -> Option<String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-        let fresh = crate::suite::Fresh::new("reachable", self.seed);
+        let fresh = crate::fresh::Fresh::new("reachable", self.seed);
         runtime.block_on(self.open(&fresh)).err().map(|error| error.to_string())
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kv_core::{BoxFuture, Capabilities, KvStore, Result, delegate_store};
 
-use crate::suite::{Fresh, Suite};
+use crate::fresh::Fresh;
+use crate::suite::Suite;
 
 impl Suite {
     /// A suite for a store over the stores of this suite, with the same hooks. `wrap` puts an outer store over an inner

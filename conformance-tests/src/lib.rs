@@ -10,6 +10,7 @@ mod failure;
 #[cfg(feature = "faulty")]
 pub mod faulty;
 mod folder;
+mod fresh;
 mod front;
 mod history;
 mod layer;
@@ -28,5 +29,6 @@ mod watcher;
 
 pub use self::case::{Case, Level, Need};
 pub use self::failure::Failure;
+pub use self::fresh::Fresh;
 pub use self::report::{CaseReport, Counts, Outcome, Report, matrix};
-pub use self::suite::{Fresh, Suite};
+pub use self::suite::Suite;

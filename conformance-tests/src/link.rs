@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kv_core::{Capabilities, Error, KvStore, Result};
 
-use crate::suite::{Fresh, Suite};
+use crate::fresh::Fresh;
+use crate::suite::Suite;
 
 impl Suite {
     /// A suite whose stores each have a link to the backend that can be cut. A link is a proxy between store and

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use kv_core::{Clock, KvStore, Result, SystemClock};
 
+use crate::fresh::Fresh;
 use crate::link::blocking;
 use crate::process::{self, ChildProcess};
 use crate::recorder::Recorder;
-use crate::suite::Fresh;
 
 /// A store that is open in a child process.
 pub(crate) struct MortalStore<S = Recorder> {

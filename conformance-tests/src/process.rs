@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::folder;
-use crate::suite::Fresh;
+use crate::fresh::Fresh;
 
 /// The environment variable that makes a program a child. Its value is the name of the suite whose stores it opens.
 const SUITE: &str = "CONFORMANCE_SERVES";

@@ -12,10 +12,11 @@ use crate::case::{Applies, Case};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::folder;
+use crate::fresh::Fresh;
 use crate::recorder::Recorder;
 use crate::report::{CaseReport, Outcome, Report};
 use crate::script::compare;
-use crate::suite::{Fresh, Suite};
+use crate::suite::Suite;
 
 impl Suite {
     /// Runs every case whose name contains `filter` and returns the report. A panic of the store is a failure of the

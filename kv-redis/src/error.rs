@@ -30,6 +30,8 @@ pub(crate) enum Failure {
     TimedOut,
     /// The connection broke after the request was sent.
     Disconnected(RedisError),
+    /// The connection was closed because a reply exceeded its bounds.
+    BadReply(RedisError),
     /// The server replied with an error.
     Refused(ServerError),
     /// The reply has a type or length that the command never returns.
@@ -53,7 +55,7 @@ impl Failure {
             Self::NotSent(error) => not_sent(&error),
             Self::NotSentInTime => Error::unavailable("there was no connection within the deadline"),
             Self::TimedOut => effect.unanswered("the server did not answer within the deadline"),
-            Self::Disconnected(error) => {
+            Self::Disconnected(error) | Self::BadReply(error) => {
                 effect.unanswered("the connection broke before the server answered").with_source(redacted(&error))
             }
             Self::Refused(error) => refused(&error, effect),

@@ -56,11 +56,7 @@ impl Scripts {
     /// Returns the `EVAL` command of an `EVALSHA` command: the same call, with the text of the script instead of the
     /// digest. Use this command for a server that does not have the script. Returns `None` for any other command.
     pub(crate) fn eval_of(&self, call: &Cmd) -> Option<Cmd> {
-        let mut arguments = call.args_iter().map(|argument| match argument {
-            Arg::Simple(bytes) => bytes,
-            // The other kind of argument is a cursor of the driver, which no command of this crate has.
-            _ => [].as_slice(),
-        });
+        let mut arguments = words(call);
         let (name, digest) = (arguments.next()?, arguments.next()?);
         if name != b"EVALSHA" {
             return None;
@@ -82,10 +78,7 @@ const READS: [&[u8]; 12] =
 impl Scripts {
     /// True if the command changes nothing on the server, so that it may be sent again.
     pub(crate) fn only_reads(&self, cmd: &Cmd) -> bool {
-        let mut words = cmd.args_iter().map(|argument| match argument {
-            Arg::Simple(bytes) => bytes,
-            _ => [].as_slice(),
-        });
+        let mut words = words(cmd);
         match words.next() {
             Some(b"EVALSHA") => words
                 .next()
@@ -94,6 +87,15 @@ impl Scripts {
             None => false,
         }
     }
+}
+
+/// The name and the arguments of a command.
+pub(crate) fn words(cmd: &Cmd) -> impl Iterator<Item = &[u8]> {
+    cmd.args_iter().map(|argument| match argument {
+        Arg::Simple(bytes) => bytes,
+        // The other kind of argument is a cursor of the driver, which no command of this crate has.
+        _ => [].as_slice(),
+    })
 }
 
 impl Script {
@@ -129,9 +131,7 @@ mod tests {
         let mut call = scripts.touch.call([b"k".as_ref(), b"i".as_ref()]);
         call.arg("never").arg(&[1_u8, 2][..]);
         let eval = scripts.eval_of(&call).unwrap();
-        let text = |cmd: &Cmd| -> Vec<Vec<u8>> {
-            cmd.args_iter().map(|arg| if let Arg::Simple(bytes) = arg { bytes.to_vec() } else { vec![] }).collect()
-        };
+        let text = |cmd: &Cmd| -> Vec<Vec<u8>> { words(cmd).map(<[u8]>::to_vec).collect() };
         let (short, long) = (text(&call), text(&eval));
         assert_eq!(long[0], b"EVAL");
         assert_eq!(long[1], scripts.touch.text.as_bytes());

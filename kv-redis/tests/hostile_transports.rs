@@ -166,8 +166,7 @@ async fn assert_bounded(transport: Transport, command: &'static str, begin: &[u8
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{transport:?}: {error}");
     assert!(start.elapsed() < DEADLINE, "{transport:?}: {:?}", start.elapsed());
     let sent = server.bytes_sent().await;
-    // The store sends a read again once, through a new connection.
-    assert!(sent <= 2 * max_bytes, "{transport:?}: the client has received {sent} bytes");
+    assert!(sent <= max_bytes, "{transport:?}: the client has received {sent} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Derived files: sled's snapshots and its configuration. sled can write both again.
 //!
-//! When sled opens, it writes a snapshot of its page table and removes the previous snapshot. sled takes every file
+//! At opening, sled writes a snapshot of its page table and removes the previous snapshot. sled takes every file
 //! whose name begins with `snap.` for a snapshot, including a half-written file, and fails to open if the last such
 //! file by name is damaged. Without a snapshot, sled reads the whole log. No record is only in a snapshot, because sled
 //! frees a part of the log only after all pages of that part were written again in a later part. But sled may have freed

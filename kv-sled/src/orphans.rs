@@ -3,8 +3,8 @@
 //! sled keeps the list of files that it will remove only in memory. So if the process is killed, the files of replaced
 //! values remain. sled also leaves some files of replaced pages of many long keys. It never removes these files later.
 //!
-//! When sled opens, it reads its log and writes a snapshot of its page table, which names the file of every page that
-//! has one. Until the first write after opening, the snapshot is exactly the state of sled. sled numbers each new file
+//! At opening, sled reads its log and writes a snapshot of its page table, which names the file of every page that has
+//! one. Until the first write after opening, the snapshot is exactly the state of sled. sled numbers each new file
 //! with the current log position, so later files have greater numbers than the end of the snapshot. A file with a
 //! smaller number that is not in the snapshot is an orphan: no page refers to it, and no page ever will.
 

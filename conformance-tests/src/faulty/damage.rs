@@ -9,7 +9,7 @@ use kv_core::{
     delegate_store,
 };
 
-use super::faults;
+use super::{faults, scan};
 
 faults! { damage:
     /// `get` returns nothing for a damaged entry, so that an application creates the entry again.
@@ -140,18 +140,6 @@ impl KvStore for ClearsListed {
     delegate_store!(self.inner, except clear);
 
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
-        let mut removed = 0;
-        let mut query = ListQuery::new(prefix.clone()).with_keys_only();
-        loop {
-            let page = self.inner.list(&query).await?;
-            let keys: Vec<Key> = page.items.into_iter().map(|item| item.key).collect();
-            for outcome in self.inner.delete_many(&keys).await {
-                removed += u64::from(outcome?.is_deleted());
-            }
-            match page.next {
-                Some(next) => query = query.resume(next),
-                None => return Ok(removed),
-            }
-        }
+        scan::clear(&*self.inner, |key| prefix.covers(key)).await
     }
 }

@@ -258,8 +258,8 @@ enum CacheAction {
     Remove,
 }
 
-/// When dropped, queues a stale key and notifies the watchers of a change. Therefore both steps also happen if a caller
-/// drops the future of the write at an `.await`.
+/// Queues a stale key and notifies the watchers of a change on drop. Therefore both steps also happen if a caller drops
+/// the future of the write at an `.await`.
 struct FollowUp<'a> {
     engine: &'a Bounded,
     key: &'a Key,

@@ -71,6 +71,11 @@ impl Connection {
         self.is_dead.load(Ordering::Acquire)
     }
 
+    /// True if the connection ended because a reply exceeded its bounds.
+    pub(crate) fn has_refused_a_reply(&self) -> bool {
+        self.driver.has_refused.load(Ordering::Acquire)
+    }
+
     pub(crate) fn mark_dead(&self) {
         self.is_dead.store(true, Ordering::Release);
     }
@@ -113,6 +118,8 @@ pub(crate) struct Driver {
     /// The task, which ends with the connection; `None` if the driver has made the connection, because then the driver
     /// runs the task.
     task: Option<AbortHandle>,
+    /// True after the bounds have refused a reply, which ends the connection.
+    has_refused: Arc<AtomicBool>,
 }
 
 impl Drop for Driver {
@@ -138,10 +145,11 @@ where
         .set_write_backpressure_boundary(64 << 10)
         .set_push_sender(on_push);
     if let Some(stream) = BoundedStream::connect(endpoint, max_value).await.map_err(Failure::NotSent)? {
+        let has_refused = stream.has_refused();
         let opening = MultiplexedConnection::new_with_config(endpoint.info().redis_settings(), stream, config);
         let (connection, task) = opening.await.map_err(Failure::NotSent)?;
-        return Ok(Driver { connection, task: Some(tokio::spawn(task).abort_handle()) });
+        return Ok(Driver { connection, task: Some(tokio::spawn(task).abort_handle()), has_refused });
     }
     let opening = endpoint.client().get_multiplexed_async_connection_with_config(&config);
-    Ok(Driver { connection: opening.await.map_err(Failure::NotSent)?, task: None })
+    Ok(Driver { connection: opening.await.map_err(Failure::NotSent)?, task: None, has_refused: Arc::default() })
 }

@@ -158,7 +158,7 @@ impl Node {
 
     fn disconnected(&self, connection: &Arc<Connection>, error: RedisError) -> Failure {
         self.discard(connection);
-        Failure::Disconnected(error)
+        if connection.has_refused_a_reply() { Failure::BadReply(error) } else { Failure::Disconnected(error) }
     }
 
     fn timed_out(&self, connection: &Arc<Connection>, deadline: Instant) -> Failure {

@@ -364,6 +364,7 @@ fn retry_after(failure: &Failure) -> Retry {
         },
         Failure::TimedOut
         | Failure::Disconnected(_)
+        | Failure::BadReply(_)
         | Failure::UnexpectedReply
         | Failure::SlotsMoving
         | Failure::WrongMode(_)

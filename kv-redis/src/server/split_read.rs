@@ -3,10 +3,10 @@
 //! While a slot is being moved, some of its keys are on one server and some on another. If the keys of a command are on
 //! two servers, both servers refuse the command (`TRYAGAIN`). A command with one key succeeds on one of the servers.
 
-use redis::{Arg, Cmd, Value};
+use redis::{Cmd, Value};
 
 use crate::error::Failure;
-use crate::script::Scripts;
+use crate::script::{Scripts, words};
 
 /// The maximum number of commands, with one key each, that are sent at the same time.
 const COMMANDS_AT_ONCE: usize = 16;
@@ -34,10 +34,7 @@ impl SplitRead {
     /// Splits a command that reads several keys. Returns `None` for a command with one key, and for a write, because a
     /// write must stay atomic.
     pub(crate) fn of(cmd: &Cmd, scripts: &Scripts) -> Option<Self> {
-        let mut words = cmd.args_iter().map(|argument| match argument {
-            Arg::Simple(bytes) => bytes.to_vec(),
-            _ => Vec::new(),
-        });
+        let mut words = words(cmd).map(<[u8]>::to_vec);
         let name = words.next()?;
         let (before, keys, after, bytes_left, reply) = match name.as_slice() {
             b"MGET" => (vec![name], words.collect(), Vec::new(), usize::MAX, Reply::List(Vec::new())),
@@ -117,11 +114,7 @@ mod tests {
     use crate::codec::Format;
 
     fn words(cmd: &Cmd) -> Vec<String> {
-        let text = |argument| match argument {
-            Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-            _ => String::new(),
-        };
-        cmd.args_iter().map(text).collect()
+        super::words(cmd).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
     }
 
     #[test]

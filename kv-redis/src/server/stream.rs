@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use redis::io::tcp::{TcpSettings, socket2};
@@ -19,6 +21,7 @@ use crate::server::reply_bounds::ReplyBounds;
 pub(crate) struct BoundedStream {
     socket: Socket,
     bounds: ReplyBounds,
+    has_refused: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -44,7 +47,14 @@ impl BoundedStream {
             (ConnectionAddr::Unix(path), _) => Socket::Unix(UnixStream::connect(path).await?),
             _ => return Ok(None),
         };
-        Ok(Some(Self { socket, bounds: ReplyBounds::new(max_value_bytes) }))
+        Ok(Some(Self { socket, bounds: ReplyBounds::new(max_value_bytes), has_refused: Arc::default() }))
+    }
+}
+
+impl BoundedStream {
+    /// Returns a flag that is true after the bounds have refused a reply.
+    pub(crate) fn has_refused(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.has_refused)
     }
 }
 
@@ -70,7 +80,7 @@ fn apply(settings: &TcpSettings, stream: &TcpStream) -> io::Result<()> {
 
 impl AsyncRead for BoundedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { socket, bounds } = self.get_mut();
+        let Self { socket, bounds, has_refused } = self.get_mut();
         let before = buf.filled().len();
         ready!(match socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -78,13 +88,16 @@ impl AsyncRead for BoundedStream {
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         })?;
         let received = buf.filled().get(before..).unwrap_or_default();
-        Poll::Ready(bounds.follow(received).map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad)))
+        Poll::Ready(bounds.follow(received).map_err(|bad| {
+            has_refused.store(true, Ordering::Release);
+            io::Error::new(io::ErrorKind::InvalidData, bad)
+        }))
     }
 }
 
 impl AsyncWrite for BoundedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { socket, bounds } = self.get_mut();
+        let Self { socket, bounds, .. } = self.get_mut();
         let written = ready!(match socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Socket::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
