@@ -10,7 +10,6 @@ use crate::command::{
     bench, completions, conformance, copy, delete, export, get, import, list, replay, schemes, serve, set, ttl, verify,
     watch,
 };
-use crate::existing_store;
 use crate::exit::{self, Answer, Failure};
 use crate::output::{self, Output};
 
@@ -40,7 +39,7 @@ async fn run(cli: Cli, output: &mut Output) -> Result<Answer, Failure> {
     match command {
         Command::OnStore(command) => {
             let kv = if command.only_reads() {
-                existing_store::open(&store).await?
+                anykv::registry().open_existing(&store).await?
             } else {
                 anykv::registry().open(&store).await?
             };

@@ -5,7 +5,6 @@ mod args;
 pub mod bench;
 mod command;
 mod escape;
-mod existing_store;
 mod exit;
 mod interrupt;
 mod listen;

@@ -17,6 +17,18 @@ fn writes_and_reads(url: &str) {
     assert_eq!(read.get_output().stdout, b"ada", "{url}");
 }
 
+/// A command that reads refuses a missing namespace or table twice. The second refusal proves that nothing was created.
+fn mistyped_store_is_refused(url: &str) {
+    for _ in 0..2 {
+        for arguments in [&["get", "a"][..], &["list"], &["export"], &["copy", url, "memory:"]] {
+            let output = kv().args(["--store", url]).args(arguments).assert().code(2).get_output().clone();
+            let message = String::from_utf8(output.stderr).unwrap();
+            assert!(message.contains("there is no store"), "{arguments:?}: {message}");
+        }
+    }
+    writes_and_reads(url);
+}
+
 /// Replays with 16 clients over a part of the production prefill. `KV_PREFILL_SCALE=1` loads the whole prefill.
 fn replays(url: &str) {
     let scale = std::env::var("KV_PREFILL_SCALE").unwrap_or_else(|_| "0.01".to_owned());
@@ -36,6 +48,7 @@ fn redis_opens_by_every_scheme_and_replays() {
     for url in [server.url(), through_tls, server.unix_url()] {
         writes_and_reads(&url);
     }
+    mistyped_store_is_refused(&format!("{}?namespace=mistyped", server.url()));
     replays(&server.url());
 }
 
@@ -43,6 +56,7 @@ fn redis_opens_by_every_scheme_and_replays() {
 fn a_cluster_opens_and_replays() {
     let cluster = RedisCluster::start().unwrap();
     writes_and_reads(&cluster.url());
+    mistyped_store_is_refused(&format!("{}?namespace=mistyped", cluster.url()));
     replays(&cluster.url());
 }
 
@@ -52,5 +66,7 @@ fn postgres_opens_by_both_schemes_and_replays() {
     for url in [server.url(), server.url().replacen("postgres:", "postgresql:", 1)] {
         writes_and_reads(&url);
     }
+    let separator = if server.url().contains('?') { '&' } else { '?' };
+    mistyped_store_is_refused(&format!("{}{separator}table=mistyped", server.url()));
     replays(&server.url());
 }

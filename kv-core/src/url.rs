@@ -63,6 +63,12 @@ impl StoreUrl {
             .map_err(|error| Error::invalid(format!("bad option for `{}:`: {error}", self.scheme)))
     }
 
+    /// Sets an option, in place of its earlier value.
+    fn set(&mut self, name: &str, value: &str) {
+        self.take(name);
+        self.options.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Removes and returns an option that the registry handles itself.
     fn take(&mut self, name: &str) -> Option<String> {
         let at = self.options.iter().position(|(option, _)| option == name)?;
@@ -151,12 +157,23 @@ pub struct Scheme {
     pub open: fn(StoreUrl) -> Opening,
     /// Verifies everything that is stored; `None` if the adapter has nothing to verify.
     pub verify: Option<fn(StoreUrl, TakeEntry) -> Verifying>,
+    /// True if the scheme has the option `create`, which forbids the creation of a missing store if it is `false`.
+    pub has_create: bool,
 }
 
 impl Scheme {
     /// Creates a scheme that opens stores.
     pub const fn new(name: &'static str, usage: &'static str, open: fn(StoreUrl) -> Opening) -> Self {
-        Self { name, usage, open, verify: None }
+        Self { name, usage, open, verify: None, has_create: false }
+    }
+
+    /// Declares that the scheme has the option `create`. With `create=false`, opening a missing store is `Invalid`, and
+    /// nothing is created. A scheme whose opening can create files, tables or records should have this option, because
+    /// [`Registry::open_existing`] uses it.
+    #[must_use]
+    pub const fn with_create(mut self) -> Self {
+        self.has_create = true;
+        self
     }
 
     /// Adds a function that verifies everything that is stored. The function does not create a missing store, and it
@@ -210,7 +227,21 @@ impl Registry {
     /// # Errors
     /// `Invalid` for a URL that no adapter accepts, and the error of opening the store.
     pub async fn open(&self, url: &str) -> Result<Kv> {
+        self.open_parsed(url.parse()?).await
+    }
+
+    /// Opens the store of a URL as [`Registry::open`] does, but does not create a missing store. A mistyped path, table or
+    /// namespace is an error and not an empty store. This method sets the option `create` of schemes that have it.
+    ///
+    /// # Errors
+    /// `Invalid` if the store does not exist, and the errors of [`Registry::open`].
+    pub async fn open_existing(&self, url: &str) -> Result<Kv> {
         let mut url: StoreUrl = url.parse()?;
+        self.forbid_creation(&mut url)?;
+        self.open_parsed(url).await
+    }
+
+    async fn open_parsed(&self, mut url: StoreUrl) -> Result<Kv> {
         let namespace = match url.take("prefix") {
             Some(text) => Some(Namespace::try_from(Key::parse(&text)?)?),
             None => None,
@@ -252,11 +283,20 @@ impl Registry {
             return Err(Error::invalid("only a whole store can be verified: leave out `prefix`"));
         }
         url.take("ttl");
-        let scheme = self.scheme(&url)?;
+        let scheme = self.forbid_creation(&mut url)?;
         let Some(verify) = scheme.verify else {
             return Err(Error::invalid(format!("`{}:` keeps no files that can be verified", scheme.name)));
         };
         verify(url, take).await.map_err(|error| error.with_operation(Operation::Verify).with_backend(scheme.name))
+    }
+
+    /// Sets the option that forbids creating a missing store, if the URL's scheme has the option.
+    fn forbid_creation(&self, url: &mut StoreUrl) -> Result<Scheme> {
+        let scheme = self.scheme(url)?;
+        if scheme.has_create {
+            url.set("create", "false");
+        }
+        Ok(scheme)
     }
 
     fn scheme(&self, url: &StoreUrl) -> Result<Scheme> {
@@ -331,6 +371,19 @@ mod tests {
             assert!(!error.unwrap_or_default().contains("canary"), "{url}");
             assert!(url.contains("h?canary=1") || !format!("{parsed} {parsed:?}").contains("canary"), "{parsed}");
         }
+    }
+
+    #[test]
+    fn opening_an_existing_store_sets_the_option_create_of_schemes_that_have_it() {
+        /// Reports whether the URL forbids creation, as an error.
+        fn open(url: StoreUrl) -> Opening {
+            Box::pin(async move { Err(Error::invalid(format!("create is {:?}", url.clone().take("create")))) })
+        }
+        let registry = Registry::new().with(Scheme::new("a", "", open).with_create()).with(Scheme::new("b", "", open));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let error = |url| runtime.block_on(registry.open_existing(url)).unwrap_err().to_string();
+        assert!(error("a:x?create=true").contains("Some(\"false\")"));
+        assert!(error("b:x").contains("None"));
     }
 
     #[test]

@@ -90,6 +90,12 @@ impl PostgresBuilder {
         self
     }
 
+    /// Sets [`PostgresConfig::create`].
+    pub fn create(mut self, create: bool) -> Self {
+        self.config.create = create;
+        self
+    }
+
     /// Sets [`PostgresConfig::sync`].
     pub fn sync(mut self, sync: SyncMode) -> Self {
         self.config.sync = sync;
@@ -147,8 +153,8 @@ impl PostgresBuilder {
     /// Opens the store on the current tokio runtime, which runs the store's tasks from then on.
     ///
     /// # Errors
-    /// - `Invalid`: a setting is out of range, the database does not use UTF-8, or there is a pooler and `pooled` is
-    ///   not set.
+    /// - `Invalid`: a setting is out of range, the database does not use UTF-8, there is a pooler and `pooled` is not
+    ///   set, or the table does not exist and must not be created.
     /// - `Denied`: the server refuses the credentials, or the role may not create the table.
     /// - `Unavailable`, `Capacity`: the server cannot be reached, is starting, or accepts no more connections.
     /// - `Corrupt`: the existing table has another layout or is foreign. The table is not changed.

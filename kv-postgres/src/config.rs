@@ -34,6 +34,9 @@ pub struct PostgresConfig {
     /// The table. Each table is a separate store: `[A-Za-z_][A-Za-z0-9_]*`, at most 54 bytes. A missing table is
     /// created.
     pub table: String,
+    /// Creates the schema and the table if they are missing, by default true. With false, a missing table is `Invalid`,
+    /// and nothing is created.
+    pub create: bool,
     /// The durability of an acknowledged write.
     pub sync: SyncMode,
     /// The maximum number of connections for calls. One more connection listens while there is a watcher or a
@@ -116,6 +119,7 @@ impl Default for PostgresConfig {
         Self {
             schema: "public".into(),
             table: "kv".into(),
+            create: true,
             sync: SyncMode::default(),
             connections: 8,
             pooled: false,
@@ -135,6 +139,7 @@ impl fmt::Debug for PostgresConfig {
         let Self {
             schema,
             table,
+            create,
             sync,
             connections,
             pooled,
@@ -148,6 +153,7 @@ impl fmt::Debug for PostgresConfig {
         f.debug_struct("PostgresConfig")
             .field("schema", schema)
             .field("table", table)
+            .field("create", create)
             .field("sync", sync)
             .field("connections", connections)
             .field("pooled", pooled)
@@ -169,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_url_sets_every_field() {
-        let url: StoreUrl = "postgres:?schema=s&table=t&sync=loses-last-moments&connections=3&pooled=true\
+        let url: StoreUrl = "postgres:?schema=s&table=t&create=false&sync=loses-last-moments&connections=3&pooled=true\
                              &listen_url=postgres://h/d&connect_timeout=1s&operation_timeout=2s&lock_timeout=3s\
                              &sweep_interval=4s&max_value=9MiB"
             .parse()
@@ -177,6 +183,7 @@ mod tests {
         let expected = PostgresConfig {
             schema: "s".into(),
             table: "t".into(),
+            create: false,
             sync: SyncMode::LosesLastMoments,
             connections: 3,
             pooled: true,

@@ -133,7 +133,7 @@ async fn prepare(connections: &Connections, table: &Table, config: &PostgresConf
     let prepared = async {
         let is_read_only = schema::is_read_only(&object).await?;
         connections.is_read_only.store(is_read_only, Ordering::Relaxed);
-        schema::prepare(&object, table, config.sync, is_read_only).await
+        schema::prepare(&object, table, config, is_read_only).await
     };
     if let Ok(prepared) = tokio::time::timeout(timeout, prepared).await {
         return prepared;

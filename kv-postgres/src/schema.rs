@@ -17,7 +17,7 @@ use kv_core::{Error, ErrorKind, Result};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::config::SyncMode;
+use crate::config::{PostgresConfig, SyncMode};
 use crate::error::{Failure, read_error};
 
 /// The start of the comment that marks a table as a store. The number of the layout follows it.
@@ -143,19 +143,28 @@ impl Found {
 /// trusted.
 ///
 /// # Errors
-/// - `Invalid`: the server is too old, or the database does not use UTF-8.
+/// - `Invalid`: the server is too old, the database does not use UTF-8, or the table is missing and must not be
+///   created.
 /// - `Corrupt`: the table is foreign or has another layout.
 /// - `Denied`: the role may not create the table, or its sessions are read-only.
-pub(crate) async fn prepare(client: &Client, table: &Table, sync: SyncMode, is_read_only: bool) -> Result<bool> {
+pub(crate) async fn prepare(
+    client: &Client,
+    table: &Table,
+    config: &PostgresConfig,
+    is_read_only: bool,
+) -> Result<bool> {
     check_server(client).await?;
     let found = find(client, table).await?;
     if !found.is_incomplete() || (found.has_table() && is_read_only) {
         return Ok(found.has_same_owner);
     }
+    if !found.has_table() && !config.create {
+        return Err(Error::invalid(format!("there is no store: the table {} does not exist", table.qualified())));
+    }
     if is_read_only {
         return Err(read_error(Failure::ReadOnly));
     }
-    match create(client, table, sync).await {
+    match create(client, table, config.sync).await {
         Ok(()) => Ok(find(client, table).await?.has_same_owner),
         // Without the secret, the store works except for messages.
         Err(error) if found.has_table() && error.kind() == ErrorKind::Denied => Ok(false),

@@ -9,15 +9,15 @@ use crate::store::PostgresStore;
 
 /// The form of a URL, with the defaults of its options.
 const USAGE: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE with \
-    ?table=kv&schema=public&sync=every-commit|loses-last-moments|loses-all-on-crash&connections=8&pooled=false\
+    ?table=kv&schema=public&create=true&sync=every-commit|loses-last-moments|loses-all-on-crash&connections=8&pooled=false\
     &listen_url=URL&connect_timeout=5s&operation_timeout=10s&lock_timeout=2s&sweep_interval=1s&max_value=16MiB\
     &sslmode=verify-full&sslrootcert=PATH";
 
 /// The scheme `postgres://…`, for a [`Registry`](kv_core::Registry).
-pub const SCHEME: Scheme = Scheme::new("postgres", USAGE, open);
+pub const SCHEME: Scheme = Scheme::new("postgres", USAGE, open).with_create();
 
 /// The scheme `postgresql://…`, which PostgreSQL's own programs accept as well.
-pub const SCHEME_LONG: Scheme = Scheme::new("postgresql", USAGE, open);
+pub const SCHEME_LONG: Scheme = Scheme::new("postgresql", USAGE, open).with_create();
 
 fn open(url: StoreUrl) -> Opening {
     Box::pin(async move {

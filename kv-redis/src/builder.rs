@@ -82,6 +82,12 @@ impl RedisBuilder {
         self
     }
 
+    /// Sets [`RedisConfig::create`].
+    pub fn create(mut self, create: bool) -> Self {
+        self.config.create = create;
+        self
+    }
+
     /// Sets [`RedisConfig::format`].
     pub fn format(mut self, format: Format) -> Self {
         self.config.format = format;
@@ -149,11 +155,12 @@ impl RedisBuilder {
         self
     }
 
-    /// Opens the store. Creates the namespace if it does not exist.
+    /// Opens the store. Creates the namespace if it does not exist, unless [`RedisConfig::create`] is false.
     ///
     /// # Errors
     /// - `Invalid`: no address was given, a setting is out of range or does not apply to the scheme, format or index,
-    ///   the scheme does not fit the server, or the namespace was created with other settings.
+    ///   the scheme does not fit the server, the namespace was created with other settings, or it does not exist and
+    ///   must not be created.
     /// - `Denied`: the server refuses the login or the client certificate, or the server's certificate is not trusted.
     /// - `Capacity`: the server has as many connections as its `maxclients` allows, or its memory is too full to create
     ///   a namespace.

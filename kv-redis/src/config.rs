@@ -72,6 +72,9 @@ pub struct RedisConfig {
     /// bytes, by default `kv`. In plain format the name may be empty. With an empty name, the whole database is the
     /// store.
     pub namespace: String,
+    /// Creates the namespace if it is missing, by default true. With false, a missing namespace is `Invalid`, and nothing
+    /// is written. In plain format every namespace exists, because nothing is recorded about it.
+    pub create: bool,
     /// The format of stored entries.
     pub format: Format,
     /// The choice of a namespace with or without an index.
@@ -148,6 +151,7 @@ impl Default for RedisConfig {
     fn default() -> Self {
         Self {
             namespace: "kv".into(),
+            create: true,
             format: Format::default(),
             index: Index::default(),
             buckets: None,
@@ -177,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_url_sets_every_field_and_shows_no_password() {
-        let url: StoreUrl = "redis://h?namespace=n&format=plain&index=none&buckets=4&group_segments=3&connect_timeout=1s\
+        let url: StoreUrl = "redis://h?namespace=n&create=false&format=plain&index=none&buckets=4&group_segments=3&connect_timeout=1s\
                              &operation_timeout=2s&heartbeat=3s&sweep_interval=4s&max_value=9MiB&db=5&user=u&pass=canary\
                              &nodelay=true&tls=true&ca=a&cert=b&key=c"
             .parse()
@@ -185,6 +189,7 @@ mod tests {
         let config: RedisConfig = url.options().unwrap();
         let expected = RedisConfig {
             namespace: "n".into(),
+            create: false,
             format: Format::Plain,
             index: Index::None,
             buckets: Some(4),

@@ -67,6 +67,9 @@ pub(crate) async fn open(address: &Address, config: &RedisConfig, clock: Arc<dyn
         Format::Plain => None,
         Format::Entry => layout_record::read(&router, &layout(Shape::Indexed)?).await.map_err(read_error)?,
     };
+    if record.is_none() && config.format == Format::Entry && !config.create {
+        return Err(Error::invalid(format!("there is no store: the namespace `{}` does not exist", config.namespace)));
+    }
     let recorded_shape = record.as_deref().and_then(Shape::of_record);
     let shape = shape(config, recorded_shape, server_info.policy.eviction)?;
     // The server may have evicted members of the indexes. Then `index=none` opens the namespace for reading and copying

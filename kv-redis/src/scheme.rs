@@ -14,7 +14,7 @@ macro_rules! usage {
     ($address:literal, $own:literal) => {
         concat!(
             $address,
-            " with ?namespace=kv&format=entry|plain&index=auto|ordered|none&buckets=64&group_segments=2&connect_timeout=5s\
+            " with ?namespace=kv&create=true&format=entry|plain&index=auto|ordered|none&buckets=64&group_segments=2&connect_timeout=5s\
              &operation_timeout=10s&heartbeat=1s&sweep_interval=100ms&max_value=16MiB&user=NAME&pass=SECRET",
             $own
         )
@@ -23,31 +23,33 @@ macro_rules! usage {
 
 /// The scheme `redis://[USER:PASSWORD@]HOST[:PORT][/DB]` for a [`Registry`](kv_core::Registry): one server through TCP.
 pub const SCHEME: Scheme =
-    Scheme::new(address::TCP, usage!("redis://[USER:PASSWORD@]HOST[:PORT][/DB]", "&db=0&nodelay=false"), opening);
+    scheme(address::TCP, usage!("redis://[USER:PASSWORD@]HOST[:PORT][/DB]", "&db=0&nodelay=false"));
 
 /// The scheme `rediss://[USER:PASSWORD@]HOST[:PORT][/DB]`: one server through TLS.
-pub const TLS_SCHEME: Scheme = Scheme::new(
+pub const TLS_SCHEME: Scheme = scheme(
     address::TLS,
     usage!("rediss://[USER:PASSWORD@]HOST[:PORT][/DB]", "&db=0&nodelay=false&ca=FILE&cert=FILE&key=FILE"),
-    opening,
 );
 
 /// The scheme `redis+unix:///PATH`: one server through a Unix socket.
-pub const UNIX_SCHEME: Scheme = Scheme::new(address::UNIX, usage!("redis+unix:///PATH", "&db=0"), opening);
+pub const UNIX_SCHEME: Scheme = scheme(address::UNIX, usage!("redis+unix:///PATH", "&db=0"));
 
 /// The scheme `redis-cluster://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]`: a cluster, by the addresses of some of its
 /// nodes; through TLS with the option `tls=true`.
-pub const CLUSTER_SCHEME: Scheme = Scheme::new(
+pub const CLUSTER_SCHEME: Scheme = scheme(
     address::CLUSTER,
     usage!(
         "redis-cluster://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]",
         "&nodelay=false&tls=false&ca=FILE&cert=FILE&key=FILE"
     ),
-    opening,
 );
 
 /// All schemes of this crate.
 pub const SCHEMES: [Scheme; 4] = [SCHEME, TLS_SCHEME, UNIX_SCHEME, CLUSTER_SCHEME];
+
+const fn scheme(name: &'static str, usage: &'static str) -> Scheme {
+    Scheme::new(name, usage, opening).with_create()
+}
 
 fn opening(url: StoreUrl) -> Opening {
     Box::pin(async move { Ok(Arc::new(RedisStore::from_url(&url).await?) as Arc<dyn KvStore>) })

@@ -50,6 +50,12 @@ impl SledBuilder {
         self
     }
 
+    /// Sets [`SledConfig::create`].
+    pub fn create(mut self, create: bool) -> Self {
+        self.config.create = create;
+        self
+    }
+
     /// Sets [`SledConfig::durability`].
     pub fn durability(mut self, durability: SledDurability) -> Self {
         self.config.durability = durability;
@@ -103,7 +109,7 @@ impl SledBuilder {
     /// `Unavailable` if another store, in this process or another, keeps the folder open for longer than a second, and
     /// while the system's clock is before the year 1970; `Corrupt` for damaged files, for a newer layout, and for a
     /// sled database that this crate did not write; `Invalid` for a path that is not a folder, for a folder with
-    /// foreign files, and for an invalid configuration; `Denied`, `Capacity` and others for errors of the file system.
+    /// foreign files, for a missing store that must not be created, and for an invalid configuration; `Denied`, `Capacity` and others for errors of the file system.
     ///
     /// # Cancel safety
     /// If the future is dropped, the store is closed as soon as opening has finished.

@@ -13,6 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SledConfig {
+    /// Creates the folder and the store if they are missing. The default is true. With false, a missing store is
+    /// `Invalid`, and nothing is created.
+    pub create: bool,
     /// The failures that an acknowledged write survives. The default is `process`.
     pub durability: SledDurability,
     /// The size of sled's page cache in bytes, as a number or as text such as `256MiB`. The default is 256 MiB.
@@ -50,6 +53,7 @@ impl SledConfig {
 
     pub(crate) fn check(&self) -> Result<()> {
         let Self {
+            create: _,
             durability,
             cache_bytes: _,
             min_free_bytes: _,
@@ -79,6 +83,7 @@ impl SledConfig {
 impl Default for SledConfig {
     fn default() -> Self {
         Self {
+            create: true,
             durability: SledDurability::Process,
             cache_bytes: 256 << 20,
             min_free_bytes: 64 << 20,

@@ -132,6 +132,9 @@ type Opened = (Db, sled::Config, TreeChecksum, (Storage, Presence));
 /// Opens the files. If another store has locked them, tries again until [`LOCK_TIMEOUT`] has passed.
 async fn open_with_retries(config: &SledConfig, path: &Path, heartbeat: &Heartbeat) -> Result<Opened> {
     check_system_clock(SystemClock.now())?;
+    if !config.create {
+        folder::check_exists(path)?;
+    }
     folder::prepare(path)?;
     let mut waited = Duration::ZERO;
     loop {

@@ -11,7 +11,7 @@ use crate::verify;
 /// The URL scheme `sled:PATH`.
 pub const SCHEME: Scheme = Scheme::new(
     "sled",
-    "sled:PATH?durability=process&cache=256MiB&min_free=64MiB&sweep_interval=500ms&operation_timeout=10s&check=everything",
+    "sled:PATH?create=true&durability=process&cache=256MiB&min_free=64MiB&sweep_interval=500ms&operation_timeout=10s&check=everything",
     |url| {
         Box::pin(async move {
             let store = SledBuilder::default().config(SledConfig::from_url(&url)?).open(url.path()?).await?;
@@ -19,6 +19,7 @@ pub const SCHEME: Scheme = Scheme::new(
         })
     },
 )
+.with_create()
 .with_verify(|url, take| {
     Box::pin(async move {
         let path = SledConfig::from_url(&url).and_then(|_| url.path())?;

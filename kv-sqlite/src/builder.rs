@@ -68,6 +68,12 @@ impl SqliteBuilder {
         self
     }
 
+    /// Sets [`SqliteConfig::create`].
+    pub fn create(mut self, create: bool) -> Self {
+        self.config.create = create;
+        self
+    }
+
     /// Sets [`SqliteConfig::sync`].
     pub fn sync(mut self, sync: SyncMode) -> Self {
         self.config.sync = sync;
@@ -123,7 +129,8 @@ impl SqliteBuilder {
     /// Opens the store. The store works on any async runtime, because it has its own threads for timers and writes.
     ///
     /// # Errors
-    /// - `Invalid`: the path is missing or cannot lead to a file, or a setting is out of range.
+    /// - `Invalid`: the path is missing or cannot lead to a file, a setting is out of range, or the store does not exist
+    ///   and must not be created.
     /// - `Denied`, `Capacity`: the file cannot be created or written, or the disk is full.
     /// - `Unavailable`: another process holds the lock of the file for longer than the timeouts.
     /// - `Corrupt`: the file is damaged, has a newer layout or belongs to another program, or the table has an object,

@@ -37,6 +37,9 @@ pub struct SqliteConfig {
     /// The name of the table, by default `kv`. The name matches `[A-Za-z_][A-Za-z0-9_]{0,62}` and does not begin with
     /// `sqlite_`. Each table of a file is a separate store.
     pub table: String,
+    /// Creates the file and the table if they are missing, by default true. With false, a missing store is `Invalid`,
+    /// and nothing is created. Ignored if the store is in memory, because such a store is always new.
+    pub create: bool,
     /// The failures that acknowledged writes survive, by default all. Ignored if the store is in memory.
     pub sync: SyncMode,
     /// The longest time that a write waits for another process's lock on the file, by default 10 s and at most
@@ -79,6 +82,7 @@ impl Default for SqliteConfig {
     fn default() -> Self {
         Self {
             table: "kv".into(),
+            create: true,
             sync: SyncMode::default(),
             busy_timeout: Duration::from_secs(10),
             operation_timeout: Duration::from_secs(10),

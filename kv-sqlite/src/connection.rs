@@ -41,7 +41,8 @@ impl DatabaseFile {
         Self { path, busy_timeout, write_lock }
     }
 
-    /// Opens the connection of the writer. Creates the file and the table if they are missing.
+    /// Opens the connection of the writer. Creates the file and the table if they are missing, unless the settings
+    /// forbid it.
     ///
     /// # Errors
     /// - `Invalid`, `Denied`, `Capacity`: the file cannot be created or opened.
@@ -53,12 +54,12 @@ impl DatabaseFile {
         config: &SqliteConfig,
         timer: &Timer,
     ) -> Result<(Self, Connection, OpenFiles)> {
-        let database = Self::new(file::prepare(path)?, config);
+        let database = Self::new(file::prepare(path, config.create)?, config);
         let limit = config.operation_timeout;
         let until = Instant::now() + database.busy_timeout;
         let mut guard = None;
         loop {
-            match database.try_open_writer(table, config.sync) {
+            match database.try_open_writer(table, config) {
                 // The process-wide lock is taken only now, because a file that is already set up usually opens without
                 // a lock.
                 Err(Failure::Driver(error)) if is_busy(&error) && guard.is_none() => {
@@ -118,13 +119,13 @@ impl DatabaseFile {
         length(&self.path) + length(Path::new(&log))
     }
 
-    fn try_open_writer(&self, table: &Table, sync: SyncMode) -> Result<(Connection, OpenFiles), Failure> {
+    fn try_open_writer(&self, table: &Table, config: &SqliteConfig) -> Result<(Connection, OpenFiles), Failure> {
         // The busy timeout is zero, and `open_writer` retries instead, because SQLite ignores its busy timeout while it
         // switches the file to a write-ahead log.
         let connection = self.connect(Duration::ZERO)?;
         // Closing the last connection copies the write-ahead log into the file. A refused file must not change.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        set_up(&connection, table)?;
+        set_up(&connection, table, config.create)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         // With a write-ahead log readers do not block the writer, and a commit is one sync instead of several.
         let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
@@ -133,9 +134,9 @@ impl DatabaseFile {
         }
         // FULL syncs the log in every commit. NORMAL syncs the log only before a checkpoint: a loss of power loses the
         // last commits, and the end of the process loses nothing.
-        connection.pragma_update(None, "synchronous", sync.pragma())?;
+        connection.pragma_update(None, "synchronous", config.sync.pragma())?;
         // On macOS `fsync` does not reach the medium without these settings. Elsewhere they have no effect.
-        connection.pragma_update(None, "fullfsync", sync == SyncMode::EveryCommit)?;
+        connection.pragma_update(None, "fullfsync", config.sync == SyncMode::EveryCommit)?;
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
         // When the log restarts, SQLite truncates the log to 16 MiB, because a burst of writes may have enlarged it.
         connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
@@ -167,7 +168,7 @@ pub(crate) fn open_in_memory(table: &Table) -> Result<Connection> {
     let open = || -> Result<Connection, Failure> {
         let connection = Connection::open_in_memory()?;
         configure(&connection)?;
-        set_up(&connection, table)?;
+        set_up(&connection, table, true)?;
         Ok(connection)
     };
     open().map_err(|failure| match failure {

@@ -21,12 +21,13 @@ use crate::schema::APPLICATION_ID;
 /// creates a file must have closed the descriptor before another handle locks the file.
 static CREATING: Mutex<()> = Mutex::new(());
 
-/// Creates the file if it is missing, rejects a foreign file, and returns the absolute path of the file.
+/// Creates the file if it is missing and `create` is true, rejects a foreign file, and returns the absolute path of the
+/// file.
 ///
 /// # Errors
-/// `Invalid` for a path that cannot lead to a file, `Denied` and `Capacity` from the file system, and `Corrupt` for a
+/// `Invalid` for a path that cannot lead to a file and for a missing file that must not be created, `Denied` and `Capacity` from the file system, and `Corrupt` for a
 /// foreign file.
-pub(crate) fn prepare(path: &Path) -> Result<PathBuf> {
+pub(crate) fn prepare(path: &Path, create: bool) -> Result<PathBuf> {
     let bytes = path.as_os_str().as_encoded_bytes();
     if bytes.contains(&0) {
         return Err(Error::invalid("the path of the database contains a NUL character"));
@@ -36,7 +37,11 @@ pub(crate) fn prepare(path: &Path) -> Result<PathBuf> {
     }
     // The path is made absolute, because SQLite gives relative paths such as `:memory:` and `file:x` a special meaning.
     let path = std::path::absolute(path).map_err(|error| Error::invalid("the path is empty").with_source(error))?;
-    create(&path).map_err(to_error)?;
+    if create {
+        create_file(&path).map_err(to_error)?;
+    } else if is_missing(&path) {
+        return Err(Error::invalid("there is no store: the file does not exist"));
+    }
     let metadata = path.metadata().map_err(to_error)?;
     check_kind("the path of the database", &metadata)?;
     for suffix in ["-wal", "-shm", "-journal"] {
@@ -93,8 +98,13 @@ pub(crate) fn explain_open_failure(path: &Path) -> Option<Error> {
     }
 }
 
+/// True if nothing is at the path. A dangling link is not missing: following it gives a more exact error.
+fn is_missing(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// Creates the file and its parent directories if they are missing, readable by the owner only.
-fn create(path: &Path) -> io::Result<()> {
+fn create_file(path: &Path) -> io::Result<()> {
     let _creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

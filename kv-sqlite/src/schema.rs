@@ -28,16 +28,20 @@ pub(crate) const APPLICATION_ID: i32 = 0x616b_7631;
 /// The layout that this version writes.
 const LAYOUT: i32 = 1;
 
-/// Creates the layout of the file and the objects of the store if they are missing.
+/// Checks the layout of the file and the objects of the store. Creates them if they are missing and `create` is true.
 ///
 /// # Errors
-/// `Corrupt` for a foreign file, a foreign object on the table or another layout, and `Invalid` if the name of the
-/// table differs from the name of another table only in upper and lower case.
-pub(crate) fn set_up(connection: &Connection, table: &Table) -> Result<(), Failure> {
+/// `Corrupt` for a foreign file, a foreign object on the table or another layout, and `Invalid` if the store is missing
+/// and `create` is false, or if the name of the table differs from the name of another table only in upper and lower
+/// case.
+pub(crate) fn set_up(connection: &Connection, table: &Table, create: bool) -> Result<(), Failure> {
     // This transaction only reads and takes no write lock, so a file that is already set up can be opened while another
     // process writes.
     if transact(connection, || is_set_up(connection, table))? {
         return Ok(());
+    }
+    if !create {
+        return Err(Error::invalid(format!("there is no store: the file has no table `{}`", table.as_str())).into());
     }
     transact(connection, || {
         // `auto_vacuum` allows SQLite to return free pages to the file system. It must be set before the first page is
@@ -45,7 +49,7 @@ pub(crate) fn set_up(connection: &Connection, table: &Table) -> Result<(), Failu
         // the write lock instead.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         // Checked again under the write lock, because another process may have set the file up in the meantime.
-        if is_set_up(connection, table)? { Ok(()) } else { create(connection, table).map_err(Failure::from) }
+        if is_set_up(connection, table)? { Ok(()) } else { create_objects(connection, table).map_err(Failure::from) }
     })
 }
 
@@ -99,7 +103,7 @@ fn is_set_up(connection: &Connection, table: &Table) -> Result<bool, Failure> {
     Ok(name.is_some())
 }
 
-fn create(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
+fn create_objects(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", LAYOUT)?;
     connection.execute_batch(&table.definitions().join(";"))

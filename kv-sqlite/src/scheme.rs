@@ -11,7 +11,7 @@ use crate::store::SqliteStore;
 /// The scheme of the URLs `sqlite:PATH` and `sqlite::memory:`, for a [`Registry`](kv_core::Registry).
 pub const SCHEME: Scheme = Scheme::new(
     "sqlite",
-    "sqlite:PATH or sqlite::memory: with ?table=kv&sync=every-commit|loses-on-power-cut&busy_timeout=10s\
+    "sqlite:PATH or sqlite::memory: with ?table=kv&create=true&sync=every-commit|loses-on-power-cut&busy_timeout=10s\
      &operation_timeout=10s&sweep_interval=1s&readers=8&max_value=16MiB&min_free=1MiB",
     |url| {
         Box::pin(async move {
@@ -20,12 +20,9 @@ pub const SCHEME: Scheme = Scheme::new(
         })
     },
 )
+.with_create()
 .with_verify(|url, take| {
     Box::pin(async move {
-        // Opening the store would create a missing file, and the check would report an empty store.
-        if !std::fs::exists(url.path()?).unwrap_or(true) {
-            return Err(Error::invalid("the file does not exist"));
-        }
         let store = match SqliteStore::from_url(&url).await {
             // The file may be a store that another program changed. Then report the changes.
             Err(refusal) if refusal.kind() == ErrorKind::Corrupt => {
@@ -77,12 +74,14 @@ mod tests {
 
     #[test]
     fn a_url_sets_every_field() {
-        let url: StoreUrl = "sqlite:x.db?table=t&sync=loses-on-power-cut&busy_timeout=1s&operation_timeout=2s\
+        let url: StoreUrl =
+            "sqlite:x.db?table=t&create=false&sync=loses-on-power-cut&busy_timeout=1s&operation_timeout=2s\
                              &sweep_interval=3s&readers=4&max_value=9MiB&min_free=2MiB"
-            .parse()
-            .unwrap();
+                .parse()
+                .unwrap();
         let expected = SqliteConfig {
             table: "t".into(),
+            create: false,
             sync: SyncMode::LosesOnPowerCut,
             busy_timeout: Duration::from_secs(1),
             operation_timeout: Duration::from_secs(2),

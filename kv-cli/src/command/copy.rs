@@ -8,14 +8,15 @@ use crate::exit::{Answer, Failure};
 use crate::interrupt::or_interrupted;
 use crate::output::{self, Output};
 use crate::progress::Progress;
-use crate::{existing_store, transfer};
+use crate::transfer;
 
 /// The number of entries between two printed positions.
 const POSITION_INTERVAL: u64 = 10_000;
 
 pub(crate) async fn run(args: CopyArgs, output: &mut Output) -> Result<Answer, Failure> {
     let CopyArgs { source, target, prefix, resume_after } = args;
-    let (from, to) = (existing_store::open(&source).await?, anykv::registry().open(&target).await?);
+    let registry = anykv::registry();
+    let (from, to) = (registry.open_existing(&source).await?, registry.open(&target).await?);
     let mut query = ListQuery::new(prefix.map_or(KeyPrefix::ALL, KeyPrefix::from));
     let mut position = resume_after.clone();
     query.after = resume_after;
