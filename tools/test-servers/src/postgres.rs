@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use crate::children::Children;
 use crate::folder::Folder;
 use crate::port::Port;
-use crate::process::{Process, client, missing, run, send};
+use crate::process::{Process, client, missing, preferred_program, run, send};
 use crate::secret::{Secret, encoded};
 use crate::tls::Tls;
 use crate::wait;
@@ -225,8 +225,12 @@ fn ask(programs: &Path, folder: &Path, port: u16, password: &str, database: &str
     run(&mut command)
 }
 
-/// Finds the folder of the newest version. Debian installs each version in its own folder outside of the path.
+/// Finds the preferred folder, or else the folder of the newest version. Debian installs each version in its own folder
+/// outside of the path.
 fn find_programs() -> io::Result<PathBuf> {
+    if let Some(folder) = preferred_program(&["postgres"]).and_then(|path| path.parent().map(Path::to_owned)) {
+        return Ok(folder);
+    }
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let versions = versions.map(|entry| entry.path().join("bin")).filter(|path| path.join("postgres").is_file());
     let newest = versions.max_by_key(|path| {

@@ -193,12 +193,28 @@ pub(crate) fn client(program: &Path) -> Command {
     command
 }
 
-/// Finds the first of `names` in the path or in the folders in which Debian installs servers.
+/// The environment variable with folders of programs that are used instead of the installed programs, for tests with
+/// another server or another version. The folders are separated as in `PATH`.
+const PREFERRED_FOLDERS: &str = "ANYKV_TEST_PROGRAMS";
+
+/// Finds one of `names` in the preferred folders, or else the first of `names` in the path or in the folders in which
+/// Debian installs servers.
 pub(crate) fn program(names: &[&str]) -> io::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(["/usr/bin".into(), "/usr/sbin".into()]).collect();
-    let found = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-    found.into_iter().find(|path| path.is_file()).ok_or_else(|| missing(names))
+    let installed = || names.iter().find_map(|name| find_in(&folders, name));
+    preferred_program(names).or_else(installed).ok_or_else(|| missing(names))
+}
+
+/// Finds one of `names` in the preferred folders.
+pub(crate) fn preferred_program(names: &[&str]) -> Option<PathBuf> {
+    let folders = std::env::var_os(PREFERRED_FOLDERS)?;
+    let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();
+    names.iter().find_map(|name| find_in(&folders, name))
+}
+
+fn find_in(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
+    folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 pub(crate) fn missing(names: &[&str]) -> io::Error {
