@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use kv_core::{Capabilities, KvStore, Result};
+use kv_core::{BoxFuture, Capabilities, Error, Key, KvStore, Result};
 
 use crate::fresh::Fresh;
 use crate::link::blocking;
@@ -52,7 +52,7 @@ impl Suite {
         }
         let backend = Arc::new(Backend { start: Mutex::new(Some(start)), started: OnceLock::new() });
         let second = Arc::new(SecondProcess { suite: name.clone(), running: Mutex::default() });
-        let (open, same_backend) = (Arc::new(open), Arc::clone(&backend));
+        let (open, same_backend, asked) = (Arc::new(open), Arc::clone(&backend), Arc::clone(&backend));
         let open_here = move |fresh| {
             let (open, backend) = (Arc::clone(&open), Arc::clone(&backend));
             async move {
@@ -67,9 +67,36 @@ impl Suite {
                 process::connect(&response).await
             }
         };
-        Self::new(name, capabilities, open_here).with_second_handle().with_second_process(open_in_second)
+        let mut suite = Self::new(name, capabilities, open_here);
+        suite.address = Some(Arc::new(move || {
+            let backend = Arc::clone(&asked);
+            Box::pin(blocking(move || Ok(backend.address())))
+        }));
+        suite.with_second_handle().with_second_process(open_in_second)
+    }
+
+    /// Sets the function that damages an entry, as [`Suite::with_damage`] does, for a suite on a backend. The function
+    /// also gets the address of the backend, to change the stored bytes through a driver.
+    #[must_use]
+    pub fn with_damage_on_backend<D>(self, damage: impl Fn(String, Fresh, Key) -> D + Send + Sync + 'static) -> Self
+    where
+        D: Future<Output = Result<()>> + Send + 'static,
+    {
+        let (address, damage) = (self.address.clone(), Arc::new(damage));
+        self.with_damage(move |fresh, key| {
+            let (address, damage) = (address.clone(), Arc::clone(&damage));
+            async move {
+                let Some(address) = address else {
+                    return Err(Error::invalid("`with_damage_on_backend` needs a suite of `Suite::on_backend`"));
+                };
+                damage(address().await?, fresh, key).await
+            }
+        })
     }
 }
+
+/// Returns the address of the backend, which starts if it does not run yet.
+pub(crate) type Address = Arc<dyn Fn() -> BoxFuture<'static, Result<String>> + Send + Sync>;
 
 /// The backend. It starts when the first store is opened, so that listing the cases starts no backend.
 struct Backend<B, S> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kv_core::{BoxFuture, Capabilities, Capability, Reach, Survives, Transactions};
+use kv_core::{BoxFuture, Capabilities, Capability, List, Reach, Survives, Transactions};
 
 use crate::context::Context;
 use crate::failure::Verdict;
@@ -67,6 +67,8 @@ pub enum Need {
     /// The store lacks the capability, and the case checks that the store refuses calls that need it. The report of a
     /// store that has the capability does not list the case.
     Lacks(Capability),
+    /// The cost of a page of a list depends on the returned entries only.
+    NativeList,
     /// Transactions may use any keys.
     AnyTransaction,
     /// Watchers get an event for an entry that expires.
@@ -95,6 +97,8 @@ pub enum Need {
     Crash,
     /// The harness can damage the stored bytes of an entry.
     Damage,
+    /// The harness can fill the disk of the store, and make room again.
+    FullDisk,
     /// The harness opens the store outside any namespace, so that a namespace may have its longest name.
     LongestNamespace,
 }
@@ -116,6 +120,7 @@ impl Need {
             Self::Has(capability) => capabilities.has(capability),
             Self::Lacks(capability) if capabilities.has(capability) => return Applies::Omit,
             Self::Lacks(_) => true,
+            Self::NativeList => capabilities.list == List::Native,
             Self::AnyTransaction => capabilities.transactions == Transactions::Any,
             Self::WatchExpiry => capabilities.watch_expiry,
             Self::KeepsAll => !capabilities.may_evict,
@@ -130,6 +135,7 @@ impl Need {
             Self::Outage => hooks.outage,
             Self::Crash => hooks.crash,
             Self::Damage => hooks.damage,
+            Self::FullDisk => hooks.full_disk,
             Self::LongestNamespace => !hooks.in_namespaces,
         };
         if is_met { Applies::Run } else { Applies::Skip(format!("needs {self}")) }
@@ -141,6 +147,7 @@ impl fmt::Display for Need {
         match self {
             Self::Has(capability) => write!(f, "the capability `{capability}`"),
             Self::Lacks(capability) => write!(f, "a store without `{capability}`"),
+            Self::NativeList => f.write_str("a store that declares `List::Native`"),
             Self::AnyTransaction => f.write_str("transactions over any keys"),
             Self::WatchExpiry => f.write_str("a watch that reports expiry"),
             Self::KeepsAll => f.write_str("a store that never evicts live entries"),
@@ -159,6 +166,7 @@ impl fmt::Display for Need {
             Self::Outage => f.write_str("a link that can be cut: use `Suite::over_links` or `Suite::with_outage`"),
             Self::Crash => f.write_str("a child process: put files in `Fresh::folder` and call `Suite::with_crash`"),
             Self::Damage => f.write_str("damaged entries: set a function with `Suite::with_damage`"),
+            Self::FullDisk => f.write_str("a disk that can be full: use `Suite::on_disks` or `Suite::with_full_disk`"),
             Self::LongestNamespace => f.write_str("stores outside any namespace: remove `Suite::in_namespaces`"),
         }
     }

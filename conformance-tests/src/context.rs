@@ -121,8 +121,11 @@ impl Context {
     /// Opens another store than the case's own, on the same backend. The case must clear it, because the suite clears
     /// only the case's own store.
     pub(crate) async fn other_store(&self) -> Result<Recorder, Failure> {
-        let store = self.suite.open(&Fresh::new(self.fresh.name(), self.suite.seed)).await?;
-        Ok(self.store.sibling(store, "other store"))
+        Ok(self.store.sibling(self.suite.open(&self.other_fresh()).await?, "other store"))
+    }
+
+    fn other_fresh(&self) -> Fresh {
+        Fresh::new(self.suite.name(), self.fresh.name(), self.suite.seed)
     }
 
     /// A copy of this context for a namespace of the store. Only the original context may close or reopen the store,
@@ -139,11 +142,22 @@ impl Context {
         Ok(())
     }
 
+    /// Closes the store, and opens it again with a clock that shows an earlier time.
+    pub(crate) async fn reopen_earlier(&mut self, by: Duration) -> Verdict {
+        self.fresh = self.fresh.earlier(by);
+        self.reopen().await
+    }
+
+    /// Opens the store in a child process that the case can kill, while the store is open here.
+    pub(crate) async fn open_beside_in_child(&self) -> Result<MortalStore, Failure> {
+        let child = MortalStore::open(self.suite.name(), &self.fresh).await?;
+        Ok(child.map(|store| self.store.sibling(store, "in the child")))
+    }
+
     /// Closes the store and opens it in a child process that the case can kill. [`Context::reopen`] opens it here again.
     pub(crate) async fn open_in_child(&self) -> Result<MortalStore, Failure> {
         self.store.close().await?;
-        let child = MortalStore::open(self.suite.name(), &self.fresh).await?;
-        Ok(child.map(|store| self.store.sibling(store, "in the child")))
+        self.open_beside_in_child().await
     }
 
     /// Starts to open the store in a child process and kills the child after this time, perhaps while it opens.
@@ -159,9 +173,9 @@ impl Context {
         self.reopen().await
     }
 
-    /// The folder of the case, which exists only if the harness uses it.
-    pub(crate) fn folder(&self) -> PathBuf {
-        self.fresh.folder_path()
+    /// The folders of the case's stores, which exist only if the harness uses them.
+    pub(crate) fn folders(&self) -> [PathBuf; 2] {
+        [self.fresh.folder_path(), self.other_fresh().folder_path()]
     }
 
     /// Cuts the link between the store and its backend.
@@ -172,6 +186,16 @@ impl Context {
     /// Heals the link between the store and its backend.
     pub(crate) async fn heal(&self) -> Verdict {
         Ok(self.suite.heal(&self.fresh).await?)
+    }
+
+    /// Fills the disk of the store.
+    pub(crate) async fn fill_disk(&self) -> Verdict {
+        Ok(self.suite.fill_disk(&self.fresh).await?)
+    }
+
+    /// Makes room on the disk of the store.
+    pub(crate) async fn free_disk(&self) -> Verdict {
+        Ok(self.suite.free_disk(&self.fresh).await?)
     }
 
     // Shorthands. An error of the store fails the case.

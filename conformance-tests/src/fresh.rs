@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kv_core::{Error, ManualClock, Result};
+use kv_core::{Clock, Error, ManualClock, Result};
 
 use crate::folder;
 
@@ -20,16 +20,23 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    pub(crate) fn new(case: &str, seed: u64) -> Self {
-        // The name is unique per run and case, short enough for an identifier, and recognisable if a run does not
-        // remove its store.
-        let hash = case.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    pub(crate) fn new(suite: &str, case: &str, seed: u64) -> Self {
+        // The name is unique per run, suite and case, short enough for an identifier, and recognisable if a run does
+        // not remove its store. Suites of one program may have the same seed.
+        let bytes = suite.bytes().chain([0]).chain(case.bytes());
+        let hash = bytes.fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self { name: format!("ct_{seed:08x}_{hash:016x}"), clock: late_in_a_second() }
     }
 
     /// The `Fresh` with this name, in a child process.
     pub(crate) fn named(name: String) -> Self {
         Self { name, clock: late_in_a_second() }
+    }
+
+    /// The `Fresh` of the same store, with a clock that shows an earlier time.
+    pub(crate) fn earlier(&self, by: Duration) -> Self {
+        let now = self.clock.now();
+        Self { clock: ManualClock::at(now.checked_sub(by).unwrap_or(now)), ..self.clone() }
     }
 
     /// A name that no other case or run uses: letters, digits and `_`, at most 28 bytes.

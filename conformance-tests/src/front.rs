@@ -87,7 +87,7 @@ impl Suite {
     /// The reason why the store cannot be opened, or `None` if it can be opened.
     fn open_error(&self) -> Option<String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-        let fresh = crate::fresh::Fresh::new("reachable", self.seed);
+        let fresh = crate::fresh::Fresh::new(&self.name, "reachable", self.seed);
         runtime.block_on(self.open(&fresh)).err().map(|error| error.to_string())
     }
 }
@@ -153,6 +153,7 @@ macro_rules! tests {
         $crate::ranges! { $suite }
         $crate::pages! { $suite }
         $crate::long_lists! { $suite }
+        $crate::list_cost! { $suite }
         $crate::clear! { $suite }
         $crate::namespaces! { $suite }
         $crate::namespace_keys! { $suite }
@@ -161,6 +162,7 @@ macro_rules! tests {
         $crate::restart! { $suite }
         $crate::crash! { $suite }
         $crate::damage! { $suite }
+        $crate::full_disk! { $suite }
         $crate::injectivity! { $suite }
         $crate::conditions! { $suite }
         $crate::conditional_deletes! { $suite }
@@ -182,6 +184,7 @@ macro_rules! tests {
         $crate::concurrency! { $suite }
         $crate::neighbours! { $suite }
         $crate::shared! { $suite }
+        $crate::openers! { $suite }
         $crate::processes! { $suite }
         $crate::outage! { $suite }
         $crate::random! { $suite }

@@ -6,6 +6,7 @@ mod backend;
 mod case;
 mod cases;
 mod context;
+mod disk;
 mod failure;
 #[cfg(feature = "faulty")]
 pub mod faulty;
@@ -23,6 +24,7 @@ mod report;
 mod run;
 mod script;
 mod suite;
+mod switch;
 mod table;
 mod tasks;
 mod watcher;

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kv_core::{Capabilities, Error, KvStore, Result};
+use kv_core::{BoxFuture, Capabilities, Error, KvStore, Result};
 
 use crate::fresh::Fresh;
 use crate::suite::Suite;
@@ -45,37 +45,58 @@ impl Suite {
         F: Future<Output = Result<S>> + Send + 'static,
         S: KvStore,
     {
-        let links = Arc::new(Links { start, started: Mutex::default() });
-        let (open, cut, heal) = (Arc::new(open), Arc::new(cut), Arc::new(heal));
-        let opening = {
-            let links = Arc::clone(&links);
-            move |fresh: Fresh| {
-                let (links, open) = (Arc::clone(&links), Arc::clone(&open));
-                async move { blocking(move || links.with(&fresh.clone(), |link| Ok(open(link, fresh)))).await?.await }
-            }
-        };
-        let cutting = {
-            let links = Arc::clone(&links);
-            move |fresh: Fresh| {
-                let (links, cut) = (Arc::clone(&links), Arc::clone(&cut));
-                blocking(move || links.with(&fresh, |link| cut(link)))
-            }
-        };
-        let healing = move |fresh: Fresh| {
-            let (links, heal) = (Arc::clone(&links), Arc::clone(&heal));
-            blocking(move || links.with(&fresh, |link| heal(link)))
-        };
+        let links = Arc::new(Links::new(start));
+        let opening = opening(Arc::clone(&links), open);
+        let (cutting, healing) = (acting(Arc::clone(&links), cut), acting(links, heal));
         Self::new(name, capabilities, opening).with_second_handle().with_outage(cutting, healing)
     }
 }
 
-/// The links of all stores, by the name of the store.
-struct Links<L, M> {
+/// The function that opens the store of a [`Fresh`] over its link.
+pub(crate) fn opening<L, M, F, S>(
+    links: Arc<Links<L, M>>,
+    open: impl Fn(&L, Fresh) -> F + Send + Sync + 'static,
+) -> impl Fn(Fresh) -> BoxFuture<'static, Result<S>> + Send + Sync + 'static
+where
+    L: Send + 'static,
+    M: Fn() -> io::Result<L> + Send + Sync + 'static,
+    F: Future<Output = Result<S>> + Send + 'static,
+    S: KvStore,
+{
+    let open = Arc::new(open);
+    move |fresh| {
+        let (links, open) = (Arc::clone(&links), Arc::clone(&open));
+        Box::pin(async move { blocking(move || links.with(&fresh.clone(), |link| Ok(open(link, fresh)))).await?.await })
+    }
+}
+
+/// The function that acts on the link of the store of a [`Fresh`].
+pub(crate) fn acting<L, M>(
+    links: Arc<Links<L, M>>,
+    act: impl Fn(&mut L) -> io::Result<()> + Send + Sync + 'static,
+) -> impl Fn(Fresh) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static
+where
+    L: Send + 'static,
+    M: Fn() -> io::Result<L> + Send + Sync + 'static,
+{
+    let act = Arc::new(act);
+    move |fresh| {
+        let (links, act) = (Arc::clone(&links), Arc::clone(&act));
+        Box::pin(blocking(move || links.with(&fresh, |link| act(link))))
+    }
+}
+
+/// The links or disks of all stores, by the name of the store.
+pub(crate) struct Links<L, M> {
     start: M,
     started: Mutex<HashMap<String, Arc<Mutex<L>>>>,
 }
 
 impl<L, M: Fn() -> io::Result<L>> Links<L, M> {
+    pub(crate) fn new(start: M) -> Self {
+        Self { start, started: Mutex::default() }
+    }
+
     /// Calls `act` with the link of a store. Starts the link first if the store has none.
     fn with<T>(&self, fresh: &Fresh, act: impl FnOnce(&mut L) -> io::Result<T>) -> io::Result<T> {
         let known = self.started.lock().unwrap_or_else(PoisonError::into_inner).get(fresh.name()).cloned();

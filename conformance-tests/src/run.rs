@@ -50,7 +50,7 @@ impl Suite {
         let mut stores = Vec::new();
         for suite in suites {
             let suite = suite.clone().with_seed(seed);
-            let fresh = Fresh::new("compare", seed);
+            let fresh = Fresh::new(&suite.name, "compare", seed);
             let store = Recorder::new(suite.open(&fresh).await?);
             stores.push((suite.name.clone(), Context::new(suite, fresh, store)));
         }
@@ -106,7 +106,7 @@ impl Suite {
     }
 
     async fn try_case(&self, case: &'static Case) -> Result<(), String> {
-        let fresh = Fresh::new(case.id, self.seed);
+        let fresh = Fresh::new(&self.name, case.id, self.seed);
         let store = self.open(&fresh).await.map_err(|error| {
             let failure = Failure::from(error);
             self.explain(case, rule_of(case), &Failure::new(format!("the store could not be opened: {failure}")), &[])
@@ -126,8 +126,9 @@ impl Suite {
             }
         };
         let result = verdict.map_err(|failure| self.explain(case, rule_of(case), &failure, &context.last_operations()));
-        // Restores the link between store and backend, because a failed case may have left it cut.
+        // Restores the link and the room on the disk, because a failed case may have left the link cut or the disk full.
         let _ = self.heal(&fresh).await;
+        let _ = self.free_disk(&fresh).await;
         let cleaned = self.clean_up(case, &context).await;
         match (result, cleaned) {
             (Err(failed), Err(not_cleaned)) => Err(format!("{failed}\n  also: {not_cleaned}")),
@@ -147,7 +148,7 @@ impl Suite {
             })
         };
         let _ = context.store().close().await;
-        folder::remove(&context.folder());
+        context.folders().iter().for_each(|folder| folder::remove(folder));
         result
     }
 

@@ -9,14 +9,13 @@ use std::time::Duration;
 use kv_core::{BoxFuture, Capabilities, Error, Key, KvStore, Result};
 
 use crate::alternating::Alternating;
+use crate::backend::Address;
 use crate::fresh::Fresh;
 use crate::process;
+use crate::switch::Switch;
 
 /// Opens the store of one case. The same [`Fresh`] opens the same store.
 type Open = dyn Fn(Fresh) -> BoxFuture<'static, Result<Arc<dyn KvStore>>> + Send + Sync;
-
-/// Cuts or heals the link of the store that was opened with this [`Fresh`].
-type Relink = dyn Fn(Fresh) -> BoxFuture<'static, Result<()>> + Send + Sync;
 
 /// Damages the stored bytes of an entry in the closed store that was opened with this [`Fresh`].
 type Damage = dyn Fn(Fresh, Key) -> BoxFuture<'static, Result<()>> + Send + Sync;
@@ -35,14 +34,8 @@ pub(crate) struct Hooks {
     pub(crate) outage: bool,
     pub(crate) crash: bool,
     pub(crate) damage: bool,
+    pub(crate) full_disk: bool,
     pub(crate) in_namespaces: bool,
-}
-
-/// The functions that cut and heal the link between a store and its backend.
-#[derive(Clone)]
-struct Outage {
-    cut: Arc<Relink>,
-    heal: Arc<Relink>,
 }
 
 /// A store under test, and the settings of its test runs.
@@ -75,9 +68,11 @@ pub struct Suite {
     pub(crate) optional: bool,
     open: Arc<Open>,
     open_in_other_process: Option<Arc<Open>>,
+    pub(crate) address: Option<Address>,
     pub(crate) alternates: bool,
-    outage: Option<Outage>,
+    outage: Option<Switch>,
     damage: Option<Arc<Damage>>,
+    pub(crate) full_disk: Option<Switch>,
 }
 
 impl Suite {
@@ -102,9 +97,11 @@ impl Suite {
             optional: false,
             open: erased(open),
             open_in_other_process: None,
+            address: None,
             alternates: false,
             outage: None,
             damage: None,
+            full_disk: None,
         }
     }
 
@@ -166,10 +163,7 @@ impl Suite {
         H: Future<Output = Result<()>> + Send + 'static,
     {
         self.hooks.outage = true;
-        self.outage = Some(Outage {
-            cut: Arc::new(move |fresh| Box::pin(cut(fresh))),
-            heal: Arc::new(move |fresh| Box::pin(heal(fresh))),
-        });
+        self.outage = Some(Switch::new(cut, heal));
         self
     }
 
@@ -294,7 +288,7 @@ impl Suite {
     /// Cuts the link between the store and its backend.
     pub(crate) async fn cut(&self, fresh: &Fresh) -> Result<()> {
         match &self.outage {
-            Some(outage) => (outage.cut)(fresh.clone()).await,
+            Some(outage) => outage.begin(fresh).await,
             None => Ok(()),
         }
     }
@@ -321,7 +315,7 @@ impl Suite {
     /// Heals the link between the store and its backend.
     pub(crate) async fn heal(&self, fresh: &Fresh) -> Result<()> {
         match &self.outage {
-            Some(outage) => (outage.heal)(fresh.clone()).await,
+            Some(outage) => outage.end(fresh).await,
             None => Ok(()),
         }
     }

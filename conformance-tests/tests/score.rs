@@ -175,6 +175,33 @@ const KINDS: &[(&str, &[&str])] = &[
         ],
     ),
     ("errors without their key", &["neighbours/increment_errors_have_no_key"]),
+    (
+        "a full disk",
+        &[
+            "full_disk/dropped_writes_are_acknowledged",
+            "full_disk/full_is_unavailable",
+            "full_disk/writes_wait_for_room",
+            "full_disk/never_recovers",
+            "full_disk/writes_without_room_stay_in_memory",
+            "full_disk/transactions_stop_halfway",
+        ],
+    ),
+    (
+        "openers that disturb other handles",
+        &[
+            "openers/creation_is_a_race",
+            "openers/opening_truncates",
+            "openers/newest_handle_takes_over",
+            "openers/opening_ends_watches",
+        ],
+    ),
+    ("a page that reads the whole store", &["pages/pages_read_everything"]),
+    ("a sweep that frees nothing", &["touch/sweep_only_marks"]),
+    (
+        "losses behind an allowed gap",
+        &["script_reports/writes_behind_a_gap_are_lost", "script_reports/delete_is_reported_as_an_old_gap"],
+    ),
+    ("false reports beside other handles", &["script_reports/refused_sets_of_other_handles_are_reported"]),
 ];
 
 /// The numbers of the defects that no broken store has, and the reasons.

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};
-use kv_core::{Capabilities, Durability, Result, Survives};
+use kv_core::{Capabilities, Durability, Error, Key, Result, Survives};
+use kv_postgres::deadpool_postgres::tokio_postgres::{self, NoTls};
 use kv_postgres::{CAPABILITIES, PostgresStore};
 use test_servers::pgbouncer::PgBouncer;
 use test_servers::postgres::Postgres;
@@ -17,7 +18,7 @@ fn main() {
         Suite::on_backend("postgres-pooler", DECLARED, start_pooler, open_pooled),
         Suite::on_backend("postgres-tls-processes", DECLARED, start_tls, open).in_two_processes(),
     ];
-    Suite::main_of(suites.map(Suite::with_reopen))
+    Suite::main_of(suites.map(|suite| suite.with_reopen().with_damage_on_backend(damage)))
 }
 
 fn start() -> (Postgres, String) {
@@ -50,4 +51,23 @@ async fn open_pooled(urls: String, fresh: Fresh) -> Result<PostgresStore> {
     let (pooler, server) = urls.split_once(' ').unwrap();
     let builder = PostgresStore::builder().url(pooler)?.table(fresh.name());
     builder.pooled(true).listen_url(server).open().await
+}
+
+/// Changes the first byte of the stored value through a connection without TLS and without a pooler.
+async fn damage(urls: String, fresh: Fresh, key: Key) -> Result<()> {
+    let url = urls.split_once(' ').map_or(urls.as_str(), |(_, server)| server);
+    let url = url.split('?').next().unwrap_or(url);
+    let change = async {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+        let running = tokio::spawn(connection);
+        let value = "set_byte(value, 0, get_byte(value, 0) # 1)";
+        let sql = format!("UPDATE {} SET value = {value} WHERE key = $1", fresh.name());
+        let rows = client.execute(&sql, &[&key.as_str()]).await;
+        running.abort();
+        rows
+    };
+    match change.await {
+        Ok(1) => Ok(()),
+        result => Err(Error::unavailable(format!("the entry was not damaged: {result:?}"))),
+    }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use conformance_tests::{Fresh, Suite};
+use kv_core::{Key, Result};
 use kv_redis::{
     CAPABILITIES, CLUSTER_CAPABILITIES, CLUSTER_INDEX_FREE_CAPABILITIES, CLUSTER_PLAIN_CAPABILITIES, Format,
     INDEX_FREE_CAPABILITIES, Index, PLAIN_CAPABILITIES, RedisBuilder,
@@ -11,6 +12,7 @@ use test_servers::cluster::RedisCluster;
 use test_servers::redis::Redis;
 
 mod support;
+use support::entry_of;
 
 /// Returns the builder of a case's store, given the URL of the server.
 fn at(url: &str, fresh: &Fresh) -> RedisBuilder {
@@ -19,21 +21,25 @@ fn at(url: &str, fresh: &Fresh) -> RedisBuilder {
 
 fn main() {
     let suites = [
-        Suite::on_backend("redis", CAPABILITIES, support::start, |url, fresh| at(&url, &fresh).open()),
+        Suite::on_backend("redis", CAPABILITIES, support::start, |url, fresh| at(&url, &fresh).open())
+            .with_damage_on_backend(flip_a_bit),
         Suite::on_backend("redis-buckets-tls", CAPABILITIES, start_tls, |url, fresh| {
             at(&url, &fresh).buckets(4).open()
         }),
         Suite::on_backend("redis-processes", CAPABILITIES, support::start, |url, fresh| at(&url, &fresh).open())
-            .in_two_processes(),
+            .in_two_processes()
+            .with_damage_on_backend(flip_a_bit),
         Suite::on_backend("redis-index-free", INDEX_FREE_CAPABILITIES, support::start, |url, fresh| {
             at(&url, &fresh).index(Index::None).open()
-        }),
+        })
+        .with_damage_on_backend(flip_a_bit),
         Suite::on_backend("redis-plain", PLAIN_CAPABILITIES, support::start, |url, fresh| {
             at(&url, &fresh).format(Format::Plain).open()
         }),
         Suite::on_backend("redis-cluster", CLUSTER_CAPABILITIES, support::start_cluster, |url, fresh| {
             at(&url, &fresh).open()
-        }),
+        })
+        .with_damage_on_backend(flip_a_bit),
         Suite::on_backend("redis-cluster-plain-tls", CLUSTER_PLAIN_CAPABILITIES, start_cluster_tls, |url, fresh| {
             at(&url, &fresh).format(Format::Plain).open()
         }),
@@ -43,7 +49,8 @@ fn main() {
             support::start_cluster,
             |url, fresh| at(&url, &fresh).index(Index::None).open(),
         )
-        .in_two_processes(),
+        .in_two_processes()
+        .with_damage_on_backend(flip_a_bit),
     ];
     Suite::main_of(suites.map(Suite::with_reopen))
 }
@@ -62,4 +69,15 @@ fn start_cluster_tls() -> (RedisCluster, String) {
     let cluster = builder.acl_user("ada", "s3cret", &rights).start().unwrap();
     let url = format!("{}&ca={}", cluster.tls_url_of("ada", "s3cret"), cluster.ca_certificate().display());
     (cluster, url)
+}
+
+/// Changes the last byte of the stored entry. A value in plain format has no checksum, so any bytes are a valid value.
+async fn flip_a_bit(url: String, fresh: Fresh, key: Key) -> Result<()> {
+    let (physical, mut server) = entry_of(&url, fresh.name(), &key).await?;
+    let mut bytes: Vec<u8> = redis::cmd("GET").arg(&physical).query_async(&mut server).await.unwrap();
+    bytes.iter_mut().rev().take(1).for_each(|byte| *byte ^= 1);
+    let set: String =
+        redis::cmd("SET").arg(&physical).arg(bytes).arg("KEEPTTL").query_async(&mut server).await.unwrap();
+    assert_eq!(set, "OK");
+    Ok(())
 }

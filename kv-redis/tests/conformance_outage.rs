@@ -1,5 +1,5 @@
 //! The outage cases of the conformance suite: the network drops all packets, the network refuses connections, or the
-//! server is killed.
+//! server is killed. Also the cases of a full disk, on a server whose memory is full.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::Duration;
@@ -41,6 +41,13 @@ fn killed() -> Suite {
     Suite::over_links("redis-killed", CAPABILITIES, start, open, Redis::kill, restart)
 }
 
+/// The suite with a server for each store, whose memory is full if it may hold only one byte.
+fn full() -> Suite {
+    let open = |server: &Redis, fresh| open(server.url(), fresh);
+    let limit = |bytes| move |server: &mut Redis| server.cli(&["CONFIG", "SET", "maxmemory", bytes]).map(drop);
+    Suite::on_disks("redis-full", CAPABILITIES, Redis::start, open, limit("1"), limit("0")).with_reopen()
+}
+
 mod black_hole {
     use super::{Proxy, proxied};
 
@@ -62,4 +69,10 @@ mod killed_server {
     use super::killed;
 
     conformance_tests::outage! { killed() }
+}
+
+mod full_memory {
+    use super::full;
+
+    conformance_tests::full_disk! { full() }
 }

@@ -8,11 +8,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use conformance_tests::{Fresh, Suite};
 use kv_core::{
-    Clock, DeleteOptions, ErrorKind, Expiry, Key, KeyPrefix, KvStore, ManualClock, SetItem, SetOptions, SystemClock,
+    Clock, DeleteOptions, Error, ErrorKind, Expiry, Key, KeyPrefix, KvStore, ManualClock, SetItem, SetOptions,
+    SystemClock,
 };
-use kv_sqlite::SqliteStore;
 use kv_sqlite::rusqlite::Connection;
+use kv_sqlite::{CAPABILITIES, SqliteStore};
 
 mod support;
 use support::block_on;
@@ -341,4 +343,38 @@ fn a_read_only_database_file_is_denied() {
     assert!(Command::new("umount").arg("-l").arg(&path).status().unwrap().success());
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
     assert!(error.to_string().contains("read-only"), "{error}");
+}
+
+/// The cases of a full disk, on a file system for each store.
+fn full(mount: fn() -> Option<Disk>) -> Suite {
+    if mount().is_none() {
+        // Without the functions that fill a disk, the cases are skipped.
+        let refuse = |_| async { Err::<SqliteStore, _>(Error::unavailable("no permission to mount a file system")) };
+        return Suite::new("sqlite-full", CAPABILITIES, refuse);
+    }
+    let start = move || mount().ok_or_else(|| std::io::Error::other("the file system was not mounted"));
+    let open = |disk: &Disk, fresh: Fresh| {
+        SqliteStore::builder().path(disk.mounted.join("store.sqlite")).clock(fresh.clock()).open()
+    };
+    let fill = |disk: &mut Disk| {
+        fill_up(&disk.mounted.join("filler"));
+        Ok(())
+    };
+    let free = |disk: &mut Disk| match std::fs::remove_file(disk.mounted.join("filler")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    Suite::on_disks("sqlite-full", CAPABILITIES, start, open, fill, free).with_clock().with_reopen()
+}
+
+mod full_tmpfs {
+    use super::{Disk, full};
+
+    conformance_tests::full_disk! { full(|| Disk::tmpfs(16)) }
+}
+
+mod full_ext4 {
+    use super::{Disk, full};
+
+    conformance_tests::full_disk! { full(|| Disk::ext4(20)) }
 }

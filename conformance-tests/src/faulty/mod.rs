@@ -5,6 +5,7 @@
 //! | `expiry`, `touch` | deadlines of writes; `touch` and the sweeper |
 //! | `expired` | operations that see expired entries |
 //! | `keys` | the encoding of keys |
+//! | `openers` | handles that disturb other handles when they open the store |
 //! | `list`, `pages` | prefixes and `clear`; order, bounds and pages |
 //! | `namespaces`, `namespace_keys` | the key with the same segments as a namespace; stored keys that exceed a caller's limit because of their namespace |
 //! | `values`, `singles`, `batch` | bytes, operations on one key, batches |
@@ -16,12 +17,14 @@
 //! | `concurrency`, `caches` | races and dropped calls; outdated copies |
 //! | `restart`, `close` | entries after a reopen; `close` itself |
 //! | `damage` | damaged entries |
+//! | `full_disk` | writes that find no room, and calls beside them |
 //! | `outage` | calls during and after an outage of the backend |
 //! | `refuses` | options and operations that are not declared |
 //! | `moments` | deadlines at some moments or by some paths; no sweeper |
 //! | `deep_pages` | lists and `clear` after many expired entries, beyond U+FFFF, and with long equal beginnings of keys |
 //! | `chunks` | batches and transactions that are processed in chunks |
 //! | `neighbours` | calls that disturb concurrent calls; outcomes with half an entry |
+//! | `script_reports` | reports that only random scripts show to be missing or false |
 //! | `lost_reports`, `watch_moments` | changes that a watch loses by their path, or by another event at the time |
 //!
 //! `encoded_keys`, `hidden` and `scan` are helpers: a store with another encoding of keys, state that `Debug` does not
@@ -39,6 +42,7 @@ mod deep_pages;
 mod encoded_keys;
 mod expired;
 mod expiry;
+mod full_disk;
 mod hidden;
 mod info;
 mod keys;
@@ -49,11 +53,13 @@ mod moments;
 mod namespace_keys;
 mod namespaces;
 mod neighbours;
+mod openers;
 mod outage;
 mod pages;
 mod refuses;
 mod restart;
 mod scan;
+mod script_reports;
 mod singles;
 mod together;
 mod touch;
@@ -132,8 +138,10 @@ const ALL: &[&[Fault]] = &[
     caches::FAULTS,
     restart::FAULTS,
     damage::FAULTS,
+    full_disk::FAULTS,
     close::FAULTS,
     outage::FAULTS,
+    openers::FAULTS,
     refuses::FAULTS,
     moments::FAULTS,
     deep_pages::FAULTS,
@@ -141,6 +149,7 @@ const ALL: &[&[Fault]] = &[
     neighbours::FAULTS,
     lost_reports::FAULTS,
     watch_moments::FAULTS,
+    script_reports::FAULTS,
 ];
 
 /// Declares the broken stores of a file: the defect as a doc comment, the name, the clause, the cases that fail on the

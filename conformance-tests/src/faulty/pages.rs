@@ -51,6 +51,10 @@ faults! { pages:
         ["pages/by_default_have_an_end", "pages/end_at_their_bytes", "pages/of_bytes_reversed",
          "pages/one_large_value_is_a_page"]
         |inner, _clock| ChangedQuery::new(inner, |query| query.max_page_bytes = usize::MAX);
+    /// Reads and sorts all entries for each page, as a store without an index does.
+    pages_read_everything: "L-3"
+        ["list_cost/pages_read_their_entries_only"]
+        |inner, _clock| ReadsEverything { inner };
     /// Lists the keys below the prefix, but not the prefix key itself.
     prefix_key_is_omitted: "L-1"
         ["list/the_prefix_key_and_below", "list/the_empty_segment_is_not_everything"]
@@ -327,5 +331,20 @@ impl KvStore for LockedBetweenPages {
             *self.held.lock() = Some(listing);
         }
         Ok(page)
+    }
+}
+
+#[derive(Debug)]
+struct ReadsEverything {
+    inner: Arc<dyn KvStore>,
+}
+
+#[async_trait]
+impl KvStore for ReadsEverything {
+    delegate_store!(self.inner, except list);
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let items = scan::list_all(&*self.inner, &KeyPrefix::ALL, query.keys_only).await?;
+        Ok(scan::page(items, query, |key| query.prefix.covers(key)))
     }
 }

@@ -1,17 +1,19 @@
 //! `touch` that does too much or too little, and a sweeper with an outdated index or a wrong count.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    Clock, DeleteOptions, Expires, Expiry, Key, KvStore, NewExpiry, Result, SetOptions, SetOutcome, When,
-    delegate_store,
+    Clock, DeleteOptions, Entry, Expires, Expiry, Key, KeyPrefix, KvStore, ListItem, ListPage, ListQuery, NewExpiry,
+    Result, SetOptions, SetOutcome, When, delegate_store,
 };
 
 use super::faults;
 use super::hidden::Hidden;
+use super::scan;
 
 faults! { touch:
     /// Reads the value and sets it again in `touch`, which changes the version.
@@ -39,6 +41,10 @@ faults! { touch:
     sweep_counts_one_too_many: "T-6"
         ["sweep/of_nothing", "sweep/deleted_before", "sweep/leaves_the_live", "sweep/takes_the_expired"]
         |inner, _clock| MiscountedSweep { inner };
+    /// Marks expired entries as swept and keeps their records.
+    sweep_only_marks: "T-6"
+        ["sweep/swept_entries_are_gone"]
+        |inner, clock| MarksSwept { inner, clock, marked: Hidden::default() };
 }
 
 #[derive(Debug)]
@@ -166,5 +172,69 @@ impl KvStore for OnlyShortens {
             _ => None,
         };
         if wanted.is_none_or(|wanted| wanted > deadline) { Ok(true) } else { self.inner.touch(key, expiry).await }
+    }
+}
+
+/// Writes the deadline in front of the value, so that the inner store removes no record.
+#[derive(Debug)]
+struct MarksSwept {
+    inner: Arc<dyn KvStore>,
+    clock: Arc<dyn Clock>,
+    marked: Hidden<HashSet<Key>>,
+}
+
+impl MarksSwept {
+    /// The deadline of a record, in milliseconds since 1970, and the value.
+    fn decode(record: &[u8]) -> (Option<SystemTime>, &[u8]) {
+        match record.split_first_chunk() {
+            Some((millis, value)) if *millis != [0; 8] => {
+                (Some(SystemTime::UNIX_EPOCH + Duration::from_millis(u64::from_be_bytes(*millis))), value)
+            }
+            _ => (None, record.get(8..).unwrap_or_default()),
+        }
+    }
+
+    /// True if the record has expired.
+    fn is_expired(&self, record: &[u8]) -> bool {
+        Self::decode(record).0.is_some_and(|deadline| deadline <= self.clock.now())
+    }
+}
+
+#[async_trait]
+impl KvStore for MarksSwept {
+    delegate_store!(self.inner, except get get_many contains set set_many list sweep);
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let mut found = self.inner.get(key).await?.filter(|entry| !self.is_expired(&entry.value));
+        if let Some(entry) = &mut found {
+            entry.value = Bytes::copy_from_slice(Self::decode(&entry.value).1);
+        }
+        Ok(found)
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        let millis = match options.expiry {
+            Expiry::After(ttl) => {
+                let deadline = (self.clock.now() + ttl).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX)
+            }
+            _ => 0,
+        };
+        let record = [&millis.to_be_bytes()[..], &value].concat();
+        self.inner.set(key, record.into(), &SetOptions::default()).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let items = scan::list_all(&*self.inner, &query.prefix, false).await?;
+        let is_live = |item: &ListItem| !item.entry.as_ref().is_some_and(|entry| self.is_expired(&entry.value));
+        Ok(scan::page(items.into_iter().filter(is_live).collect(), query, |_| true))
+    }
+
+    async fn sweep(&self) -> Result<u64> {
+        let items = scan::list_all(&*self.inner, &KeyPrefix::ALL, false).await?;
+        let expired =
+            items.into_iter().filter(|item| item.entry.as_ref().is_some_and(|entry| self.is_expired(&entry.value)));
+        let mut marked = self.marked.lock();
+        Ok(expired.filter(|item| marked.insert(item.key.clone())).count() as u64)
     }
 }

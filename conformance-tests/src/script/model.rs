@@ -35,6 +35,8 @@ pub(super) struct Model {
     entries: HashMap<KeyIndex, StoredEntry>,
     next_version: u64,
     pub(super) memory: Memory<u64>,
+    /// The number of changes of each key.
+    changes: HashMap<KeyIndex, usize>,
     watches: [Option<Reports>; SLOTS],
     /// The channels of the subscription, and its unread messages.
     subscription: Option<(Option<KeyIndex>, Unread)>,
@@ -50,6 +52,7 @@ impl Model {
             entries: HashMap::new(),
             next_version: 0,
             memory: Memory::default(),
+            changes: HashMap::new(),
             watches: [const { None }; SLOTS],
             subscription: None,
         }
@@ -138,7 +141,8 @@ impl Model {
 
     fn watch(&mut self, Slot(slot): Slot, watching: Watching) {
         let keys = (0..KEYS.len()).map(KeyIndex).filter(|key| watching.target.covers(*key));
-        let entries = keys.map(|key| (key, self.entry(key))).collect::<Vec<_>>();
+        let changes = |key| self.changes.get(&key).copied().unwrap_or_default();
+        let entries = keys.map(|key| (key, self.entry(key), changes(key))).collect();
         let mut reports = Reports::new(watching, entries, self.has_other_handles);
         for key in self.entries.keys().filter(|key| self.live(**key).is_none()) {
             reports.may_expire(*key);
@@ -152,6 +156,10 @@ impl Model {
     fn note(&mut self, key: KeyIndex, change: Report) {
         let entry = self.entry(key);
         let is_expired = entry.is_none() && self.entries.contains_key(&key);
+        *self.changes.entry(key).or_default() += match change {
+            Report::Written { count, .. } => count,
+            Report::Expired => 1,
+        };
         for reports in self.watches.iter_mut().flatten() {
             reports.note(key, entry.as_ref(), change);
             if is_expired {
@@ -187,10 +195,10 @@ impl Model {
 
     fn clear(&mut self, prefix: Option<KeyIndex>) -> Answer<u64> {
         let covered: Vec<KeyIndex> = self.in_order().into_iter().filter(|key| covers(prefix, *key)).collect();
-        self.watches.iter_mut().flatten().for_each(Reports::may_be_flushed);
         for key in &covered {
             self.remove(*key);
         }
+        self.watches.iter_mut().flatten().for_each(Reports::may_be_flushed);
         Answer::Cleared(covered.len() as u64)
     }
 

@@ -35,13 +35,27 @@ enum Report<'e> {
     Removed,
 }
 
+/// The event that a watch must send for a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    Nothing,
+    Report,
+    /// A report, or the gap that a later removal of everything under a prefix allows.
+    ReportOrGap,
+}
+
 /// The reports of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reports {
     watching: Watching,
     keys: BTreeMap<KeyIndex, KeyReports>,
+    /// True if several handles make the calls, so that the reports of their changes may arrive at any later time.
+    has_other_handles: bool,
     owes_snapshot_end: bool,
-    may_be_flushed: bool,
+    /// The number of gaps that removals of everything under a prefix allow, since the last call of `settle`.
+    gaps: usize,
+    /// The number of such gaps that removals between the last two calls of `settle` allow.
+    gaps_before: usize,
 }
 
 /// The reports of one key.
@@ -53,8 +67,8 @@ struct KeyReports {
     /// The states of the key, from the state that was reported last to the current state. If several states fit the
     /// last report, the first of them counts as reported.
     states: Vec<Option<SeenEntry<u64>>>,
-    /// True if the last change or a later state of the key must be reported.
-    is_owed: bool,
+    /// The event that the watch must send for the last change or a later state of the key.
+    owed: Owed,
     /// True if a report has shown the current state since the last change.
     is_shown: bool,
     /// True if the last change was that the entry expired.
@@ -65,33 +79,35 @@ struct KeyReports {
     allowed_before: usize,
     /// The number of reports that expired entries allow.
     allowed_expired: usize,
-    /// The number of reports that changes of other handles allow, which may arrive at any later time.
+    /// The number of reports that earlier changes allow if there are other handles. They may arrive at any later time.
     allowed_late: usize,
 }
 
 impl Reports {
+    /// The reports of a new watch. Each key has its entry, and the number of its changes so far.
     pub(super) fn new(
         watching: Watching,
-        entries: Vec<(KeyIndex, Option<SeenEntry<u64>>)>,
+        entries: Vec<(KeyIndex, Option<SeenEntry<u64>>, usize)>,
         has_other_handles: bool,
     ) -> Self {
-        let keys = entries.into_iter().map(|(key, entry)| {
+        let keys = entries.into_iter().map(|(key, entry, changes)| {
             let is_owed = watching.snapshot && entry.is_some();
             // One report is for a change from before the watch, which may still arrive, and one is for the snapshot.
             let allowed = 1 + usize::from(watching.snapshot);
             let reports = KeyReports {
                 states: vec![entry],
-                is_owed,
+                owed: if is_owed { Owed::Report } else { Owed::Nothing },
                 is_shown: false,
                 has_expired: false,
                 allowed,
                 allowed_before: 0,
                 allowed_expired: 0,
-                allowed_late: if has_other_handles { usize::MAX } else { 0 },
+                allowed_late: if has_other_handles { changes } else { 0 },
             };
             (key, reports)
         });
-        Self { watching, keys: keys.collect(), owes_snapshot_end: watching.snapshot, may_be_flushed: false }
+        let (keys, owes_snapshot_end) = (keys.collect(), watching.snapshot);
+        Self { watching, keys, has_other_handles, owes_snapshot_end, gaps: 0, gaps_before: 0 }
     }
 
     /// Notes a change of the key to this entry.
@@ -102,12 +118,12 @@ impl Reports {
         reports.has_expired = change == Change::Expired;
         match change {
             Change::Written { is_owed, count } => {
-                reports.is_owed |= is_owed;
+                reports.owed = if is_owed { Owed::Report } else { reports.owed };
                 reports.allowed += count;
             }
             Change::Expired => {
                 // No report is required: a snapshot that is read from now on does not contain the expired entry.
-                reports.is_owed = false;
+                reports.owed = Owed::Nothing;
             }
         }
     }
@@ -123,26 +139,33 @@ impl Reports {
     /// Notes that the expired entry of the key was swept. The removal of this entry must be reported.
     pub(super) fn owe_expiry(&mut self, key: KeyIndex) {
         if let Some(reports) = self.keys.get_mut(&key).filter(|reports| reports.has_expired) {
-            reports.is_owed = !reports.is_shown;
+            reports.owed = if reports.is_shown { Owed::Nothing } else { Owed::Report };
         }
     }
 
-    /// Notes that everything under a prefix was removed at once, which a store may report as a gap.
+    /// Notes that everything under a prefix was removed at once. A store may report this removal, and all changes before
+    /// it, as a gap.
     pub(super) fn may_be_flushed(&mut self) {
-        self.may_be_flushed = true;
+        self.gaps += 1;
+        for reports in self.keys.values_mut().filter(|reports| reports.owed == Owed::Report) {
+            reports.owed = Owed::ReportOrGap;
+        }
     }
 
     /// Notes that the watch has sent the reports of all changes so far. More reports of these changes are allowed only
-    /// until the next call.
+    /// until the next call, or at any later time if there are other handles.
     pub(super) fn settle(&mut self) {
         for reports in self.keys.values_mut() {
-            reports.allowed_before = std::mem::take(&mut reports.allowed);
+            let unused = std::mem::replace(&mut reports.allowed_before, std::mem::take(&mut reports.allowed));
+            reports.allowed_late += if self.has_other_handles { unused } else { 0 };
         }
+        let unused = std::mem::replace(&mut self.gaps_before, std::mem::take(&mut self.gaps));
+        self.gaps_before += if self.has_other_handles { unused } else { 0 };
     }
 
     /// The missing event, or `None` if the watch has reported all changes.
     pub(super) fn missing(&self) -> Option<String> {
-        if let Some((key, reports)) = self.keys.iter().find(|(_, reports)| reports.is_owed) {
+        if let Some((key, reports)) = self.keys.iter().find(|(_, reports)| reports.owed != Owed::Nothing) {
             let state = reports.states.last().cloned().flatten();
             return Some(format!("an event of {:?} with the current entry, which is {state:?}", key.segments()));
         }
@@ -157,9 +180,12 @@ impl Reports {
             Event::Set(Some(key), entry) => return self.judge_report(*key, Report::Set(entry.as_ref()), memory),
             Event::Removed(Some(key)) => return self.judge_report(*key, Report::Removed, memory),
             Event::SnapshotEnd if self.owes_snapshot_end => after.owes_snapshot_end = false,
-            Event::Gap(GapReason::Flushed) if self.may_be_flushed => {
-                after.may_be_flushed = false;
-                after.keys.values_mut().for_each(|reports| reports.is_owed = false);
+            Event::Gap(GapReason::Flushed) if self.gaps_before + self.gaps > 0 => {
+                let gaps = if self.gaps_before > 0 { &mut after.gaps_before } else { &mut after.gaps };
+                *gaps -= 1;
+                for reports in after.keys.values_mut().filter(|reports| reports.owed == Owed::ReportOrGap) {
+                    reports.owed = Owed::Nothing;
+                }
             }
             Event::SnapshotEnd => return Err("no end of a snapshot: it has ended, or none was asked for".to_owned()),
             Event::Gap(_) => return Err("no gap, since nothing was lost".to_owned()),
@@ -232,7 +258,7 @@ impl KeyReports {
         *allowed -= 1;
         self.states.drain(..at);
         if shows_current {
-            (self.is_owed, self.is_shown) = (false, true);
+            (self.owed, self.is_shown) = (Owed::Nothing, true);
         }
         true
     }

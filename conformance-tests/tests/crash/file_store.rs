@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     RestartsTtls,
     RestartsVersions,
     LeavesLock,
+    OpensTwice,
+    TruncatesBeforeItLocks,
 }
 
 /// Entries in memory, and a file with a line for each call that changed entries. A line has a record for each changed
@@ -50,15 +52,20 @@ const BETWEEN_WRITES: Duration = Duration::from_millis(2);
 
 impl FileStore {
     pub(crate) async fn open(path: &Path, fault: Fault) -> Result<Self> {
-        let lock = path.with_extension("lock");
-        if fault == Fault::LeavesLock && File::create_new(&lock).is_err() {
+        let marker = path.with_extension("lock");
+        if fault == Fault::LeavesLock && File::create_new(&marker).is_err() {
             return Err(Error::unavailable("another process opens the store"));
         }
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(failed(&error)),
-        };
+        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(|error| failed(&error))?;
+        if fault == Fault::TruncatesBeforeItLocks {
+            let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
+            file.set_len(0).map_err(|error| failed(&error))?;
+            lock(&file)?;
+            file.write_all(text.as_bytes()).map_err(|error| failed(&error))?;
+        } else if fault != Fault::OpensTwice {
+            lock(&file)?;
+        }
+        let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
         let whole = text.rfind('\n').map_or(0, |at| at + 1);
         let end = if fault == Fault::AcceptsTornLines { text.len() } else { whole };
         let memory = MemoryStore::new();
@@ -67,7 +74,6 @@ impl FileStore {
                 apply(&memory, record, fault).await?;
             }
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(|error| failed(&error))?;
         if end > whole {
             file.write_all(b"\n").map_err(|error| failed(&error))?;
         }
@@ -75,7 +81,7 @@ impl FileStore {
         if fault == Fault::LeavesLock {
             // Opening a large store takes time.
             SystemClock.sleep(Duration::from_millis(30)).await;
-            fs::remove_file(&lock).map_err(|error| failed(&error))?;
+            fs::remove_file(&marker).map_err(|error| failed(&error))?;
         }
         Ok(Self { memory, journal: Mutex::new(Journal { file, buffer: Vec::new(), versions: 0 }), fault })
     }
@@ -107,6 +113,11 @@ impl FileStore {
         SystemClock.sleep(BETWEEN_WRITES).await;
         journal.file.write_all(rest).map_err(|error| failed(&error))
     }
+}
+
+/// Locks the file until the store is closed or the process ends.
+fn lock(file: &File) -> Result<()> {
+    file.try_lock().map_err(|error| Error::unavailable(format!("another process has the store open: {error}")))
 }
 
 fn failed(error: &io::Error) -> Error {
@@ -144,7 +155,12 @@ async fn apply(memory: &MemoryStore, record: &str, fault: Fault) -> Result<()> {
 
 #[async_trait]
 impl KvStore for FileStore {
-    delegate_store!(self.memory, except set delete set_many delete_many clear touch increment commit);
+    delegate_store!(self.memory, except set delete set_many delete_many clear touch increment commit close);
+
+    async fn close(&self) -> Result<()> {
+        self.memory.close().await?;
+        self.journal.lock().await.file.unlock().map_err(|error| failed(&error))
+    }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         let mut journal = self.journal.lock().await;

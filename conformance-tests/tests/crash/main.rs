@@ -1,5 +1,5 @@
-//! Stores in files pass or fail the cases under `crash/`: a good store passes all, and each broken store fails the case
-//! that tests its defect.
+//! Stores in files pass or fail the cases with a child process: a good store passes all, and each broken store fails the
+//! case that tests its defect.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod file_store;
@@ -24,7 +24,11 @@ const BROKEN: &[(&str, Fault, &str)] = &[
     ("stores_times_to_live", Fault::RestartsTtls, "crash/deadlines_survive"),
     ("numbers_versions_from_one", Fault::RestartsVersions, "crash/versions_never_repeat"),
     ("leaves_a_lock_behind", Fault::LeavesLock, "crash/opening_may_be_killed"),
+    ("opens_a_store_twice", Fault::OpensTwice, OPENERS),
+    ("truncates_before_it_locks", Fault::TruncatesBeforeItLocks, OPENERS),
 ];
+
+const OPENERS: &str = "openers/another_process_shares_or_is_refused";
 
 /// The maximum number of runs of a case on a broken store.
 const RUNS: u64 = 10;
@@ -38,9 +42,10 @@ fn main() {
     // In a child process, the suite that the child serves does not return.
     let good = suite("good", Fault::None);
     let mut trials = vec![Trial::test("a_good_store_survives_kills", move || {
-        let report = run(&good, "crash/");
-        let ran = report.cases.iter().all(|case| matches!(case.outcome, Outcome::Passed));
-        if ran && report.cases.len() == 7 { Ok(()) } else { Err(Failed::from(report.to_string())) }
+        let mut cases = run(&good, "crash/").cases;
+        cases.extend(run(&good, OPENERS).cases);
+        let ran = cases.iter().all(|case| matches!(case.outcome, Outcome::Passed));
+        if ran && cases.len() == 8 { Ok(()) } else { Err(Failed::from(format!("{cases:?}"))) }
     })];
     for (name, fault, case) in BROKEN {
         let broken = suite(name, *fault);

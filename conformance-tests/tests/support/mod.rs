@@ -1,6 +1,7 @@
-//! A good store that can be reopened and disconnected: every handle uses a store in memory that stays in a registry.
+//! A good store that can be reopened, disconnected, damaged and full: every handle uses a store in memory that stays in a registry.
 
 mod damaged;
+mod disk;
 mod link;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use kv_memory::{CAPABILITIES, MemoryStore};
 use tokio::sync::watch;
 
 use self::damaged::{Damaged, DamagedKeys};
+use self::disk::{Disk, OnDisk};
 use self::link::{Link, Remote};
 
 /// A suite for good stores. `wrap` wraps each store when the store is opened.
@@ -24,7 +26,7 @@ where
     let good: Arc<dyn KvStore> = Arc::new(MemoryStore::new());
     let capabilities = wrap(good, Arc::new(kv_core::SystemClock)).info().capabilities;
     let (registry, wrap) = (Arc::new(Registry::default()), Arc::new(wrap));
-    let (cut, heal, damage) = (Arc::clone(&registry), Arc::clone(&registry), Arc::clone(&registry));
+    let [cut, heal, damage, fill, free] = std::array::from_fn(|_| Arc::clone(&registry));
     let open = move |fresh: Fresh| {
         let (registry, wrap) = (Arc::clone(&registry), Arc::clone(&wrap));
         async move { Ok(wrap(Arc::new(registry.open(&fresh).await?), fresh.clock())) }
@@ -49,14 +51,25 @@ where
             damage.damaged_keys(&fresh).insert(key);
             async { Ok(()) }
         })
+        .with_full_disk(
+            move |fresh| {
+                fill.disk(&fresh).fill();
+                async { Ok(()) }
+            },
+            move |fresh| {
+                free.disk(&fresh).free();
+                async { Ok(()) }
+            },
+        )
 }
 
-/// The stores and links of a run, by name.
+/// The stores, links and disks of a run, by name.
 #[derive(Debug, Default)]
 struct Registry {
     stores: Mutex<HashMap<String, MemoryStore>>,
     links: Mutex<HashMap<String, Link>>,
     damaged: Mutex<HashMap<String, DamagedKeys>>,
+    disks: Mutex<HashMap<String, Disk>>,
 }
 
 impl Registry {
@@ -72,7 +85,13 @@ impl Registry {
         damaged.entry(fresh.name().to_owned()).or_default().clone()
     }
 
-    async fn open(&self, fresh: &Fresh) -> Result<Damaged<Remote<Handle>>> {
+    /// The disk of the store of this name.
+    fn disk(&self, fresh: &Fresh) -> Disk {
+        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        disks.entry(fresh.name().to_owned()).or_default().clone()
+    }
+
+    async fn open(&self, fresh: &Fresh) -> Result<Damaged<Remote<OnDisk<Handle>>>> {
         let closed = MemoryStore::new();
         closed.close().await?;
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +103,8 @@ impl Registry {
             stores.insert(fresh.name().to_owned(), store.clone());
             store
         };
-        let inner = Handle { store, closed, is_closed: watch::Sender::new(false) };
+        let handle = Handle { store, closed, is_closed: watch::Sender::new(false) };
+        let inner = OnDisk { inner: handle, disk: self.disk(fresh) };
         Ok(Damaged { inner: Remote { inner, link: self.link(fresh) }, keys: self.damaged_keys(fresh) })
     }
 }

@@ -1,8 +1,9 @@
 //! Helpers for the tests.
-#![allow(dead_code, reason = "each test program uses only some of the helpers")]
+#![allow(dead_code, unused_imports, reason = "each test program uses only some of the helpers")]
 #![allow(clippy::needless_pass_by_value, reason = "shorter to call")]
 
 pub(crate) mod fake;
+mod raw;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -17,6 +18,8 @@ use kv_redis::{RedisBuilder, RedisStore};
 use test_servers::cluster::RedisCluster;
 use test_servers::proxy::{Direction, Proxy};
 use test_servers::redis::Redis;
+
+pub(crate) use self::raw::entry_of;
 
 /// Returns the server that all cases of a test program share. The first call starts the server.
 pub(crate) fn server() -> &'static Redis {

@@ -7,6 +7,7 @@ mod child;
 mod damage;
 mod derived;
 mod disk;
+mod full;
 mod gap;
 mod misplaced;
 mod openers;

@@ -14,6 +14,7 @@ cases! { sweep, Core:
     takes_the_expired: "T-6" [] "a swept key stays absent and can be written again";
     two_hundred_thousand_unread: "T-6" [Need::Has(Capability::List), Need::KeepsAll]
         "after a `sweep` of 200,000 unread expired entries, `list` and a second `sweep` find none of them";
+    swept_entries_are_gone: "T-6" [Need::Reopen, Need::Clock] "after a `sweep`, expired entries are gone, so that not even a store with an earlier clock finds them";
     set_again_before: "T-6" [] "`sweep` leaves a key that was written again after it expired";
     set_again_meanwhile: "T-6" [Need::KeepsAll] "`sweep` leaves keys that are written again while it runs";
     touched_before: "T-6" [Need::Has(Capability::Touch)] "`sweep` after the old deadline leaves a key whose deadline was removed by `touch`";
@@ -78,6 +79,26 @@ async fn two_hundred_thousand_unread(cx: Context) -> Verdict {
         "the number of entries that `clear` returned after `sweep`"
     );
     Ok(())
+}
+
+async fn swept_entries_are_gone(mut cx: Context) -> Verdict {
+    const SWEPT: u64 = 20;
+    cx.set(["live"], "v").await?;
+    for number in 0..SWEPT {
+        cx.set_ttl(["k", &number.to_string()], "v", TTL).await?;
+    }
+    cx.advance_past(TTL).await;
+    sweep_at_most(&cx, SWEPT).await?;
+    // An entry that was only hidden is before its deadline now.
+    cx.reopen_earlier(2 * TTL).await?;
+    for number in 0..SWEPT {
+        let found = cx.get(["k", &number.to_string()]).await?;
+        ensure_eq!(found, None, "the value of a swept entry that `get` returned after the clock was set back");
+    }
+    if cx.has(Capability::List) {
+        ensure_eq!(cx.keys(()).await?, [key(["live"])], "the keys that `list` returned after the clock was set back");
+    }
+    cx.expect(["live"], "v").await
 }
 
 async fn set_again_before(cx: Context) -> Verdict {

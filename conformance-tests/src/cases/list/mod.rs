@@ -2,6 +2,7 @@
 
 mod clear;
 mod entries;
+mod list_cost;
 mod long_lists;
 mod namespaces;
 mod pages;
@@ -11,5 +12,12 @@ pub(super) mod tree;
 use crate::case::Case;
 
 /// The cases of this folder, a list for each file.
-pub(super) const CASES: &[&[Case]] =
-    &[entries::CASES, ranges::CASES, pages::CASES, long_lists::CASES, clear::CASES, namespaces::CASES];
+pub(super) const CASES: &[&[Case]] = &[
+    entries::CASES,
+    ranges::CASES,
+    pages::CASES,
+    long_lists::CASES,
+    list_cost::CASES,
+    clear::CASES,
+    namespaces::CASES,
+];

@@ -1,10 +1,11 @@
-//! Several handles, several processes, and outages of the backend.
+//! Several handles, openers and processes, and outages of the backend.
 
 mod handles;
+mod openers;
 mod outage;
 mod processes;
 
 use crate::case::Case;
 
 /// The cases of this folder, a list for each file.
-pub(super) const CASES: &[&[Case]] = &[handles::CASES, processes::CASES, outage::CASES];
+pub(super) const CASES: &[&[Case]] = &[handles::CASES, openers::CASES, processes::CASES, outage::CASES];
