@@ -23,7 +23,6 @@ mod message;
 mod message_stream;
 mod namespaced;
 mod options;
-mod prefix_filter;
 mod store;
 pub mod stored;
 mod transaction;

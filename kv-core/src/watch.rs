@@ -38,6 +38,12 @@ impl WatchTarget {
     }
 }
 
+impl From<KeyPrefix> for WatchTarget {
+    fn from(prefix: KeyPrefix) -> Self {
+        Self::Prefix(prefix)
+    }
+}
+
 /// The events that a watch sends before the changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
