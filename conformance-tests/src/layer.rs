@@ -82,7 +82,8 @@ struct ReadThrough {
 #[async_trait]
 impl KvStore for ReadThrough {
     delegate_store!(self.outer, except set delete set_many delete_many clear touch increment commit publish flush sweep close);
-    delegate_store!(self.inner, except info get get_many contains list watch subscribe ping close);
+    delegate_store!(self.inner, except info get get_with time get_many contains list watch watch_into
+        subscribe ping close);
 
     async fn close(&self) -> Result<()> {
         let closed = self.outer.close().await;

@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::fmt::{self, Debug, Display, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Expiry, IncrementOptions, Key, KeyPrefix, KvStore, ListPage,
-    ListQuery, MessageStream, NewExpiry, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery,
-    WatchStream, When,
+    ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Expiry, GetOptions, GetOutcome, IncrementOptions,
+    Key, KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Registration, Result, SetItem, SetOptions,
+    SetOutcome, StoreInfo, Transaction, WatchQuery, WatchStream, WatchTarget, When,
 };
 
 use crate::activity::Activity;
@@ -150,6 +151,20 @@ impl KvStore for Recorder {
         result
     }
 
+    async fn get_with(&self, key: &Key, options: &GetOptions) -> Result<GetOutcome> {
+        let _running = self.activity.begin("get_with");
+        let result = self.inner.get_with(key, options).await;
+        self.note(format_args!("get_with {key} {options:?}"), &result);
+        result
+    }
+
+    async fn time(&self) -> Result<SystemTime> {
+        let _running = self.activity.begin("time");
+        let result = self.inner.time().await;
+        self.note("time", &result);
+        result
+    }
+
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         let _running = self.activity.begin("set");
         let call = shortened(format_args!("set {key} {}{}", brief(&value), NonDefault(options)));
@@ -238,6 +253,13 @@ impl KvStore for Recorder {
         let _running = self.activity.begin("watch");
         let result = self.inner.watch(query).await;
         self.note(format_args!("watch {query:?}"), &result.as_ref().map(|_| "a stream"));
+        result
+    }
+
+    async fn watch_into(&self, target: &WatchTarget, sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        let _running = self.activity.begin("watch_into");
+        let result = self.inner.watch_into(target, sink).await;
+        self.note(format_args!("watch_into {target:?}"), &result.as_ref().map(|_| "a registration"));
         result
     }
 

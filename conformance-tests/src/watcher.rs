@@ -54,9 +54,14 @@ impl Watcher {
         Ok(Self { stream: store.watch(&query).await?, activity: store.activity().clone() })
     }
 
-    /// The next event, or `None` at the end of the stream.
+    /// The next event, or `None` at the end of the stream. Skips `Suspended`, which is advisory.
     pub(crate) async fn next(&mut self) -> Result<Option<WatchEvent>, Failure> {
-        next(&mut self.stream, &self.activity).await
+        loop {
+            match next(&mut self.stream, &self.activity).await? {
+                Some(WatchEvent::Suspended { .. }) => {}
+                event => return Ok(event),
+            }
+        }
     }
 
     /// The next event. Fails for a gap and for the end of the stream.
@@ -134,9 +139,14 @@ impl Subscriber {
         Ok(Self { stream: store.subscribe(&channels.into()).await?, activity: store.activity().clone() })
     }
 
-    /// The next event, or `None` at the end of the stream.
+    /// The next event, or `None` at the end of the stream. Skips `Suspended`, which is advisory.
     pub(crate) async fn next(&mut self) -> Result<Option<MessageEvent>, Failure> {
-        next(&mut self.stream, &self.activity).await
+        loop {
+            match next(&mut self.stream, &self.activity).await? {
+                Some(MessageEvent::Suspended { .. }) => {}
+                event => return Ok(event),
+            }
+        }
     }
 
     /// The channel and payload of the next message. Fails for a gap and for the end of the stream.

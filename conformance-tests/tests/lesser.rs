@@ -3,15 +3,17 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use conformance_tests::Suite;
 use futures_util::StreamExt;
 use kv_core::{
-    Capabilities, Capability, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Expires, IncrementOptions, Key,
-    KeyPrefix, KvStore, List, ListPage, ListQuery, MessageStream, NewExpiry, Reach, Result, SetOptions, SetOutcome,
-    StoreInfo, Transaction, Transactions, WatchEvent, WatchQuery, WatchStream,
+    Capabilities, Capability, ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Expires,
+    IncrementOptions, Key, KeyPrefix, KvStore, List, ListPage, ListQuery, MessageStream, NewExpiry, Reach,
+    Registration, Result, SetOptions, SetOutcome, StoreInfo, Transaction, Transactions, WatchEvent, WatchQuery,
+    WatchStream, WatchTarget,
 };
 use kv_memory::CAPABILITIES;
 
@@ -112,6 +114,15 @@ impl KvStore for Limited {
         })))
     }
 
+    async fn time(&self) -> Result<SystemTime> {
+        self.inner.time().await
+    }
+
+    async fn watch_into(&self, target: &WatchTarget, sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        self.info.capabilities.require(Capability::Sinks)?;
+        self.inner.watch_into(target, sink).await
+    }
+
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
         self.info.capabilities.require(Capability::Messages)?;
         self.inner.publish(channel, message).await
@@ -141,8 +152,8 @@ impl KvStore for Limited {
 
 fn suite(name: &str, capabilities: Capabilities) -> Suite {
     support::suite(name, move |inner, _| {
-        let StoreInfo { name, limits, .. } = inner.info().clone();
-        let info = StoreInfo::new(name, capabilities).with_limits(limits);
+        let StoreInfo { name, limits, watch_loss_bound, .. } = inner.info().clone();
+        let info = StoreInfo::new(name, capabilities).with_limits(limits).with_watch_loss_bound(watch_loss_bound);
         Arc::new(Limited { inner, info })
     })
 }
@@ -159,6 +170,7 @@ fn without(capability: Capability) -> Capabilities {
         Capability::Counters => less.counters = false,
         Capability::Transactions => less.transactions = Transactions::None,
         Capability::Watch => (less.watch, less.watch_expiry) = (Reach::None, false),
+        Capability::Sinks => less.sinks = false,
         Capability::Messages => less.messages = Reach::None,
         // The other capabilities are derived from these.
         _ => {}

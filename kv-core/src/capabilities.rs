@@ -76,6 +76,8 @@ pub struct Capabilities {
     pub watch: Reach,
     /// Watchers are notified of an expired entry, within about a second after its deadline.
     pub watch_expiry: bool,
+    /// The operation `watch_into` is supported: changes are passed to sinks.
+    pub sinks: bool,
     /// The subscribers that a message reaches.
     pub messages: Reach,
     /// Handles in other processes see the same entries.
@@ -84,6 +86,9 @@ pub struct Capabilities {
     pub durability: Durability,
     /// The store may drop live entries to free space (clause R-4).
     pub may_evict: bool,
+    /// A read may return an entry that was replaced through another handle, as
+    /// [`StoreInfo::reads`](crate::StoreInfo::reads) says (clause G-3).
+    pub bounded_reads: bool,
 }
 
 impl Capabilities {
@@ -99,10 +104,12 @@ impl Capabilities {
         transactions: Transactions::None,
         watch: Reach::None,
         watch_expiry: false,
+        sinks: false,
         messages: Reach::None,
         shared: false,
         durability: Durability::VOLATILE,
         may_evict: false,
+        bounded_reads: false,
     };
 
     /// Declares that entries carry versions.
@@ -175,6 +182,13 @@ impl Capabilities {
         self
     }
 
+    /// Declares that changes are passed to sinks.
+    #[must_use]
+    pub const fn with_sinks(mut self) -> Self {
+        self.sinks = true;
+        self
+    }
+
     /// Declares the subscribers that a message reaches.
     #[must_use]
     pub const fn with_messages(mut self, messages: Reach) -> Self {
@@ -203,6 +217,13 @@ impl Capabilities {
         self
     }
 
+    /// Declares that a read may return an entry that was replaced through another handle.
+    #[must_use]
+    pub const fn with_bounded_reads(mut self) -> Self {
+        self.bounded_reads = true;
+        self
+    }
+
     /// True if the store has the capability.
     pub const fn has(&self, capability: Capability) -> bool {
         match capability {
@@ -215,6 +236,7 @@ impl Capabilities {
             Capability::Counters => self.counters,
             Capability::Transactions => !matches!(self.transactions, Transactions::None),
             Capability::Watch => !matches!(self.watch, Reach::None),
+            Capability::Sinks => self.sinks,
             Capability::Messages => !matches!(self.messages, Reach::None),
             Capability::Locks => self.conditions && self.versions && !self.may_evict,
         }

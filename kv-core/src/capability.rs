@@ -25,6 +25,8 @@ pub enum Capability {
     Transactions,
     /// The operation `watch` is supported.
     Watch,
+    /// The operation `watch_into` is supported.
+    Sinks,
     /// The operations `publish` and `subscribe` are supported.
     Messages,
     /// Locks end only when they are released or at their deadline. A store that may evict entries lacks this
@@ -44,6 +46,7 @@ impl Capability {
         Self::Counters,
         Self::Transactions,
         Self::Watch,
+        Self::Sinks,
         Self::Messages,
         Self::Locks,
     ];
@@ -61,6 +64,7 @@ impl fmt::Display for Capability {
             Self::Counters => "counters",
             Self::Transactions => "transactions",
             Self::Watch => "watch",
+            Self::Sinks => "change sinks",
             Self::Messages => "messages",
             Self::Locks => "locks",
         })

@@ -69,6 +69,20 @@ macro_rules! delegate_store {
                 $($inner)+.contains(key)
             }
         }
+        $crate::delegate_store! { @unless get_with $skip
+            fn get_with<'life0, 'life1, 'life2, 'async_trait>(&'life0 $self, key: &'life1 $crate::Key, options: &'life2 $crate::GetOptions) -> $crate::BoxFuture<'async_trait, $crate::Result<$crate::GetOutcome>>
+            where 'life0: 'async_trait, 'life1: 'async_trait, 'life2: 'async_trait, Self: 'async_trait
+            {
+                $($inner)+.get_with(key, options)
+            }
+        }
+        $crate::delegate_store! { @unless time $skip
+            fn time<'life0, 'async_trait>(&'life0 $self) -> $crate::BoxFuture<'async_trait, $crate::Result<::std::time::SystemTime>>
+            where 'life0: 'async_trait, Self: 'async_trait
+            {
+                $($inner)+.time()
+            }
+        }
         $crate::delegate_store! { @unless get_many $skip
             fn get_many<'life0, 'life1, 'async_trait>(&'life0 $self, keys: &'life1 [$crate::Key]) -> $crate::BoxFuture<'async_trait, ::std::vec::Vec<$crate::Result<::std::option::Option<$crate::Entry>>>>
             where 'life0: 'async_trait, 'life1: 'async_trait, Self: 'async_trait
@@ -132,6 +146,13 @@ macro_rules! delegate_store {
                 $($inner)+.watch(query)
             }
         }
+        $crate::delegate_store! { @unless watch_into $skip
+            fn watch_into<'life0, 'life1, 'async_trait>(&'life0 $self, target: &'life1 $crate::WatchTarget, sink: ::std::sync::Arc<dyn $crate::ChangeSink>) -> $crate::BoxFuture<'async_trait, $crate::Result<$crate::Registration>>
+            where 'life0: 'async_trait, 'life1: 'async_trait, Self: 'async_trait
+            {
+                $($inner)+.watch_into(target, sink)
+            }
+        }
         $crate::delegate_store! { @unless publish $skip
             fn publish<'life0, 'life1, 'async_trait>(&'life0 $self, channel: &'life1 $crate::Key, message: $crate::Bytes) -> $crate::BoxFuture<'async_trait, $crate::Result<()>>
             where 'life0: 'async_trait, 'life1: 'async_trait, Self: 'async_trait
@@ -181,6 +202,8 @@ macro_rules! delegate_store {
     (@unless set [set $($skip:ident)*] $($method:tt)*) => {};
     (@unless delete [delete $($skip:ident)*] $($method:tt)*) => {};
     (@unless contains [contains $($skip:ident)*] $($method:tt)*) => {};
+    (@unless get_with [get_with $($skip:ident)*] $($method:tt)*) => {};
+    (@unless time [time $($skip:ident)*] $($method:tt)*) => {};
     (@unless get_many [get_many $($skip:ident)*] $($method:tt)*) => {};
     (@unless set_many [set_many $($skip:ident)*] $($method:tt)*) => {};
     (@unless delete_many [delete_many $($skip:ident)*] $($method:tt)*) => {};
@@ -190,6 +213,7 @@ macro_rules! delegate_store {
     (@unless increment [increment $($skip:ident)*] $($method:tt)*) => {};
     (@unless commit [commit $($skip:ident)*] $($method:tt)*) => {};
     (@unless watch [watch $($skip:ident)*] $($method:tt)*) => {};
+    (@unless watch_into [watch_into $($skip:ident)*] $($method:tt)*) => {};
     (@unless publish [publish $($skip:ident)*] $($method:tt)*) => {};
     (@unless subscribe [subscribe $($skip:ident)*] $($method:tt)*) => {};
     (@unless ping [ping $($skip:ident)*] $($method:tt)*) => {};

@@ -24,6 +24,12 @@ pub struct Message {
 pub enum MessageEvent {
     /// A message. Messages of one publisher arrive in order.
     Message(Message),
+    /// Messages are possibly lost from now on. This event is advisory: it may be false, and it may be missing. The next
+    /// event about the loss is a `Gap`, or the stream ends.
+    Suspended {
+        /// The cause.
+        reason: GapReason,
+    },
     /// Messages may have been lost at this point.
     Gap {
         /// The cause.

@@ -10,6 +10,7 @@ pub fn deliver(inbox: Inbox<Messages>) -> MessageStream {
     Box::pin(stream::unfold(inbox, |mut inbox| async move {
         let event = match inbox.next().await? {
             Delivery::Item(message) => MessageEvent::Message(message),
+            Delivery::Suspended(reason) => MessageEvent::Suspended { reason },
             Delivery::Gap(reason) => MessageEvent::Gap { reason },
         };
         Some((Ok(event), inbox))

@@ -1,9 +1,12 @@
 //! A view of a store that is limited to one namespace.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
+use crate::change_sink::{ChangeSink, Registration};
 use crate::delegate_store;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
@@ -11,10 +14,13 @@ use crate::expiry::NewExpiry;
 use crate::key::{Key, KeyPrefix, Namespace};
 use crate::list::{ListItem, ListPage, ListQuery};
 use crate::message::{Message, MessageEvent, MessageStream};
-use crate::options::{DeleteOptions, DeleteOutcome, IncrementOptions, SetItem, SetOptions, SetOutcome};
+use crate::moment::Moment;
+use crate::options::{
+    DeleteOptions, DeleteOutcome, GetOptions, GetOutcome, IncrementOptions, SetItem, SetOptions, SetOutcome,
+};
 use crate::store::KvStore;
 use crate::transaction::{Check, CommitOutcome, Mutation, Transaction};
-use crate::watch::{WatchEvent, WatchQuery, WatchStream, WatchTarget};
+use crate::watch::{GapReason, WatchEvent, WatchQuery, WatchStream, WatchTarget};
 
 /// The part of a store that belongs to one [`Namespace`]. It is a complete store, including channels.
 ///
@@ -88,10 +94,15 @@ fn with_keys<'k, T>(keys: impl IntoIterator<Item = &'k Key>, results: Vec<Result
 #[async_trait]
 impl<S: KvStore> KvStore for Namespaced<S> {
     delegate_store!(self.inner, except
-        get set delete contains get_many set_many delete_many list clear touch increment commit watch publish subscribe);
+        get get_with set delete contains get_many set_many delete_many list clear touch increment commit watch
+        watch_into publish subscribe);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         with_key(key, self.inner.get(&self.wrap(key)?).await)
+    }
+
+    async fn get_with(&self, key: &Key, options: &GetOptions) -> Result<GetOutcome> {
+        with_key(key, self.inner.get_with(&self.wrap(key)?, options).await)
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -202,17 +213,19 @@ impl<S: KvStore> KvStore for Namespaced<S> {
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        let WatchQuery { target, initial, keys_only } = query;
-        let target = match target {
-            WatchTarget::Prefix(prefix) => WatchTarget::Prefix(self.namespace.wrap_prefix(prefix)),
-            WatchTarget::Key(key) => WatchTarget::Key(self.namespace.wrap(key)),
-        };
-        let stream = self.inner.watch(&WatchQuery { target, initial: *initial, keys_only: *keys_only }).await?;
+        let WatchQuery { target, initial, report } = query;
+        let target = wrap_target(&self.namespace, target);
+        let stream = self.inner.watch(&WatchQuery { target, initial: *initial, report: *report }).await?;
         let namespace = self.namespace.clone();
         Ok(Box::pin(stream.filter_map(move |event| {
             let stripped = event.map(|event| strip_event(&namespace, event)).transpose();
             async move { stripped }
         })))
+    }
+
+    async fn watch_into(&self, target: &WatchTarget, sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        let stripped = StrippedSink { namespace: self.namespace.clone(), sink };
+        self.inner.watch_into(&wrap_target(&self.namespace, target), Arc::new(stripped)).await
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
@@ -226,6 +239,37 @@ impl<S: KvStore> KvStore for Namespaced<S> {
             let stripped = event.map(|event| strip_message(&namespace, event)).transpose();
             async move { stripped }
         })))
+    }
+}
+
+/// Returns the stored target of a target in the namespace.
+fn wrap_target(namespace: &Namespace, target: &WatchTarget) -> WatchTarget {
+    match target {
+        WatchTarget::Prefix(prefix) => WatchTarget::Prefix(namespace.wrap_prefix(prefix)),
+        WatchTarget::Key(key) => WatchTarget::Key(namespace.wrap(key)),
+    }
+}
+
+/// A sink of the inner store that removes the namespace from each key.
+#[derive(Debug)]
+struct StrippedSink {
+    namespace: Namespace,
+    sink: Arc<dyn ChangeSink>,
+}
+
+impl ChangeSink for StrippedSink {
+    fn changed(&self, key: &Key) {
+        if let Some(key) = self.namespace.strip(key) {
+            self.sink.changed(&key);
+        }
+    }
+
+    fn current(&self, as_of: Moment) {
+        self.sink.current(as_of);
+    }
+
+    fn lost(&self, reason: GapReason) {
+        self.sink.lost(reason);
     }
 }
 
@@ -244,7 +288,8 @@ fn strip_event(namespace: &Namespace, event: WatchEvent) -> Option<WatchEvent> {
     Some(match event {
         WatchEvent::Set { key, entry } => WatchEvent::Set { key: namespace.strip(&key)?, entry },
         WatchEvent::Removed { key } => WatchEvent::Removed { key: namespace.strip(&key)? },
-        other @ (WatchEvent::SnapshotEnd | WatchEvent::Gap { .. }) => other,
+        WatchEvent::Changed { key } => WatchEvent::Changed { key: namespace.strip(&key)? },
+        other @ (WatchEvent::SnapshotEnd | WatchEvent::Suspended { .. } | WatchEvent::Gap { .. }) => other,
     })
 }
 
@@ -253,6 +298,6 @@ fn strip_message(namespace: &Namespace, event: MessageEvent) -> Option<MessageEv
         MessageEvent::Message(Message { channel, payload }) => {
             MessageEvent::Message(Message { channel: namespace.strip(&channel)?, payload })
         }
-        gap @ MessageEvent::Gap { .. } => gap,
+        other @ (MessageEvent::Suspended { .. } | MessageEvent::Gap { .. }) => other,
     })
 }

@@ -1,4 +1,4 @@
-//! Options and outcomes of writing or deleting a single key.
+//! Options and outcomes of reading, writing or deleting a single key.
 
 use bytes::Bytes;
 
@@ -6,7 +6,7 @@ use crate::capabilities::Capabilities;
 use crate::capability::Capability;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
-use crate::expiry::Expiry;
+use crate::expiry::{Expires, Expiry};
 use crate::key::Key;
 use crate::version::Version;
 
@@ -50,6 +50,71 @@ impl When {
                 capabilities.require(Capability::Conditions)?;
                 capabilities.require(Capability::Versions)
             }
+        }
+    }
+}
+
+/// The options of a `get_with`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct GetOptions {
+    /// True to read past every near tier, from the store that judges conditions.
+    pub fresh: bool,
+    /// A version that the caller has. If the entry still has this version, the outcome has no value.
+    pub unless_version: Option<Version>,
+}
+
+impl GetOptions {
+    /// Asks for a read past every near tier.
+    #[must_use]
+    pub fn with_fresh(mut self) -> Self {
+        self.fresh = true;
+        self
+    }
+
+    /// Asks for no value if the entry still has this version.
+    #[must_use]
+    pub fn with_unless_version(mut self, version: Version) -> Self {
+        self.unless_version = Some(version);
+        self
+    }
+
+    /// Checks that the store supports these options. Every adapter calls this method before any I/O.
+    ///
+    /// # Errors
+    /// `Unsupported` for a version in a store without versions.
+    pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
+        let Self { fresh: _, unless_version } = self;
+        match unless_version {
+            Some(_) => capabilities.require(Capability::Versions),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The outcome of a `get_with`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GetOutcome {
+    /// The live entry.
+    Found(Entry),
+    /// The entry has the version that the caller has.
+    NotModified {
+        /// The deadline of the entry. It may have changed, because `touch` keeps the version.
+        expires: Expires,
+    },
+    /// There is no live entry.
+    Absent,
+}
+
+impl GetOutcome {
+    /// Returns the outcome of a read that found this entry.
+    pub fn of(entry: Option<Entry>, options: &GetOptions) -> Self {
+        match entry {
+            None => Self::Absent,
+            Some(entry) if options.unless_version.is_some() && entry.version == options.unless_version => {
+                Self::NotModified { expires: entry.expires }
+            }
+            Some(entry) => Self::Found(entry),
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::capability::Capability;
+use crate::change_sink::{ChangeSink, Registration};
+use crate::clock::{Clock, SystemClock};
 use crate::delegate_store;
 use crate::entry::Entry;
 use crate::error::{Error, Operation, Result};
@@ -15,9 +18,11 @@ use crate::info::StoreInfo;
 use crate::key::{Key, KeyPrefix};
 use crate::list::{ListPage, ListQuery};
 use crate::message::MessageStream;
-use crate::options::{DeleteOptions, DeleteOutcome, IncrementOptions, SetItem, SetOptions, SetOutcome};
+use crate::options::{
+    DeleteOptions, DeleteOutcome, GetOptions, GetOutcome, IncrementOptions, SetItem, SetOptions, SetOutcome,
+};
 use crate::transaction::{CommitOutcome, Transaction};
-use crate::watch::{WatchQuery, WatchStream};
+use crate::watch::{WatchQuery, WatchStream, WatchTarget};
 
 /// A key–value store with array-style keys and optional time to live.
 ///
@@ -107,6 +112,8 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// - G-1: value, version and deadline come from the same write.
     /// - G-2: per key the store is linearizable: a read returns the latest write that was acknowledged to any caller,
     ///   or a newer write.
+    /// - G-3: a store that declares [`Reads::Bounded`](crate::Reads::Bounded) may return an older write of another
+    ///   handle for the declared time.
     /// - V-1: the value has the bytes that were written. An empty value is not an absent value.
     /// - T-5: reading never extends the deadline.
     ///
@@ -154,6 +161,37 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// - G-2: linearizable like `get`.
     async fn contains(&self, key: &Key) -> Result<bool> {
         Ok(self.get(key).await?.is_some())
+    }
+
+    /// Reads the live entry of a key with options.
+    ///
+    /// # Contract
+    /// - G-1 to G-3: the same as for [`KvStore::get`]. With `fresh` the read is linearizable, also in a store that
+    ///   declares [`Reads::Bounded`](crate::Reads::Bounded).
+    /// - G-4: `NotModified` means that the entry has the version in the options, and carries its current deadline.
+    ///
+    /// # Errors
+    /// The errors of [`KvStore::get`]; `Unsupported` for a version in a store without versions.
+    async fn get_with(&self, key: &Key, options: &GetOptions) -> Result<GetOutcome> {
+        let info = self.info();
+        options
+            .check(&info.capabilities)
+            .map_err(|error| error.with_operation(Operation::Get).with_backend(info.name.clone()).with_key(key))?;
+        Ok(GetOutcome::of(self.get(key).await?, options))
+    }
+
+    /// Returns the latest time that the clock can show by which the store judges deadlines.
+    ///
+    /// The default body returns the time of the system clock, even after `close`. A store with another clock, or with a
+    /// `close`, overrides the default body.
+    ///
+    /// # Contract
+    /// - T-7: an entry whose deadline is after the returned time was live at the call.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store must ask its server for the time and the server does not answer.
+    async fn time(&self) -> Result<SystemTime> {
+        Ok(SystemClock.now())
     }
 
     /// Reads several keys.
@@ -281,18 +319,36 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// Watches the changes of keys.
     ///
     /// # Contract
-    /// - W-1: the watch is active when the call returns. Every later write is reported, whatever operation makes it,
-    ///   unless a later report of the same key supersedes it. A write that is acknowledged while a watch with a snapshot
-    /// opens is in the snapshot, or is reported after the snapshot.
+    /// - W-1: the watch is active when the call returns. Every later write that becomes visible is reported, whatever
+    ///   operation makes it, unless a later report of the same key supersedes it.
     /// - W-2: the reports of a key never go back in time, and they carry the version that `get` returns.
     /// - W-3: possible loss is reported as a `Gap`. Memory is bounded, and a slow watcher never blocks a writer.
     /// - W-4: values of any size are reported.
+    /// - W-6: after a `Suspended` there is always a `Gap` or the end of the stream.
+    /// - W-7: after a report of a key, `get` on the same handle returns that write or a newer one.
+    /// - W-8: a write that is acknowledged while a watch with a snapshot opens is in the snapshot, or is reported after
+    ///   the snapshot.
     ///
     /// # Errors
     /// `Unsupported` without [`Capability::Watch`].
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         let _ = query;
         Err(unsupported(self.info(), Operation::Watch, Capability::Watch))
+    }
+
+    /// Registers a sink that the store calls for each change of the target.
+    ///
+    /// # Contract
+    /// - W-1: the registration is active when the call returns, and covers the same changes as a watch.
+    /// - W-5: the store calls `lost` at the latest when the last `as_of` is as old as
+    ///   [`StoreInfo::watch_loss_bound`]. If that bound is zero, a change is passed on inside the section that makes it
+    ///   visible.
+    ///
+    /// # Errors
+    /// `Unsupported` without [`Capability::Sinks`].
+    async fn watch_into(&self, target: &WatchTarget, sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        let _ = (target, sink);
+        Err(unsupported(self.info(), Operation::Watch, Capability::Sinks))
     }
 
     /// Sends a message to the current subscribers of a channel. The message is not stored.

@@ -55,7 +55,20 @@ pub enum Initial {
     Snapshot,
 }
 
-/// A query for the changes of keys (clauses W-1 to W-4).
+/// The content of the events of a watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Report {
+    /// `Set` events with entries, and `Removed` events. The store reads the entry of each changed key.
+    #[default]
+    Entries,
+    /// `Set` events without entries, and `Removed` events. The store only checks that each changed key has an entry.
+    Keys,
+    /// `Changed` events. The store reads nothing.
+    Changes,
+}
+
+/// A query for the changes of keys (clauses W-1 to W-8).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WatchQuery {
@@ -63,19 +76,19 @@ pub struct WatchQuery {
     pub target: WatchTarget,
     /// The events that are sent before the changes.
     pub initial: Initial,
-    /// True for `Set` events without entries. The store then reads no values.
-    pub keys_only: bool,
+    /// The content of the events.
+    pub report: Report,
 }
 
 impl WatchQuery {
     /// Creates a query for all keys under the prefix.
     pub fn prefix(prefix: impl Into<KeyPrefix>) -> Self {
-        Self { target: WatchTarget::Prefix(prefix.into()), initial: Initial::None, keys_only: false }
+        Self { target: WatchTarget::Prefix(prefix.into()), initial: Initial::None, report: Report::Entries }
     }
 
     /// Creates a query for one key.
     pub fn key(key: Key) -> Self {
-        Self { target: WatchTarget::Key(key), initial: Initial::None, keys_only: false }
+        Self { target: WatchTarget::Key(key), initial: Initial::None, report: Report::Entries }
     }
 
     /// Asks for the current entries first.
@@ -85,11 +98,17 @@ impl WatchQuery {
         self
     }
 
-    /// Asks for events without entries.
+    /// Sets the content of the events.
     #[must_use]
-    pub fn with_keys_only(mut self) -> Self {
-        self.keys_only = true;
+    pub fn with_report(mut self, report: Report) -> Self {
+        self.report = report;
         self
+    }
+
+    /// Asks for events without entries: [`Report::Keys`].
+    #[must_use]
+    pub fn with_keys_only(self) -> Self {
+        self.with_report(Report::Keys)
     }
 
     /// Checks that the store supports this query. Every adapter calls this method before any I/O.
@@ -109,12 +128,23 @@ impl WatchQuery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GapReason {
-    /// The queue was full because the receiver was too slow.
+    /// The queue was full because the receiver was too slow, or the receiver failed.
     Lagged,
     /// The connection to the backend was lost and made again.
     Reconnected,
     /// The backend removed everything at once.
     Flushed,
+    /// The connection to the backend was lost.
+    Disconnected,
+    /// No heartbeat was answered within [`watch_loss_bound`](crate::StoreInfo::watch_loss_bound).
+    Unanswered,
+    /// The server that reports changes is no longer the server that serves reads: after a failover, a demotion, or the
+    /// move of a part of the keys.
+    ServerChanged,
+    /// The backend did not report changes for a time, because its reports were switched off or removed.
+    NotReported,
+    /// The store was closed. Only a [`ChangeSink`](crate::ChangeSink) gets this reason; a stream ends.
+    Closed,
 }
 
 /// An event of a watch. Several writes of a key may be reported as one event with the latest state.
@@ -125,7 +155,7 @@ pub enum WatchEvent {
     Set {
         /// The key.
         key: Key,
-        /// The current entry as `get` returns it, unless the query asked for keys only.
+        /// The current entry as `get` returns it, if the query asked for entries.
         entry: Option<Entry>,
     },
     /// The key has no live entry any more: it was deleted or has expired.
@@ -133,8 +163,19 @@ pub enum WatchEvent {
         /// The key.
         key: Key,
     },
+    /// The key was written, touched or removed, or it expired. Only a query for [`Report::Changes`] gets this event.
+    Changed {
+        /// The key.
+        key: Key,
+    },
     /// All entries that existed when the watch began have been sent.
     SnapshotEnd,
+    /// Changes are possibly not reported from now on. This event is advisory: it may be false, and it may be missing.
+    /// The next event about the loss is a `Gap`, or the stream ends.
+    Suspended {
+        /// The cause.
+        reason: GapReason,
+    },
     /// Changes may have been lost at this point. The watcher must read again the keys that it depends on.
     Gap {
         /// The cause.

@@ -8,14 +8,14 @@ use crate::hub::{Changes, Delivery, Inbox};
 use crate::key::Key;
 use crate::list::{ListItem, ListPage, ListQuery};
 use crate::store::KvStore;
-use crate::watch::{GapReason, Initial, WatchEvent, WatchQuery, WatchStream, WatchTarget};
+use crate::watch::{GapReason, Initial, Report, WatchEvent, WatchQuery, WatchStream, WatchTarget};
 
 /// Creates the stream of a watch from an [`Inbox`] of changed keys.
 ///
 /// The stream reads the entry of a changed key only when the watcher polls for it. Therefore reports of a key never go
 /// back in time, and a slow watcher holds keys but no values.
 ///
-/// The inbox must be subscribed to [`WatchTarget::prefix`] before the call.
+/// The inbox must be subscribed to the target of the query before the call.
 pub fn follow<S: KvStore>(store: S, query: WatchQuery, inbox: Inbox<Changes>) -> WatchStream {
     let phase = match query.initial {
         Initial::Snapshot => Phase::FetchPage { resume: None },
@@ -77,6 +77,7 @@ impl<S: KvStore> Watcher<S> {
                     }
                 },
                 Phase::Live => match self.inbox.next().await? {
+                    Delivery::Suspended(reason) => return Some(Ok(WatchEvent::Suspended { reason })),
                     Delivery::Gap(reason) => return Some(Ok(WatchEvent::Gap { reason })),
                     Delivery::Item(key) if self.query.target.covers(&key) => return self.report(key).await,
                     Delivery::Item(_) => {}
@@ -88,10 +89,10 @@ impl<S: KvStore> Watcher<S> {
 
     /// Reports the current state of a changed key.
     async fn report(&mut self, key: Key) -> Option<Result<WatchEvent>> {
-        let read = if self.query.keys_only {
-            self.store.contains(&key).await.map(|is_there| is_there.then_some(None))
-        } else {
-            self.store.get(&key).await.map(|entry| entry.map(Some))
+        let read = match self.query.report {
+            Report::Entries => self.store.get(&key).await.map(|entry| entry.map(Some)),
+            Report::Keys => self.store.contains(&key).await.map(|is_there| is_there.then_some(None)),
+            Report::Changes => return Some(Ok(WatchEvent::Changed { key })),
         };
         match read {
             Ok(Some(entry)) => Some(Ok(WatchEvent::Set { key, entry })),
@@ -109,17 +110,18 @@ impl<S: KvStore> Watcher<S> {
     }
 
     async fn page(&self, resume: Option<Key>) -> Result<ListPage> {
+        let has_entries = self.query.report == Report::Entries;
         match &self.query.target {
             WatchTarget::Prefix(prefix) => {
                 let mut list = ListQuery::new(prefix.clone());
                 list.after = resume;
-                list.keys_only = self.query.keys_only;
+                list.keys_only = !has_entries;
                 self.store.list(&list).await
             }
             WatchTarget::Key(key) => {
                 let entry = self.store.get(key).await?;
                 let items = entry.into_iter().map(|entry| {
-                    let entry = (!self.query.keys_only).then_some(entry);
+                    let entry = has_entries.then_some(entry);
                     ListItem { key: key.clone(), entry }
                 });
                 Ok(ListPage { items: items.collect(), ..ListPage::default() })

@@ -1,6 +1,6 @@
 //! The JSON form of requests on a prefix, optionally without the key that equals the prefix.
 
-use kv_core::{Error, Initial, KeyPrefix, Result, WatchQuery, WatchTarget};
+use kv_core::{Error, Initial, KeyPrefix, Report, Result, WatchQuery, WatchTarget};
 use serde::{Deserialize, Serialize};
 
 use crate::shape::Segments;
@@ -54,6 +54,7 @@ impl SubscribeRequest {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a separate field of the request")]
 pub(crate) struct WatchRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix: Option<Segments>,
@@ -66,6 +67,9 @@ pub(crate) struct WatchRequest {
     snapshot: bool,
     #[serde(default)]
     keys_only: bool,
+    /// True for `changed` events instead of `set` and `removed`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    changes_only: bool,
 }
 
 impl WatchRequest {
@@ -80,7 +84,13 @@ impl WatchRequest {
             Initial::Snapshot => true,
             _ => return Err(Error::invalid("the protocol has no form for this initial state of a watch")),
         };
-        Ok(Self { prefix, key, descendants, snapshot, keys_only: query.keys_only })
+        let (keys_only, changes_only) = match query.report {
+            Report::Entries => (false, false),
+            Report::Keys => (true, false),
+            Report::Changes => (false, true),
+            _ => return Err(Error::invalid("the protocol has no form for this report of a watch")),
+        };
+        Ok(Self { prefix, key, descendants, snapshot, keys_only, changes_only })
     }
 
     pub(crate) fn query(&self) -> Result<WatchQuery> {
@@ -92,7 +102,11 @@ impl WatchRequest {
         if self.snapshot {
             query = query.with_snapshot();
         }
-        query.keys_only = self.keys_only;
-        Ok(query)
+        match (self.keys_only, self.changes_only) {
+            (false, false) => Ok(query),
+            (true, false) => Ok(query.with_report(Report::Keys)),
+            (false, true) => Ok(query.with_report(Report::Changes)),
+            (true, true) => Err(Error::invalid("a watch takes either `keys_only` or `changes_only`")),
+        }
     }
 }

@@ -34,6 +34,7 @@ pub(crate) enum Request {
     Publish(PublishRequest),
     Subscribe(SubscribeRequest),
     Unsubscribe { of: serde_json::Value },
+    Time {},
     Ping {},
     Flush {},
     Sweep {},

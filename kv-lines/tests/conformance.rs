@@ -19,5 +19,8 @@ async fn open(fresh: Fresh) -> Result<LinesStore> {
 }
 
 fn main() {
-    Suite::new("lines", CAPABILITIES, open).with_clock().main()
+    // The protocol has no sinks.
+    let mut capabilities = CAPABILITIES;
+    capabilities.sinks = false;
+    Suite::new("lines", capabilities, open).with_clock().main()
 }

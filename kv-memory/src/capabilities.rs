@@ -21,4 +21,5 @@ const SHARED: Capabilities = Capabilities::CORE
     .with_counters()
     .with_watch(Reach::Process)
     .with_watch_expiry()
+    .with_sinks()
     .with_messages(Reach::Process);

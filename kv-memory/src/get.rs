@@ -2,8 +2,9 @@
 
 use std::future::poll_fn;
 use std::task::{Poll, ready};
+use std::time::SystemTime;
 
-use kv_core::{BoxFuture, Entry, Key, Operation, Result};
+use kv_core::{BoxFuture, Entry, GetOptions, GetOutcome, Key, Operation, Result};
 
 use crate::bounded::Bounded;
 use crate::engine::Engine;
@@ -32,6 +33,22 @@ impl State {
                 }
             }),
         }
+    }
+
+    pub(crate) async fn get_with(&self, key: &Key, options: &GetOptions) -> Result<GetOutcome> {
+        self.admit(1).await?;
+        options.check(&self.info.capabilities)?;
+        let entry = match &self.engine {
+            Engine::Unbounded(engine) => engine.get(key),
+            Engine::Bounded(engine) => Box::pin(engine.get(key)).await,
+        };
+        Ok(GetOutcome::of(entry, options))
+    }
+
+    /// Returns the time of the clock by which every operation judges deadlines.
+    pub(crate) async fn time(&self) -> Result<SystemTime> {
+        self.admit(1).await?;
+        Ok(self.engine.services().clock.now())
     }
 
     pub(crate) async fn contains(&self, key: &Key) -> Result<bool> {

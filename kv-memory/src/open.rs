@@ -51,6 +51,8 @@ fn assemble(
     clock: Arc<dyn Clock>,
     engine: impl FnOnce(Arc<Services>) -> Engine,
 ) -> MemoryStore {
+    // Every change is passed to the sinks inside the section that makes it visible.
+    let info = info.with_watch_loss_bound(Duration::ZERO);
     let state = Arc::new_cyclic(|state: &Weak<State>| {
         let sweeper = Sweeper::new(Weak::<State>::clone(state), sweep_interval);
         State::new(info, engine(Arc::new(Services { clock, changes: Hub::new(), sweeper })))

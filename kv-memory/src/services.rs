@@ -21,13 +21,11 @@ impl Services {
         Now::new(&*self.clock)
     }
 
-    /// Notifies the watchers of a change, and wakes the sweeper if the new slot has a deadline. Every write that
-    /// changes a slot must call this method after it has released the lock of the shard or slot. The write must call it
-    /// before the next `.await`, because a caller may drop the future at an `.await`.
-    pub(crate) fn notify(&self, key: &Key, has_deadline: bool) {
+    /// Notifies the watchers of a change. Every write that changes a slot must call this method before it releases the
+    /// lock of the shard or slot, because no read may return the new slot before the sinks know of the change (clause
+    /// W-5).
+    #[inline]
+    pub(crate) fn notify(&self, key: &Key) {
         self.changes.notify(key);
-        if has_deadline {
-            self.sweeper.wake();
-        }
     }
 }

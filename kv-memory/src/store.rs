@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    BoxFuture, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, IncrementOptions, Key, KeyPrefix, KvStore, ListPage,
-    ListQuery, MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction,
-    WatchQuery, WatchStream,
+    BoxFuture, ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, GetOptions, GetOutcome,
+    IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Registration,
+    Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery, WatchStream, WatchTarget,
 };
 
 use crate::error::CONTEXT;
@@ -87,6 +88,14 @@ impl KvStore for MemoryStore {
         CONTEXT.key(Operation::Contains, key, self.state.contains(key).await)
     }
 
+    async fn get_with(&self, key: &Key, options: &GetOptions) -> Result<GetOutcome> {
+        CONTEXT.key(Operation::Get, key, self.state.get_with(key, options).await)
+    }
+
+    async fn time(&self) -> Result<SystemTime> {
+        CONTEXT.operation(Operation::Time, self.state.time().await)
+    }
+
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Entry>>> {
         CONTEXT.keys(Operation::GetMany, keys, self.state.get_many(keys).await)
     }
@@ -121,6 +130,10 @@ impl KvStore for MemoryStore {
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         CONTEXT.operation(Operation::Watch, self.state.watch(self.clone(), query).await)
+    }
+
+    async fn watch_into(&self, target: &WatchTarget, sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        CONTEXT.operation(Operation::Watch, self.state.watch_into(target, sink).await)
     }
 
     fn publish<'store, 'channel, 'call>(

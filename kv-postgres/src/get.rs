@@ -1,13 +1,15 @@
 //! Reads of a single key.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
 use kv_core::adapter::Effect;
-use kv_core::{Entry, Key, Result};
+use kv_core::{Entry, Error, Key, Moment, Result};
 
 use crate::coalesce::BatchedCall;
-use crate::state::State;
+use crate::state::{State, column};
+use crate::statement::Sql;
 use crate::{codec, multi_key};
 
 /// A read of one key that can share a statement with other reads.
@@ -52,6 +54,16 @@ impl BatchedCall for Get {
 pub(crate) async fn get(state: &State, key: &Key) -> Result<Option<Entry>> {
     let rows = state.read(&state.sql.get, &[&key.as_str()]).await?;
     rows.first().map(|row| codec::entry(key, row, 0)).transpose()
+}
+
+/// Returns the latest time that the server's clock can show.
+pub(crate) async fn time(state: &State) -> Result<SystemTime> {
+    let sent_at = Moment::now();
+    let rows = state.read(&Sql::new("SELECT clock_timestamp()", &[]), &[]).await?;
+    let row = rows.first().ok_or_else(|| Error::corrupt("the server sent no time"))?;
+    let time: SystemTime = column(row, 0)?;
+    // The server read its clock after the statement was sent.
+    time.checked_add(sent_at.elapsed()).ok_or_else(|| Error::corrupt("the server sent a time out of range"))
 }
 
 /// Returns true if the key has a live entry.

@@ -2,14 +2,16 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::adapter::Effect;
 use kv_core::{
-    Capabilities, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, IncrementOptions, Key, KeyPrefix, KvStore,
-    ListPage, ListQuery, MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome, StoreInfo,
-    Transaction, Version, WatchQuery, WatchStream,
+    Capabilities, Capability, ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, GetOptions,
+    GetOutcome, IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation,
+    Registration, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, Version, WatchQuery, WatchStream,
+    WatchTarget,
 };
 
 use crate::coalesce::Batcher;
@@ -117,6 +119,16 @@ impl KvStore for PostgresStore {
         self.run_key(Operation::Get, key, Effect::Read, work).await
     }
 
+    async fn get_with(&self, key: &Key, options: &GetOptions) -> Result<GetOutcome> {
+        CONTEXT.key(Operation::Get, key, options.check(self.capabilities()))?;
+        Ok(GetOutcome::of(self.get(key).await?, options))
+    }
+
+    async fn time(&self) -> Result<SystemTime> {
+        let state = Arc::clone(self.state());
+        self.run(Operation::Time, Effect::Read, async move { get::time(&state).await }).await
+    }
+
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         CONTEXT.key(Operation::Set, key, self.check_set(&value, options))?;
         let (state, sets, version) = (Arc::clone(self.state()), Arc::clone(&self.shared.sets), Version::random());
@@ -203,6 +215,10 @@ impl KvStore for PostgresStore {
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         CONTEXT.operation(Operation::Watch, watch::watch(self.state(), self.clone(), query).await)
+    }
+
+    async fn watch_into(&self, _target: &WatchTarget, _sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        CONTEXT.operation(Operation::Watch, Err(Error::unsupported(Capability::Sinks)))
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {

@@ -24,7 +24,7 @@ use crate::statement::Sql;
 pub(crate) async fn watch(state: &State, store: impl KvStore, query: &WatchQuery) -> Result<WatchStream> {
     state.check_open()?;
     query.check(&state.info.capabilities)?;
-    let inbox = state.changes.subscribe(query.target.prefix());
+    let inbox = state.changes.subscribe(query.target.clone());
     listener::listen(state, true).await?;
     Ok(kv_core::follow(store, query.clone(), inbox))
 }

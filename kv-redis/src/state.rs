@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use kv_core::{Error, Result, StoreInfo, Version};
 use redis::Value;
@@ -130,6 +131,17 @@ impl State {
             self.router.call_node(&node, &redis::cmd("PING")).await.map_err(read_error)?;
         }
         Ok(())
+    }
+
+    /// Returns the latest time that the clock of a master can show. Measures the clocks that are not measured yet.
+    pub(crate) async fn time(&self) -> Result<SystemTime> {
+        self.check_open()?;
+        if !self.router.masters().iter().all(|node| node.is_measured()) {
+            // A new connection measures the clock of its server.
+            self.ping().await?;
+        }
+        let latest = self.router.masters().iter().map(|node| node.now().latest).max();
+        latest.ok_or_else(|| Error::unavailable("no master is known"))
     }
 
     /// Ends the background tasks, the streams of subscribers and the connections.

@@ -1,13 +1,14 @@
 //! The store handle and its implementation of [`KvStore`](kv_core::KvStore).
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    CommitOutcome, DeleteOptions, DeleteOutcome, Entry, IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery,
-    MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery,
-    WatchStream,
+    Capability, ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, GetOptions, GetOutcome,
+    IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Registration,
+    Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery, WatchStream, WatchTarget,
 };
 
 use crate::error::CONTEXT;
@@ -40,6 +41,15 @@ impl KvStore for RedisStore {
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         CONTEXT.key(Operation::Get, key, self.state.get(key).await)
+    }
+
+    async fn get_with(&self, key: &Key, options: &GetOptions) -> Result<GetOutcome> {
+        CONTEXT.key(Operation::Get, key, options.check(&self.state.info.capabilities))?;
+        Ok(GetOutcome::of(self.get(key).await?, options))
+    }
+
+    async fn time(&self) -> Result<SystemTime> {
+        CONTEXT.operation(Operation::Time, self.state.time().await)
     }
 
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
@@ -89,6 +99,10 @@ impl KvStore for RedisStore {
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         CONTEXT.operation(Operation::Watch, self.state.watch(self.clone(), query).await)
+    }
+
+    async fn watch_into(&self, _target: &WatchTarget, _sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        CONTEXT.operation(Operation::Watch, Err(Error::unsupported(Capability::Sinks)))
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {

@@ -15,7 +15,7 @@ impl State {
     pub(crate) async fn watch(self: &Arc<Self>, store: impl KvStore, query: &WatchQuery) -> Result<WatchStream> {
         self.check_open()?;
         query.check(&self.info.capabilities)?;
-        let inbox = self.hubs.changes.subscribe(query.target.prefix());
+        let inbox = self.hubs.changes.subscribe(query.target.clone());
         listen(self, Kind::Changes).await.map_err(read_error)?;
         let events = kv_core::follow(store, query.clone(), inbox);
         if !self.layout.entry_prefix.is_empty() {

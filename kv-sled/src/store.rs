@@ -1,13 +1,14 @@
 //! The store handle and its implementation of [`KvStore`](kv_core::KvStore).
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    CommitOutcome, DeleteOptions, DeleteOutcome, Entry, IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery,
-    MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery,
-    WatchStream,
+    Capability, ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, GetOptions, GetOutcome,
+    IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Registration,
+    Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery, WatchStream, WatchTarget,
 };
 
 use crate::error::CONTEXT;
@@ -68,6 +69,15 @@ impl KvStore for SledStore {
         CONTEXT.key(Operation::Get, key, self.state().get(key).await)
     }
 
+    async fn get_with(&self, key: &Key, options: &GetOptions) -> Result<GetOutcome> {
+        CONTEXT.key(Operation::Get, key, options.check(&self.state().info.capabilities))?;
+        Ok(GetOutcome::of(self.get(key).await?, options))
+    }
+
+    async fn time(&self) -> Result<SystemTime> {
+        CONTEXT.operation(Operation::Time, self.state().check_open().map(|()| self.state().clock.now()))
+    }
+
     async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
         CONTEXT.key(Operation::Set, key, self.queue.set(key, value, options).await)
     }
@@ -115,6 +125,10 @@ impl KvStore for SledStore {
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         CONTEXT.operation(Operation::Watch, self.state().watch(self.clone(), query))
+    }
+
+    async fn watch_into(&self, _target: &WatchTarget, _sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        CONTEXT.operation(Operation::Watch, Err(Error::unsupported(Capability::Sinks)))
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {

@@ -9,7 +9,7 @@ impl State {
     pub(crate) fn watch(&self, store: impl KvStore, query: &WatchQuery) -> Result<WatchStream> {
         self.check_open()?;
         query.check(&self.info.capabilities)?;
-        let inbox = self.changes.subscribe(query.target.prefix());
+        let inbox = self.changes.subscribe(query.target.clone());
         Ok(follow(store, query.clone(), inbox))
     }
 }

@@ -41,7 +41,7 @@ impl State {
     pub(crate) async fn watch(&self, store: impl KvStore, query: &WatchQuery) -> Result<WatchStream> {
         let queue = self.queue()?;
         query.check(self.capabilities())?;
-        let inbox = self.watchers.hub.subscribe(query.target.prefix());
+        let inbox = self.watchers.hub.subscribe(query.target.clone());
         queue.call(StartWatch(self.watchers.clone())).await?;
         Ok(kv_core::follow(store, query.clone(), inbox))
     }

@@ -86,7 +86,7 @@ impl<C: KeyEncoding> EncodedKeys<C> {
 #[async_trait]
 impl<C: KeyEncoding> KvStore for EncodedKeys<C> {
     delegate_store!(self.inner, except
-        get set delete contains get_many set_many delete_many list clear touch increment commit watch);
+        get get_with set delete contains get_many set_many delete_many list clear touch increment commit watch);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         self.inner.get(&self.encode(key)).await.map_err(|error| error.with_key(key))
@@ -137,16 +137,19 @@ impl<C: KeyEncoding> KvStore for EncodedKeys<C> {
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         let mut everything = WatchQuery::prefix(KeyPrefix::ALL);
         everything.initial = query.initial;
-        everything.keys_only = query.keys_only;
+        everything.report = query.report;
         let (target, encoding) = (query.target.clone(), Arc::clone(&self.encoding));
         let events = self.inner.watch(&everything).await?.filter_map(move |event| {
             let event = event.map(|event| match event {
                 WatchEvent::Set { key, entry } => WatchEvent::Set { key: encoding.decode(&key), entry },
                 WatchEvent::Removed { key } => WatchEvent::Removed { key: encoding.decode(&key) },
+                WatchEvent::Changed { key } => WatchEvent::Changed { key: encoding.decode(&key) },
                 other => other,
             });
             let is_wanted = match &event {
-                Ok(WatchEvent::Set { key, .. } | WatchEvent::Removed { key }) => target.covers(key),
+                Ok(WatchEvent::Set { key, .. } | WatchEvent::Removed { key } | WatchEvent::Changed { key }) => {
+                    target.covers(key)
+                }
                 _ => true,
             };
             std::future::ready(is_wanted.then_some(event))

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use kv_core::{
     Clock, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Expires, IncrementOptions, Initial, Key, KeyPrefix,
-    KvStore, ListItem, ListPage, ListQuery, NewExpiry, Result, SetOptions, SetOutcome, Transaction, WatchEvent,
+    KvStore, ListItem, ListPage, ListQuery, NewExpiry, Report, Result, SetOptions, SetOutcome, Transaction, WatchEvent,
     WatchQuery, WatchStream, When, delegate_store,
 };
 
@@ -240,7 +240,10 @@ impl KvStore for SeesExpired {
         let covered =
             self.expired_entries(Operation::Snapshot).into_iter().filter(|item| query.target.covers(&item.key));
         let reports: Vec<Result<WatchEvent>> = covered
-            .map(|item| Ok(WatchEvent::Set { key: item.key, entry: item.entry.filter(|_| !query.keys_only) }))
+            .map(|item| {
+                let entry = item.entry.filter(|_| query.report == Report::Entries);
+                Ok(WatchEvent::Set { key: item.key, entry })
+            })
             .collect();
         Ok(Box::pin(stream::iter(reports).chain(events)))
     }

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use kv_core::{
-    GapReason, Key, KeyPrefix, KvStore, MessageEvent, Result, SetOptions, SetOutcome, Version, WatchEvent, WatchQuery,
-    WatchStream, WatchTarget, delegate_store,
+    GapReason, Key, KeyPrefix, KvStore, MessageEvent, Report, Result, SetOptions, SetOutcome, Version, WatchEvent,
+    WatchQuery, WatchStream, WatchTarget, delegate_store,
 };
 use tokio::sync::watch;
 
@@ -186,7 +186,9 @@ impl KvStore for HearsRefusals {
                 };
                 let entry = inner.get(&key).await.ok()?;
                 is_watched.then(|| match entry {
-                    Some(entry) => Ok(WatchEvent::Set { key, entry: (!query.keys_only).then_some(entry) }),
+                    Some(entry) => {
+                        Ok(WatchEvent::Set { key, entry: (query.report == Report::Entries).then_some(entry) })
+                    }
                     None => Ok(WatchEvent::Removed { key }),
                 })
             }

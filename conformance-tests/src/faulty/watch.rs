@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use kv_core::{
-    CommitOutcome, DeleteOptions, DeleteOutcome, Error, IncrementOptions, Key, KeyPrefix, KvStore, NewExpiry, Result,
-    SetItem, SetOptions, SetOutcome, Transaction, Version, WatchEvent, WatchQuery, WatchStream, WatchTarget, When,
-    delegate_store,
+    CommitOutcome, DeleteOptions, DeleteOutcome, Error, IncrementOptions, Key, KeyPrefix, KvStore, NewExpiry, Report,
+    Result, SetItem, SetOptions, SetOutcome, Transaction, Version, WatchEvent, WatchQuery, WatchStream, WatchTarget,
+    When, delegate_store,
 };
 
 use super::faults;
@@ -309,7 +309,7 @@ impl KvStore for WithEntries {
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         let mut whole = query.clone();
-        whole.keys_only = false;
+        whole.report = Report::Entries;
         self.inner.watch(&whole).await
     }
 }

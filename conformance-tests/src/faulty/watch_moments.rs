@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use kv_core::{
-    Clock, CommitOutcome, DeleteOptions, DeleteOutcome, Expiry, Initial, Key, KvStore, Mutation, Result, SetOptions,
-    SetOutcome, Transaction, WatchEvent, WatchQuery, WatchStream, WatchTarget, delegate_store,
+    Clock, CommitOutcome, DeleteOptions, DeleteOutcome, Expiry, Initial, Key, KvStore, Mutation, Report, Result,
+    SetOptions, SetOutcome, Transaction, WatchEvent, WatchQuery, WatchStream, WatchTarget, delegate_store,
 };
 use tokio::sync::watch;
 
@@ -65,7 +65,7 @@ impl KvStore for LateRegistration {
                 snapshot.extend(found.map(|entry| (key.clone(), Some(entry))));
             }
             target => {
-                let items = scan::list_all(&*self.inner, &target.prefix(), query.keys_only).await?;
+                let items = scan::list_all(&*self.inner, &target.prefix(), query.report != Report::Entries).await?;
                 snapshot.extend(items.into_iter().map(|item| (item.key, item.entry)));
             }
         }
@@ -229,7 +229,7 @@ impl KvStore for KeysOnlyOfSets {
     delegate_store!(self.inner, except watch);
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
-        let keys_only = query.keys_only;
+        let keys_only = query.report == Report::Keys;
         let events = self.inner.watch(query).await?;
         Ok(Box::pin(
             events.filter(move |event| {

@@ -41,7 +41,9 @@ impl Watches {
         if watching.snapshot {
             query = query.with_snapshot();
         }
-        query.keys_only = watching.keys_only;
+        if watching.keys_only {
+            query = query.with_keys_only();
+        }
         let stream = store.watch(&query).await?;
         if let Some(place) = self.open.get_mut(slot) {
             *place = Some(OpenWatch { target: watching.target, stream, is_live: !watching.snapshot });
@@ -127,6 +129,10 @@ impl ScriptRunner<'_> {
                 && is_mark(key)
             {
                 waits_for_mark &= Some(key) != mark.as_ref();
+                continue;
+            }
+            if matches!(item, Some(Ok(WatchEvent::Suspended { .. }))) {
+                // This event is advisory.
                 continue;
             }
             let event = self.event(item);

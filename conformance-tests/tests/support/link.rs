@@ -103,7 +103,8 @@ impl<S: KvStore> Remote<S> {
 #[async_trait]
 impl<S: KvStore> KvStore for Remote<S> {
     delegate_store!(self.inner, except
-        get set delete contains get_many set_many delete_many list clear touch increment commit watch publish subscribe ping);
+        get get_with set delete contains get_many set_many delete_many list clear touch increment commit watch publish
+        subscribe ping);
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         self.check_link()?;

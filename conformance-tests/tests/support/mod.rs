@@ -5,12 +5,15 @@ mod disk;
 mod link;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use conformance_tests::{Fresh, Suite};
 use futures_util::StreamExt;
-use kv_core::{Clock, KeyPrefix, KvStore, MessageStream, Result, WatchQuery, WatchStream, delegate_store};
+use kv_core::{
+    ChangeSink, Clock, GapReason, KeyPrefix, KvStore, MessageStream, Registration, Result, WatchQuery, WatchStream,
+    WatchTarget, delegate_store,
+};
 use kv_memory::{CAPABILITIES, MemoryStore};
 use tokio::sync::watch;
 
@@ -103,7 +106,7 @@ impl Registry {
             stores.insert(fresh.name().to_owned(), store.clone());
             store
         };
-        let handle = Handle { store, closed, is_closed: watch::Sender::new(false) };
+        let handle = Handle { store, closed, is_closed: watch::Sender::new(false), sinks: Mutex::default() };
         let inner = OnDisk { inner: handle, disk: self.disk(fresh) };
         Ok(Damaged { inner: Remote { inner, link: self.link(fresh) }, keys: self.damaged_keys(fresh) })
     }
@@ -116,6 +119,8 @@ struct Handle {
     /// A closed store, which gets the calls of the handle after its `close`.
     closed: MemoryStore,
     is_closed: watch::Sender<bool>,
+    /// The sinks that were registered through this handle.
+    sinks: Mutex<Vec<Weak<dyn ChangeSink>>>,
 }
 
 impl Handle {
@@ -134,7 +139,7 @@ impl Handle {
 
 #[async_trait]
 impl KvStore for Handle {
-    delegate_store!(self.current(), except watch subscribe close);
+    delegate_store!(self.current(), except watch watch_into subscribe close);
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         let closing = Box::pin(self.closing());
@@ -146,8 +151,19 @@ impl KvStore for Handle {
         Ok(Box::pin(self.current().subscribe(channels).await?.take_until(closing)))
     }
 
+    async fn watch_into(&self, target: &WatchTarget, sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        let registration = self.current().watch_into(target, Arc::clone(&sink)).await?;
+        self.sinks.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&sink));
+        Ok(registration)
+    }
+
     async fn close(&self) -> Result<()> {
         self.is_closed.send_replace(true);
+        for sink in self.sinks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if let Some(sink) = sink.upgrade() {
+                sink.lost(GapReason::Closed);
+            }
+        }
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use kv_core::{
@@ -175,6 +175,10 @@ impl KvStore for JournalStore {
             Ok(DeleteOutcome::Deleted { previous: options.return_previous.then_some(entry) })
         });
         outcome.map_err(|error| error.with_key(key))
+    }
+
+    async fn time(&self) -> Result<SystemTime> {
+        self.state.step(Operation::Time, |_| Ok(self.state.clock.now()))
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {

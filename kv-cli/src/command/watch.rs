@@ -41,6 +41,8 @@ fn print_event(event: &WatchEvent, output: &mut Output) -> Result<(), Failure> {
         }
         WatchEvent::Set { key, entry: None } => format!("set\t{}", output.key(key)),
         WatchEvent::Removed { key } => format!("removed\t{}", output.key(key)),
+        WatchEvent::Changed { key } => format!("changed\t{}", output.key(key)),
+        WatchEvent::Suspended { reason } => format!("suspended\t{}", Reason::from(*reason).name()),
         WatchEvent::SnapshotEnd => "snapshot-end".to_owned(),
         WatchEvent::Gap { reason } => format!("gap\t{}", Reason::from(*reason).name()),
         _ => "unknown".to_owned(),

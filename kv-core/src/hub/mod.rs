@@ -10,6 +10,7 @@ mod hash;
 mod inbox;
 mod places;
 mod queue;
+mod sink;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,9 @@ use self::filter::{Counts, PlaceFilter};
 pub use self::inbox::{Delivery, Inbox};
 use self::places::{Places, Subscriber};
 pub use self::queue::{Changes, Messages, Queue};
+use self::sink::Attached;
+use crate::change_sink::{ChangeSink, Registration};
+use crate::moment::Moment;
 use crate::watch::{GapReason, WatchTarget};
 
 /// A hub that passes items to its subscribers. Clones share the same subscribers.
@@ -60,7 +64,11 @@ impl<Q: Queue> Hub<Q> {
         self.shared.count.load(Ordering::Acquire) > 0
     }
 
-    /// Queues the item for every subscriber whose target covers the item's key. Never blocks on a subscriber.
+    /// Passes the item to every subscriber whose target covers the item's key. Never blocks on a subscriber.
+    ///
+    /// A writer in this process must call this method for each key that it changes, inside the section that makes the
+    /// change visible. Then a sink learns of the change before any read returns it, and no read that begins after the
+    /// call returns the old entry.
     #[inline]
     pub fn notify(&self, item: &Q::Item) {
         if self.has_subscribers() {
@@ -68,15 +76,21 @@ impl<Q: Queue> Hub<Q> {
         }
     }
 
+    /// Reports to every subscriber that items may be lost from now on. Call this method as soon as a loss is known, and
+    /// [`Hub::gap`] when items arrive again. If an item arrives without a call of `gap`, the subscribers get a gap first.
+    pub fn suspend(&self, reason: GapReason) {
+        self.shared.places.for_each(|subscriber| subscriber.suspend(reason));
+    }
+
     /// Empties the queue of every subscriber, and reports a gap to every subscriber.
     pub fn gap(&self, reason: GapReason) {
-        self.shared.places.for_each(|subscriber| subscriber.mailbox.gap(reason));
+        self.shared.places.for_each(|subscriber| subscriber.gap(reason));
     }
 
     /// Subscribes to a key or to the keys under a prefix. Items that are notified after this call arrive in the inbox.
     pub fn subscribe(&self, target: impl Into<WatchTarget>) -> Inbox<Q> {
-        let subscriber = Arc::new(Subscriber::new(target.into()));
-        self.shared.add(&subscriber);
+        let subscriber = Arc::new(Subscriber::queued(target.into()));
+        self.shared.add(&subscriber, None);
         Inbox { subscriber, shared: Arc::clone(&self.shared) }
     }
 
@@ -84,7 +98,25 @@ impl<Q: Queue> Hub<Q> {
     pub fn close(&self) {
         let mut registry = self.shared.registry();
         registry.closed = true;
-        self.shared.places.for_each(|subscriber| subscriber.mailbox.close());
+        self.shared.places.for_each(Subscriber::close);
+    }
+}
+
+impl Hub<Changes> {
+    /// Registers a sink for the changes of a target. The sink gets every change that is notified after this call.
+    ///
+    /// `as_of` is `Some` if the hub is notified of every change inside the section that makes the change visible. Then
+    /// the sink is current from the call on. Otherwise the sink is current after the next call of [`Hub::current`].
+    pub fn attach(&self, target: WatchTarget, sink: Arc<dyn ChangeSink>, as_of: Option<Moment>) -> Registration {
+        let subscriber = Arc::new(Subscriber::direct(target, sink));
+        self.shared.add(&subscriber, as_of);
+        Registration::new(Attached { subscriber, shared: Arc::clone(&self.shared) })
+    }
+
+    /// Calls [`ChangeSink::current`] of every sink. Every change that was visible before `as_of` must have been passed
+    /// to [`Hub::notify`].
+    pub fn current(&self, as_of: Moment) {
+        self.shared.places.for_each(|subscriber| subscriber.current(as_of));
     }
 }
 
@@ -96,11 +128,8 @@ impl<Q: Queue> Shared<Q> {
         self.filter.visit(Q::key(item).as_str(), |text, hash| self.places.notify(text, hash, item));
     }
 
-    fn add(&self, subscriber: &Arc<Subscriber<Q>>) {
+    fn add(&self, subscriber: &Arc<Subscriber<Q>>, as_of: Option<Moment>) {
         let mut registry = self.registry();
-        if registry.closed {
-            subscriber.mailbox.close();
-        }
         let is_first = self.places.add(subscriber);
         match subscriber.place() {
             None => registry.counts.add_root(&self.filter),
@@ -110,6 +139,11 @@ impl<Q: Queue> Shared<Q> {
             Some(_) => {}
         }
         self.count.fetch_add(1, Ordering::Release);
+        match as_of {
+            _ if registry.closed => subscriber.close(),
+            Some(as_of) => subscriber.current(as_of),
+            None => {}
+        }
     }
 
     fn remove(&self, subscriber: &Subscriber<Q>) {
@@ -141,58 +175,4 @@ impl<Q: Queue> Clone for Hub<Q> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::key::{Key, KeyPrefix};
-
-    fn key(number: usize) -> Key {
-        Key::new(["k", &number.to_string()]).unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_queued_key_that_changes_again_is_delivered_once() {
-        let hub = Hub::<Changes>::new();
-        let mut inbox = hub.subscribe(KeyPrefix::ALL);
-        for number in [1, 2, 1] {
-            hub.notify(&key(number));
-        }
-        hub.close();
-        assert_eq!(inbox.next().await, Some(Delivery::Item(key(1))));
-        assert_eq!(inbox.next().await, Some(Delivery::Item(key(2))));
-        assert_eq!(inbox.next().await, None);
-    }
-
-    #[tokio::test]
-    async fn a_slow_subscriber_gets_a_gap_and_then_later_items() {
-        let hub = Hub::<Changes>::new();
-        let mut inbox = hub.subscribe(KeyPrefix::ALL);
-        (0..=Changes::MAX_KEYS).for_each(|number| hub.notify(&key(number)));
-        hub.notify(&key(7));
-        assert_eq!(inbox.next().await, Some(Delivery::Gap(GapReason::Lagged)));
-        assert_eq!(inbox.next().await, Some(Delivery::Item(key(7))));
-    }
-
-    #[tokio::test]
-    async fn a_subscriber_with_a_full_queue_yields() {
-        let hub = Hub::<Changes>::new();
-        let mut inbox = hub.subscribe(KeyPrefix::ALL);
-        (0..1_000).for_each(|number| hub.notify(&key(number)));
-        let other = tokio::spawn(async {});
-        for number in 0..1_000 {
-            assert_eq!(inbox.next().await, Some(Delivery::Item(key(number))));
-            if other.is_finished() {
-                return;
-            }
-        }
-        panic!("the subscriber never yields");
-    }
-
-    #[tokio::test]
-    async fn a_dropped_inbox_unsubscribes() {
-        let hub = Hub::<Changes>::new();
-        let inbox = hub.subscribe(KeyPrefix::ALL);
-        assert!(hub.has_subscribers());
-        drop(inbox);
-        assert!(!hub.has_subscribers());
-    }
-}
+mod tests;

@@ -8,21 +8,80 @@ use super::filter::Kind;
 use super::hash::hash;
 use super::inbox::Mailbox;
 use super::queue::Queue;
+use super::sink;
+use crate::change_sink::ChangeSink;
 use crate::key::Key;
-use crate::watch::WatchTarget;
+use crate::moment::Moment;
+use crate::watch::{GapReason, WatchTarget};
 
-/// A subscriber: its target and its queue.
+/// A subscriber: its target, and its queue or sink.
 #[derive(Debug)]
 pub(super) struct Subscriber<Q: Queue> {
-    pub(super) target: WatchTarget,
-    pub(super) mailbox: Mailbox<Q>,
+    target: WatchTarget,
+    receiver: Receiver<Q>,
     /// The position in the list of its place. Only a holder of the lock of the place reads or changes it.
     position: AtomicUsize,
 }
 
+/// The receiver of a subscriber's items.
+#[derive(Debug)]
+enum Receiver<Q: Queue> {
+    Mailbox(Mailbox<Q>),
+    Sink(Arc<dyn ChangeSink>),
+}
+
 impl<Q: Queue> Subscriber<Q> {
-    pub(super) fn new(target: WatchTarget) -> Self {
-        Self { target, mailbox: Mailbox::default(), position: AtomicUsize::new(0) }
+    /// Creates a subscriber with a queue.
+    pub(super) fn queued(target: WatchTarget) -> Self {
+        Self { target, receiver: Receiver::Mailbox(Mailbox::default()), position: AtomicUsize::new(0) }
+    }
+
+    /// Creates a subscriber that passes each key to a sink.
+    pub(super) fn direct(target: WatchTarget, sink: Arc<dyn ChangeSink>) -> Self {
+        Self { target, receiver: Receiver::Sink(sink), position: AtomicUsize::new(0) }
+    }
+
+    /// Returns the queue; `None` for a sink.
+    pub(super) fn mailbox(&self) -> Option<&Mailbox<Q>> {
+        match &self.receiver {
+            Receiver::Mailbox(mailbox) => Some(mailbox),
+            Receiver::Sink(_) => None,
+        }
+    }
+
+    pub(super) fn suspend(&self, reason: GapReason) {
+        match &self.receiver {
+            Receiver::Mailbox(mailbox) => mailbox.suspend(reason),
+            Receiver::Sink(sink) => sink::call(&**sink, |sink| sink.lost(reason)),
+        }
+    }
+
+    pub(super) fn gap(&self, reason: GapReason) {
+        match &self.receiver {
+            Receiver::Mailbox(mailbox) => mailbox.gap(reason),
+            Receiver::Sink(sink) => sink::call(&**sink, |sink| sink.lost(reason)),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        match &self.receiver {
+            Receiver::Mailbox(mailbox) => mailbox.close(),
+            Receiver::Sink(sink) => sink::call(&**sink, |sink| sink.lost(GapReason::Closed)),
+        }
+    }
+
+    /// Calls [`ChangeSink::current`] of a sink.
+    pub(super) fn current(&self, as_of: Moment) {
+        if let Receiver::Sink(sink) = &self.receiver {
+            sink::call(&**sink, |sink| sink.current(as_of));
+        }
+    }
+
+    fn push(&self, item: &Q::Item) {
+        match &self.receiver {
+            Receiver::Mailbox(mailbox) => mailbox.push(item),
+            Receiver::Sink(sink) => sink::call(&**sink, |sink| sink.changed(Q::key(item))),
+        }
     }
 
     /// Returns the kind and the canonical text of the place; `None` for the target that covers every key.
@@ -86,12 +145,12 @@ impl<Q: Queue> Places<Q> {
         is_empty
     }
 
-    /// Queues an item for the subscribers to every key.
+    /// Passes an item to the subscribers to every key.
     pub(super) fn notify_root(&self, item: &Q::Item) {
-        read(&self.root).0.iter().for_each(|subscriber| subscriber.mailbox.push(item));
+        read(&self.root).0.iter().for_each(|subscriber| subscriber.push(item));
     }
 
-    /// Queues an item for the subscribers of the places with this text, which covers the item's key.
+    /// Passes an item to the subscribers of the places with this text, which covers the item's key.
     pub(super) fn notify(&self, text: &str, hash: u64, item: &Q::Item) {
         let shard = read(self.shard(hash));
         let of_prefix = shard.prefixes.get(text).into_iter().flat_map(|members| &members.0);
@@ -99,9 +158,9 @@ impl<Q: Queue> Places<Q> {
             let of_key = shard.keys.get(text).into_iter().flat_map(|members| &members.0);
             // A prefix may exclude its own key.
             let of_prefix = of_prefix.filter(|subscriber| subscriber.target.covers(Q::key(item)));
-            of_key.chain(of_prefix).for_each(|subscriber| subscriber.mailbox.push(item));
+            of_key.chain(of_prefix).for_each(|subscriber| subscriber.push(item));
         } else {
-            of_prefix.for_each(|subscriber| subscriber.mailbox.push(item));
+            of_prefix.for_each(|subscriber| subscriber.push(item));
         }
     }
 

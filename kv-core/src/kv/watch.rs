@@ -4,7 +4,7 @@ use super::handle::Kv;
 use crate::BoxFuture;
 use crate::error::Result;
 use crate::key::{IntoKey, IntoPrefix};
-use crate::watch::{WatchQuery, WatchStream};
+use crate::watch::{Report, WatchQuery, WatchStream};
 
 impl Kv {
     /// Watches all keys under a prefix. Awaiting the builder returns a stream of [`WatchEvent`](crate::WatchEvent)s.
@@ -64,6 +64,12 @@ impl Watch<'_> {
     /// Sends keys without entries, so that the store reads no values.
     pub fn keys_only(mut self) -> Self {
         self.query = self.query.map(WatchQuery::with_keys_only);
+        self
+    }
+
+    /// Sends `Changed` events instead of `Set` and `Removed`, so that the store reads nothing.
+    pub fn changes_only(mut self) -> Self {
+        self.query = self.query.map(|query| query.with_report(Report::Changes));
         self
     }
 }

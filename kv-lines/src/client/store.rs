@@ -2,12 +2,14 @@
 
 use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use kv_core::{
-    Bytes, Capability, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, ErrorKind, IncrementOptions, Initial,
-    Key, KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Result, SetItem, SetOptions,
-    SetOutcome, StoreInfo, Transaction, WatchQuery, WatchStream,
+    Bytes, Capability, ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, ErrorKind, GetOptions,
+    GetOutcome, IncrementOptions, Initial, Key, KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, Moment,
+    NewExpiry, Operation, Registration, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery,
+    WatchStream, WatchTarget,
 };
 
 use super::endpoint::Endpoint;
@@ -47,6 +49,22 @@ impl KvStore for LinesStore {
         let found =
             self.pool.call(Operation::Get, Some(key), CallKind::Read, Ok(Request::Get { key: key.into() })).await?;
         self.pool.decoded(decode_entry(found), Operation::Get, Some(key), CallKind::Read)
+    }
+
+    // The whole entry is sent, also if the caller has its version.
+    async fn get_with(&self, key: &Key, options: &GetOptions) -> Result<GetOutcome> {
+        let checked = options.check(&self.pool.info().capabilities);
+        checked.map_err(|error| self.pool.with_context(error, Operation::Get, Some(key)))?;
+        Ok(GetOutcome::of(self.get(key).await?, options))
+    }
+
+    async fn time(&self) -> Result<SystemTime> {
+        let sent_at = Moment::now();
+        let millis: u64 = self.pool.call(Operation::Time, None, CallKind::Read, Ok(Request::Time {})).await?;
+        // The server read its clock after the request was sent.
+        let latest = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis) + sent_at.elapsed());
+        let decoded = latest.ok_or_else(|| Error::corrupt("the server sent a time that this system cannot represent"));
+        self.pool.decoded(decoded, Operation::Time, None, CallKind::Read)
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
@@ -175,6 +193,11 @@ impl KvStore for LinesStore {
             stream::start(self.pool.endpoint(), self.pool.closed(), max_event_bytes, first?, later?).await
         };
         started.await.map_err(|error| self.pool.with_context(error, Operation::Watch, None))
+    }
+
+    async fn watch_into(&self, _target: &WatchTarget, _sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        let refused = self.pool.check_open().and_then(|()| Err(Error::unsupported(Capability::Sinks)));
+        refused.map_err(|error| self.pool.with_context(error, Operation::Watch, None))
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {

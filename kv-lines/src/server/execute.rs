@@ -7,7 +7,7 @@ use kv_core::{
 use super::budget::ValueBudget;
 use super::response::{Outcome, Response};
 use crate::request::Request;
-use crate::shape::{Batch, Commit, Delete, Info, Page, Segments, Set, encode_entry};
+use crate::shape::{Batch, Commit, Delete, Info, Page, Segments, Set, encode_entry, unix_millis};
 
 /// The number of keys in the first read of a `get_many`, and in each write of a `set_many` whose results may contain
 /// values. This number is small, because all values of a read or write are in memory before they count against the
@@ -83,6 +83,7 @@ pub(super) async fn execute(kv: &Kv, request: Request) -> Result<Response> {
             store.publish(&channel, message).await?;
             Response::null()
         }
+        Request::Time {} => scalar(unix_millis(store.time().await?)),
         Request::Ping {} => {
             store.ping().await?;
             Response::null()

@@ -25,8 +25,18 @@ pub enum Event<K> {
         /// The key.
         key: K,
     },
+    /// The key has changed. Only a watch of changes sends this event.
+    Changed {
+        /// The key.
+        key: K,
+    },
     /// The snapshot is complete.
     SnapshotEnd,
+    /// Events are possibly lost from now on. A gap or the end follows.
+    Suspended {
+        /// The reason.
+        reason: Reason,
+    },
     /// Events may be lost.
     Gap {
         /// The reason.
@@ -44,7 +54,9 @@ impl<K> Event<K> {
                 Self::Set { key: encode_key(key), entry: entry::encode_entry(entry.as_ref()) }
             }
             WatchEvent::Removed { key } => Self::Removed { key: encode_key(key) },
+            WatchEvent::Changed { key } => Self::Changed { key: encode_key(key) },
             WatchEvent::SnapshotEnd => Self::SnapshotEnd,
+            WatchEvent::Suspended { reason } => Self::Suspended { reason: (*reason).into() },
             WatchEvent::Gap { reason } => Self::Gap { reason: (*reason).into() },
             _ => Self::Unknown,
         }
@@ -53,12 +65,17 @@ impl<K> Event<K> {
 
 /// The reason of a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "each is the reason of the same name")]
 pub enum Reason {
     Lagged,
     Reconnected,
     Flushed,
+    Disconnected,
+    Unanswered,
+    ServerChanged,
+    NotReported,
+    #[serde(other)]
     Unknown,
 }
 
@@ -69,6 +86,10 @@ impl Reason {
             Self::Lagged => "lagged",
             Self::Reconnected => "reconnected",
             Self::Flushed => "flushed",
+            Self::Disconnected => "disconnected",
+            Self::Unanswered => "unanswered",
+            Self::ServerChanged => "server-changed",
+            Self::NotReported => "not-reported",
             Self::Unknown => "unknown",
         }
     }
@@ -80,6 +101,10 @@ impl From<GapReason> for Reason {
             GapReason::Lagged => Self::Lagged,
             GapReason::Reconnected => Self::Reconnected,
             GapReason::Flushed => Self::Flushed,
+            GapReason::Disconnected => Self::Disconnected,
+            GapReason::Unanswered => Self::Unanswered,
+            GapReason::ServerChanged => Self::ServerChanged,
+            GapReason::NotReported => Self::NotReported,
             _ => Self::Unknown,
         }
     }
@@ -92,6 +117,10 @@ impl From<Reason> for GapReason {
             Reason::Lagged => Self::Lagged,
             Reason::Reconnected | Reason::Unknown => Self::Reconnected,
             Reason::Flushed => Self::Flushed,
+            Reason::Disconnected => Self::Disconnected,
+            Reason::Unanswered => Self::Unanswered,
+            Reason::ServerChanged => Self::ServerChanged,
+            Reason::NotReported => Self::NotReported,
         }
     }
 }
@@ -108,11 +137,17 @@ pub(crate) enum StreamEvent {
     Removed {
         key: Segments,
     },
+    Changed {
+        key: Segments,
+    },
     SnapshotEnd,
     Message {
         channel: Segments,
         #[serde(flatten)]
         payload: Value,
+    },
+    Suspended {
+        reason: Reason,
     },
     Gap {
         reason: Reason,
@@ -130,7 +165,9 @@ impl From<&WatchEvent> for StreamEvent {
         match Event::of(event, |key| Segments::from(key)) {
             Event::Set { key, entry } => Self::Set { key, entry },
             Event::Removed { key } => Self::Removed { key },
+            Event::Changed { key } => Self::Changed { key },
             Event::SnapshotEnd => Self::SnapshotEnd,
+            Event::Suspended { reason } => Self::Suspended { reason },
             Event::Gap { reason } => Self::Gap { reason },
             Event::Unknown => Self::Unknown,
         }
@@ -143,6 +180,7 @@ impl From<&MessageEvent> for StreamEvent {
             MessageEvent::Message(message) => {
                 Self::Message { channel: (&message.channel).into(), payload: Value::of(&message.payload) }
             }
+            MessageEvent::Suspended { reason } => Self::Suspended { reason: (*reason).into() },
             MessageEvent::Gap { reason } => Self::Gap { reason: (*reason).into() },
             _ => Self::Unknown,
         }
@@ -162,7 +200,9 @@ impl FromStreamEvent for WatchEvent {
         Some(match event {
             StreamEvent::Set { key, entry } => set(key, entry),
             StreamEvent::Removed { key } => key.key().map(|key| Self::Removed { key }),
+            StreamEvent::Changed { key } => key.key().map(|key| Self::Changed { key }),
             StreamEvent::SnapshotEnd => Ok(Self::SnapshotEnd),
+            StreamEvent::Suspended { reason } => Ok(Self::Suspended { reason: reason.into() }),
             StreamEvent::Gap { reason } => Ok(Self::Gap { reason: reason.into() }),
             StreamEvent::Error { error } => Err(error.into_error()),
             StreamEvent::End => return None,
@@ -178,12 +218,15 @@ impl FromStreamEvent for MessageEvent {
         };
         Some(match event {
             StreamEvent::Message { channel, payload } => message(channel, payload),
+            StreamEvent::Suspended { reason } => Ok(Self::Suspended { reason: reason.into() }),
             StreamEvent::Gap { reason } => Ok(Self::Gap { reason: reason.into() }),
             StreamEvent::Error { error } => Err(error.into_error()),
             StreamEvent::End => return None,
-            StreamEvent::Set { .. } | StreamEvent::Removed { .. } | StreamEvent::SnapshotEnd | StreamEvent::Unknown => {
-                Err(unknown_event())
-            }
+            StreamEvent::Set { .. }
+            | StreamEvent::Removed { .. }
+            | StreamEvent::Changed { .. }
+            | StreamEvent::SnapshotEnd
+            | StreamEvent::Unknown => Err(unknown_event()),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kv_core::{Capabilities, Durability, Limits, List, Reach, StoreInfo, Survives, Transactions};
+use kv_core::{Capabilities, Durability, Limits, List, Reach, Reads, StoreInfo, Survives, Transactions};
 use serde::{Deserialize, Serialize};
 
 /// The name, capabilities and limits of a store.
@@ -11,6 +11,9 @@ pub(crate) struct Info {
     name: String,
     capabilities: CapabilityNames,
     limits: LimitNumbers,
+    /// The bound of [`Reads::Bounded`], in milliseconds rounded up; `None` for linearizable reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reads_bounded_ms: Option<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -116,15 +119,28 @@ impl From<&StoreInfo> for Info {
                 may_evict: can.may_evict,
             },
             limits: LimitNumbers { max_value_bytes, max_message_bytes },
+            reads_bounded_ms: match info.reads {
+                Reads::Linearizable => None,
+                Reads::Bounded(bound) => {
+                    let millis = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+                    Some(millis.saturating_add(u64::from(bound.subsec_nanos() % 1_000_000 > 0)))
+                }
+                _ => Some(u64::MAX),
+            },
         }
     }
 }
 
+/// The protocol has no sinks, so the information of the client has none.
 impl From<Info> for StoreInfo {
     fn from(info: Info) -> Self {
-        let Info { name, capabilities, limits: LimitNumbers { max_value_bytes, max_message_bytes } } = info;
+        let Info { name, capabilities, limits, reads_bounded_ms } = info;
+        let LimitNumbers { max_value_bytes, max_message_bytes } = limits;
         let limits = Limits::DEFAULT.with_max_value_bytes(max_value_bytes).with_max_message_bytes(max_message_bytes);
-        Self::new(name, capabilities.into()).with_limits(limits)
+        let reads = reads_bounded_ms.map_or(Reads::Linearizable, |bound| Reads::Bounded(Duration::from_millis(bound)));
+        let mut capabilities = Capabilities::from(capabilities);
+        capabilities.bounded_reads = reads != Reads::Linearizable;
+        Self::new(name, capabilities).with_limits(limits).with_reads(reads)
     }
 }
 
@@ -210,5 +226,12 @@ mod tests {
             let line = serde_json::to_string(&Info::from(&info)).unwrap();
             assert_eq!(StoreInfo::from(serde_json::from_str::<Info>(&line).unwrap()), info, "{line}");
         }
+        let bounded = StoreInfo::new("some", full.with_sinks().with_bounded_reads())
+            .with_reads(Reads::Bounded(Duration::from_micros(1_500)))
+            .with_watch_loss_bound(Duration::ZERO);
+        let line = serde_json::to_string(&Info::from(&bounded)).unwrap();
+        let read = StoreInfo::from(serde_json::from_str::<Info>(&line).unwrap());
+        let expected = StoreInfo::new("some", full.with_bounded_reads());
+        assert_eq!(read, expected.with_reads(Reads::Bounded(Duration::from_millis(2))), "{line}");
     }
 }

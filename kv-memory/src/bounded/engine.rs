@@ -63,13 +63,13 @@ impl Bounded {
                 EvictionPolicy::TinyLfu => moka::policy::EvictionPolicy::tiny_lfu(),
             })
             .eviction_listener(move |key: Arc<Key>, cached: Arc<CachedSlot>, cause| {
-                cached.read(|slot| listener_indexes.remove_deadline(slot));
+                let _ = cached.read(|slot| listener_indexes.remove_deadline(slot));
                 // For the other causes, the engine itself keeps the ordered index up to date.
                 if cause == RemovalCause::Size {
                     // Do not remove the key from the ordered index here: a concurrent write may have inserted the key
                     // again.
                     listener_indexes.push_stale(Key::clone(&key));
-                    listener_services.changes.notify(&key);
+                    listener_services.notify(&key);
                 }
             })
             .build_with_hasher(DefaultHashBuilder::default());
@@ -78,7 +78,7 @@ impl Bounded {
 
     pub(crate) async fn get(&self, key: &Key) -> Option<Entry> {
         let cached = self.cache.get(key).await?;
-        cached.read(|slot| slot.is_live(&self.services.now()).then(|| slot.entry()))
+        cached.read(|slot| slot.is_live(&self.services.now()).then(|| slot.entry())).flatten()
     }
 
     pub(crate) async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> SetOutcome {
@@ -154,24 +154,24 @@ impl Bounded {
         let _guard = self.key_locks.lock(key).await;
         // Call `contains_key` first, because `get` costs more: it records each miss for the eviction policy.
         let cached = if self.cache.contains_key(key) { self.cache.get(key).await } else { None };
-        let mut follow_up = FollowUp { engine: self, key, has_changed: false, has_deadline: false, is_stale: false };
+        let mut follow_up = FollowUp { engine: self, key, unpublished: None, has_deadline: false, is_stale: false };
         let (outcome, action) = self.prepare(key, cached.as_deref(), update);
         let weight = match action {
             CacheAction::None => 0,
             CacheAction::Replaced { has_deadline } => {
-                (follow_up.has_changed, follow_up.has_deadline) = (true, has_deadline);
+                follow_up.has_deadline = has_deadline;
                 cached.map_or(0, |cached| cached.weight().into())
             }
-            CacheAction::Insert { slot, has_deadline } => {
-                (follow_up.has_changed, follow_up.has_deadline) = (true, has_deadline);
+            CacheAction::Insert { cached, slot } => {
+                follow_up.has_deadline = slot.has_deadline();
+                follow_up.unpublished = Some((Arc::clone(&cached), slot));
                 follow_up.is_stale = true;
-                let weight = slot.weight().into();
-                self.cache.insert(key.clone(), slot).await;
+                let weight = cached.weight().into();
+                self.cache.insert(key.clone(), cached).await;
                 follow_up.is_stale = false;
                 weight
             }
             CacheAction::Remove => {
-                follow_up.has_changed = true;
                 follow_up.is_stale = true;
                 self.cache.invalidate(key).await;
                 self.indexes.order.remove(key);
@@ -182,8 +182,9 @@ impl Bounded {
         (outcome, weight)
     }
 
-    /// Computes the update. If the new slot has the same weight as the current slot, replaces the slot in place.
-    /// Otherwise returns the action that the caller must carry out in the cache. Inserts the new slot into the indexes,
+    /// Computes the update. If the new slot has the same weight as the current slot, replaces the slot in place. If the
+    /// update removes the slot, makes it vacant. Otherwise returns a cached slot that the caller must insert into the
+    /// cache, and the new slot, which [`FollowUp`] makes visible afterwards. Inserts the new slot into the indexes,
     /// because a slot must be in the indexes before it is in the cache.
     ///
     /// The cache may evict `cached` at any moment. Then a new slot that has replaced `cached` in place is evicted, too.
@@ -194,26 +195,38 @@ impl Bounded {
         update: impl FnOnce(Option<&Slot>, &Now<'_>) -> Update<T>,
     ) -> (T, CacheAction) {
         let mut current = cached.map(CachedSlot::write);
-        let Update { outcome, change } = update(current.as_deref(), &self.services.now());
-        let slot = match change {
-            Change::Keep => return (outcome, CacheAction::None),
-            Change::Remove => {
-                return (outcome, if cached.is_some() { CacheAction::Remove } else { CacheAction::None });
+        let mut current = current.as_deref_mut();
+        let Update { outcome, change } = update(current.as_deref().and_then(Option::as_ref), &self.services.now());
+        let slot = match (change, &mut current) {
+            (Change::Keep, _) | (Change::Remove, None) => return (outcome, CacheAction::None),
+            (Change::Remove, Some(current)) => {
+                if let Some(old) = current.take() {
+                    self.indexes.remove_deadline(&old);
+                    self.services.notify(key);
+                }
+                return (outcome, CacheAction::Remove);
             }
-            Change::Put(slot) => slot,
+            (Change::Put(slot), _) => slot,
         };
-        let (has_deadline, weight) = (slot.has_deadline(), self.bounds.weigh(key, &slot));
-        match (&mut current, cached) {
-            (Some(current), Some(cached)) if cached.weight() == weight => {
-                self.indexes.remove_deadline(&std::mem::replace(&mut *current, slot));
-                self.indexes.insert_deadline(key, current);
-                return (outcome, CacheAction::Replaced { has_deadline });
+        let weight = self.bounds.weigh(key, &slot);
+        let previous = current.and_then(Option::as_mut);
+        match (previous, cached) {
+            (Some(previous), Some(cached)) if cached.weight() == weight => {
+                let has_deadline = slot.has_deadline();
+                self.indexes.remove_deadline(&std::mem::replace(previous, slot));
+                self.indexes.insert_deadline(key, previous);
+                self.services.notify(key);
+                (outcome, CacheAction::Replaced { has_deadline })
             }
-            (Some(_), _) => {}
-            (None, _) => self.indexes.order.insert(key.clone()),
+            (previous, _) => {
+                if previous.is_none() {
+                    self.indexes.order.insert(key.clone());
+                }
+                self.indexes.insert_deadline(key, &slot);
+                let cached = Arc::new(CachedSlot::new(previous.cloned(), weight));
+                (outcome, CacheAction::Insert { cached, slot })
+            }
         }
-        self.indexes.insert_deadline(key, &slot);
-        (outcome, CacheAction::Insert { slot: Arc::new(CachedSlot::new(slot, weight)), has_deadline })
     }
 
     /// Runs the maintenance that follows a write. If the future is dropped, later writes continue the maintenance.
@@ -234,8 +247,15 @@ impl Bounded {
         for _ in 0..max {
             let Some(stale) = self.indexes.next_stale() else { return false };
             let _guard = self.key_locks.lock(&stale.key).await;
-            if !self.cache.contains_key(&stale.key) {
-                self.indexes.order.remove(&stale.key);
+            let cached = if self.cache.contains_key(&stale.key) { self.cache.get(&stale.key).await } else { None };
+            match cached {
+                Some(cached) if !cached.is_vacant() => {}
+                Some(_) => {
+                    // The future of a removal was dropped before it removed the vacant slot.
+                    self.cache.invalidate(&stale.key).await;
+                    self.indexes.order.remove(&stale.key);
+                }
+                None => self.indexes.order.remove(&stale.key),
             }
             stale.finish();
         }
@@ -248,22 +268,21 @@ enum CacheAction {
     /// No action: nothing changes.
     None,
     /// No action: the slot was already replaced in place.
-    Replaced {
-        has_deadline: bool,
-    },
-    Insert {
-        slot: Arc<CachedSlot>,
-        has_deadline: bool,
-    },
+    Replaced { has_deadline: bool },
+    /// Insert the cached slot, which has the previous content, and then make the slot visible in it.
+    Insert { cached: Arc<CachedSlot>, slot: Slot },
+    /// Remove the vacant slot.
     Remove,
 }
 
-/// Queues a stale key and notifies the watchers of a change on drop. Therefore both steps also happen if a caller drops
-/// the future of the write at an `.await`.
+/// Queues a stale key, makes an inserted slot visible, and wakes the sweeper on drop. Therefore these steps also happen
+/// if a caller drops the future of the write at an `.await`.
 struct FollowUp<'a> {
     engine: &'a Bounded,
     key: &'a Key,
-    has_changed: bool,
+    /// A cached slot that was possibly inserted, and the slot that must become visible in it.
+    unpublished: Option<(Arc<CachedSlot>, Slot)>,
+    /// True if the new slot has a deadline.
     has_deadline: bool,
     /// True while the key is in the ordered index and possibly not in the cache.
     is_stale: bool,
@@ -274,8 +293,15 @@ impl Drop for FollowUp<'_> {
         if self.is_stale {
             self.engine.indexes.push_stale(self.key.clone());
         }
-        if self.has_changed {
-            self.engine.services.notify(self.key, self.has_deadline);
+        if let Some((cached, slot)) = self.unpublished.take() {
+            let mut current = cached.write();
+            let previous = current.replace(slot);
+            self.engine.services.notify(self.key);
+            drop(current);
+            drop(previous);
+        }
+        if self.has_deadline {
+            self.engine.services.sweeper.wake();
         }
     }
 }

@@ -71,10 +71,14 @@ impl Unbounded {
     pub(crate) fn update<T>(&self, key: &Key, update: impl FnOnce(Option<&Slot>, &Now<'_>) -> Update<T>) -> T {
         let hash = self.index.hash(key);
         let now = self.services.now();
-        let (outcome, applied) =
-            self.shard(hash).write().update(&self.index, hash, key, |current| update(current, &now));
+        let mut shard = self.shard(hash).write();
+        let (outcome, applied) = shard.update(&self.index, hash, key, |current| update(current, &now));
         if applied.has_changed {
-            self.services.notify(key, applied.has_deadline);
+            self.services.notify(key);
+        }
+        drop(shard);
+        if applied.has_deadline {
+            self.services.sweeper.wake();
         }
         outcome
     }
@@ -158,10 +162,12 @@ impl Unbounded {
         if !shard.read().is_due(&now) {
             return 0;
         }
-        let swept = shard.write().sweep(&self.index, &now, BATCH);
+        let mut shard = shard.write();
+        let swept = shard.sweep(&self.index, &now, BATCH);
         for key in &swept {
-            self.services.notify(key, false);
+            self.services.notify(key);
         }
+        drop(shard);
         swept.len()
     }
 

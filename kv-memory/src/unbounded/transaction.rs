@@ -36,17 +36,17 @@ impl Unbounded {
                     _ => update::remove(),
                 };
                 let ((), effect) = locked.shard(hash).update(&self.index, hash, key, update);
+                if effect.has_changed {
+                    self.services.notify(key);
+                }
                 let version = matches!(mutation, Mutation::Set { .. }).then_some(version);
-                applied.push((key, version, effect));
+                applied.push((version, effect));
             }
         }
-        let versions = applied.into_iter().map(|(key, version, effect)| {
-            if effect.has_changed {
-                self.services.notify(key, effect.has_deadline);
-            }
-            version
-        });
-        Ok(CommitOutcome::Committed { versions: versions.collect() })
+        if applied.iter().any(|(_, effect)| effect.has_deadline) {
+            self.services.sweeper.wake();
+        }
+        Ok(CommitOutcome::Committed { versions: applied.into_iter().map(|(version, _)| version).collect() })
     }
 
     fn lock<'a>(&'a self, transaction: &Transaction) -> LockedShards<'a> {
