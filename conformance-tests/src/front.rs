@@ -180,6 +180,8 @@ macro_rules! tests {
         $crate::watch_snapshot! { $suite }
         $crate::watch_moments! { $suite }
         $crate::watch_loss! { $suite }
+        $crate::watch_changes! { $suite }
+        $crate::watch_sinks! { $suite }
         $crate::messages! { $suite }
         $crate::concurrency! { $suite }
         $crate::neighbours! { $suite }
@@ -188,6 +190,7 @@ macro_rules! tests {
         $crate::processes! { $suite }
         $crate::outage! { $suite }
         $crate::random! { $suite }
+        $crate::reads! { $suite }
         $crate::refuses! { $suite }
     };
 }

@@ -26,6 +26,8 @@
 //! | `neighbours` | calls that disturb concurrent calls; outcomes with half an entry |
 //! | `script_reports` | reports that only random scripts show to be missing or false |
 //! | `lost_reports`, `watch_moments` | changes that a watch loses by their path, or by another event at the time |
+//! | `watch_changes`, `sinks` | watches of changes; losses without a gap; sinks that are called late, or not at all |
+//! | `reads` | reads with options, the time of the store, reads that go back |
 //!
 //! `encoded_keys`, `hidden` and `scan` are helpers: a store with another encoding of keys, state that `Debug` does not
 //! show, and lists that read everything.
@@ -56,17 +58,20 @@ mod neighbours;
 mod openers;
 mod outage;
 mod pages;
+mod reads;
 mod refuses;
 mod restart;
 mod scan;
 mod script_reports;
 mod singles;
+mod sinks;
 mod together;
 mod touch;
 mod transactions;
 mod values;
 mod versions;
 mod watch;
+mod watch_changes;
 mod watch_combined;
 mod watch_moments;
 mod watch_reports;
@@ -150,6 +155,9 @@ const ALL: &[&[Fault]] = &[
     lost_reports::FAULTS,
     watch_moments::FAULTS,
     script_reports::FAULTS,
+    watch_changes::FAULTS,
+    sinks::FAULTS,
+    reads::FAULTS,
 ];
 
 /// Declares the broken stores of a file: the defect as a doc comment, the name, the clause, the cases that fail on the

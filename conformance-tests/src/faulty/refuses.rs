@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    Capabilities, Capability, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, Expires, IncrementOptions,
-    Initial, Key, KeyPrefix, KvStore, List, ListPage, ListQuery, MessageStream, NewExpiry, Result, SetItem, SetOptions,
-    SetOutcome, StoreInfo, Transaction, WatchQuery, WatchStream, When, delegate_store,
+    Capabilities, Capability, ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, Expires,
+    IncrementOptions, Initial, Key, KeyPrefix, KvStore, List, ListPage, ListQuery, MessageStream, NewExpiry,
+    Registration, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery, WatchStream,
+    WatchTarget, When, delegate_store,
 };
 
 use super::faults;
@@ -30,7 +31,7 @@ faults! { refuses:
         |inner, _clock| DoesNothing { info: core_info(&inner), inner };
     /// Returns streams without any events although it supports no streams.
     unsupported_streams_stay_silent: "I-2"
-        ["refuses/publish", "refuses/subscribe", "refuses/watch"]
+        ["refuses/publish", "refuses/sinks", "refuses/subscribe", "refuses/watch"]
         |inner, _clock| SilentStreams { info: core_info(&inner), inner };
     /// Names the wrong capability in its `Unsupported` error.
     error_names_another_capability: "I-2"
@@ -212,6 +213,10 @@ core_level! { DoesNothing {
 core_level! { SilentStreams {
     async fn watch(&self, _query: &WatchQuery) -> Result<WatchStream> {
         Ok(Box::pin(futures_util::stream::pending()))
+    }
+
+    async fn watch_into(&self, _target: &WatchTarget, _sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        Ok(Registration::new(()))
     }
 
     async fn publish(&self, _channel: &Key, _message: Bytes) -> Result<()> {

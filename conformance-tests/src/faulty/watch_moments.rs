@@ -19,7 +19,7 @@ use super::scan;
 
 faults! { watch_moments:
     /// Reads the snapshot first and registers the watch afterwards, so that a write in between is lost.
-    registers_after_the_snapshot: "W-1"
+    registers_after_the_snapshot: "W-8"
         ["watch_moments/writes_while_it_opens", "watch_moments/writes_while_it_opens_on_one_key"]
         |inner, _clock| LateRegistration { inner };
     /// Drops the changes that a watcher has not read yet when a sweep frees the tombstones of the keys.

@@ -17,7 +17,7 @@ use super::hidden::Hidden;
 faults! { watch_reports:
     /// Reports a write before its condition is evaluated, even if the condition then does not hold.
     refused_sets_are_reported: "W-2"
-        ["watch/refused_write_is_not_reported"]
+        ["watch/refused_write_is_not_reported", "watch_changes/refused_writes_are_no_changes"]
         |inner, _clock| FalseReports { inner, kind: FalseReport::RefusedSets, sender: broadcast::Sender::new(64) };
     /// Reports the delete of a missing key.
     deletes_of_missing_keys_are_reported: "W-2"

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use kv_core::{
-    Capability, DeleteOptions, Error, ErrorKind, Expiry, IncrementOptions, Key, KeyPrefix, KvStore, ListQuery,
-    NewExpiry, Operation, SetItem, SetOptions, Transaction, Version, WatchQuery, When,
+    Capability, DeleteOptions, Error, ErrorKind, Expiry, GetOptions, IncrementOptions, Key, KeyPrefix, KvStore,
+    ListQuery, NewExpiry, Operation, SetItem, SetOptions, Transaction, Version, WatchQuery, When,
 };
 
 use crate::case::{Need, cases};
@@ -250,6 +250,8 @@ async fn every_operation(cx: &Context) -> Vec<(Operation, kv_core::Result<()>)> 
         (Operation::Set, store.set(&k, "2".into(), &SetOptions::default()).await.map(drop)),
         (Operation::Delete, store.delete(&k, &DeleteOptions::default()).await.map(drop)),
         (Operation::Contains, store.contains(&k).await.map(drop)),
+        (Operation::Get, store.get_with(&k, &GetOptions::default().with_fresh()).await.map(drop)),
+        (Operation::Time, store.time().await.map(drop)),
     ];
     results.extend(
         store.get_many(std::slice::from_ref(&k)).await.into_iter().map(|result| (Operation::GetMany, result.map(drop))),

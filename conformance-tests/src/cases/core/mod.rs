@@ -13,6 +13,7 @@ mod moments;
 mod namespace_keys;
 mod neighbours;
 mod random;
+mod reads;
 mod refuses;
 mod sweep;
 mod touch;
@@ -38,5 +39,6 @@ pub(super) const CASES: &[&[Case]] = &[
     concurrency::CASES,
     neighbours::CASES,
     random::CASES,
+    reads::CASES,
     refuses::CASES,
 ];

@@ -1,11 +1,13 @@
 //! Capabilities that a store lacks: a call that needs one is refused as Unsupported, and changes nothing.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kv_core::{
-    Capability, DeleteOptions, ErrorKind, Expires, Expiry, IncrementOptions, Key, KeyPrefix, KvStore, ListQuery,
-    NewExpiry, Operation, SetItem, SetOptions, Transaction, Version, WatchQuery, When,
+    Capability, ChangeSink, DeleteOptions, ErrorKind, Expires, Expiry, GapReason, IncrementOptions, Key, KeyPrefix,
+    KvStore, ListQuery, Moment, NewExpiry, Operation, SetItem, SetOptions, Transaction, Version, WatchQuery,
+    WatchTarget, When,
 };
 
 use crate::case::{Need, cases};
@@ -29,6 +31,7 @@ cases! { refuses, Core:
     increment: "I-2" [Need::Lacks(Capability::Counters)] "without counters, `increment` is Unsupported";
     commit: "I-2" [Need::Lacks(Capability::Transactions)] "without transactions, `commit` is Unsupported, also of an empty transaction";
     watch: "I-2" [Need::Lacks(Capability::Watch)] "without watch, `watch` is Unsupported";
+    sinks: "I-2" [Need::Lacks(Capability::Sinks)] "without sinks, `watch_into` is Unsupported";
     publish: "I-2" [Need::Lacks(Capability::Messages)] "without messages, `publish` is Unsupported";
     subscribe: "I-2" [Need::Lacks(Capability::Messages)] "without messages, `subscribe` is Unsupported";
     errors_say_what_is_missing: "E-1" [] "an Unsupported error names a capability that the store lacks";
@@ -229,6 +232,26 @@ async fn watch(cx: Context) -> Verdict {
     ] {
         let result = cx.store().watch(&query).await.map(|_| "a stream");
         expect_unsupported(result, Capability::Watch, Operation::Watch, &query)?;
+    }
+    Ok(())
+}
+
+/// A sink that must not be called.
+#[derive(Debug)]
+struct Unused;
+
+impl ChangeSink for Unused {
+    fn changed(&self, _key: &Key) {}
+
+    fn current(&self, _as_of: Moment) {}
+
+    fn lost(&self, _reason: GapReason) {}
+}
+
+async fn sinks(cx: Context) -> Verdict {
+    for target in [WatchTarget::Key(key(["k"])), KeyPrefix::ALL.into()] {
+        let result = cx.store().watch_into(&target, Arc::new(Unused)).await.map(|_| "a registration");
+        expect_unsupported(result, Capability::Sinks, Operation::Watch, &target)?;
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! Watches.
 
 mod changes;
+mod watch_changes;
 mod watch_loss;
 mod watch_moments;
 mod watch_paths;
+mod watch_sinks;
 mod watch_snapshot;
 mod watch_targets;
 
@@ -17,4 +19,6 @@ pub(super) const CASES: &[&[Case]] = &[
     watch_snapshot::CASES,
     watch_moments::CASES,
     watch_loss::CASES,
+    watch_changes::CASES,
+    watch_sinks::CASES,
 ];

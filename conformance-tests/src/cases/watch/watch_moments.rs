@@ -22,8 +22,8 @@ const TTL: Duration = Duration::from_millis(200);
 cases! { watch_moments, Watch:
     sweep_before_delivery: "W-1" [WATCH] "a `sweep` between a `delete` and the reading of its event does not lose the event";
     expiry_without_a_call: "W-1" [WATCH, Need::WatchExpiry] "a watch reports an expired entry as removed without a further call";
-    writes_while_it_opens: "W-1" [WATCH, LIST, Need::KeepsAll] "a write that is made while a watch with a snapshot opens is in the snapshot, or is reported after it";
-    writes_while_it_opens_on_one_key: "W-1" [WATCH] "a write that is made while a watch of one key with a snapshot opens is in the snapshot, or is reported after it";
+    writes_while_it_opens: "W-8" [WATCH, LIST, Need::KeepsAll] "a write that is made while a watch with a snapshot opens is in the snapshot, or is reported after it";
+    writes_while_it_opens_on_one_key: "W-8" [WATCH] "a write that is made while a watch of one key with a snapshot opens is in the snapshot, or is reported after it";
 }
 
 async fn sweep_before_delivery(cx: Context) -> Verdict {
