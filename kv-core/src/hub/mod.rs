@@ -12,7 +12,7 @@ mod places;
 mod queue;
 mod sink;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::filter::{Counts, PlaceFilter};
@@ -34,6 +34,8 @@ pub struct Hub<Q: Queue> {
 struct Shared<Q: Queue> {
     /// The number of subscribers, so that a notification without subscribers costs one atomic load.
     count: AtomicUsize,
+    /// The number of subscribers that were ever added, plus one. It rises after a subscriber was added.
+    generation: AtomicU64,
     filter: PlaceFilter,
     places: Places<Q>,
     /// Held by each change of the subscribers, so that `places` and `filter` change together.
@@ -51,6 +53,7 @@ impl<Q: Queue> Hub<Q> {
     pub fn new() -> Self {
         let shared = Shared {
             count: AtomicUsize::new(0),
+            generation: AtomicU64::new(1),
             filter: PlaceFilter::default(),
             places: Places::new(),
             registry: Mutex::default(),
@@ -73,6 +76,16 @@ impl<Q: Queue> Hub<Q> {
     pub fn notify(&self, item: &Q::Item) {
         if self.has_subscribers() {
             self.shared.notify(item);
+        }
+    }
+
+    /// Works as [`Hub::notify`], and returns at once if the note says that no subscriber covers the item's key. The
+    /// caller keeps one note with each key, and changes it only under the lock of the write.
+    #[inline]
+    pub fn notify_unless(&self, unwatched: &mut Unwatched, item: &Q::Item) {
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        if unwatched.0 != generation {
+            unwatched.0 = if self.has_subscribers() && self.shared.notify(item) { 0 } else { generation };
         }
     }
 
@@ -102,6 +115,11 @@ impl<Q: Queue> Hub<Q> {
     }
 }
 
+/// A note beside a key that no subscriber covered the key. The note holds until the next subscriber is added to the
+/// hub. The default note says nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unwatched(u64);
+
 impl Hub<Changes> {
     /// Registers a sink for the changes of a target. The sink gets every change that is notified after this call.
     ///
@@ -121,11 +139,14 @@ impl Hub<Changes> {
 }
 
 impl<Q: Queue> Shared<Q> {
-    fn notify(&self, item: &Q::Item) {
-        if self.filter.has_root() {
+    /// Passes the item on. Returns true if a subscriber covers its key.
+    fn notify(&self, item: &Q::Item) -> bool {
+        let mut is_watched = self.filter.has_root();
+        if is_watched {
             self.places.notify_root(item);
         }
-        self.filter.visit(Q::key(item).as_str(), |text, hash| self.places.notify(text, hash, item));
+        self.filter.visit(Q::key(item).as_str(), |text, hash| is_watched |= self.places.notify(text, hash, item));
+        is_watched
     }
 
     fn add(&self, subscriber: &Arc<Subscriber<Q>>, as_of: Option<Moment>) {
@@ -139,6 +160,7 @@ impl<Q: Queue> Shared<Q> {
             Some(_) => {}
         }
         self.count.fetch_add(1, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::Release);
         match as_of {
             _ if registry.closed => subscriber.close(),
             Some(as_of) => subscriber.current(as_of),

@@ -150,18 +150,22 @@ impl<Q: Queue> Places<Q> {
         read(&self.root).0.iter().for_each(|subscriber| subscriber.push(item));
     }
 
-    /// Passes an item to the subscribers of the places with this text, which covers the item's key.
-    pub(super) fn notify(&self, text: &str, hash: u64, item: &Q::Item) {
+    /// Passes an item to the subscribers of the places with this text, which covers the item's key. Returns true if
+    /// there is one.
+    pub(super) fn notify(&self, text: &str, hash: u64, item: &Q::Item) -> bool {
         let shard = read(self.shard(hash));
-        let of_prefix = shard.prefixes.get(text).into_iter().flat_map(|members| &members.0);
-        if text.len() == Q::key(item).as_str().len() {
-            let of_key = shard.keys.get(text).into_iter().flat_map(|members| &members.0);
-            // A prefix may exclude its own key.
-            let of_prefix = of_prefix.filter(|subscriber| subscriber.target.covers(Q::key(item)));
-            of_key.chain(of_prefix).for_each(|subscriber| subscriber.push(item));
-        } else {
-            of_prefix.for_each(|subscriber| subscriber.push(item));
-        }
+        let members = |map: &HashMap<Key, Members<Q>>, mut is_covered: bool| {
+            for subscriber in map.get(text).into_iter().flat_map(|members| &members.0) {
+                // A prefix may exclude its own key.
+                if subscriber.target.covers(Q::key(item)) {
+                    subscriber.push(item);
+                    is_covered = true;
+                }
+            }
+            is_covered
+        };
+        let is_own = text.len() == Q::key(item).as_str().len();
+        members(&shard.prefixes, is_own && members(&shard.keys, false))
     }
 
     /// Calls `each` with every subscriber.

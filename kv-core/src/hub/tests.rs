@@ -64,6 +64,34 @@ fn a_dropped_inbox_unsubscribes() {
     assert!(!hub.has_subscribers());
 }
 
+#[test]
+fn a_note_holds_until_the_next_subscriber() {
+    let hub = Hub::<Changes>::new();
+    let mut notes = [Unwatched::default(); 2];
+    let mut notify = || {
+        for (number, note) in notes.iter_mut().enumerate() {
+            hub.notify_unless(note, &key(number));
+        }
+    };
+    let mut expected = Vec::new();
+    let mut inboxes: Vec<Inbox<Changes>> = Vec::new();
+    for number in [0, 1, 1, 7] {
+        notify();
+        let mut inbox = hub.subscribe(WatchTarget::Key(key(number)));
+        notify();
+        expected.push(if number < 2 { vec![Delivery::Item(key(number))] } else { Vec::new() });
+        assert_eq!(Some(&waiting(&mut inbox)), expected.last());
+        notify();
+        assert_eq!(Some(&waiting(&mut inbox)), expected.last());
+        inboxes.push(inbox);
+    }
+    drop(inboxes);
+    notify();
+    let mut all = hub.subscribe(KeyPrefix::ALL);
+    notify();
+    assert_eq!(waiting(&mut all), [Delivery::Item(key(0)), Delivery::Item(key(1))]);
+}
+
 fn targets() -> impl Strategy<Value = WatchTarget> {
     let key = || proptest::collection::vec("[ab]{0,2}", 1..4).prop_map(|segments| Key::new(segments).unwrap());
     prop_oneof![

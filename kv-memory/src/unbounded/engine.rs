@@ -72,10 +72,8 @@ impl Unbounded {
         let hash = self.index.hash(key);
         let now = self.services.now();
         let mut shard = self.shard(hash).write();
-        let (outcome, applied) = shard.update(&self.index, hash, key, |current| update(current, &now));
-        if applied.has_changed {
-            self.services.notify(key);
-        }
+        let (outcome, applied) =
+            shard.update(&self.index, &self.services.changes, hash, key, |current| update(current, &now));
         drop(shard);
         if applied.has_deadline {
             self.services.sweeper.wake();

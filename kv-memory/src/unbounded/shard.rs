@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
 use kv_core::Key;
+use kv_core::hub::{Changes, Hub, Unwatched};
 
 use crate::deadlines::Deadlines;
 use crate::order::Order;
@@ -22,6 +23,7 @@ pub(crate) struct Shard {
 struct Record {
     key: Key,
     slot: Slot,
+    unwatched: Unwatched,
 }
 
 /// The hasher and the ordered index, which all shards share.
@@ -45,7 +47,6 @@ impl KeyIndex {
 /// The effect that an update had on a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
-    pub(crate) has_changed: bool,
     /// True if the new slot has a deadline.
     pub(crate) has_deadline: bool,
     /// The replaced or removed slot. The caller drops it after it has released the lock, because freeing a large value
@@ -64,11 +65,13 @@ impl Shard {
         self.records.find(hash, |record| record.key == *key).map(|record| &record.slot)
     }
 
-    /// Computes an update from the slot of a key and applies it.
+    /// Computes an update from the slot of a key and applies it. Notifies the hub of a change, so the caller must hold
+    /// the lock of the shard until the whole write may become visible (clause W-5).
     #[inline]
     pub(crate) fn update<T>(
         &mut self,
         index: &KeyIndex,
+        changes: &Hub<Changes>,
         hash: u64,
         key: &Key,
         update: impl FnOnce(Option<&Slot>) -> Update<T>,
@@ -81,18 +84,20 @@ impl Shard {
                     Change::Keep => (outcome, Applied::default()),
                     Change::Put(slot) => {
                         let has_deadline = slot.has_deadline();
-                        let current = &mut occupied.get_mut().slot;
+                        let Record { key: _, slot: current, unwatched } = occupied.get_mut();
                         let old = std::mem::replace(current, slot);
                         self.deadlines.remove(&old);
                         self.deadlines.insert(current, key);
-                        (outcome, Applied { has_changed: true, has_deadline, old: Some(old) })
+                        changes.notify_unless(unwatched, key);
+                        (outcome, Applied { has_deadline, old: Some(old) })
                     }
                     Change::Remove => {
-                        let (Record { key, slot: old }, _) = occupied.remove();
+                        let (Record { key, slot: old, mut unwatched }, _) = occupied.remove();
                         self.deadlines.remove(&old);
                         index.order.remove(&key);
                         self.shrink(index);
-                        (outcome, Applied { has_changed: true, has_deadline: false, old: Some(old) })
+                        changes.notify_unless(&mut unwatched, &key);
+                        (outcome, Applied { has_deadline: false, old: Some(old) })
                     }
                 }
             }
@@ -101,9 +106,11 @@ impl Shard {
                 let Change::Put(slot) = change else { return (outcome, Applied::default()) };
                 let has_deadline = slot.has_deadline();
                 self.deadlines.insert(&slot, key);
-                vacant.insert(Record { key: key.clone(), slot });
+                let mut unwatched = Unwatched::default();
+                changes.notify_unless(&mut unwatched, key);
+                vacant.insert(Record { key: key.clone(), slot, unwatched });
                 index.order.insert(key.clone());
-                (outcome, Applied { has_changed: true, has_deadline, old: None })
+                (outcome, Applied { has_deadline, old: None })
             }
         }
     }

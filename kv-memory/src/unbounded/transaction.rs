@@ -35,10 +35,8 @@ impl Unbounded {
                     // This is `Mutation::Delete`, because `is_supported` has refused all other mutations.
                     _ => update::remove(),
                 };
-                let ((), effect) = locked.shard(hash).update(&self.index, hash, key, update);
-                if effect.has_changed {
-                    self.services.notify(key);
-                }
+                let changes = &self.services.changes;
+                let ((), effect) = locked.shard(hash).update(&self.index, changes, hash, key, update);
                 let version = matches!(mutation, Mutation::Set { .. }).then_some(version);
                 applied.push((version, effect));
             }
