@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::capabilities::Capabilities;
+use crate::capability::Capability;
+use crate::error::{Error, Operation};
 use crate::limits::Limits;
 
 /// The age of the entries that reads return (clause G-3).
@@ -50,6 +52,16 @@ impl StoreInfo {
             reads: Reads::Linearizable,
             watch_loss_bound: Duration::MAX,
         }
+    }
+
+    /// Adds the operation and the name of the store to an error.
+    pub(crate) fn in_context(&self, error: Error, operation: Operation) -> Error {
+        error.with_operation(operation).with_backend(self.name.clone())
+    }
+
+    /// Returns the error of a default body.
+    pub(crate) fn unsupported(&self, operation: Operation, capability: Capability) -> Error {
+        self.in_context(Error::unsupported(capability), operation)
     }
 
     /// Sets the limits.

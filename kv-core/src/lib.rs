@@ -25,6 +25,7 @@ mod message_stream;
 mod moment;
 mod namespaced;
 mod options;
+mod pointers;
 mod store;
 pub mod stored;
 mod transaction;

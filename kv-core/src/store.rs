@@ -10,7 +10,6 @@ use bytes::Bytes;
 use crate::capability::Capability;
 use crate::change_sink::{ChangeSink, Registration};
 use crate::clock::{Clock, SystemClock};
-use crate::delegate_store;
 use crate::entry::Entry;
 use crate::error::{Error, Operation, Result};
 use crate::expiry::NewExpiry;
@@ -112,8 +111,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// - G-1: value, version and deadline come from the same write.
     /// - G-2: per key the store is linearizable: a read returns the latest write that was acknowledged to any caller,
     ///   or a newer write.
-    /// - G-3: a store that declares [`Reads::Bounded`](crate::Reads::Bounded) may return an older write of another
-    ///   handle for the declared time.
+    /// - G-3: under [`Reads::Bounded`](crate::Reads::Bounded), another handle's write may be seen later, by that time.
     /// - V-1: the value has the bytes that were written. An empty value is not an absent value.
     /// - T-5: reading never extends the deadline.
     ///
@@ -166,27 +164,20 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// Reads the live entry of a key with options.
     ///
     /// # Contract
-    /// - G-1 to G-3: the same as for [`KvStore::get`]. With `fresh` the read is linearizable, also in a store that
-    ///   declares [`Reads::Bounded`](crate::Reads::Bounded).
-    /// - G-4: `NotModified` means that the entry has the version in the options, and carries its current deadline.
+    /// - G-4: with `fresh` the read is linearizable, whatever the store declares. `NotModified` means that the entry has
+    ///   the version in the options, and carries its current deadline. The rest is as for [`KvStore::get`].
     ///
     /// # Errors
     /// The errors of [`KvStore::get`]; `Unsupported` for a version in a store without versions.
     async fn get_with(&self, key: &Key, options: &GetOptions) -> Result<GetOutcome> {
-        let info = self.info();
-        options
-            .check(&info.capabilities)
-            .map_err(|error| error.with_operation(Operation::Get).with_backend(info.name.clone()).with_key(key))?;
+        let refuse = |error: Error| self.info().in_context(error, Operation::Get).with_key(key);
+        options.check(&self.info().capabilities).map_err(refuse)?;
         Ok(GetOutcome::of(self.get(key).await?, options))
     }
 
-    /// Returns the latest time that the clock can show by which the store judges deadlines.
-    ///
-    /// The default body returns the time of the system clock, even after `close`. A store with another clock, or with a
-    /// `close`, overrides the default body.
-    ///
-    /// # Contract
-    /// - T-7: an entry whose deadline is after the returned time was live at the call.
+    /// Returns the latest time that the store's clock can show: an entry with a later deadline was live at the call
+    /// (clause T-7). The default body returns the time of the system clock, even after `close`. A store with another
+    /// clock, or one that can be closed, overrides the default body.
     ///
     /// # Errors
     /// `Unavailable` if the store must ask its server for the time and the server does not answer.
@@ -250,7 +241,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// `Unsupported` without [`Capability::List`]; `Invalid` for a limit of zero.
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let _ = query;
-        Err(unsupported(self.info(), Operation::List, Capability::List))
+        Err(self.info().unsupported(Operation::List, Capability::List))
     }
 
     /// Removes everything that a prefix covers and returns the number of live entries removed.
@@ -265,7 +256,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// If the future is dropped, none, some or all of the entries are removed.
     async fn clear(&self, prefix: &KeyPrefix) -> Result<u64> {
         let _ = prefix;
-        Err(unsupported(self.info(), Operation::Clear, Capability::List))
+        Err(self.info().unsupported(Operation::Clear, Capability::List))
     }
 
     /// Changes the deadline of a live entry. Returns false if there is none.
@@ -280,7 +271,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// The same as for [`KvStore::set`].
     async fn touch(&self, key: &Key, expiry: NewExpiry) -> Result<bool> {
         let _ = (key, expiry);
-        Err(unsupported(self.info(), Operation::Touch, Capability::Touch))
+        Err(self.info().unsupported(Operation::Touch, Capability::Touch))
     }
 
     /// Adds to a counter, which is stored as decimal text, and returns the sum.
@@ -296,7 +287,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// The same as for [`KvStore::set`].
     async fn increment(&self, key: &Key, by: i64, options: &IncrementOptions) -> Result<i64> {
         let _ = (key, by, options);
-        Err(unsupported(self.info(), Operation::Increment, Capability::Counters))
+        Err(self.info().unsupported(Operation::Increment, Capability::Counters))
     }
 
     /// Applies checks and mutations of several keys, all or nothing.
@@ -313,7 +304,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// The same as for [`KvStore::set`], for the transaction as a whole.
     async fn commit(&self, transaction: &Transaction) -> Result<CommitOutcome> {
         let _ = transaction;
-        Err(unsupported(self.info(), Operation::Commit, Capability::Transactions))
+        Err(self.info().unsupported(Operation::Commit, Capability::Transactions))
     }
 
     /// Watches the changes of keys.
@@ -333,22 +324,20 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// `Unsupported` without [`Capability::Watch`].
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         let _ = query;
-        Err(unsupported(self.info(), Operation::Watch, Capability::Watch))
+        Err(self.info().unsupported(Operation::Watch, Capability::Watch))
     }
 
     /// Registers a sink that the store calls for each change of the target.
     ///
     /// # Contract
     /// - W-1: the registration is active when the call returns, and covers the same changes as a watch.
-    /// - W-5: the store calls `lost` at the latest when the last `as_of` is as old as
-    ///   [`StoreInfo::watch_loss_bound`]. If that bound is zero, a change is passed on inside the section that makes it
-    ///   visible.
+    /// - W-5: the sink learns of a possible loss within [`StoreInfo::watch_loss_bound`].
     ///
     /// # Errors
     /// `Unsupported` without [`Capability::Sinks`].
     async fn watch_into(&self, target: &WatchTarget, sink: Arc<dyn ChangeSink>) -> Result<Registration> {
         let _ = (target, sink);
-        Err(unsupported(self.info(), Operation::Watch, Capability::Sinks))
+        Err(self.info().unsupported(Operation::Watch, Capability::Sinks))
     }
 
     /// Sends a message to the current subscribers of a channel. The message is not stored.
@@ -361,7 +350,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// `Unsupported` without [`Capability::Messages`]; `Invalid` for a message over the limit.
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
         let _ = (channel, message);
-        Err(unsupported(self.info(), Operation::Publish, Capability::Messages))
+        Err(self.info().unsupported(Operation::Publish, Capability::Messages))
     }
 
     /// Subscribes to the channels under a prefix.
@@ -374,7 +363,7 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     /// `Unsupported` without [`Capability::Messages`].
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
         let _ = channels;
-        Err(unsupported(self.info(), Operation::Subscribe, Capability::Messages))
+        Err(self.info().unsupported(Operation::Subscribe, Capability::Messages))
     }
 
     /// Checks that the backend answers. The default body always succeeds, even after `close`. A store that can be
@@ -387,14 +376,13 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     }
 
     /// Waits until all acknowledged writes are as durable as the backend can make them. The default body returns at
-    /// once, even after `close`. A store that can be closed overrides the default body.
+    /// once, even after `close`. A store that can be closed overrides it.
     async fn flush(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Frees the space of expired entries and returns their number. Reads do not depend on the sweep: expired entries
-    /// are absent anyway. The default body frees nothing and succeeds even after `close`. A store that can be closed
-    /// overrides the default body.
+    /// Frees the space of expired entries and returns their number. Reads do not depend on the sweep. The default body
+    /// frees nothing and succeeds even after `close`. A store that can be closed overrides it.
     ///
     /// # Contract
     /// - T-6: the sweep finds expired entries through an index by deadline, without a full scan.
@@ -409,21 +397,4 @@ pub trait KvStore: Debug + Send + Sync + 'static {
     async fn close(&self) -> Result<()> {
         self.flush().await
     }
-}
-
-/// The error of a default body.
-fn unsupported(info: &StoreInfo, operation: Operation, capability: Capability) -> Error {
-    Error::unsupported(capability).with_operation(operation).with_backend(info.name.clone())
-}
-
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl<S: KvStore + ?Sized> KvStore for Arc<S> {
-    delegate_store!(self.as_ref());
-}
-
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl<S: KvStore + ?Sized> KvStore for Box<S> {
-    delegate_store!(self.as_ref());
 }

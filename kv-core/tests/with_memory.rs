@@ -1,13 +1,13 @@
 //! Features that need a store with every capability: transactions, counters, watching and messages.
 #![allow(clippy::unwrap_used, reason = "a test and its helpers may panic")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use kv_core::{
-    Clock, CommitOutcome, ErrorKind, Expiry, Key, Kv, KvStore, ManualClock, MessageEvent, Namespace, Namespaced,
-    SetItem, SetOptions, WatchEvent,
+    ChangeSink, Clock, CommitOutcome, ErrorKind, Expiry, GapReason, GetOptions, GetOutcome, Key, KeyPrefix, Kv,
+    KvStore, ManualClock, MessageEvent, Moment, Namespace, Namespaced, SetItem, SetOptions, WatchEvent, WatchTarget,
 };
 use kv_memory::MemoryStore;
 
@@ -189,4 +189,63 @@ async fn a_snapshot_and_a_list_yield_between_the_items_of_a_page() {
         assert!(list.next().await.is_some() && items < 1_000, "the list does not yield");
         items += 1;
     }
+}
+
+#[tokio::test]
+async fn a_watch_of_changes_only_names_the_keys() {
+    let kv = kv();
+    let mut changes = kv.watch(["users"]).changes_only().await.unwrap();
+    kv.set(["users", "1"], "ada").await.unwrap();
+    let event = changes.next().await.unwrap().unwrap();
+    assert_eq!(event, WatchEvent::Changed { key: key(&["users", "1"]) });
+}
+
+/// A sink that records its calls.
+#[derive(Debug, Default)]
+struct Recorded(Mutex<Vec<String>>);
+
+impl ChangeSink for Recorded {
+    fn changed(&self, key: &Key) {
+        self.0.lock().unwrap().push(key.as_str().to_owned());
+    }
+
+    fn current(&self, _as_of: Moment) {
+        self.0.lock().unwrap().push("(current)".to_owned());
+    }
+
+    fn lost(&self, reason: GapReason) {
+        self.0.lock().unwrap().push(format!("(lost: {reason:?})"));
+    }
+}
+
+#[tokio::test]
+async fn a_sink_in_a_namespace_gets_the_keys_of_the_namespace() {
+    let store = MemoryStore::new();
+    let inside = Namespaced::new(store.clone(), Namespace::new(["app"]).unwrap());
+    let (all, one) = (Arc::new(Recorded::default()), Arc::new(Recorded::default()));
+    let target = WatchTarget::from(KeyPrefix::ALL);
+    let _all = inside.watch_into(&target, Arc::clone(&all) as Arc<dyn ChangeSink>).await.unwrap();
+    let target = WatchTarget::Key(key(&["k"]));
+    let _one = inside.watch_into(&target, Arc::clone(&one) as Arc<dyn ChangeSink>).await.unwrap();
+    for outside in [key(&["app"]), key(&["k"]), key(&["app2", "k"])] {
+        let _ = store.set(&outside, "1".into(), &SetOptions::default()).await.unwrap();
+    }
+    for own in [key(&["k"]), key(&["k", "child"])] {
+        let _ = inside.set(&own, "1".into(), &SetOptions::default()).await.unwrap();
+    }
+    inside.close().await.unwrap();
+    assert_eq!(*all.0.lock().unwrap(), ["(current)", "k", "k#child", "(lost: Closed)"]);
+    assert_eq!(*one.0.lock().unwrap(), ["(current)", "k", "(lost: Closed)"]);
+}
+
+#[tokio::test]
+async fn a_read_with_a_version_works_in_a_namespace() {
+    let clock = ManualClock::new();
+    let store = MemoryStore::builder().clock(Arc::new(clock.clone())).build().unwrap();
+    let inside = Namespaced::new(store, Namespace::new(["app"]).unwrap());
+    let version = inside.set(&key(&["k"]), "1".into(), &SetOptions::default()).await.unwrap().version().unwrap();
+    let options = GetOptions::default().with_unless_version(version);
+    let outcome = inside.get_with(&key(&["k"]), &options).await.unwrap();
+    assert_eq!(outcome, GetOutcome::NotModified { expires: kv_core::Expires::Never });
+    assert_eq!(inside.time().await.unwrap(), clock.now());
 }
