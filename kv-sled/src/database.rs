@@ -5,6 +5,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use kv_core::hub::{Changes, Hub};
 use kv_core::{Error, ErrorKind, Key, Result};
 use sled::{Db, Tree};
 
@@ -88,8 +89,8 @@ impl Database {
         !self.is_broken
     }
 
-    /// Evaluates writes and applies their changes together with the write-behind buffer. Returns the result of
-    /// `evaluate`, and the keys that it changed.
+    /// Evaluates writes and applies their changes together with the write-behind buffer. Notifies the watchers. Returns
+    /// the result of `evaluate`, and the keys that it changed.
     pub(crate) fn change<T>(
         &mut self,
         evaluate: impl FnOnce(&State, &mut BatchBuilder<'_>) -> Result<T, Stop>,
@@ -106,7 +107,7 @@ impl Database {
             return Err(Stop::Poisoned(poison));
         }
         let (changes, keys) = batch.finish();
-        self.apply(&changes)?;
+        self.apply(&changes, &keys)?;
         Ok((evaluated, keys))
     }
 
@@ -114,18 +115,24 @@ impl Database {
     pub(crate) fn apply_pending(&mut self) -> Result<(), Stop> {
         let state = Arc::clone(&self.state);
         let Some(write_behind) = &state.write_behind else { return Ok(()) };
-        self.apply(&write_behind.begin_flush())?;
+        // The watchers were notified when the changes were added to the buffer.
+        self.apply(&write_behind.begin_flush(), &[])?;
         write_behind.end_flush();
         Ok(())
     }
 
-    fn apply(&mut self, changes: &PendingChanges) -> Result<(), Stop> {
+    fn apply(&mut self, changes: &PendingChanges, keys: &[Key]) -> Result<(), Stop> {
         let Some(batch) = changes.to_batch(self.checksum) else { return Ok(()) };
         self.large_bytes += changes.large_bytes();
-        self.apply_batch(batch)
+        self.apply_batch(batch, keys)
     }
 
-    pub(crate) fn apply_batch(&mut self, TreeBatch { batch, checksum }: TreeBatch) -> Result<(), Stop> {
+    /// Applies a batch, and notifies the watchers of the changed keys.
+    ///
+    /// Reads of the tree hold the process-wide lock, so no read returns a change before the watchers are notified, and no
+    /// later read returns the old entry (clause W-5). The watchers are notified of every change that becomes visible,
+    /// whatever happens to the write afterwards (clause W-1).
+    pub(crate) fn apply_batch(&mut self, TreeBatch { batch, checksum }: TreeBatch, keys: &[Key]) -> Result<(), Stop> {
         self.check_presence(false)?;
         if !self.has_written {
             let removed = clean_marker::remove(self.storage.folder());
@@ -135,8 +142,11 @@ impl Database {
         let Some(exclusive) = process_lock::exclusive(self.state.operation_timeout / 2) else {
             return Err(self.not_applied(Error::unavailable("another sled store of this process hangs")));
         };
-        self.db.apply_batch(batch).map_err(|error| Stop::Unknown(from_sled(error)))?;
+        let notification = NotifyOnDrop { hub: &self.state.changes, keys };
+        let applied = self.db.apply_batch(batch);
+        drop(notification);
         drop(exclusive);
+        applied.map_err(|error| Stop::Unknown(from_sled(error)))?;
         count(&self.state.counters.batches, 1);
         self.checksum = checksum;
         (self.is_dirty, self.has_written) = (true, true);
@@ -204,22 +214,22 @@ impl Database {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(Stop::NotStarted(error))) => Err(not_started(&error)),
             Ok(Err(Stop::Unknown(error))) => {
-                state.health.poison(Poison::failed(&error));
+                state.poison(Poison::failed(&error));
                 Err(WriteFailure::Unknown(state.health.poison_text()))
             }
             Ok(Err(Stop::Misplaced { poison, is_applied: true })) => {
-                state.health.poison(poison);
+                state.poison(poison);
                 Err(WriteFailure::Unknown(state.health.poison_text()))
             }
             Ok(Err(Stop::Poisoned(poison) | Stop::Misplaced { poison, is_applied: false })) => {
-                state.health.poison(poison);
+                state.poison(poison);
                 match state.health.check_write() {
                     Err(error) => Err(not_started(&error)),
                     Ok(()) => Err(WriteFailure::Unknown(state.health.poison_text())),
                 }
             }
             Err(_panic) => {
-                state.health.poison(Poison::panicked("a write"));
+                state.poison(Poison::panicked("a write"));
                 Err(WriteFailure::Unknown(state.health.poison_text()))
             }
         }
@@ -243,6 +253,21 @@ impl Database {
             return false;
         }
         catch_unwind(AssertUnwindSafe(|| drop((storage, db)))).is_ok()
+    }
+}
+
+/// Notifies the watchers of changed keys when it is dropped: also after a failure or a panic of sled, because a part of the
+/// batch may be visible then.
+struct NotifyOnDrop<'c> {
+    hub: &'c Hub<Changes>,
+    keys: &'c [Key],
+}
+
+impl Drop for NotifyOnDrop<'_> {
+    fn drop(&mut self) {
+        for key in self.keys {
+            self.hub.notify(key);
+        }
     }
 }
 

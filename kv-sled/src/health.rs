@@ -83,17 +83,20 @@ impl Health {
         })
     }
 
-    /// Poisons the store and wakes all waiting callers. If the store is already poisoned, the first cause is kept.
-    pub(crate) fn poison(&self, poison: Poison) {
+    /// Poisons the store and wakes all waiting callers. If the store is already poisoned, the first cause is kept. Returns
+    /// true if the store was open.
+    pub(crate) fn poison(&self, poison: Poison) -> bool {
         let _ = self.poison.set(poison);
-        let _ = self.state.compare_exchange(OPEN, POISONED, Ordering::SeqCst, Ordering::SeqCst);
+        let was_open = self.state.compare_exchange(OPEN, POISONED, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         self.raise(Signal::Poisoned);
+        was_open
     }
 
-    /// Poisons the store because its worker hangs.
-    pub(crate) fn mark_hung(&self) {
-        self.poison(Poison::hung());
+    /// Poisons the store because its worker hangs. Returns true if the store was open.
+    pub(crate) fn mark_hung(&self) -> bool {
+        let was_open = self.poison(Poison::hung());
         self.raise(Signal::Hung);
+        was_open
     }
 
     fn raise(&self, signal: Signal) {

@@ -46,14 +46,15 @@ impl State {
             (response, batch.take_poison(), batch.finish())
         }));
         let Ok((response, poison, (changes, keys))) = evaluated else {
-            self.health.poison(Poison::panicked("a write"));
+            self.poison(Poison::panicked("a write"));
             return Ok(Err(Error::unavailable(self.health.poison_text())));
         };
         if let Some(poison) = poison {
-            self.health.poison(poison);
+            self.poison(poison);
         }
         layers.changes = changes;
         count(&self.counters.writes, 1);
+        // Reads of these keys wait for the lock of the buffer, which is still held.
         for key in &keys {
             self.changes.notify(key);
         }

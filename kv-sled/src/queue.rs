@@ -128,7 +128,7 @@ impl Queue {
             biased;
             closed = closed => closed,
             () = self.state.health.hung() => {
-                self.state.health.close();
+                self.state.close();
                 Err(Error::unavailable("sled hangs: the files stay locked until this process ends"))
             }
         }

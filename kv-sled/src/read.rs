@@ -80,12 +80,12 @@ impl State {
         }
         Some(match catch_unwind(AssertUnwindSafe(|| read(tree))) {
             Ok(Err(error)) if is_fatal(&error) => {
-                self.health.poison(Poison::failed(&error));
+                self.poison(Poison::failed(&error));
                 Err(error)
             }
             Ok(result) => result,
             Err(_panic) => {
-                self.health.poison(Poison::panicked("a read"));
+                self.poison(Poison::panicked("a read"));
                 Err(Error::unavailable(self.health.poison_text()))
             }
         })

@@ -83,7 +83,7 @@ impl Database {
             None => batch.remove(PADDING_KEY),
         }
         batch.insert(CHECKSUM_KEY, checksum.encode());
-        self.apply_batch(TreeBatch { batch, checksum })
+        self.apply_batch(TreeBatch { batch, checksum }, &[])
     }
 }
 

@@ -7,11 +7,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kv_core::hub::{Changes, Hub, Messages};
-use kv_core::{Clock, Result, StoreInfo};
+use kv_core::{Clock, GapReason, Result, StoreInfo};
 use parking_lot::RwLock;
 
 use crate::config::SledDurability;
-use crate::health::Health;
+use crate::health::{Health, Poison};
 use crate::stats::Counters;
 use crate::write_behind::WriteBehind;
 
@@ -60,6 +60,27 @@ impl State {
     /// `Closed` after the store was closed, `Unavailable` while the store is poisoned.
     pub(crate) fn check_open(&self) -> Result<()> {
         self.health.check()
+    }
+
+    /// Poisons the store, and reports to the watchers that they get no changes from now on.
+    pub(crate) fn poison(&self, poison: Poison) {
+        if self.health.poison(poison) {
+            self.changes.suspend(GapReason::Disconnected);
+        }
+    }
+
+    /// Poisons the store because its worker hangs, and reports to the watchers that they get no changes from now on.
+    pub(crate) fn mark_hung(&self) {
+        if self.health.mark_hung() {
+            self.changes.suspend(GapReason::Disconnected);
+        }
+    }
+
+    /// Closes the store for all clones: later calls fail, and the streams end.
+    pub(crate) fn close(&self) {
+        self.health.close();
+        self.changes.close();
+        self.messages.close();
     }
 
     /// True if one of sled's background threads has failed.

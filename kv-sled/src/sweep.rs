@@ -44,7 +44,6 @@ impl Worker {
         let done = self.database.run(|database| database.change(|_, batch| Ok(batch.sweep(MAX_ENTRIES))));
         if let Ok((Ok((seen, _)), changed)) = done {
             count(&self.state.counters.swept, changed.len() as u64);
-            self.notify(&changed);
             return seen < MAX_ENTRIES;
         }
         true

@@ -69,7 +69,7 @@ pub(crate) fn watch(state: &Arc<State>, heartbeat: &Heartbeat, ended: &Receiver<
             wake_flush(state);
         }
         if millis(unchanged) >= heartbeat.timeout_millis.load(Ordering::Acquire) {
-            state.health.mark_hung();
+            state.mark_hung();
         }
     }
 }

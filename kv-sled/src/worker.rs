@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kv_core::{BoxFuture, Clock, Error, Key, Result, SystemClock};
+use kv_core::{BoxFuture, Clock, Error, Result, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{SledConfig, SledDurability};
@@ -150,14 +150,13 @@ impl Worker {
                 if !changed.is_empty() {
                     database.make_durable()?;
                 }
-                Ok(changed)
+                Ok(())
             })
         };
         self.last_writes = group.len();
         let next = match done {
-            Ok(changed) => {
+            Ok(()) => {
                 count(&self.state.counters.writes, group.len() as u64);
-                self.notify(&changed);
                 group.finish(None)
             }
             Err(failure) => group.finish(Some(&failure)),
@@ -217,7 +216,7 @@ impl Worker {
     fn free_bytes(&self, reserve: u64) -> Result<u64, WriteFailure> {
         if let Some(Err(error)) = self.state.sled_config.get().map(sled::Config::global_error) {
             // One of sled's background threads has failed.
-            self.state.health.poison(Poison::failed(&from_sled(error)));
+            self.state.poison(Poison::failed(&from_sled(error)));
         }
         self.state.health.check_write().map_err(|error| not_started(&error))?;
         match fs4::available_space(&self.path) {
@@ -227,17 +226,10 @@ impl Worker {
             Ok(free) => Ok(free - reserve),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let problem = "the folder of the store was removed while the store was open";
-                self.state.health.poison(Poison::misplaced(problem));
+                self.state.poison(Poison::misplaced(problem));
                 Err(not_started(&Error::unavailable(self.state.health.poison_text())))
             }
             Err(error) => Err(not_started(&from_io(error, "the free space cannot be determined"))),
-        }
-    }
-
-    /// Notifies the watchers of changed keys.
-    pub(crate) fn notify(&self, changed: &[Key]) {
-        for key in changed {
-            self.state.changes.notify(key);
         }
     }
 
@@ -259,7 +251,7 @@ impl Worker {
         // The watchdog does not watch this call, because a sync may take long. If the call fails, the files are as
         // after a crash.
         let _ = self.database.mark_clean();
-        self.state.health.close();
+        self.state.close();
         requests.close();
         while let Ok(request) = requests.try_recv() {
             match request {
@@ -268,8 +260,6 @@ impl Worker {
                 Request::Close(responder) => drop(responder.send(Ok(()))),
             }
         }
-        self.state.changes.close();
-        self.state.messages.close();
         let Self { config, path, state, heartbeat, database, last_writes: _ } = self;
         let _busy = heartbeat.begin(config.operation_timeout);
         // Taking this lock waits for current readers, which use the tree.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use kv_core::{Clock, ErrorKind, Key, KvStore, SetOptions, SystemClock};
+use futures_util::StreamExt;
+use kv_core::{Clock, ErrorKind, GapReason, Key, KeyPrefix, KvStore, SetOptions, SystemClock, WatchEvent, WatchQuery};
 use kv_sled::SledStore;
 
 /// A clock whose readers block while a test holds its lock. The worker reads the clock before it evaluates a batch.
@@ -44,6 +45,8 @@ async fn every_call_of_a_store_with_a_hung_worker_ends() {
     let builder = SledStore::builder().operation_timeout(Duration::from_millis(300));
     let store = builder.clock(Arc::clone(&clock) as Arc<dyn Clock>).open(folder.path().join("store")).await.unwrap();
     let _ = store.set(&key("before"), "1".into(), &SetOptions::default()).await.unwrap();
+    let mut changes = store.watch(&WatchQuery::prefix(KeyPrefix::ALL)).await.unwrap();
+    let mut messages = store.subscribe(&KeyPrefix::ALL).await.unwrap();
 
     let held = clock.hold();
     let (options, limit) = (SetOptions::default(), Duration::from_secs(5));
@@ -67,9 +70,14 @@ async fn every_call_of_a_store_with_a_hung_worker_ends() {
     assert_eq!(closed.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(store.get(&key("before")).await.unwrap_err().kind(), ErrorKind::Closed);
 
+    let suspended = tokio::time::timeout(limit, changes.next()).await.expect("the loss is not announced");
+    assert_eq!(suspended.unwrap().unwrap(), WatchEvent::Suspended { reason: GapReason::Disconnected });
+    assert!(tokio::time::timeout(limit, changes.next()).await.expect("the watch does not end").is_none());
+    assert!(tokio::time::timeout(limit, messages.next()).await.expect("the subscription does not end").is_none());
+
     // The worker continues now. It must not apply the writes, because they were reported as not applied.
     drop(held);
-    drop(store);
+    drop((store, changes));
     let again = SledStore::open(folder.path().join("store")).await.unwrap();
     assert!(again.contains(&key("before")).await.unwrap());
     for name in ["one", "two", "three", "later"] {
