@@ -4,8 +4,8 @@ use kv_core::{Capabilities, Durability, List, Reach, Survives, Transactions};
 
 use crate::config::SledDurability;
 
-/// The capabilities of a store with the default durability. Watchers and subscribers get only the changes and messages
-/// of the same process.
+/// The capabilities of a store with the default durability. Watchers, sinks and subscribers get only the changes and
+/// messages of the same process.
 pub const CAPABILITIES: Capabilities = Capabilities::CORE
     .with_versions()
     .with_deadlines()
@@ -17,6 +17,7 @@ pub const CAPABILITIES: Capabilities = Capabilities::CORE
     .with_transactions(Transactions::Any)
     .with_watch(Reach::Process)
     .with_watch_expiry()
+    .with_sinks()
     .with_messages(Reach::Process)
     .with_durability(Durability::surviving(Survives::Process));
 

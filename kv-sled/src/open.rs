@@ -54,7 +54,8 @@ const MIN_CACHE_BYTES: u64 = 1 << 20;
 
 /// Starts the threads of a store and waits until the store is open.
 pub(crate) async fn open(config: SledConfig, clock: Arc<dyn Clock>, path: PathBuf) -> Result<SledStore> {
-    let info = StoreInfo::new(NAME, capabilities::with(config.durability));
+    // The hub is notified of every change inside the section that makes the change visible.
+    let info = StoreInfo::new(NAME, capabilities::with(config.durability)).with_watch_loss_bound(Duration::ZERO);
     let state = Arc::new(State::new(info, clock, config.operation_timeout, config.durability));
     let heartbeat = Arc::new(Heartbeat::default());
     let (end, ended) = std::sync::mpsc::channel();

@@ -13,6 +13,7 @@ mod misplaced;
 mod openers;
 mod permissions;
 mod salvage;
+mod unacknowledged;
 
 /// The main function of the child process of the other tests. Does nothing without the environment variables of a
 /// child.
