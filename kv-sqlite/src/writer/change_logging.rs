@@ -23,7 +23,7 @@ impl Writer {
 
     /// Tries to log the changes in `unlogged`. If the attempt fails, the next batch or the next attempt logs the
     /// changes, so that no watcher misses them.
-    fn log_unlogged(&self, connection: &Connection) {
+    pub(super) fn log_unlogged(&self, connection: &Connection) {
         let mut unlogged = self.unlogged.borrow_mut();
         if unlogged.is_empty() {
             return;
@@ -154,6 +154,17 @@ mod tests {
         assert!(writer.log_if_watched(&connection, &[Key::new(["b"]).unwrap()]).unwrap());
         connection.execute_batch("COMMIT").unwrap();
         assert_eq!(logged(&other), ["a", "b"]);
+    }
+
+    #[test]
+    fn changes_that_could_not_be_logged_are_logged_when_the_store_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, _queue, other) = writer(&folder);
+        other.execute_batch(&format!("{LEASE}; BEGIN IMMEDIATE")).unwrap();
+        writer.log_late(&writer.connection(), &[Key::new(["a"]).unwrap()]);
+        other.execute_batch("COMMIT").unwrap();
+        writer.finish();
+        assert_eq!(logged(&other), ["a"]);
     }
 
     #[test]

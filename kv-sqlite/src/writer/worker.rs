@@ -94,7 +94,9 @@ impl Writer {
     }
 
     /// Ends the watches, subscriptions and reads, and closes the database.
-    fn finish(self) {
+    pub(super) fn finish(self) {
+        // No later batch logs these changes.
+        self.log_unlogged(&self.connection());
         let Self {
             connection,
             jobs: _,
