@@ -16,6 +16,7 @@ pub const MEMORY_CAPABILITIES: Capabilities = Capabilities::CORE
     .with_transactions(Transactions::Any)
     .with_watch(Reach::Process)
     .with_watch_expiry()
+    .with_sinks()
     .with_messages(Reach::Process);
 
 /// The capabilities of a store in a file with [`SyncMode::EveryCommit`].

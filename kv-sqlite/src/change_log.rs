@@ -5,8 +5,7 @@
 //! query of an empty table per batch.
 //!
 //! A lease expires, so that writers stop logging after a process with watchers was killed. An expired lease ends only
-//! when a writer deletes its row. A handle that finds its row missing at the next renewal reports a gap to its
-//! watchers. Therefore the clocks of two processes may differ.
+//! when a writer deletes its row. A handle that finds its row missing reports a gap to its watchers. Therefore the clocks of two processes may differ.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
@@ -65,16 +64,28 @@ pub(crate) fn log(connection: &Connection, sql: &Statements, handle_id: i64, key
     Ok(())
 }
 
-/// Takes or renews the lease of this handle. For a new lease, returns the last sequence number that the lease does not
-/// cover.
-pub(crate) fn take_lease(connection: &Connection, sql: &Statements, handle_id: i64) -> rusqlite::Result<Option<i64>> {
+/// Renews the lease of this handle. Returns false if its row is missing.
+pub(crate) fn renew_lease(connection: &Connection, sql: &Statements, handle_id: i64) -> rusqlite::Result<bool> {
     let expires = millis_after(LEASE);
-    if connection.prepare_cached(&sql.renew_lease)?.execute([handle_id, expires])? > 0 {
-        return Ok(None);
-    }
-    connection.prepare_cached(&sql.insert_lease)?.execute([handle_id, expires])?;
+    Ok(connection.prepare_cached(&sql.renew_lease)?.execute([handle_id, expires])? > 0)
+}
+
+/// Inserts the row of a new lease of this handle.
+pub(crate) fn insert_lease(connection: &Connection, sql: &Statements, handle_id: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached(&sql.insert_lease)?.execute([handle_id, millis_after(LEASE)])?;
+    Ok(())
+}
+
+/// True if the row of this handle's lease exists. As long as it exists, other handles log their changes, even if it has
+/// expired.
+pub(crate) fn has_lease(connection: &Connection, sql: &Statements, handle_id: i64) -> rusqlite::Result<bool> {
+    connection.prepare_cached(&sql.has_lease)?.exists([handle_id])
+}
+
+/// Returns the sequence number of the last change that was ever logged.
+pub(crate) fn last_change(connection: &Connection, sql: &Statements) -> rusqlite::Result<i64> {
     let last = connection.prepare_cached(&sql.last_change)?.query_row([], |row| row.get(0)).optional()?;
-    Ok(Some(last.unwrap_or(0)))
+    Ok(last.unwrap_or(0))
 }
 
 /// Ends the lease of this handle, and clears the log if no lease is left.

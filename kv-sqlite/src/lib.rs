@@ -16,6 +16,7 @@ mod free_space;
 mod get;
 mod list;
 mod liveness;
+mod log_reader;
 mod message;
 mod message_hub;
 mod open;

@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kv_core::{Clock, Error, Result, StoreInfo, Version};
 use tokio::sync::{oneshot, watch};
@@ -51,11 +52,12 @@ pub(crate) async fn open(
     config: SqliteConfig,
     clock: Arc<dyn Clock>,
 ) -> Result<SqliteStore> {
-    let capabilities = match &location {
-        Location::File(_) => config.sync.capabilities(),
-        Location::Memory => MEMORY_CAPABILITIES,
+    let (capabilities, watch_loss_bound) = match &location {
+        Location::File(_) => (config.sync.capabilities(), poller::WATCH_LOSS_BOUND),
+        // The writer calls the sinks while it holds the lock of the only connection, for which every read waits.
+        Location::Memory => (MEMORY_CAPABILITIES, Duration::ZERO),
     };
-    let info = StoreInfo::new(NAME, capabilities).with_limits(config.limits()?);
+    let info = StoreInfo::new(NAME, capabilities).with_limits(config.limits()?).with_watch_loss_bound(watch_loss_bound);
     let runtime = Arc::new(StoreRuntime::start()?);
     let timer = runtime.timer().clone();
     let (queue, jobs) = Queue::new(timer.clone(), config.operation_timeout);

@@ -1,19 +1,32 @@
 //! The poller: a task that reads the changes of other handles from the change log, and renews the lease.
+//!
+//! The poller is also the heartbeat of the sinks (clause W-5): a read of the file that finds the row of the lease proves
+//! that all changes from before the read are known.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kv_core::{Clock, GapReason, Result, SystemClock};
-use rusqlite::Connection;
+use kv_core::{Clock, GapReason, Moment, Result, SystemClock};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::change_log::{self, LEASE};
 use crate::connection::DatabaseFile;
 use crate::error::Failure;
+use crate::log_reader::{LogReader, Poll};
 use crate::statement::Statements;
+use crate::watch::take_lease;
 use crate::watchers::{Lease, Watchers};
 use crate::writer::job::Write;
 use crate::writer::queue::WeakQueue;
 use crate::writer::rows::Rows;
+
+/// The longest time for which a sink of a store in a file does not learn that changes may be missing.
+pub(crate) const WATCH_LOSS_BOUND: Duration = Duration::from_secs(2);
+
+/// The age of the last answered poll at which the sinks learn that changes may be missing. The rest of
+/// [`WATCH_LOSS_BOUND`] is the time in which the poller must notice the age.
+const MAX_AGE: Duration = Duration::from_millis(1_500);
 
 /// The interval at which a handle with watchers checks for changes of other handles.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -26,98 +39,134 @@ const LINGER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct RenewLease(Watchers);
 
-#[derive(Debug)]
-enum Renewal {
-    Renewed,
-    /// The row of the lease was missing, so changes may be missing in the log. The new lease covers the changes after
-    /// this sequence number.
-    Restarted {
-        after: i64,
-    },
-    Ended,
-}
-
 impl Write for RenewLease {
-    type Outcome = Renewal;
+    type Outcome = ();
 
-    fn apply(&self, rows: &Rows<'_>) -> Result<Renewal, Failure> {
+    fn apply(&self, rows: &Rows<'_>) -> Result<(), Failure> {
         // The check is in the writer, because the writer also runs `StartWatch` of every new watcher. Therefore a
         // watcher that has just subscribed is either found here, or takes a new lease afterwards.
-        if !self.0.hub.has_subscribers() {
-            change_log::end_lease(rows.connection, rows.sql, self.0.handle_id)?;
-            return Ok(Renewal::Ended);
+        if self.0.hub.has_subscribers() {
+            return take_lease(&self.0, rows);
         }
-        Ok(match change_log::take_lease(rows.connection, rows.sql, self.0.handle_id)? {
-            None => Renewal::Renewed,
-            Some(after) => Renewal::Restarted { after },
-        })
-    }
-
-    fn committed(&self, outcome: &Renewal) {
-        match outcome {
-            Renewal::Renewed => {}
-            Renewal::Restarted { after } => {
-                self.0.hub.gap(GapReason::Reconnected);
-                self.0.start_lease(*after);
-            }
-            Renewal::Ended => {
-                self.0.lease.send_replace(None);
-            }
-        }
+        self.0.lease.send_replace(None);
+        change_log::end_lease(rows.connection, rows.sql, self.0.handle_id)?;
+        Ok(())
     }
 }
 
 /// Notifies the hub of changes of other handles while there is a lease, until the store is dropped.
 pub(crate) async fn run_poller(watchers: Watchers, database: DatabaseFile, queue: WeakQueue, sql: Arc<Statements>) {
     let mut lease = watchers.lease.subscribe();
-    loop {
-        match lease.wait_for(Option::is_some).await.map(|lease| *lease) {
-            Ok(Some(current)) => poll(&watchers, &database, &queue, &sql, current).await,
-            _ => return,
-        }
+    while lease.wait_for(Option::is_some).await.is_ok() {
+        let mut poller = Poller {
+            watchers: watchers.clone(),
+            database: database.clone(),
+            sql: Arc::clone(&sql),
+            reader: LogReader::default(),
+            as_of: Moment::now(),
+            renewal: Renewal { due: SystemClock.now() + LEASE / 3, running: None },
+        };
+        poller.run(&queue).await;
         if queue.upgrade().is_none() {
             return;
         }
     }
 }
 
-/// Polls the change log and renews the lease, until the lease ends.
-async fn poll(
-    watchers: &Watchers,
-    database: &DatabaseFile,
-    queue: &WeakQueue,
-    sql: &Arc<Statements>,
-    mut lease: Lease,
-) {
-    let mut reader = LogReader { connection: None, data_version: None, seen: lease.after };
-    let mut renew_at = SystemClock.now() + LEASE / 3;
-    loop {
-        SystemClock.sleep(POLL_INTERVAL).await;
-        match *watchers.lease.borrow() {
-            None => return,
-            Some(current) if current != lease => {
-                lease = current;
-                reader.seen = lease.after;
-                reader.data_version = None;
+/// The state of the poller while there is a lease.
+struct Poller {
+    watchers: Watchers,
+    database: DatabaseFile,
+    sql: Arc<Statements>,
+    reader: LogReader,
+    /// The moment before which the hub knows every change.
+    as_of: Moment,
+    renewal: Renewal,
+}
+
+impl Poller {
+    /// Polls the change log and renews the lease, until the lease ends.
+    async fn run(&mut self, queue: &WeakQueue) {
+        loop {
+            SystemClock.sleep(POLL_INTERVAL).await;
+            let Some(lease) = *self.watchers.lease.borrow() else { return };
+            match self.poll(lease).await {
+                Some(Poll::Complete(Some(as_of))) => {
+                    if self.watchers.confirm(lease, as_of) {
+                        self.as_of = as_of;
+                    }
+                }
+                Some(Poll::LeaseMissing) => {
+                    let is_new = self.watchers.suspend(lease, GapReason::NotReported);
+                    let wait = if is_new { Duration::ZERO } else { LINGER };
+                    self.renewal.due = self.renewal.due.min(SystemClock.now() + wait);
+                }
+                Some(Poll::Complete(None) | Poll::Failed) => {}
+                None => return,
             }
-            Some(_) => {}
+            self.check_age(lease);
+            if !self.renewal.advance(&self.watchers, queue).await {
+                return;
+            }
         }
+    }
+
+    /// Reads the change log; `None` if the store's runtime has ended.
+    async fn poll(&mut self, lease: Lease) -> Option<Poll> {
         // The read runs on a separate thread, because a disk that does not respond must not stop the runtime's timers.
-        let (shared, database, sql) = (watchers.clone(), database.clone(), Arc::clone(sql));
-        let read = tokio::task::spawn_blocking(move || reader.notify_changes(&shared, &database, &sql));
-        let Ok(returned) = read.await else { return };
-        reader = returned;
+        let (watchers, database, sql) = (self.watchers.clone(), self.database.clone(), Arc::clone(&self.sql));
+        let mut reader = std::mem::take(&mut self.reader);
+        let mut reading = tokio::task::spawn_blocking(move || {
+            let poll = reader.poll(lease, &watchers, &database, &sql);
+            (reader, poll)
+        });
+        loop {
+            match timeout(POLL_INTERVAL, &mut reading).await {
+                Ok(done) => {
+                    let (reader, poll) = done.ok()?;
+                    self.reader = reader;
+                    return Some(poll);
+                }
+                Err(_) => self.check_age(lease),
+            }
+        }
+    }
+
+    /// Announces a loss if the last answered poll is too old. Without sinks nothing is announced, because a stream of
+    /// events gets every change later.
+    fn check_age(&self, lease: Lease) {
+        if self.watchers.has_sinks() && self.as_of.elapsed() >= MAX_AGE {
+            self.watchers.suspend(lease, GapReason::Unanswered);
+        }
+    }
+}
+
+/// The renewals of the lease. A renewal may wait long for the lock of another process, so polling continues meanwhile.
+#[derive(Debug)]
+struct Renewal {
+    due: SystemTime,
+    running: Option<JoinHandle<bool>>,
+}
+
+impl Renewal {
+    /// Starts a renewal if it is due. Returns false if the store was dropped.
+    async fn advance(&mut self, watchers: &Watchers, queue: &WeakQueue) -> bool {
         let now = SystemClock.now();
+        if let Some(running) = self.running.take_if(|running| running.is_finished()) {
+            // A failed renewal is retried after `LINGER`. If the row is deleted before a retry succeeds, the watchers
+            // get a gap.
+            let is_renewed = running.await.unwrap_or(false);
+            self.due = now + if is_renewed { LEASE / 3 } else { LINGER };
+        }
         if !watchers.hub.has_subscribers() {
-            renew_at = renew_at.min(now + LINGER);
+            self.due = self.due.min(now + LINGER);
         }
-        if now >= renew_at || is_beyond_lease(renew_at, now) {
-            let Some(queue) = queue.upgrade() else { return };
-            // A failed renewal is retried after `LINGER`. If the row expires before a retry succeeds, the watchers get
-            // a gap.
-            let renewed = queue.call(RenewLease(watchers.clone())).await;
-            renew_at = now + if renewed.is_ok() { LEASE / 3 } else { LINGER };
+        if self.running.is_none() && (now >= self.due || is_beyond_lease(self.due, now)) {
+            let Some(queue) = queue.upgrade() else { return false };
+            let renew = RenewLease(watchers.clone());
+            self.running = Some(tokio::spawn(async move { queue.call(renew).await.is_ok() }));
         }
+        true
     }
 }
 
@@ -125,57 +174,4 @@ async fn poll(
 /// at that moment would be too late.
 fn is_beyond_lease(moment: SystemTime, now: SystemTime) -> bool {
     moment.duration_since(now).is_ok_and(|left| left > LEASE)
-}
-
-/// Reads the change log with a separate connection. The reader needs the same connection every time, because `PRAGMA
-/// data_version` of a connection changes when another connection has written.
-struct LogReader {
-    connection: Option<Connection>,
-    /// The data version at the last read of the log; `None` if the log must be read in any case.
-    data_version: Option<i64>,
-    /// The sequence number of the last change that was read.
-    seen: i64,
-}
-
-impl LogReader {
-    /// Notifies the hub of new changes. After a failure the next poll opens a new connection and reads the same
-    /// changes, which are still in the log.
-    fn notify_changes(mut self, watchers: &Watchers, database: &DatabaseFile, sql: &Statements) -> Self {
-        let connection = self.connection.take().map_or_else(
-            || {
-                self.data_version = None;
-                database.open_reader()
-            },
-            Ok,
-        );
-        self.connection = connection.and_then(|connection| self.read(connection, watchers, sql)).ok();
-        self
-    }
-
-    fn read(&mut self, connection: Connection, watchers: &Watchers, sql: &Statements) -> rusqlite::Result<Connection> {
-        let version = connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-        if self.data_version != Some(version) {
-            while self.notify_page(&connection, watchers, sql)? {}
-            self.data_version = Some(version);
-        }
-        Ok(connection)
-    }
-
-    /// Notifies the hub of one page of changes, and returns true if the log may have more changes.
-    fn notify_page(
-        &mut self,
-        connection: &Connection,
-        watchers: &Watchers,
-        sql: &Statements,
-    ) -> rusqlite::Result<bool> {
-        let page = change_log::read(connection, sql, watchers.handle_id, self.seen)?;
-        if page.has_gap {
-            watchers.hub.gap(GapReason::Lagged);
-        }
-        for key in &page.keys {
-            watchers.hub.notify(key);
-        }
-        self.seen = page.last.unwrap_or(self.seen);
-        Ok(page.is_full)
-    }
 }

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    Capability, ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, GetOptions, GetOutcome,
-    IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Registration,
-    Result, SetItem, SetOptions, SetOutcome, StoreInfo, TakeEntry, Transaction, WatchQuery, WatchStream, WatchTarget,
+    ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, GetOptions, GetOutcome, IncrementOptions, Key,
+    KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Registration, Result, SetItem,
+    SetOptions, SetOutcome, StoreInfo, TakeEntry, Transaction, WatchQuery, WatchStream, WatchTarget,
 };
 
 use crate::error::CONTEXT;
@@ -122,8 +122,8 @@ impl KvStore for SqliteStore {
         CONTEXT.operation(Operation::Watch, self.state.watch(self.clone(), query).await)
     }
 
-    async fn watch_into(&self, _target: &WatchTarget, _sink: Arc<dyn ChangeSink>) -> Result<Registration> {
-        CONTEXT.operation(Operation::Watch, Err(Error::unsupported(Capability::Sinks)))
+    async fn watch_into(&self, target: &WatchTarget, sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        CONTEXT.operation(Operation::Watch, self.state.watch_into(target, sink).await)
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {

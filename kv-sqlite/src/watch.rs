@@ -3,7 +3,9 @@
 //! The writer notifies the watchers of this handle after each commit. The poller reads the changes of other handles
 //! from the change log, and notifies the watchers of these changes.
 
-use kv_core::{KvStore, Result, WatchQuery, WatchStream};
+use std::sync::Arc;
+
+use kv_core::{Capability, ChangeSink, KvStore, Moment, Registration, Result, WatchQuery, WatchStream, WatchTarget};
 
 use crate::change_log;
 use crate::error::Failure;
@@ -18,22 +20,24 @@ use crate::writer::rows::Rows;
 struct StartWatch(Watchers);
 
 impl Write for StartWatch {
-    /// The last sequence number that a new lease does not cover; `None` if the handle already had a lease or needs no
-    /// lease.
-    type Outcome = Option<i64>;
+    type Outcome = ();
 
-    fn apply(&self, rows: &Rows<'_>) -> Result<Option<i64>, Failure> {
-        if !self.0.is_shared {
-            return Ok(None);
-        }
-        Ok(change_log::take_lease(rows.connection, rows.sql, self.0.handle_id)?)
+    fn apply(&self, rows: &Rows<'_>) -> Result<(), Failure> {
+        if self.0.is_shared { take_lease(&self.0, rows) } else { Ok(()) }
     }
+}
 
-    fn committed(&self, outcome: &Option<i64>) {
-        if let Some(after) = outcome {
-            self.0.start_lease(*after);
-        }
+/// Renews the lease of a handle. If the handle has no lease, or if its row is missing, takes a new lease.
+pub(crate) fn take_lease(watchers: &Watchers, rows: &Rows<'_>) -> Result<(), Failure> {
+    let is_renewed = change_log::renew_lease(rows.connection, rows.sql, watchers.handle_id)?;
+    let is_held = watchers.lease.borrow().is_some();
+    if !is_renewed || !is_held {
+        watchers.start_lease(change_log::last_change(rows.connection, rows.sql)?);
     }
+    if !is_renewed {
+        change_log::insert_lease(rows.connection, rows.sql, watchers.handle_id)?;
+    }
+    Ok(())
 }
 
 impl State {
@@ -44,5 +48,22 @@ impl State {
         let inbox = self.watchers.hub.subscribe(query.target.clone());
         queue.call(StartWatch(self.watchers.clone())).await?;
         Ok(kv_core::follow(store, query.clone(), inbox))
+    }
+
+    /// Registers a sink.
+    ///
+    /// A store in memory has one connection, and the writer calls the sink while it holds the lock of this connection.
+    /// So the sink is current at once. The sink of a store in a file is current after the next poll.
+    pub(crate) async fn watch_into(&self, target: &WatchTarget, sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        let queue = self.queue()?;
+        self.capabilities().require(Capability::Sinks)?;
+        let Watchers { hub, is_shared, .. } = &self.watchers;
+        if !is_shared {
+            return Ok(hub.attach(target.clone(), sink, Some(Moment::now())));
+        }
+        let registration = hub.attach(target.clone(), sink, None);
+        let counted = self.watchers.count_sink();
+        queue.call(StartWatch(self.watchers.clone())).await?;
+        Ok(Registration::new((registration, counted)))
     }
 }

@@ -2,14 +2,17 @@
 //! n-th on.
 //!
 //! Afterwards the store must have every write that was acknowledged, and no write that was reported as not applied.
-//! After a single failure the same handle must continue to work. `CRASH_FAULTS` sets the number of runs with a single
+//! After a single failure the same handle must continue to work. Watchers are told of every write that may have been
+//! applied. `CRASH_FAULTS` sets the number of runs with a single
 //! failure, and of runs in which all later calls fail, by default 4 each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::io::Read;
+use std::time::Duration;
 
-use kv_core::KvStore;
-use kv_sqlite::SyncMode;
+use futures_util::StreamExt;
+use kv_core::{GapReason, Key, KeyPrefix, KvStore, Report, SetOptions, WatchEvent, WatchQuery};
+use kv_sqlite::{SqliteStore, SyncMode};
 
 mod support;
 use support::history::{Expected, Run, TASKS, run_child};
@@ -18,7 +21,10 @@ use support::{KillOnDrop, Random, block_on, test};
 
 fn main() {
     support::main(
-        |name| block_on(run_child(Run::from_name(name))),
+        |name| match name {
+            WATCHING => block_on(run_watching_child()),
+            name => block_on(run_child(Run::from_name(name))),
+        },
         vec![
             test("a_failing_sync_gives_correct_outcomes", || faults("fsync,fdatasync", "EIO", 60)),
             test("a_write_that_was_reported_as_not_applied_does_not_reappear", || {
@@ -33,6 +39,10 @@ fn main() {
             test("a_failing_write_gives_correct_outcomes", || faults("pwrite64", "EIO", 250)),
             test("a_write_to_a_full_disk_gives_correct_outcomes", || faults("pwrite64", "ENOSPC", 250)),
             test("a_failing_truncation_gives_correct_outcomes", || faults("ftruncate", "EIO", 3)),
+            test(
+                "a_write_that_may_have_been_applied_is_reported_to_watchers",
+                a_write_that_may_have_been_applied_is_reported_to_watchers,
+            ),
         ],
     );
 }
@@ -89,4 +99,59 @@ fn run_all<'a>(calls: &str, error: &str, cases: impl Iterator<Item = (u64, &'a s
     eprintln!("{calls} {error}: {runs} runs, {failed} calls failed, {acknowledged} acknowledged, all outcomes correct");
     // No call of the store fails because of a failed truncation.
     assert!(acknowledged > 0 && (failed > 0 || calls == "ftruncate"), "{failed} failed");
+}
+
+/// The name of the child that watches its own writes.
+const WATCHING: &str = "watching";
+
+/// Writes some keys one by one. Prints the outcome of each write, and for a write that was applied or may have been
+/// applied also the events until it was reported.
+async fn run_watching_child() {
+    let Ok(store) = SqliteStore::open(support::path()).await else { return println!("unopened") };
+    let query = WatchQuery::prefix(KeyPrefix::ALL).with_report(Report::Changes);
+    let Ok(mut stream) = store.watch(&query).await else { return println!("unopened") };
+    for number in 0..4 {
+        let key = Key::new([number.to_string()]).unwrap();
+        let outcome = match store.set(&key, "v".into(), &SetOptions::default()).await {
+            Ok(_) => "acknowledged",
+            Err(error) if error.maybe_applied() => "indeterminate",
+            Err(_) => {
+                println!("refused");
+                continue;
+            }
+        };
+        let mut events = String::new();
+        let reported = async {
+            loop {
+                match stream.next().await.unwrap().unwrap() {
+                    WatchEvent::Changed { key: changed } if changed == key => return events.push_str(" reported"),
+                    WatchEvent::Suspended { reason: GapReason::NotReported } => events.push_str(" suspended"),
+                    WatchEvent::Gap { .. } => events.push_str(" gap"),
+                    _ => events.push_str(" other"),
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(3), reported).await;
+        println!("{outcome}{events}");
+    }
+}
+
+fn a_write_that_may_have_been_applied_is_reported_to_watchers() {
+    let (mut once, mut onwards) = (String::new(), String::new());
+    for first in 1..16 {
+        for (suffix, outputs) in [("", &mut once), ("+", &mut onwards)] {
+            let folder = tempfile::tempdir().unwrap();
+            let inject = format!("inject=fsync,fdatasync:error=EIO:when={first}{suffix}");
+            let arguments = ["--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-e", &inject];
+            let path = folder.path().join("store.sqlite");
+            let Some(mut command) = traced(WATCHING, &path, &arguments, &folder.path().join("trace")) else { return };
+            outputs.push_str(&String::from_utf8(command.output().unwrap().stdout).unwrap());
+        }
+    }
+    for line in once.lines().chain(onwards.lines()).filter(|line| !matches!(*line, "unopened" | "refused")) {
+        assert!(line.ends_with("reported"), "a write was not reported: {line}");
+    }
+    // After one failed sync the writer overwrites the commit. If no sync works, the commit stays in doubt.
+    assert!(once.contains("indeterminate reported"), "{once}");
+    assert!(onwards.contains("indeterminate suspended reported"), "{onwards}");
 }

@@ -12,6 +12,7 @@ use crate::config::SyncMode;
 use crate::error::{Failure, copy, is_busy, is_full, read_error, to_error};
 use crate::foreign;
 use crate::free_space::{FreeSpace, NeededSpace, empty_log};
+use crate::watchers::CommitEnd;
 use crate::write_lock::WriteGuard;
 use crate::writer::batch::Batch;
 use crate::writer::job::PendingWrite;
@@ -200,19 +201,32 @@ impl Writer {
     /// is rolled back or has ended.
     fn transact(&self, writes: &mut Writes, free: &FreeSpace) -> Result<(), StagedFailure> {
         let connection = self.connection();
-        let outcome = self.try_transact(&connection, writes, free);
+        let mut changed = Vec::new();
+        let outcome = self.try_transact(&connection, writes, free, &mut changed);
         if outcome.is_err() {
             roll_back(&connection);
         }
-        if matches!(outcome, Err((Failure::Driver(_), Stage::Commit))) {
-            let _ = rewrite_page(&connection);
+        // The lock of the connection is still held. Therefore no read of a store in memory returns a change before the
+        // sinks know of it.
+        match &outcome {
+            Ok(is_logged) => {
+                self.watchers.end_commit(&changed, CommitEnd::Final);
+                if *is_logged {
+                    self.unlogged.borrow_mut().clear();
+                } else {
+                    self.log_late(&connection, &changed);
+                }
+            }
+            // The commit may have succeeded nevertheless. A watcher that reads the keys again sees their entries.
+            Err((_, Stage::Commit)) => {
+                let end = if rewrite_page(&connection).is_ok() { CommitEnd::Final } else { CommitEnd::InDoubt };
+                self.watchers.end_commit(&changed, end);
+            }
+            Err((_, Stage::Before)) => {}
         }
         drop(connection);
         self.checked.end_batch();
-        let changed = outcome?;
-        for key in &changed {
-            self.watchers.hub.notify(key);
-        }
+        outcome?;
         // If the files were replaced since `check_files`, the commit went to the old files and is lost.
         match &self.files {
             Some(files) => files.check_in_place().map_err(|error| (error.into(), Stage::Commit)),
@@ -220,12 +234,15 @@ impl Writer {
         }
     }
 
+    /// Applies and commits writes. Adds the changed keys to `changed` before the commit. Returns true if the changes were
+    /// logged.
     fn try_transact(
         &self,
         connection: &Connection,
         writes: &mut Writes,
         free: &FreeSpace,
-    ) -> Result<Vec<Key>, StagedFailure> {
+        changed: &mut Vec<Key>,
+    ) -> Result<bool, StagedFailure> {
         let before = |error: rusqlite::Error| (error.into(), Stage::Before);
         let rows = Rows::new(connection, &self.sql, &*self.clock, &self.checked);
         let mut needed = NeededSpace::default();
@@ -236,15 +253,11 @@ impl Writer {
                 Err(error) => write.refuse(error),
             }
         }
-        let changed = rows.into_changed();
-        let is_watched = self.log_if_watched(connection, &changed).map_err(before)?;
+        *changed = rows.into_changed();
+        let is_logged = self.log_if_watched(connection, changed).map_err(before)?;
+        self.watchers.begin_commit();
         run(connection, "COMMIT").map_err(|error| (error.into(), Stage::Commit))?;
-        if is_watched {
-            self.unlogged.borrow_mut().clear();
-        } else {
-            self.log_late(connection, &changed);
-        }
-        Ok(changed)
+        Ok(is_logged)
     }
 
     /// Syncs the write-ahead log, unless each commit has synced the log already. Checks the files first, because
