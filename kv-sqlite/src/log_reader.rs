@@ -14,8 +14,10 @@ pub(crate) enum Poll {
     /// The hub knows every change that was visible before this moment; `None` if a failed commit may still become
     /// visible.
     Complete(Option<Moment>),
-    /// The row of the lease is missing, so other handles do not log their changes.
-    LeaseMissing,
+    /// The row of the lease was deleted, so other handles do not log their changes.
+    LeaseDeleted,
+    /// The row of a new lease is not committed yet.
+    LeasePending,
     /// The file cannot be read.
     Failed,
 }
@@ -29,6 +31,8 @@ pub(crate) struct LogReader {
     read_at: Option<(Lease, i64)>,
     /// The lease under which the log is read.
     lease: Option<Lease>,
+    /// True if the row of `lease` was found before.
+    was_found: bool,
     /// The sequence number of the last change that was read.
     seen: i64,
 }
@@ -44,7 +48,7 @@ impl LogReader {
         sql: &Statements,
     ) -> Poll {
         if self.lease.replace(lease) != Some(lease) {
-            self.seen = lease.after;
+            (self.seen, self.was_found) = (lease.after, false);
         }
         if self.connection.is_none() {
             self.read_at = None;
@@ -75,8 +79,9 @@ impl LogReader {
             // every handle has logged its changes until then. This holds whatever the clocks of the processes show.
             let snapshot = connection.unchecked_transaction()?;
             if !change_log::has_lease(&snapshot, sql, watchers.handle_id)? {
-                return Ok(Poll::LeaseMissing);
+                return Ok(if self.was_found { Poll::LeaseDeleted } else { Poll::LeasePending });
             }
+            self.was_found = true;
             while self.notify_page(&snapshot, watchers, sql)? {}
             self.read_at = Some((lease, version));
         }

@@ -96,11 +96,12 @@ impl Poller {
                         self.as_of = as_of;
                     }
                 }
-                Some(Poll::LeaseMissing) => {
+                Some(Poll::LeaseDeleted) => {
                     let is_new = self.watchers.suspend(lease, GapReason::NotReported);
-                    let wait = if is_new { Duration::ZERO } else { LINGER };
-                    self.renewal.due = self.renewal.due.min(SystemClock.now() + wait);
+                    self.renewal.expedite(if is_new { Duration::ZERO } else { LINGER });
                 }
+                // If the commit fails, the renewal takes a new lease.
+                Some(Poll::LeasePending) => self.renewal.expedite(LINGER),
                 Some(Poll::Complete(None) | Poll::Failed) => {}
                 None => return,
             }
@@ -149,6 +150,11 @@ struct Renewal {
 }
 
 impl Renewal {
+    /// Makes a renewal due within this time.
+    fn expedite(&mut self, within: Duration) {
+        self.due = self.due.min(SystemClock.now() + within);
+    }
+
     /// Starts a renewal if it is due. Returns false if the store was dropped.
     async fn advance(&mut self, watchers: &Watchers, queue: &WeakQueue) -> bool {
         let now = SystemClock.now();
