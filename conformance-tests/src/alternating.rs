@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kv_core::{Key, KeyPrefix, KvStore, MessageStream, Reach, Result, StoreInfo, delegate_store};
+use kv_core::{
+    ChangeSink, Key, KeyPrefix, KvStore, MessageStream, Reach, Registration, Result, StoreInfo, WatchTarget,
+    delegate_store,
+};
 
 /// Sends calls alternately to two handles of one store, the second one in another process.
 #[derive(Debug)]
@@ -34,11 +37,17 @@ impl Alternating {
 
 #[async_trait]
 impl KvStore for Alternating {
-    delegate_store!(self.next(), except info publish subscribe close);
+    delegate_store!(self.next(), except info watch_into publish subscribe close);
 
     fn info(&self) -> &StoreInfo {
         let [this_process, _] = &self.handles;
         this_process.info()
+    }
+
+    /// Registers a sink with the handle of this process, because a sink cannot be called in another process.
+    async fn watch_into(&self, target: &WatchTarget, sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        let [this_process, _] = &self.handles;
+        this_process.watch_into(target, sink).await
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
