@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::HashMap;
+use std::task::Poll;
 use std::time::Duration;
 
 use kv_core::{
@@ -198,15 +199,24 @@ async fn unpolled_calls() {
     let server = Postgres::start().unwrap();
     let store = impatient(&server).open().await.unwrap();
     let (mut sets, mut gets) = (Vec::new(), Vec::new());
-    for number in 0..3 {
+    // On a busy machine, a call may be done by the end of its first poll. Such a call is not kept.
+    for number in 0..100 {
         let name = format!("kept{number}");
         let mut kept = Box::pin(async { (set(&store, &name, "v").await, name) });
-        assert!(poll!(&mut kept).is_pending());
-        sets.push(kept);
+        match poll!(&mut kept) {
+            Poll::Pending => sets.push(kept),
+            Poll::Ready((done, _)) => done.unwrap(),
+        }
         let mut kept = Box::pin(get(&store, "k"));
-        assert!(poll!(&mut kept).is_pending());
-        gets.push(kept);
+        match poll!(&mut kept) {
+            Poll::Pending => gets.push(kept),
+            Poll::Ready(found) => drop(found.unwrap()),
+        }
+        if sets.len() >= 3 && gets.len() >= 3 {
+            break;
+        }
     }
+    assert!(!sets.is_empty() && !gets.is_empty(), "no call was pending after its first poll");
     let others = async {
         set(&store, "k", "v").await.unwrap();
         get(&store, "k").await.unwrap().unwrap()
