@@ -181,8 +181,8 @@ mod tests {
 
     #[test]
     fn a_url_sets_every_field_and_shows_no_password() {
-        let url: StoreUrl = "redis://h?namespace=n&create=false&format=plain&index=none&buckets=4&group_segments=3&connect_timeout=1s\
-                             &operation_timeout=2s&heartbeat=3s&sweep_interval=4s&max_value=9MiB&db=5&user=u&pass=canary\
+        let url: StoreUrl = "redis://h?namespace=n&create=false&format=plain&index=none&buckets=4&group_segments=3\
+                             &connect_timeout=1s&operation_timeout=2s&heartbeat=3s&sweep_interval=4s&max_value=9MiB&db=5&user=u&pass=canary\
                              &nodelay=true&tls=true&ca=a&cert=b&key=c"
             .parse()
             .unwrap();

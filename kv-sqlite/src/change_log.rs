@@ -5,7 +5,8 @@
 //! query of an empty table per batch.
 //!
 //! A lease expires, so that writers stop logging after a process with watchers was killed. An expired lease ends only
-//! when a writer deletes its row. A handle that finds its row missing reports a gap to its watchers. Therefore the clocks of two processes may differ.
+//! when a writer deletes its row. A handle that finds its row missing reports a gap to its watchers. Therefore the
+//! clocks of two processes may differ.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
