@@ -42,6 +42,7 @@ pub(crate) struct Statements {
     pub(crate) set_keep: Sql,
     pub(crate) set_absent: Sql,
     set_if: [[Sql; 2]; 3],
+    set_unchanged: [Sql; 2],
     pub(crate) set_relative: Sql,
     pub(crate) set_absolute: Sql,
     pub(crate) delete: Sql,
@@ -63,6 +64,9 @@ pub(crate) struct Statements {
 const COLUMNS: &str = "e.value, e.version, e.checksum, e.expires_at";
 /// The condition that an entry is live.
 const LIVE: &str = "(e.expires_at IS NULL OR e.expires_at > clock_timestamp())";
+/// The deadline as `codec::entry` reads it: in whole milliseconds, and null after the year 9999.
+const SHOWN_DEADLINE: &str =
+    "CASE WHEN e.expires_at < '10000-01-01 00:00:00+00' THEN date_trunc('milliseconds', e.expires_at) END";
 /// The columns of an `INSERT`.
 const FIELDS: &str = "(key, value, version, checksum, expires_at, sweep_after)";
 
@@ -115,6 +119,7 @@ impl Statements {
             set_keep: Sql::new(set_keep, &entry[..4]),
             set_if: [Condition::Present, Condition::Version, Condition::Value]
                 .map(|condition| [false, true].map(|keep| set_if(&table, condition, keep))),
+            set_unchanged: [false, true].map(|keep| set_unchanged(&table, keep)),
             set_relative: set_many(&table, true),
             set_absolute: set_many(&table, false),
             delete: Sql::new(
@@ -193,6 +198,13 @@ impl Statements {
         if keep { kept_deadline } else { new_deadline }
     }
 
+    /// Returns the statement of a set of an entry that has the version and the deadline with which it was read. If `keep`,
+    /// the entry keeps its deadline.
+    pub(crate) fn set_unchanged(&self, keep: bool) -> &Sql {
+        let [new_deadline, kept_deadline] = &self.set_unchanged;
+        if keep { kept_deadline } else { new_deadline }
+    }
+
     /// Returns the statement of a clear for a range with or without an end.
     pub(crate) fn clear(&self, has_end: bool) -> &Sql {
         let [open, bounded] = &self.clear;
@@ -249,6 +261,24 @@ fn condition_sql(condition: Condition, parameter: &str) -> String {
 }
 
 fn set_if(table: &str, condition: Condition, keep: bool) -> Sql {
+    set_where(table, keep, |number| match condition {
+        Condition::Present => (String::new(), vec![]),
+        Condition::Version | Condition::Value => (condition_sql(condition, &format!("${number}")), vec![Type::BYTEA]),
+    })
+}
+
+/// `touch` keeps the version, so the version alone does not show that an entry is unchanged.
+fn set_unchanged(table: &str, keep: bool) -> Sql {
+    set_where(table, keep, |number| {
+        let version = condition_sql(Condition::Version, &format!("${number}"));
+        let text = format!("{version} AND {SHOWN_DEADLINE} IS NOT DISTINCT FROM ${}", number + 1);
+        (text, vec![Type::BYTEA, Type::TIMESTAMPTZ])
+    })
+}
+
+/// Returns the statement that overwrites a live entry on a further condition. `only_if` gets the number of the next
+/// parameter, and returns the text of the condition and the types of its parameters.
+fn set_where(table: &str, keep: bool, only_if: impl FnOnce(usize) -> (String, Vec<Type>)) -> Sql {
     let mut types = vec![Type::TEXT, Type::BYTEA, Type::BYTEA, Type::INT4];
     let expiry = if keep {
         String::new()
@@ -256,10 +286,8 @@ fn set_if(table: &str, condition: Condition, keep: bool) -> Sql {
         types.extend([Type::TIMESTAMPTZ, Type::INT8]);
         format!(", expires_at = {0}, sweep_after = least(e.sweep_after, {0})", deadline("$5", "$6"))
     };
-    let only_if = condition_sql(condition, &format!("${}", types.len() + 1));
-    if condition != Condition::Present {
-        types.push(Type::BYTEA);
-    }
+    let (only_if, more_types) = only_if(types.len() + 1);
+    types.extend(more_types);
     let write = format!(
         "UPDATE {table} AS e SET value = $2, version = $3, checksum = $4{expiry} \
          WHERE e.key = $1 AND {LIVE}{only_if} RETURNING true"

@@ -3,12 +3,13 @@
 //! A conditional write checks its condition and writes in one statement.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use kv_core::adapter::Effect;
 use kv_core::{
-    DeleteOptions, DeleteOutcome, Entry, Error, Expiry, IncrementOptions, Key, NewExpiry, Result, SetOptions,
+    DeleteOptions, DeleteOutcome, Entry, Error, Expires, Expiry, IncrementOptions, Key, NewExpiry, Result, SetOptions,
     SetOutcome, Version, When, counter,
 };
 use tokio_postgres::Row;
@@ -32,6 +33,14 @@ enum Attempt {
     Done(Option<Entry>),
     /// The statement did not write. The field is the live entry that the statement found.
     Refused(Option<Entry>),
+}
+
+/// The state of a key in which a set writes.
+#[derive(Clone, Copy)]
+enum Expected<'e> {
+    When(&'e When),
+    /// The entry has the version and the deadline of this entry.
+    Unchanged(&'e Entry),
 }
 
 impl BatchedCall for PlainSet {
@@ -116,20 +125,19 @@ impl SingleSet {
         let SetOptions { when, return_previous, .. } = &self.options;
         for _ in 0..MAX_ATTEMPTS {
             // Reads the entry, and then writes on the condition that the entry is unchanged. Therefore no other write
-            // can come between the read and the write.
+            // and no touch can come between the read and the write.
             if *return_previous {
                 let current = get(state, &self.key).await?;
                 if !when.holds(current.as_ref()) {
                     return Ok(SetOutcome::Refused { current });
                 }
-                let unchanged =
-                    current.as_ref().map_or(When::Absent, |entry| entry.version.map_or(When::Present, When::Version));
-                if let Attempt::Done(_) = self.attempt(state, &unchanged).await? {
+                let unchanged = current.as_ref().map_or(Expected::When(&When::Absent), Expected::Unchanged);
+                if let Attempt::Done(_) = self.attempt(state, unchanged).await? {
                     return Ok(stored(current));
                 }
                 continue;
             }
-            match self.attempt(state, when).await? {
+            match self.attempt(state, Expected::When(when)).await? {
                 Attempt::Done(_) => return Ok(stored(None)),
                 Attempt::Refused(current) if !when.holds(current.as_ref()) => {
                     return Ok(SetOutcome::Refused { current });
@@ -143,7 +151,7 @@ impl SingleSet {
     }
 
     /// Sends the statement once.
-    async fn attempt(&self, state: &State, when: &When) -> Result<Attempt> {
+    async fn attempt(&self, state: &State, expected: Expected<'_>) -> Result<Attempt> {
         let Self { key, value, version, options } = self;
         let lifetime = Lifetime::new(options.expiry);
         let Lifetime { at, millis } = lifetime.unwrap_or(Lifetime::NEVER);
@@ -154,31 +162,43 @@ impl SingleSet {
         let mut params: Parameters<'_> = vec![&text, &bytes, &version, &checksum];
         let expiry: Parameters<'_> = vec![&at, &millis];
         let keeps_deadline = lifetime.is_none();
-        let expected: &[u8];
-        let sql = match when {
-            When::Always if keeps_deadline => &state.sql.set_keep,
-            When::Always => {
+        let (bytes_now, deadline_now): (&[u8], Option<SystemTime>);
+        let sql = match expected {
+            Expected::When(When::Always) if keeps_deadline => &state.sql.set_keep,
+            Expected::When(When::Always) => {
                 params.extend(expiry);
                 &state.sql.set
             }
             // An absent entry has no deadline to keep.
-            When::Absent => {
+            Expected::When(When::Absent) => {
                 params.extend(expiry);
                 &state.sql.set_absent
             }
-            _ => {
+            Expected::Unchanged(entry) => {
+                if !keeps_deadline {
+                    params.extend(expiry);
+                }
+                bytes_now = entry.version.as_ref().map_or(&[], Version::as_bytes);
+                deadline_now = match entry.expires {
+                    Expires::At(moment) => Some(moment),
+                    _ => None,
+                };
+                params.extend([&bytes_now as &(dyn ToSql + Sync), &deadline_now]);
+                state.sql.set_unchanged(keeps_deadline)
+            }
+            Expected::When(when) => {
                 if !keeps_deadline {
                     params.extend(expiry);
                 }
                 let condition = match when {
                     When::Version(version) => {
-                        expected = version.as_bytes();
-                        params.push(&expected);
+                        bytes_now = version.as_bytes();
+                        params.push(&bytes_now);
                         Condition::Version
                     }
                     When::Value(value) => {
-                        expected = value.as_ref();
-                        params.push(&expected);
+                        bytes_now = value.as_ref();
+                        params.push(&bytes_now);
                         Condition::Value
                     }
                     _ => Condition::Present,

@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use kv_core::{
     Entry, ErrorKind, Expires, Expiry, GapReason, IncrementOptions, Key, KeyPrefix, Kv, KvStore, ListQuery, Result,
-    SetItem, SetOptions, WatchEvent, WatchQuery,
+    SetItem, SetOptions, SetOutcome, WatchEvent, WatchQuery,
 };
 use kv_postgres::PostgresStore;
+use kv_postgres::deadpool_postgres::tokio_postgres::{self, NoTls};
 use test_servers::postgres::Postgres;
 
 mod support;
@@ -25,6 +26,7 @@ fn main() {
             test("a_page_is_filled_up_to_its_limit_or_its_maximum_of_bytes", full_pages),
             test("foreign_rows_do_not_end_a_list", foreign_rows),
             test("an_increment_at_the_deadline_adds_to_the_old_counter_or_starts_a_new_counter", expiring_counter),
+            test("the_previous_entry_has_the_deadline_of_a_touch_that_came_before", touched_before),
             test("truncating_the_table_gives_watchers_a_gap", truncated),
         ],
     );
@@ -52,6 +54,37 @@ async fn unusual_entries() {
     }
     pause(Duration::from_millis(60)).await;
     assert_eq!(get(&store, "soon").await.unwrap(), None);
+}
+
+/// A touch commits between the read and the write of a set that returns the previous entry.
+async fn touched_before() {
+    let server = Postgres::start().unwrap();
+    let store = PostgresStore::open(&server.url()).await.unwrap();
+    for expiry in [Expiry::Never, Expiry::Keep] {
+        set(&store, "k", "old").await.unwrap();
+        let (client, connection) = tokio_postgres::connect(&server.url(), NoTls).await.unwrap();
+        let running = tokio::spawn(connection);
+        let touch =
+            "BEGIN; UPDATE kv SET expires_at = date_trunc('milliseconds', now()) + interval '1 hour' WHERE key = 'k'";
+        client.batch_execute(touch).await.unwrap();
+        let setting = tokio::spawn({
+            let store = store.clone();
+            let options = SetOptions::default().with_expiry(expiry).with_previous();
+            async move { store.set(&key("k"), "new".into(), &options).await }
+        });
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        while server.psql("kv", waiting).unwrap().trim() != "1" {
+            pause(Duration::from_millis(20)).await;
+        }
+        client.batch_execute("COMMIT").await.unwrap();
+        let SetOutcome::Stored { previous: Some(previous), .. } = setting.await.unwrap().unwrap() else {
+            panic!("the set stored nothing or returned no previous entry")
+        };
+        assert!(matches!(previous.expires, Expires::At(_)), "{expiry:?}: {previous:?}");
+        let expires = store.get(&key("k")).await.unwrap().unwrap().expires;
+        assert_eq!(expires == Expires::Never, expiry == Expiry::Never, "{expires:?}");
+        running.abort();
+    }
 }
 
 async fn time_zones() {
