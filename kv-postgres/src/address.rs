@@ -171,6 +171,7 @@ mod tests {
             ("sslkey", "postgres://db.example.org/db?sslmode=disable&sslkey=/none"),
             ("sslnegotiation", "postgres://localhost/db?sslnegotiation=direct"),
             ("lock_timeout", "postgres://localhost/db?pooled=true&lock_timeout=1s"),
+            ("watch_loss_bound", "postgres://localhost/db?pooled=true&watch_loss_bound=1s"),
         ] {
             let error = parse(url).unwrap_err();
             assert!(error.message().contains(&format!("`{name}`")), "{url}: {error}");

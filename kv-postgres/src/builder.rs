@@ -144,6 +144,12 @@ impl PostgresBuilder {
         self
     }
 
+    /// Sets [`PostgresConfig::watch_loss_bound`].
+    pub fn watch_loss_bound(mut self, bound: Duration) -> Self {
+        self.config.watch_loss_bound = bound;
+        self
+    }
+
     /// Sets [`PostgresConfig::max_value`], in bytes.
     pub fn max_value_bytes(mut self, bytes: u64) -> Self {
         self.config.max_value = ByteSize(bytes);

@@ -26,7 +26,7 @@ pub const POOLED_CAPABILITIES: Capabilities = Capabilities::CORE
 
 /// The capabilities of a store that receives notifications, on a server with PostgreSQL's default durability.
 pub const CAPABILITIES: Capabilities =
-    POOLED_CAPABILITIES.with_watch(Reach::Shared).with_watch_expiry().with_messages(Reach::Shared);
+    POOLED_CAPABILITIES.with_watch(Reach::Shared).with_watch_expiry().with_sinks().with_messages(Reach::Shared);
 
 /// Returns the durability of an acknowledged write, from the settings of the store's sessions and the kind of the
 /// table.

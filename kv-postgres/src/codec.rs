@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use kv_core::{Deadline, Entry, Error, Expiry, Key, Result, Version};
+use kv_core::{Deadline, Entry, Error, Expires, Expiry, Key, Result, Version};
 use tokio_postgres::Row;
 
 /// Reads an entry from the columns `value, version, checksum, expires_at`, which begin at the index `first`.
@@ -20,8 +20,21 @@ pub(crate) fn entry(key: &Key, row: &Row, first: usize) -> Result<Entry> {
         return Err(damaged());
     }
     let version = Version::from_bytes(version).map_err(|_| damaged())?;
-    let deadline = expires.map_or(Deadline::NEVER, deadline);
-    Ok(Entry::new(Bytes::copy_from_slice(value)).with_version(version).with_expires(deadline))
+    Ok(Entry::new(Bytes::copy_from_slice(value)).with_version(version).with_expires(expiry(expires)))
+}
+
+/// Reads the deadline of an entry from the column at this index.
+///
+/// # Errors
+/// `Corrupt` if the column has another type.
+pub(crate) fn expires(key: &Key, row: &Row, index: usize) -> Result<Expires> {
+    let moment = row.try_get(index);
+    let moment = moment.map_err(|_| Error::corrupt("the stored deadline cannot be read").with_key(key))?;
+    Ok(expiry(moment).into())
+}
+
+fn expiry(moment: Option<SystemTime>) -> Deadline {
+    moment.map_or(Deadline::NEVER, deadline)
 }
 
 fn deadline(moment: SystemTime) -> Deadline {

@@ -60,6 +60,11 @@ pub struct PostgresConfig {
     /// The interval at which the sweeper frees the space of expired entries.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
+    /// The longest time for which a [`ChangeSink`](kv_core::ChangeSink) does not learn that changes may be missing, by
+    /// default 2 s, at least 100 ms and at most an hour. A loss is also announced to watchers and subscribers within this
+    /// time. While there are any of them, a heartbeat is sent every quarter of it.
+    #[serde(with = "humantime_serde")]
+    pub watch_loss_bound: Duration,
     /// The maximum size of a value in a write, from 8 MiB to 512 MiB.
     pub max_value: ByteSize,
 }
@@ -86,6 +91,9 @@ impl PostgresConfig {
         ];
         if let Some((name, _)) = durations.into_iter().find(|(_, duration)| duration.as_millis() == 0) {
             return Err(Error::invalid(format!("`{name}` must be at least a millisecond")));
+        }
+        if !(Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&self.watch_loss_bound) {
+            return Err(Error::invalid("`watch_loss_bound` must be at least 100 ms and at most an hour"));
         }
         if self.connections == 0 {
             return Err(Error::invalid("`connections` must be at least one"));
@@ -128,6 +136,7 @@ impl Default for PostgresConfig {
             operation_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(2),
             sweep_interval: Duration::from_secs(1),
+            watch_loss_bound: Duration::from_secs(2),
             max_value: ByteSize(Limits::DEFAULT.max_value_bytes as u64),
         }
     }
@@ -148,6 +157,7 @@ impl fmt::Debug for PostgresConfig {
             operation_timeout,
             lock_timeout,
             sweep_interval,
+            watch_loss_bound,
             max_value,
         } = self;
         f.debug_struct("PostgresConfig")
@@ -162,6 +172,7 @@ impl fmt::Debug for PostgresConfig {
             .field("operation_timeout", operation_timeout)
             .field("lock_timeout", lock_timeout)
             .field("sweep_interval", sweep_interval)
+            .field("watch_loss_bound", watch_loss_bound)
             .field("max_value", max_value)
             .finish()
     }
@@ -177,7 +188,7 @@ mod tests {
     fn a_url_sets_every_field() {
         let url: StoreUrl = "postgres:?schema=s&table=t&create=false&sync=loses-last-moments&connections=3&pooled=true\
                              &listen_url=postgres://h/d&connect_timeout=1s&operation_timeout=2s&lock_timeout=3s\
-                             &sweep_interval=4s&max_value=9MiB"
+                             &sweep_interval=4s&watch_loss_bound=500ms&max_value=9MiB"
             .parse()
             .unwrap();
         let expected = PostgresConfig {
@@ -192,9 +203,21 @@ mod tests {
             operation_timeout: Duration::from_secs(2),
             lock_timeout: Duration::from_secs(3),
             sweep_interval: Duration::from_secs(4),
+            watch_loss_bound: Duration::from_millis(500),
             max_value: ByteSize::mib(9),
         };
         assert_eq!(url.options::<PostgresConfig>().unwrap(), expected);
+    }
+
+    #[test]
+    fn watch_loss_bound_must_be_within_its_range() {
+        for (text, is_valid) in
+            [("0s", false), ("99ms", false), ("100ms", true), ("2s", true), ("1h", true), ("61min", false)]
+        {
+            let url: StoreUrl = format!("postgres:?watch_loss_bound={text}").parse().unwrap();
+            let config: PostgresConfig = url.options().unwrap();
+            assert_eq!(config.limits(true).is_ok(), is_valid, "{text}");
+        }
     }
 
     #[test]

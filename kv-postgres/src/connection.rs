@@ -1,5 +1,6 @@
 //! Connections from the pool, and round trips with timeouts.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::error::{Cause, Failure};
 use crate::permits::Permits;
 use crate::runtime::mark_sent;
+use crate::server::PoolServer;
 use crate::statement::Sql;
 
 /// The maximum number of retries of a statement that the server rolled back because of a conflict with another
@@ -36,6 +38,8 @@ pub(crate) struct Connections {
     pub(crate) timeout: Duration,
     /// The TLS settings for cancel requests. `None` for a pool that the application passed in.
     pub(crate) canceller: Option<MakeRustlsConnect>,
+    /// The server of the store's own connections. `None` if an application or a pooler makes the connections.
+    pub(crate) server: Option<Arc<PoolServer>>,
 }
 
 /// The parameters of a statement.
@@ -69,6 +73,16 @@ impl Connections {
     }
 
     async fn object(&self) -> Result<Object, Failure> {
+        loop {
+            let object = self.any_object().await?;
+            match &self.server {
+                Some(server) if !server.accepts(Object::metrics(&object).created) => drop(Object::take(object)),
+                _ => return Ok(object),
+            }
+        }
+    }
+
+    async fn any_object(&self) -> Result<Object, Failure> {
         let result = if self.canceller.is_some() {
             // A wait for the pool is rare, and a timeout of zero needs no timer. Therefore first try without a wait.
             let at_once = Timeouts { wait: Some(Duration::ZERO), ..self.pool.timeouts() };

@@ -10,6 +10,7 @@ use kv_core::{GapReason, Key, Message, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::Notification;
 
+use crate::heartbeat::Echo;
 use crate::message::{self, Published};
 use crate::seal::{Verdict, Verifier};
 use crate::state::State;
@@ -52,23 +53,27 @@ impl SharedVerifier {
 pub(crate) fn receiver(
     state: Arc<State>,
     verifier: SharedVerifier,
+    echo: Arc<Echo>,
     deliveries: mpsc::Sender<Delivery>,
 ) -> impl FnMut(&Notification) + Send + 'static {
     move |notification| {
+        if echo.receive(notification) {
+            return;
+        }
         let payload = notification.payload();
         let (kind, rest) = payload.split_once(' ').unwrap_or((payload, ""));
         match kind.as_bytes() {
             // A set or a removal.
             [b's', ..] | b"d" => {
                 if let Ok(key) = Key::parse_stored(rest) {
-                    state.changes.notify(&key);
+                    state.watchers.changes.notify(&key);
                 }
             }
             // The table was truncated.
-            b"f" => state.changes.gap(GapReason::Flushed),
+            b"f" => state.watchers.changes.gap(GapReason::Flushed),
             b"m" => match verifier.verify(notification.process_id(), rest) {
                 Verdict::Authentic(text) => queue(&state, text, &deliveries),
-                Verdict::Late => state.messages.gap(GapReason::Lagged),
+                Verdict::Late => state.watchers.messages.gap(GapReason::Lagged),
                 Verdict::Refused => {}
             },
             _ => {}
@@ -78,9 +83,9 @@ pub(crate) fn receiver(
 
 fn queue(state: &State, text: &str, deliveries: &mpsc::Sender<Delivery>) {
     let Some(published) = Published::parse(text) else { return };
-    let has_subscribers = state.messages.has_subscribers();
+    let has_subscribers = state.watchers.messages.has_subscribers();
     if has_subscribers && deliveries.try_send(Delivery::Published(published)).is_err() {
-        state.messages.gap(GapReason::Lagged);
+        state.watchers.messages.gap(GapReason::Lagged);
     }
 }
 
@@ -95,11 +100,11 @@ pub(crate) async fn deliver(state: Arc<State>, mut pending: mpsc::Receiver<Deliv
             }
         };
         match published {
-            Published::Inline(message) => state.messages.notify(&message),
+            Published::Inline(message) => state.watchers.messages.notify(&message),
             Published::Stored { channel, id } => match message::fetch(&state, &id).await {
-                Ok(Some(payload)) => state.messages.notify(&Message { channel, payload }),
-                Ok(None) => state.messages.gap(GapReason::Lagged),
-                Err(_) => state.messages.gap(GapReason::Reconnected),
+                Ok(Some(payload)) => state.watchers.messages.notify(&Message { channel, payload }),
+                Ok(None) => state.watchers.messages.gap(GapReason::Lagged),
+                Err(_) => state.watchers.messages.gap(GapReason::Reconnected),
             },
         }
     }

@@ -6,7 +6,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use deadpool_postgres::{PoolError, TimeoutType};
+use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use kv_core::adapter::{Effect, ErrorContext};
 use kv_core::{Error, ErrorKind};
 use tokio_postgres::error::SqlState;
@@ -57,9 +57,13 @@ impl Failure {
     pub(crate) fn from_pool(error: PoolError) -> Self {
         match error {
             PoolError::Timeout(TimeoutType::Wait) => Self::NotSent(Cause::NoConnection),
-            PoolError::Backend(error) => Self::from_connect(error),
-            PoolError::Timeout(_) | PoolError::NoRuntimeSpecified => Self::NotSent(Cause::Timeout),
-            PoolError::Closed | PoolError::PostCreateHook(_) => Self::NotSent(Cause::Closed),
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+                Self::from_connect(error)
+            }
+            PoolError::Timeout(_)
+            | PoolError::NoRuntimeSpecified
+            | PoolError::PostCreateHook(HookError::Message(_)) => Self::NotSent(Cause::Timeout),
+            PoolError::Closed => Self::NotSent(Cause::Closed),
         }
     }
 

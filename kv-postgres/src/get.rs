@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
 use kv_core::adapter::Effect;
-use kv_core::{Entry, Error, Key, Moment, Result};
+use kv_core::{Entry, Error, GetOutcome, Key, Moment, Result, Version};
 
 use crate::coalesce::BatchedCall;
 use crate::state::{State, column};
@@ -54,6 +54,16 @@ impl BatchedCall for Get {
 pub(crate) async fn get(state: &State, key: &Key) -> Result<Option<Entry>> {
     let rows = state.read(&state.sql.get, &[&key.as_str()]).await?;
     rows.first().map(|row| codec::entry(key, row, 0)).transpose()
+}
+
+/// Reads the live entry of a key. If the entry has this version, its value stays on the server.
+pub(crate) async fn get_unless(state: &State, key: &Key, version: Version) -> Result<GetOutcome> {
+    let rows = state.read(&state.sql.get_unless, &[&key.as_str(), &version.as_bytes()]).await?;
+    let Some(row) = rows.first() else { return Ok(GetOutcome::Absent) };
+    if column(row, 4)? {
+        return Ok(GetOutcome::NotModified { expires: codec::expires(key, row, 3)? });
+    }
+    codec::entry(key, row, 0).map(GetOutcome::Found)
 }
 
 /// Returns the latest time that the server's clock can show.

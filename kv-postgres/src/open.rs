@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use kv_core::hub::Hub;
 use kv_core::{Error, Result, StoreInfo, Version};
 
 use crate::address::Address;
@@ -16,13 +15,16 @@ use crate::connection::Connections;
 use crate::error::{Cause, Failure, NAME, read_error};
 use crate::estimate::ValueLength;
 use crate::listen_connection::{self, round_trip};
-use crate::listener::{Listener, run_listener};
+use crate::listen_request::Listener;
+use crate::listener::run_listener;
 use crate::permits::Permits;
 use crate::runtime::StoreRuntime;
 use crate::schema::{self, Table};
+use crate::server::PoolServer;
 use crate::state::State;
 use crate::statement::Statements;
 use crate::store::PostgresStore;
+use crate::watchers::Watchers;
 use crate::{message, sweep};
 
 /// The source of a store's connections.
@@ -60,8 +62,7 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
         connections: Arc::new(connections),
         runtime,
         value_length: ValueLength::new(),
-        changes: Hub::new(),
-        messages: Hub::new(),
+        watchers: Watchers::new(config.watch_loss_bound),
         has_message_tables,
         listener: None,
         lock_timeout: config.lock_timeout,
@@ -78,6 +79,9 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
         _ => None,
     };
     let capabilities = if address.is_some() { CAPABILITIES } else { POOLED_CAPABILITIES };
+    if capabilities.sinks {
+        state.info.watch_loss_bound = config.watch_loss_bound;
+    }
     state.info.capabilities = capabilities.with_durability(durability(&state).await?);
     let (listener, requests) = Listener::new();
     state.listener = address.is_some().then_some(listener);
@@ -91,6 +95,8 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
 
 /// Builds the pool, or takes the application's pool. Also returns the address, unless the pool is the application's.
 fn connections(origin: Origin, config: &PostgresConfig) -> Result<(Connections, Option<Address>)> {
+    // Behind a pooler, a connection does not stay with one server.
+    let server = (matches!(origin, Origin::Address(_)) && !config.pooled).then(Arc::<PoolServer>::default);
     let (pool, canceller, address) = match origin {
         Origin::Pool(pool) => (pool, None, None),
         Origin::Address(address) => {
@@ -101,7 +107,11 @@ fn connections(origin: Origin, config: &PostgresConfig) -> Result<(Connections, 
             // A connection goes back to the pool only after every request was answered, so it needs no reset.
             let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
             let manager = Manager::from_config(address.config, address.tls, recycling);
-            let pool = Pool::builder(manager)
+            let mut pool = Pool::builder(manager);
+            if let Some(server) = &server {
+                pool = pool.post_create(server.hook(config.connect_timeout));
+            }
+            let pool = pool
                 .max_size(config.connections)
                 .wait_timeout(Some(config.operation_timeout))
                 .create_timeout(Some(config.connect_timeout))
@@ -119,6 +129,7 @@ fn connections(origin: Origin, config: &PostgresConfig) -> Result<(Connections, 
         pooled: config.pooled,
         timeout: config.operation_timeout,
         canceller,
+        server,
     };
     Ok((connections, address))
 }

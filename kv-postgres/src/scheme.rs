@@ -10,7 +10,8 @@ use crate::store::PostgresStore;
 /// The form of a URL, with the defaults of its options.
 const USAGE: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE with \
     ?table=kv&schema=public&create=true&sync=every-commit|loses-last-moments|loses-all-on-crash&connections=8&pooled=false\
-    &listen_url=URL&connect_timeout=5s&operation_timeout=10s&lock_timeout=2s&sweep_interval=1s&max_value=16MiB\
+    &listen_url=URL&connect_timeout=5s&operation_timeout=10s&lock_timeout=2s&sweep_interval=1s\
+    &watch_loss_bound=2s&max_value=16MiB\
     &sslmode=verify-full&sslrootcert=PATH";
 
 /// The scheme `postgres://…`, for a [`Registry`](kv_core::Registry).

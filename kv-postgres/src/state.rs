@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv_core::adapter::Effect;
-use kv_core::hub::{Changes, Hub, Messages};
 use kv_core::{Error, Result, StoreInfo};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
@@ -12,10 +11,11 @@ use tokio_postgres::types::FromSql;
 use crate::connection::{Connections, Params};
 use crate::error::{Failure, read_error};
 use crate::estimate::ValueLength;
-use crate::listener::Listener;
+use crate::listen_request::Listener;
 use crate::runtime::StoreRuntime;
 use crate::schema::Table;
 use crate::statement::{Sql, Statements};
+use crate::watchers::Watchers;
 
 /// The state of an open store.
 #[derive(Debug)]
@@ -26,8 +26,7 @@ pub(crate) struct State {
     pub(crate) connections: Arc<Connections>,
     pub(crate) runtime: StoreRuntime,
     pub(crate) value_length: ValueLength,
-    pub(crate) changes: Hub<Changes>,
-    pub(crate) messages: Hub<Messages>,
+    pub(crate) watchers: Watchers,
     /// True if the tables for messages belong to the owner of the table.
     pub(crate) has_message_tables: bool,
     /// `None` if the store receives no notifications.
@@ -63,7 +62,7 @@ impl State {
     /// `Unavailable` if running calls exceed the operation timeout. The store is closed nevertheless.
     pub(crate) async fn close(&self) -> Result<()> {
         let is_drained = self.runtime.close(self.connections.timeout).await;
-        self.close_hubs();
+        self.watchers.close();
         // Only the store's own pool has a canceller. The application's pool stays open.
         if self.connections.canceller.is_some() {
             self.connections.pool.close();
@@ -79,12 +78,7 @@ impl State {
     pub(crate) fn stop(&self) {
         self.runtime.stop();
         // Closing the hubs ends the streams of subscribers. Otherwise these streams would wait forever.
-        self.close_hubs();
-    }
-
-    fn close_hubs(&self) {
-        self.changes.close();
-        self.messages.close();
+        self.watchers.close();
     }
 }
 

@@ -8,7 +8,7 @@
 use tokio_postgres::types::Type;
 
 use crate::schema::Table;
-use crate::seal;
+use crate::{seal, sweep};
 
 /// A statement and the types of its parameters. Because the types are known, an unprepared statement needs only one
 /// round trip.
@@ -36,6 +36,7 @@ pub(crate) enum Condition {
 #[derive(Debug)]
 pub(crate) struct Statements {
     pub(crate) get: Sql,
+    pub(crate) get_unless: Sql,
     pub(crate) get_many: Sql,
     pub(crate) contains: Sql,
     pub(crate) set: Sql,
@@ -106,6 +107,13 @@ impl Statements {
         );
         Self {
             get: Sql::new(format!("SELECT {COLUMNS} FROM {table} e WHERE e.key = $1 AND {LIVE}"), &[Type::TEXT]),
+            get_unless: Sql::new(
+                format!(
+                    "SELECT CASE WHEN e.version <> $2 THEN e.value END, e.version, e.checksum, e.expires_at, \
+                     e.version = $2 FROM {table} e WHERE e.key = $1 AND {LIVE}"
+                ),
+                &[Type::TEXT, Type::BYTEA],
+            ),
             get_many: Sql::new(
                 format!("SELECT e.key, {COLUMNS} FROM {table} e WHERE e.key = any($1) AND {LIVE}"),
                 &[Type::TEXT_ARRAY],
@@ -149,7 +157,7 @@ impl Statements {
             ),
             increment: increment(names),
             clear: [false, true].map(|has_end| clear(&table, has_end)),
-            sweep: sweep(&table),
+            sweep: sweep::statement(&table),
             lock: Sql::new(
                 // Inserts a placeholder, which is an expired row, for each absent key, so that the key can be locked.
                 // `DO UPDATE … WHERE false` locks an existing row without changing it.
@@ -385,20 +393,4 @@ fn increment(names: &Table) -> Sql {
         sum_bytes = bytes("s.sum"),
     );
     Sql::new(statement, &[Type::TEXT, Type::INT8, Type::BYTEA, Type::INT8, Type::TIMESTAMPTZ, Type::INT8])
-}
-
-/// Returns the statement that checks a bounded number of due rows. The statement removes expired rows, moves
-/// `sweep_after` of the other rows to their deadline, and skips rows that another session has locked. The statement
-/// returns the number of removed rows and the number of due rows.
-fn sweep(table: &str) -> Sql {
-    let text = format!(
-        "WITH due AS MATERIALIZED (SELECT e.ctid AS row_id, e.expires_at, e.expires_at <= clock_timestamp() AS is_expired \
-         FROM {table} e WHERE e.sweep_after <= (SELECT clock_timestamp()) ORDER BY e.sweep_after LIMIT $1 \
-         FOR UPDATE SKIP LOCKED), \
-         removed AS (DELETE FROM {table} AS e WHERE e.ctid = any(array(SELECT row_id FROM due WHERE is_expired)) RETURNING true), \
-         moved AS (UPDATE {table} AS e SET sweep_after = e.expires_at \
-         WHERE e.ctid = any(array(SELECT row_id FROM due WHERE is_expired IS NOT TRUE)) RETURNING true) \
-         SELECT (SELECT count(*) FROM removed), (SELECT count(*) FROM due)"
-    );
-    Sql::new(text, &[Type::INT8])
 }

@@ -8,10 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::adapter::Effect;
 use kv_core::{
-    Capabilities, Capability, ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, GetOptions,
-    GetOutcome, IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation,
-    Registration, Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, Version, WatchQuery, WatchStream,
-    WatchTarget,
+    Capabilities, ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, GetOptions, GetOutcome,
+    IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Registration,
+    Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, Version, WatchQuery, WatchStream, WatchTarget,
 };
 
 use crate::coalesce::Batcher;
@@ -121,7 +120,12 @@ impl KvStore for PostgresStore {
 
     async fn get_with(&self, key: &Key, options: &GetOptions) -> Result<GetOutcome> {
         CONTEXT.key(Operation::Get, key, options.check(self.capabilities()))?;
-        Ok(GetOutcome::of(self.get(key).await?, options))
+        let Some(version) = options.unless_version else {
+            return Ok(GetOutcome::of(self.get(key).await?, options));
+        };
+        let (state, owned_key) = (Arc::clone(self.state()), key.clone());
+        let work = async move { get::get_unless(&state, &owned_key, version).await };
+        self.run_key(Operation::Get, key, Effect::Read, work).await
     }
 
     async fn time(&self) -> Result<SystemTime> {
@@ -217,8 +221,8 @@ impl KvStore for PostgresStore {
         CONTEXT.operation(Operation::Watch, watch::watch(self.state(), self.clone(), query).await)
     }
 
-    async fn watch_into(&self, _target: &WatchTarget, _sink: Arc<dyn ChangeSink>) -> Result<Registration> {
-        CONTEXT.operation(Operation::Watch, Err(Error::unsupported(Capability::Sinks)))
+    async fn watch_into(&self, target: &WatchTarget, sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        CONTEXT.operation(Operation::Watch, watch::watch_into(self.state(), target, sink).await)
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use kv_core::adapter::Effect;
 use kv_core::{Clock, Result, SystemClock};
+use tokio_postgres::types::Type;
 
 use crate::runtime::until_stopped;
 use crate::state::{State, column};
+use crate::statement::Sql;
 use crate::{message, watch};
 
 /// The maximum number of due rows that one statement checks.
@@ -17,6 +19,22 @@ const MAX_ROWS: i64 = 1_000;
 
 /// The interval between two rounds of housekeeping.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Returns the statement that checks a bounded number of due rows. The statement removes expired rows, moves
+/// `sweep_after` of the other rows to their deadline, and skips rows that another session has locked. The statement
+/// returns the number of removed rows and the number of due rows.
+pub(crate) fn statement(table: &str) -> Sql {
+    let text = format!(
+        "WITH due AS MATERIALIZED (SELECT e.ctid AS row_id, e.expires_at, e.expires_at <= clock_timestamp() AS is_expired \
+         FROM {table} e WHERE e.sweep_after <= (SELECT clock_timestamp()) ORDER BY e.sweep_after LIMIT $1 \
+         FOR UPDATE SKIP LOCKED), \
+         removed AS (DELETE FROM {table} AS e WHERE e.ctid = any(array(SELECT row_id FROM due WHERE is_expired)) RETURNING true), \
+         moved AS (UPDATE {table} AS e SET sweep_after = e.expires_at \
+         WHERE e.ctid = any(array(SELECT row_id FROM due WHERE is_expired IS NOT TRUE)) RETURNING true) \
+         SELECT (SELECT count(*) FROM removed), (SELECT count(*) FROM due)"
+    );
+    Sql::new(text, &[Type::INT8])
+}
 
 /// Removes expired entries, and returns the number of removed entries.
 pub(crate) async fn sweep(state: &State) -> Result<u64> {

@@ -27,10 +27,12 @@ enum Condition {
     Verified,
     /// The store has its own sessions, because `pooled` is not set.
     OwnSessions,
+    /// The store receives notifications: it is not behind a pooler, or `listen_url` is set.
+    Listens,
 }
 
 /// All options, except the settings of [`crate::config::PostgresConfig`] that always have an effect.
-const OPTIONS: [(&str, Reader, Condition); 22] = [
+const OPTIONS: [(&str, Reader, Condition); 23] = [
     ("application_name", Reader::Driver, Condition::Always),
     ("channel_binding", Reader::Driver, Condition::Always),
     ("dbname", Reader::Driver, Condition::Always),
@@ -53,6 +55,7 @@ const OPTIONS: [(&str, Reader, Condition); 22] = [
     ("target_session_attrs", Reader::Driver, Condition::Always),
     ("tcp_user_timeout", Reader::Driver, Condition::Always),
     ("user", Reader::Driver, Condition::Always),
+    ("watch_loss_bound", Reader::Store, Condition::Listens),
 ];
 
 /// The options of one URL, by reader.
@@ -96,6 +99,7 @@ impl UrlOptions {
     /// # Errors
     /// `Invalid` for an option without an effect. The error text contains the name of the option.
     pub(crate) fn check(&self, mode: SslMode, pooled: bool) -> Result<()> {
+        let listens = !pooled || self.store.contains_key("listen_url");
         for (name, condition) in &self.conditions {
             let (has_effect, needs) = match condition {
                 Condition::Always => (true, ""),
@@ -104,6 +108,7 @@ impl UrlOptions {
                     (!matches!(mode, SslMode::Disable | SslMode::Prefer), "an `sslmode` that verifies")
                 }
                 Condition::OwnSessions => (!pooled, "a store without `pooled`"),
+                Condition::Listens => (listens, "a store without `pooled`, or `listen_url`"),
             };
             if !has_effect {
                 return Err(Error::invalid(format!("the option `{name}` needs {needs}")));

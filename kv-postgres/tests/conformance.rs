@@ -7,29 +7,42 @@ use kv_core::{Capabilities, Durability, Error, Key, Result, Survives};
 use kv_postgres::deadpool_postgres::tokio_postgres::{self, NoTls};
 use kv_postgres::{CAPABILITIES, PostgresStore};
 use test_servers::pgbouncer::PgBouncer;
-use test_servers::postgres::Postgres;
+use test_servers::postgres::{Postgres, PostgresBuilder};
 
 /// The servers run without `fsync`, so the store declares a lower durability.
 const DECLARED: Capabilities = CAPABILITIES.with_durability(Durability::surviving(Survives::Server));
 
+/// The number of random scripts in the suites that reach the same statements on another way.
+const SECONDARY_SCRIPTS: usize = 8;
+
 fn main() {
     let suites = [
         Suite::on_backend("postgres", DECLARED, start, open),
-        Suite::on_backend("postgres-pooler", DECLARED, start_pooler, open_pooled),
-        Suite::on_backend("postgres-tls-processes", DECLARED, start_tls, open).in_two_processes(),
+        Suite::on_backend("postgres-pooler", DECLARED, start_pooler, open_pooled).with_scripts(SECONDARY_SCRIPTS),
+        Suite::on_backend("postgres-tls-processes", DECLARED, start_tls, open)
+            .in_two_processes()
+            .with_scripts(SECONDARY_SCRIPTS),
     ];
     Suite::main_of(suites.map(|suite| suite.with_reopen().with_damage_on_backend(damage)))
 }
 
+/// Returns the builder of a server for many short-lived tables. Their creation is a large part of the time of a case, so
+/// it writes less to the log, and no background process vacuums tables that no case uses any more.
+fn server() -> PostgresBuilder {
+    [("wal_level", "minimal"), ("max_wal_senders", "0"), ("autovacuum", "off"), ("shared_buffers", "32MB")]
+        .into_iter()
+        .fold(Postgres::builder(), |builder, (name, value)| builder.setting(name, value))
+}
+
 fn start() -> (Postgres, String) {
-    let server = Postgres::start().unwrap();
+    let server = server().start().unwrap();
     let url = server.url();
     (server, url)
 }
 
 /// Starts a server with TLS. Its URL asks for the verification of the certificate.
 fn start_tls() -> (Postgres, String) {
-    let server = Postgres::builder().tls().start().unwrap();
+    let server = server().tls().start().unwrap();
     let ca = server.ca_certificate().display();
     let url = format!("{}?sslmode=verify-full&sslrootcert={ca}", server.url());
     (server, url)
@@ -37,7 +50,7 @@ fn start_tls() -> (Postgres, String) {
 
 /// Starts a server behind a pooler, and returns the URLs of both.
 fn start_pooler() -> ((PgBouncer, Postgres), String) {
-    let server = Postgres::start().unwrap();
+    let server = server().start().unwrap();
     let pooler = PgBouncer::start(&server).unwrap();
     let urls = format!("{} {}", pooler.url("kv"), server.url());
     ((pooler, server), urls)

@@ -20,6 +20,7 @@ async fn open(url: String, fresh: Fresh) -> Result<PostgresStore> {
     // Password authentication is slow in a build without optimization.
     let short = Duration::from_secs(3);
     let builder = PostgresStore::builder().url(&url)?.table(fresh.name());
+    let builder = builder.watch_loss_bound(Duration::from_millis(500));
     builder.operation_timeout(short).connect_timeout(short).open().await
 }
 

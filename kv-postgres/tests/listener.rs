@@ -10,7 +10,7 @@ use kv_postgres::PostgresStore;
 use test_servers::postgres::Postgres;
 
 mod support;
-use support::{KillOnDrop, TERMINATE, impatient, key, now, pause, set, test};
+use support::{KillOnDrop, TERMINATE, impatient, key, message_gap, now, pause, set, test, watch_gap};
 
 fn main() {
     support::main(
@@ -32,10 +32,8 @@ async fn terminated_listener() {
     let mut messages = store.subscribe(&KeyPrefix::ALL).await.unwrap();
     for round in 0..5 {
         server.psql("kv", TERMINATE).unwrap();
-        let gap = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap();
-        assert_eq!(gap.unwrap().unwrap(), WatchEvent::Gap { reason: GapReason::Reconnected });
-        let gap = tokio::time::timeout(Duration::from_secs(10), messages.next()).await.unwrap();
-        assert_eq!(gap.unwrap().unwrap(), MessageEvent::Gap { reason: GapReason::Reconnected });
+        assert_eq!(watch_gap(&mut watch).await, GapReason::Reconnected);
+        assert_eq!(message_gap(&mut messages).await, GapReason::Reconnected);
         // After the gap, changes and messages arrive again.
         set(&store, round, "v").await.unwrap();
         match tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap().unwrap().unwrap() {
@@ -63,8 +61,7 @@ async fn locked_table() {
         .arg("-c")
         .arg(format!("BEGIN; LOCK TABLE kv IN SHARE MODE; {terminate}; SELECT pg_sleep(10)"));
     let _holder = KillOnDrop(holder.stdout(Stdio::null()).spawn().unwrap());
-    let gap = tokio::time::timeout(Duration::from_secs(40), watch.next()).await.unwrap().unwrap().unwrap();
-    assert!(matches!(gap, WatchEvent::Gap { .. }), "{gap:?}");
+    watch_gap(&mut watch).await;
     set(&store, "after", "v").await.unwrap();
     let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap().unwrap().unwrap();
     assert!(matches!(event, WatchEvent::Set { .. }), "{event:?}");
@@ -105,10 +102,8 @@ async fn listener_place() {
         grow(&store).await;
         assert_eq!(server.psql("kv", terminate).unwrap().trim(), "t");
         grow(&store).await;
-        let gap = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap();
-        assert_eq!(gap.unwrap().unwrap(), MessageEvent::Gap { reason: GapReason::Reconnected });
-        let gap = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.unwrap();
-        assert_eq!(gap.unwrap().unwrap(), WatchEvent::Gap { reason: GapReason::Reconnected });
+        assert_eq!(message_gap(&mut messages).await, GapReason::Reconnected);
+        assert_eq!(watch_gap(&mut watch).await, GapReason::Reconnected);
     }
     store.publish(&key("c"), "m".into()).await.unwrap();
     let event = tokio::time::timeout(Duration::from_secs(20), messages.next()).await.unwrap();

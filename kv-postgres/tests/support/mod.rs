@@ -6,7 +6,11 @@ use std::future::Future;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use kv_core::{Clock, Key, KvStore, Result, SetOptions, SystemClock};
+use futures_util::StreamExt;
+use kv_core::{
+    Clock, GapReason, Key, KvStore, MessageEvent, MessageStream, Result, SetOptions, SystemClock, WatchEvent,
+    WatchStream,
+};
 use kv_postgres::deadpool_postgres::tokio_postgres::{Config, NoTls};
 use kv_postgres::deadpool_postgres::{Manager, Pool};
 use kv_postgres::{PostgresBuilder, PostgresStore};
@@ -127,4 +131,26 @@ pub fn pool(server: &Postgres, connections: usize) -> Pool {
     let config: Config = server.url().parse().unwrap();
     let manager = Manager::new(config, NoTls);
     Pool::builder(manager).max_size(connections).build().unwrap()
+}
+
+/// Waits for a gap of the watcher. Skips `Suspended`, which is advisory.
+pub async fn watch_gap(watch: &mut WatchStream) -> GapReason {
+    loop {
+        match tokio::time::timeout(Duration::from_secs(40), watch.next()).await.unwrap().unwrap().unwrap() {
+            WatchEvent::Suspended { .. } => {}
+            WatchEvent::Gap { reason } => return reason,
+            event => panic!("{event:?}"),
+        }
+    }
+}
+
+/// Waits for a gap of the subscriber. Skips `Suspended`, which is advisory.
+pub async fn message_gap(messages: &mut MessageStream) -> GapReason {
+    loop {
+        match tokio::time::timeout(Duration::from_secs(40), messages.next()).await.unwrap().unwrap().unwrap() {
+            MessageEvent::Suspended { .. } => {}
+            MessageEvent::Gap { reason } => return reason,
+            event => panic!("{event:?}"),
+        }
+    }
 }
