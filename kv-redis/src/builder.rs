@@ -130,6 +130,12 @@ impl RedisBuilder {
         self
     }
 
+    /// Sets [`RedisConfig::watch_loss_bound`].
+    pub fn watch_loss_bound(mut self, bound: Duration) -> Self {
+        self.config.watch_loss_bound = bound;
+        self
+    }
+
     /// Sets [`RedisConfig::sweep_interval`].
     pub fn sweep_interval(mut self, interval: Duration) -> Self {
         self.config.sweep_interval = interval;

@@ -18,6 +18,7 @@ pub const CAPABILITIES: Capabilities = Capabilities::CORE
     .with_transactions(Transactions::Any)
     .with_watch(Reach::Shared)
     .with_watch_expiry()
+    .with_sinks()
     .with_messages(Reach::Shared)
     .with_shared()
     .with_durability(Durability::surviving(Survives::Process));
@@ -45,6 +46,7 @@ pub const PLAIN_CAPABILITIES: Capabilities = Capabilities::CORE
     .with_transactions(Transactions::Any)
     .with_watch(Reach::Shared)
     .with_watch_expiry()
+    .with_sinks()
     .with_messages(Reach::Shared)
     .with_shared()
     .with_durability(Durability::surviving(Survives::Process));
@@ -59,6 +61,8 @@ pub const CLUSTER_PLAIN_CAPABILITIES: Capabilities = PLAIN_CAPABILITIES.with_tra
 pub(crate) struct Observed {
     pub(crate) may_evict: bool,
     pub(crate) durability: Durability,
+    /// True if every server reports its run id, by which the heartbeats recognise the server.
+    pub(crate) has_run_id: bool,
 }
 
 /// Returns the capabilities of an open store.
@@ -82,7 +86,8 @@ pub(crate) fn capabilities(
             if is_cluster && buckets > 1 { Transactions::WithinFirst(group_segments) } else { Transactions::Any };
         capabilities = capabilities.with_transactions(reach);
     }
-    let Observed { may_evict, durability } = observed;
+    let Observed { may_evict, durability, has_run_id } = observed;
+    capabilities.sinks &= has_run_id;
     if may_evict {
         capabilities = capabilities.with_may_evict();
     }

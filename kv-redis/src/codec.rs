@@ -124,6 +124,17 @@ pub(crate) fn version_field(version: &Version) -> Vec<u8> {
     field
 }
 
+/// Returns the deadline of an entry if its stored bytes have this version field; `None` if they have another.
+///
+/// # Errors
+/// `Corrupt` if the deadline is damaged.
+pub(crate) fn known_expiry(key: &Key, version_field: &[u8], stored: &[u8]) -> Result<Option<Expires>> {
+    if stored.get(13..30) != Some(version_field) {
+        return Ok(None);
+    }
+    Ok(Some(stored::deadline(key, stored)?.into()))
+}
+
 /// Returns the fields of a header that hold the deadline and the checksum of the deadline.
 pub(crate) fn deadline_fields(key: &Key, deadline: WriteDeadline) -> Vec<u8> {
     let header = stored::encode(key, &Version::random(), deadline.stored(), &[]);

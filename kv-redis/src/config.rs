@@ -94,6 +94,12 @@ pub struct RedisConfig {
     /// The interval at which the store checks each connection and reads the server's clock, by default 1 second.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
+    /// The longest time for which a [`ChangeSink`](kv_core::ChangeSink) does not learn that changes may be missing, by
+    /// default 2 seconds, at least 100 milliseconds and at most an hour. A loss is also announced to watchers and
+    /// subscribers within this time. While there are any of them, a heartbeat is sent to every master every quarter of
+    /// it. It must be longer than a few round trips to the server.
+    #[serde(with = "humantime_serde")]
+    pub watch_loss_bound: Duration,
     /// The pause of the sweeper between two steps of at most 500 keys each, by default 100 milliseconds. After a step
     /// that removes many keys there is no pause.
     #[serde(with = "humantime_serde")]
@@ -127,7 +133,7 @@ impl RedisConfig {
     /// Returns the limits that follow from the settings.
     ///
     /// # Errors
-    /// `Invalid` if a duration is zero or `max_value` is out of range.
+    /// `Invalid` if a duration is zero, or `watch_loss_bound` or `max_value` is out of range.
     pub(crate) fn limits(&self) -> Result<Limits> {
         let durations = [
             ("connect_timeout", self.connect_timeout),
@@ -137,6 +143,9 @@ impl RedisConfig {
         ];
         if let Some((name, _)) = durations.into_iter().find(|(_, duration)| duration.is_zero()) {
             return Err(Error::invalid(format!("`{name}` must be longer than zero")));
+        }
+        if !(Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&self.watch_loss_bound) {
+            return Err(Error::invalid("`watch_loss_bound` must be at least 100 ms and at most an hour"));
         }
         match usize::try_from(self.max_value.as_u64()) {
             Ok(bytes) if bytes >= Limits::MIN_VALUE_BYTES && self.max_value.as_u64() <= MAX_VALUE_BYTES => {
@@ -159,6 +168,7 @@ impl Default for RedisConfig {
             connect_timeout: Duration::from_secs(5),
             operation_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(1),
+            watch_loss_bound: Duration::from_secs(2),
             sweep_interval: Duration::from_millis(100),
             max_value: ByteSize(Limits::DEFAULT.max_value_bytes as u64),
             db: None,
@@ -182,7 +192,8 @@ mod tests {
     #[test]
     fn a_url_sets_every_field_and_shows_no_password() {
         let url: StoreUrl = "redis://h?namespace=n&create=false&format=plain&index=none&buckets=4&group_segments=3\
-                             &connect_timeout=1s&operation_timeout=2s&heartbeat=3s&sweep_interval=4s&max_value=9MiB&db=5&user=u&pass=canary\
+                             &connect_timeout=1s&operation_timeout=2s&heartbeat=3s&sweep_interval=4s\
+                             &watch_loss_bound=500ms&max_value=9MiB&db=5&user=u&pass=canary\
                              &nodelay=true&tls=true&ca=a&cert=b&key=c"
             .parse()
             .unwrap();
@@ -197,6 +208,7 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             operation_timeout: Duration::from_secs(2),
             heartbeat: Duration::from_secs(3),
+            watch_loss_bound: Duration::from_millis(500),
             sweep_interval: Duration::from_secs(4),
             max_value: ByteSize::mib(9),
             db: Some(5),
@@ -210,6 +222,16 @@ mod tests {
         };
         assert_eq!(config, expected);
         assert!(!format!("{config:?}").contains("canary"));
+    }
+
+    #[test]
+    fn watch_loss_bound_has_limits() {
+        for (text, is_valid) in
+            [("0s", false), ("99ms", false), ("100ms", true), ("2s", true), ("1h", true), ("61min", false)]
+        {
+            let url: StoreUrl = format!("redis://h?watch_loss_bound={text}").parse().unwrap();
+            assert_eq!(url.options::<RedisConfig>().unwrap().limits().is_ok(), is_valid, "{text}");
+        }
     }
 
     #[test]

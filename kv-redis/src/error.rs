@@ -42,6 +42,8 @@ pub(crate) enum Failure {
     WrongMode(Mode),
     /// The server at the address does not speak the protocol of the scheme.
     WrongProtocol(BadReply),
+    /// The listener cannot prove that it receives the changes of the servers that serve reads. Contains the reason.
+    NotProven(&'static str),
     /// The namespace was cleared and created again with another layout.
     LayoutChanged,
     /// The store was closed.
@@ -72,6 +74,7 @@ impl Failure {
                 let (kind, message) = mistake(bad).unwrap_or((ErrorKind::Unavailable, "the server cannot be reached"));
                 Error::new(kind, message)
             }
+            Self::NotProven(reason) => Error::unavailable(reason),
             Self::LayoutChanged => Error::invalid(
                 "the namespace was cleared and created again with other settings: open it with those settings",
             ),

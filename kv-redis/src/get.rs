@@ -8,10 +8,11 @@
 
 use std::sync::Arc;
 
-use kv_core::{Entry, Error, Key, Result};
+use kv_core::{Entry, Error, GetOutcome, Key, Result, Version};
 use redis::{Cmd, Value};
 use tokio::sync::oneshot;
 
+use crate::codec::{known_expiry, version_field};
 use crate::error::{Failure, read_error};
 use crate::get_queue::PendingGet;
 use crate::server::router::Request;
@@ -60,6 +61,21 @@ impl State {
             cmd
         };
         Request::new(place.slot, cmd)
+    }
+
+    /// Reads an entry. If the entry has this version, its value stays on the server.
+    pub(crate) async fn get_unless(&self, key: &Key, version: &Version) -> Result<GetOutcome> {
+        let place = self.layout.place(key);
+        let mut cmd = self.scripts.get_unless.call([place.physical.as_slice()]);
+        let field = version_field(version);
+        cmd.arg(&field);
+        let reply = self.call(&Request::new(place.slot, cmd)).await.map_err(read_error)?;
+        if let Value::BulkString(stored) = &reply
+            && let Some(expires) = known_expiry(key, &field, stored)?
+        {
+            return Ok(GetOutcome::NotModified { expires });
+        }
+        Ok(self.format.decode(key, reply)?.map_or(GetOutcome::Absent, GetOutcome::Found))
     }
 
     pub(crate) async fn contains(&self, key: &Key) -> Result<bool> {

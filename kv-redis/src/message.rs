@@ -29,7 +29,7 @@ impl State {
         // The listener only receives messages while the hub has a subscription, so a first subscription starts the
         // listener. The stream gets a second subscription, made after the listener is ready. Therefore the stream gets
         // no message that was published before the call.
-        let hub = &self.hubs.messages;
+        let hub = &self.hubs.watchers.messages;
         let first = hub.subscribe(channels.clone());
         listen(self, Kind::Messages).await.map_err(read_error)?;
         let inbox = hub.subscribe(channels.clone());

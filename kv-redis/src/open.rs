@@ -86,10 +86,13 @@ pub(crate) async fn open(address: &Address, config: &RedisConfig, clock: Arc<dyn
         let expected = layout.record_as(if is_read_only { Shape::Indexed } else { shape });
         layout_record::create_or_check(&router, &layout, record, &expected).await?;
     }
-    let observed =
-        Observed { may_evict: server_info.policy.eviction != Eviction::None, durability: server_info.durability };
+    let observed = Observed {
+        may_evict: server_info.policy.eviction != Eviction::None,
+        durability: server_info.durability,
+        has_run_id: server_info.has_run_id,
+    };
     let capabilities = capabilities(shape, is_cluster, buckets, config.group_segments, observed);
-    let info = StoreInfo::new(NAME, capabilities).with_limits(limits);
+    let info = StoreInfo::new(NAME, capabilities).with_limits(limits).with_watch_loss_bound(config.watch_loss_bound);
     let channel_prefix = layout.channel_prefix(address.db(config));
     let state = State::new(info, router, layout, config.format, scripts, channel_prefix);
     if is_read_only {

@@ -15,7 +15,7 @@ macro_rules! usage {
         concat!(
             $address,
             " with ?namespace=kv&create=true&format=entry|plain&index=auto|ordered|none&buckets=64&group_segments=2&connect_timeout=5s\
-             &operation_timeout=10s&heartbeat=1s&sweep_interval=100ms&max_value=16MiB&user=NAME&pass=SECRET",
+             &operation_timeout=10s&heartbeat=1s&watch_loss_bound=2s&sweep_interval=100ms&max_value=16MiB&user=NAME&pass=SECRET",
             $own
         )
     };

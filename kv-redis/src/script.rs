@@ -42,7 +42,7 @@ macro_rules! scripts {
 
 scripts! {
     with functions: get set delete touch increment commit page;
-    alone: set_new set_many delete_many increment_plain index_add index_prune;
+    alone: get_unless set_new set_many delete_many increment_plain index_add index_prune;
 }
 
 /// A script, and its SHA-1 digest, with which `EVALSHA` refers to the script.
@@ -80,9 +80,9 @@ impl Scripts {
     pub(crate) fn only_reads(&self, cmd: &Cmd) -> bool {
         let mut words = words(cmd);
         match words.next() {
-            Some(b"EVALSHA") => words
-                .next()
-                .is_some_and(|digest| [&self.get, &self.page].into_iter().any(|script| script.has_digest(digest))),
+            Some(b"EVALSHA") => words.next().is_some_and(|digest| {
+                [&self.get, &self.get_unless, &self.page].into_iter().any(|script| script.has_digest(digest))
+            }),
             Some(name) => READS.contains(&name),
             None => false,
         }

@@ -56,10 +56,11 @@ impl State {
         channel_prefix: String,
     ) -> Arc<Self> {
         let layout = Arc::new(layout);
+        let wake = Arc::clone(router.connections().listener_wake());
         Arc::new(Self {
+            hubs: Hubs::new(Arc::clone(&layout), channel_prefix, info.watch_loss_bound, wake),
             info,
             router,
-            hubs: Hubs::new(Arc::clone(&layout), channel_prefix),
             layout,
             format,
             scripts,

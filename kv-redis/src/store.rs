@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_core::{
-    Capability, ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, GetOptions, GetOutcome,
-    IncrementOptions, Key, KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Registration,
-    Result, SetItem, SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery, WatchStream, WatchTarget,
+    ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, GetOptions, GetOutcome, IncrementOptions, Key,
+    KeyPrefix, KvStore, ListPage, ListQuery, MessageStream, NewExpiry, Operation, Registration, Result, SetItem,
+    SetOptions, SetOutcome, StoreInfo, Transaction, WatchQuery, WatchStream, WatchTarget,
 };
 
 use crate::error::CONTEXT;
@@ -45,7 +45,10 @@ impl KvStore for RedisStore {
 
     async fn get_with(&self, key: &Key, options: &GetOptions) -> Result<GetOutcome> {
         CONTEXT.key(Operation::Get, key, options.check(&self.state.info.capabilities))?;
-        Ok(GetOutcome::of(self.get(key).await?, options))
+        match options.unless_version {
+            Some(version) => CONTEXT.key(Operation::Get, key, self.state.get_unless(key, &version).await),
+            None => Ok(GetOutcome::of(self.get(key).await?, options)),
+        }
     }
 
     async fn time(&self) -> Result<SystemTime> {
@@ -101,8 +104,8 @@ impl KvStore for RedisStore {
         CONTEXT.operation(Operation::Watch, self.state.watch(self.clone(), query).await)
     }
 
-    async fn watch_into(&self, _target: &WatchTarget, _sink: Arc<dyn ChangeSink>) -> Result<Registration> {
-        CONTEXT.operation(Operation::Watch, Err(Error::unsupported(Capability::Sinks)))
+    async fn watch_into(&self, target: &WatchTarget, sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        CONTEXT.operation(Operation::Watch, self.state.watch_into(target, sink).await)
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {

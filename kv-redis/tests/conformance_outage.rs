@@ -15,7 +15,13 @@ mod support;
 async fn open(url: String, fresh: Fresh) -> Result<RedisStore> {
     let short = Duration::from_secs(1);
     let builder = support::at(&url).namespace(fresh.name());
-    builder.operation_timeout(short).connect_timeout(short).heartbeat(short / 4).open().await
+    builder
+        .operation_timeout(short)
+        .connect_timeout(short)
+        .heartbeat(short / 4)
+        .watch_loss_bound(short / 2)
+        .open()
+        .await
 }
 
 /// The suite with a proxy for each store. `cut` makes the proxy unreachable.

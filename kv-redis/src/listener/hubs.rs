@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use kv_core::Key;
-use kv_core::hub::{Changes, Hub, Messages};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::error::Failure;
 use crate::layout::{Layout, slot_of};
+use crate::listener::watchers::Watchers;
 
 /// The kind of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +48,7 @@ impl Status {
 /// The hubs of a store, and the data that the store and its listener share.
 #[derive(Debug)]
 pub(crate) struct Hubs {
-    pub(crate) changes: Hub<Changes>,
-    pub(crate) messages: Hub<Messages>,
+    pub(crate) watchers: Arc<Watchers>,
     pub(super) layout: Arc<Layout>,
     /// The prefix of the names of all channels of the namespace.
     pub(super) channel_prefix: String,
@@ -60,23 +60,27 @@ pub(crate) struct Hubs {
     pub(super) task: Mutex<Option<JoinHandle<()>>>,
     /// The number of calls to `listen`.
     pub(super) calls: AtomicU64,
-    /// Wakes the listener if a connection is lost or `listen` is called.
+    /// Wakes the listener if a connection is lost, `listen` is called, or a server may have changed.
     pub(super) wake: Arc<Notify>,
 }
 
 impl Hubs {
-    pub(crate) fn new(layout: Arc<Layout>, channel_prefix: String) -> Self {
+    pub(crate) fn new(
+        layout: Arc<Layout>,
+        channel_prefix: String,
+        watch_loss_bound: Duration,
+        wake: Arc<Notify>,
+    ) -> Self {
         let message_slot = slot_of(channel_prefix.as_bytes());
         Self {
-            changes: Hub::new(),
-            messages: Hub::new(),
+            watchers: Arc::new(Watchers::new(watch_loss_bound)),
             layout,
             channel_prefix,
             message_slot,
             status: watch::Sender::default(),
             task: Mutex::new(None),
             calls: AtomicU64::new(0),
-            wake: Arc::default(),
+            wake,
         }
     }
 
@@ -88,8 +92,7 @@ impl Hubs {
 
     /// Ends the streams of all subscribers, and the listener.
     pub(crate) fn close(&self) {
-        self.changes.close();
-        self.messages.close();
+        self.watchers.close();
         if let Some(task) = self.task.lock().take() {
             task.abort();
         }
@@ -97,8 +100,8 @@ impl Hubs {
 
     pub(super) fn has_subscribers(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Changes => self.changes.has_subscribers(),
-            Kind::Messages => self.messages.has_subscribers(),
+            Kind::Changes => self.watchers.changes.has_subscribers(),
+            Kind::Messages => self.watchers.messages.has_subscribers(),
         }
     }
 

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use kv_core::hub::{Changes, Hub, Messages};
 use kv_core::{GapReason, Key, Message};
 use redis::{PushInfo, PushKind, Value};
 
 use crate::layout::Layout;
 use crate::listener::hubs::Hubs;
+use crate::listener::watchers::Watchers;
 
 /// Passes the pushes of one connection to the hubs.
 pub(super) struct PushReceiver {
-    changes: Hub<Changes>,
-    messages: Hub<Messages>,
+    watchers: Arc<Watchers>,
     layout: Arc<Layout>,
     channel_prefix: String,
 }
@@ -20,8 +19,7 @@ pub(super) struct PushReceiver {
 impl PushReceiver {
     pub(super) fn new(hubs: &Hubs) -> Self {
         Self {
-            changes: hubs.changes.clone(),
-            messages: hubs.messages.clone(),
+            watchers: Arc::clone(&hubs.watchers),
             layout: Arc::clone(&hubs.layout),
             channel_prefix: hubs.channel_prefix.clone(),
         }
@@ -35,16 +33,16 @@ impl PushReceiver {
                         if let Value::BulkString(physical) = key
                             && let Some(key) = self.layout.key_at(&physical)
                         {
-                            self.changes.notify(&key);
+                            self.watchers.changes.notify(&key);
                         }
                     }
                 }
                 // An invalidation without keys reports a `FLUSHALL` or a `FLUSHDB`.
-                _ => self.changes.gap(GapReason::Flushed),
+                _ => self.watchers.changes.gap(GapReason::Flushed),
             },
             PushKind::PMessage => {
                 if let Some(message) = self.message(data) {
-                    self.messages.notify(&message);
+                    self.watchers.messages.notify(&message);
                 }
             }
             _ => {}

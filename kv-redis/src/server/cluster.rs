@@ -17,6 +17,9 @@ use crate::server::connections::Connections;
 use crate::server::endpoint::Endpoint;
 use crate::server::node::{Node, Timing};
 
+/// The maximum number of nodes that serve reads and are not masters in the map. A hostile node could name any number.
+const MAX_OTHER_SOURCES: usize = 64;
+
 /// A cluster: its masters, and the slots of each master as a node has reported them.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -28,6 +31,9 @@ pub(crate) struct Cluster {
     map: RwLock<Arc<SlotMap>>,
     /// The nodes that other nodes have reported, by address. After a refresh only masters remain.
     nodes: Mutex<HashMap<String, Arc<Node>>>,
+    /// The nodes that serve reads, but are not masters in the map: other nodes have redirected commands to them, or name
+    /// them as owners of slots. Listened to like masters.
+    other_sources: Mutex<Vec<Arc<Node>>>,
     /// The number of refreshes. The lock is held during a refresh of the map.
     refreshing: tokio::sync::Mutex<u64>,
     /// A copy of the number of refreshes that can be read without the lock.
@@ -45,6 +51,10 @@ pub(crate) struct SlotMap {
 impl SlotMap {
     fn master(&self, slot: u16) -> Option<&Arc<Node>> {
         self.masters.get(usize::from(*self.slots.get(usize::from(slot))?))
+    }
+
+    fn has_master(&self, node: &Arc<Node>) -> bool {
+        self.masters.iter().any(|master| Arc::ptr_eq(master, node))
     }
 
     /// Returns the slots that have another master in the other map.
@@ -70,6 +80,7 @@ impl Cluster {
             connections,
             map: RwLock::default(),
             nodes: Mutex::default(),
+            other_sources: Mutex::default(),
             refreshing: tokio::sync::Mutex::new(0),
             refreshes: AtomicU64::new(0),
         }
@@ -89,6 +100,43 @@ impl Cluster {
         self.map.read().masters.clone()
     }
 
+    /// Returns the nodes that may serve reads.
+    pub(crate) fn sources(&self) -> Vec<Arc<Node>> {
+        let mut sources = self.masters();
+        sources.extend(self.other_sources.lock().iter().map(Arc::clone));
+        sources
+    }
+
+    /// Records that a node serves reads. If the node is new, wakes the listener.
+    pub(crate) fn add_source(&self, node: &Arc<Node>) {
+        let masters = self.masters();
+        let mut others = self.other_sources.lock();
+        if masters.iter().chain(&*others).any(|known| Arc::ptr_eq(known, node)) {
+            return;
+        }
+        if others.len() >= MAX_OTHER_SOURCES {
+            others.remove(0);
+        }
+        others.push(Arc::clone(node));
+        self.connections.listener_wake().notify_one();
+    }
+
+    /// Records that a node serves no reads, unless it is a master in the map.
+    pub(crate) fn remove_source(&self, node: &Arc<Node>) {
+        self.other_sources.lock().retain(|other| !Arc::ptr_eq(other, node));
+    }
+
+    /// Records the owners of slots in the reply of a node to `CLUSTER SLOTS`.
+    pub(crate) fn add_owners(&self, node: &Node, reply: Value) -> Result<(), Failure> {
+        let owners = self.parse_slots(node, reply).map(|map| map.masters);
+        for owner in owners.iter().flatten() {
+            self.add_source(owner);
+        }
+        // A hostile node could name any number of owners.
+        self.retain_masters(&self.map());
+        owners.map(drop)
+    }
+
     /// Returns the slot map of the last refresh.
     pub(crate) fn map(&self) -> Arc<SlotMap> {
         Arc::clone(&self.map.read())
@@ -103,6 +151,13 @@ impl Cluster {
         let nodes = self.nodes.lock();
         let known = nodes.values().chain(&self.seeds).find(|known| known.is_measured());
         known.map_or_else(|| ServerTime::unmeasured(self.clock.now()), |known| known.now())
+    }
+
+    /// Returns the node to which another node has redirected a command. The node serves reads from now on.
+    pub(crate) fn redirected_to(&self, address: &str) -> Option<Arc<Node>> {
+        let node = self.node(address)?;
+        self.add_source(&node);
+        Some(node)
     }
 
     /// Returns the node at an address that another node has reported.
@@ -151,8 +206,12 @@ impl Cluster {
             let reply = node.call(redis::cmd("CLUSTER").arg("SLOTS"), limit).await;
             match reply.and_then(|reply| self.parse_slots(node, reply)) {
                 Ok(map) => {
+                    self.other_sources.lock().retain(|other| !map.has_master(other));
                     self.retain_masters(&map);
-                    *self.map.write() = Arc::new(map);
+                    let known = std::mem::replace(&mut *self.map.write(), Arc::new(map));
+                    if !self.masters().iter().all(|master| known.has_master(master)) {
+                        self.connections.listener_wake().notify_one();
+                    }
                     *refreshing += 1;
                     self.refreshes.store(*refreshing, Ordering::Release);
                     return Ok(());
@@ -175,7 +234,9 @@ impl Cluster {
     /// Forgets the nodes that are not masters in the map. If such a node becomes a master later, the slot map contains
     /// its address again.
     fn retain_masters(&self, map: &SlotMap) {
-        self.nodes.lock().retain(|_, node| map.masters.iter().any(|master| Arc::ptr_eq(master, node)));
+        let others = self.other_sources.lock().clone();
+        let is_other = |node: &Arc<Node>| others.iter().any(|other| Arc::ptr_eq(other, node));
+        self.nodes.lock().retain(|_, node| map.has_master(node) || is_other(node));
     }
 
     /// Parses the reply of a node to `CLUSTER SLOTS`.

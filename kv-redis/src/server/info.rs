@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use kv_core::{Durability, Error, Result, Survives};
-use redis::Value;
 
 use crate::error::{Failure, read_error};
+use crate::server::identity;
 use crate::server::node::Node;
 use crate::server::router::Router;
 
@@ -89,6 +89,8 @@ pub(crate) struct ServerInfo {
     pub(crate) is_rewriting: bool,
     /// The number of keys that the server has evicted since it was started.
     pub(crate) evicted_keys: u64,
+    /// True if the server reports its run id.
+    pub(crate) has_run_id: bool,
     /// The major version of the server; 0 if it is unknown.
     pub(crate) major_version: u32,
 }
@@ -101,6 +103,7 @@ impl ServerInfo {
         weakness: Some(Weakness::None),
         is_rewriting: false,
         evicted_keys: 0,
+        has_run_id: true,
         major_version: u32::MAX,
     };
 
@@ -113,6 +116,7 @@ impl ServerInfo {
             weakness: weaker.weakness,
             is_rewriting: self.is_rewriting || other.is_rewriting,
             evicted_keys: self.evicted_keys.saturating_add(other.evicted_keys),
+            has_run_id: self.has_run_id && other.has_run_id,
             major_version: self.major_version.min(other.major_version),
         }
     }
@@ -141,13 +145,8 @@ pub(crate) async fn read_all(router: &Router) -> Result<ServerInfo> {
 
 /// Returns the reply to an `INFO` command; empty if the user lacks the right to this command.
 async fn info_text(router: &Router, node: &Node, cmd: &redis::Cmd) -> Result<String> {
-    match router.call_node(node, cmd).await {
-        Ok(Value::BulkString(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Ok(Value::VerbatimString { text, .. }) => Ok(text),
-        Ok(_) => Ok(String::new()),
-        Err(failure) if failure.code() == Some("NOPERM") => Ok(String::new()),
-        Err(failure) => Err(read_error(failure)),
-    }
+    let text = identity::info_text(router.call_node(node, cmd).await).map_err(read_error)?;
+    Ok(text.unwrap_or_default())
 }
 
 /// Returns the value of a field in the reply to `INFO`.
@@ -192,6 +191,7 @@ async fn read(router: &Router, node: &Node) -> Result<ServerInfo> {
         weakness,
         is_rewriting: is_busy || field("aof_last_bgrewrite_status").is_some_and(|status| status != "ok"),
         evicted_keys: field("evicted_keys").and_then(|count| count.parse().ok()).unwrap_or(0),
+        has_run_id: field("run_id").is_some(),
         major_version: field("redis_version").and_then(|text| text.split('.').next()?.parse().ok()).unwrap_or(0),
     })
 }

@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod connection;
 pub(crate) mod connections;
 pub(crate) mod endpoint;
+pub(crate) mod identity;
 pub(crate) mod info;
 pub(crate) mod mode;
 pub(crate) mod node;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::join;
 use kv_core::{Clock, SystemClock};
 use parking_lot::{Mutex, RwLock};
 use redis::{Cmd, Pipeline, RedisError, Value};
@@ -15,6 +16,7 @@ use crate::server::clock_offset::{ClockOffset, ServerTime};
 use crate::server::connection::Connection;
 use crate::server::connections::Connections;
 use crate::server::endpoint::Endpoint;
+use crate::server::identity::{self, ServerId};
 
 /// The timeouts, the heartbeat interval and the maximum size of a value. Every server of a store has the same settings.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +45,8 @@ pub(crate) struct Node {
     /// The number of failed attempts to connect, and the last failure. If an attempt fails, the callers that waited for
     /// this attempt get the same failure and do not try again.
     failed_attempts: Mutex<(u64, Option<Failure>)>,
+    /// The server of the last connection; `None` before the first connection.
+    server: Mutex<Option<ServerId>>,
     is_closed: AtomicBool,
 }
 
@@ -80,6 +84,7 @@ impl Node {
             connection: RwLock::new(None),
             connecting: tokio::sync::Mutex::new(()),
             failed_attempts: Mutex::new((0, None)),
+            server: Mutex::new(None),
             is_closed: AtomicBool::new(false),
         })
     }
@@ -131,10 +136,20 @@ impl Node {
         }
     }
 
+    /// Returns the server of the last connection; `None` before the first connection.
+    pub(crate) fn server(&self) -> Option<ServerId> {
+        self.server.lock().clone()
+    }
+
     /// Discards the connection if it is older than a heartbeat, so that the next call makes a new connection.
     pub(crate) fn renew_connection(&self) {
+        self.renew_connection_of_age(self.timing.heartbeat);
+    }
+
+    /// Discards the connection if it has at least this age, so that the next call makes a new connection.
+    pub(crate) fn renew_connection_of_age(&self, age: Duration) {
         if let Some(connection) = self.current()
-            && connection.age() >= self.timing.heartbeat
+            && connection.age() >= age
         {
             self.discard(&connection);
         }
@@ -148,12 +163,16 @@ impl Node {
 
     fn check_reply(&self, connection: &Arc<Connection>, value: Value) -> Result<Value, Failure> {
         let Value::ServerError(error) = value else { return Ok(value) };
-        if error.code() == "READONLY" {
+        let failure = Failure::Refused(error);
+        if let Some("READONLY" | "MASTERDOWN") = failure.code() {
             // The server is a replica now. A new connection to the same address may lead to the new master, for example
             // through a proxy.
             self.discard(connection);
+            self.connections.suspect();
+        } else if failure.code() == Some("LOADING") {
+            self.connections.suspect();
         }
-        Err(Failure::Refused(error))
+        Err(failure)
     }
 
     fn disconnected(&self, connection: &Arc<Connection>, error: RedisError) -> Failure {
@@ -214,7 +233,9 @@ impl Node {
 
     async fn connect(&self) -> Result<Arc<Connection>, Failure> {
         let connection = Arc::new(Connection::open(&self.endpoint, self.timing.max_value).await?);
-        self.measure_clock(&connection).await?;
+        let (measured, server) = join(self.measure_clock(&connection), server_of(&connection)).await;
+        measured?;
+        let server = server?;
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Failure::Closed);
         }
@@ -223,6 +244,11 @@ impl Node {
         // The number rises before the first call uses the connection, so that a list that begins later sees the new
         // number.
         self.connections.add();
+        // The listener learns of another server before the first call uses the connection.
+        let before = self.server.lock().replace(server.clone());
+        if before.is_some_and(|before| before != server) {
+            self.connections.suspect();
+        }
         *self.connection.write() = Some(Arc::clone(&connection));
         Ok(connection)
     }
@@ -244,6 +270,15 @@ impl Node {
                 Ok(())
             }
         }
+    }
+}
+
+/// Reads the run id of the server.
+async fn server_of(connection: &Connection) -> Result<ServerId, Failure> {
+    let reply = connection.driver().send_packed_command(redis::cmd("INFO").arg("server")).await;
+    match identity::info_text(reply.map_err(Failure::NotSent))? {
+        Some(text) => Ok(ServerId::from_info(&text)),
+        None => Ok(ServerId::default()),
     }
 }
 

@@ -125,6 +125,22 @@ impl Router {
         }
     }
 
+    /// Returns the servers that may serve reads: the masters, and nodes to which they redirect.
+    pub(crate) fn sources(&self) -> Vec<Arc<Node>> {
+        match &self.servers {
+            Servers::Single(node) => vec![Arc::clone(node)],
+            Servers::Cluster(cluster) => cluster.sources(),
+        }
+    }
+
+    /// Returns the cluster; `None` for a single server.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        match &self.servers {
+            Servers::Single(_) => None,
+            Servers::Cluster(cluster) => Some(cluster),
+        }
+    }
+
     /// Refreshes the slot map of a cluster; does nothing on a single server.
     pub(crate) async fn refresh(&self) -> Result<(), Failure> {
         match &self.servers {
@@ -299,7 +315,7 @@ impl Router {
                 may_read_again = false;
                 continue;
             }
-            let redirected_to = || redirect_address(&failure).and_then(|address| cluster.node(&address));
+            let redirected_to = || cluster.redirected_to(&redirect_address(&failure)?);
             match retry_after(&failure) {
                 Retry::Never => return Err(failure),
                 Retry::Asking => redirect = redirected_to().map(|node| (node, true)),
@@ -369,6 +385,7 @@ fn retry_after(failure: &Failure) -> Retry {
         | Failure::SlotsMoving
         | Failure::WrongMode(_)
         | Failure::WrongProtocol(_)
+        | Failure::NotProven(_)
         | Failure::LayoutChanged
         | Failure::Closed => Retry::Never,
     }
