@@ -75,6 +75,8 @@ pub enum Need {
     WatchExpiry,
     /// The store never evicts live entries.
     KeepsAll,
+    /// Reads show every acknowledged write of every handle at once.
+    Linearizable,
     /// The store declares that processes share its entries.
     Shared,
     /// Acknowledged writes survive at least this failure.
@@ -124,6 +126,7 @@ impl Need {
             Self::AnyTransaction => capabilities.transactions == Transactions::Any,
             Self::WatchExpiry => capabilities.watch_expiry,
             Self::KeepsAll => !capabilities.may_evict,
+            Self::Linearizable => !capabilities.bounded_reads,
             Self::Shared => capabilities.shared,
             Self::WatchShared => capabilities.watch == Reach::Shared,
             Self::MessagesShared => capabilities.messages == Reach::Shared,
@@ -151,6 +154,7 @@ impl fmt::Display for Need {
             Self::AnyTransaction => f.write_str("transactions over any keys"),
             Self::WatchExpiry => f.write_str("a watch that reports expiry"),
             Self::KeepsAll => f.write_str("a store that never evicts live entries"),
+            Self::Linearizable => f.write_str("linearizable reads, and the store declares bounded reads"),
             Self::Shared => f.write_str("a store that declares `shared`"),
             Self::WatchShared => f.write_str("a watch that reaches other processes"),
             Self::MessagesShared => f.write_str("messages that reach other processes"),

@@ -14,6 +14,7 @@ use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 use crate::fresh::Fresh;
 use crate::mortal::MortalStore;
 use crate::recorder::Recorder;
+use crate::settled::Writes;
 use crate::suite::Suite;
 
 /// The store of a case, with its suite and clock.
@@ -24,6 +25,7 @@ pub(crate) struct Context {
     store: Recorder,
     /// True if the second handle is in another process.
     second_in_other_process: bool,
+    writes: Writes,
 }
 
 impl Context {
@@ -33,8 +35,10 @@ impl Context {
     /// The maximum number of writes in one `set_many`.
     const BATCH: usize = 5_000;
 
-    pub(crate) fn new(suite: Suite, fresh: Fresh, store: Recorder) -> Self {
-        Self { suite, fresh, store, second_in_other_process: false }
+    pub(crate) fn new(suite: Suite, fresh: Fresh, store: Arc<dyn KvStore>) -> Self {
+        let writes = Writes::default();
+        let store = Recorder::new(writes.settled(store));
+        Self { suite, fresh, store, second_in_other_process: false, writes }
     }
 
     /// The store, which records its last operations for failure texts. Clones share one store.
@@ -110,12 +114,21 @@ impl Context {
         self
     }
 
-    /// Opens a second handle to the same store.
+    /// Opens a second handle to the same store. If reads are bounded, each read of the two handles first waits until it
+    /// must show the writes of the other handle.
     pub(crate) async fn second_handle(&self) -> Result<Recorder, Failure> {
-        if self.second_in_other_process {
-            return Ok(self.store.sibling(self.suite.open_in_other_process(&self.fresh).await?, "other process"));
-        }
-        Ok(self.store.sibling(self.suite.open(&self.fresh).await?, "second handle"))
+        let (opened, label) = if self.second_in_other_process {
+            (self.suite.open_in_other_process(&self.fresh).await?, "other process")
+        } else {
+            (self.suite.open(&self.fresh).await?, "second handle")
+        };
+        Ok(self.store.sibling(self.writes.settled(opened), label))
+    }
+
+    /// Opens two more handles to the same store. Their reads do not wait, also if reads are bounded.
+    pub(crate) async fn unsettled_handles(&self) -> Result<[Recorder; 2], Failure> {
+        let [one, two] = [self.suite.open(&self.fresh).await?, self.suite.open(&self.fresh).await?];
+        Ok([self.store.sibling(one, "handle one"), self.store.sibling(two, "handle two")])
     }
 
     /// Opens another store than the case's own, on the same backend. The case must clear it, because the suite clears

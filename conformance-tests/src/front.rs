@@ -182,6 +182,7 @@ macro_rules! tests {
         $crate::watch_loss! { $suite }
         $crate::watch_changes! { $suite }
         $crate::watch_sinks! { $suite }
+        $crate::zero_bound! { $suite }
         $crate::messages! { $suite }
         $crate::concurrency! { $suite }
         $crate::neighbours! { $suite }
@@ -191,6 +192,7 @@ macro_rules! tests {
         $crate::outage! { $suite }
         $crate::random! { $suite }
         $crate::reads! { $suite }
+        $crate::bounded_reads! { $suite }
         $crate::refuses! { $suite }
     };
 }

@@ -23,6 +23,8 @@ mod recorder;
 mod report;
 mod run;
 mod script;
+mod settled;
+mod sink;
 mod suite;
 mod switch;
 mod table;

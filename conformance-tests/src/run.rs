@@ -13,7 +13,6 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::folder;
 use crate::fresh::Fresh;
-use crate::recorder::Recorder;
 use crate::report::{CaseReport, Outcome, Report};
 use crate::script::compare;
 use crate::suite::Suite;
@@ -51,7 +50,7 @@ impl Suite {
         for suite in suites {
             let suite = suite.clone().with_seed(seed);
             let fresh = Fresh::new(&suite.name, "compare", seed);
-            let store = Recorder::new(suite.open(&fresh).await?);
+            let store = suite.open(&fresh).await?;
             stores.push((suite.name.clone(), Context::new(suite, fresh, store)));
         }
         let verdict = compare(&stores).await;
@@ -111,7 +110,7 @@ impl Suite {
             let failure = Failure::from(error);
             self.explain(case, rule_of(case), &Failure::new(format!("the store could not be opened: {failure}")), &[])
         })?;
-        let context = Context::new(self.clone(), fresh.clone(), Recorder::new(store));
+        let context = Context::new(self.clone(), fresh.clone(), store);
 
         // The case runs in its own task, because a panic then ends only this task, and a case that hangs can be
         // aborted.

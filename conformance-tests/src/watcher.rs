@@ -10,8 +10,9 @@ use crate::activity::Activity;
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 use crate::recorder::Recorder;
 
-/// The timeout for an event that must come.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// The timeout for an event that must come. It is long, because a background task of a store on a busy machine may start
+/// late, and only a failure waits for it.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Returns the next item of a stream, or `None` at its end. Fails if the stream is silent for [`TIMEOUT`] after the
 /// last operation of the case has ended, so a slow writer does not make the stream fail.

@@ -22,6 +22,9 @@ const LONG_LIMIT: Duration = Duration::from_secs(60);
 /// Cases that take longer than the short limit on a good store.
 const SLOW: &[&str] = &["list/a_hundred_thousand", "list_cost/pages_read_their_entries_only"];
 
+/// The beginning of the ids of broken stores whose good store calls sinks over a link.
+const OVER_LINK: &str = "outage_sinks/";
+
 const IN_CRASH: &str = "needs a store in files; `tests/crash` has a store that fails it";
 
 /// Cases that no broken store of this crate fails, and the reasons.
@@ -96,8 +99,16 @@ fn is_caught(fault: &'static Fault) -> Result<(), Failed> {
         return Err(format!("the broken store violates {}, but {first} tests {clause}", fault.clause).into());
     }
 
-    let broken = support::suite(fault.id, |good, clock| fault.wrap(good, clock));
-    let is_slow = fault.caught_by.iter().any(|id| SLOW.contains(id) || id.starts_with("random/watches"));
+    let over_link = fault.id.starts_with(OVER_LINK);
+    let suite = |name: &str, fault: Option<&'static Fault>| {
+        let wrap = move |good, clock| match fault {
+            Some(fault) => fault.wrap(good, clock),
+            None => good,
+        };
+        if over_link { support::suite_with_heartbeats(name, wrap) } else { support::suite(name, wrap) }
+    };
+    let broken = suite(fault.id, Some(fault));
+    let is_slow = over_link || fault.caught_by.iter().any(|id| SLOW.contains(id) || id.starts_with("random/watches"));
     let time_limit = if is_slow { LONG_LIMIT } else { SHORT_LIMIT };
     let mut report = run(&broken, fault.caught_by, time_limit)?;
     // Cases of concurrent calls depend on how the system schedules them.
@@ -123,7 +134,7 @@ fn is_caught(fault: &'static Fault) -> Result<(), Failed> {
             None => return Err(format!("{id} does not apply to the broken store").into()),
         }
     }
-    let good = run(&support::suite("good", |good, _| good), fault.caught_by, LONG_LIMIT)?;
+    let good = run(&suite("good", None), fault.caught_by, LONG_LIMIT)?;
     if let Some(failure) = good.failures().next() {
         return Err(format!("the good store fails as well: {failure}").into());
     }

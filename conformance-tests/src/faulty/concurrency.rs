@@ -39,6 +39,11 @@ faults! { concurrency:
     dropped_commit_is_half_applied: "A-1"
         ["cancel/commit_at_every_point"]
         |inner, _clock| HalfCommitted { inner };
+    /// Reads the previous entry first and replaces it in a second step, as a statement does that reads the row before
+    /// it waits for the lock of the row.
+    previous_entry_is_read_before_the_lock: "S-1"
+        ["concurrency/previous_entries_show_the_touch_before_them"]
+        |inner, _clock| EarlyPrevious { inner };
     /// Reads the value first, and the version and the deadline in a second round trip.
     value_and_version_are_read_separately: "G-1"
         ["versions/value_and_version_are_of_one_write", "races/sixteen_writers_count_to_eight_thousand"]
@@ -253,5 +258,57 @@ impl KvStore for CreatesTableOnFirstWrite {
             }
         }
         self.inner.set(key, value, options).await
+    }
+}
+
+#[derive(Debug)]
+struct EarlyPrevious {
+    inner: Arc<dyn KvStore>,
+}
+
+impl EarlyPrevious {
+    /// Returns the previous entry with the deadline that it had at the read.
+    fn outdated(previous: Option<Entry>, read: Option<&Entry>) -> Option<Entry> {
+        previous.map(|mut entry| {
+            entry.expires = read.map_or(entry.expires, |read| read.expires);
+            entry
+        })
+    }
+
+    async fn read(&self, key: &Key) -> Result<Option<Entry>> {
+        let read = self.inner.get(key).await?;
+        SystemClock.sleep(Duration::from_millis(1)).await;
+        Ok(read)
+    }
+}
+
+#[async_trait]
+impl KvStore for EarlyPrevious {
+    delegate_store!(self.inner, except set delete);
+
+    async fn set(&self, key: &Key, value: Bytes, options: &SetOptions) -> Result<SetOutcome> {
+        if !options.return_previous {
+            return self.inner.set(key, value, options).await;
+        }
+        let read = self.read(key).await?;
+        Ok(match self.inner.set(key, value, options).await? {
+            SetOutcome::Stored { version, previous } => {
+                SetOutcome::Stored { version, previous: Self::outdated(previous, read.as_ref()) }
+            }
+            refused @ SetOutcome::Refused { .. } => refused,
+        })
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<DeleteOutcome> {
+        if !options.return_previous {
+            return self.inner.delete(key, options).await;
+        }
+        let read = self.read(key).await?;
+        Ok(match self.inner.delete(key, options).await? {
+            DeleteOutcome::Deleted { previous } => {
+                DeleteOutcome::Deleted { previous: Self::outdated(previous, read.as_ref()) }
+            }
+            other => other,
+        })
     }
 }

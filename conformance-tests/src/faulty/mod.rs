@@ -27,7 +27,9 @@
 //! | `script_reports` | reports that only random scripts show to be missing or false |
 //! | `lost_reports`, `watch_moments` | changes that a watch loses by their path, or by another event at the time |
 //! | `watch_changes`, `sinks` | watches of changes; losses without a gap; sinks that are called late, or not at all |
+//! | `outage_sinks` | sinks, watchers and subscribers during an outage; the good store has a loss bound above zero |
 //! | `reads` | reads with options, the time of the store, reads that go back |
+//! | `near` | copies of entries in the handle, with a declared age; [`near_tier`] is the good store |
 //!
 //! `encoded_keys`, `hidden` and `scan` are helpers: a store with another encoding of keys, state that `Debug` does not
 //! show, and lists that read everything.
@@ -54,9 +56,11 @@ mod messages;
 mod moments;
 mod namespace_keys;
 mod namespaces;
+mod near;
 mod neighbours;
 mod openers;
 mod outage;
+mod outage_sinks;
 mod pages;
 mod reads;
 mod refuses;
@@ -80,6 +84,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use kv_core::{Clock, KvStore};
+
+pub use self::near::near_tier;
 
 /// Wraps a good store, whose clock is the second argument, in a broken one.
 type Wrap = fn(Arc<dyn KvStore>, Arc<dyn Clock>) -> Arc<dyn KvStore>;
@@ -157,7 +163,9 @@ const ALL: &[&[Fault]] = &[
     script_reports::FAULTS,
     watch_changes::FAULTS,
     sinks::FAULTS,
+    outage_sinks::FAULTS,
     reads::FAULTS,
+    near::FAULTS,
 ];
 
 /// Declares the broken stores of a file: the defect as a doc comment, the name, the clause, the cases that fail on the

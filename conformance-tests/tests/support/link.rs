@@ -3,15 +3,18 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{Stream, StreamExt, stream};
 use kv_core::{
-    Bytes, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, GapReason, IncrementOptions, Key, KeyPrefix,
-    KvStore, ListPage, ListQuery, MessageEvent, MessageStream, NewExpiry, Result, SetOptions, SetOutcome, Transaction,
-    Version, WatchEvent, WatchQuery, WatchStream, delegate_store,
+    Bytes, ChangeSink, CommitOutcome, DeleteOptions, DeleteOutcome, Entry, Error, GapReason, IncrementOptions, Key,
+    KeyPrefix, KvStore, ListPage, ListQuery, MessageEvent, MessageStream, NewExpiry, Registration, Result, SetOptions,
+    SetOutcome, StoreInfo, Transaction, Version, WatchEvent, WatchQuery, WatchStream, WatchTarget, delegate_store,
 };
 use tokio::sync::watch;
+
+use super::heartbeats::HeartbeatSink;
 
 /// A simulated connection. Calls pass unless the connection is cut.
 #[derive(Debug, Clone)]
@@ -42,8 +45,13 @@ impl Link {
         });
     }
 
-    fn is_cut(&self) -> bool {
-        !self.switches.borrow().is_multiple_of(2)
+    pub(crate) fn is_cut(&self) -> bool {
+        !self.switches().is_multiple_of(2)
+    }
+
+    /// The number of cuts and heals.
+    pub(crate) fn switches(&self) -> u64 {
+        *self.switches.borrow()
     }
 }
 
@@ -51,11 +59,19 @@ impl Link {
 /// applied, Indeterminate and applied, Indeterminate and not applied.
 #[derive(Debug)]
 pub(crate) struct Remote<S> {
-    pub(crate) inner: S,
-    pub(crate) link: Link,
+    inner: S,
+    link: Link,
+    info: StoreInfo,
 }
 
 impl<S: KvStore> Remote<S> {
+    /// A store whose sinks are called over the link if `bound` is given, and in this process otherwise.
+    pub(crate) fn new(inner: S, link: Link, bound: Option<Duration>) -> Self {
+        let mut info = inner.info().clone();
+        info.watch_loss_bound = bound.unwrap_or(info.watch_loss_bound);
+        Self { inner, link, info }
+    }
+
     fn check_link(&self) -> Result<()> {
         if self.link.is_cut() { Err(Error::unavailable("the backend is unreachable")) } else { Ok(()) }
     }
@@ -76,19 +92,25 @@ impl<S: KvStore> Remote<S> {
         Err(Error::indeterminate(version.or_else(|| Some(Version::random())), "the backend became unreachable"))
     }
 
-    /// Returns the events of the stream, and a gap each time the link is healed.
+    /// Returns the events of the stream, with `suspended` when the link is cut and `gap` when it is healed.
     fn with_gaps<T: Clone + Send + 'static>(
         &self,
+        suspended: T,
         gap: T,
         events: Pin<Box<dyn Stream<Item = Result<T>> + Send>>,
     ) -> Pin<Box<dyn Stream<Item = Result<T>> + Send>> {
         let switches = self.link.switches.subscribe();
         let seen = *switches.borrow();
         let gaps = stream::unfold((switches, seen), move |(mut switches, seen)| {
-            let gap = gap.clone();
+            let (suspended, gap) = (suspended.clone(), gap.clone());
             async move {
-                let now = *switches.wait_for(|switches| *switches > seen && switches.is_multiple_of(2)).await.ok()?;
-                Some((Ok(gap), (switches, now)))
+                let now = *switches.wait_for(|switches| *switches > seen).await.ok()?;
+                // A link that was cut and healed several times since has one gap.
+                if now.is_multiple_of(2) {
+                    Some((Ok(gap), (switches, now)))
+                } else {
+                    Some((Ok(suspended), (switches, now)))
+                }
             }
         });
         // `select` runs until both streams end, and `gaps` does not end. So this channel ends the returned stream when
@@ -96,15 +118,21 @@ impl<S: KvStore> Remote<S> {
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let events = events.chain(stream::once(async move { drop(end) }).filter_map(|()| async { None }));
         let over = async { drop(ended.await) };
-        Box::pin(stream::select(events, gaps).take_until(Box::pin(over)))
+        // A gap comes before every event that is sent after it.
+        let ordered = stream::select_with_strategy(gaps, events, |(): &mut ()| stream::PollNext::Left);
+        Box::pin(ordered.take_until(Box::pin(over)))
     }
 }
 
 #[async_trait]
 impl<S: KvStore> KvStore for Remote<S> {
     delegate_store!(self.inner, except
-        get get_with set delete contains get_many set_many delete_many list clear touch increment commit watch publish
-        subscribe ping);
+        info get get_with set delete contains get_many set_many delete_many list clear touch increment commit watch
+        watch_into publish subscribe ping);
+
+    fn info(&self) -> &StoreInfo {
+        &self.info
+    }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         self.check_link()?;
@@ -142,7 +170,20 @@ impl<S: KvStore> KvStore for Remote<S> {
 
     async fn watch(&self, query: &WatchQuery) -> Result<WatchStream> {
         self.check_link()?;
-        Ok(self.with_gaps(WatchEvent::Gap { reason: GapReason::Reconnected }, self.inner.watch(query).await?))
+        let suspended = WatchEvent::Suspended { reason: GapReason::Disconnected };
+        let gap = WatchEvent::Gap { reason: GapReason::Reconnected };
+        Ok(self.with_gaps(suspended, gap, self.inner.watch(query).await?))
+    }
+
+    async fn watch_into(&self, target: &WatchTarget, sink: Arc<dyn ChangeSink>) -> Result<Registration> {
+        let bound = self.info.watch_loss_bound;
+        if bound.is_zero() {
+            return self.inner.watch_into(target, sink).await;
+        }
+        self.check_link()?;
+        let sink = Arc::new(HeartbeatSink::new(sink, self.link.clone()));
+        let registration = self.inner.watch_into(target, Arc::clone(&sink) as Arc<dyn ChangeSink>).await?;
+        Ok(Registration::new((registration, sink.run(bound))))
     }
 
     async fn publish(&self, channel: &Key, message: Bytes) -> Result<()> {
@@ -151,7 +192,9 @@ impl<S: KvStore> KvStore for Remote<S> {
 
     async fn subscribe(&self, channels: &KeyPrefix) -> Result<MessageStream> {
         self.check_link()?;
-        Ok(self.with_gaps(MessageEvent::Gap { reason: GapReason::Reconnected }, self.inner.subscribe(channels).await?))
+        let suspended = MessageEvent::Suspended { reason: GapReason::Disconnected };
+        let gap = MessageEvent::Gap { reason: GapReason::Reconnected };
+        Ok(self.with_gaps(suspended, gap, self.inner.subscribe(channels).await?))
     }
 
     async fn ping(&self) -> Result<()> {

@@ -2,10 +2,12 @@
 
 mod damaged;
 mod disk;
+mod heartbeats;
 mod link;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use conformance_tests::{Fresh, Suite};
@@ -21,8 +23,27 @@ use self::damaged::{Damaged, DamagedKeys};
 use self::disk::{Disk, OnDisk};
 use self::link::{Link, Remote};
 
+/// The loss bound of stores whose sinks are called over their links.
+const BOUND: Duration = Duration::from_millis(200);
+
 /// A suite for good stores. `wrap` wraps each store when the store is opened.
 pub(crate) fn suite<W>(name: &str, wrap: W) -> Suite
+where
+    W: Fn(Arc<dyn KvStore>, Arc<dyn Clock>) -> Arc<dyn KvStore> + Send + Sync + 'static,
+{
+    suite_with(name, None, wrap)
+}
+
+/// A suite for good stores whose sinks are called over their links, with heartbeats.
+#[allow(dead_code, reason = "not every test program uses it")]
+pub(crate) fn suite_with_heartbeats<W>(name: &str, wrap: W) -> Suite
+where
+    W: Fn(Arc<dyn KvStore>, Arc<dyn Clock>) -> Arc<dyn KvStore> + Send + Sync + 'static,
+{
+    suite_with(name, Some(BOUND), wrap)
+}
+
+fn suite_with<W>(name: &str, bound: Option<Duration>, wrap: W) -> Suite
 where
     W: Fn(Arc<dyn KvStore>, Arc<dyn Clock>) -> Arc<dyn KvStore> + Send + Sync + 'static,
 {
@@ -32,7 +53,7 @@ where
     let [cut, heal, damage, fill, free] = std::array::from_fn(|_| Arc::clone(&registry));
     let open = move |fresh: Fresh| {
         let (registry, wrap) = (Arc::clone(&registry), Arc::clone(&wrap));
-        async move { Ok(wrap(Arc::new(registry.open(&fresh).await?), fresh.clock())) }
+        async move { Ok(wrap(Arc::new(registry.open(&fresh, bound).await?), fresh.clock())) }
     };
     // The second process is only a handle in this process; `tests/processes.rs` has a real second process.
     Suite::new(name, capabilities, open.clone())
@@ -94,7 +115,7 @@ impl Registry {
         disks.entry(fresh.name().to_owned()).or_default().clone()
     }
 
-    async fn open(&self, fresh: &Fresh) -> Result<Damaged<Remote<OnDisk<Handle>>>> {
+    async fn open(&self, fresh: &Fresh, bound: Option<Duration>) -> Result<Damaged<Remote<OnDisk<Handle>>>> {
         let closed = MemoryStore::new();
         closed.close().await?;
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,7 +129,7 @@ impl Registry {
         };
         let handle = Handle { store, closed, is_closed: watch::Sender::new(false), sinks: Mutex::default() };
         let inner = OnDisk { inner: handle, disk: self.disk(fresh) };
-        Ok(Damaged { inner: Remote { inner, link: self.link(fresh) }, keys: self.damaged_keys(fresh) })
+        Ok(Damaged { inner: Remote::new(inner, self.link(fresh), bound), keys: self.damaged_keys(fresh) })
     }
 }
 

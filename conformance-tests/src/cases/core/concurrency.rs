@@ -1,6 +1,11 @@
 //! Concurrent clients of one handle.
 
-use kv_core::{Capability, KvStore, ListQuery, SetItem};
+use std::time::{Duration, SystemTime};
+
+use kv_core::{
+    Capability, DeleteOptions, DeleteOutcome, Expires, Expiry, KvStore, ListQuery, NewExpiry, SetItem, SetOptions,
+    SetOutcome,
+};
 
 use crate::case::{Need, cases};
 use crate::context::{Context, key};
@@ -16,6 +21,7 @@ cases! { concurrency, Core:
     acknowledged_writes_are_seen_by_all: "G-2" [Need::KeepsAll] "after a write was acknowledged, every task reads its value or a newer value";
     reads_never_go_back: "G-2" [Need::KeepsAll] "while one writer counts up, no reader gets a smaller number after a larger number";
     one_of_twenty_deletes_removes: "D-1" [Need::KeepsAll] "of 20 concurrent deletes of one entry, exactly one reports that it removed the entry";
+    previous_entries_show_the_touch_before_them: "S-1" [Need::Has(Capability::Previous), Need::Has(Capability::Touch), Need::Has(Capability::Deadlines), Need::KeepsAll] "if a `touch` comes between the call and the return of a `set` or `delete` with `return_previous`, the previous entry has the deadline of the touch";
     get_inside_a_list_loop: "G-2" [Need::Has(Capability::List)] "reading and writing between the pages of a list does not block";
     histories_are_linearizable: "G-2" [Need::KeepsAll] "recorded histories of get, set and delete are linearizable: some order explains every answer";
     histories_of_every_call_are_linearizable: "G-2" [Need::KeepsAll] "recorded histories of all unconditional calls are linearizable, including batches, takes, touches, increments and transactions, and each transaction is visible as a whole";
@@ -190,4 +196,55 @@ async fn histories_of_every_call_are_linearizable(cx: Context) -> Verdict {
 
 async fn histories_of_every_call_with_expiry_are_linearizable(cx: Context) -> Verdict {
     linearizable(&cx, &[cx.store().clone()], Workload::EVERY_CALL.with_expiry()).await
+}
+
+/// A touch that runs beside a set or a delete comes before it or after it, and the results show which.
+async fn previous_entries_show_the_touch_before_them(cx: Context) -> Verdict {
+    const ROUNDS: u64 = 60;
+    const HOUR: u64 = 3_600;
+    let now = cx.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let moment = |hours: u64, round: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(now + hours * HOUR + round);
+    let k = key(["k"]);
+    for round in 0..ROUNDS {
+        let (before, touched) = (moment(1, round), moment(2, round));
+        cx.set_with(&k, "old", SetOptions::default().with_expiry(Expiry::At(before))).await?;
+        let touching = tokio::spawn({
+            let (cx, k) = (cx.clone(), k.clone());
+            async move { cx.store().touch(&k, NewExpiry::At(touched)).await }
+        });
+        let writing = tokio::spawn({
+            let (cx, k) = (cx.clone(), k.clone());
+            async move {
+                if round % 3 == 2 {
+                    match cx.store().delete(&k, &DeleteOptions::default().with_previous()).await? {
+                        DeleteOutcome::Deleted { previous } => Ok(previous),
+                        other => Err(Failure::new(format!("`delete` of a live entry returned {other:?}"))),
+                    }
+                } else {
+                    match cx.store().set(&k, "new".into(), &SetOptions::default().with_previous()).await? {
+                        SetOutcome::Stored { previous, .. } => Ok(previous),
+                        other @ SetOutcome::Refused { .. } => {
+                            Err(Failure::new(format!("`set` without a condition returned {other:?}")))
+                        }
+                    }
+                }
+            }
+        });
+        let panicked = |error| Failure::new(format!("a task of the case panicked: {error}"));
+        let found = touching.await.map_err(panicked)??;
+        let previous = writing.await.map_err(panicked)??.map(|entry| entry.expires);
+        // A touch after the write finds the new entry, or no entry.
+        let is_first = match cx.store().get(&k).await? {
+            Some(entry) => entry.expires == Expires::Never,
+            None => found,
+        };
+        let expected = if is_first { touched } else { before };
+        let order = if is_first { "before" } else { "after" };
+        ensure_eq!(
+            previous,
+            Some(Expires::At(expected)),
+            "the deadline of the previous entry, with a `touch` {order} it"
+        );
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! The core: keys, values, deadlines, errors, cancellation, and refusals of undeclared capabilities.
 
 mod basics;
+mod bounded_reads;
 mod cancel;
 mod concurrency;
 mod deadlines;
@@ -40,5 +41,6 @@ pub(super) const CASES: &[&[Case]] = &[
     neighbours::CASES,
     random::CASES,
     reads::CASES,
+    bounded_reads::CASES,
     refuses::CASES,
 ];

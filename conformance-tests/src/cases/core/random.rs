@@ -23,9 +23,9 @@ cases! { random, Core:
     watches_of_conditions: "W-1" [Need::KeepsAll, Need::Has(Capability::Watch), Need::Has(Capability::Conditions)] "watches report the changes of random conditional writes, and nothing for refused writes";
     watches_of_lives: "W-1" [Need::KeepsAll, Need::Has(Capability::Watch)] "watches report random writes with times to live, touches, increments and expired entries, and nothing else";
     watches_of_transactions: "W-1" [Need::KeepsAll, Need::Has(Capability::Watch), Need::Has(Capability::Transactions)] "watches report the changes of random transactions, and nothing for refused transactions";
-    watches_on_two_handles: "W-1" [Need::KeepsAll, Need::SecondHandle, Need::Has(Capability::Watch)] "watches report the changes that random steps on two handles make, and nothing else";
+    watches_on_two_handles: "W-1" [Need::KeepsAll, Need::SecondHandle, Need::Has(Capability::Watch), Need::Linearizable] "watches report the changes that random steps on two handles make, and nothing else";
     messages: "P-1" [Need::KeepsAll, Need::Has(Capability::Messages)] "subscribers receive the messages of random steps once and in order";
-    two_handles: "G-2" [Need::KeepsAll, Need::SecondHandle] "random steps of every kind on two handles in turn return what the contract says";
+    two_handles: "G-2" [Need::KeepsAll, Need::SecondHandle, Need::Linearizable] "random steps of every kind on two handles in turn return what the contract says";
     everything: "G-2" [Need::KeepsAll] "random steps of every kind that the store supports return what the contract says";
 }
 

@@ -46,9 +46,9 @@ cases! { shared, Shared:
     changes_are_heard: "W-1" [TWO, WATCH] "a watcher at one handle gets every change of the other handle";
     messages_are_heard: "P-2" [TWO, MESSAGES] "a subscriber at one handle gets the messages that the other handle publishes";
     a_dropped_handle_leaves_the_other: "R-3" [TWO] "dropping one handle affects neither the other handle nor any entry";
-    histories_are_linearizable: "G-2" [TWO, Need::KeepsAll] "recorded histories at two handles are linearizable: some order explains every answer";
-    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of conditional calls at two handles are linearizable: some order explains every answer";
-    histories_with_expiry_are_linearizable: "T-4" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of expiring keys at two handles are linearizable: some order explains every answer";
+    histories_are_linearizable: "G-2" [TWO, Need::KeepsAll, Need::Linearizable] "recorded histories at two handles are linearizable: some order explains every answer";
+    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll, Need::Linearizable] "recorded histories of conditional calls at two handles are linearizable: some order explains every answer";
+    histories_with_expiry_are_linearizable: "T-4" [TWO, CONDITIONS, Need::KeepsAll, Need::Linearizable] "recorded histories of expiring keys at two handles are linearizable: some order explains every answer";
 }
 
 fn k() -> Key {

@@ -3,6 +3,7 @@
 mod handles;
 mod openers;
 mod outage;
+mod outage_sinks;
 mod processes;
 
 use crate::case::Case;

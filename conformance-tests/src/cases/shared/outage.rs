@@ -8,6 +8,10 @@ use kv_core::{
     SetOptions, Transaction, WatchEvent, WatchQuery,
 };
 
+use super::outage_sinks::{
+    caches_over_sinks_stay_fresh, sinks_are_current_again, sinks_learn_of_the_loss,
+    subscriptions_never_resume_silently, watchers_learn_what_sinks_learn,
+};
 use crate::case::{Need, cases};
 use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
@@ -16,6 +20,7 @@ use crate::tasks::clients;
 use crate::watcher::{Subscriber, Watcher};
 
 const OUTAGE: Need = Need::Outage;
+const SINKS: Need = Need::Has(Capability::Sinks);
 
 cases! { outage, Shared:
     calls_end_in_time: "E-2" [OUTAGE] "while the backend is unreachable, every call ends within its timeout";
@@ -31,6 +36,16 @@ cases! { outage, Shared:
         "after an outage, a watcher gets a gap or every change";
     subscribers_are_told: "P-1" [OUTAGE, Need::Has(Capability::Messages)]
         "after an outage, a subscriber gets a gap or every message";
+    sinks_learn_of_the_loss: "W-5" [OUTAGE, SINKS]
+        "within the declared bound after the backend became unreachable, a sink gets `lost`, and no `current` until the backend is reachable";
+    sinks_are_current_again: "W-5" [OUTAGE, SINKS]
+        "after an outage, a sink gets `current` with a moment after the outage, and then every change";
+    caches_over_sinks_stay_fresh: "W-5" [OUTAGE, SINKS, Need::SecondHandle, Need::KeepsAll]
+        "during and after outages, a cache that serves only while `as_of` is younger than the bound serves nothing older than `as_of`";
+    watchers_learn_what_sinks_learn: "W-6" [OUTAGE, SINKS]
+        "a watcher gets `Suspended` or a gap when a sink gets `lost`, and a gap or the end before any other event";
+    subscriptions_never_resume_silently: "W-6" [OUTAGE, Need::Has(Capability::Messages)]
+        "after `Suspended`, a subscriber gets a gap, or the subscription ends, before any message";
     histories_are_linearizable: "G-2" [OUTAGE, Need::KeepsAll]
         "recorded histories during outages are linearizable: some order explains every answer";
     histories_with_conditions_are_linearizable: "G-2" [OUTAGE, Need::Has(Capability::Conditions), Need::KeepsAll]
@@ -38,10 +53,10 @@ cases! { outage, Shared:
 }
 
 /// The timeouts of clause E-2 for connecting and for an operation, plus a margin for a busy machine.
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The timeout for a store to notice that its backend is reachable again.
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A call: its name, true if it writes, and its future.
 type Call<'c> = (&'static str, bool, BoxFuture<'c, Result<(), Error>>);
@@ -95,7 +110,7 @@ async fn all_calls(cx: &Context) -> Result<Vec<(&'static str, bool, Result<(), E
 }
 
 /// Heals the link and waits until the store works again.
-async fn recover(cx: &Context) -> Verdict {
+pub(super) async fn recover(cx: &Context) -> Verdict {
     cx.heal().await?;
     let again = async {
         while cx.store().get(&key(["recovered"])).await.is_err() {

@@ -36,10 +36,10 @@ cases! { processes, Shared:
     changes_are_heard: "W-1" [TWO, WATCH] "a watcher in one process gets every change of the other process";
     messages_are_heard: "P-2" [TWO, MESSAGES] "a subscriber in one process gets the messages that the other process publishes";
     a_dropped_handle_leaves_the_other: "R-3" [TWO] "dropping the handle of one process affects neither the other process nor any entry";
-    histories_are_linearizable: "G-2" [TWO, Need::KeepsAll] "recorded histories in two processes are linearizable: some order explains every answer";
-    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of conditional calls in two processes are linearizable: some order explains every answer";
-    histories_of_every_call_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of all calls in two processes are linearizable, and each transaction is visible as a whole";
-    histories_with_expiry_are_linearizable: "T-4" [TWO, CONDITIONS, Need::KeepsAll] "recorded histories of expiring keys in two processes are linearizable: some order explains every answer";
+    histories_are_linearizable: "G-2" [TWO, Need::KeepsAll, Need::Linearizable] "recorded histories in two processes are linearizable: some order explains every answer";
+    histories_with_conditions_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll, Need::Linearizable] "recorded histories of conditional calls in two processes are linearizable: some order explains every answer";
+    histories_of_every_call_are_linearizable: "G-2" [TWO, CONDITIONS, Need::KeepsAll, Need::Linearizable] "recorded histories of all calls in two processes are linearizable, and each transaction is visible as a whole";
+    histories_with_expiry_are_linearizable: "T-4" [TWO, CONDITIONS, Need::KeepsAll, Need::Linearizable] "recorded histories of expiring keys in two processes are linearizable: some order explains every answer";
 }
 
 /// Runs each case of [`shared`] with its second handle in another process.

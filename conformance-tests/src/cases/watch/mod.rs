@@ -8,6 +8,7 @@ mod watch_paths;
 mod watch_sinks;
 mod watch_snapshot;
 mod watch_targets;
+mod zero_bound;
 
 use crate::case::Case;
 
@@ -21,4 +22,5 @@ pub(super) const CASES: &[&[Case]] = &[
     watch_loss::CASES,
     watch_changes::CASES,
     watch_sinks::CASES,
+    zero_bound::CASES,
 ];

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use kv_core::{
     Capability, ChangeSink, Clock, Expiry, GapReason, IncrementOptions, Key, KeyPrefix, KvStore, Moment, NewExpiry,
-    Registration, SetItem, SystemClock, Transaction, WatchTarget,
+    SetItem, SystemClock, Transaction, WatchTarget,
 };
 use tokio::task::JoinSet;
 
 use crate::case::{Need, cases};
 use crate::context::{Context, key};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+use crate::sink::{Recorded, TOLERANCE};
 
 const SINKS: Need = Need::Has(Capability::Sinks);
 
@@ -24,71 +25,6 @@ cases! { watch_sinks, Watch:
     end_with_their_registration: "W-5" [SINKS] "a sink gets no call after its registration was dropped";
     learn_of_close: "W-5" [SINKS] "`close` calls `lost` of every sink";
     of_a_zero_bound_keep_a_cache_exact: "W-5" [SINKS] "with a bound of zero, a cache that drops what changes serves nothing that is older than what anyone has read";
-}
-
-/// The time beyond the declared bound that a call may take on a busy machine.
-const TOLERANCE: Duration = Duration::from_secs(5);
-
-/// A sink that records its calls.
-#[derive(Debug, Default)]
-struct Recorded(Mutex<Calls>);
-
-#[derive(Debug, Default)]
-struct Calls {
-    changed: Vec<Key>,
-    as_of: Option<Moment>,
-    lost: Vec<GapReason>,
-}
-
-impl Recorded {
-    fn calls<T>(&self, read: impl FnOnce(&mut Calls) -> T) -> T {
-        read(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    async fn register(cx: &Context, target: impl Into<WatchTarget>) -> Result<(Arc<Self>, Registration), Failure> {
-        let sink = Arc::new(Self::default());
-        let registration = cx.store().watch_into(&target.into(), Arc::clone(&sink) as Arc<dyn ChangeSink>).await?;
-        Ok((sink, registration))
-    }
-
-    /// Waits until a condition on the calls holds. With a bound of zero, it must hold at once.
-    async fn wait(&self, cx: &Context, expected: &str, holds: impl Fn(&Calls) -> bool) -> Verdict {
-        let bound = cx.store().info().watch_loss_bound;
-        let started = Moment::now();
-        while !self.calls(|calls| holds(calls)) {
-            let calls = self.calls(|calls| format!("{calls:?}"));
-            ensure!(!bound.is_zero(), "with a bound of zero, expected at once {expected}; the calls so far: {calls}");
-            let limit = bound.saturating_add(TOLERANCE);
-            ensure!(started.elapsed() < limit, "expected {expected} within {limit:?}; the calls so far: {calls}");
-            SystemClock.sleep(Duration::from_millis(5)).await;
-        }
-        Ok(())
-    }
-
-    /// Waits until the key was passed on, and forgets all changes.
-    async fn expect_changed(&self, cx: &Context, write: &str, key: &Key) -> Verdict {
-        let expected = format!("a call for {key} after {write}");
-        self.wait(cx, &expected, |calls| calls.changed.contains(key)).await?;
-        self.calls(|calls| calls.changed.clear());
-        Ok(())
-    }
-}
-
-impl ChangeSink for Recorded {
-    fn changed(&self, key: &Key) {
-        self.calls(|calls| calls.changed.push(key.clone()));
-    }
-
-    fn current(&self, as_of: Moment) {
-        self.calls(|calls| calls.as_of = Some(as_of));
-    }
-
-    fn lost(&self, reason: GapReason) {
-        self.calls(|calls| {
-            calls.as_of = None;
-            calls.lost.push(reason);
-        });
-    }
 }
 
 async fn get_every_write(cx: Context) -> Verdict {
@@ -127,7 +63,8 @@ async fn get_every_write(cx: Context) -> Verdict {
 }
 
 async fn get_transactions(cx: Context) -> Verdict {
-    let [a, b] = ["a", "b"].map(|name| key(["s", name]));
+    // Both keys begin with the same segments, because a transaction may be limited to such keys.
+    let [a, b] = ["a", "b"].map(|name| key(["s", "k", name]));
     cx.set(&b, "1").await?;
     let (sink, _registration) = Recorded::register(&cx, KeyPrefix::ALL).await?;
     let transaction = Transaction::new().set(a.clone(), "1", Expiry::Never).delete(b.clone());
