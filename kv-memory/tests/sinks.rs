@@ -5,14 +5,13 @@ mod common;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use kv_core::{
-    BoxFuture, ChangeSink, DeleteOptions, Expiry, GapReason, GetOptions, GetOutcome, IncrementOptions, Key, KeyPrefix,
-    KvStore, ManualClock, Moment, NewExpiry, SetItem, SetOptions, Transaction, WatchTarget,
+    ChangeSink, GapReason, GetOptions, GetOutcome, Key, KeyPrefix, KvStore, ManualClock, Moment, NewExpiry, SetOptions,
+    WatchTarget,
 };
 use kv_memory::MemoryStore;
 
@@ -29,135 +28,6 @@ fn all() -> WatchTarget {
 fn engines(clock: &ManualClock) -> [MemoryStore; 2] {
     let builder = || MemoryStore::builder().clock(Arc::new(clock.clone()));
     [builder().build().unwrap(), builder().max_bytes(1 << 30).build().unwrap()]
-}
-
-/// A sink that waits at a gate in each call of `changed`.
-#[derive(Debug)]
-struct Gated {
-    entered: Mutex<Sender<Key>>,
-    gate: Mutex<Receiver<()>>,
-}
-
-impl ChangeSink for Gated {
-    fn changed(&self, key: &Key) {
-        self.entered.lock().unwrap().send(key.clone()).unwrap();
-        let _ = self.gate.lock().unwrap().recv_timeout(Duration::from_secs(10));
-    }
-
-    fn current(&self, _as_of: Moment) {}
-
-    fn lost(&self, _reason: GapReason) {}
-}
-
-type Write = fn(MemoryStore) -> BoxFuture<'static, ()>;
-
-/// Every write path, with the value that the key then has.
-fn writes() -> Vec<(&'static str, Write, Option<&'static str>)> {
-    vec![
-        (
-            "a set",
-            |store| Box::pin(async move { put(&store, &key("k"), "2", &SetOptions::default()).await }),
-            Some("2"),
-        ),
-        (
-            "a set of another length",
-            |store| Box::pin(async move { put(&store, &key("k"), "2".repeat(900), &SetOptions::default()).await }),
-            Some("long"),
-        ),
-        (
-            "a set_many",
-            |store| Box::pin(async move { drop(store.set_many(&[SetItem::new(key("k"), "2")]).await) }),
-            Some("2"),
-        ),
-        (
-            "an increment",
-            |store| {
-                Box::pin(async move {
-                    assert_eq!(store.increment(&key("k"), 1, &IncrementOptions::default()).await.unwrap(), 2);
-                })
-            },
-            Some("2"),
-        ),
-        (
-            "a touch that ends the entry",
-            |store| {
-                Box::pin(
-                    async move { assert!(store.touch(&key("k"), NewExpiry::After(Duration::ZERO)).await.unwrap()) },
-                )
-            },
-            None,
-        ),
-        (
-            "a delete",
-            |store| {
-                Box::pin(async move {
-                    assert!(store.delete(&key("k"), &DeleteOptions::default()).await.unwrap().is_deleted());
-                })
-            },
-            None,
-        ),
-        ("a delete_many", |store| Box::pin(async move { drop(store.delete_many(&[key("k")]).await) }), None),
-        ("a clear", |store| Box::pin(async move { assert_eq!(store.clear(&KeyPrefix::ALL).await.unwrap(), 1) }), None),
-    ]
-}
-
-/// Runs a write whose sink waits at a gate. Asserts that no read of the key returns before the gate opens, and that
-/// the reads then return the written value.
-fn expect_in_section(store: &MemoryStore, name: &str, before: Option<&'static str>, write: Write, after: Option<&str>) {
-    if let Some(before) = before {
-        block_on(put(store, &key("k"), before, &SetOptions::default()));
-    }
-    let (entered, has_entered) = channel();
-    let (open, gate) = channel();
-    let sink = Arc::new(Gated { entered: Mutex::new(entered), gate: Mutex::new(gate) });
-    let registration = block_on(store.watch_into(&all(), sink)).unwrap();
-    let writer = thread::spawn({
-        let store = store.clone();
-        move || block_on(write(store))
-    });
-    assert_eq!(has_entered.recv_timeout(Duration::from_secs(10)).as_ref(), Ok(&key("k")), "{name}");
-    let (read, has_read) = channel();
-    let reader = thread::spawn({
-        let store = store.clone();
-        move || read.send(block_on(store.get(&key("k"))).unwrap().map(|entry| entry.value)).unwrap()
-    });
-    let early = has_read.recv_timeout(Duration::from_millis(50));
-    assert_eq!(early, Err(RecvTimeoutError::Timeout), "{name}: a read returned while the sink was called");
-    open.send(()).unwrap();
-    drop(open);
-    let found = has_read.recv_timeout(Duration::from_secs(10)).unwrap();
-    let found = found.as_ref().map(|value| if value.len() > 9 { "long" } else { std::str::from_utf8(value).unwrap() });
-    assert_eq!(found, after, "{name}");
-    writer.join().unwrap();
-    reader.join().unwrap();
-    drop(registration);
-}
-
-#[test]
-fn no_read_returns_while_a_sink_is_called_for_a_write() {
-    for store in engines(&ManualClock::new()) {
-        assert_eq!(store.info().watch_loss_bound, Duration::ZERO);
-        for (name, write, expected) in writes() {
-            expect_in_section(&store, name, Some("1"), write, expected);
-        }
-    }
-}
-
-#[test]
-fn no_read_returns_while_a_sink_is_called_for_a_transaction_or_a_creation() {
-    let [unbounded, bounded] = engines(&ManualClock::new());
-    let commit: Write = |store| {
-        Box::pin(async move {
-            let transaction = Transaction::new().set(key("k"), "2", Expiry::Never).delete(key("other"));
-            assert!(store.commit(&transaction).await.unwrap().is_committed());
-        })
-    };
-    expect_in_section(&unbounded, "a transaction", Some("1"), commit, Some("2"));
-    for store in [unbounded, bounded] {
-        block_on(store.clear(&KeyPrefix::ALL)).unwrap();
-        let create: Write = |store| Box::pin(async move { put(&store, &key("k"), "2", &SetOptions::default()).await });
-        expect_in_section(&store, "a creation", None, create, Some("2"));
-    }
 }
 
 /// A near cache of numbers: it keeps a value that was read, unless the key changed since the read began.

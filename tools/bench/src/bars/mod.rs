@@ -7,6 +7,7 @@ mod memory;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 mod watch;
+mod watchers;
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub(crate) struct BenchOptions {
 }
 
 /// The names of all bars, in the order of the table.
-pub(crate) const NAMES: [&str; 15] = [
+pub(crate) const NAMES: [&str; 16] = [
     "bar-mem-get",
     "bar-mem-set",
     "bar-mem-list",
@@ -43,6 +44,7 @@ pub(crate) const NAMES: [&str; 15] = [
     "bar-pg-set",
     "bar-pg-flat",
     "bar-watch",
+    "bar-watchers",
     "bar-federation",
 ];
 
@@ -90,6 +92,9 @@ pub(crate) async fn run(names: &[String], into: Option<&Path>, margin: f64, opti
     }
     if is_selected("bar-watch") {
         add(watch::bars(options).await);
+    }
+    if is_selected("bar-watchers") {
+        add(on_own_thread(|| watchers::bars(options)));
     }
     if is_selected("bar-federation") {
         // The duration limits one play of the recording. It is at least 4 s, so that a fast layer plays the whole
