@@ -1,19 +1,16 @@
-//! Sinks of changes: in memory they are called inside the section that makes a change visible, and in a file they know
-//! how old their knowledge is.
+//! Sinks of changes of a file know how old their knowledge is. The suite tests the sinks of a store in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use kv_core::{
-    BoxFuture, ChangeSink, Clock, DeleteOptions, Expiry, GapReason, IncrementOptions, Key, KeyPrefix, KvStore, Moment,
-    NewExpiry, SetOptions, SystemClock, Transaction, WatchEvent, WatchQuery, WatchTarget,
+    ChangeSink, Clock, GapReason, Key, KeyPrefix, KvStore, Moment, SetOptions, SystemClock, WatchEvent, WatchQuery,
+    WatchTarget,
 };
 use kv_sqlite::SqliteStore;
 use kv_sqlite::rusqlite::Connection;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -28,100 +25,6 @@ fn all() -> WatchTarget {
 
 async fn put(store: &SqliteStore, segment: &str, value: &str) {
     assert!(store.set(&key(segment), value.to_owned().into(), &SetOptions::default()).await.unwrap().is_stored());
-}
-
-/// A sink that waits at a gate in each call of `changed`.
-#[derive(Debug)]
-struct Gated {
-    entered: UnboundedSender<Key>,
-    gate: Mutex<Receiver<()>>,
-}
-
-impl ChangeSink for Gated {
-    fn changed(&self, key: &Key) {
-        self.entered.send(key.clone()).unwrap();
-        let _ = self.gate.lock().unwrap().recv_timeout(LIMIT);
-    }
-
-    fn current(&self, _as_of: Moment) {}
-
-    fn lost(&self, reason: GapReason) {
-        assert_eq!(reason, GapReason::Closed);
-    }
-}
-
-type Write = fn(SqliteStore) -> BoxFuture<'static, ()>;
-
-/// The kinds of writes, with the value that the key then has.
-fn writes() -> Vec<(&'static str, Write, Option<&'static str>)> {
-    vec![
-        ("a set", |store| Box::pin(async move { put(&store, "k", "2").await }), Some("2")),
-        (
-            "an increment",
-            |store| {
-                Box::pin(async move {
-                    assert_eq!(store.increment(&key("k"), 1, &IncrementOptions::default()).await.unwrap(), 2);
-                })
-            },
-            Some("2"),
-        ),
-        (
-            "a transaction",
-            |store| {
-                Box::pin(async move {
-                    let transaction = Transaction::new().set(key("k"), "2", Expiry::Never);
-                    assert!(store.commit(&transaction).await.unwrap().is_committed());
-                })
-            },
-            Some("2"),
-        ),
-        (
-            "a touch that ends the entry",
-            |store| {
-                Box::pin(
-                    async move { assert!(store.touch(&key("k"), NewExpiry::After(Duration::ZERO)).await.unwrap()) },
-                )
-            },
-            None,
-        ),
-        (
-            "a delete",
-            |store| {
-                Box::pin(async move {
-                    assert!(store.delete(&key("k"), &DeleteOptions::default()).await.unwrap().is_deleted());
-                })
-            },
-            None,
-        ),
-        ("a clear", |store| Box::pin(async move { assert_eq!(store.clear(&KeyPrefix::ALL).await.unwrap(), 1) }), None),
-    ]
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_read_of_a_store_in_memory_returns_while_a_sink_is_called() {
-    let store = SqliteStore::builder().in_memory().open().await.unwrap();
-    assert_eq!(store.info().watch_loss_bound, Duration::ZERO);
-    for (name, write, expected) in writes() {
-        put(&store, "k", "1").await;
-        let (entered, mut has_entered) = unbounded_channel();
-        let (open, gate) = channel();
-        let sink = Arc::new(Gated { entered, gate: Mutex::new(gate) });
-        let registration = store.watch_into(&all(), sink).await.unwrap();
-        let writer = tokio::spawn(write(store.clone()));
-        assert_eq!(timeout(LIMIT, has_entered.recv()).await, Ok(Some(key("k"))), "{name}: the sink is not called");
-        let mut reader = tokio::spawn({
-            let store = store.clone();
-            async move { store.get(&key("k")).await.unwrap() }
-        });
-        let early = timeout(Duration::from_millis(50), &mut reader).await;
-        assert!(early.is_err(), "{name}: a read returned while the sink was called: {early:?}");
-        drop(open);
-        let found = timeout(LIMIT, reader).await.expect(name).unwrap();
-        assert_eq!(found.map(|entry| entry.value), expected.map(kv_core::Bytes::from), "{name}");
-        writer.await.unwrap();
-        drop(registration);
-    }
-    store.close().await.unwrap();
 }
 
 /// A sink that records its calls, without repeated calls of `current`.
