@@ -9,7 +9,6 @@ use kv_core::hub::{Changes, Hub};
 use kv_core::{Error, ErrorKind, Key, Result};
 use sled::{Db, Tree};
 
-use crate::batch_builder::BatchBuilder;
 use crate::clean_marker;
 use crate::config::SledDurability;
 use crate::error::{from_io, from_sled};
@@ -30,7 +29,7 @@ pub(crate) struct Database {
     checksum: TreeChecksum,
     storage: Storage,
     presence: Presence,
-    state: Arc<State>,
+    pub(crate) state: Arc<State>,
     durability: SledDurability,
     /// The number of bytes of large values that were written or replaced since space was last reclaimed.
     large_bytes: u64,
@@ -89,28 +88,6 @@ impl Database {
         !self.is_broken
     }
 
-    /// Evaluates writes and applies their changes together with the write-behind buffer. Notifies the watchers. Returns
-    /// the result of `evaluate`, and the keys that it changed.
-    pub(crate) fn change<T>(
-        &mut self,
-        evaluate: impl FnOnce(&State, &mut BatchBuilder<'_>) -> Result<T, Stop>,
-    ) -> Result<(T, Vec<Key>), Stop> {
-        // Apply the buffer before it is locked. The locked part then holds only the few writes that came during this
-        // first step, so callers that use the buffer wait only briefly.
-        self.apply_pending()?;
-        let state = Arc::clone(&self.state);
-        let mut layers = state.write_behind.as_ref().map(WriteBehind::lock);
-        let pending = layers.as_deref_mut().map(|layers| mem::take(&mut layers.changes)).unwrap_or_default();
-        let mut batch = BatchBuilder::new(&self.db, state.clock.now(), pending, None);
-        let evaluated = evaluate(&state, &mut batch)?;
-        if let Some(poison) = batch.take_poison() {
-            return Err(Stop::Poisoned(poison));
-        }
-        let (changes, keys) = batch.finish();
-        self.apply(&changes, &keys)?;
-        Ok((evaluated, keys))
-    }
-
     /// Writes the write-behind buffer to sled.
     pub(crate) fn apply_pending(&mut self) -> Result<(), Stop> {
         let state = Arc::clone(&self.state);
@@ -121,7 +98,8 @@ impl Database {
         Ok(())
     }
 
-    fn apply(&mut self, changes: &PendingChanges, keys: &[Key]) -> Result<(), Stop> {
+    /// Applies changes, and notifies the watchers of the changed keys. Does nothing if there are no changes.
+    pub(crate) fn apply(&mut self, changes: &PendingChanges, keys: &[Key]) -> Result<(), Stop> {
         let Some(batch) = changes.to_batch(self.checksum) else { return Ok(()) };
         self.large_bytes += changes.large_bytes();
         self.apply_batch(batch, keys)
@@ -281,6 +259,16 @@ pub(crate) enum Stop {
     Unknown(Error),
     /// The store's files were removed, replaced or emptied. sled itself works, and can still be closed.
     Misplaced { poison: Poison, is_applied: bool },
+}
+
+impl Stop {
+    /// The cause of a store that this failure poisons.
+    pub(crate) fn cause(&self) -> Poison {
+        match self {
+            Self::NotStarted(error) | Self::Unknown(error) => Poison::failed(error),
+            Self::Poisoned(poison) | Self::Misplaced { poison, is_applied: _ } => poison.clone(),
+        }
+    }
 }
 
 impl From<Error> for Stop {

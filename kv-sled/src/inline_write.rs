@@ -71,7 +71,7 @@ mod tests {
     use std::sync::Arc;
 
     use kv_core::{IncrementOptions, Key, ManualClock, StoreInfo, Version, stored};
-    use parking_lot::{Mutex, MutexGuard};
+    use parking_lot::MutexGuard;
 
     use super::*;
     use crate::capabilities::CAPABILITIES;
@@ -79,11 +79,9 @@ mod tests {
     use crate::config::SledDurability;
     use crate::error::NAME;
     use crate::evaluate;
+    use crate::process_lock::SERIAL;
     use crate::tree_checksum::TreeChecksum;
     use crate::write_behind::Lookup;
-
-    /// Held by each test of this module while it runs, because the tests share the process-wide lock.
-    static SERIAL: Mutex<()> = Mutex::new(());
 
     fn state() -> (sled::Db, State, MutexGuard<'static, ()>) {
         let serial = SERIAL.lock();

@@ -4,6 +4,7 @@ mod batch;
 mod batch_builder;
 mod builder;
 mod capabilities;
+mod change;
 mod clean_marker;
 mod clear;
 mod codec;

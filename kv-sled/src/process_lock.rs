@@ -15,6 +15,10 @@ pub(crate) const INLINE_WAIT: Duration = Duration::from_millis(2);
 
 static LOCK: RwLock<()> = RwLock::new(());
 
+/// Held by each unit test that takes the process-wide lock, so that no other test holds that lock meanwhile.
+#[cfg(test)]
+pub(crate) static SERIAL: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+
 /// Locks for reading or flushing; `None` after the timeout.
 pub(crate) fn shared(timeout: Duration) -> Option<RwLockReadGuard<'static, ()>> {
     LOCK.try_read().or_else(|| LOCK.try_read_for(timeout))

@@ -1,6 +1,7 @@
 //! The connections to a database, and the reasons for their settings.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kv_core::{Error, Result};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use crate::config::{SqliteConfig, SyncMode};
 use crate::error::{Failure, is_busy, is_open_failure, read_error};
 use crate::file;
+use crate::file_identity::FileIdentities;
 use crate::open_files::OpenFiles;
 use crate::runtime::Timer;
 use crate::schema::set_up;
@@ -32,13 +34,15 @@ pub(crate) struct DatabaseFile {
     path: PathBuf,
     pub(crate) busy_timeout: Duration,
     pub(crate) write_lock: WriteLock,
+    /// The files that the writer has opened; `None` before.
+    identities: Option<Arc<FileIdentities>>,
 }
 
 impl DatabaseFile {
     pub(crate) fn new(path: PathBuf, config: &SqliteConfig) -> Self {
         let write_lock = WriteLock::of(canonical(&path));
         let busy_timeout = config.busy_timeout.min(config.operation_timeout).min(MAX_BUSY_TIMEOUT);
-        Self { path, busy_timeout, write_lock }
+        Self { path, busy_timeout, write_lock, identities: None }
     }
 
     /// Opens the connection of the writer. Creates the file and the table if they are missing, unless the settings
@@ -54,7 +58,7 @@ impl DatabaseFile {
         config: &SqliteConfig,
         timer: &Timer,
     ) -> Result<(Self, Connection, OpenFiles)> {
-        let database = Self::new(file::prepare(path, config.create)?, config);
+        let mut database = Self::new(file::prepare(path, config.create)?, config);
         let limit = config.operation_timeout;
         let until = Instant::now() + database.busy_timeout;
         let mut guard = None;
@@ -79,9 +83,20 @@ impl DatabaseFile {
                 }
                 Err(Failure::Driver(error)) => return Err(read_error(error)),
                 Err(Failure::Refused(error)) => return Err(error),
-                Ok((connection, files)) => return Ok((database, connection, files)),
+                Ok((connection, files)) => {
+                    database.identities = Some(Arc::clone(&files.identities));
+                    return Ok((database, connection, files));
+                }
             }
         }
+    }
+
+    /// Checks that the path leads to the files that the writer has opened.
+    ///
+    /// # Errors
+    /// The errors of [`FileIdentities::check`].
+    pub(crate) fn check_in_place(&self) -> Result<()> {
+        self.identities.as_ref().map_or(Ok(()), |identities| identities.check().map(|_| ()))
     }
 
     /// Returns the canonical path, which identifies the file within this process.

@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod error;
 mod file;
+mod file_identity;
 mod foreign;
 mod free_pages;
 mod free_space;

@@ -18,6 +18,8 @@ pub(crate) enum Poll {
     LeaseDeleted,
     /// The row of a new lease is not committed yet.
     LeasePending,
+    /// The path does not lead to the file that the writer has open, so reads may not find what this log reports.
+    Replaced,
     /// The file cannot be read.
     Failed,
 }
@@ -53,9 +55,18 @@ impl LogReader {
         if self.connection.is_none() {
             self.read_at = None;
         }
+        // Before the file is opened, so that a file that has replaced it is not touched.
+        if database.check_in_place().is_err() {
+            return Poll::Replaced;
+        }
         let connection = self.connection.take().map_or_else(|| database.open_reader(), Ok);
         let Ok(connection) = connection else { return Poll::Failed };
-        match self.read(lease, &connection, watchers, sql) {
+        let read = self.read(lease, &connection, watchers, sql);
+        // After the read: the file was in place at the moment that the read proves.
+        if database.check_in_place().is_err() {
+            return Poll::Replaced;
+        }
+        match read {
             Ok(poll) => {
                 self.connection = Some(connection);
                 poll

@@ -1,16 +1,17 @@
 //! Checks that the files of an open database are still in place and not truncated.
 //!
 //! SQLite continues to write to a file that was removed, replaced or truncated, and then acknowledged writes would be
-//! lost. The checks use `stat` and do not open the files, because closing any descriptor of a file drops all POSIX
-//! locks that the process holds on that file.
+//! lost.
 
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use kv_core::{Error, Result};
 use rusqlite::Connection;
 
 use crate::error::read_error;
+use crate::file_identity::{FileIdentities, log_error};
 
 /// The number of bytes of the header of the write-ahead log.
 const LOG_HEADER: u64 = 32;
@@ -25,17 +26,11 @@ const ATTEMPTS: u32 = 5;
 /// The database file and its write-ahead log, as the writer opened them.
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
-    path: PathBuf,
-    log_path: PathBuf,
-    identity: Option<Identity>,
-    log_identity: Option<Identity>,
+    pub(crate) identities: Arc<FileIdentities>,
     pub(crate) page_size: u64,
     last_check: Cell<Option<LastCheck>>,
     are_checkpoints_paused: Cell<bool>,
 }
-
-/// The device and the inode of a file, by which a replaced file is noticed. Zeros if the system is not Unix.
-type Identity = (u64, u64);
 
 /// The result of the last successful check.
 #[derive(Debug, Clone, Copy)]
@@ -59,18 +54,12 @@ impl OpenFiles {
     /// # Errors
     /// The errors of SQLite.
     pub(crate) fn of(path: &Path, connection: &Connection) -> rusqlite::Result<Self> {
-        let log_path = log_path(path);
         let page_size: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         // SQLite opens the log with the first read of the file.
         let _: i64 = connection.query_row("PRAGMA schema_version", [], |row| row.get(0))?;
-        let (identity, _) = identity_and_length(path).unzip();
-        let (log_identity, _) = identity_and_length(&log_path).unzip();
         let page_size = u64::try_from(page_size).unwrap_or(4_096);
         Ok(Self {
-            path: path.to_owned(),
-            log_path,
-            identity,
-            log_identity,
+            identities: Arc::new(FileIdentities::of(path)),
             page_size,
             last_check: Cell::new(None),
             are_checkpoints_paused: Cell::new(false),
@@ -79,17 +68,17 @@ impl OpenFiles {
 
     /// Returns the length of the database file in bytes.
     pub(crate) fn length(&self) -> u64 {
-        identity_and_length(&self.path).map_or(0, |(_, length)| length)
+        self.identities.length()
     }
 
     /// Returns the length of the write-ahead log in bytes.
     pub(crate) fn log_length(&self) -> u64 {
-        identity_and_length(&self.log_path).map_or(0, |(_, length)| length)
+        self.identities.log_length()
     }
 
     /// Returns the free space of the file system in bytes; `None` if it cannot be determined.
     pub(crate) fn free_space(&self) -> Option<u64> {
-        fs4::available_space(self.path.parent()?).ok()
+        fs4::available_space(self.identities.path().parent()?).ok()
     }
 
     /// Pauses or continues SQLite's automatic checkpoints, which copy the log into the file.
@@ -107,7 +96,7 @@ impl OpenFiles {
     /// `Unavailable` if the path no longer leads to the open file, and `Corrupt` if the log was removed or
     /// replaced.
     pub(crate) fn check_in_place(&self) -> Result<()> {
-        self.check_identity(identity_and_length(&self.path), identity_and_length(&self.log_path)).map(|_| ())
+        self.identities.check().map(|_| ())
     }
 
     /// Checks that both files are in place and not truncated. The connection must have no open transaction.
@@ -133,8 +122,7 @@ impl OpenFiles {
         // The state of the log is read before its length. If another process truncates the log in between, this attempt
         // fails and the next attempt succeeds.
         let log = log_state(connection).map_err(read_error)?;
-        let (length, log_length) =
-            self.check_identity(identity_and_length(&self.path), identity_and_length(&self.log_path))?;
+        let (length, log_length) = self.identities.check()?;
         let is_log_whole = log.is_none_or(|LogState { frames, .. }| {
             frames == 0 || log_length >= LOG_HEADER + frames * (FRAME_HEADER + self.page_size)
         });
@@ -157,42 +145,6 @@ impl OpenFiles {
         self.last_check.set(Some(LastCheck { data_version, min_length: length.min(all_pages) }));
         Ok(())
     }
-
-    /// Checks the identities of the database file and of the log, and returns the lengths of both in bytes.
-    fn check_identity(&self, main: Option<(Identity, u64)>, log: Option<(Identity, u64)>) -> Result<(u64, u64)> {
-        let (identity, length) = main.unzip();
-        if identity != self.identity {
-            return Err(Error::unavailable("the database file was moved or removed"));
-        }
-        let (log_identity, log_length) = log.unzip();
-        if log_identity != self.log_identity {
-            return Err(log_error());
-        }
-        Ok((length.unwrap_or(0), log_length.unwrap_or(0)))
-    }
-}
-
-fn log_error() -> Error {
-    Error::corrupt("the log of the database file was removed, replaced or truncated while it was open")
-}
-
-fn log_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
-}
-
-/// Returns the identity of a file and its length in bytes; `None` if the file is missing.
-fn identity_and_length(path: &Path) -> Option<(Identity, u64)> {
-    let metadata = path.metadata().ok()?;
-    #[cfg(unix)]
-    let identity = {
-        use std::os::unix::fs::MetadataExt;
-        (metadata.dev(), metadata.ino())
-    };
-    #[cfg(not(unix))]
-    let identity = (0, 0);
-    Some((identity, metadata.len()))
 }
 
 /// Returns the state of the log; `None` if another connection is changing the log.

@@ -100,6 +100,10 @@ impl Poller {
                     let is_new = self.watchers.suspend(lease, GapReason::NotReported);
                     self.renewal.expedite(if is_new { Duration::ZERO } else { LINGER });
                 }
+                // The loss ends in a gap when the file is in place again.
+                Some(Poll::Replaced) => {
+                    self.watchers.suspend(lease, GapReason::ServerChanged);
+                }
                 // If the commit fails, the renewal takes a new lease.
                 Some(Poll::LeasePending) => self.renewal.expedite(LINGER),
                 Some(Poll::Complete(None) | Poll::Failed) => {}

@@ -83,6 +83,19 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Opens a connection to the file that the writer has open. If another file is at the path, fails before SQLite
+    /// opens that file.
+    fn open(&self) -> Result<Connection> {
+        let open = || {
+            self.database.check_in_place()?;
+            let connection = self.database.open_reader().map_err(read_error)?;
+            self.database.check_in_place()?;
+            Ok(connection)
+        };
+        // Closing the store removes the log.
+        open().map_err(|error| if self.state().is_closed { Error::closed() } else { error })
+    }
+
     fn borrow(&self) -> Result<Borrowed<'_>> {
         let mut state = self.state();
         loop {
@@ -96,7 +109,7 @@ impl Pool {
                 state.open += 1;
                 drop(state);
                 let mut borrowed = Borrowed { pool: self, connection: None, is_sound: false };
-                borrowed.connection = Some(self.database.open_reader().map_err(read_error)?);
+                borrowed.connection = Some(self.open()?);
                 return Ok(borrowed);
             }
             let (next, waited) =
