@@ -224,8 +224,11 @@ async fn check_server(client: &Client) -> Result<()> {
 }
 
 async fn find(client: &Client, table: &Table) -> Result<Found> {
+    // `to_regclass` also finds a table that was committed after the snapshot of this statement. The rows of `pg_class`
+    // are those of the snapshot, so all columns are read from them.
     let sql = "SELECT pg_get_userbyid(c.relowner) = current_user, obj_description(c.oid, 'pg_class'), \
-               to_regclass($2) IS NOT NULL, to_regclass($3) IS NOT NULL, \
+               EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass($2)), \
+               EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass($3)), \
                (SELECT count(*) = 2 FROM pg_catalog.pg_class d WHERE d.oid IN (to_regclass($2), to_regclass($3)) \
                AND d.relkind = 'r' AND d.relowner = c.relowner) \
                FROM (SELECT) one LEFT JOIN pg_catalog.pg_class c ON c.oid = to_regclass($1)";
