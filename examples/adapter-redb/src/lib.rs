@@ -7,3 +7,8 @@ mod store;
 
 pub use self::scheme::SCHEME;
 pub use self::store::{CAPABILITIES, RedbBuilder, RedbStore};
+
+/// Compiles the snippets of the author's guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/adapter-guide.md")]
+struct Guide;

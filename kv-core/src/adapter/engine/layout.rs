@@ -12,7 +12,7 @@ const DATA: u8 = b'd';
 const INDEX: u8 = b'e';
 
 /// The first byte, the deadline, and the longest stored text.
-pub(super) const MAX_KEY_BYTES: usize = 1 + 8 + Key::MAX_BYTES + Namespace::MAX_BYTES;
+pub(super) const MAX_KEY_BYTES: usize = 1 + 8 + Namespace::MAX_KEY_BYTES;
 
 /// A range of physical keys that owns its bounds.
 #[derive(Debug, Clone)]

@@ -46,7 +46,7 @@ pub const CAPABILITIES: Capabilities = Capabilities::CORE
     .with_sinks()
     .with_messages(Reach::Process);
 
-/// The maximum size of a physical key, in bytes.
+/// The maximum size of a physical key, in bytes: 2,409.
 pub const MAX_KEY_BYTES: usize = layout::MAX_KEY_BYTES;
 
 /// A range of physical keys.
