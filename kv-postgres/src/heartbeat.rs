@@ -21,8 +21,9 @@ use tokio_postgres::{Client, Notification};
 
 use crate::listen_connection::round_trip;
 use crate::schema::Table;
-use crate::server::{self, START_TIME, ServerId};
+use crate::server::{START_TIME, ServerId};
 use crate::state::{State, column};
+use crate::statement::Sql;
 
 /// The notifications of one connection's heartbeats.
 ///
@@ -113,6 +114,19 @@ pub(crate) async fn prove(client: &Client, state: &State, echo: Option<(&Echo, u
     })
 }
 
+/// Returns the server of one connection of the pool. Only a pool of the application or of a pooler must be asked,
+/// because the store's own pool asks each new connection.
+///
+/// # Errors
+/// The errors of [`State::read`].
+async fn ask_pool(state: &State) -> Result<Option<ServerId>> {
+    if let Some(server) = &state.connections.server {
+        return Ok(server.get());
+    }
+    let rows = state.read(&Sql::new(format!("SELECT {START_TIME}"), &[]), &[]).await?;
+    rows.first().map(|row| column(row, 0).map(ServerId)).transpose()
+}
+
 /// The answer of a heartbeat.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -157,7 +171,7 @@ impl Heartbeat {
             };
             // A pool that does not know its server is asked only for sinks, because a call may have to wait for it.
             let pool = async {
-                if has_sinks || state.connections.server.is_some() { server::ask_pool(&state).await } else { Ok(None) }
+                if has_sinks || state.connections.server.is_some() { ask_pool(&state).await } else { Ok(None) }
             };
             let (proof, pool_server) = tokio::join!(proof, pool);
             Ok(Answer { proof: proof?, pool_server })

@@ -34,6 +34,7 @@ mod state;
 mod statement;
 mod store;
 mod sweep;
+mod sweeper;
 mod tls;
 mod transaction;
 mod url_options;

@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use kv_core::adapter::Effect;
-use kv_core::{Capability, Error, Result};
+use kv_core::{Error, Result};
 use tokio::sync::{mpsc, oneshot};
-
-use crate::state::State;
 
 /// The notifications that a caller needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +46,11 @@ impl Listener {
         (Self { requests: sender }, Requests(receiver))
     }
 
-    async fn listen(&self, need: Need, timeout: Duration) -> Result<()> {
+    /// Waits until the listener receives the needed notifications.
+    ///
+    /// # Errors
+    /// `Closed`, `Unavailable` after the timeout, and the errors of the connection.
+    pub(crate) async fn listen(&self, need: Need, timeout: Duration) -> Result<()> {
         let (responder, response) = oneshot::channel();
         let request = async {
             self.requests.send(Request { need, responder }).await.ok()?;
@@ -61,16 +62,4 @@ impl Listener {
             Err(_) => Err(Error::unavailable("the server did not answer within the timeout")),
         }
     }
-}
-
-/// Waits until the listener receives the needed notifications.
-///
-/// # Errors
-/// `Unsupported` if the store receives no notifications, `Closed`, and the errors of the connection.
-pub(crate) async fn listen(state: &State, need: Need) -> Result<()> {
-    let capability = if need == Need::Messages { Capability::Messages } else { Capability::Watch };
-    let listener = state.listener.clone().ok_or_else(|| Error::unsupported(capability))?;
-    // Connecting and the request to listen may take a timeout each.
-    let timeout = state.connections.timeout.saturating_mul(2);
-    state.runtime.run(Effect::Read, async move { listener.listen(need, timeout).await }).await
 }

@@ -10,7 +10,7 @@ use kv_core::adapter::Effect;
 use kv_core::{Capability, Error, ErrorKind, Key, KeyPrefix, Message, MessageStream, Result, Version};
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::listen_request::{self, Need};
+use crate::listen_request::Need;
 use crate::seal::MAX_SEAL_BYTES;
 use crate::state::{State, column};
 use crate::statement::Sql;
@@ -111,7 +111,7 @@ pub(crate) async fn subscribe(state: &State, channels: &KeyPrefix) -> Result<Mes
     // The first inbox makes the listener stay connected. The stream reads from a second inbox. The second inbox is
     // created after the listener has delivered all earlier messages, so that it contains none of these messages.
     let first = state.watchers.messages.subscribe(channels.clone());
-    listen_request::listen(state, Need::Messages).await?;
+    state.listen(Need::Messages).await?;
     let inbox = state.watchers.messages.subscribe(channels.clone());
     drop(first);
     Ok(kv_core::deliver(inbox))

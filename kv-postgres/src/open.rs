@@ -25,7 +25,7 @@ use crate::state::State;
 use crate::statement::Statements;
 use crate::store::PostgresStore;
 use crate::watchers::Watchers;
-use crate::{message, sweep};
+use crate::{message, sweeper};
 
 /// The source of a store's connections.
 #[derive(Clone)]
@@ -86,7 +86,7 @@ pub(crate) async fn open(origin: Origin, config: PostgresConfig) -> Result<Postg
     let (listener, requests) = Listener::new();
     state.listener = address.is_some().then_some(listener);
     let state = Arc::new(state);
-    state.runtime.spawn(sweep::run_sweeper(Arc::clone(&state)));
+    state.runtime.spawn(sweeper::run_sweeper(Arc::clone(&state)));
     if let Some(address) = address {
         state.runtime.spawn(run_listener(Arc::clone(&state), address, requests));
     }

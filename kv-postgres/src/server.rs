@@ -9,11 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use deadpool_postgres::{ClientWrapper, Hook, HookError, Metrics};
-use kv_core::Result;
 use tokio::sync::Notify;
-
-use crate::state::{State, column};
-use crate::statement::Sql;
 
 /// The SQL expression for the start time of the server.
 pub(crate) const START_TIME: &str = "pg_catalog.pg_postmaster_start_time()";
@@ -93,19 +89,6 @@ impl PoolServer {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns the server of one connection of the pool. Only a pool of the application or of a pooler must be asked,
-/// because the store's own pool asks each new connection.
-///
-/// # Errors
-/// The errors of [`State::read`].
-pub(crate) async fn ask_pool(state: &State) -> Result<Option<ServerId>> {
-    if let Some(server) = &state.connections.server {
-        return Ok(server.get());
-    }
-    let rows = state.read(&Sql::new(format!("SELECT {START_TIME}"), &[]), &[]).await?;
-    rows.first().map(|row| column(row, 0).map(ServerId)).transpose()
 }
 
 #[cfg(test)]

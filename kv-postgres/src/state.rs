@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv_core::adapter::Effect;
-use kv_core::{Error, Result, StoreInfo};
+use kv_core::{Capability, Error, Result, StoreInfo};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
 use crate::connection::{Connections, Params};
 use crate::error::{Failure, read_error};
 use crate::estimate::ValueLength;
-use crate::listen_request::Listener;
+use crate::listen_request::{Listener, Need};
 use crate::runtime::StoreRuntime;
 use crate::schema::Table;
 use crate::statement::{Sql, Statements};
@@ -54,6 +54,18 @@ impl State {
     /// `Closed` after the store was closed, `Unavailable` after its runtime has ended.
     pub(crate) fn check_open(&self) -> Result<()> {
         self.runtime.check()
+    }
+
+    /// Waits until the listener receives the needed notifications.
+    ///
+    /// # Errors
+    /// `Unsupported` if the store receives no notifications, `Closed`, and the errors of the connection.
+    pub(crate) async fn listen(&self, need: Need) -> Result<()> {
+        let capability = if need == Need::Messages { Capability::Messages } else { Capability::Watch };
+        let listener = self.listener.clone().ok_or_else(|| Error::unsupported(capability))?;
+        // Connecting and the request to listen may take a timeout each.
+        let timeout = self.connections.timeout.saturating_mul(2);
+        self.runtime.run(Effect::Read, async move { listener.listen(need, timeout).await }).await
     }
 
     /// Refuses new calls, waits for running calls, and closes the hubs and the store's own pool.

@@ -21,7 +21,7 @@ use crate::state::State;
 use crate::statement::Sql;
 use crate::transaction::Commit;
 use crate::write::{self, Delete, SingleSet};
-use crate::{batch, clear, list, message, sweep, watch};
+use crate::{batch, clear, list, message, sweep, sweeper, watch};
 
 /// A store in a table of a PostgreSQL database.
 ///
@@ -250,7 +250,7 @@ impl KvStore for PostgresStore {
         let state = Arc::clone(self.state());
         let work = async move {
             let swept = sweep::sweep(&state).await?;
-            sweep::housekeep(&state).await;
+            sweeper::housekeep(&state).await;
             Ok(swept)
         };
         self.run(Operation::Sweep, Effect::Write(None), work).await

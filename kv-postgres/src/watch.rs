@@ -18,7 +18,7 @@ use tokio_postgres::types::Type;
 use crate::error::read_error;
 use crate::heartbeat::{self, Proof};
 use crate::listen_connection::round_trip;
-use crate::listen_request::{self, Need};
+use crate::listen_request::Need;
 use crate::schema::{Table, WATCH_LOCK};
 use crate::state::{State, column};
 use crate::statement::Sql;
@@ -28,7 +28,7 @@ pub(crate) async fn watch(state: &State, store: impl KvStore, query: &WatchQuery
     state.check_open()?;
     query.check(&state.info.capabilities)?;
     let inbox = state.watchers.changes.subscribe(query.target.clone());
-    listen_request::listen(state, Need::Changes).await?;
+    state.listen(Need::Changes).await?;
     Ok(kv_core::follow(store, query.clone(), inbox))
 }
 
@@ -38,7 +38,7 @@ pub(crate) async fn watch_into(state: &State, target: &WatchTarget, sink: Arc<dy
     state.info.capabilities.require(Capability::Sinks)?;
     let registration = state.watchers.changes.attach(target.clone(), sink, None);
     let counted = state.watchers.count_sink();
-    listen_request::listen(state, Need::CurrentChanges).await?;
+    state.listen(Need::CurrentChanges).await?;
     Ok(Registration::new((registration, counted)))
 }
 

@@ -94,9 +94,10 @@ impl Shard {
                     Change::Remove => {
                         let (Record { key, slot: old, mut unwatched }, _) = occupied.remove();
                         self.deadlines.remove(&old);
+                        changes.notify_unless(&mut unwatched, &key);
+                        // A list reads the index without the lock of the shard, so it must not miss the key earlier.
                         index.order.remove(&key);
                         self.shrink(index);
-                        changes.notify_unless(&mut unwatched, &key);
                         (outcome, Applied { has_deadline: false, old: Some(old) })
                     }
                 }
@@ -107,9 +108,11 @@ impl Shard {
                 let has_deadline = slot.has_deadline();
                 self.deadlines.insert(&slot, key);
                 let mut unwatched = Unwatched::default();
+                // A list reads the index without the lock of the shard, so it must find the key before the notification,
+                // and then wait for the lock.
+                index.order.insert(key.clone());
                 changes.notify_unless(&mut unwatched, key);
                 vacant.insert(Record { key: key.clone(), slot, unwatched });
-                index.order.insert(key.clone());
                 (outcome, Applied { has_deadline, old: None })
             }
         }

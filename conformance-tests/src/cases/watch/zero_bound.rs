@@ -81,9 +81,8 @@ impl Write {
     }
 }
 
-/// The reads of the key [`k`]. A list of a key that the write creates or removes is not a read of an entry, so `list` is
-/// only among the reads for an overwrite.
-fn reads(cx: &Context, is_overwrite: bool) -> Vec<Read> {
+/// The reads of the key [`k`].
+fn reads(cx: &Context) -> Vec<Read> {
     let [one, two, three] = std::array::from_fn(|_| cx.clone());
     let get = async move { one.get(k()).await };
     let get_many = async move {
@@ -95,7 +94,7 @@ fn reads(cx: &Context, is_overwrite: bool) -> Vec<Read> {
         Ok(items.into_iter().find_map(|item| item.entry).map(|entry| entry.value))
     };
     let mut reads: Vec<Read> = vec![("get", Box::pin(get)), ("get_many", Box::pin(get_many))];
-    if is_overwrite && cx.has(Capability::List) {
+    if cx.has(Capability::List) {
         reads.push(("list", Box::pin(list)));
     }
     reads
@@ -105,7 +104,6 @@ fn reads(cx: &Context, is_overwrite: bool) -> Vec<Read> {
 /// returns another value than the written one.
 async fn expect_in_section(cx: &Context, write: Write) -> Verdict {
     let Write { name, run, after } = write;
-    let is_overwrite = after.is_some() && cx.store().contains(&k()).await?;
     let (entered, mut has_entered) = unbounded_channel();
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let sink = Arc::new(Gated { entered, gate: Mutex::new(gate) });
@@ -127,7 +125,7 @@ async fn expect_in_section(cx: &Context, write: Write) -> Verdict {
         }
     }
     let mut reading = JoinSet::new();
-    for (operation, read) in reads(cx, is_overwrite) {
+    for (operation, read) in reads(cx) {
         let runtime = runtime.clone();
         reading.spawn_blocking(move || (operation, runtime.block_on(read)));
     }
