@@ -11,6 +11,11 @@ use crate::clean_marker;
 use crate::error::from_io;
 use crate::permissions;
 
+/// The time to wait for another store that is closing the same folder.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time between two tries to open a locked folder.
+pub(crate) const LOCK_STEP: Duration = Duration::from_millis(25);
+
 /// Creates the folder if it does not exist. Refuses a folder in which sled would overwrite files or silently begin a
 /// new database.
 ///

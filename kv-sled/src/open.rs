@@ -21,7 +21,7 @@ use crate::config::{SledCheck, SledConfig, SledDurability};
 use crate::database::Database;
 use crate::derived::{self, DerivedFiles};
 use crate::error::{NAME, from_io, from_sled, is_locked};
-use crate::folder;
+use crate::folder::{self, LOCK_STEP, LOCK_TIMEOUT};
 use crate::log_gap::{self, LogGap};
 use crate::orphans;
 use crate::permissions;
@@ -37,11 +37,6 @@ use crate::worker::Worker;
 
 /// The maximum number of requests in the worker's queue. Further callers wait until there is space.
 const QUEUE_CAPACITY: usize = 1_024;
-
-/// The time to wait for another store that is closing the same folder.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time between two tries to open a locked folder.
-const LOCK_STEP: Duration = Duration::from_millis(25);
 
 /// The slowest expected rate of opening, in bytes of sled's log per second.
 const BYTES_PER_SECOND: u64 = 64 << 20;

@@ -1,12 +1,14 @@
 //! Verification and export of a store whose files may be damaged.
 
 use std::path::Path;
+use std::time::Duration;
 
-use kv_core::{Entry, Error, Key, Operation, Result, stored};
+use kv_core::{Entry, Error, ErrorKind, Key, Operation, Result, stored};
 
 use crate::clean_marker;
 use crate::codec::Physical;
 use crate::error::CONTEXT;
+use crate::folder::{LOCK_STEP, LOCK_TIMEOUT};
 use crate::salvage::{Damage, Files, for_each_record};
 use crate::tree_checksum::TreeChecksum;
 
@@ -116,8 +118,23 @@ pub fn export(path: impl AsRef<Path>, take: impl FnMut(Key, Entry) -> Result<()>
     CONTEXT.operation(Operation::Open, read(path.as_ref(), take))
 }
 
+/// Opens the files. If another store has locked them, tries again as opening does: a process that this process is just
+/// starting may keep the lock of a closed store for a moment.
+fn open_with_retries(path: &Path) -> Result<Files> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match Files::open(path) {
+            Err(error) if error.kind() == ErrorKind::Unavailable && waited < LOCK_TIMEOUT => {
+                std::thread::park_timeout(LOCK_STEP);
+                waited += LOCK_STEP;
+            }
+            opened => return opened,
+        }
+    }
+}
+
 fn read(path: &Path, mut take: impl FnMut(Key, Entry) -> Result<()>) -> Result<Verification> {
-    let files = Files::open(path)?;
+    let files = open_with_retries(path)?;
     let at_closing = clean_marker::read(path);
     let (mut entries, mut damaged_entries, mut actual, mut stored_checksum) = (0, 0, TreeChecksum::default(), None);
     let mut has_foreign = false;
