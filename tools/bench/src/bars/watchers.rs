@@ -51,7 +51,9 @@ fn writes_beside((name, query): Shape, options: &BenchOptions) -> Bar {
     let keys: Vec<Key> = (0..KEYS).map(|number| key("w", number)).collect();
     let _watchers = open(&*stores[0], query);
     for store in &stores {
-        keys.iter().for_each(|key| SyncDriver::set(store, key, "a value of some twenty bytes".into()));
+        for key in &keys {
+            SyncDriver::set(store, key, "a value of some twenty bytes".into());
+        }
     }
     let mut positions = [0; 2];
     let [watched, alone] = rounds.run_inline(|side| {
