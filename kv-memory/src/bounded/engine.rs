@@ -167,13 +167,15 @@ impl Bounded {
                 follow_up.unpublished = Some((Arc::clone(&cached), slot));
                 follow_up.is_stale = true;
                 let weight = cached.weight().into();
-                self.cache.insert(key.clone(), cached).await;
+                // The large futures of the cache are boxed: otherwise each write would allocate and copy their size, also a
+                // write that replaces a slot in place.
+                Box::pin(self.cache.insert(key.clone(), cached)).await;
                 follow_up.is_stale = false;
                 weight
             }
             CacheAction::Remove => {
                 follow_up.is_stale = true;
-                self.cache.invalidate(key).await;
+                Box::pin(self.cache.invalidate(key)).await;
                 self.indexes.order.remove(key);
                 follow_up.is_stale = false;
                 0
@@ -234,9 +236,9 @@ impl Bounded {
         let written = self.written_weight.fetch_add(weight, Ordering::Relaxed) + weight;
         if written > self.bounds.capacity / MAINTENANCE_DIVISOR {
             self.written_weight.store(0, Ordering::Relaxed);
-            self.cache.run_pending_tasks().await;
+            Box::pin(self.cache.run_pending_tasks()).await;
         }
-        if self.check_stale(STALE_KEYS_PER_WRITE).await {
+        if self.indexes.has_stale() && Box::pin(self.check_stale(STALE_KEYS_PER_WRITE)).await {
             self.services.sweeper.wake();
         }
     }
