@@ -12,9 +12,10 @@ use test_servers::redis::Redis;
 use crate::bars::{BenchOptions, postgres, redis};
 use crate::counters::{Commands, Flushes};
 use crate::raw::{
-    MutexMap, RawDashMap, RawFjall, RawFred, RawMoka, RawPostgres, RawQuickCache, RawRedb, RawRedis, RawSled,
-    RawSqlite, RemoteSubject, SyncSubject,
+    MutexMap, RawDashMap, RawMoka, RawPostgres, RawQuickCache, RawRedis, RawSled, RawSqlite, RemoteSubject, SyncSubject,
 };
+#[cfg(feature = "others")]
+use crate::raw::{RawFjall, RawFred, RawRedb};
 
 /// The comparisons. Ratios are relative to the first side of each comparison.
 pub(crate) const FAMILIES: [&str; 5] = ["stores", "memory", "embedded", "redis", "postgres"];
@@ -78,7 +79,9 @@ async fn measure(family: &str, dataset: &Arc<Dataset>, options: &BenchOptions) -
                     side(Arc::new(SyncSubject(RawSqlite::open(path)))),
                     ours("kv-sled", Arc::new(sled)),
                     side(Arc::new(SyncSubject(RawSled::open(path)))),
+                    #[cfg(feature = "others")]
                     side(Arc::new(SyncSubject(RawRedb::open(path)))),
+                    #[cfg(feature = "others")]
                     side(Arc::new(SyncSubject(RawFjall::open(path)))),
                 ],
             )
@@ -93,6 +96,7 @@ async fn measure(family: &str, dataset: &Arc<Dataset>, options: &BenchOptions) -
                 &[
                     counted(ours("kv-redis", Arc::new(redis::open(&server.url(), "kv", Index::Auto).await))),
                     counted(side(Arc::new(RemoteSubject(RawRedis::open(&server.url()).await)))),
+                    #[cfg(feature = "others")]
                     counted(side(Arc::new(RemoteSubject(RawFred::open(&server.url()).await)))),
                 ],
             )

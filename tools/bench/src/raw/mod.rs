@@ -1,9 +1,12 @@
 //! The raw drivers, used as an application without anykv would use them.
 
+#[cfg(feature = "others")]
 mod fjall;
+#[cfg(feature = "others")]
 mod fred;
 mod maps;
 mod postgres;
+#[cfg(feature = "others")]
 mod redb;
 mod redis;
 mod remote;
@@ -11,10 +14,13 @@ mod sled;
 mod sqlite;
 mod sync;
 
+#[cfg(feature = "others")]
 pub(crate) use self::fjall::RawFjall;
+#[cfg(feature = "others")]
 pub(crate) use self::fred::RawFred;
 pub(crate) use self::maps::{MutexMap, RawDashMap, RawMoka, RawQuickCache};
 pub(crate) use self::postgres::{CONNECTIONS, RawPostgres};
+#[cfg(feature = "others")]
 pub(crate) use self::redb::RawRedb;
 pub(crate) use self::redis::RawRedis;
 pub(crate) use self::remote::RemoteSubject;
